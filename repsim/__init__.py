@@ -1,0 +1,47 @@
+"""repsim: will these language models merge?
+
+Representational similarity of language models, layer by layer and language by language, with honest
+statistics. Names are loaded on first use, so that importing the package costs nothing.
+
+Example:
+    >>> import repsim
+    >>> repsim.ParallelCorpus.__name__
+    'ParallelCorpus'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+#: Public name -> where it lives.
+_PUBLIC = {
+    "Activations": "repsim.core",
+    "Measure": "repsim.core",
+    "ModelRef": "repsim.core",
+    "ParallelCorpus": "repsim.core",
+    "RepsimError": "repsim.core",
+    "SimilarityTable": "repsim.core",
+    "compare": "repsim.studies.compare",
+    "load_corpus": "repsim.corpora",
+    "load_model": "repsim.models",
+    "extract": "repsim.activations",
+    "sweep": "repsim.measures",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in {"activations", "core", "corpora", "measures", "models", "plots", "pretraining",
+                "reports", "studies", "testing"}:  # fmt: skip
+        return importlib.import_module(f"repsim.{name}")
+    raise AttributeError(f"module 'repsim' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,114 @@
+"""Files that are whole or not there, and hashes of what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from repsim.core.errors import InputError
+
+CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it into place when the block ends without error.
+
+    A reader, or a later run, sees the old file or the new one and never a half of it. Works for a
+    folder too, if the target does not exist yet.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with written_aside(target) as aside:
+        ...     _ = aside.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield aside
+        if aside.is_file():
+            with aside.open("rb") as handle:
+                os.fsync(handle.fileno())
+        aside.replace(target)
+    finally:
+        if aside.is_file():
+            aside.unlink(missing_ok=True)
+        elif aside.is_dir():
+            _remove_folder(aside)
+
+
+def _remove_folder(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write UTF-8 text atomically; return the path."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike[str], document: Any, *, indent: int | None = 2) -> Path:
+    """Write a JSON document atomically; NaN and infinity are refused, as other readers do."""
+    return write_text(
+        path, json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        InputError: The file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"file '{path}' does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"file '{path}' is not valid JSON: {error}") from None
+
+
+def hash_bytes(*parts: bytes) -> str:
+    """SHA-256 of some byte strings; each is preceded by its length, so that borders count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def hash_json(document: Any) -> str:
+    """SHA-256 of a JSON-able document in canonical form (sorted keys)."""
+    return hash_bytes(json.dumps(document, sort_keys=True, ensure_ascii=False).encode())
+
+
+def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """SHA-256 over the names and contents of files, read in chunks."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(p) for p in paths):
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as handle:
+            while chunk := handle.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where caches live: `REPSIM_CACHE`, or `repsim` in the user's cache folder."""
+    if chosen := os.environ.get("REPSIM_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "repsim"

@@ -1,0 +1,152 @@
+"""What a similarity measure declares about itself.
+
+A measure is one function and one declaration. Everything else is derived from the declaration: its
+name on the command line, its label in plots, its paragraph in a report, and its tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from repsim.core.errors import UsageError
+
+
+class Rung(enum.Enum):
+    """Rung of the invariance ladder: what a measure is blind to."""
+
+    L0 = "identity"
+    L1 = "permutation"
+    L2 = "orthogonal"
+    L3 = "linear"
+    L4 = "local"
+
+
+class Invariance(enum.Enum):
+    """A transformation of one side that leaves a measure unchanged."""
+
+    TRANSLATION = "translation"
+    ISOTROPIC_SCALING = "isotropic scaling"
+    PERMUTATION = "permutation of units"
+    ORTHOGONAL = "orthogonal"
+    INVERTIBLE_LINEAR = "invertible linear"
+
+
+Direction = Literal["similarity", "distance"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Declaration of one measure, callable on two `[n, d]` arrays.
+
+    Attributes:
+        name: Name in the API, the tables and the command line.
+        label: Name in figures.
+        rung: Rung of the invariance ladder; None for a measure that stands beside it.
+        direction: Whether larger means more similar.
+        range: Smallest and largest possible value; None where unbounded.
+        identity_value: Value on identical input.
+        symmetric: Whether `m(X, Y) == m(Y, X)`.
+        invariances: Transformations of either side that leave it unchanged; any that is not listed
+            changes it.
+        min_samples: Least number of rows for which it is defined.
+        definition: One or two sentences, with a formula in plain text.
+        reference: Source of the definition.
+        estimator: What is known about bias and intervals, in words.
+        function: `f(x, y, **params) -> float` on prepared features.
+        prepare: Makes prepared features of an array (idempotent).
+        params: Parameter -> default value.
+        grid: Optional fast path `f(xs, ys, **params) -> [len(xs), len(ys)]`, equal to the function
+            on each pair.
+        max_width_ratio: Largest d/n at which the value says anything; None if it always does. Mean
+            CCA is identically 1 as soon as n <= d.
+        needs_equal_width: Whether both sides must have the same number of units.
+        undefined_on_constant: Whether constant input has no value (NaN).
+    """
+
+    name: str
+    label: str
+    rung: Rung | None
+    direction: Direction
+    range: tuple[float | None, float | None]
+    identity_value: float
+    symmetric: bool
+    invariances: frozenset[Invariance]
+    min_samples: int
+    definition: str
+    reference: str
+    estimator: str
+    function: Callable[..., float] = dataclasses.field(repr=False)
+    prepare: Callable[[Any], Any] = dataclasses.field(repr=False)
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    grid: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    max_width_ratio: float | None = None
+    needs_equal_width: bool = False
+    undefined_on_constant: bool = True
+
+    @property
+    def arrow(self) -> str:
+        """Direction as shown in headers: up for similarities, down for distances."""
+        return "↑" if self.direction == "similarity" else "↓"
+
+    def resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Defaults overridden by `params`.
+
+        Raises:
+            UsageError: A parameter that this measure does not have.
+        """
+        unknown = sorted(set(params) - set(self.params))
+        if unknown:
+            known = ", ".join(self.params) or "none"
+            raise UsageError(
+                f"measure '{self.name}' has no parameter '{unknown[0]}'", hint=f"it has: {known}"
+            )
+        return {**self.params, **params}
+
+    def with_params(self, **params: Any) -> Measure:
+        """The same measure with other defaults."""
+        return dataclasses.replace(self, params=self.resolve(params))
+
+    def __call__(self, x: Any, y: Any, **params: Any) -> float:
+        """Value on `x` `[n, d1]` and `y` `[n, d2]` (numpy or torch), rows matched."""
+        return float(self.function(self.prepare(x), self.prepare(y), **self.resolve(params)))
+
+    def describe(self) -> dict[str, Any]:
+        """The declaration as a JSON-able dictionary, for tables and reports."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "rung": self.rung.name if self.rung else None,
+            "blind_to": self.rung.value if self.rung else None,
+            "direction": self.direction,
+            "range": list(self.range),
+            "identity_value": self.identity_value,
+            "symmetric": self.symmetric,
+            "invariances": sorted(i.value for i in self.invariances),
+            "min_samples": self.min_samples,
+            "max_width_ratio": self.max_width_ratio,
+            "params": json.loads(json.dumps(dict(self.params))),
+            "definition": self.definition,
+            "estimator": self.estimator,
+            "reference": self.reference,
+        }
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword-only parameters of a measure's function, with their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def ladder(measures: Sequence[Measure]) -> list[Measure]:
+    """Those of the measures that stand on the ladder, lowest rung first."""
+    order = list(Rung)
+    on_it = [m for m in measures if m.rung is not None]
+    return sorted(on_it, key=lambda m: order.index(m.rung) if m.rung else -1)

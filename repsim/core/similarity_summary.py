@@ -1,0 +1,70 @@
+"""What a pair's layer x layer grid comes down to: best cell, middle, matched diagonal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+#: Fields of a pair's summary, besides `n`.
+SUMMARY_FIELDS = (
+    "best",
+    "best_layer_a",
+    "best_layer_b",
+    "best_p_adjusted",
+    "matched_mean",
+    "middle",
+    "middle_ci_low",
+    "middle_ci_high",
+    "middle_null_q95",
+    "middle_partial",
+)
+
+
+def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
+    """Summary of the rows of one pair of (model, language) and one measure.
+
+    Args:
+        rows: Rows of a similarity table that differ only in their layers.
+        direction: "similarity" or "distance": which end is the best.
+
+    Returns:
+        `n` and `SUMMARY_FIELDS`, all None where no cell has a value.
+    """
+    valued = [row for row in rows if row["value"] is not None]
+    if not valued:
+        return dict.fromkeys(SUMMARY_FIELDS) | {"n": rows[0]["n"] if rows else 0}
+    pick = max if direction == "similarity" else min
+    best = pick(valued, key=lambda row: row["value"])
+    matched = matched_cells(valued)
+    middle = matched[len(matched) // 2]
+    return {
+        "n": best["n"],
+        "best": best["value"],
+        "best_layer_a": best["layer_a"],
+        "best_layer_b": best["layer_b"],
+        "best_p_adjusted": best["p_adjusted"],
+        "matched_mean": float(np.mean([row["value"] for row in matched])),
+        "middle": middle["value"],
+        "middle_ci_low": middle["ci_low"],
+        "middle_ci_high": middle["ci_high"],
+        "middle_null_q95": middle["null_q95"],
+        "middle_partial": middle["partial"],
+    }
+
+
+def matched_cells(rows: Sequence[Row]) -> list[Row]:
+    """For each layer of the shallower side, the cell nearest in relative depth, in order."""
+    depth_a = max(row["layer_a"] for row in rows) or 1
+    depth_b = max(row["layer_b"] for row in rows) or 1
+    side = "layer_a" if depth_a <= depth_b else "layer_b"
+    nearest: dict[int, Row] = {}
+    for row in rows:
+        gap = abs(row["layer_a"] / depth_a - row["layer_b"] / depth_b)
+        known = nearest.get(row[side])
+        if known is None or gap < abs(known["layer_a"] / depth_a - known["layer_b"] / depth_b):
+            nearest[row[side]] = row
+    return [nearest[layer] for layer in sorted(nearest)]

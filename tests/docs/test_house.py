@@ -1,0 +1,60 @@
+"""The house stands as it is drawn: file sizes, no forbidden names, imports one way and late."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "repsim").rglob("*.py"))
+HEAVY = ("torch", "transformers", "scipy", "sklearn", "matplotlib", "pyarrow", "pandas", "pydantic")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_has_become_two_rooms(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_public_function_and_class_is_documented_and_annotated(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{path.name} does not say what it is for"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert node.returns is not None, f"{node.name} has no return annotation"
+
+
+def test_no_room_is_called_utils() -> None:
+    assert not [p for p in SOURCES if p.stem in {"utils", "util", "helpers", "misc"}]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from repsim.cli.main import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as stop: assert stop.code in (0, None), stop.code\n"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_repsim_is_light() -> None:
+    code = f"import sys, repsim; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_all_resolve() -> None:
+    import repsim
+
+    for name in repsim.__all__:
+        assert getattr(repsim, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = repsim.nothing
