@@ -25,6 +25,7 @@ class ParallelCorpus:
         documents: Document id per sentence (the sentence's own id where there is none). Sentences
             of one document are not independent; intervals can be taken over documents.
         source: Where the text comes from, with its licence.
+        notes: What a reader of results must know: rows that were left out and why, a small n.
 
     Raises:
         InputError: Different lengths, repeated ids or an empty sentence.
@@ -41,6 +42,7 @@ class ParallelCorpus:
     sentences: Mapping[str, tuple[str, ...]]
     documents: tuple[str, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(self.ids))
@@ -88,14 +90,14 @@ class ParallelCorpus:
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 of ids, languages and sentences."""
-        parts = ["\n".join(self.ids)]
+        parts = list(self.ids)
         for language, lines in self.sentences.items():
-            parts += [language, "\n".join(lines)]
+            parts += [language, *lines]
         return hash_bytes(*(part.encode() for part in parts))
 
     def language_hash(self, language: str) -> str:
         """SHA-256 of ids and sentences of one language: what its activations depend on."""
-        return hash_bytes("\n".join(self.ids).encode(), "\n".join(self[language]).encode())
+        return hash_bytes(*(part.encode() for part in (*self.ids, *self[language])))
 
     def covariates(self, language: str) -> dict[str, np.ndarray]:
         """Properties of each sentence that similarity should not be credited for.
@@ -118,6 +120,7 @@ class ParallelCorpus:
             sentences={lang: tuple(self[lang][i] for i in picked) for lang in chosen},
             documents=tuple(self.documents[i] for i in picked),
             source=self.source,
+            notes=self.notes,
         )
 
     def sample(self, n: int, seed: int = 0) -> ParallelCorpus:
@@ -136,4 +139,5 @@ class ParallelCorpus:
             "documents": len(set(self.documents)),
             "hash": self.hash,
             "source": self.source,
+            "notes": list(self.notes),
         }

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class Measure:
         rung: Rung of the invariance ladder; None for a measure that stands beside it.
         direction: Whether larger means more similar.
         range: Smallest and largest possible value; None where unbounded.
-        identity_value: Value on identical input.
+        identity_value: Value on identical input; NaN if it depends on the data.
         symmetric: Whether `m(X, Y) == m(Y, X)`.
         invariances: Transformations of either side that leave it unchanged; any that is not listed
             changes it.
@@ -66,6 +67,8 @@ class Measure:
             CCA is identically 1 as soon as n <= d.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
+        null_value: Expected value on independent data where that is a constant (0 for debiased CKA);
+            None where it depends on n and d and must come from shuffles.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Measure:
     max_width_ratio: float | None = None
     needs_equal_width: bool = False
     undefined_on_constant: bool = True
+    null_value: float | None = None
 
     @property
     def arrow(self) -> str:
@@ -124,7 +128,8 @@ class Measure:
             "blind_to": self.rung.value if self.rung else None,
             "direction": self.direction,
             "range": list(self.range),
-            "identity_value": self.identity_value,
+            "identity_value": None if math.isnan(self.identity_value) else self.identity_value,
+            "null_value": self.null_value,
             "symmetric": self.symmetric,
             "invariances": sorted(i.value for i in self.invariances),
             "min_samples": self.min_samples,

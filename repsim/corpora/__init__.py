@@ -1,0 +1,50 @@
+"""Text in: parallel corpora, training text, tokenizers and token shards.
+
+Names are loaded on first use; importing this package costs nothing.
+
+Example:
+    >>> from repsim import corpora
+    >>> [corpus.name for corpus in corpora.list_corpora()][:2]
+    ['kolibri', 'udhr']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: Public name -> where it lives.
+_PUBLIC = {
+    "BuiltinCorpus": "repsim.corpora.builtin",
+    "CORPORA": "repsim.corpora.builtin",
+    "DataOrder": "repsim.corpora.data_order",
+    "Document": "repsim.corpora.training_text",
+    "READERS": "repsim.corpora.readers",
+    "TokenShards": "repsim.corpora.shards",
+    "Tokenizer": "repsim.corpora.tokenizers",
+    "TrainingText": "repsim.corpora.training_text",
+    "WindowSource": "repsim.corpora.shards",
+    "builtin_parallel": "repsim.corpora.builtin_training",
+    "list_corpora": "repsim.corpora.builtin",
+    "load_corpus": "repsim.corpora.parallel",
+    "load_tokenizer": "repsim.corpora.tokenizers",
+    "load_training_text": "repsim.corpora.training_text",
+    "save_tokenizer": "repsim.corpora.tokenizers",
+    "token_byte_lengths": "repsim.corpora.tokenizers",
+    "tokenizer_hash": "repsim.corpora.tokenizers",
+    "train_tokenizer": "repsim.corpora.tokenizers",
+    "unseen_rows": "repsim.corpora.overlap",
+    "write_shards": "repsim.corpora.shards",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'repsim.corpora' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(_PUBLIC)

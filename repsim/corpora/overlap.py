@@ -1,0 +1,78 @@
+"""Whether sentences stand in training text: checked, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from repsim.corpora.training_text import TrainingText
+
+#: Characters of a line's beginning that are looked up before the whole line is compared.
+_WIDTH = 16
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_BITS = 20
+_SHIFT = np.uint64(64 - _BITS)
+
+
+def unseen_rows(
+    sentences: Mapping[str, Sequence[str]], texts: Mapping[str, TrainingText]
+) -> list[int]:
+    """Rows of parallel sentences that are new to the training text.
+
+    Args:
+        sentences: Language -> sentences, the same number in each (a `ParallelCorpus`'s
+            `sentences` will do).
+        texts: Language -> training text; languages without sentences are passed over.
+
+    Returns:
+        Indices of the rows none of whose sentences stands verbatim (anywhere, also inside a longer
+        line) in the training text of its own language.
+
+    Example:
+        >>> from repsim.corpora.training_text import Document
+        >>> text = TrainingText("demo", "eng_Latn", lambda: iter([Document("1", "He said: Go.")]))
+        >>> unseen_rows({"eng_Latn": ["Go.", "Come."]}, {"eng_Latn": text})
+        [1]
+    """
+    seen: set[int] = set()
+    for language, lines in sentences.items():
+        if language in texts:
+            seen |= _found(lines, texts[language].texts())
+    n = max((len(lines) for lines in sentences.values()), default=0)
+    return [row for row in range(n) if row not in seen]
+
+
+def _found(lines: Sequence[str], documents: Iterable[str]) -> set[int]:
+    """Rows whose line stands in a document.
+
+    Hashes of all windows of a document are looked up among the hashes of the lines' beginnings;
+    only where one agrees are characters compared. The time is that of one pass over the text,
+    however many lines there are (Karp and Rabin 1987).
+    """
+    short = [row for row, line in enumerate(lines) if len(line) < _WIDTH]
+    starts: dict[int, list[int]] = {}
+    for row, line in enumerate(lines):
+        if len(line) >= _WIDTH:
+            starts.setdefault(int(_window_hashes(line[:_WIDTH])[0]), []).append(row)
+    # A table over the top bits sorts out nearly all windows before any is looked at one by one.
+    likely = np.zeros(1 << _BITS, dtype=bool)
+    likely[np.array(list(starts), dtype=np.uint64) >> _SHIFT] = True
+    found: set[int] = set()
+    for text in documents:
+        found.update(row for row in short if lines[row] in text)
+        hashes = _window_hashes(text)
+        for i in np.flatnonzero(likely[hashes >> _SHIFT]).tolist():
+            rows = starts.get(int(hashes[i]), ())
+            found.update(row for row in rows if text.startswith(lines[row], i))
+    return found
+
+
+def _window_hashes(text: str) -> np.ndarray:
+    """A polynomial hash, modulo 2^64, of each window of `_WIDTH` characters; `[n]` uint64."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    n = max(len(codes) - _WIDTH + 1, 0)
+    hashes = np.zeros(n, dtype=np.uint64)
+    for k in range(_WIDTH):
+        hashes = hashes * _FACTOR + codes[k : k + n]
+    return hashes
