@@ -1,0 +1,358 @@
+"""Find a model and say what it is, from its config and the headers of its weight files.
+
+No weights are brought into memory: hashes are computed by streaming and remembered by path, size
+and time of change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.core.files import cache_folder, hash_bytes, hash_files, read_json, write_text
+from repsim.core.model_ref import ModelRef, Role
+from repsim.models.arch import ArchSpec, spec_for
+from repsim.models.packages import PACKAGED, fetch_model
+
+PROVENANCE_FILE = "repsim_provenance.json"
+#: Fields of `ModelRef` that a provenance file may state.
+HISTORY = ("role", "languages", "init_seed", "data_seed", "forked_from", "fork_step")
+#: What a tokenizer may consist of, the one that decides first.
+TOKENIZER_FILES = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("sentencepiece.bpe.model",),
+    ("spiece.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+)
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """A model folder on this machine and what is known of it from how it was named.
+
+    Attributes:
+        folder: Hugging Face folder.
+        name: Label.
+        path: What `ModelRef.path` states: the folder, or the hub id.
+        revision: Revision on the hub.
+        history: Declared fields of `ModelRef` that override the provenance file.
+        weights_hash: Hash that the weights must have, if it was declared.
+    """
+
+    folder: Path
+    name: str
+    path: str
+    revision: str | None = None
+    history: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights_hash: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorHeader:
+    """Type and shape of one tensor in a safetensors file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def inspect_model(
+    name: str | Path | ModelRef,
+    *,
+    label: str | None = None,
+    generic: bool = False,
+    revision: str | None = None,
+    allow_network: bool = False,
+) -> ModelRef:
+    """Identity, size and history of a model without loading it.
+
+    Args:
+        name: A Hugging Face folder, the name of a packaged model, a hub id or a `ModelRef`.
+        label: Name in tables and plots; the folder's own name by default.
+        generic: Whether families without a spec are accepted.
+        revision: Revision on the hub.
+        allow_network: Whether something that is not on this machine may be downloaded.
+
+    Raises:
+        InputError: Nothing is there, or files are missing, truncated or pickled.
+        IncompatibleModelsError: The family has no spec, and `generic` is off.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> folder = write_tiny_model("llama", tempfile.mkdtemp() + "/tiny")
+        >>> ref = inspect_model(folder)
+        >>> ref.name, ref.architecture, ref.layers, ref.width
+        ('tiny', 'llama', 2, 32)
+    """
+    located = locate(name, label=label, revision=revision, allow_network=allow_network)
+    return describe(located, *read_config(located.folder, generic=generic))
+
+
+def locate(
+    name: str | Path | ModelRef,
+    *,
+    label: str | None = None,
+    revision: str | None = None,
+    allow_network: bool = False,
+) -> Located:
+    """Find the folder of a model; arguments and errors as in `inspect_model`."""
+    if isinstance(name, ModelRef):
+        known = {key: getattr(name, key) for key in HISTORY}
+        declared = {key: v for key, v in known.items() if v not in (None, (), "other")}
+        found = locate(
+            name.path,
+            label=label or name.name,
+            revision=revision or name.revision,
+            allow_network=allow_network,
+        )
+        history = {**found.history, **declared}
+        return dataclasses.replace(found, history=history, weights_hash=name.weights_hash)
+    text = str(name)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return Located(folder, label or folder.resolve().name, text)
+    if folder.exists():
+        raise InputError(f"model '{text}' is a file", hint="name the folder that holds config.json")
+    if text in PACKAGED:
+        packaged = PACKAGED[text]
+        unpacked = fetch_model(text, allow_network=allow_network)
+        return Located(
+            unpacked, label or text, str(unpacked), None, {"languages": packaged.languages}
+        )
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise InputError(f"model folder '{text}' does not exist", hint="check the path")
+    return _from_hub(text, label, revision, allow_network)
+
+
+def _from_hub(name: str, label: str | None, revision: str | None, allow_network: bool) -> Located:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            local_files_only=not allow_network,
+            allow_patterns=_HUB_FILES,
+        )
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if allow_network:
+            where = "cannot be had from the hub"
+            hint = f"{type(error).__name__}: check name, revision and connection"
+        else:
+            where = "is not in the local hub cache"
+            hint = "check the path, or allow a download with allow_network=True (--allow-network)"
+        raise InputError(
+            f"model '{name}' is no folder and no packaged model ({', '.join(PACKAGED)}), "
+            f"and {where}",
+            hint=hint,
+        ) from None
+    return Located(Path(folder), label or name.rpartition("/")[2], name, revision)
+
+
+def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
+    """The `transformers` config of a folder and the spec of its family.
+
+    Raises:
+        InputError: config.json is missing or malformed.
+        IncompatibleModelsError: The family has no spec, or needs code that the folder brings along.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(
+            f"model folder '{folder}' has no config.json", hint="a Hugging Face folder is needed"
+        )
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
+        raise InputError(f"'{path}' states no model_type")
+    spec = spec_for(document["model_type"], generic=generic)
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IncompatibleModelsError(
+            f"transformers does not take the config of '{folder}': {reason}",
+            hint="code that comes with a model is never run",
+        ) from None
+    return config, spec
+
+
+def describe(located: Located, config: Any, spec: ArchSpec) -> ModelRef:
+    """Fill in a `ModelRef` from the files of a folder.
+
+    Raises:
+        InputError: Files are missing or damaged, or are not those that a `ModelRef` declared.
+    """
+    files = weight_files(located.folder)
+    weights = hash_remembered(files)
+    if located.weights_hash and located.weights_hash != weights:
+        raise InputError(
+            f"the weights of model '{located.name}' in '{located.path}' are not those declared",
+            hint="they have changed since they were inspected; inspect the model again",
+        )
+    return ModelRef(
+        name=located.name,
+        path=located.path,
+        revision=located.revision,
+        architecture=spec.name,
+        width=spec.width(config),
+        layers=spec.n_layers(config),
+        parameters=count_parameters(read_headers(files)),
+        tokenizer_hash=hash_remembered(tokenizer_files(located.folder)),
+        weights_hash=weights,
+        **{**read_provenance(located.folder), **located.history},
+    )
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Fields of `ModelRef` that the provenance file beside the weights states; empty without one.
+
+    Raises:
+        InputError: The file is malformed.
+    """
+    path = folder / PROVENANCE_FILE
+    if not path.is_file():
+        return {}
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"'{path}' is not a JSON object")
+    stated = {key: document[key] for key in HISTORY if document.get(key) is not None}
+    if stated.get("role", "other") not in get_args(Role):
+        raise InputError(
+            f"'{path}' states role '{stated['role']}'", hint=f"roles: {', '.join(get_args(Role))}"
+        )
+    if "languages" in stated:
+        stated["languages"] = tuple(stated["languages"])
+    return stated
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that decide how a folder's tokenizer cuts text.
+
+    Raises:
+        InputError: There are none.
+    """
+    for names in TOKENIZER_FILES:
+        paths = [folder / name for name in names]
+        if all(path.is_file() for path in paths):
+            return paths
+    raise InputError(
+        f"model folder '{folder}' has no tokenizer",
+        hint="save it there with tokenizer.save_pretrained(folder)",
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, in order of name.
+
+    Raises:
+        InputError: There are none, they are pickled, or the index names files that are missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        document = read_json(index)
+        if not isinstance(document, dict) or not isinstance(document.get("weight_map"), dict):
+            raise InputError(f"'{index}' states no weight_map")
+        paths = [folder / name for name in sorted(set(document["weight_map"].values()))]
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise InputError(f"model folder '{folder}' lacks shard(s) {', '.join(missing)}")
+        return paths
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    if pickled := sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern)):
+        raise InputError(
+            f"model folder '{folder}' holds weights only as {pickled[0]}, and pickled weights are "
+            "not loaded, for they can run code",
+            hint="convert it where you trust it: AutoModel.from_pretrained(folder)"
+            ".save_pretrained(folder)",
+        )
+    raise InputError(
+        f"model folder '{folder}' has no model.safetensors", hint="a Hugging Face folder is needed"
+    )
+
+
+def read_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
+    """Type and shape of every tensor, read from the headers alone.
+
+    Raises:
+        InputError: A file is truncated or is not safetensors.
+    """
+    headers: dict[str, TensorHeader] = {}
+    for path in files:
+        headers.update(_read_header(path))
+    return headers
+
+
+def _read_header(path: Path) -> dict[str, TensorHeader]:
+    size = path.stat().st_size
+    damaged = f"'{path}' is truncated or is not a safetensors file"
+    hint = "copy or download it again"
+    with path.open("rb") as handle:
+        start = handle.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if 8 + length > size:
+            raise InputError(damaged, hint=hint)
+        try:
+            document = json.loads(handle.read(length))
+            tensors = {name: e for name, e in document.items() if name != "__metadata__"}
+            end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+            headers = {
+                name: TensorHeader(str(entry["dtype"]), tuple(int(k) for k in entry["shape"]))
+                for name, entry in tensors.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise InputError(damaged, hint=hint) from None
+    if 8 + length + end != size:
+        raise InputError(f"{damaged}: {size} bytes, {8 + length + end} expected", hint=hint)
+    return headers
+
+
+def count_parameters(headers: dict[str, TensorHeader]) -> int:
+    """Number of trained values; integer buffers and causal masks of old checkpoints do not count.
+
+    Args:
+        headers: Tensors by name, as from `read_headers`.
+
+    Example:
+        >>> count_parameters({"w": TensorHeader("F32", (2, 3)), "ids": TensorHeader("I64", (9,))})
+        6
+    """
+    return sum(
+        math.prod(header.shape)
+        for header in headers.values()
+        if header.dtype.startswith(("F", "BF"))
+        and not (len(header.shape) == 4 and header.shape[:2] == (1, 1))
+    )
+
+
+def hash_remembered(files: Sequence[Path]) -> str:
+    """`core.files.hash_files`, remembered in the cache by path, size and time of change."""
+    stats = [(path.resolve(), path.stat()) for path in files]
+    marks = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats]
+    known = cache_folder() / "hashes" / hash_bytes(*(mark.encode() for mark in marks))
+    if known.is_file() and len(found := known.read_text(encoding="utf-8").strip()) == 64:
+        return found
+    digest = hash_files(files)
+    # The cache only saves time: a read-only home directory is no reason to fail.
+    with contextlib.suppress(OSError):
+        write_text(known, digest + "\n")
+    return digest

@@ -1,0 +1,203 @@
+"""Load a model, its tokenizer and its spec."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import InputError, ResourceError, UsageError
+from repsim.core.model_ref import ModelRef
+from repsim.models.arch import ArchSpec
+from repsim.models.inspect import describe, locate, read_config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Parts that a checkpoint with another head may lack; extraction does not need what they give.
+_OPTIONAL = ("pooler.",)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory, ready for extraction.
+
+    Attributes:
+        ref: Identity and history.
+        model: The base model without a head, in evaluation mode, gradients off.
+        tokenizer: Its tokenizer, with a padding token.
+        spec: Description of its family.
+    """
+
+    ref: ModelRef
+    model: nn.Module
+    tokenizer: Any
+    spec: ArchSpec
+
+
+def load_model(
+    name: str | Path | ModelRef,
+    *,
+    label: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    generic: bool = False,
+    revision: str | None = None,
+    allow_network: bool = False,
+) -> LoadedModel:
+    """Load a model from a folder, a package or the hub.
+
+    Only safetensors weights are read, code that comes with a model is never run, and nothing is
+    downloaded unless `allow_network` says so.
+
+    Args:
+        name: A Hugging Face folder, the name of a packaged model ("minilm", "e5-small"), a hub id
+            or a `ModelRef`.
+        label: Name in tables and plots; the folder's own name by default.
+        device: Where the model runs.
+        dtype: Type of the weights; float32 on a CPU, as stored elsewhere.
+        generic: Whether families without a spec are hooked by guesswork (`resid` only).
+        revision: Revision on the hub.
+        allow_network: Whether something that is not on this machine may be downloaded.
+
+    Raises:
+        InputError: Nothing is there, or files are missing, truncated, pickled or incomplete.
+        IncompatibleModelsError: The family has no spec, and `generic` is off.
+        ResourceError: The device is not there.
+        UsageError: `device` or `dtype` is not one.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> loaded = load_model(write_tiny_model("bert", tempfile.mkdtemp() + "/tiny"), label="a")
+        >>> loaded.ref.name, loaded.spec.name, len(loaded.tokenizer("some text").input_ids) > 2
+        ('a', 'bert', True)
+    """
+    where = _device(device)
+    located = locate(name, label=label, revision=revision, allow_network=allow_network)
+    config, spec = read_config(located.folder, generic=generic)
+    ref = describe(located, config, spec)
+    precision = _dtype(dtype, where)
+    tokenizer = _load_tokenizer(located.folder, config)
+    model = _load_weights(located.folder, config, spec, precision)
+    model.to(where)
+    model.eval()
+    model.requires_grad_(False)
+    return LoadedModel(ref, model, tokenizer, spec)
+
+
+def _load_tokenizer(folder: Path, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except (ValueError, OSError, KeyError, ImportError) as error:
+            raise InputError(
+                f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}"
+            ) from None
+    rows = getattr(config, "vocab_size", math.inf)
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
+        # Decoders often have none, or one without an embedding. Padded positions are masked, so any
+        # token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    if tokenizer.pad_token is None:
+        raise InputError(
+            f"the tokenizer in '{folder}' has no token to pad with",
+            hint="set pad_token in tokenizer_config.json",
+        )
+    return tokenizer
+
+
+def _load_weights(folder: Path, config: Any, spec: ArchSpec, dtype: torch.dtype | str) -> nn.Module:
+    import safetensors
+    import transformers
+
+    auto_class = getattr(transformers, spec.auto_class)
+    with quiet_transformers():
+        try:
+            model, report = auto_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (safetensors.SafetensorError, ValueError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"the weights in '{folder}' cannot be loaded: {_first_line(error)}"
+            ) from None
+    missing = [key for key in sorted(report["missing_keys"]) if not key.startswith(_OPTIONAL)]
+    mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if missing or mismatched:
+        bad = (missing or mismatched)[0]
+        how = "lack" if missing else "do not fit config.json in"
+        raise InputError(
+            f"the weights in '{folder}' {how} {len(missing or mismatched)} tensor(s), first {bad}",
+            hint="they would be filled with random numbers; is the folder complete?",
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _device(device: str | torch.device) -> torch.device:
+    import torch
+
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"'{device}' is not a device", hint="cpu, cuda, cuda:1, mps") from None
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(where.type, True):
+        raise ResourceError(f"device '{device}' is not available here", hint="use device cpu")
+    return where
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+    import torch
+
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else "auto"
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise UsageError(
+            f"'{dtype}' is not a type of weights", hint="float32, bfloat16, float16, float64"
+        )
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep `transformers` from drawing bars and from reporting heads left out on purpose.
+
+    Example:
+        >>> with quiet_transformers():
+        ...     pass
+    """
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

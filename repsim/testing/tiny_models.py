@@ -1,0 +1,255 @@
+"""Tiny models with random weights, one per family, saved as Hugging Face folders.
+
+They have the whole structure of their family (grouped keys, post-norms, narrow embeddings) and two
+or three blocks of width 32, so that a test builds and runs one in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from repsim.core.errors import unknown_name
+from repsim.core.files import write_json, written_aside
+
+WIDTH = 32
+HEADS = 4
+BOS, EOS, PAD, UNK = 0, 1, 2, 3
+_SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
+#: Merges of the tiny tokenizer, so that tokens of one to four bytes occur ("Ġ" = space).
+_MERGES = ("t h", "th e", "Ġ the", "i n", "e r", "Ġ d", "Ġd er", "Ð ¸", "a n", "an d")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How a tiny model of one kind is built."""
+
+    config_class: str
+    config: dict[str, Any]
+    template: str = "<s> $A"
+
+
+_LLAMA = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+_BERT = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 130,
+}
+_OPT = {
+    "hidden_size": WIDTH,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 128,
+    "word_embed_proj_dim": WIDTH,
+}
+_T5 = {
+    "d_model": WIDTH,
+    "d_ff": 48,
+    "d_kv": 8,
+    "num_layers": 2,
+    "num_heads": HEADS,
+    "decoder_start_token_id": PAD,
+}
+_GPT_NEOX = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 128,
+}
+# The head size of Gemma and Qwen 3 is not width / heads.
+_WIDE_HEADS = {**_LLAMA, "head_dim": 16}
+
+#: Kind -> recipe. The key is a model type, or a model type with a variant after "+".
+_RECIPES: dict[str, _Recipe] = {
+    "llama": _Recipe("LlamaConfig", _LLAMA),
+    "llama+tied": _Recipe("LlamaConfig", {**_LLAMA, "tie_word_embeddings": True}),
+    "mistral": _Recipe("MistralConfig", {**_LLAMA, "sliding_window": 16}),
+    "qwen2": _Recipe("Qwen2Config", _LLAMA, "$A"),
+    "qwen3": _Recipe("Qwen3Config", _WIDE_HEADS, "$A"),
+    "gemma": _Recipe("GemmaConfig", _WIDE_HEADS),
+    "gemma2": _Recipe("Gemma2Config", {**_WIDE_HEADS, "sliding_window": 16}),
+    "gemma3_text": _Recipe("Gemma3TextConfig", {**_WIDE_HEADS, "sliding_window": 16}),
+    "gpt2": _Recipe(
+        "GPT2Config", {"n_embd": WIDTH, "n_layer": 3, "n_head": HEADS, "n_positions": 128}, "$A"
+    ),
+    "gpt_neox": _Recipe("GPTNeoXConfig", _GPT_NEOX, "$A"),
+    "gpt_neox+serial": _Recipe(
+        "GPTNeoXConfig", {**_GPT_NEOX, "use_parallel_residual": False}, "$A"
+    ),
+    "opt": _Recipe("OPTConfig", _OPT),
+    "opt+post-norm": _Recipe(
+        "OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 16}
+    ),
+    "bloom": _Recipe("BloomConfig", {"hidden_size": WIDTH, "n_layer": 2, "n_head": HEADS}, "$A"),
+    "bert": _Recipe("BertConfig", _BERT, "<s> $A </s>"),
+    "roberta": _Recipe("RobertaConfig", _BERT, "<s> $A </s>"),
+    "xlm-roberta": _Recipe("XLMRobertaConfig", _BERT, "<s> $A </s>"),
+    "camembert": _Recipe("CamembertConfig", _BERT, "<s> $A </s>"),
+    "distilbert": _Recipe(
+        "DistilBertConfig",
+        {
+            "dim": WIDTH,
+            "hidden_dim": 48,
+            "n_layers": 2,
+            "n_heads": HEADS,
+            "max_position_embeddings": 128,
+        },
+        "<s> $A </s>",
+    ),
+    "t5": _Recipe("T5Config", _T5, "$A </s>"),
+    "mt5": _Recipe("MT5Config", {**_T5, "feed_forward_proj": "gated-gelu"}, "$A </s>"),
+}
+
+#: What `tiny_model` can build.
+KINDS: tuple[str, ...] = tuple(_RECIPES)
+
+
+def tiny_tokenizer(template: str = "<s> $A") -> Any:
+    """A byte-level BPE tokenizer of a few hundred tokens that encodes any text.
+
+    Args:
+        template: Special tokens around a text, as in `tokenizers.processors.TemplateProcessing`.
+
+    Returns:
+        A `transformers.PreTrainedTokenizerFast`; ids 0 to 3 are `<s> </s> <pad> <unk>`.
+
+    Example:
+        >>> tokenizer = tiny_tokenizer()
+        >>> tokenizer.decode(tokenizer("the cat").input_ids, skip_special_tokens=True)
+        'the cat'
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges = [(a, b) for a, b in (line.split() for line in _MERGES)]
+    pieces += [a + b for a, b in merges]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("<s>", BOS), ("</s>", EOS)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_config(kind: str, **overrides: Any) -> Any:
+    """The `transformers` config of a tiny model.
+
+    Args:
+        kind: One of `KINDS`.
+        **overrides: Other values of the config.
+
+    Raises:
+        UsageError: An unknown kind.
+
+    Example:
+        >>> tiny_config("llama", num_hidden_layers=3).num_hidden_layers
+        3
+    """
+    import transformers
+
+    if kind not in _RECIPES:
+        raise unknown_name("kind of tiny model", kind, _RECIPES)
+    recipe = _RECIPES[kind]
+    vocabulary = -(-(len(_SPECIAL) + 256 + len(_MERGES)) // 8) * 8
+    ids = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    values = {**ids, **recipe.config, "vocab_size": vocabulary, **overrides}
+    return getattr(transformers, recipe.config_class)(**values)
+
+
+def tiny_model(kind: str, *, seed: int = 0, head: bool = False, **overrides: Any) -> Any:
+    """A tiny model with random weights in evaluation mode.
+
+    Weights are drawn wider than usual and norms and biases are random too, so that a term which is
+    left out, or a norm that is read on the wrong side, shows.
+
+    Args:
+        kind: One of `KINDS`.
+        seed: Seed of the weights; the global generator is left as it was.
+        head: Whether to build the causal language model with its head instead of the base model.
+        **overrides: Other values of the config.
+
+    Example:
+        >>> tiny_model("gpt2").config.n_layer
+        3
+    """
+    import torch
+    import transformers
+
+    config = tiny_config(kind, **overrides)
+    auto_class = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = auto_class.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def write_tiny_model(
+    kind: str, folder: str | Path, *, seed: int = 0, head: bool = False, **overrides: Any
+) -> Path:
+    """Save a tiny model with its tokenizer as a Hugging Face folder; arguments as in `tiny_model`.
+
+    Args:
+        kind: One of `KINDS`.
+        folder: Where to; must not exist.
+        seed: Seed of the weights.
+        head: Whether to save the causal language model with its head.
+        **overrides: Other values of the config.
+
+    Returns:
+        The folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny")
+        >>> (folder / "model.safetensors").is_file()
+        True
+    """
+    from repsim.models.load import quiet_transformers
+
+    target = Path(folder)
+    model = tiny_model(kind, seed=seed, head=head, **overrides)
+    with written_aside(target) as aside, quiet_transformers():
+        model.save_pretrained(aside)
+        tiny_tokenizer(_RECIPES[kind].template).save_pretrained(aside)
+    return target
+
+
+def write_provenance(folder: str | Path, **fields: Any) -> Path:
+    """State the history of a model beside its weights, as pretraining does.
+
+    Args:
+        folder: The model's folder.
+        **fields: Fields of `ModelRef`: role, languages, init_seed, data_seed, forked_from,
+            fork_step.
+
+    Example:
+        >>> import tempfile
+        >>> write_provenance(tempfile.mkdtemp(), role="mixed").name
+        'repsim_provenance.json'
+    """
+    return write_json(Path(folder) / "repsim_provenance.json", fields)

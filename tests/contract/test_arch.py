@@ -1,0 +1,78 @@
+"""Every architecture keeps the contract of `repsim.testing.arch_checks`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import pytest
+
+from repsim.core.errors import IncompatibleModelsError
+from repsim.models.arch import ARCHITECTURES, spec_for, supported_model_types
+from repsim.testing.arch_checks import ARCH_CHECKS, check_arch
+from repsim.testing.tiny_models import KINDS, tiny_model
+
+
+@functools.cache
+def model_of(kind: str, head: bool = False) -> Any:
+    return tiny_model(kind, head=head)
+
+
+def spec_of(kind: str) -> Any:
+    return spec_for(kind.partition("+")[0])
+
+
+@pytest.mark.parametrize("check", ARCH_CHECKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_family_keeps_the_contract(kind: str, check: str) -> None:
+    ARCH_CHECKS[check](spec_of(kind), model_of(kind))
+
+
+@pytest.mark.parametrize("kind", ["llama+tied", "gemma2", "gpt2", "gpt_neox", "opt", "bloom"])
+def test_a_model_with_its_head_keeps_the_contract(kind: str) -> None:
+    check_arch(spec_of(kind), model_of(kind, head=True))
+
+
+def test_every_supported_model_type_has_a_tiny_model() -> None:
+    assert {kind.partition("+")[0] for kind in KINDS} == set(supported_model_types())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES.names())
+def test_registry_lines_and_specs_name_the_same_model_types(name: str) -> None:
+    aliases = {alias for alias, canonical in ARCHITECTURES.aliases().items() if canonical == name}
+    assert set(ARCHITECTURES[name].model_types) == {name, *aliases}
+    assert ARCHITECTURES[name].name == name
+
+
+def test_the_contract_notices_attn_read_before_a_norm_that_follows_it() -> None:
+    wrong = dataclasses.replace(ARCHITECTURES["gemma2"], attn="self_attn.o_proj")
+    with pytest.raises(AssertionError, match="do not add up to resid"):
+        check_arch(wrong, model_of("gemma2"))
+
+
+def test_the_contract_notices_a_forgotten_final_norm() -> None:
+    wrong = dataclasses.replace(ARCHITECTURES["llama"], norm=None)
+    with pytest.raises(AssertionError, match=re.escape("resid 2 is not hidden_states[2]")):
+        check_arch(wrong, model_of("llama"))
+
+
+def test_the_contract_notices_a_post_norm_block_called_additive() -> None:
+    wrong = dataclasses.replace(ARCHITECTURES["bert"], additive_when=lambda config: True)
+    with pytest.raises(AssertionError, match="do not add up to resid"):
+        check_arch(wrong, model_of("bert"))
+
+
+def test_a_model_built_otherwise_is_refused_by_the_name_of_the_missing_part() -> None:
+    wrong = dataclasses.replace(ARCHITECTURES["llama"], mlp="mlp.no_such_projection")
+    with pytest.raises(IncompatibleModelsError, match="no part 'layers.0.mlp.no_such_projection'"):
+        check_arch(wrong, model_of("llama"))
+
+
+def test_an_unknown_model_type_is_refused_with_what_is_supported() -> None:
+    with pytest.raises(IncompatibleModelsError, match="no spec for model type 'mamba'") as raised:
+        spec_for("mamba")
+    assert raised.value.exit_code == 4
+    assert "xlm-roberta" in str(raised.value)
+    assert "generic=True" in str(raised.value)
