@@ -26,6 +26,17 @@ class Rung(enum.Enum):
     L3 = "linear"
     L4 = "local"
 
+    @property
+    def blind_to(self) -> str:
+        """What measures of this rung do not see."""
+        return {
+            "L0": "nothing",
+            "L1": "the order of units",
+            "L2": "rotation",
+            "L3": "any invertible linear map",
+            "L4": "monotone changes of distance",
+        }[self.name]
+
 
 class Invariance(enum.Enum):
     """A transformation of one side that leaves a measure unchanged."""
@@ -125,7 +136,7 @@ class Measure:
             "name": self.name,
             "label": self.label,
             "rung": self.rung.name if self.rung else None,
-            "blind_to": self.rung.value if self.rung else None,
+            "blind_to": self.rung.blind_to if self.rung else None,
             "direction": self.direction,
             "range": list(self.range),
             "identity_value": None if math.isnan(self.identity_value) else self.identity_value,

@@ -16,6 +16,7 @@ _PUBLIC = {
     "fetch_model": "repsim.models.packages",
     "inspect_model": "repsim.models.inspect",
     "list_models": "repsim.models.packages",
+    "list_zoo": "repsim.models.zoo",
     "load_model": "repsim.models.load",
     "read_activation": "repsim.models.arch",
     "spec_for": "repsim.models.arch",

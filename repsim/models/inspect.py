@@ -20,6 +20,7 @@ from repsim.core.files import cache_folder, hash_bytes, hash_files, read_json, w
 from repsim.core.model_ref import ModelRef, Role
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.packages import PACKAGED, fetch_model
+from repsim.models.zoo import PREFIX, zoo_folder
 
 PROVENANCE_FILE = "repsim_provenance.json"
 #: Fields of `ModelRef` that a provenance file may state.
@@ -119,6 +120,9 @@ def locate(
         history = {**found.history, **declared}
         return dataclasses.replace(found, history=history, weights_hash=name.weights_hash)
     text = str(name)
+    if text.startswith(PREFIX):
+        inside = zoo_folder(text)
+        return Located(inside, label or inside.name, text)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return Located(folder, label or folder.resolve().name, text)

@@ -68,7 +68,7 @@ class StoredWeight:
 
     Example:
         >>> weight = StoredWeight("layers.0.mlp.down_proj.weight", "resid mlp", ("down",), layer=0)
-        >>> weight.keys()
+        >>> weight.keys
         ('0.down',)
     """
 
@@ -80,6 +80,7 @@ class StoredWeight:
     writes: bool = False
     optional: bool = False
 
+    @property
     def keys(self) -> tuple[str, ...]:
         """Names of its weights among all weights of the model: "layer.role", or the role."""
         return tuple(weight_key(role, self.layer) for role in self.roles)

@@ -1,0 +1,153 @@
+"""`repsim`: all verbs, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from repsim.cli.output import print_error
+from repsim.core.errors import RepsimError, unknown_name
+
+#: Verb -> (where it lives, what it does). Nothing is imported until the verb is used.
+COMMANDS = {
+    "compare": ("repsim.cli.compare:compare", "Measure how alike models are; write a report."),
+    "plot": ("repsim.cli.plot:plot", "Redraw the figures of a comparison."),
+    "pretrain": ("repsim.cli.pretrain:pretrain", "Train a family of models with a known history."),
+    "zoo": ("repsim.cli.zoo:zoo", "List the small models that ship with repsim."),
+    "measures": ("repsim.cli.measures:measures", "List the similarity measures."),
+    "models": ("repsim.cli.models:models", "List, fetch and check models."),
+    "corpora": ("repsim.cli.corpora:corpora", "List the built-in corpora; check your own."),
+    "doctor": ("repsim.cli.doctor:doctor", "Tell what this installation can do."),
+}
+
+EPILOG = """\b
+Exit codes:
+  0 done   1 unexpected error   2 wrong usage   3 bad or missing input
+  4 models incompatible or unknown   5 out of memory, disk or device
+  10 a gate failed   130 interrupted (what was done is kept)
+
+\b
+Environment:
+  REPSIM_CACHE   folder for activations and fetched models
+  REPSIM_QUIET   no progress lines      REPSIM_DEBUG   show tracebacks
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module only when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one verb."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in Click, with the nearest verb named when there is none."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise unknown_name("command", args[0], COMMANDS, see="repsim --help")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="repsim-lm", prog_name="repsim")
+def cli() -> None:
+    """Tell whether language models will merge, before you merge them.
+
+    \b
+    First steps:
+      repsim models --fetch e5-small --fetch minilm
+      repsim compare e5-small minilm --corpus kolibri -o out/first
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with the documented exit code."""
+    args = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in args
+    try:
+        result = cli.main(args=args, prog_name="repsim", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except RepsimError as error:
+        if os.environ.get("REPSIM_DEBUG"):
+            traceback.print_exc()
+        print_error(error.what, error.hint, code=error.exit_code, as_json=as_json)
+        code = error.exit_code
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        hint = (
+            f"see: {error.ctx.command_path} --help"
+            if isinstance(error, click.UsageError) and error.ctx
+            else None
+        )
+        print_error(error.format_message(), hint, code=error.exit_code, as_json=as_json)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print_error(
+            "interrupted; what was done is kept", "run the same command again to go on",
+            code=130, as_json=as_json,
+        )  # fmt: skip
+        code = 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the last resort: say so, keep the traceback, exit 1
+        code = _unexpected(error, as_json=as_json)
+    sys.exit(code)
+
+
+def _unexpected(error: Exception, *, as_json: bool) -> int:
+    """Report what nobody foresaw; out of memory and a full disk have their own code."""
+    if os.environ.get("REPSIM_DEBUG"):
+        traceback.print_exc()
+    if _is_out_of_memory(error):
+        hint = "use a smaller --limit or --batch-size, or another --device"
+        print_error(f"out of memory: {error}", hint, code=5, as_json=as_json)
+        return 5
+    if isinstance(error, OSError) and error.errno in {28, 122}:
+        print_error(f"the disk is full: {error}", "free some space and run the command again",
+                    code=5, as_json=as_json)  # fmt: skip
+        return 5
+    log = Path(tempfile.mkdtemp(prefix="repsim-")) / "traceback.txt"
+    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    print_error(
+        f"unexpected error: {type(error).__name__}: {error}",
+        f"this is a defect of repsim; the traceback is in {log}",
+        code=1,
+        as_json=as_json,
+    )
+    return 1
+
+
+def _is_out_of_memory(error: Any) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+if __name__ == "__main__":
+    main()

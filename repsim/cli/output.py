@@ -1,0 +1,100 @@
+"""What the command line says: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def print_error(what: str, hint: str | None, *, code: int, as_json: bool = False) -> None:
+    """One error: to stderr for people, or as the one JSON document for programs."""
+    if as_json:
+        print_json({"error": {"message": what, "hint": hint, "exit_code": code}})
+        return
+    click.secho(f"error: {what}", fg="red", err=True)
+    if hint:
+        click.echo(f"hint:  {hint}", err=True)
+
+
+def say(label: str, text: str) -> None:
+    """One line of talk on stderr: `plan   3 models ...`."""
+    click.echo(f"{label:<6} {text}", err=True)
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a `--json` command."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None
+) -> None:
+    """A plain table on stdout, shrunk to the terminal.
+
+    Args:
+        rows: Dictionaries.
+        columns: Key -> heading; all keys of the first row if left out.
+    """
+    if not rows:
+        return
+    heads = dict(columns) if columns else {key: key for key in rows[0]}
+    cells = [[_cell(row.get(key)) for key in heads] for row in rows]
+    widths = [
+        max(len(head), *(len(line[i]) for line in cells)) for i, head in enumerate(heads.values())
+    ]
+    right = [all(_is_number(row.get(key)) for row in rows) for key in heads]
+    limit = shutil.get_terminal_size((160, 24)).columns
+    for line in [list(heads.values()), *cells]:
+        parts = [
+            text.rjust(width) if flush else text.ljust(width)
+            for text, width, flush in zip(line, widths, right, strict=True)
+        ]
+        text = "  ".join(parts).rstrip()
+        click.echo(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `3 min`, `2.5 h`.
+
+    Example:
+        >>> duration(44.6), duration(200), duration(9000)
+        ('45 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in words.
+
+    Example:
+        >>> size(2_000_000), size(3.2e9)
+        ('2.0 MB', '3.2 GB')
+    """
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= limit:
+            return f"{n_bytes / limit:.1f} {unit}"
+    return f"{n_bytes:.0f} B"

@@ -1,0 +1,49 @@
+"""`repsim plot`: redraw the figures of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from repsim.cli.output import print_json, say
+
+KINDS = ["layers", "heatmap", "languages", "space", "ladder"]
+
+
+@click.command(
+    epilog="""\b
+Example:
+  repsim plot out/first --kind layers --kind heatmap --measure cka --format pdf
+"""
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Default: all.")
+@click.option("-m", "--measure", help="Measure to draw; default: cka if it is there.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["png", "svg", "pdf"]))
+@click.option("--size", type=click.Choice(["single", "wide"]), default="wide", show_default=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: FOLDER/figures.")
+@click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON document.")
+def plot(
+    folder: Path, kinds: tuple[str, ...], measure: str | None, formats: tuple[str, ...],
+    size: str, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Draw figures of the comparison in FOLDER as PNG, SVG or PDF."""
+    from repsim.core import SimilarityTable
+    from repsim.plots import save_figure
+
+    table = SimilarityTable.load(folder)
+    target = out or folder / "figures"
+    options = {"measure": measure} if measure else {}
+    written: list[str] = []
+    for kind in kinds or tuple(KINDS):
+        wanted = {} if kind == "ladder" else options
+        figure = getattr(table.plot, kind)(size=size, **wanted)
+        stem = target / (f"{kind}-{measure}" if wanted else kind)
+        written += [str(path) for path in save_figure(figure, stem, formats or ("png", "svg"))]
+    if as_json:
+        print_json({"figures": written})
+    else:
+        for path in written:
+            click.echo(path)
+    say("wrote", f"{len(written)} files in {target}")

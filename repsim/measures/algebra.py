@@ -1,0 +1,165 @@
+"""Numerical building blocks that the measures share.
+
+Blocks are multiplied in the arrays' own precision; what is summed over many blocks is summed in
+float64, so that float32 activations with a few huge dimensions keep their digits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+#: Rows and columns of a tile in blocked products: small enough to stay in cache, large enough for
+#: the product to run at full speed.
+TILE = 256
+
+#: Numbers that one temporary may hold (1 GiB of float32).
+TEMPORARY_NUMBERS = 1 << 28
+
+
+def rounding_step(dtype: torch.dtype) -> float:
+    """Differences below this share of the largest value are rounding, in a sum of products."""
+    return 2.0**-40 if dtype == torch.float64 else 2.0**-21
+
+
+def symmetric_product(a: Tensor) -> Tensor:
+    """`a @ a.T` from the tiles of one triangle, half the work of the full product.
+
+    Args:
+        a: `[n, d]`.
+
+    Returns:
+        `[n, n]`, exactly symmetric.
+
+    Example:
+        >>> a = torch.arange(6.0).reshape(3, 2)
+        >>> torch.equal(symmetric_product(a), a @ a.T)
+        True
+    """
+    n = a.shape[0]
+    product = a.new_empty(n, n)
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        torch.mm(a[start:stop], a[start:].mT, out=product[start:stop, start:])
+        product[stop:, start:stop] = product[start:stop, stop:].mT
+    # Inside a diagonal tile the two triangles are rounded apart by some BLAS.
+    for start in range(0, n, TILE):
+        tile = product[start : start + TILE, start : start + TILE]
+        tile.copy_(torch.triu(tile) + torch.triu(tile, 1).mT)
+    return product
+
+
+def double_centred(matrix: Tensor) -> Tensor:
+    """`H M H` with `H = I - 11'/n`: row, column and grand means taken out, in float64."""
+    rows = matrix.mean(dim=1, dtype=torch.float64)
+    grand = rows.mean()
+    half = rows - grand / 2
+    return matrix - (rearrange(half, "i -> i 1") + rearrange(half, "j -> 1 j")).to(matrix.dtype)
+
+
+def u_centred(matrix: Tensor) -> Tensor:
+    """U-centred matrix of Székely and Rizzo (2014): unbiased inner products, zero diagonal.
+
+    Args:
+        matrix: `[n, n]` symmetric with n >= 4; the diagonal is not looked at.
+
+    Returns:
+        `[n, n]` whose rows sum to zero.
+    """
+    n = matrix.shape[0]
+    centred = matrix.clone().fill_diagonal_(0)
+    rows = centred.sum(dim=1, dtype=torch.float64)
+    half = rows / (n - 2) - rows.sum() / (2 * (n - 1) * (n - 2))
+    centred -= (rearrange(half, "i -> i 1") + rearrange(half, "j -> 1 j")).to(matrix.dtype)
+    return centred.fill_diagonal_(0)
+
+
+def inner(a: Tensor, b: Tensor) -> float:
+    """Sum of products of two tensors of one shape, accumulated in float64."""
+    if a.dtype == torch.float64:
+        return float(torch.dot(a.reshape(-1), b.reshape(-1)))
+    rows = zip(a.split(TILE), b.split(TILE), strict=True)
+    return float(sum((u.double() * v.double()).sum() for u, v in rows))
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Cosine of the angle between two tensors; NaN if one of them is zero."""
+    squares = inner(a, a) * inner(b, b)
+    return inner(a, b) / math.sqrt(squares) if squares > 0 else math.nan
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks 1..m as float64; ties, up to rounding, share the mean of their ranks.
+
+    Args:
+        values: `[m]`.
+
+    Example:
+        >>> average_ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
+        [2.5, 1.0, 2.5]
+    """
+    step = (float(values.abs().max()) or 1.0) * rounding_step(values.dtype)
+    keys = torch.round(values / step).to(torch.int64)
+    keys -= keys.min()
+    if int(keys.max()) < 1 << 24:
+        counts = torch.bincount(keys)
+    else:
+        _, keys, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+    mean_rank = torch.cumsum(counts, 0).double() - (counts.double() - 1) / 2
+    return mean_rank[keys]
+
+
+def triangle(matrix: Tensor) -> Tensor:
+    """Upper triangle without the diagonal, row by row: `[n (n - 1) / 2]`."""
+    return torch.cat([row[i + 1 :] for i, row in enumerate(matrix)])
+
+
+def order_statistics(values: Tensor, positions: list[int]) -> list[float]:
+    """The values that would stand at these positions if `values` were sorted."""
+    if values.device.type == "cpu":
+        partitioned = np.partition(values.numpy(), positions)
+        return [float(partitioned[i]) for i in positions]
+    ordered = torch.sort(values).values
+    return [float(ordered[i]) for i in positions]
+
+
+def largest_per_row(scores: Tensor, k: int, step: float) -> Tensor:
+    """Columns of the k largest scores of each row, best first; ties go to the lower column.
+
+    Args:
+        scores: `[b, n]`, overwritten.
+        k: How many; less than n.
+        step: Scores that round to the same multiple of it are tied.
+
+    Returns:
+        `[b, k]` column numbers.
+    """
+    scores.div_(step).round_()
+    values, columns = torch.topk(scores, k + 1, dim=1)
+    undecided = torch.nonzero(values[:, k - 1] == values[:, k]).squeeze(1)
+    # Order the chosen by (score, column): a stable sort by score after a sort by column.
+    columns, by_column = torch.sort(columns[:, :k], dim=1)
+    values = values[:, :k].gather(1, by_column)
+    by_score = torch.argsort(values, dim=1, descending=True, stable=True)
+    columns = columns.gather(1, by_score)
+    if len(undecided):
+        ranked = torch.argsort(scores[undecided], dim=1, descending=True, stable=True)
+        columns[undecided] = ranked[:, :k]
+    return columns
+
+
+def unit_length(rows: Tensor) -> Tensor:
+    """Rows scaled to length one; zero rows stay zero."""
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    return rows / torch.where(lengths > 0, lengths, 1.0).to(rows.dtype)
+
+
+def truncated_svd(matrix: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD without the singular values up to `tolerance` times the largest."""
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    rank = int((s > tolerance * s[0]).sum())
+    return u[:, :rank], s[:rank], vh[:rank]

@@ -1,0 +1,307 @@
+"""Declaring a measure, finding it by name, and applying it with its checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.core.errors import InputError, unknown_name
+from repsim.core.measure import Direction, Invariance, Measure, Rung, defaults_of
+from repsim.core.registry import DuplicateNameError, Registry
+from repsim.measures.features import Features, as_features, require_same_rows
+
+MEASURES: Registry[Measure] = Registry(
+    "measure", entry_point_group="repsim.measures", see="repsim measures"
+)
+
+#: Other name -> canonical name and the parameters that it stands for.
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {}
+
+TRANSLATION = Invariance.TRANSLATION
+SCALING = Invariance.ISOTROPIC_SCALING
+PERMUTATION = Invariance.PERMUTATION
+ORTHOGONAL = Invariance.ORTHOGONAL
+INVERTIBLE = Invariance.INVERTIBLE_LINEAR
+
+PairFunction = Callable[..., float]
+GridFunction = Callable[..., np.ndarray]
+
+
+class MeasureWarning(UserWarning):
+    """A value that is computed as defined but says little, and why."""
+
+
+def measure(
+    *,
+    name: str,
+    label: str,
+    rung: Rung | None,
+    direction: Direction,
+    range: tuple[float | None, float | None],  # noqa: A002 - the field's name in the declaration
+    invariances: Iterable[Invariance],
+    min_samples: int,
+    definition: str,
+    reference: str,
+    estimator: str,
+    identity_value: float | None = None,
+    symmetric: bool = True,
+    aliases: Mapping[str, Mapping[str, Any]] | None = None,
+    grid: GridFunction | None = None,
+    max_width_ratio: float | None = None,
+    needs_equal_width: bool = False,
+    undefined_on_constant: bool = True,
+    null_value: float | None = None,
+    register: bool = True,
+) -> Callable[[PairFunction], Measure]:
+    """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
+
+    The checks that follow from the declaration (equal numbers of rows, least n, equal width,
+    constant input) are made before `f` is called. `repsim.testing.check_measure` tests the rest.
+
+    Args:
+        name: Name in the API, the tables and the command line.
+        label: Name in figures.
+        rung: Rung of the invariance ladder; None beside it.
+        direction: "similarity" or "distance".
+        range: Smallest and largest possible value; None where unbounded.
+        invariances: Transformations of either side that leave it unchanged, completely.
+        min_samples: Least number of rows for which it is defined.
+        definition: One or two sentences, with a formula in plain text.
+        reference: Source of the definition.
+        estimator: What is known about bias and intervals.
+        identity_value: Value on identical input; 1 for a similarity and 0 for a distance if left
+            out, NaN if it depends on the data.
+        symmetric: Whether the sides may be exchanged.
+        aliases: Other names, each with the parameters that it stands for.
+        grid: Fast path over all pairs of two lists of features.
+        max_width_ratio: Largest d/n at which the value says anything.
+        needs_equal_width: Whether both sides must have the same number of units.
+        undefined_on_constant: Whether constant input has no value (NaN).
+        null_value: Expected value on independent data where that is a constant.
+        register: Whether `compute`, `sweep` and the command line find it by name.
+
+    Raises:
+        DuplicateNameError: The name or an alias is taken.
+
+    Example:
+        >>> @measure(name="mean_gap", label="Gap", rung=None, direction="distance",
+        ...          range=(0, None), invariances=[PERMUTATION], min_samples=1,
+        ...          definition="|mean x - mean y|", reference="-", estimator="-",
+        ...          undefined_on_constant=False, register=False)
+        ... def mean_gap(x, y):
+        ...     return float((x.mean.mean() - y.mean.mean()).abs())
+        >>> mean_gap([[1.0], [3.0]], [[0.0], [1.0]])
+        1.5
+    """
+
+    def decorate(function: PairFunction) -> Measure:
+        declared = Measure(
+            name=name,
+            label=label,
+            rung=rung,
+            direction=direction,
+            range=range,
+            identity_value=_default_identity(identity_value, direction),
+            symmetric=symmetric,
+            invariances=frozenset(invariances),
+            min_samples=min_samples,
+            definition=definition,
+            reference=reference,
+            estimator=estimator,
+            function=function,
+            prepare=as_features,
+            params=defaults_of(function),
+            grid=grid,
+            max_width_ratio=max_width_ratio,
+            needs_equal_width=needs_equal_width,
+            undefined_on_constant=undefined_on_constant,
+            null_value=null_value,
+        )
+        checked = _with_checks(declared)
+        if register:
+            _register(checked, aliases or {})
+        return checked
+
+    return decorate
+
+
+def _register(declared: Measure, aliases: Mapping[str, Mapping[str, Any]]) -> None:
+    for name in (declared.name, *aliases):
+        if name in ALIASES or name in MEASURES:
+            raise DuplicateNameError(f"measure '{name}' is registered twice")
+    MEASURES.add(declared.name, declared)
+    for alias, params in aliases.items():
+        ALIASES[alias] = (declared.name, declared.resolve(params) if params else {})
+
+
+def get_measure(name: str | Measure) -> Measure:
+    """A measure by its name or an alias; a measure is returned as it is.
+
+    An alias that binds parameters keeps its name, so that two settings of one measure can stand in
+    one table.
+
+    Raises:
+        UsageError: No such name; the nearest ones are given.
+
+    Example:
+        >>> get_measure("svcca_099").params["threshold"]
+        0.99
+        >>> get_measure("cka_linear_debiased").name
+        'cka'
+    """
+    if isinstance(name, Measure):
+        return name
+    if name in ALIASES:
+        canonical, params = ALIASES[name]
+        known = MEASURES[canonical]
+        if not params:
+            return known
+        return dataclasses.replace(known.with_params(**params), name=name)
+    if name not in MEASURES:
+        names = [*MEASURES.names(), *ALIASES]
+        raise unknown_name("measure", name, names, see="repsim measures")
+    return MEASURES[name]
+
+
+def list_measures() -> list[Measure]:
+    """All measures under their canonical names, in the order of registration."""
+    return [MEASURES[name] for name in MEASURES.names()]
+
+
+def compute(name: str | Measure, x: Any, y: Any, *, strict: bool = False, **params: Any) -> float:
+    """Value of one measure on two representations of the same rows.
+
+    Args:
+        name: Name or alias of a measure, or the measure.
+        x: `[n, d1]`, numpy or torch or `Features`.
+        y: `[n, d2]`, row i from the same sentence as row i of `x`.
+        strict: Refuse, instead of warning, when n is too small for the value to say anything.
+        **params: Parameters of the measure.
+
+    Returns:
+        The value; NaN where the measure is undefined.
+
+    Raises:
+        UsageError: Unknown measure or parameter.
+        InputError: Malformed arrays, different n, n under the measure's least, or (strict) a value
+            that says nothing.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(50, 4))
+        >>> round(compute("cka", x, 2 * x + 1), 6)
+        1.0
+    """
+    chosen = get_measure(name)
+    left, right = as_features(x), as_features(y)
+    note = caution(chosen, left.n, left.d, right.d)
+    if note and left.n == right.n:
+        if strict:
+            raise InputError(note, hint="use more sentences, or cka")
+        warnings.warn(note, MeasureWarning, stacklevel=2)
+    return chosen(left, right, **params)
+
+
+def caution(chosen: Measure, n: int, d1: int, d2: int) -> str:
+    """Why a value at this shape says little, or an empty string.
+
+    Args:
+        chosen: The measure.
+        n: Number of rows.
+        d1: Width of the first side.
+        d2: Width of the second.
+    """
+    limit, width = chosen.max_width_ratio, max(d1, d2)
+    if limit is None or width <= limit * n:
+        return ""
+    return (
+        f"'{chosen.name}' says little at n={n} rows of width {width}: d/n = {width / n:.2g} "
+        f"exceeds {limit:g}, so it is high whatever the data"
+    )
+
+
+def compute_grid(
+    chosen: Measure, xs: Sequence[Features], ys: Sequence[Features], **params: Any
+) -> np.ndarray:
+    """All pairs of two lists, by the measure's fast path where it has one.
+
+    Returns:
+        `[len(xs), len(ys)]` float64.
+
+    Raises:
+        InputError: As for a single pair.
+    """
+    values = chosen.resolve(params)
+    if chosen.grid is not None:
+        return np.asarray(chosen.grid(xs, ys, **values), dtype=np.float64)
+    grid = np.empty((len(xs), len(ys)))
+    mirrored = chosen.symmetric and len(xs) == len(ys) and all(map(_is, xs, ys))
+    for i, x in enumerate(xs):
+        for j, y in enumerate(ys):
+            if mirrored and j < i:
+                grid[i, j] = grid[j, i]
+            else:
+                grid[i, j] = chosen.function(x, y, **values)
+    return grid
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
+
+
+def _default_identity(value: float | None, direction: Direction) -> float:
+    if value is not None:
+        return value
+    return 1.0 if direction == "similarity" else 0.0
+
+
+def require_possible(declared: Measure, x: Features, y: Features) -> None:
+    """Check two sides against a declaration.
+
+    Raises:
+        InputError: Different numbers of rows, too few rows, or unequal width where it matters.
+    """
+    require_same_rows(x, y)
+    if x.n < declared.min_samples:
+        raise InputError(
+            f"'{declared.name}' needs at least {declared.min_samples} rows, got {x.n}",
+            hint="give it more sentences; a few hundred make most measures readable",
+        )
+    if declared.needs_equal_width and x.d != y.d:
+        raise InputError(
+            f"'{declared.name}' compares unit i with unit i and needs equal widths, "
+            f"got {x.d} and {y.d}",
+            hint="use a measure that is blind to the units' order or basis: permutation, cka",
+        )
+
+
+def _with_checks(declared: Measure) -> Measure:
+    """The same declaration with functions that check their input first."""
+    function, fast = declared.function, declared.grid
+
+    @functools.wraps(function)
+    def checked(x: Features, y: Features, **params: Any) -> float:
+        require_possible(declared, x, y)
+        if declared.undefined_on_constant and (x.is_constant or y.is_constant):
+            return math.nan
+        return float(function(x, y, **params))
+
+    if fast is None:
+        return dataclasses.replace(declared, function=checked)
+
+    def checked_grid(xs: Sequence[Features], ys: Sequence[Features], **params: Any) -> np.ndarray:
+        for x in xs:
+            for y in ys:
+                require_possible(declared, x, y)
+        values = np.array(fast(xs, ys, **params), dtype=np.float64)
+        if declared.undefined_on_constant:
+            values[[x.is_constant for x in xs], :] = math.nan
+            values[:, [y.is_constant for y in ys]] = math.nan
+        return values
+
+    return dataclasses.replace(declared, function=checked, grid=checked_grid)

@@ -1,0 +1,137 @@
+"""Canonical correlations: the same information, in any linear code?
+
+Canonical correlations are the singular values of `U_X' U_Y`, with U the left singular vectors of
+the centered arrays cut at their rank. As soon as n <= d a side spans everything and all of them are
+1; when d_x + d_y exceeds n - 1 some of them are, whatever the data.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from repsim.core.errors import UsageError
+from repsim.core.measure import Rung
+from repsim.measures.base import INVERTIBLE, ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.features import Features
+
+RAGHU = "Raghu, Gilmer, Yosinski, Sohl-Dickstein 2017, arXiv:1706.05806"
+MORCOS = "Morcos, Raghu, Bengio 2018, arXiv:1806.05759"
+LINEAR_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL, INVERTIBLE)
+
+#: d/n above which canonical correlations are forced up: d_x + d_y > n - 1.
+WIDEST = 0.5
+
+
+def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
+    """Canonical correlations of two orthonormal bases, largest first, `[min(r_x, r_y)]`."""
+    return torch.linalg.svdvals(ux.mT @ uy).clamp(max=1.0)
+
+
+@measure(
+    name="cca",
+    label="Mean CCA",
+    rung=Rung.L3,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=LINEAR_BLIND,
+    min_samples=3,
+    definition="Mean canonical correlation over the smaller rank; columns centered, rank by "
+    "singular values over 1e-10 of the largest.",
+    reference="Hotelling 1936, Biometrika 28; " + RAGHU,
+    estimator="biased upwards, about sqrt(d/n) on independent data and 1 when n <= d.",
+    aliases={"cca_mean": {}},
+    max_width_ratio=WIDEST,
+)
+def cca(x: Features, y: Features) -> float:
+    """Mean canonical correlation."""
+    return float(canonical_correlations(x.svd[0], y.svd[0]).mean())
+
+
+@measure(
+    name="cca_squared",
+    label="Mean squared CCA",
+    rung=Rung.L3,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=LINEAR_BLIND,
+    min_samples=3,
+    definition="Mean squared canonical correlation over the smaller rank (Yanai's coefficient).",
+    reference="Yanai 1974; Ramsay, ten Berge, Styan 1984, Psychometrika 49",
+    estimator="biased upwards, about d/n on independent data and 1 when n <= d.",
+    aliases={"cca_mean_squared": {}},
+    max_width_ratio=WIDEST,
+)
+def cca_squared(x: Features, y: Features) -> float:
+    """Mean squared canonical correlation."""
+    return float(canonical_correlations(x.svd[0], y.svd[0]).square().mean())
+
+
+@measure(
+    name="svcca",
+    label="SVCCA",
+    rung=Rung.L3,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=(TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL),
+    min_samples=3,
+    definition="Mean canonical correlation of the fewest principal components that hold 99 % "
+    "(threshold) of the variance of each side, over the smaller number of components.",
+    reference=RAGHU,
+    estimator="biased upwards, about sqrt(k/n) on independent data, k components.",
+    aliases={"svcca_099": {"threshold": 0.99}},
+    max_width_ratio=WIDEST,
+)
+def svcca(x: Features, y: Features, *, threshold: float = 0.99) -> float:
+    """Mean canonical correlation of the leading principal components."""
+    if not 0 < threshold <= 1:
+        raise UsageError(f"threshold={threshold} is not possible", hint="a share of variance, 0..1")
+    bases = (_leading(side, threshold) for side in (x, y))
+    return float(canonical_correlations(*bases).mean())
+
+
+def _leading(x: Features, threshold: float) -> Tensor:
+    """Left singular vectors of the fewest components with that share of the variance, `[n, k]`."""
+    u, s, _ = x.svd
+    share = torch.cumsum(s.square(), 0) / s.square().sum()
+    kept = int((share < threshold * (1 - 1e-12)).sum()) + 1
+    return u[:, :kept]
+
+
+@measure(
+    name="pwcca",
+    label="PWCCA",
+    rung=Rung.L3,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=(TRANSLATION, SCALING, PERMUTATION),
+    min_samples=3,
+    definition="Canonical correlations weighted by how much of X they carry: w_i = sum_j |<h_i, "
+    "x_j>|, h_i the canonical variates of X, x_j its centered columns, weights summing to "
+    "1; mean of both directions (weights 'symmetric') or X's only ('x'). Arbitrary where "
+    "correlations tie.",
+    reference=MORCOS,
+    estimator="biased upwards like mean CCA, and 1 when n <= d.",
+    aliases={"pwcca_symmetric": {"weights": "symmetric"}, "pwcca_x": {"weights": "x"}},
+    max_width_ratio=WIDEST,
+)
+def pwcca(x: Features, y: Features, *, weights: str = "symmetric") -> float:
+    """Projection-weighted CCA."""
+    if weights not in ("symmetric", "x"):
+        raise UsageError(f"weights='{weights}' is not possible", hint="use 'symmetric' or 'x'")
+    left, correlations, right = torch.linalg.svd(x.svd[0].mT @ y.svd[0], full_matrices=False)
+    correlations = correlations.clamp(max=1.0)
+    forward = _weighted(correlations, left, x)
+    if weights == "x":
+        return forward
+    return (forward + _weighted(correlations, right.mT, y)) / 2
+
+
+def _weighted(correlations: Tensor, directions: Tensor, x: Features) -> float:
+    """Mean of the correlations, weighted by the projections of x's columns on its variates."""
+    _, s, vh = x.svd
+    weights = (directions.mT @ (s.unsqueeze(1) * vh)).abs().sum(dim=1)
+    total = float(weights.sum())
+    return float(weights @ correlations) / total if total > 0 else math.nan

@@ -1,0 +1,235 @@
+"""Centered kernel alignment: how alike are the two similarity structures of the rows?
+
+For centered rows the Gram matrices K and L have zero row sums, and every linear estimator follows
+from three numbers: `<K, L> = ||X'Y||^2`, the traces, and `sum k_ii l_ii`. So no n x n matrix is
+centered, and nothing is added inside roots or clipped: a debiased value under zero is reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from repsim.core.measure import Rung
+from repsim.measures.algebra import TILE, inner
+from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.features import Features
+
+KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
+ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
+
+A = TypeVar("A", float, np.ndarray)
+Estimator = Literal["biased", "debiased", "lange"]
+
+
+# -- one pair ------------------------------------------------------------------------------------
+
+
+def gram_inner(x: Features, y: Features) -> float:
+    """`<K, L> = ||X'Y||^2` of the centered rows, by the cheaper of its two forms."""
+    if x.n <= 4096 and 8 * x.n <= x.d * y.d:
+        return inner(x.gram, y.gram)
+    cross = x.compact.mT @ y.compact
+    return inner(cross, cross)
+
+
+def _estimate(cross: A, traces: A, diagonals: A, n: int, estimator: Estimator) -> A:
+    """HSIC up to a factor that only depends on n.
+
+    Args:
+        cross: `<K, L>`.
+        traces: `tr K tr L`.
+        diagonals: `sum k_ii l_ii`.
+        n: Number of rows.
+        estimator: Which of the three.
+    """
+    if estimator == "biased":
+        return cross
+    if estimator == "lange":
+        return cross - diagonals
+    return cross - diagonals * n / (n - 2) + traces / ((n - 1) * (n - 2))
+
+
+def _hsic(x: Features, y: Features, estimator: Estimator) -> float:
+    diagonal_x, diagonal_y = x.gram_diagonal, y.gram_diagonal
+    traces = float(diagonal_x.sum() * diagonal_y.sum())
+    return _estimate(gram_inner(x, y), traces, float(diagonal_x @ diagonal_y), x.n, estimator)
+
+
+def _linear_cka(x: Features, y: Features, estimator: Estimator) -> float:
+    squares = self_hsic(x, estimator) * self_hsic(y, estimator)
+    return _hsic(x, y, estimator) / math.sqrt(squares) if squares > 0 else math.nan
+
+
+def self_hsic(x: Features, estimator: Estimator) -> float:
+    """HSIC of an array with itself, remembered by the array (and by its shuffles)."""
+    return x.remember(f"hsic_{estimator}", lambda origin: _hsic(origin, origin, estimator))
+
+
+# -- all pairs -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class GramProducts:
+    """What linear CKA of all pairs needs: inner products of the layers' Gram matrices.
+
+    Attributes:
+        cross: `[a, b]`, `<K_i, L_j>`.
+        self_x, self_y: `[a]` and `[b]`, `<K_i, K_i>` and `<L_j, L_j>`.
+        diagonal_x, diagonal_y: `[a, n]` and `[b, n]`, diagonals of the Gram matrices.
+    """
+
+    cross: np.ndarray
+    self_x: np.ndarray
+    self_y: np.ndarray
+    diagonal_x: np.ndarray
+    diagonal_y: np.ndarray
+
+    def hsic(self, estimator: Estimator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """HSIC of all pairs `[a, b]`, of each x with itself `[a]`, of each y `[b]`."""
+        n = self.diagonal_x.shape[1]
+        dx, dy = self.diagonal_x, self.diagonal_y
+        tx, ty = dx.sum(axis=1), dy.sum(axis=1)
+        return (
+            _estimate(self.cross, np.outer(tx, ty), dx @ dy.T, n, estimator),
+            _estimate(self.self_x, tx**2, (dx**2).sum(axis=1), n, estimator),
+            _estimate(self.self_y, ty**2, (dy**2).sum(axis=1), n, estimator),
+        )
+
+    def cka(self, estimator: Estimator) -> np.ndarray:
+        """CKA of all pairs, `[a, b]`; NaN where an HSIC of a side with itself is not positive."""
+        return ratio(*self.hsic(estimator))
+
+
+def ratio(cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray) -> np.ndarray:
+    """`cross_ij / sqrt(self_i self_j)`, NaN where a side with itself is not positive."""
+    squares = np.outer(self_x, self_y)
+    defined = (self_x[:, None] > 0) & (self_y > 0)
+    return np.where(defined, cross / np.sqrt(np.where(defined, squares, 1.0)), np.nan)
+
+
+def gram_products(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> GramProducts:
+    """Inner products of the Gram matrices of centered arrays, by the cheaper of two routes.
+
+    Through Gram matrices each layer is multiplied once, which pays until n exceeds about
+    (layers + 1) x width; through covariances each pair is.
+
+    Args:
+        xs: `[n, d_i]` each, columns centered.
+        ys: `[n, d_j]` each, the same rows.
+    """
+    layers = list({id(a): a for a in [*xs, *ys]}.values())
+    position = {id(a): i for i, a in enumerate(layers)}
+    rows = [position[id(a)] for a in xs]
+    columns = [position[id(a)] for a in ys]
+    n = layers[0].shape[0]
+    widths = np.array([a.shape[1] for a in layers], dtype=np.float64)
+    by_gram = n * n * (widths.sum() + len(layers) ** 2)
+    by_covariance = 2 * n * (np.outer(widths[rows], widths[columns]).sum() + (widths**2).sum())
+    if by_gram <= by_covariance:
+        products = _products_of_grams(layers)
+        cross, squares = products[np.ix_(rows, columns)], products.diagonal()
+    else:
+        cross = np.array([[_squared_norm(x.mT @ y) for y in ys] for x in xs])
+        squares = np.array([_squared_norm(a.mT @ a) for a in layers])
+    lengths = [torch.linalg.vector_norm(a, dim=1, dtype=torch.float64) for a in layers]
+    diagonals = torch.stack(lengths).square().cpu().numpy()
+    return GramProducts(cross, squares[rows], squares[columns], diagonals[rows], diagonals[columns])
+
+
+def _squared_norm(matrix: Tensor) -> float:
+    return inner(matrix, matrix)
+
+
+def _products_of_grams(layers: Sequence[Tensor]) -> np.ndarray:
+    """`<K_i, K_j>` of all layers, `[l, l]`, tile by tile: O(l tile^2) memory."""
+    n = layers[0].shape[0]
+    total = torch.zeros(len(layers), len(layers), dtype=torch.float64, device=layers[0].device)
+    for top in range(0, n, TILE):
+        height = min(TILE, n - top)
+        for left in range(top, n, TILE):
+            tiles = layers[0].new_empty(len(layers), height, min(TILE, n - left))
+            for layer, tile in zip(layers, tiles, strict=True):
+                torch.mm(layer[top : top + TILE], layer[left : left + TILE].mT, out=tile)
+            flat = rearrange(tiles, "l i j -> l (i j)")
+            products = (flat @ flat.mT).double()
+            # A tile off the diagonal stands for its mirror image too.
+            total += products if left == top else 2 * products
+    return total.cpu().numpy()
+
+
+def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
+    def grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+        return gram_products([x.centered for x in xs], [y.centered for y in ys]).cka(estimator)
+
+    return grid
+
+
+# -- the measures --------------------------------------------------------------------------------
+
+
+@measure(
+    name="cka",
+    label="CKA (debiased)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(None, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=4,
+    definition="HSIC_1(X, Y) / sqrt(HSIC_1(X, X) HSIC_1(Y, Y)) of linear kernels, HSIC_1 the "
+    "unbiased estimator (U-centered Gram matrices). May be negative; never clipped.",
+    reference="Song et al. 2012, JMLR 13; Székely and Rizzo 2014; " + KORNBLITH,
+    estimator="numerator unbiased: 0 in expectation on independent data at any n and d. Intervals "
+    "by jackknife; a bootstrap that repeats rows is biased upwards.",
+    aliases={"cka_linear_debiased": {}, "cka_debiased": {}},
+    grid=_linear_grid("debiased"),
+    null_value=0.0,
+)
+def cka(x: Features, y: Features) -> float:
+    """Debiased linear CKA."""
+    return _linear_cka(x, y, "debiased")
+
+
+@measure(
+    name="cka_biased",
+    label="CKA (biased)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=2,
+    definition="||X'Y||_F^2 / (||X'X||_F ||Y'Y||_F), columns centered (biased HSIC).",
+    reference=KORNBLITH,
+    estimator="biased upwards: about d/(n+d) on independent isotropic data. Compare with a null.",
+    aliases={"cka_linear": {}},
+    grid=_linear_grid("biased"),
+)
+def cka_biased(x: Features, y: Features) -> float:
+    """Linear CKA with the biased HSIC of the original paper."""
+    return _linear_cka(x, y, "biased")
+
+
+@measure(
+    name="cka_lange",
+    label="CKA (Lange)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(None, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=3,
+    definition="Cosine of the centered Gram matrices without their diagonals. Not HSIC_1.",
+    reference="Lange, Kwok, Matelsky, Wang, Rolnick, Kording 2023, arXiv:2211.16056",
+    estimator="nearly unbiased; differs from the debiased estimate by O(1/n^2), 0.05 at n=5.",
+    aliases={"cka_linear_lange": {}},
+    grid=_linear_grid("lange"),
+)
+def cka_lange(x: Features, y: Features) -> float:
+    """Linear CKA of centered Gram matrices with the diagonal left out."""
+    return _linear_cka(x, y, "lange")

@@ -1,0 +1,187 @@
+"""Units against units: are they the same as they stand (L0), or after re-ordering (L1)?
+
+Averaging two models averages unit i with unit i. These are the measures that see what a rotation-
+or permutation-blind measure cannot: a permuted twin has CKA 1 and a unit correlation near 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from repsim.core.measure import Rung
+from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.cosines import products
+from repsim.measures.features import Features
+
+LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
+
+
+def best_assignment(gain: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of row and column with the largest total gain (Hungarian method).
+
+    Args:
+        gain: `[a, b]`.
+
+    Returns:
+        Rows and columns, `[min(a, b)]` each.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(gain.double().cpu().numpy(), maximize=True)
+    return rows, columns
+
+
+def unit_correlations(x: Features, y: Features) -> Tensor:
+    """Pearson correlation of every unit of X with every unit of Y, `[d1, d2]`; constant ones 0."""
+    return x.unit_columns.mT @ y.unit_columns
+
+
+def _alive(x: Features) -> Tensor:
+    """`[d]`, whether a unit varies."""
+    return (x.unit_columns != 0).any(dim=0)
+
+
+def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    sides = [[rearrange(f.unit_columns, "n d -> (n d)") for f in side] for side in (xs, ys)]
+    dead_x, dead_y = (torch.stack([~_alive(f) for f in side]).double() for side in (xs, ys))
+    alive = xs[0].d - (dead_x @ dead_y.mT).cpu().numpy()
+    # Without a living unit there is nothing to average.
+    return products(*sides) / np.where(alive > 0, alive, np.nan)
+
+
+@measure(
+    name="unit_correlation",
+    label="Unit-wise correlation",
+    rung=Rung.L0,
+    direction="similarity",
+    range=(-1.0, 1.0),
+    invariances=(TRANSLATION, SCALING),
+    min_samples=3,
+    definition="Mean over units of the signed Pearson correlation of unit i with unit i. Units "
+    "that are constant on both sides are left out; constant on one side counts 0.",
+    reference="Del, Fishel 2022, arXiv:2212.01924 (average neuron-wise correlation)",
+    estimator="0 in expectation on independent data. Signed: a flipped unit counts against.",
+    needs_equal_width=True,
+    grid=_unit_correlation_grid,
+    null_value=0.0,
+)
+def unit_correlation(x: Features, y: Features) -> float:
+    """Mean correlation of each unit with itself."""
+    alive = _alive(x) | _alive(y)
+    correlations = (x.unit_columns * y.unit_columns).sum(dim=0, dtype=torch.float64)
+    return float(correlations[alive].mean())
+
+
+@measure(
+    name="identity_match",
+    label="Identity match",
+    rung=Rung.L0,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=(TRANSLATION, SCALING),
+    min_samples=3,
+    definition="Fraction of units whose partner under the best one-to-one matching of signed "
+    "correlations (Hungarian) is the unit itself; units constant on both sides are left out.",
+    reference="after " + LI,
+    estimator="1/d in expectation on independent data.",
+    needs_equal_width=True,
+)
+def identity_match(x: Features, y: Features) -> float:
+    """Share of units that are matched with themselves."""
+    alive = _alive(x) | _alive(y)
+    rows, columns = best_assignment(unit_correlations(x, y)[alive][:, alive])
+    return float(np.mean(rows == columns))
+
+
+@measure(
+    name="hard_match",
+    label="Hard correlation match",
+    rung=Rung.L1,
+    direction="similarity",
+    range=(-1.0, 1.0),
+    invariances=(TRANSLATION, SCALING, PERMUTATION),
+    min_samples=3,
+    definition="Mean signed correlation of units matched one to one (Hungarian), over the narrower "
+    "width.",
+    reference=LI,
+    estimator="biased upwards by the matching, the more the wider. Compare with a null.",
+    aliases={"hard_correlation_match": {}},
+)
+def hard_match(x: Features, y: Features) -> float:
+    """Mean correlation after the best one-to-one matching of units."""
+    correlations = unit_correlations(x, y)
+    rows, columns = best_assignment(correlations)
+    return float(correlations[rows, columns].mean(dtype=torch.float64))
+
+
+@measure(
+    name="soft_match",
+    label="Soft correlation match",
+    rung=Rung.L1,
+    direction="similarity",
+    range=(-1.0, 1.0),
+    invariances=(TRANSLATION, SCALING, PERMUTATION),
+    min_samples=3,
+    definition="Mean over units of the largest correlation with any unit of the other side, "
+    "averaged over both directions.",
+    reference=LI,
+    estimator="biased upwards by the maximum, the more the wider. Compare with a null.",
+    aliases={"soft_correlation_match": {}},
+)
+def soft_match(x: Features, y: Features) -> float:
+    """Mean of each unit's best correlation."""
+    correlations = unit_correlations(x, y)
+    forward = correlations.amax(dim=1).mean(dtype=torch.float64)
+    backward = correlations.amax(dim=0).mean(dtype=torch.float64)
+    return float(forward + backward) / 2
+
+
+@measure(
+    name="permutation",
+    label="Permutation Procrustes",
+    rung=Rung.L1,
+    direction="similarity",
+    range=(-1.0, 1.0),
+    invariances=(TRANSLATION, SCALING, PERMUTATION),
+    min_samples=2,
+    definition="max over permutations P of <X P, Y> / (||X||_F ||Y||_F), columns centered, the "
+    "narrower side padded with zeros.",
+    reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",
+    estimator="biased upwards by the matching. Compare with a null.",
+    aliases={"permutation_similarity": {}},
+)
+def permutation(x: Features, y: Features) -> float:
+    """Cosine of two arrays after the best re-ordering of units."""
+    products = x.centered.mT @ y.centered
+    rows, columns = best_assignment(products)
+    return float(products[rows, columns].sum(dtype=torch.float64)) / (x.norm * y.norm)
+
+
+@measure(
+    name="permutation_distance",
+    label="Permutation distance",
+    rung=Rung.L1,
+    direction="distance",
+    range=(0.0, None),
+    invariances=(PERMUTATION,),
+    min_samples=1,
+    definition="min over permutations P of ||X P - Y||_F on the arrays as they are, the narrower "
+    "side padded with zeros.",
+    reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",
+    estimator="in the units of the activations; grows with sqrt(n).",
+    aliases={"permutation_procrustes_raw": {}},
+    undefined_on_constant=False,
+)
+def permutation_distance(x: Features, y: Features) -> float:
+    """Frobenius distance after the best re-ordering of units."""
+    a, b = x.x.double(), y.x.double()
+    rows, columns = best_assignment(a.mT @ b)
+    matched = (a[:, rows] - b[:, columns]).square().sum()
+    wider, taken = (a, rows) if a.shape[1] > b.shape[1] else (b, columns)
+    alone = np.setdiff1d(np.arange(wider.shape[1]), taken)
+    return float((matched + wider[:, alone].square().sum()).sqrt())

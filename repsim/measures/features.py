@@ -1,0 +1,389 @@
+"""An `[n, d]` array with everything the measures derive from it, computed once.
+
+Centering, Gram matrix, SVD, distances and neighbours belong to one array, not to a pair: in a sweep
+over L x L layers each is needed L times and computed once. Shuffled rows (for a null) and subsets
+of rows (for an interval) take their factors from the original by indexing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from repsim.core.errors import InputError, UsageError
+from repsim.measures.algebra import (
+    TEMPORARY_NUMBERS,
+    average_ranks,
+    largest_per_row,
+    rounding_step,
+    symmetric_product,
+    triangle,
+    truncated_svd,
+    unit_length,
+)
+from repsim.measures.arrays import as_index, validated
+from repsim.measures.factors import (
+    Remembering,
+    by_pair,
+    by_row,
+    by_row_and_column,
+    factor,
+    first_by_row,
+    recentred,
+    renamed_rows,
+    same,
+)
+
+Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation"]
+
+#: Rows whose neighbours are sought at once.
+BLOCK = 1024
+
+#: Singular values up to this share of the largest one do not count towards the rank.
+RANK_TOLERANCE = 1e-10
+
+
+class Features(Remembering):
+    """Matched rows of one representation, with lazily computed factors.
+
+    Column means are taken in float64 before anything else, whatever `dtype` is: uncentered sums of
+    activations with a few massive dimensions cancel to nothing in float32.
+
+    Args:
+        x: `[n, d]` numpy array, torch tensor or nested list; row i is sentence i.
+        dtype: Precision of the factors; sums over them are always float64.
+        device: Where to compute; where `x` lies if left out.
+
+    Raises:
+        InputError: Not two-dimensional, empty, complex, or not finite.
+
+    Example:
+        >>> features = Features([[1.0, 2.0], [3.0, 2.0], [5.0, 8.0]])
+        >>> features.n, features.d, features.rank
+        (3, 2, 2)
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise UsageError(f"dtype {dtype} is not possible", hint="use float64 or float32")
+        super().__init__()
+        self._raw = validated(x, device)
+        self._dtype = dtype
+
+    def __repr__(self) -> str:
+        return f"Features(n={self.n}, d={self.d}, {self._dtype}, {self.device})"
+
+    # -- shape ---------------------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._raw.shape[0]
+
+    @property
+    def d(self) -> int:
+        """Number of columns (units)."""
+        return self._raw.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the factors."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the factors lie."""
+        return self._raw.device
+
+    # -- the array -----------------------------------------------------------------------------
+
+    @property
+    def x(self) -> Tensor:
+        """The rows as they came, `[n, d]`."""
+        return self._raw.to(self._dtype)
+
+    @property
+    @factor(permuted=same)
+    def mean(self) -> Tensor:
+        """Column means, `[d]` float64."""
+        return self._raw.mean(dim=0, dtype=torch.float64)
+
+    @property
+    @factor(permuted=by_row)
+    def centered(self) -> Tensor:
+        """Rows with the column means taken out, `[n, d]`; constant columns are exactly zero."""
+        centered = (self._raw.double() - self.mean).to(self._dtype)
+        centered[:, self._constant_columns()] = 0
+        return centered
+
+    def _constant_columns(self) -> Tensor:
+        return self._raw.amin(dim=0) == self._raw.amax(dim=0)
+
+    def _rank_tolerance(self) -> float:
+        return max(RANK_TOLERANCE, torch.finfo(self._raw.dtype).eps)
+
+    @property
+    @factor(permuted=same)
+    def norm(self) -> float:
+        """Frobenius norm of the centered rows."""
+        return float(self.gram_diagonal.sum().sqrt())
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all rows are equal."""
+        return self.norm == 0.0
+
+    @property
+    @factor(permuted=by_row)
+    def unit_rows(self) -> Tensor:
+        """Uncentered rows scaled to length one, `[n, d]`; zero rows stay zero."""
+        return unit_length(self.x)
+
+    @property
+    @factor(permuted=by_row)
+    def unit_columns(self) -> Tensor:
+        """Centered columns scaled to length one, `[n, d]`; constant columns stay zero.
+
+        The products of two such arrays are Pearson correlations.
+        """
+        return rearrange(unit_length(rearrange(self.centered, "n d -> d n")), "d n -> n d")
+
+    # -- factorisations ------------------------------------------------------------------------
+
+    @property
+    @factor(permuted=by_row)
+    def gram_diagonal(self) -> Tensor:
+        """Squared lengths of the centered rows, `[n]` float64."""
+        return torch.linalg.vector_norm(self.centered, dim=1, dtype=torch.float64).square()
+
+    @property
+    @factor(permuted=by_row_and_column, subset=recentred)
+    def gram(self) -> Tensor:
+        """Gram matrix of the centered rows, `[n, n]`."""
+        return symmetric_product(self.centered)
+
+    @property
+    @factor(permuted=by_row)
+    def compact(self) -> Tensor:
+        """Centered rows in at most n coordinates, `[n, min(n, d)]`, the same up to a rotation."""
+        if self.d <= self.n:
+            return self.centered
+        return torch.linalg.qr(self.centered.mT, mode="r").R.mT.contiguous()
+
+    @property
+    @factor(permuted=first_by_row)
+    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Thin SVD of the centered rows, cut at the rank: `[n, r]`, `[r]`, `[r, d]`, float64.
+
+        Singular values count from 1e-10 of the largest, or from what the array's own precision
+        resolves. Small directions matter to CCA as much as large ones, hence float64 throughout.
+        """
+        centered = self._raw.double() - self.mean
+        centered[:, self._constant_columns()] = 0
+        return truncated_svd(centered, self._rank_tolerance())
+
+    @property
+    @factor(permuted=first_by_row)
+    def svd_uncentered(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Thin SVD of the rows as they came, cut at the rank, float64."""
+        return truncated_svd(self._raw.double(), self._rank_tolerance())
+
+    @property
+    def rank(self) -> int:
+        """Rank of the centered rows."""
+        return len(self.svd[1])
+
+    # -- distances and neighbours --------------------------------------------------------------
+
+    @factor(permuted=by_row_and_column, subset=by_row_and_column)
+    def distances(self, metric: Metric = "euclidean") -> Tensor:
+        """Distances between rows, `[n, n]`, zero diagonal.
+
+        Args:
+            metric: "euclidean", "sqeuclidean", "cosine" (1 - cosine of the uncentered rows) or
+                "correlation" (1 - Pearson correlation of two rows over the units). A zero row has
+                cosine 0 with every row, and a constant row correlation 0.
+
+        Raises:
+            UsageError: Another metric.
+        """
+        if metric == "euclidean":
+            return self.distances("sqeuclidean").sqrt()
+        if metric == "sqeuclidean":
+            squares = self.gram_diagonal.to(self._dtype)
+            sums = rearrange(squares, "i -> i 1") + rearrange(squares, "j -> 1 j")
+            squared = torch.add(sums, self.gram, alpha=-2)
+            # Equal rows: what is left of their distance is rounding.
+            squared.masked_fill_(squared < sums.mul_(16 * torch.finfo(self._dtype).eps), 0)
+            return squared.fill_diagonal_(0)
+        return (1 - symmetric_product(self._unit_rows_for(metric))).clamp_(min=0).fill_diagonal_(0)
+
+    @factor(permuted=by_pair)
+    def rdm(self, metric: Metric = "euclidean") -> Tensor:
+        """Upper triangle of the distances, row by row: `[n (n - 1) / 2]`."""
+        return triangle(self.distances(metric))
+
+    @factor(permuted=by_pair)
+    def rdm_ranks(self, metric: Metric = "euclidean") -> Tensor:
+        """Ranks of the upper triangle, ties averaged, float64."""
+        return average_ranks(self.rdm(metric))
+
+    @factor(permuted=renamed_rows)
+    def neighbours(self, k: int = 10, metric: Metric = "cosine") -> Tensor:
+        """The k nearest rows of each row, nearest first, `[n, k]`.
+
+        A row is excluded from its own neighbours by its index. Ties, up to rounding, go to the
+        lower index; after `permuted` they go to the row that was lower before.
+
+        Raises:
+            UsageError: k is not in 1..n-2, or another metric.
+        """
+        if not 1 <= k <= self.n - 2:
+            raise UsageError(f"k={k} neighbours of {self.n} rows", hint=f"use 1 to {self.n - 2}")
+        remaining = self._remaining_neighbours(k, metric)
+        if remaining is not None:
+            return remaining
+        euclidean = metric in ("euclidean", "sqeuclidean")
+        rows = self.centered if euclidean else self._unit_rows_for(metric)
+        scale = float(self.gram_diagonal.max()) or 1.0 if euclidean else 1.0
+        step = scale * rounding_step(self._dtype)
+        half = (self.gram_diagonal / 2).to(self._dtype) if euclidean else None
+        whole = symmetric_product(rows) if self.n**2 <= TEMPORARY_NUMBERS else None
+        found = []
+        for start in range(0, self.n, BLOCK):
+            stop = min(start + BLOCK, self.n)
+            scores = rows[start:stop] @ rows.mT if whole is None else whole[start:stop]
+            if half is not None:
+                scores -= half
+            here = torch.arange(start, stop, device=self.device)
+            scores[here - start, here] = -torch.inf
+            found.append(largest_per_row(scores, k, step))
+        return torch.cat(found)
+
+    def _remaining_neighbours(self, k: int, metric: Metric) -> Tensor | None:
+        """Neighbours of most of an array's rows, out of a longer list of the whole array's.
+
+        None if these are not most of another array's rows in its order, or the list runs out.
+        """
+        origin, rows = self._origin, self._rows
+        if origin is None or rows is None or self._is_permutation or self.n < 0.75 * origin.n:
+            return None
+        if not bool((rows.index.diff() > 0).all()):
+            return None
+        listed = origin.neighbours(min(2 * k + 20, origin.n - 2), metric)[rows.index]
+        position = torch.full((origin.n,), -1, device=self.device)
+        position[rows.index] = torch.arange(self.n, device=self.device)
+        listed = position[listed]
+        gone = listed < 0
+        if int((~gone).sum(dim=1).min()) < k:
+            return None
+        nearest_first = torch.argsort(gone.to(torch.uint8), dim=1, stable=True)[:, :k]
+        return listed.gather(1, nearest_first)
+
+    def _unit_rows_for(self, metric: str) -> Tensor:
+        if metric == "cosine":
+            return self.unit_rows
+        if metric == "correlation":
+            x = self._raw.double()
+            centred = x - reduce(x, "n d -> n 1", "mean")
+            centred[x.amin(dim=1) == x.amax(dim=1)] = 0
+            return unit_length(centred).to(self._dtype)
+        known = ", ".join(get_args(Metric))
+        raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
+
+    # -- other rows ----------------------------------------------------------------------------
+
+    def permuted(self, order: Any) -> Features:
+        """The rows in another order: row i becomes row `order[i]`; no factor is computed twice.
+
+        Args:
+            order: A permutation of 0..n-1, `[n]`.
+
+        Raises:
+            InputError: Not a permutation.
+        """
+        index = as_index(order, self.n, self.device)
+        everything = torch.arange(self.n, device=self.device)
+        if len(index) != self.n or not torch.equal(index.sort().values, everything):
+            raise InputError(f"not a permutation of {self.n} rows", hint="use rng.permutation(n)")
+        if self._is_permutation and self._origin is not None and self._rows is not None:
+            return self._origin._with_rows(self._rows.index[index], is_permutation=True)
+        return self._with_rows(index, is_permutation=True)
+
+    def take(self, rows: Any) -> Features:
+        """Some of the rows, centered anew; distances and Gram come from the whole if it has them.
+
+        Args:
+            rows: Indices or a boolean mask; an index may repeat.
+
+        Raises:
+            InputError: No row, or an index out of range.
+        """
+        index = as_index(rows, self.n, self.device)
+        return self._with_rows(index, is_permutation=False)
+
+    def residualised(self, covariates: Any) -> Features:
+        """What the covariates do not explain: each column minus its linear regression on them.
+
+        Column means stay, so that constant covariates change nothing.
+
+        Args:
+            covariates: `[n, c]` or `[n]`, for instance sentence lengths.
+
+        Raises:
+            InputError: Another number of rows, not finite, or no degrees of freedom left.
+        """
+        values = np.asarray(covariates, dtype=np.float64)
+        if values.ndim == 1:
+            values = rearrange(values, "n -> n 1")
+        others = Features(values, device=self.device)
+        require_same_rows(self, others)
+        columns = others.unit_columns
+        basis = (
+            truncated_svd(columns, RANK_TOLERANCE)[0] if not others.is_constant else columns[:, :0]
+        )
+        if basis.shape[1] >= self.n - 2:
+            raise InputError(
+                f"{basis.shape[1]} covariates leave nothing of {self.n} rows",
+                hint="use fewer covariates or more sentences",
+            )
+        centered = self._raw.double() - self.mean
+        centered[:, self._constant_columns()] = 0
+        rest = centered - basis @ (basis.mT @ centered)
+        rest[:, rest.norm(dim=0) <= 1e-12 * centered.norm(dim=0)] = 0
+        return Features(rest + self.mean, dtype=self._dtype)
+
+    def _with_rows(self, index: Tensor, *, is_permutation: bool) -> Features:
+        other = Features.__new__(Features)
+        Remembering.__init__(other)
+        other._raw, other._dtype = self._raw[index], self._dtype
+        other._follow(self, index, is_permutation=is_permutation)
+        return other
+
+
+def as_features(x: Any) -> Features:
+    """Features of an array; features are returned as they are."""
+    return x if isinstance(x, Features) else Features(x)
+
+
+def require_same_rows(x: Features, y: Features) -> None:
+    """Check that two sides have as many rows.
+
+    Raises:
+        InputError: They do not; both shapes are named.
+    """
+    if x.n != y.n:
+        raise InputError(
+            f"the two sides have different numbers of rows: [{x.n}, {x.d}] and [{y.n}, {y.d}]",
+            hint="row i of both must come from the same sentence",
+        )

@@ -1,0 +1,223 @@
+"""Intervals over sentences or documents, by jackknife.
+
+A bootstrap that draws rows with replacement is not used anywhere: repeated rows are spurious exact
+neighbours and spurious Gram diagonals, and lift debiased CKA of independent data from 0.008 to
+0.146 (200 rows of width 32). Leaving rows out repeats nothing.
+
+- Debiased CKA: delete-one (or delete-one-document) jackknife in closed form (`jackknife`). The
+  estimate is a ratio of U-statistics, whose expectation hardly depends on n, so the interval is one
+  for the population's value.
+- Other measures: the rows (or documents) are dealt into equal groups at random, each group is left
+  out once, the measure is computed anew on the rest (delete-d jackknife, Shao and Wu 1989). Most of
+  these measures depend on n itself (CCA and Procrustes rise as n falls), so the interval is one for
+  *the value at this n* on other sentences of the same kind. Where the dependence on n exceeds the
+  sampling error, the cell's note says so.
+
+Measured coverage of nominal 95 % on planted models (200 trials; shared latent of 4 dimensions, 10
+units, `tests/unit/measures/test_intervals.py`): debiased CKA, of the population's value, 0.92-0.965
+at n = 80 (0.89 if the latent is heavy-tailed and the signal weak, 0.925 there at n = 200); of the
+value at this n, at n = 100-200: Procrustes 0.955, unit correlation 0.95, permutation 0.925, RSA
+0.94, biased and RBF CKA 0.91-0.925, R2 and soft match 0.925, hard match 0.97; conservative (0.99)
+for CCA, SVCCA, PWCCA and neighbours, whose rest without a group scatters more than samples of the
+full size do.
+
+The standard error is taken to a scale on which the measure is unbounded (logit of its range), the
+interval is symmetric there with a Student quantile, and is brought back; so it stays in range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from repsim.core import InputError, Measure, UsageError
+from repsim.measures.base import ALIASES
+from repsim.measures.cells import evaluate
+from repsim.measures.features import Features
+from repsim.measures.jackknife import cka_replicates
+
+#: Measures without an interval, and why.
+NO_INTERVAL = {
+    "identity_match": "a share of units, often the same whichever sentences are left out: the "
+    "jackknife's interval covered the expected value in 32 % of trials",
+}
+
+#: Fewest groups that a standard error can be taken from.
+LEAST_GROUPS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Intervals of a grid; arrays are `[layers of A, layers of B]`, NaN where not computed.
+
+    Attributes:
+        low: Lower ends.
+        high: Upper ends.
+        standard_error: Jackknife standard error of the value.
+        bias: Jackknife estimate of how far the value at this n lies above the value at infinite n.
+        method: How, in words, for reports.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    standard_error: np.ndarray
+    bias: np.ndarray
+    method: str
+
+
+def interval(
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    values: np.ndarray,
+    *,
+    level: float = 0.95,
+    groups: int = 20,
+    documents: Sequence[str] = (),
+    seed: int = 0,
+    mask: np.ndarray | None = None,
+) -> Interval | None:
+    """Interval of each cell over sentences, or over documents if they are given.
+
+    Args:
+        measure: The measure.
+        xs: Features of the layers of A.
+        ys: Features of the layers of B, same rows.
+        values: `[len(xs), len(ys)]`, the measure on all rows.
+        level: Nominal coverage.
+        groups: How many groups of rows are left out in turn, where there is no closed form.
+        documents: Document of each row, to take documents as the unit; empty for sentences.
+        seed: Seed of the dealing into groups.
+        mask: Cells to compute; None for all. The closed form computes all.
+
+    Returns:
+        None if the measure has no valid interval (`NO_INTERVAL`).
+
+    Raises:
+        UsageError: A level outside (0, 1), or too few groups.
+        InputError: Fewer rows or documents than groups.
+
+    Example:
+        >>> from repsim.measures import as_features, compute, get_measure
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(100, 4)); y = x + rng.normal(size=(100, 4))
+        >>> value = np.array([[compute("cka", x, y)]])
+        >>> found = interval(get_measure("cka"), [as_features(x)], [as_features(y)], value)
+        >>> bool(found.low[0, 0] < value[0, 0] < found.high[0, 0] < 1)
+        True
+    """
+    if not 0 < level < 1:
+        raise UsageError(f"level={level} is not between 0 and 1", hint="level=0.95")
+    name = ALIASES.get(measure.name, (measure.name, {}))[0]
+    if name in NO_INTERVAL:
+        return None
+    n, unit = xs[0].n, "document" if documents else "sentence"
+    if name == "cka":
+        labels = _document_numbers(documents) if documents else np.arange(n)
+        _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
+        replicates = cka_replicates(xs, ys, labels)
+        method = f"delete-one-{unit} jackknife"
+        if mask is not None:
+            replicates = np.where(mask, replicates, np.nan)
+    else:
+        labels = deal(n, groups, seed, documents)
+        replicates = left_out_values(measure, xs, ys, labels, mask)
+        method = f"jackknife over {groups} groups of {unit}s"
+    return _from_replicates(measure, values, replicates, level, method)
+
+
+def deal(n: int, groups: int, seed: int, documents: Sequence[str] = ()) -> np.ndarray:
+    """Deal rows, or whole documents, at random into groups of nearly equal size: `[n]` numbers.
+
+    Documents are dealt largest first to the smallest group, so that sizes stay near.
+
+    Example:
+        >>> np.bincount(deal(11, 5, seed=0)).tolist()
+        [3, 2, 2, 2, 2]
+    """
+    if groups < LEAST_GROUPS:
+        raise UsageError(f"{groups} groups are too few", hint=f"use {LEAST_GROUPS} or more")
+    generator = np.random.default_rng([seed, n, groups])
+    if not documents:
+        _require_groups(n, groups, "sentence")
+        return np.asarray(generator.permutation(n) % groups)
+    numbers = _document_numbers(documents)
+    sizes = np.bincount(numbers)
+    _require_groups(len(sizes), groups, "document")
+    load = np.zeros(groups)
+    group_of = np.empty(len(sizes), dtype=np.int64)
+    shuffled = generator.permutation(len(sizes))
+    for document in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        group_of[document] = int(load.argmin())
+        load[group_of[document]] += sizes[document]
+    return group_of[numbers]
+
+
+def left_out_values(
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    labels: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """The measure without each group of rows, `[groups, len(xs), len(ys)]`."""
+    rounds = []
+    for group in range(int(labels.max()) + 1):
+        kept = np.flatnonzero(labels != group)
+        left = [x.take(kept) for x in xs]
+        right = left if ys is xs else [y.take(kept) for y in ys]
+        rounds.append(evaluate(measure, left, right, mask))
+    return np.stack(rounds)
+
+
+def _document_numbers(documents: Sequence[str]) -> np.ndarray:
+    """Documents as 0..g-1 in order of first appearance."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(d, len(numbers)) for d in documents], dtype=np.int64)
+
+
+def _require_groups(available: int, wanted: int, unit: str) -> None:
+    if available < wanted:
+        raise InputError(
+            f"an interval over {unit}s needs at least {wanted} of them, got {available}",
+            hint="use a corpus with more, fewer groups, or intervals over sentences",
+        )
+
+
+def _from_replicates(
+    measure: Measure, values: np.ndarray, replicates: np.ndarray, level: float, method: str
+) -> Interval:
+    """Jackknife standard error, Student quantile, symmetric on the unbounded scale."""
+    from scipy.stats import t
+
+    count = len(replicates)
+    centre = replicates.mean(axis=0)
+    spread = replicates - centre
+    error = np.sqrt((count - 1) / count * np.square(spread).sum(axis=0))
+    reach = t.ppf((1 + level) / 2, count - 1) * error
+    low, high = _on_unbounded_scale(measure, values, reach)
+    return Interval(low, high, error, (count - 1) * (centre - values), method)
+
+
+def _on_unbounded_scale(
+    measure: Measure, values: np.ndarray, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`value -+ reach`, bent so that the ends stay in the measure's range (delta method)."""
+    bottom, top = measure.range
+    if bottom is None and top is not None:
+        # Debiased similarities: the U-centered cosine lies in [-top, top].
+        bottom = -top
+    if bottom is None or top is None:
+        low, high = values - reach, values + reach
+        return (low if bottom is None else np.maximum(low, bottom)), high
+    share = (values - bottom) / (top - bottom)
+    edge = ~((share > 1e-9) & (share < 1 - 1e-9))
+    inside = np.where(edge, 0.5, share)
+    logit = np.log(inside / (1 - inside))
+    bend = reach / ((top - bottom) * inside * (1 - inside))
+    low, high = (bottom + (top - bottom) / (1 + np.exp(-(logit + s * bend))) for s in (-1, 1))
+    low = np.where(edge, np.maximum(values - reach, bottom), low)
+    high = np.where(edge, np.minimum(values + reach, top), high)
+    return low, high

@@ -1,0 +1,114 @@
+"""Units of a sweep on several cores: one process each, one thread in each.
+
+Decompositions of a few hundred columns gain nothing from threads, but pairs of models and languages
+do not depend on each other. A worker process makes the same plan from the same request and is then
+told numbers of units only; what it reads, it reads from the activation files.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from repsim.core import Activations, SimilarityTable
+from repsim.measures.sweep_plan import Statistics, SweepUnit, plan_sweep
+from repsim.measures.sweep_run import FeatureCache, available_cores, run_unit
+
+#: A worker costs a few seconds to start; below so many units it is not worth it.
+FEWEST_UNITS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRequest:
+    """What to sweep, in words that another process understands; see `plan_sweep`.
+
+    Attributes:
+        activations: One per model and language, stored in files.
+        measures: Names or aliases.
+        pairings: Which texts are paired.
+        layers: Which layer pairs.
+        point: Hook point.
+        statistics: What is computed beside the values.
+    """
+
+    activations: tuple[Activations, ...]
+    measures: tuple[str, ...]
+    pairings: tuple[str, ...]
+    layers: Any
+    point: str
+    statistics: Statistics
+
+    def units(self) -> list[SweepUnit]:
+        """The plan, the same in every process."""
+        if not self.measures or not self.pairings:
+            return []
+        return plan_sweep(
+            self.activations,
+            self.measures,
+            pairings=self.pairings,
+            layers=self.layers,
+            point=self.point,
+            statistics=self.statistics,
+        )
+
+
+def units_of(requests: Sequence[SweepRequest]) -> list[SweepUnit]:
+    """Units of several requests, in order: what the numbers of `run_units` mean."""
+    return [unit for request in requests for unit in request.units()]
+
+
+def run_units(
+    requests: Sequence[SweepRequest],
+    wanted: Sequence[int],
+    *,
+    device: str | None = None,
+    workers: int | None = None,
+) -> Iterator[tuple[int, SimilarityTable]]:
+    """Compute some units; yield each with its number as soon as it is done.
+
+    Args:
+        requests: What to sweep.
+        wanted: Numbers of the units to compute, as in `units_of(requests)`.
+        device: Where to compute; on an accelerator everything stays in this process.
+        workers: Processes; as many as there are cores if left out.
+
+    Raises:
+        InputError: As `run_unit`; what was yielded before is done.
+    """
+    count = min(workers or available_cores(), len(wanted))
+    if count <= 1 or len(wanted) < FEWEST_UNITS or (device or "cpu") != "cpu":
+        units, cache = units_of(requests), FeatureCache(device=device)
+        for number in wanted:
+            yield number, run_unit(units[number], cache)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(tuple(requests),),
+    ) as pool:
+        futures = {pool.submit(_run_number, number): number for number in wanted}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start_worker(requests: tuple[SweepRequest, ...]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _WORKER["units"] = units_of(requests)
+    _WORKER["cache"] = FeatureCache()
+
+
+def _run_number(number: int) -> SimilarityTable:
+    return run_unit(_WORKER["units"][number], _WORKER["cache"])

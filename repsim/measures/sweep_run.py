@@ -1,0 +1,398 @@
+"""All layers x all layers x languages x model pairs, each layer factorised once.
+
+Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, factors are float32 with
+means, norms and sums over many products in float64; CKA, Procrustes and neighbours then differ from
+float64 by less than 1e-6.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repsim.core import Activations, InputError, Measure, Rung, SimilarityTable, UsageError
+from repsim.core.files import hash_bytes
+from repsim.core.progress import progress
+from repsim.measures.base import caution
+from repsim.measures.cells import evaluate, is_dear, matched_mask
+from repsim.measures.confounds import shared_covariates
+from repsim.measures.features import Features
+from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
+from repsim.measures.null import Null, draw_permutations, permutation_null
+from repsim.measures.sweep_plan import (
+    Layers,
+    Statistics,
+    SweepUnit,
+    identity,
+    plan_sweep,
+)
+
+__all__ = [
+    "FeatureCache", "Statistics", "SweepUnit", "plan_sweep", "run_unit", "sweep", "sweep_info",
+]  # fmt: skip
+
+#: Up to so many sentences everything is computed in float64.
+FLOAT64_ROWS = 1000
+
+#: Rungs on which unrelated data score the higher the wider they are, unless a measure is debiased.
+WIDTH_LIFTS = (Rung.L1, Rung.L2, Rung.L3)
+
+#: Sentences under which every cell is marked: intervals are wide, neighbours are few.
+FEW_SENTENCES = 50
+
+
+class FeatureCache:
+    """`Features` of layers, kept from unit to unit until their factors exceed a number of bytes.
+
+    What is larger than an SVD (Gram matrix and distances of many sentences) is dropped after each
+    measure; the rest stays, so that a layer is factorised once in a sweep.
+
+    Args:
+        device: Where to compute; the CPU if left out.
+        max_bytes: Layers that were used longest ago are dropped above this.
+    """
+
+    def __init__(
+        self, *, device: torch.device | str | None = None, max_bytes: int = 2 << 30
+    ) -> None:
+        self.device = device
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[Any, ...], Features] = OrderedDict()
+
+    def layers(
+        self, acts: Activations, point: str, numbers: Sequence[int], covariates: np.ndarray
+    ) -> list[Features]:
+        """Features of some layers of one side, without the covariates.
+
+        Args:
+            acts: The side.
+            point: Hook point.
+            numbers: Layers.
+            covariates: `[n, c]`; none is removed if c is 0.
+
+        Raises:
+            InputError: NaN or infinite activations, named by model, language, point and layer.
+        """
+        side = hash_bytes(json.dumps(identity(acts), sort_keys=True, default=str).encode())
+        removed = hash_bytes(covariates.tobytes()) if covariates.shape[1] else ""
+        return [self._layer(acts, point, layer, side, covariates, removed) for layer in numbers]
+
+    def _layer(
+        self,
+        acts: Activations,
+        point: str,
+        layer: int,
+        side: str,
+        covariates: np.ndarray,
+        removed: str,
+    ) -> Features:
+        key = (side, point, layer, removed)
+        if key not in self._kept:
+            if removed:
+                whole = self._layer(acts, point, layer, side, covariates[:, :0], "")
+                self._kept[key] = whole.residualised(covariates)
+            else:
+                self._kept[key] = _read(acts, point, layer, self.device)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def trim(self) -> None:
+        """Drop n x n factors, then the layers used longest ago until the rest fits."""
+        sizes = {}
+        for key, features in self._kept.items():
+            svd = 8 * min(features.n, features.d) * (features.n + features.d)
+            features.forget(larger_than=svd)
+            sizes[key] = features.kept_bytes + 8 * features.n * features.d
+        total = sum(sizes.values())
+        while total > self.max_bytes and len(self._kept) > 1:
+            key, _ = self._kept.popitem(last=False)
+            total -= sizes[key]
+
+
+def _read(acts: Activations, point: str, layer: int, device: torch.device | str | None) -> Features:
+    array = acts.array(point, layer)
+    if array.shape[0] != len(acts):
+        raise InputError(
+            f"activations of {acts.model.name} on {acts.language}, {point} layer {layer}, have "
+            f"{array.shape[0]} rows for {len(acts)} sentences"
+        )
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise InputError(
+            f"activations of {acts.model.name} on {acts.language}, {point} layer {layer}, are NaN "
+            f"or infinite in {len(rows)} of {len(array)} sentences, the first is "
+            f"'{acts.ids[rows[0]]}'",
+            hint="extract in float32 or bfloat16: float16 overflows on massive activations",
+        )
+    dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
+    return Features(array, dtype=dtype, device=device)
+
+
+@contextlib.contextmanager
+def threads_of_this_process() -> Iterator[int]:
+    """Cap BLAS and torch threads to the cores that this process may really use; yield the number.
+
+    More threads than cores make small decompositions tens of times slower.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    count = max(1, min(before, available_cores()))
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(limits=count):
+            yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_cores() -> int:
+    """Cores by affinity and by the control group's quota."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, _, period = quota.read_text().partition(" ")
+        if limit.isdigit():
+            cores = min(cores, max(1, int(limit) // int(period)))
+    return cores
+
+
+# -- one unit -------------------------------------------------------------------------------------
+
+
+def run_unit(unit: SweepUnit, cache: FeatureCache | None = None) -> SimilarityTable:
+    """Compute one unit.
+
+    Args:
+        unit: From `plan_sweep`.
+        cache: Shared by the units of a sweep.
+
+    Returns:
+        One row per wanted layer pair and measure, `info` as in `sweep_info`.
+
+    Raises:
+        InputError: NaN activations, or too few documents for intervals over documents.
+        UsageError: A covariate that the activations do not carry.
+    """
+    cache = cache if cache is not None else FeatureCache()
+    rows: list[dict[str, Any]] = []
+    with threads_of_this_process():
+        none = np.empty((len(unit.a), 0))
+        covariates = shared_covariates(unit.a, unit.b, unit.statistics.covariates)
+        for measure in unit.measures:
+            rows += _rows_of(unit, measure, cache, none, covariates)
+            cache.trim()
+    return SimilarityTable.from_rows(rows, sweep_info([unit]))
+
+
+def _rows_of(
+    unit: SweepUnit,
+    measure: Measure,
+    cache: FeatureCache,
+    none: np.ndarray,
+    covariates: np.ndarray,
+) -> list[dict[str, Any]]:
+    xs = cache.layers(unit.a, unit.point, unit.layers_a, none)
+    ys = cache.layers(unit.b, unit.point, unit.layers_b, none)
+    wanted = unit.mask()
+    if measure.needs_equal_width and xs[0].d != ys[0].d:
+        note = f"needs equal widths: {xs[0].d} and {ys[0].d}"
+        return [_row(unit, measure, i, j, {"note": note}) for i, j in np.argwhere(wanted)]
+    values = evaluate(measure, xs, ys, wanted)
+    tested = wanted & matched_mask(unit.layers_a, unit.layers_b) if is_dear(measure) else wanted
+    cells: dict[str, np.ndarray] = {"value": values}
+    cells |= _null_columns(unit, measure, xs, ys, np.where(tested, values, np.nan), tested)
+    found = _interval(unit, measure, xs, ys, values, tested)
+    if found is not None:
+        cells |= {"ci_low": found.low, "ci_high": found.high}
+    if covariates.shape[1]:
+        free_x = cache.layers(unit.a, unit.point, unit.layers_a, covariates)
+        free_y = cache.layers(unit.b, unit.point, unit.layers_b, covariates)
+        cells["partial"] = evaluate(measure, free_x, free_y, tested)
+    rows = []
+    for i, j in np.argwhere(wanted):
+        numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
+        note = _note(measure, xs[i], ys[j], found, (i, j))
+        rows.append(_row(unit, measure, i, j, {**numbers, "note": note}))
+    return rows
+
+
+def _row(unit: SweepUnit, measure: Measure, i: int, j: int, more: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model_a": unit.a.model.name,
+        "language_a": unit.a.language,
+        "layer_a": unit.layers_a[i],
+        "model_b": unit.b.model.name,
+        "language_b": unit.b.language,
+        "layer_b": unit.layers_b[j],
+        "point": unit.point,
+        "pairing": unit.pairing,
+        "measure": measure.name,
+        "params": json.dumps(measure.describe()["params"], sort_keys=True),
+        "n": len(unit.a),
+        "seed": unit.statistics.seed,
+        **more,
+    }
+
+
+def _null_columns(
+    unit: SweepUnit,
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    values: np.ndarray,
+    tested: np.ndarray,
+) -> dict[str, np.ndarray]:
+    count = unit.statistics.shuffles(measure)
+    if count == 0:
+        return {}
+    orders = draw_permutations(len(unit.a), count, unit.statistics.seed)
+    null: Null = permutation_null(measure, xs, ys, values, orders, tested)
+    return {
+        "null_mean": null.mean,
+        "null_q95": null.q95,
+        "calibrated": null.calibrated,
+        "p_value": null.p_value,
+        "p_adjusted": null.p_adjusted,
+    }
+
+
+def _interval(
+    unit: SweepUnit,
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    values: np.ndarray,
+    tested: np.ndarray,
+) -> Interval | None:
+    """Intervals, or None where they are not wanted, not valid, or there are too few sentences."""
+    statistics = unit.statistics
+    documents = unit.a.documents if statistics.unit == "document" else ()
+    units = len(set(documents)) if documents else len(unit.a)
+    groups = min(statistics.left_out(measure), units if documents else units // 2)
+    if groups == 0 or (not documents and groups < LEAST_GROUPS):
+        return None
+    if len(unit.a) * (groups - 1) // groups < measure.min_samples:
+        return None
+    return interval(
+        measure,
+        xs,
+        ys,
+        values,
+        level=statistics.level,
+        groups=max(groups, LEAST_GROUPS),
+        documents=documents,
+        seed=statistics.seed,
+        mask=tested,
+    )
+
+
+def _note(
+    measure: Measure, x: Features, y: Features, found: Interval | None, cell: tuple[int, int]
+) -> str:
+    """Everything that a reader of this cell must be warned of, worded alike for all cells."""
+    notes = []
+    warning = caution(measure, x.n, x.d, y.d)
+    if warning:
+        notes.append(warning)
+    elif measure.rung in WIDTH_LIFTS and measure.null_value is None and x.n < 5 * max(x.d, y.d):
+        notes.append(
+            f"n = {x.n} is under 5 x width {max(x.d, y.d)}: unrelated data score high too, read it "
+            "against its null"
+        )
+    if x.n < FEW_SENTENCES:
+        notes.append(f"only {x.n} sentences: the interval is wide")
+    if found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0:
+        notes.append("depends on n: the interval is for the value at this n")
+    return "; ".join(notes)
+
+
+# -- the whole ------------------------------------------------------------------------------------
+
+
+def sweep_info(units: Sequence[SweepUnit]) -> dict[str, Any]:
+    """What the table of some units states of itself: models, measures, statistics (JSON-able)."""
+    sides = [side for unit in units for side in (unit.a, unit.b)]
+    measures = {m.name: m for unit in units for m in unit.measures}
+    info: dict[str, Any] = {
+        "models": {side.model.name: side.model.to_dict() for side in sides},
+        "measures": {name: m.describe() for name, m in measures.items()},
+    }
+    if units:
+        info["statistics"] = units[0].statistics.describe() | {
+            "dear_measures": [name for name, m in measures.items() if is_dear(m)]
+        }
+    return info
+
+
+def sweep(
+    activations: Sequence[Activations],
+    measures: Sequence[str | Measure] = ("cka",),
+    *,
+    pairings: Sequence[str] = ("same text", "parallel text"),
+    layers: Layers = "auto",
+    point: str = "resid",
+    statistics: Statistics | None = None,
+    self_pairs: bool = False,
+    device: torch.device | str | None = None,
+) -> SimilarityTable:
+    """Compare models x layers x languages, with null, interval and partial value for each number.
+
+    Args:
+        activations: One per model and language.
+        measures: Names, aliases or measures.
+        pairings: See `plan_sweep`.
+        layers: See `plan_sweep`.
+        point: Hook point.
+        statistics: What is computed beside the values; `Statistics.off()` for none.
+        self_pairs: Also each model with itself.
+        device: Where to compute.
+
+    Raises:
+        UsageError: Unknown names, or no pair to compare.
+        InputError: Misaligned sentences, NaN activations, too few sentences.
+
+    Example:
+        >>> from repsim.core import ArraysInMemory, ModelRef
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(60, 8)).astype(np.float32)
+        >>> sides = [
+        ...     Activations(ModelRef(name, name), "eng_Latn", tuple(map(str, range(60))),
+        ...                 {"resid": (0, 1)}, "mean", "hash",
+        ...                 ArraysInMemory({("resid", 0): array, ("resid", 1): -array}))
+        ...     for name, array in (("one", x), ("two", 2 * x))]
+        >>> table = sweep(sides, ["cka"], statistics=Statistics(covariates=()))
+        >>> table.grid("one", "two", measure="cka").values.round(6).tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
+    units = plan_sweep(
+        activations,
+        measures,
+        pairings=pairings,
+        layers=layers,
+        point=point,
+        statistics=statistics,
+        self_pairs=self_pairs,
+    )
+    if not units:
+        raise UsageError(
+            "there is nothing to compare",
+            hint="same text needs two models, parallel text needs two languages",
+        )
+    cache = FeatureCache(device=device)
+    tables = []
+    with progress("comparing", total=sum(u.comparisons for u in units), unit="cell") as bar:
+        for unit in units:
+            tables.append(run_unit(unit, cache))
+            bar.update(unit.comparisons)
+    return SimilarityTable.concat(tables)

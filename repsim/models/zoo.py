@@ -1,0 +1,117 @@
+"""The zoo: small language models with a known history that ship inside the package.
+
+All are of one architecture and share one tokenizer, trained on the built-in corpus by
+`repsim pretrain`; what they share differs: initial weights, part of the training, the language, or
+nothing. `load_model("zoo:NAME")` and every command that takes a model take them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from repsim.core.errors import InputError, unknown_name
+from repsim.core.files import read_json
+from repsim.core.model_ref import ModelRef
+
+#: One Hugging Face folder per model.
+ZOO_FOLDER = Path(__file__).parent / "zoo_models"
+#: What precedes the name of a zoo model where a model is asked for.
+PREFIX = "zoo:"
+
+
+@dataclasses.dataclass(frozen=True)
+class ZooModel:
+    """One model of the zoo.
+
+    Attributes:
+        ref: Identity and history.
+        folder: Its Hugging Face folder.
+        mix: Share of each language in its training.
+        tokens: Tokens that it was trained on, those of its trunk included.
+        bits_per_byte: On held-out text of each language of the zoo.
+        unigram_floor: What a unigram model of the training text reaches there.
+        recipe: Family configuration that trains it again.
+    """
+
+    ref: ModelRef
+    folder: Path
+    mix: dict[str, float]
+    tokens: int
+    bits_per_byte: dict[str, float]
+    unigram_floor: dict[str, float]
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """Name with the prefix, as commands take it."""
+        return PREFIX + self.ref.name
+
+    @property
+    def command(self) -> str:
+        """The command that trains it again."""
+        return f"repsim pretrain {self.recipe} --only {self.ref.name} -o runs/zoo"
+
+    def describe(self) -> dict[str, Any]:
+        """Everything as JSON: path, languages, provenance, bits per byte, command."""
+        return {
+            "name": self.name,
+            "path": str(self.folder),
+            "languages": list(self.ref.languages),
+            "role": self.ref.role,
+            "mix": self.mix,
+            "tokens": self.tokens,
+            "init_seed": self.ref.init_seed,
+            "data_seed": self.ref.data_seed,
+            "forked_from": self.ref.forked_from,
+            "fork_step": self.ref.fork_step,
+            "parameters": self.ref.parameters,
+            "bits_per_byte": self.bits_per_byte,
+            "unigram_floor": self.unigram_floor,
+            "weights_hash": self.ref.weights_hash,
+            "tokenizer_hash": self.ref.tokenizer_hash,
+            "command": self.command,
+        }
+
+
+def list_zoo() -> list[ZooModel]:
+    """The models of the zoo, sorted by name. Loads no weights.
+
+    Example:
+        >>> [model.ref.role for model in list_zoo() if model.name == "zoo:mixed"]
+        ['mixed']
+    """
+    return [_read(folder) for folder in sorted(ZOO_FOLDER.iterdir()) if folder.is_dir()]
+
+
+def zoo_folder(name: str) -> Path:
+    """Folder of a zoo model.
+
+    Args:
+        name: With or without the prefix `zoo:`.
+
+    Raises:
+        UsageError: No such model.
+    """
+    bare = name.removeprefix(PREFIX)
+    known = [folder.name for folder in ZOO_FOLDER.iterdir() if folder.is_dir()]
+    if bare not in known:
+        raise unknown_name("zoo model", bare, known, see="repsim zoo")
+    return ZOO_FOLDER / bare
+
+
+def _read(folder: Path) -> ZooModel:
+    document = read_json(folder / "repsim_provenance.json")
+    try:
+        return ZooModel(
+            ref=ModelRef.from_dict(document | {"path": str(folder)}),
+            folder=folder,
+            mix=document["mix"],
+            tokens=document["tokens"],
+            bits_per_byte=document["bits_per_byte"],
+            unigram_floor=document["unigram_floor"],
+            recipe=f"{document['family']}.yaml",
+        )
+    except KeyError as error:
+        raise InputError(f"provenance of '{folder}' lacks {error}") from None

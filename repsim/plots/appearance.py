@@ -1,0 +1,150 @@
+"""Colours, markers and sizes of every figure, and the context in which figures are drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Literal
+
+from repsim.core.errors import unknown_name
+
+Size = Literal["single", "medium", "wide"]
+
+#: Figure widths in inches: one column, one and a half, two.
+WIDTHS: dict[str, float] = {"single": 3.4, "medium": 5.0, "wide": 7.0}
+
+INK = "#1F2733"
+LABEL = "#3A4350"
+GREY = "#5F6672"
+FAINT = "#C4C9D0"
+NULL_BAND = "#E4E6E9"
+ACCENT = "#C8601A"
+
+#: Role of a model -> colour and marker. The marker repeats what the colour says.
+ROLES: dict[str, tuple[str, str]] = {
+    "monolingual": ("#1F5FA8", "D"),
+    "mixed": ("#C8601A", "s"),
+    "merged": ("#2E8B57", "o"),
+    "null": ("#5F6672", "x"),
+}
+
+#: Okabe-Ito, for what has no role: languages, models of unknown origin.
+PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How one series is drawn.
+
+    Attributes:
+        fill: Colour of markers and bands, as in the palette.
+        line: The same colour, dark enough for a thin line on white (contrast 3).
+        text: The same colour, dark enough for text on white (contrast 4.5).
+        marker: Matplotlib marker.
+        filled: Whether markers are filled; the second series of a role has hollow ones.
+    """
+
+    fill: str
+    line: str
+    text: str
+    marker: str
+    filled: bool
+
+
+def width_of(size: str) -> float:
+    """Width in inches of a named size.
+
+    Raises:
+        UsageError: Not a size.
+    """
+    if size not in WIDTHS:
+        raise unknown_name("figure size", size, WIDTHS)
+    return WIDTHS[size]
+
+
+def looks(roles: Sequence[str]) -> list[Look]:
+    """One look per series: by role, and in palette order for what has no role.
+
+    Example:
+        >>> [look.fill for look in looks(["mixed", "other", "other"])]
+        ['#C8601A', '#0072B2', '#D55E00']
+    """
+    seen: dict[str, int] = {}
+    found = []
+    palette = _away_from([ROLES[role][0] for role in roles if role in ROLES])
+    for role in roles:
+        place = seen.get(role, 0)
+        seen[role] = place + 1
+        if role in ROLES:
+            colour, marker = ROLES[role]
+            marker = marker if place < 2 else MARKERS[(place + 2) % len(MARKERS)]
+        else:
+            colour = palette[place % len(palette)]
+            marker = MARKERS[PALETTE.index(colour)]
+        hollow = place % 2 == 1 if role in ROLES else place >= len(palette)
+        found.append(Look(colour, darkened(colour, 3.0), darkened(colour, 4.5), marker, not hollow))
+    return found
+
+
+def _away_from(taken: Sequence[str]) -> list[str]:
+    """Palette colours that nobody takes for one of those taken."""
+    return [
+        colour
+        for colour in PALETTE
+        if all(math.dist(_channels(colour), _channels(other)) > 0.3 for other in taken)
+    ]
+
+
+def _channels(colour: str) -> list[float]:
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "#RRGGBB" as WCAG defines it, 0 black to 1 white."""
+    linear = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(colour: str) -> float:
+    """Contrast of "#RRGGBB" with white as WCAG defines it, 1 to 21."""
+    return 1.05 / (luminance(colour) + 0.05)
+
+
+def darkened(colour: str, ratio: float) -> str:
+    """The colour, darkened in small steps until its contrast with white reaches `ratio`.
+
+    Example:
+        >>> contrast(darkened("#E69F00", 4.5)) >= 4.5, darkened("#0072B2", 3.0)
+        (True, '#0072B2')
+    """
+    while contrast(colour) < ratio:
+        colour = "#" + "".join(f"{int(c * 255 * 0.97):02X}" for c in _channels(colour))
+    return colour
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Draw in the repsim style; every setting is as it was before when the block ends.
+
+    Example:
+        >>> import matplotlib
+        >>> before = matplotlib.rcParams["font.size"]
+        >>> with style():
+        ...     inside = matplotlib.rcParams["font.size"]
+        >>> inside, matplotlib.rcParams["font.size"] == before
+        (8.5, True)
+    """
+    import matplotlib.style
+
+    sheet = resources.files("repsim.plots").joinpath("repsim.mplstyle")
+    with (
+        resources.as_file(sheet) as path,
+        matplotlib.style.context([str(path)], after_reset=True),
+    ):
+        yield

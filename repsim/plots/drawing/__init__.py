@@ -1,0 +1,1 @@
+"""From prepared data to Matplotlib figures, one file per kind. Nothing else imports Matplotlib."""

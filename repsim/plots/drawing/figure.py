@@ -1,0 +1,318 @@
+"""Figures that carry their style with them, their header, and the settling of their layout.
+
+No pyplot: a figure belongs to whoever holds it, and drawing one changes no global state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+
+from repsim.core.errors import UsageError
+from repsim.plots.appearance import GREY, INK, LABEL, style
+from repsim.plots.names import shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
+
+TITLE_SIZE = 10.0
+READING_SIZE = 8.5
+NOTE_SIZE = 7.5
+#: White space around a figure, inches.
+MARGIN = 0.07
+
+
+class StyledFigure(Figure):
+    """A figure that is always rendered in the repsim style, and shows itself in notebooks."""
+
+    def draw(self, renderer: Any) -> None:
+        """Render in the repsim style, whatever the caller's settings are."""
+        with style():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """Save in the repsim style (`repsim.plots.save_figure` is byte-stable and atomic)."""
+        with style():
+            super().savefig(fname, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=150)
+        return buffer.getvalue()
+
+
+def bare_figure(width: float, height: float) -> StyledFigure:
+    """An empty figure of that many inches, with constrained layout."""
+    figure = StyledFigure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The top figure of an axes."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise UsageError("the axes to draw into belongs to no figure")
+    return figure
+
+
+def only_one_panel(ax: Axes | None, panels: int) -> None:
+    """Refuse to squeeze several panels into one axes.
+
+    Raises:
+        UsageError: There is an axes and more than one panel.
+    """
+    if ax is not None and panels != 1:
+        raise UsageError(
+            f"this figure has {panels} panels and does not fit into one axes",
+            hint="leave out ax, or choose one language and two models",
+        )
+
+
+def renderer_of(figure: Figure) -> RendererAgg:
+    """A renderer to measure text with."""
+    canvas = figure.canvas
+    if not isinstance(canvas, FigureCanvasAgg):
+        canvas = FigureCanvasAgg(figure)
+    return canvas.get_renderer()
+
+
+def text_size(
+    figure: Figure, string: str, size: float, weight: str = "normal"
+) -> tuple[float, float]:
+    """Width and height of a text in inches."""
+    text = Text(0, 0, string, fontsize=size, fontweight=weight)
+    text.set_figure(figure)
+    box = text.get_window_extent(renderer_of(figure))
+    return box.width / figure.dpi, box.height / figure.dpi
+
+
+def wrap_to_width(
+    figure: Figure,
+    pieces: Sequence[str],
+    width: float,
+    *,
+    size: float,
+    weight: str = "normal",
+    joint: str = " ",
+) -> list[str]:
+    """Set pieces into lines of at most `width` inches; what is too long alone breaks further."""
+
+    def fits(string: str) -> bool:
+        return text_size(figure, string, size, weight)[0] <= width
+
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and fits(f"{lines[-1]}{joint}{piece}"):
+            lines[-1] += joint + piece
+        elif fits(piece) or len(piece) < 2:
+            lines.append(piece)
+        elif " " in piece:
+            lines += wrap_to_width(figure, piece.split(), width, size=size, weight=weight)
+        else:
+            lines += _broken(piece, fits)
+    return lines
+
+
+def _broken(word: str, fits: Callable[[str], bool]) -> list[str]:
+    """A word in pieces that fit, broken after a hyphen, slash or underscore where there is one."""
+    rows = []
+    while not fits(word) and len(word) > 1:
+        end = max(1, next(k for k in range(len(word) - 1, 0, -1) if k == 1 or fits(word[:k])))
+        natural = max(word.rfind(mark, 0, end) + 1 for mark in "-_/.")
+        cut = natural if natural > end // 3 else end
+        rows.append(word[:cut])
+        word = word[cut:]
+    return [*rows, word]
+
+
+@dataclasses.dataclass
+class _Header:
+    """Lines above a figure, as (text, inches from the top, options)."""
+
+    down: float = MARGIN
+    lines: list[tuple[str, float, dict[str, Any]]] = dataclasses.field(default_factory=list)
+
+    def add(self, string: str, size: float, **options: Any) -> None:
+        """Write a line and go down by its height."""
+        self.lines.append((string, self.down, {"fontsize": size, "x": MARGIN, **options}))
+        self.down += size * 1.42 / 72
+
+
+def new_figure(
+    width: float,
+    height: float,
+    title: str,
+    note: Sequence[str] = (),
+    *,
+    reading: str = "",
+    key: Sequence[Line2D] = (),
+) -> StyledFigure:
+    """A figure with title, a sentence that reads it, grey note and key, flush left on top.
+
+    The note shares the title's line, flush right, where there is room.
+
+    Args:
+        width: Inches.
+        height: Inches; the header is added.
+        title: Heading.
+        note: Pieces of the grey line.
+        reading: What the figure says.
+        key: Named markers.
+
+    Returns:
+        The figure; its constrained layout stays below the header.
+    """
+    figure = bare_figure(width, height)
+    room = width - 2 * MARGIN
+    header = _Header()
+    heading = wrap_to_width(figure, title.split(" "), room, size=TITLE_SIZE, weight="bold")
+    joined = " · ".join(note)
+    taken = (
+        text_size(figure, title, TITLE_SIZE, "bold")[0] + text_size(figure, joined, NOTE_SIZE)[0]
+    )
+    beside = bool(note) and len(heading) == 1 and taken + 0.25 <= room
+    if beside:
+        lowered = header.down + (TITLE_SIZE - NOTE_SIZE) * 0.8 / 72
+        options: dict[str, Any] = {
+            "fontsize": NOTE_SIZE,
+            "color": GREY,
+            "ha": "right",
+            "x": width - MARGIN,
+        }
+        header.lines.append((joined, lowered, options))
+    for row in heading:
+        header.add(row, TITLE_SIZE, fontweight="bold", color=INK)
+    for row in wrap_to_width(figure, reading.split(), room, size=READING_SIZE):
+        header.add(row, READING_SIZE, color=INK)
+    for row in [] if beside else wrap_to_width(figure, note, room, size=NOTE_SIZE, joint=" · "):
+        header.add(row, NOTE_SIZE, color=GREY)
+    legend = _key(figure, key, room) if key else None
+    at_key = header.down + 0.02
+    if legend is not None:
+        header.down += legend.get_window_extent(renderer_of(figure)).height / figure.dpi + 0.06
+    header.down += 0.05
+
+    total = height + header.down
+    figure.set_size_inches(width, total)
+    for string, down, options in header.lines:
+        x = options.pop("x") / width
+        figure.text(x, 1 - down / total, string, va="top", **options)
+    if legend is not None:
+        legend.set_bbox_to_anchor((MARGIN / width, 1 - at_key / total))
+    _engine(figure).set(rect=(0.0, 0.0, 1.0, 1 - header.down / total))
+    return figure
+
+
+def _engine(figure: Figure) -> ConstrainedLayoutEngine:
+    engine = figure.get_layout_engine()
+    if not isinstance(engine, ConstrainedLayoutEngine):
+        raise TypeError("the figure has no constrained layout any more")
+    return engine
+
+
+def keep_left(figure: Figure, inches: float) -> None:
+    """Lay out within that many inches from the left edge, so that square cells stay together."""
+    engine = _engine(figure)
+    left, bottom, width, height = engine.get()["rect"]
+    share = inches / float(figure.get_size_inches()[0])
+    engine.set(rect=(left, bottom, min(width, share), height))
+
+
+def header_height(figure: Figure) -> float:
+    """Inches that the header of a `new_figure` takes."""
+    return (1 - _engine(figure).get()["rect"][3]) * float(figure.get_size_inches()[1])
+
+
+def _key(figure: Figure, handles: Sequence[Line2D], room: float) -> Legend:
+    """A legend of as few rows as fit into `room` inches."""
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=list(handles),
+            loc="upper left",
+            ncols=columns,
+            borderpad=0.0,
+            borderaxespad=0.0,
+            handlelength=1.6,
+            handletextpad=0.5,
+            columnspacing=1.4,
+            labelspacing=0.25,
+        )
+        legend.set_in_layout(False)
+        if legend.get_window_extent(renderer_of(figure)).width / figure.dpi <= room:
+            break
+        if columns > 1:
+            legend.remove()
+    return legend
+
+
+def settle(figure: Figure) -> None:
+    """Run the layout once, so that positions can be read."""
+    with style():
+        figure.draw_without_rendering()
+
+
+def freeze(figure: Figure) -> None:
+    """Run the layout until it stands still, and keep it.
+
+    Square cells take their size from the layout and give it margins, so that one run is not enough.
+    """
+    for _ in range(3):
+        before = [ax.get_position().bounds for ax in figure.axes]
+        settle(figure)
+        after = [ax.get_position().bounds for ax in figure.axes]
+        if all(math.dist(a, b) < 5e-4 for a, b in zip(before, after, strict=True)):
+            break
+    figure.set_layout_engine("none")
+
+
+def fitted(
+    figure: Figure,
+    string: str,
+    room: float,
+    *,
+    size: float = 8.5,
+    weight: str = "normal",
+    lines: int = 2,
+) -> str:
+    """A label in at most that many lines of `room` inches, its middle left out if it must be."""
+    for length in range(len(string), 3, -2):
+        words = shortened(string, length).split(" ")
+        rows = wrap_to_width(figure, words, room, size=size, weight=weight)
+        if len(rows) <= lines:
+            return "\n".join(rows)
+    return string[:3]
+
+
+def panel_axes(figure: Figure, count: int, columns: int, **options: Any) -> list[Axes]:
+    """As many axes as there are panels, row by row; places that are left over stay empty."""
+    rows = math.ceil(count / columns)
+    grid = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for spare in grid[count:]:
+        spare.remove()
+    return list(grid[:count])
+
+
+def title_panel(ax: Axes, title: str, room: float, y: float | None = None) -> None:
+    """Title a panel that is about `room` inches wide."""
+    figure = figure_of(ax)
+    ax.set_title(fitted(figure, title, room, size=9.0, weight="bold"), loc="left", y=y)
+
+
+def name_outer_axes(figure: Figure, x: str, y: str, height: float) -> None:
+    """Name the axes that all panels share, once; `height` is that of the panels in inches."""
+    width, total = (float(side) for side in figure.get_size_inches())
+    options: dict[str, Any] = {"fontsize": 8.5, "color": LABEL, "ma": "center"}
+    middle = (1 - header_height(figure) / total) / 2
+    figure.supxlabel(fitted(figure, x, width - 0.8), **options)
+    figure.supylabel(fitted(figure, y, height - 0.3), y=middle, **options)

@@ -1,0 +1,95 @@
+"""Matrices as coloured cells, and the bar that explains the colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from repsim.plots.appearance import LABEL, luminance
+from repsim.plots.colours import ColourScale
+from repsim.plots.drawing.figure import fitted
+from repsim.plots.names import number
+from repsim.plots.selection import MeasureFacts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+
+def draw_matrix(
+    ax: Axes, values: np.ndarray, scale: ColourScale, *, origin: Literal["lower", "upper"] = "lower"
+) -> AxesImage:
+    """Draw a matrix with square cells on hatched grey, which shows where a value is missing."""
+    from matplotlib.patches import Rectangle
+
+    rows, columns = values.shape
+    ax.add_patch(
+        Rectangle(
+            (-0.5, -0.5), columns, rows, facecolor="#EDEFF1", edgecolor="#B3B9C2", hatch="////",
+            linewidth=0, zorder=0,
+        )
+    )  # fmt: skip
+    image = ax.imshow(
+        np.ma.masked_invalid(values),
+        cmap=scale.cmap,
+        vmin=scale.low,
+        vmax=scale.high,
+        origin=origin,
+        aspect="equal",
+        zorder=1,
+    )
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return image
+
+
+def ink_on(values: np.ndarray, scale: ColourScale) -> np.ndarray:
+    """Text colour for each value: white on dark cells, near black on bright ones."""
+    import matplotlib as mpl
+
+    place = np.clip((values - scale.low) / (scale.high - scale.low), 0, 1)
+    colours = mpl.colormaps[scale.cmap](np.nan_to_num(place))
+    flat = [
+        "#" + "".join(f"{round(255 * c):02X}" for c in rgba[:3]) for rgba in colours.reshape(-1, 4)
+    ]
+    ink = ["#15181D" if luminance(colour) > 0.28 else "#FFFFFF" for colour in flat]
+    return np.array(ink, dtype=object).reshape(values.shape)
+
+
+def add_colour_bar(
+    figure: Figure,
+    image: Any,
+    axes: Sequence[Axes],
+    scale: ColourScale,
+    facts: MeasureFacts,
+    height: float,
+) -> Colorbar:
+    """One slim bar for all panels, named after the measure, with an arrow where it is cut.
+
+    `height` is that of the panels in inches: the name is broken to fit beside them.
+    """
+    ticks = np.linspace(scale.low, scale.high, 5)
+    bar = figure.colorbar(
+        image, ax=list(axes), extend=scale.extend, extendfrac=0.06, pad=0.02, ticks=ticks.tolist(),
+        aspect=24,
+    )  # fmt: skip
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.ax.set_yticks(ticks, [number(tick) for tick in ticks.tolist()])
+    bar.set_label(fitted(figure, facts.axis_label, height - 0.2), color=LABEL)
+    return bar
+
+
+def align_colour_bar(figure: Figure, bar: Colorbar, axes: Sequence[Axes]) -> None:
+    """Give the bar the height of the panels beside it, at most 2.6 inches, in a frozen layout."""
+    boxes = [ax.get_position() for ax in axes]
+    low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
+    height = min(high - low, 2.6 / float(figure.get_size_inches()[1]))
+    middle = (low + high) / 2
+    box = bar.ax.get_position()
+    bar.ax.set_box_aspect(None)
+    bar.ax.set_position((box.x0, middle - height / 2, box.width, height))

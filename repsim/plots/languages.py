@@ -1,0 +1,285 @@
+"""Every language against every language: matrices with a dendrogram on top."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repsim.core.errors import UsageError
+from repsim.core.similarity_summary import matched_cells
+from repsim.core.similarity_table import SimilarityTable
+from repsim.plots.appearance import Size
+from repsim.plots.colours import ColourScale
+from repsim.plots.names import number, short_codes
+from repsim.plots.selection import (
+    MeasureFacts,
+    Pair,
+    Selection,
+    depths,
+    sample_size,
+    select,
+    shallower_side,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_PANELS = 12
+#: Height of a dendrogram, as a share of its matrix.
+TREE = 0.16
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguagesPanel:
+    """One model's languages.
+
+    Attributes:
+        title: Model (or pair of models) and layer.
+        languages: `l` codes, in the order of the dendrogram's leaves.
+        values: `[l, l]` symmetric; NaN on the diagonal and where a pair is missing.
+        linkage: `[l - 1, 4]` average linkage, as SciPy lays it out, over the languages in `order`.
+        order: Leaves, as indices into the languages in table order.
+        layer: The layer that is shown, -1 for the mean.
+    """
+
+    title: str
+    languages: tuple[str, ...]
+    values: np.ndarray
+    linkage: np.ndarray
+    order: tuple[int, ...]
+    layer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguagesData:
+    """Everything that the figure shows.
+
+    Attributes:
+        panels: One per model.
+        facts: The measure.
+        scale: Colours, shared by all panels.
+        title, note: Heading, and pieces of the grey line.
+        annotated: Whether the lower triangle carries numbers.
+    """
+
+    panels: tuple[LanguagesPanel, ...]
+    facts: MeasureFacts
+    scale: ColourScale
+    title: str
+    note: tuple[str, ...]
+    annotated: bool
+
+    def caption(self) -> str:
+        """What is shown, on how many sentence pairs, and how to read it."""
+        words = []
+        for panel in self.panels:
+            lower = np.tril(np.ones_like(panel.values, dtype=bool), -1) & np.isfinite(panel.values)
+            signed = np.where(
+                lower, panel.values * (1 if self.facts.is_similarity else -1), -np.inf
+            )
+            i, j = np.unravel_index(int(signed.argmax()), signed.shape)
+            mean, most = (
+                number(float(v)) for v in (panel.values[lower].mean(), panel.values[i, j])
+            )
+            pair = f"{panel.languages[i]} and {panel.languages[j]}"
+            words.append(f"{panel.title}: mean {mean}, most similar {pair} ({most})")
+        return (
+            f"{self.facts.label} between languages on parallel text. {'; '.join(self.note)}. "
+            "Brighter is more similar; the tree joins languages by average linkage, the lower the "
+            f"join the more similar. {'; '.join(words)}."
+        )
+
+
+def prepare_languages(
+    table: SimilarityTable,
+    *,
+    measure: str | None = None,
+    point: str = "resid",
+    models: Sequence[str] | None = None,
+    languages: Sequence[str] | None = None,
+    layer: int | None = None,
+    title: str | None = None,
+) -> LanguagesData:
+    """Language x language matrices, one panel per model.
+
+    A table with no model of several languages, but one model for each language, gives one panel.
+
+    Args:
+        table: The similarities; the rows on parallel text are used.
+        measure: Name of a measure; CKA, else the first, if left out.
+        point: Hook point.
+        models: Keep pairs of these models.
+        languages: Keep these languages.
+        layer: The layer that is shown (of the shallower side, with its match in relative depth). By
+            default the one at which the languages are most similar on average.
+        title: Heading instead of the one that is made.
+
+    Raises:
+        UsageError: No parallel text, fewer than two languages, no such layer, or too many models.
+
+    Example:
+        >>> from repsim.testing.tables import synthetic_table
+        >>> data = prepare_languages(synthetic_table(), models=["minilm-l6"])
+        >>> data.panels[0].values.shape, data.panels[0].title
+        ((6, 6), 'minilm-l6, layer 3 of 6')
+    """
+    selection = select(
+        table, measure=measure, point=point, pairing="parallel text", models=models,
+        languages=languages,
+    )  # fmt: skip
+    panels = tuple(
+        _panel(selection, name, pairs, layer) for name, pairs in _by_model(selection).items()
+    )
+    if len(panels) > MAX_PANELS:
+        raise UsageError(
+            f"this figure would have {len(panels)} panels, more than {MAX_PANELS}",
+            hint="choose some with models=[...]",
+        )
+    scale = ColourScale.of(selection.facts, np.concatenate([p.values.ravel() for p in panels]))
+    note = [sample_size(selection), "average linkage"]
+    most = max(len(panel.languages) for panel in panels)
+    annotated = most <= (16 if len(panels) <= 2 and scale.high <= 1 else 10)
+    if annotated:
+        note.append("numbers × 100")
+    if layer is None:
+        note.insert(1, "at the layer where languages agree most")
+    if any(np.isnan(p.values[np.tril_indices(len(p.languages), -1)]).any() for p in panels):
+        note.append("hatched = not computed, joined at the mean distance")
+    return LanguagesData(
+        panels=panels,
+        facts=selection.facts,
+        scale=scale,
+        title=title if title is not None else "Language by language",
+        note=(*note, scale.note) if scale.note else tuple(note),
+        annotated=annotated,
+    )
+
+
+def _by_model(selection: Selection) -> dict[str, dict[Pair, list[dict[str, Any]]]]:
+    """Panel name -> its pairs: one panel per model, else one for models of one language each."""
+    within: dict[str, dict[Pair, list[dict[str, Any]]]] = {}
+    for pair, rows in selection.pairs.items():
+        if pair.model_a == pair.model_b:
+            within.setdefault(pair.model_a, {})[pair] = rows
+    if within:
+        return within
+    readers: dict[str, set[str]] = {}
+    for pair in selection.pairs:
+        readers.setdefault(pair.language_a, set()).add(pair.model_a)
+        readers.setdefault(pair.language_b, set()).add(pair.model_b)
+    for language, names in readers.items():
+        if len(names) > 1:
+            raise UsageError(
+                f"language '{language}' was read by several models "
+                f"({', '.join(sorted(names))}), and none of them read two languages",
+                hint="choose one model for each language with models=[...]",
+            )
+    return {"one model for each language": dict(selection.pairs)}
+
+
+def _panel(
+    selection: Selection,
+    name: str,
+    pairs: Mapping[Pair, list[dict[str, Any]]],
+    layer: int | None,
+) -> LanguagesPanel:
+    languages = list(dict.fromkeys(language for pair in pairs for language in pair.languages))
+    if len(languages) < 2:
+        raise UsageError("a language matrix needs at least two languages")
+    by_layer = _matrices(pairs, languages)
+    if layer is not None and layer not in by_layer:
+        raise UsageError(
+            f"layer {layer} of '{name}' is not in the table", hint=f"layers: {sorted(by_layer)}"
+        )
+    sign = 1 if selection.facts.is_similarity else -1
+    means = {at: sign * float(np.nanmean(matrix)) for at, matrix in by_layer.items()}
+    shown = layer if layer is not None else max(means, key=lambda at: (means[at], -at))
+    values = by_layer[shown]
+    distance = selection.facts.identity - values if sign > 0 else values
+    linkage, order = cluster(distance)
+    deepest = max(depth for rows in pairs.values() for depth in depths(rows))
+    codes = short_codes(languages)
+    return LanguagesPanel(
+        title=f"{name}, layer {shown} of {deepest}",
+        languages=tuple(codes[languages[i]] for i in order),
+        values=values[np.ix_(order, order)],
+        linkage=linkage,
+        order=tuple(order),
+        layer=shown,
+    )
+
+
+def _matrices(
+    pairs: Mapping[Pair, list[dict[str, Any]]], languages: Sequence[str]
+) -> dict[int, np.ndarray]:
+    """Layer -> symmetric `[l, l]`; the two orders of an asymmetric measure are averaged."""
+    place = {language: i for i, language in enumerate(languages)}
+    found: dict[int, dict[tuple[int, int], list[float]]] = {}
+    for pair, rows in pairs.items():
+        ends = sorted((place[pair.language_a], place[pair.language_b]))
+        side = shallower_side(rows)
+        for cell in matched_cells(rows):
+            cells = found.setdefault(cell[side], {})
+            cells.setdefault((ends[0], ends[1]), []).append(cell["value"])
+    matrices = {}
+    for at, cells in sorted(found.items()):
+        matrix = np.full((len(languages), len(languages)), np.nan)
+        for (i, j), values in cells.items():
+            matrix[i, j] = matrix[j, i] = float(np.mean(values))
+        matrices[at] = matrix
+    return matrices
+
+
+def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Average linkage of a distance matrix, leaves ordered so that neighbours are close.
+
+    A square matrix given to SciPy's `linkage` as it is would be taken for coordinates: the
+    distances are condensed first. Missing ones count as the mean of the others.
+
+    Args:
+        distance: `[l, l]` symmetric, l at least 2; the diagonal is not read.
+
+    Returns:
+        The `[l - 1, 4]` linkage and the order of the leaves.
+
+    Example:
+        >>> far, near = 1.0, 0.1
+        >>> cluster(np.array([[0, far, near], [far, 0, far], [near, far, 0]]))[0][0, :3].tolist()
+        [0.0, 2.0, 0.1]
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    filled = np.where(np.isfinite(distance), distance, np.nan)
+    np.fill_diagonal(filled, np.nan)
+    mean = float(np.nanmean(filled)) if np.isfinite(filled).any() else 1.0
+    filled = np.where(np.isfinite(filled), np.maximum(filled, 0.0), mean)
+    np.fill_diagonal(filled, 0.0)
+    tree = linkage(squareform(filled, checks=False), method="average", optimal_ordering=True)
+    return tree, [int(leaf) for leaf in leaves_list(tree)]
+
+
+def plot_languages(
+    table: SimilarityTable, *, ax: Axes | None = None, size: Size = "wide", **options: Any
+) -> Figure:
+    """Draw every language against every language, clustered.
+
+    Args:
+        table: The similarities.
+        ax: Axes to draw into; a figure of its own is made if left out. Takes one panel.
+        size: "single" (3.4 in), "medium" (5 in) or "wide" (7 in).
+        **options: See `prepare_languages`.
+
+    Returns:
+        The figure (`ax.figure` if an axes was given).
+
+    Raises:
+        UsageError: Nothing to draw, or too much for one figure.
+    """
+    from repsim.plots.drawing.languages import draw_languages
+
+    return draw_languages(prepare_languages(table, **options), ax=ax, size=size)

@@ -1,0 +1,82 @@
+"""Names as figures show them: short, wrapped at natural breaks, never ambiguous."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+def short_codes(codes: Sequence[str]) -> dict[str, str]:
+    """Language codes without their script, wherever that leaves them distinct.
+
+    Example:
+        >>> short_codes(["eng_Latn", "zho_Hans", "zho_Hant"])
+        {'eng_Latn': 'eng', 'zho_Hans': 'zho_Hans', 'zho_Hant': 'zho_Hant'}
+    """
+    distinct = list(dict.fromkeys(codes))
+    stems = [code.split("_")[0] for code in distinct]
+    return {
+        code: stem if stems.count(stem) == 1 else code
+        for code, stem in zip(distinct, stems, strict=True)
+    }
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters, the middle left out: both ends of a model name tell it apart.
+
+    Example:
+        >>> shortened("multilingual-e5-small-instruct", 16)
+        'multilin…nstruct'
+    """
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    r"""Break a name after spaces, hyphens, slashes and underscores into at most `lines` lines.
+
+    Example:
+        >>> wrapped("multilingual-e5-small", 14)
+        'multilingual-\ne5-small'
+        >>> wrapped("a-very-long-name-of-a-model-that-never-ends", 12)
+        'a-very-long-\nname-o…-ends'
+    """
+    pieces = re.findall(r"[^\s\-_/]*[\s\-_/]*", text)
+    rows = [""]
+    for i, piece in enumerate(pieces):
+        if rows[-1] and len((rows[-1] + piece).rstrip()) > width and len(rows) < lines:
+            rows.append("")
+        rows[-1] += piece
+        if len(rows) == lines:
+            rows[-1] += "".join(pieces[i + 1 :])
+            break
+    return "\n".join(shortened(row.rstrip(), width) for row in rows)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign; a dash where there is none.
+
+    Example:
+        >>> number(-0.5), number(float("nan"))
+        ('−0.50', '–')
+    """
+    if value != value:
+        return "–"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items as prose.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    if len(items) < 2:
+        return "".join(items)
+    return ", ".join(items[:-1]) + " and " + items[-1]

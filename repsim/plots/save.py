@@ -1,0 +1,61 @@
+"""Figures as files: whole or not there, and the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import unknown_name
+from repsim.core.files import written_aside
+from repsim.plots.appearance import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Format -> metadata that would make two files of one figure differ, switched off.
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def save_figure(
+    figure: Figure,
+    path_stem: str | Path,
+    formats: Sequence[str] = ("png", "svg"),
+    *,
+    dpi: float = 200,
+) -> list[Path]:
+    """Write a figure in one or more formats.
+
+    Args:
+        figure: What a plot function returned.
+        path_stem: Path without suffix; a dot in its name is kept.
+        formats: Out of "png", "svg", "pdf".
+        dpi: Resolution of PNG files.
+
+    Returns:
+        The paths written, in the order of `formats`.
+
+    Raises:
+        UsageError: A format that is not known.
+
+    Example:
+        >>> import tempfile
+        >>> from matplotlib.figure import Figure
+        >>> [p.name for p in save_figure(Figure(), tempfile.mkdtemp() + "/a", ("svg",))]
+        ['a.svg']
+    """
+    for name in formats:
+        if name not in METADATA:
+            raise unknown_name("figure format", name, METADATA)
+    stem = Path(path_stem)
+    written = []
+    for name in formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        with style(), written_aside(path) as aside:
+            figure.savefig(aside, format=name, dpi=dpi, metadata=METADATA[name])
+        written.append(path)
+    return written

@@ -1,0 +1,1 @@
+"""Whole jobs made of the steps below: a comparison from model names to a report."""

@@ -1,0 +1,429 @@
+"""The comparison: models and a corpus in, a table of similarities and a report out.
+
+One way through: sentences -> `activations.extract` -> `measures.sweep` -> `SimilarityTable`. Each
+unit of work (a language read by a model, a pair of them compared) is kept as it is done, so that a
+comparison that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core import (
+    Activations,
+    ModelRef,
+    ParallelCorpus,
+    Pooling,
+    RunFolder,
+    SimilarityTable,
+    UsageError,
+)
+from repsim.core.progress import progress
+from repsim.core.provenance import environment
+
+if TYPE_CHECKING:
+    from repsim.measures import Statistics, SweepRequest
+
+#: One measure or two of each rung of the invariance ladder.
+DEFAULT_MEASURES = (
+    "unit_correlation",
+    "permutation",
+    "cka",
+    "procrustes",
+    "svcca",
+    "mutual_knn",
+)
+DEFAULT_PAIRINGS = ("same text", "parallel text")
+#: Facts about reading that a report shows; the rest stays in the activation files.
+EXTRACTION_FACTS = ("tokens", "truncated", "short", "pooling", "dtype", "policy")
+
+Say = Callable[[str, str], None]
+
+
+def _silent(label: str, text: str) -> None:
+    """Say nothing: the default of the Python interface."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is to be compared: every name looked up, nothing computed yet.
+
+    Attributes:
+        models: Identity of each model, in the order given.
+        corpus: The sentences that all of them read.
+        measures: Names of the measures.
+        statistics: Nulls, intervals and covariates.
+        pairings: "same text", "parallel text", "parallel text across models".
+        layers: "auto" or "all", see `measures.plan_sweep`.
+        point: Hook point that is compared.
+        pooling: How tokens become sentences.
+        loading: How models are loaded: device, generic, allow_network.
+        batch_size: Sentences per batch, or "auto".
+        thorough: Whether parallel text gets every measure, also those that need a decomposition for
+            each pair of layers.
+        warnings: What the user should know before it starts.
+    """
+
+    models: tuple[ModelRef, ...]
+    corpus: ParallelCorpus
+    measures: tuple[str, ...]
+    statistics: Statistics
+    pairings: tuple[str, ...] = DEFAULT_PAIRINGS
+    layers: str = "auto"
+    point: str = "resid"
+    pooling: Pooling = "mean"
+    loading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int | str = "auto"
+    thorough: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def config(self) -> dict[str, Any]:
+        """Everything that the numbers depend on (JSON-able): the identity of a run."""
+        return {
+            "models": {ref.name: ref.weights_hash for ref in self.models},
+            "corpus": self.corpus.hash,
+            "languages": list(self.corpus.languages),
+            "measures": list(self.measures),
+            "statistics": dataclasses.asdict(self.statistics),
+            "pairings": list(self.pairings),
+            "layers": self.layers,
+            "point": self.point,
+            "pooling": self.pooling,
+            "thorough": self.thorough,
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """Amount of work: counts, bytes and a rough time (JSON-able)."""
+        n, languages = len(self.corpus), len(self.corpus.languages)
+        layers = [ref.layers + 1 for ref in self.models]
+        same, parallel = self._cells(layers, languages)
+        quick, dear = self._quick_and_dear()
+        comparisons = same * len(self.measures) + parallel * (
+            len(self.measures) if self.thorough or not quick else quick
+        )
+        activations = sum(layers) * languages
+        return {
+            "models": len(self.models),
+            "languages": languages,
+            "sentences": n,
+            "corpus": self.corpus.name,
+            "activations": activations,
+            "activation_bytes": 4
+            * n
+            * languages
+            * sum(ref.width * count for ref, count in zip(self.models, layers, strict=True)),
+            "comparisons": comparisons,
+            "device": str(self.loading.get("device", "cpu")),
+            "seconds": self._seconds(comparisons, dear * (same + parallel * self.thorough)),
+            "warnings": list(self.warnings),
+        }
+
+    def _cells(self, layers: Sequence[int], languages: int) -> tuple[int, int]:
+        """Layer pairs of the two pairings."""
+        pairs = [(a, b) for i, a in enumerate(layers) for b in layers[i + 1 :]]
+        same = languages * sum(a * b for a, b in pairs) if "same text" in self.pairings else 0
+        crossed = languages * (languages - 1) // 2
+        grid = [a * a if self.layers == "all" else a for a in layers]
+        parallel = crossed * sum(grid) if "parallel text" in self.pairings else 0
+        if "parallel text across models" in self.pairings:
+            parallel += languages * (languages - 1) * sum(a * b for a, b in pairs)
+        return same, parallel
+
+    def _quick_and_dear(self) -> tuple[int, int]:
+        """Number of measures whose pairs are cheap, and of the others."""
+        from repsim.measures import get_measure, is_dear
+
+        dear = sum(is_dear(get_measure(name)) for name in self.measures)
+        return len(self.measures) - dear, dear
+
+    def _seconds(self, comparisons: int, dear_comparisons: int) -> float:
+        """Rough time: forward passes at 20 GFLOP/s a core, cells by the n and d of this job."""
+        from repsim.measures import available_cores
+
+        cores = available_cores()
+        characters = sum(len(s) for lang in self.corpus.languages for s in self.corpus[lang])
+        body = [12 * ref.layers * ref.width**2 for ref in self.models]
+        flops = sum(2 * parameters * characters / 3 for parameters in body)
+        width = max(ref.width for ref in self.models)
+        # One decomposition per dear cell, and on average four more for its null and interval.
+        dear = 5 * 2e-10 * width**3 if self.statistics.permutations else 2e-10 * width**3
+        cheap = 0.004 + 2e-8 * len(self.corpus) ** 2
+        return 5 + (flops / 2e10 + comparisons * cheap + dear_comparisons * dear) / cores
+
+
+def plan_comparison(
+    models: Sequence[str | Path | ModelRef],
+    *,
+    corpus: str | Path | ParallelCorpus = "kolibri",
+    languages: Sequence[str] | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    limit: int | None = None,
+    pairings: Sequence[str] = DEFAULT_PAIRINGS,
+    layers: str = "auto",
+    point: str = "resid",
+    pooling: Pooling = "mean",
+    permutations: int = 100,
+    interval_unit: str = "sentence",
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | str = "auto",
+    thorough: bool = False,
+    generic: bool = False,
+    allow_network: bool = False,
+) -> Comparison:
+    """Look up every name and say what there is to do. Reads configs and headers, loads no weights.
+
+    Args:
+        models: Folders, packaged models, hub identifiers.
+        corpus: Built-in name, path, or a corpus.
+        languages: Languages to read; all of the corpus if left out.
+        measures: Names of measures.
+        limit: At most this many sentences, drawn with `seed`.
+        pairings: Which texts are compared.
+        layers: "auto" or "all".
+        point: Hook point.
+        pooling: Pooling of tokens.
+        permutations: Shuffles of the null; 0 for none, and then no intervals either.
+        interval_unit: "sentence" or "document".
+        seed: Seed of samples, shuffles and subsamples.
+        device: Where models run; a GPU if there is one.
+        batch_size: Sentences per batch.
+        thorough: Every measure on parallel text too.
+        generic: Allow models without a spec.
+        allow_network: Fetch what is not here.
+
+    Raises:
+        UsageError: Unknown names, or the same model name twice.
+        InputError: Missing or malformed models or corpora.
+        IncompatibleModelsError: A model without a spec.
+    """
+    from repsim.corpora import load_corpus
+    from repsim.measures import Statistics, get_measure
+    from repsim.models import inspect_model
+
+    for name in measures:
+        get_measure(name)
+    refs = [inspect_model(model, generic=generic, allow_network=allow_network) for model in models]
+    names = [ref.name for ref in refs]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise UsageError(
+            f"two models are called '{repeated}'", hint="rename one of the folders, or pass it once"
+        )
+    text = load_corpus(
+        corpus, languages=languages, limit=limit, seed=seed, allow_network=allow_network
+    )
+    statistics = (
+        Statistics(permutations=permutations, unit=interval_unit, seed=seed)
+        if permutations
+        else Statistics.off()
+    )
+    return Comparison(
+        models=tuple(refs),
+        corpus=text,
+        measures=tuple(dict.fromkeys(measures)),
+        statistics=statistics,
+        pairings=tuple(pairings),
+        layers=layers,
+        point=point,
+        pooling=pooling,
+        loading={
+            "device": device or _best_device(),
+            "generic": generic,
+            "allow_network": allow_network,
+        },
+        batch_size=batch_size,
+        thorough=thorough,
+        warnings=(*_warnings(refs, text), *text.notes),
+    )
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _warnings(refs: Sequence[ModelRef], corpus: ParallelCorpus) -> list[str]:
+    """What the shape of the job already says about its results."""
+    found = []
+    if len(corpus) < 100:
+        found.append(f"{len(corpus)} sentences are few: intervals will be wide")
+    widest = max(ref.width for ref in refs)
+    if len(corpus) <= widest:
+        found.append(
+            f"{len(corpus)} sentences for width {widest}: measures of the CCA family and biased "
+            "estimators say little at n <= d; debiased CKA and neighbours do"
+        )
+    return found
+
+
+def run_comparison(
+    comparison: Comparison,
+    out: str | Path | None = None,
+    *,
+    force: bool = False,
+    say: Say = _silent,
+) -> SimilarityTable:
+    """Carry out a comparison; go on with it if the folder holds a part of it.
+
+    Args:
+        comparison: What `plan_comparison` returned.
+        out: Run folder for parts, tables, figures and the report; nothing is written without it
+            (activations are cached in any case).
+        force: Replace another comparison in the folder.
+        say: Called with a label and a text at each step.
+
+    Raises:
+        UsageError: The folder holds something else.
+        InputError: Activations with NaN, too few sentences for a measure.
+    """
+    run = (
+        RunFolder.open(out, kind="compare", config=comparison.config(), force=force)
+        if out
+        else None
+    )
+    try:
+        activations = _extract_all(comparison, say)
+        table = _sweep(comparison, activations, run, say)
+    except BaseException as error:
+        if run:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            run.stop(status, str(error) or type(error).__name__)
+        raise
+    if run:
+        say("draw", "tables, figures and report")
+        table.to_report(run.path)
+        run.finish(rows=len(table), report="report.html", table="similarity.parquet")
+    return table
+
+
+def _extract_all(comparison: Comparison, say: Say) -> list[Activations]:
+    """Activations of every model and language; models are loaded one after another."""
+    from repsim.activations import extract
+    from repsim.models import load_model
+
+    everything: list[Activations] = []
+    for ref in comparison.models:
+        say("read", f"{ref.name}: {len(comparison.corpus.languages)} languages")
+        model = load_model(ref, label=ref.name, **comparison.loading)
+        everything += extract(
+            model,
+            comparison.corpus,
+            points=(comparison.point,),
+            pooling=comparison.pooling,
+            batch_size=comparison.batch_size,
+        )
+        del model
+    return everything
+
+
+def _requests(comparison: Comparison, activations: Sequence[Activations]) -> list[SweepRequest]:
+    """The sweep of the same text with all measures, and that of parallel text.
+
+    Parallel text has many more pairs; measures that need a decomposition for each pair are left to
+    `thorough` comparisons there.
+    """
+    from repsim.measures import SweepRequest, get_measure, is_dear
+
+    quick = tuple(m for m in comparison.measures if not is_dear(get_measure(m)))
+    chosen = {
+        "same text": comparison.measures,
+        "parallel text": comparison.measures if comparison.thorough or not quick else quick,
+        "parallel text across models": comparison.measures if comparison.thorough else quick,
+    }
+    return [
+        SweepRequest(
+            activations=tuple(activations),
+            measures=chosen[pairing],
+            pairings=(pairing,),
+            layers=comparison.layers,
+            point=comparison.point,
+            statistics=comparison.statistics,
+        )
+        for pairing in comparison.pairings
+    ]
+
+
+def _sweep(
+    comparison: Comparison, activations: Sequence[Activations], run: RunFolder | None, say: Say
+) -> SimilarityTable:
+    """All units of the sweep; those that a run folder holds are read, not computed."""
+    import pyarrow as pa
+
+    from repsim.measures import run_units, sweep_info, units_of
+
+    requests = _requests(comparison, activations)
+    units = units_of(requests)
+    if not units:
+        raise UsageError(
+            "there is nothing to compare",
+            hint="give two models for the same text, or two languages for parallel text",
+        )
+    parts: dict[int, pa.Table] = {}
+    if run:
+        there = [i for i, unit in enumerate(units) if run.has_part(unit.key)]
+        parts = {i: run.read_part(units[i].key) for i in there}
+        if parts:
+            say("resume", f"{len(parts)} of {len(units)} parts are there")
+    wanted = [i for i in range(len(units)) if i not in parts]
+    with progress("comparing", total=sum(u.comparisons for u in units), unit="cell") as bar:
+        bar.update(sum(units[i].comparisons for i in parts))
+        for i, table in run_units(requests, wanted, device=str(comparison.loading["device"])):
+            parts[i] = table.to_arrow()
+            if run:
+                run.write_part(units[i].key, parts[i])
+            bar.update(units[i].comparisons)
+    info = sweep_info(units) | {
+        "corpus": comparison.corpus.describe(),
+        "extraction": _extraction_facts(activations),
+        "environment": environment(),
+    }
+    ordered = [parts[i] for i in range(len(units))]
+    return SimilarityTable(pa.concat_tables(ordered).unify_dictionaries(), info)
+
+
+def _extraction_facts(activations: Sequence[Activations]) -> dict[str, dict[str, Any]]:
+    """Model -> language -> what reading it was like."""
+    facts: dict[str, dict[str, Any]] = {}
+    for acts in activations:
+        shown = {key: acts.info[key] for key in EXTRACTION_FACTS if key in acts.info}
+        facts.setdefault(acts.model.name, {})[acts.language] = shown
+    return facts
+
+
+def compare(
+    models: Sequence[str | Path | ModelRef],
+    *,
+    corpus: str | Path | ParallelCorpus = "kolibri",
+    out: str | Path | None = None,
+    force: bool = False,
+    **options: Any,
+) -> SimilarityTable:
+    """Compare models on a parallel corpus.
+
+    Args:
+        models: Folders, packaged models ("e5-small"), hub identifiers.
+        corpus: Built-in name, path, or a `ParallelCorpus`.
+        out: Folder for tables, figures and the report.
+        force: Replace another comparison in the folder.
+        **options: See `plan_comparison`.
+
+    Returns:
+        The table; `.plot` draws it, `.to_report(folder)` writes it up.
+
+    Example:
+        >>> import tempfile, repsim
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny = [write_tiny_model("llama", f"{folder}/{name}", seed=i)
+        ...         for i, name in enumerate("ab")]
+        >>> table = repsim.compare(tiny, languages=["eng_Latn", "deu_Latn"], limit=30,
+        ...                        measures=["cka"], permutations=20)
+        >>> table.unique("measure"), table.unique("pairing")
+        (['cka'], ['same text', 'parallel text'])
+    """
+    return run_comparison(plan_comparison(models, corpus=corpus, **options), out, force=force)

@@ -1,0 +1,79 @@
+"""A run that is killed at any moment goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+#: Steps of the run, and how far it is allowed to come before each kill: between two states, while
+#: states and checkpoints are being written, and shortly before the end.
+STEPS = 120
+KILL_AFTER = (9, 50, 110)
+
+
+def write_config(folder: Path) -> Path:
+    """A 64 x 2 model over a few lines of text; a state every seven steps."""
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True)
+    for split, count in (("train", 60), ("heldout", 3)):
+        lines = [f"line {i} says {i * 7 % 13} and {i * i % 31} to the reader" for i in range(count)]
+        text = "\n\n".join("\n".join(lines[i : i + 3]) for i in range(0, count, 3))
+        (corpus / f"eng_Latn.{split}.txt").write_text(text, encoding="utf-8")
+    document = {
+        "name": "killed",
+        "corpus": {"source": str(corpus), "languages": ["eng_Latn"]},
+        "tokenizer": {"vocab_size": 300},
+        "architecture": {"hidden": 64, "layers": 2, "heads": 2, "context": 32},
+        "training": {"steps": STEPS, "batch": 4, "learning_rate": 3e-3},
+        "saving": {"state_every": 7, "log_every": 1, "validate_every": 25},
+        "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}],
+    }
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def start(config: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "repsim.pretraining", str(config), "-o", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b'"kind": "train"') if path.exists() else 0
+
+
+def kill_after(process: subprocess.Popen[bytes], metrics: Path, steps: int) -> None:
+    """Send SIGKILL once so many steps stand in the metrics."""
+    deadline = time.monotonic() + 600
+    while lines_in(metrics) < steps:
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_three_times_the_curve_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(config, whole)
+    for steps in KILL_AFTER:
+        kill_after(start(config, killed), killed / "eng" / "metrics.jsonl", steps)
+        assert lines_in(killed / "eng" / "metrics.jsonl") < STEPS
+    last = start(config, killed)
+    for process in (undisturbed, last):
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors.decode()
+    assert "goes on from step" in errors.decode()
+    for name in ("metrics.jsonl", "model.safetensors", "checkpoints/step-000064/model.safetensors"):
+        assert (whole / "eng" / name).read_bytes() == (killed / "eng" / name).read_bytes(), name

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+
+from repsim.core import InputError, UsageError
+from repsim.measures import Features, as_features, compute, compute_grid, get_measure
+from repsim.measures.intervals import NO_INTERVAL, deal, interval, left_out_values
+from repsim.measures.jackknife import cka_replicates
+
+
+def planted(seed: int, n: int, noise: float, *, tails: bool = False) -> tuple[Features, Features]:
+    """Two views, 10 units each, of a shared latent of 4 dimensions; the views do not change."""
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_t(5, size=(n, 4)) if tails else rng.normal(size=(n, 4))
+    views = (np.random.default_rng(i).normal(size=(4, 10)) for i in (1, 2))
+    x, y = (latent @ view + noise * rng.normal(size=(n, 10)) for view in views)
+    return as_features(x), as_features(y)
+
+
+def cover(name: str, n: int, noise: float, count: int, **planting: bool) -> tuple[float, ...]:
+    """Coverage of the mean over replications and of the population's value; error over scatter."""
+    measure = get_measure(name)
+    values, low, high, errors = np.empty((4, count))
+    for seed in range(count):
+        x, y = planted(seed, n, noise, **planting)
+        value = compute_grid(measure, [x], [y])
+        found = interval(measure, [x], [y], value, seed=seed)
+        assert found is not None
+        values[seed], errors[seed] = value[0, 0], found.standard_error[0, 0]
+        low[seed], high[seed] = found.low[0, 0], found.high[0, 0]
+    huge = np.mean([compute(name, *planted(10_000 + s, 4000, noise, **planting)) for s in range(3)])
+    return (
+        float(np.mean((low <= values.mean()) & (values.mean() <= high))),
+        float(np.mean((low <= huge) & (huge <= high))),
+        float(errors.mean() / values.std()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise", "n", "tails"), [(0.3, 80, False), (3.0, 80, False), (3.0, 200, True)]
+)
+def test_intervals_of_cka_cover_the_population_value(noise: float, n: int, tails: bool) -> None:
+    _, population, _ = cover("cka", n, noise, 200, tails=tails)
+    assert 0.90 <= population <= 0.99
+
+
+@pytest.mark.parametrize("name", ["procrustes", "unit_correlation", "permutation"])
+def test_grouped_jackknife_covers_the_value_at_this_n(name: str) -> None:
+    at_this_n, _, ratio = cover(name, 100, 0.7, 60)
+    assert at_this_n >= 0.85
+    assert 0.8 < ratio < 1.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cca", "mutual_knn", "procrustes"])
+def test_coverage_at_this_n_is_nominal_or_above(name: str) -> None:
+    at_this_n, _, ratio = cover(name, 120, 0.7, 200)
+    assert 0.90 <= at_this_n <= 1.0
+    assert 0.9 < ratio < 2.0
+
+
+def test_measures_that_depend_on_n_do_not_cover_the_population_and_say_so_by_their_bias() -> None:
+    x, y = planted(0, 80, 1.5)
+    measure = get_measure("cca")
+    found = interval(measure, [x], [y], compute_grid(measure, [x], [y]))
+    assert found is not None
+    population = compute("cca", *planted(1, 4000, 1.5))
+    assert population < found.low[0, 0]
+    assert found.bias[0, 0] > found.standard_error[0, 0]
+
+
+def test_a_row_bootstrap_is_biased_where_the_jackknife_is_not() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 32)), rng.normal(size=(200, 32))
+    drawn = [rng.integers(0, 200, size=200) for _ in range(30)]
+    bootstrap = np.mean([compute("cka", x[rows], y[rows]) for rows in drawn])
+    left_out = cka_replicates([as_features(x)], [as_features(y)], np.arange(200))
+    assert bootstrap > compute("cka", x, y) + 0.08
+    assert abs(left_out.mean() - compute("cka", x, y)) < 0.001
+
+
+GROUPS = {
+    "sentences": np.arange(24),
+    "pairs": np.repeat(np.arange(12), 2),
+    "unequal documents, rows apart": np.random.default_rng(0).permutation(
+        np.r_[np.zeros(7, int), np.arange(1, 18)]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+@pytest.mark.parametrize("block", [1 << 24, 24 * 5 * 7])
+def test_closed_form_equals_computing_without_the_rows(
+    kind: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repsim.measures.jackknife.BLOCK_NUMBERS", block)
+    rng, labels = np.random.default_rng(1), GROUPS[kind]
+    xs = [rng.normal(size=(24, 5)) + 10 * k for k in range(3)]
+    ys = [x[:, :4] + rng.normal(size=(24, 4)) for x in xs[:2]]
+    found = cka_replicates([as_features(x) for x in xs], [as_features(y) for y in ys], labels)
+    assert found.shape == (labels.max() + 1, 3, 2)
+    for group in range(labels.max() + 1):
+        kept = labels != group
+        expected = [[compute("cka", x[kept], y[kept]) for y in ys] for x in xs]
+        np.testing.assert_allclose(found[group], expected, atol=1e-12)
+
+
+def test_generic_jackknife_equals_computing_on_the_rest() -> None:
+    x, y = planted(0, 40, 1.0)
+    labels = deal(40, 8, seed=0)
+    for name in ("mutual_knn", "procrustes", "svcca"):
+        found = left_out_values(get_measure(name), [x], [y], labels)
+        rest = labels != 3
+        expected = compute(name, x.x.numpy()[rest], y.x.numpy()[rest])
+        assert found[3, 0, 0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_dependent_sentences_need_documents_as_the_unit() -> None:
+    rng = np.random.default_rng(0)
+    x, y = planted(0, 60, 0.5)
+    copies = [as_features(np.repeat(f.x.numpy(), 5, axis=0) + 0.01 * rng.normal(size=(300, 10)))
+              for f in (x, y)]  # fmt: skip
+    documents = [str(i // 5) for i in range(300)]
+    measure = get_measure("cka")
+    value = compute_grid(measure, copies[:1], copies[1:])
+    by_sentence = interval(measure, copies[:1], copies[1:], value)
+    by_document = interval(measure, copies[:1], copies[1:], value, documents=documents)
+    alone = interval(measure, [x], [y], compute_grid(measure, [x], [y]))
+    assert by_sentence is not None
+    assert by_document is not None
+    assert alone is not None
+    errors = [f.standard_error[0, 0] for f in (by_sentence, by_document, alone)]
+    # Five near-copies of each sentence are one observation, not five.
+    assert errors[0] < 0.6 * errors[2]
+    assert errors[1] == pytest.approx(errors[2], rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["cka", "mutual_knn", "procrustes", "unit_correlation"])
+def test_ends_stay_in_range_and_around_the_value(name: str) -> None:
+    x, _ = planted(0, 40, 1.0)
+    near = as_features(x.x + 0.01)
+    measure = get_measure(name)
+    for other in (x, near, planted(3, 40, 5.0)[1]):
+        value = compute_grid(measure, [x], [other])
+        found = interval(measure, [x], [other], value)
+        assert found is not None
+        bottom, top = measure.range
+        assert found.low[0, 0] <= value[0, 0] <= found.high[0, 0]
+        assert top is None or found.high[0, 0] <= top
+        assert bottom is None or found.low[0, 0] >= bottom
+
+
+def test_identical_sides_have_an_interval_of_no_width() -> None:
+    x, _ = planted(0, 50, 1.0)
+    for name in ("cka", "unit_correlation"):
+        found = interval(get_measure(name), [x], [x], np.ones((1, 1)))
+        assert found is not None
+        assert found.low[0, 0] == pytest.approx(1.0)
+        assert found.high[0, 0] == pytest.approx(1.0)
+
+
+def test_groups_are_even_and_documents_stay_whole() -> None:
+    sizes = np.bincount(deal(103, 20, seed=1))
+    assert set(sizes.tolist()) == {5, 6}
+    documents = [str(i // 3) for i in range(90)]
+    labels = deal(90, 6, seed=1, documents=documents)
+    assert np.bincount(labels).tolist() == [15] * 6
+    assert all(len(set(labels[i : i + 3])) == 1 for i in range(0, 90, 3))
+    assert np.array_equal(deal(103, 20, seed=1), deal(103, 20, seed=1))
+    assert not np.array_equal(deal(103, 20, seed=1), deal(103, 20, seed=2))
+
+
+def test_what_is_not_possible_is_refused() -> None:
+    x, y = planted(0, 12, 1.0)
+    value = np.zeros((1, 1))
+    with pytest.raises(UsageError, match=r"level=1.5 is not between"):
+        interval(get_measure("cka"), [x], [y], value, level=1.5)
+    with pytest.raises(InputError, match="over sentences needs at least 20 of them, got 12"):
+        interval(get_measure("procrustes"), [x], [y], value)
+    with pytest.raises(InputError, match="over documents needs at least 5 of them, got 2"):
+        interval(get_measure("cka"), [x], [y], value, documents=["a"] * 6 + ["b"] * 6)
+    with pytest.raises(UsageError, match="3 groups are too few"):
+        deal(12, 3, seed=0)
+
+
+@pytest.mark.parametrize("name", NO_INTERVAL)
+def test_a_measure_declared_without_interval_gets_none(name: str) -> None:
+    x, y = planted(0, 40, 1.0)
+    assert interval(get_measure(name), [x], [y], np.zeros((1, 1))) is None
+
+
+def test_identity_match_is_declared_because_its_jackknife_does_not_cover(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(NO_INTERVAL, "identity_match")
+    at_this_n, _, _ = cover("identity_match", 120, 0.7, 40)
+    assert at_this_n < 0.7

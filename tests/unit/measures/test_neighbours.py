@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from repsim.core import UsageError
+from repsim.measures import Features, compute, compute_grid, get_measure
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 5))
+Y = X @ RNG.normal(size=(5, 5)) + 0.5 * RNG.normal(size=(30, 5))
+
+
+def cosines(x: np.ndarray) -> np.ndarray:
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def nearest(x: np.ndarray, k: int) -> list[list[int]]:
+    table = cosines(x)
+    return [
+        sorted((j for j in range(len(x)) if j != i), key=lambda j, i=i: (-table[i, j], j))[:k]
+        for i in range(len(x))
+    ]
+
+
+@pytest.mark.parametrize("k", [1, 4, 28])
+def test_shared_neighbours_follow_the_definition_row_by_row(k: int) -> None:
+    mutual, jaccard = [], []
+    for a, b in zip(nearest(X, k), nearest(Y, k), strict=True):
+        shared = len(set(a) & set(b))
+        mutual.append(shared / k)
+        jaccard.append(shared / len(set(a) | set(b)))
+    assert compute("mutual_knn", X, Y, k=k) == pytest.approx(np.mean(mutual), abs=1e-12)
+    assert compute("jaccard_knn", X, Y, k=k) == pytest.approx(np.mean(jaccard), abs=1e-12)
+
+
+def test_k_is_cut_to_two_less_than_the_rows() -> None:
+    assert compute("mutual_knn", X, Y, k=500) == compute("mutual_knn", X, Y, k=28)
+
+
+def test_no_neighbours_are_refused() -> None:
+    with pytest.raises(UsageError, match="k=0 is not possible"):
+        compute("mutual_knn", X, Y, k=0)
+
+
+def test_null_of_mutual_neighbours_is_k_over_n_minus_one() -> None:
+    x, y = RNG.normal(size=(2, 400, 20))
+    assert compute("mutual_knn", x, y) == pytest.approx(10 / 399, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn"])
+def test_blocks_of_rows_do_not_change_the_grid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = compute_grid(get_measure(name), [Features(X)], [Features(Y)])
+    monkeypatch.setattr("repsim.measures.neighbours.BLOCK", 7)
+    monkeypatch.setattr("repsim.measures.features.TEMPORARY_NUMBERS", 1)
+    monkeypatch.setattr("repsim.measures.features.BLOCK", 7)
+    np.testing.assert_allclose(
+        compute_grid(get_measure(name), [Features(X)], [Features(Y)]), whole, atol=1e-12
+    )
+
+
+def test_rank_similarity_follows_the_definition() -> None:
+    values = []
+    for a, b in zip(nearest(X, 10), nearest(Y, 10), strict=True):
+        common = set(a) & set(b)
+        total = 0.0
+        for v in common:
+            first, second = a.index(v) + 1, b.index(v) + 1
+            total += 2 / ((1 + abs(first - second)) * (first + second))
+        values.append(total / sum(1 / i for i in range(1, len(common) + 1)) if common else 0.0)
+    assert compute("rank_similarity", X, Y) == pytest.approx(np.mean(values), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["similarity", "distance"])
+def test_second_order_cosine_follows_the_definition(kind: str) -> None:
+    tables = [cosines(side) if kind == "similarity" else 1 - cosines(side) for side in (X, Y)]
+    values = []
+    for i, (a, b) in enumerate(zip(nearest(X, 10), nearest(Y, 10), strict=True)):
+        union = sorted(set(a) | set(b))
+        first, second = tables[0][i, union], tables[1][i, union]
+        values.append(first @ second / np.linalg.norm(first) / np.linalg.norm(second))
+    value = compute("second_order_cosine", X, Y, values=kind)
+    assert value == pytest.approx(np.mean(values), abs=1e-12)
+
+
+def test_unknown_values_are_refused() -> None:
+    with pytest.raises(UsageError, match="values='rank' is not possible"):
+        compute("second_order_cosine", X, Y, values="rank")
+
+
+def test_cycles_are_counted_in_the_stated_direction() -> None:
+    a, b = nearest(X, 2), nearest(Y, 2)
+    expected = np.mean([any(i in a[j] for j in b[i]) for i in range(30)])
+    assert compute("cycle_knn", X, Y, k=2) == pytest.approx(expected)
+
+
+def test_cknna_without_common_neighbours_is_undefined_or_zero_not_an_error() -> None:
+    assert compute("cknna", X, X) == pytest.approx(1.0)
+    assert abs(compute("cknna", X, RNG.normal(size=(30, 5)), k=1)) < 1
