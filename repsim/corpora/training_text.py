@@ -44,6 +44,7 @@ class TrainingText:
         source: Where the text comes from.
         licence: Under which terms, as far as known.
         split_rule: How train and held-out were parted.
+        choice: Which part of it was taken; empty for all.
 
     Example:
         >>> text = TrainingText("demo", "eng_Latn", lambda: iter([Document("1", "Hello.")]))
@@ -58,6 +59,7 @@ class TrainingText:
     source: str = ""
     licence: str = ""
     split_rule: str = ""
+    choice: str = ""
 
     def __iter__(self) -> Iterator[Document]:
         return self.documents()
@@ -73,15 +75,17 @@ class TrainingText:
     @property
     def about(self) -> dict[str, str]:
         """Facts for a manifest."""
-        facts = ("name", "source", "licence", "split_rule")
+        facts = ("name", "source", "licence", "split_rule", "choice")
         return {fact: str(getattr(self, fact)) for fact in facts}
 
-    def keep(self, ids: frozenset[str]) -> TrainingText:
-        """Only the documents with these ids."""
-        every = self.documents
-        return dataclasses.replace(
-            self, documents=lambda: (document for document in every() if document.id in ids)
-        )
+    def keep(self, ids: frozenset[str], why: str) -> TrainingText:
+        """Only the documents with these ids; `why` goes into the manifest."""
+        return self.narrowed(lambda: (document for document in self if document.id in ids), why)
+
+    def narrowed(self, documents: Callable[[], Iterator[Document]], why: str) -> TrainingText:
+        """The same text with fewer documents."""
+        choice = f"{self.choice}; {why}" if self.choice else why
+        return dataclasses.replace(self, documents=documents, choice=choice)
 
 
 def load_training_text(
@@ -139,8 +143,10 @@ def load_training_text(
     if content == "disjoint" and split == "train":
         texts = hashed_disjoint(texts, seed) if streamed else disjoint(texts, seed)
     if max_bytes is not None:
-        limit = leading if streamed else limited
-        texts = {name: limit(text, max_bytes, seed) for name, text in texts.items()}
+        texts = {
+            name: leading(text, max_bytes) if streamed else limited(text, max_bytes, seed)
+            for name, text in texts.items()
+        }
     return texts
 
 
@@ -243,7 +249,8 @@ def disjoint(texts: Mapping[str, TrainingText], seed: int = 0) -> dict[str, Trai
         mine = ids[name].intersection(order[k :: len(texts)])
         if not mine:
             raise InputError(f"no document is left for {name}: {len(order)} in {len(texts)} parts")
-        dealt[name] = texts[name].keep(mine)
+        why = f"disjoint among {len(texts)} languages, seed {seed}"
+        dealt[name] = texts[name].keep(mine, why)
     return {name: dealt[name] for name in texts}
 
 
@@ -259,14 +266,15 @@ def hashed_disjoint(texts: Mapping[str, TrainingText], seed: int = 0) -> dict[st
         return (d for d in text if _hash("deal", seed, d.id) % len(number) == k)
 
     return {
-        name: dataclasses.replace(text, documents=functools.partial(mine, text))
+        name: text.narrowed(
+            functools.partial(mine, text), f"disjoint among {len(number)} languages, seed {seed}"
+        )
         for name, text in texts.items()
     }
 
 
-def leading(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
+def leading(text: TrainingText, max_bytes: int) -> TrainingText:
     """The first documents, until the first that would make them more than `max_bytes` bytes."""
-    del seed  # nothing is drawn
 
     def documents() -> Iterator[Document]:
         total = 0
@@ -276,7 +284,7 @@ def leading(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
                 return
             yield document
 
-    return dataclasses.replace(text, documents=documents)
+    return text.narrowed(documents, f"the first {max_bytes} bytes")
 
 
 def limited(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
@@ -300,4 +308,4 @@ def limited(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
         raise InputError(
             f"max_bytes={max_bytes} is less than one document of {text.language}.{text.split}"
         )
-    return text.keep(frozenset(kept))
+    return text.keep(frozenset(kept), f"at most {max_bytes} bytes, seed {seed}")
