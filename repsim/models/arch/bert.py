@@ -58,6 +58,8 @@ def _weight_spaces(config: Any) -> WeightSpaces:
     """The norms stand on the residual stream itself, so it can be re-ordered but not rotated."""
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     dim, stream = config.hidden_size // heads, "embeddings"
+    sizes = {"kv": heads, "q": 1, "dim": dim}
+    sizes |= {"resid": config.hidden_size, "mlp": config.intermediate_size}
     weights = [
         StoredWeight(f"{stream}.{name}_embeddings.weight", "entry resid", (role,), writes=True)
         for name, role in (("word", "embed"), ("position", "positions"))
@@ -76,7 +78,7 @@ def _weight_spaces(config: Any) -> WeightSpaces:
         body="bert" if config.model_type == "bert" else "roberta",
         weights=(*weights, *_head(config.model_type)),
         spaces=(*spaces, *residual_spaces(config.hidden_size, rotation=False)),
-        sizes={"kv": heads, "q": 1, "dim": dim},
+        sizes=sizes,
         layers=layers,
         tied=bool(config.tie_word_embeddings),
         centred=True,

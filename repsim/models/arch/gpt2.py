@@ -33,6 +33,8 @@ def _block(i: int) -> list[StoredWeight]:
 
 def _weight_spaces(config: Any) -> WeightSpaces:
     heads, layers, dim = config.n_head, config.n_layer, config.n_embd // config.n_head
+    units = config.n_inner or 4 * config.n_embd
+    sizes = {"part": 3, "kv": heads, "q": 1, "dim": dim, "resid": config.n_embd, "mlp": units}
     weights = [
         StoredWeight("wte.weight", "entry resid", ("embed",), writes=True),
         StoredWeight("wpe.weight", "entry resid", ("positions",), writes=True),
@@ -41,7 +43,7 @@ def _weight_spaces(config: Any) -> WeightSpaces:
     for i in range(layers):
         weights += _block(i)
         spaces += attention_spaces(i, kv=heads, q=1, dim=dim)
-        spaces.append(mlp_space(i, config.n_inner or 4 * config.n_embd))
+        spaces.append(mlp_space(i, units))
     weights += with_biases([StoredWeight("ln_f.weight", "resid", ("final_norm",))])
     weights.append(
         StoredWeight(
@@ -53,7 +55,7 @@ def _weight_spaces(config: Any) -> WeightSpaces:
         body="transformer",
         weights=tuple(weights),
         spaces=(*spaces, *residual_spaces(config.n_embd, fixes_mean=True)),
-        sizes={"part": 3, "kv": heads, "q": 1, "dim": dim},
+        sizes=sizes,
         layers=layers,
         tied=bool(config.tie_word_embeddings),
         centred=True,

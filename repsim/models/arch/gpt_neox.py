@@ -42,6 +42,8 @@ def _weight_spaces(config: Any) -> WeightSpaces:
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     dim = config.hidden_size // heads
     rotary = int(dim * (config.rope_parameters or {}).get("partial_rotary_factor", 1.0))
+    sizes = {"part": 3, "kv": heads, "q": 1, "dim": dim}
+    sizes |= {"resid": config.hidden_size, "mlp": config.intermediate_size}
     weights = [StoredWeight("embed_in.weight", "entry resid", ("embed",), writes=True)]
     spaces = []
     for i in range(layers):
@@ -59,7 +61,7 @@ def _weight_spaces(config: Any) -> WeightSpaces:
         body="gpt_neox",
         weights=tuple(weights),
         spaces=(*spaces, *residual_spaces(config.hidden_size, fixes_mean=True)),
-        sizes={"part": 3, "kv": heads, "q": 1, "dim": dim},
+        sizes=sizes,
         layers=layers,
         tied=bool(config.tie_word_embeddings),
         centred=True,

@@ -40,6 +40,8 @@ def _weight_spaces(config: Any) -> WeightSpaces:
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     kv = getattr(config, "num_key_value_heads", None) or heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    sizes = {"kv": kv, "q": heads // kv, "dim": dim}
+    sizes |= {"resid": config.hidden_size, "mlp": config.intermediate_size}
     normalised = config.model_type == "qwen3"
     weights = [StoredWeight("embed_tokens.weight", "entry resid", ("embed",), writes=True)]
     spaces = []
@@ -60,7 +62,7 @@ def _weight_spaces(config: Any) -> WeightSpaces:
         body="model",
         weights=tuple(weights),
         spaces=(*spaces, *residual_spaces(config.hidden_size)),
-        sizes={"kv": kv, "q": heads // kv, "dim": dim},
+        sizes=sizes,
         layers=layers,
         tied=bool(config.tie_word_embeddings),
         gain_offset=1.0 if config.model_type == "gemma" else 0.0,

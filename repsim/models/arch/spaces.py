@@ -154,7 +154,7 @@ class WeightSpaces:
         body: Name that the body's tensors are prefixed with in a model with a head.
         weights: Tensors that symmetries act on.
         spaces: Symmetries, in the order in which they are applied.
-        sizes: Lengths of the axes that stored tensors fuse.
+        sizes: Lengths of the axes, as far as the config states them.
         layers: Number of blocks.
         tied: Whether the head is the embedding (and not stored, or stored twice).
         centred: Whether norms subtract the mean (LayerNorm).

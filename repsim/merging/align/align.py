@@ -1,0 +1,280 @@
+"""Bring models into the coordinates of a reference before they are merged."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
+from repsim.merging.align.activation_matching import UnitActivations, match_activations
+from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
+from repsim.merging.align.attention import Method
+from repsim.merging.align.checking import TOLERANCE, output_difference
+from repsim.merging.align.fold import fold_norms
+from repsim.merging.align.matching import Descent, distance, match_weights
+from repsim.merging.align.weights import (
+    StateDict,
+    Weights,
+    check_known,
+    pack,
+    stored_name,
+    unpack,
+)
+from repsim.models.arch import spec_for
+from repsim.models.arch.spaces import WeightSpaces
+
+if TYPE_CHECKING:
+    import torch
+
+Match = Literal["weights", "activations"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelAlignment:
+    """What alignment did to one model.
+
+    Attributes:
+        method: "permutation" or "orthogonal".
+        match: "weights" or "activations".
+        rounds: Rounds of the coordinate descent; 0 for activation matching.
+        converged: Whether the last round brought nothing more.
+        distance_before: Distance to the reference over the reference's norm; of the folded models
+            if `method` is "orthogonal".
+        distance_after: The same after the map.
+        moved: Key of a space -> how far its element is from changing nothing: the share of units
+            that moved, or `||M - I|| / sqrt(2 n)`, which is about 1 for a random rotation.
+        output_change: Largest change of an output on random tokens, relative to the largest output;
+            None if it was not checked.
+        note: What a reader should know.
+    """
+
+    method: Method
+    match: Match
+    rounds: int
+    converged: bool
+    distance_before: float
+    distance_after: float
+    moved: dict[str, float]
+    output_change: float | None
+    note: str = ""
+
+    @property
+    def improved(self) -> bool:
+        """Whether the model came nearer to the reference."""
+        return self.distance_after < self.distance_before
+
+    @property
+    def function_kept(self) -> bool | None:
+        """Whether outputs stayed as they were up to rounding; None if that was not checked."""
+        return None if self.output_change is None else self.output_change <= TOLERANCE
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignmentResult:
+    """Models in the coordinates of the reference, ready to be merged.
+
+    Attributes:
+        states: State dicts, the reference first. It is the same as given, except that rotation
+            needs its norms folded too.
+        maps: For each other model, key of a space -> element; empty if it was left as it was.
+        report: For each other model, what was done.
+        config: Config of the states; folding unties the head (`tie_word_embeddings` false).
+    """
+
+    states: list[dict[str, torch.Tensor]]
+    maps: list[AlignmentMap]
+    report: list[ModelAlignment]
+    config: Any
+
+
+def align_state_dicts(
+    reference: StateDict,
+    others: Sequence[StateDict],
+    config: Any,
+    *,
+    method: Method = "permutation",
+    match: Match = "weights",
+    activations: Sequence[UnitActivations] | None = None,
+    residual: bool = True,
+    max_iterations: int = 50,
+    seed: int = 0,
+    check: bool = True,
+    on_round: Callable[[int, float], None] | None = None,
+) -> AlignmentResult:
+    """Re-order or rotate models so that their weights lie nearest to a reference's.
+
+    What each model computes stays the same; that is checked on random tokens. Alignment pays for
+    models that were initialised apart. Models of one initialisation already share coordinates:
+    pass `residual=False`, or do not align them.
+
+    Args:
+        reference: Tensors of the model that the others are brought to.
+        others: Tensors of the other models, of the same config.
+        config: `transformers` config of all of them; not changed.
+        method: "permutation" re-orders hidden units, heads, bases inside heads and the residual
+            stream. "orthogonal" folds the norms, then rotates the stream and the bases inside heads
+            (queries and keys only as rotary positions allow) and re-orders units and heads.
+        match: "weights" minimises the distance by coordinate descent; "activations" pairs what
+            behaves alike on the same text.
+        activations: For "activations", those of the reference and then of each other model; see
+            `collect_activations`.
+        residual: Whether the residual stream is aligned.
+        max_iterations: Most rounds of the descent.
+        seed: Seed of the random tokens of the check; matching itself draws nothing.
+        check: Whether outputs are compared before and after, which builds the model twice.
+        on_round: Called with the number of each round and the distance after it.
+
+    Returns:
+        Aligned state dicts in the types that they came in, maps, and a report.
+
+    Raises:
+        IncompatibleModelsError: The family declares no symmetries, cannot be rotated, or the
+            tensors are not those of the config.
+        InputError: A tensor holds NaN or infinity.
+        UsageError: An unknown method, or activations that are missing or do not fit.
+
+    Example:
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> models = [tiny_model("llama", head=True, seed=seed) for seed in (0, 1)]
+        >>> a, b = (model.state_dict() for model in models)
+        >>> result = align_state_dicts(a, [b], models[0].config)
+        >>> result.report[0].improved, result.report[0].function_kept
+        (True, True)
+    """
+    _check_arguments(method, match, activations, len(others), max_iterations)
+    spaces = spec_for(config.model_type).spaces(config)
+    _check_same((reference, *others), spaces)
+    config_after, own = copy.deepcopy(config), spaces
+    states = [dict(reference)]
+    a = _prepared(reference, spaces, method)
+    if method == "orthogonal":
+        config_after.tie_word_embeddings, own = False, spaces.untied()
+        states = [pack(a, reference, own)]
+    result = AlignmentResult(states, [], [], config_after)
+    for number, state in enumerate(others, start=1):
+        b = _prepared(state, spaces, method)
+        if match == "activations" and activations is not None:
+            maps = match_activations(
+                a, b, own, activations[0], activations[number], method=method, residual=residual
+            )
+            ends = (distance(a, b), distance(a, apply_map(b, own, maps)))
+            found = Descent(maps, ends, converged=True)
+        else:
+            found = match_weights(
+                a, b, own, method=method, residual=residual,
+                max_iterations=max_iterations, on_round=on_round,
+            )  # fmt: skip
+        mapped = pack(apply_map(b, own, found.maps), state, own)
+        change, note = None, "outputs were not compared"
+        if check:
+            change, note = _compare((config, state), (config_after, mapped), found.maps, seed)
+        result.states.append(mapped)
+        result.maps.append(found.maps)
+        result.report.append(_report(a, found, own, (method, match), change, note))
+    return result
+
+
+def _prepared(state: StateDict, spaces: WeightSpaces, method: Method) -> Weights:
+    """Weights by role, folded where they are to be rotated."""
+    weights = unpack(state, spaces)
+    return weights if method == "permutation" else fold_norms(weights, spaces)[0]
+
+
+def _compare(
+    before: tuple[Any, StateDict], after: tuple[Any, StateDict], maps: AlignmentMap, seed: int
+) -> tuple[float | None, str]:
+    """Change of the outputs from one (config, state dict) to another, and what to say of it."""
+    import torch
+
+    (config, old), (config_after, new) = before, after
+    order = maps.get("residual_permutation")
+    try:
+        change = output_difference(
+            config, old, new, after_config=config_after, order=order, seed=seed
+        )  # fmt: skip
+    except IncompatibleModelsError as error:
+        return None, f"outputs were not compared: {error.what}"
+    if change <= TOLERANCE:
+        return change, ""
+    if any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in new.values()):
+        return change, "outputs changed by rounding to the type of the checkpoint"
+    return change, "outputs changed: the map is not a symmetry of this model"
+
+
+def _report(
+    a: Weights,
+    found: Descent,
+    spaces: WeightSpaces,
+    how: tuple[Method, Match],
+    change: float | None,
+    note: str,
+) -> ModelAlignment:
+    norm = max(sum(float(weight.square().sum()) for weight in a.values()) ** 0.5, 1e-300)
+    before, after = found.distances[0] / norm, found.distances[-1] / norm
+    notes = [note] if note else []
+    if after >= before:
+        what = "the models share their coordinates" if not before else "aligning brought nothing"
+        notes.append(f"{what}: the distance to the reference went from {before:.4g} to {after:.4g}")
+    return ModelAlignment(
+        method=how[0],
+        match=how[1],
+        rounds=len(found.distances) - 1 if how[1] == "weights" else 0,
+        converged=found.converged,
+        distance_before=before,
+        distance_after=after,
+        moved=_moved(found.maps, spaces),
+        output_change=change,
+        note="; ".join(notes),
+    )
+
+
+def _moved(maps: AlignmentMap, spaces: WeightSpaces) -> dict[str, float]:
+    moved = {}
+    for key, element in maps.items():
+        same = identity_element(spaces[key])
+        if element.is_floating_point():
+            moved[key] = float((element - same).norm() / (2 * same.norm().square()).sqrt())
+        else:
+            moved[key] = float((element != same).double().mean())
+    return moved
+
+
+def _check_arguments(
+    method: str,
+    match: str,
+    activations: Sequence[UnitActivations] | None,
+    others: int,
+    max_iterations: int,
+) -> None:
+    if max_iterations < 1:
+        raise UsageError(f"alignment needs at least one round, {max_iterations} allowed")
+    if method not in ("permutation", "orthogonal"):
+        raise unknown_name("alignment method", method, ["permutation", "orthogonal"])
+    if match not in ("weights", "activations"):
+        raise unknown_name("way to match", match, ["weights", "activations"])
+    if match == "activations" and (activations is None or len(activations) != others + 1):
+        given = 0 if activations is None else len(activations)
+        raise UsageError(
+            f"matching by activations needs those of all {others + 1} models, {given} given",
+            hint="give those of the reference first; see collect_activations",
+        )
+
+
+def _check_same(states: Sequence[StateDict], spaces: WeightSpaces) -> None:
+    """Refuse models that do not fit each other before the work begins."""
+    shapes = []
+    for state in states:
+        check_known(state, spaces)
+        stored = [(weight, stored_name(weight, state, spaces)) for weight in spaces.weights]
+        shapes.append({w.keys: tuple(state[name].shape) for w, name in stored if name in state})
+    for number, other in enumerate(shapes[1:], start=2):
+        for keys in {**shapes[0], **other}:
+            one, two = (known.get(keys, "missing") for known in (shapes[0], other))
+            if one != two and not (spaces.tied and keys == ("head",)):
+                raise IncompatibleModelsError(
+                    f"weight '{', '.join(keys)}' is {one} in the reference and {two} in model "
+                    f"{number}",
+                    hint="only models of one architecture, width and vocabulary can be aligned",
+                )

@@ -1,0 +1,122 @@
+"""Apply elements of symmetry spaces to weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from einops import einsum
+
+from repsim.core.errors import UsageError
+from repsim.merging.align.weights import Weights
+from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, split_key
+
+if TYPE_CHECKING:
+    import torch
+
+#: Key of a space -> its element; what is not there is left as it is.
+AlignmentMap = dict[str, "torch.Tensor"]
+
+
+def transform(weights: Weights, space: SymmetrySpace, element: torch.Tensor) -> Weights:
+    """Weights after one element of one space acted on them.
+
+    Args:
+        weights: Weights by key, of the whole model or a part of it.
+        space: The space.
+        element: Its element; see `SymmetrySpace` for shapes.
+
+    Returns:
+        All weights, those that the space does not act on unchanged (not copied).
+
+    Raises:
+        UsageError: The element has another shape than the space says.
+
+    Example:
+        >>> import torch
+        >>> from repsim.models.arch.spaces import mlp_space
+        >>> weights = {"0.up": torch.tensor([[1.0], [2.0]]), "0.q": torch.ones(1, 1, 1, 1)}
+        >>> transform(weights, mlp_space(0, 2), torch.tensor([1, 0]))["0.up"].tolist()
+        [[2.0], [1.0]]
+    """
+    _check_shape(space, element)
+    dual = None
+    if space.dual_roles:
+        import torch
+
+        # The inverse of a permutation or an orthogonal matrix is its transpose, without rounding.
+        orthogonal = torch.equal(element @ element.mT, torch.eye(space.size).to(element))
+        dual = element if orthogonal else torch.linalg.inv(element).mT
+    changed = dict(weights)
+    for key, weight in weights.items():
+        if space.acts_on(key):
+            uses_dual = split_key(key)[1] in space.dual_roles
+            act = dual if uses_dual and dual is not None else element
+            changed[key] = _act(weight, axes_of(key), space, act)
+    return changed
+
+
+def apply_map(weights: Weights, spaces: WeightSpaces, maps: Mapping[str, torch.Tensor]) -> Weights:
+    """Weights after a map, space by space in the order that the family declares.
+
+    Args:
+        weights: Weights by key, of the whole model or a part of it.
+        spaces: Symmetries of the model.
+        maps: Key of a space -> element.
+
+    Raises:
+        UsageError: The map names a space that the model does not have.
+    """
+    unknown = [key for key in maps if key not in spaces]
+    if unknown:
+        raise UsageError(f"architecture '{spaces.family}' has no symmetry '{unknown[0]}'")
+    for space in spaces.spaces:
+        if space.key in maps:
+            weights = transform(weights, space, maps[space.key])
+    return weights
+
+
+def identity_element(space: SymmetrySpace) -> torch.Tensor:
+    """The element that changes nothing.
+
+    Example:
+        >>> from repsim.models.arch.spaces import mlp_space
+        >>> identity_element(mlp_space(0, 3)).tolist()
+        [0, 1, 2]
+    """
+    import torch
+
+    if space.group == "permutation":
+        return torch.arange(space.size)
+    if space.group == "grouped permutation":
+        return torch.arange(space.size).repeat(space.copies, 1)
+    eye = torch.eye(space.size, dtype=torch.float64)
+    return eye if space.group == "rotation" else eye.repeat(space.copies, 1, 1)
+
+
+def _check_shape(space: SymmetrySpace, element: torch.Tensor) -> None:
+    expected = tuple(identity_element(space).shape)
+    if tuple(element.shape) != expected:
+        raise UsageError(
+            f"an element of '{space.key}' has shape {expected}, not {tuple(element.shape)}"
+        )
+
+
+def _act(
+    weight: torch.Tensor, axes: tuple[str, ...], space: SymmetrySpace, element: torch.Tensor
+) -> torch.Tensor:
+    for number, axis in enumerate(axes):
+        if axis not in space.axes:
+            continue
+        if space.group == "permutation":
+            weight = weight.index_select(number, element)
+        elif space.group == "grouped permutation":
+            # Axes start with kv, q: each group has an order of its own.
+            groups = element.new_tensor(range(space.copies))[:, None]
+            weight = weight[groups, element]
+        else:
+            names = " ".join(axes)
+            after = " ".join("new" if name == axis else name for name in axes)
+            matrix = f"new {axis}" if space.group == "rotation" else f"kv new {axis}"
+            weight = einsum(element.to(weight), weight, f"{matrix}, {names} -> {after}")
+    return weight

@@ -1,0 +1,339 @@
+"""Give a merged model the activation statistics of its parents back.
+
+Averaging units that agree only in part shrinks their variance, layer upon layer. REPAIR (Jordan et
+al. 2023) rescales each unit so that its mean and standard deviation are the average of those of the
+parents; it is a scale and a shift per unit, which fold into the weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import UsageError, unknown_name
+from repsim.merging.align.checking import build_model
+from repsim.merging.align.weights import StateDict, stored_name
+from repsim.models.arch import spec_for
+from repsim.models.arch.spaces import StoredWeight, WeightSpaces, weight_key
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: What can be repaired: hidden units, and what attention and MLP write to the residual stream.
+REPAIRED_POINTS = ("mlp_hidden", "attn", "mlp")
+#: A unit that varies less than this share of what it should is left alone: nothing to scale up.
+DEAD = 1e-6
+
+Place = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitStatistics:
+    """Mean and standard deviation of the units at one place, each `[units]`, float64."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class RepairReport:
+    """What repair found and left at one place.
+
+    Attributes:
+        point: One of `REPAIRED_POINTS`.
+        layer: Block, counted from 1 as on the layer axis.
+        std_ratio_before: Median over units of merged over wanted standard deviation, as met (that
+            is, with everything below already repaired).
+        std_error_after: Largest relative error of a standard deviation afterwards, dead units left
+            out.
+        mean_error_after: Largest error of a mean in units of the wanted standard deviation; None
+            where there is no bias to shift, so that means were scaled only.
+        dead: Units that vary too little to be scaled.
+    """
+
+    point: str
+    layer: int
+    std_ratio_before: float
+    std_error_after: float
+    mean_error_after: float | None
+    dead: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RepairResult:
+    """The repaired model.
+
+    Attributes:
+        state: State dict in the types of the merged one.
+        report: One entry per place, in the order of the forward pass within each point.
+    """
+
+    state: dict[str, torch.Tensor]
+    report: list[RepairReport]
+
+
+def repair_state_dict(
+    merged: StateDict,
+    parents: Sequence[StateDict],
+    config: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    points: Sequence[str] = REPAIRED_POINTS,
+) -> RepairResult:
+    """Rescale units of a merged model to the interpolated statistics of its parents.
+
+    Hidden units are corrected before the non-linearity where there is no gate, and by scaling `up`
+    where there is one; what is written to the residual stream, per channel of the writer. Where the
+    model has a bias both mean and standard deviation are matched, elsewhere the standard deviation
+    (a shift would need a bias). One pass repairs all places in order, so that each sees what the
+    repaired ones before it give.
+
+    Args:
+        merged: Tensors of the merged model.
+        parents: Tensors of its parents, in the same coordinates.
+        config: `transformers` config of all of them.
+        input_ids: Calibration text, `[batch, tokens]`, run as one batch.
+        attention_mask: 1 for tokens, 0 for padding; no padding if None.
+        weights: Share of each parent, equal if None; divided by their sum.
+        points: Which of `REPAIRED_POINTS`.
+
+    Raises:
+        IncompatibleModelsError: The tensors do not make up the config's model.
+        UsageError: No parents, weights that do not fit or add up to zero, or an unknown point.
+
+    Example:
+        >>> import torch
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> models = [tiny_model("gpt2", head=True, seed=seed) for seed in (0, 1)]
+        >>> a, b = (model.state_dict() for model in models)
+        >>> average = {name: (a[name] + b[name]) / 2 for name in a}
+        >>> ids = torch.randint(4, 200, (8, 16), generator=torch.Generator().manual_seed(0))
+        >>> result = repair_state_dict(average, [a, b], models[0].config, ids)
+        >>> first = result.report[0]
+        >>> first.point, first.std_ratio_before < 0.9, first.std_error_after < 1e-3
+        ('mlp_hidden', True, True)
+    """
+    import torch
+
+    shares = _shares(weights, len(parents))
+    for point in points:
+        if point not in REPAIRED_POINTS:
+            raise unknown_name("place to repair", point, REPAIRED_POINTS)
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    spaces = spec_for(config.model_type).spaces(config)
+    places = _places(merged, spaces, points)
+    wanted = _interpolate(
+        [_measure(build_model(config, state), places, input_ids, mask) for state in parents],
+        shares,
+    )
+    model = build_model(config, merged)
+    met: dict[Place, UnitStatistics] = {}
+
+    def correct(place: Place, values: torch.Tensor) -> torch.Tensor:
+        met[place] = _statistics(values, mask)
+        return _correct(model, places[place], values, met[place], wanted[place])
+
+    _run(model, places, input_ids, mask, correct)
+    after = _measure(model, places, input_ids, mask)
+    tensors = model.state_dict()
+    changed = {name for where in places.values() for name in where.parameters}
+    state = dict(merged)
+    state.update({name: tensors[name].to(merged[name].dtype).clone() for name in changed})
+    report = [
+        _report(place, places[place], met[place], wanted[place], after[place]) for place in places
+    ]
+    return RepairResult(state, report)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Where:
+    """Where a place is read, and which parameters a scale and a shift of it fold into."""
+
+    module: str
+    reads_input: bool
+    weight: str
+    out_axis: int
+    bias: str | None
+    shifts: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+def _places(
+    state: StateDict, spaces: WeightSpaces, points: Sequence[str]
+) -> dict[Place, _Where]:  # fmt: skip
+    stored = {weight.keys[0]: weight for weight in spaces.weights if len(weight.roles) == 1}
+
+    def name(key: str) -> str | None:
+        weight = stored.get(key)
+        found = stored_name(weight, state, spaces) if weight else ""
+        return found if found in state else None
+
+    places: dict[Place, _Where] = {}
+    for point in points:
+        for layer in range(spaces.layers):
+            gated = point == "mlp_hidden" and name(weight_key("gate", layer)) is not None
+            role = {"mlp_hidden": "up", "attn": "o", "mlp": "down"}[point]
+            key = weight_key(role, layer)
+            weight = name(key)
+            read = name(weight_key("down", layer)) if gated else weight
+            assert weight is not None
+            assert read is not None
+            bias = name(f"{key}_bias")
+            places[point, layer + 1] = _Where(
+                module=read.removesuffix(".weight"),
+                reads_input=gated,
+                weight=weight,
+                out_axis=_out_axis(stored[key]),
+                bias=bias,
+                # Behind a gate a bias of `up` is multiplied by the gate: it cannot shift a unit.
+                shifts=bias is not None and not gated,
+            )
+    return places
+
+
+def _out_axis(weight: StoredWeight) -> int:
+    """Axis of the stored matrix that holds what it gives: the stream of a writer, or the units."""
+    given = "resid" if weight.writes else "mlp"
+    return 0 if weight.stored.startswith(given) else 1
+
+
+def _correct(
+    model: nn.Module,
+    where: _Where,
+    values: torch.Tensor,
+    met: UnitStatistics,
+    wanted: UnitStatistics,
+) -> torch.Tensor:
+    """Fold scale and shift into the model's parameters; the values as they are from now on."""
+    import torch
+
+    alive = met.std > DEAD * wanted.std
+    scale = torch.where(alive, wanted.std / torch.where(alive, met.std, 1.0), 1.0)
+    shift = torch.where(alive, wanted.mean - scale * met.mean, 0.0)
+    if not where.shifts:
+        shift = torch.zeros_like(shift)
+    parameter = model.get_parameter(where.weight)
+    by_unit = scale if where.out_axis == 1 else scale[:, None]
+    parameter.mul_(by_unit.to(parameter))
+    if where.bias is not None:
+        bias = model.get_parameter(where.bias)
+        bias.copy_((scale * bias.double() + shift).to(bias))
+    return values * scale.to(values) + shift.to(values)
+
+
+def _run(
+    model: nn.Module,
+    places: Mapping[Place, _Where],
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    visit: Callable[[Place, torch.Tensor], torch.Tensor],
+) -> None:
+    """One forward pass; what `visit` returns takes the place of what a place gave."""
+    import torch
+
+    with _hooks(model, places, visit), torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+
+
+@contextlib.contextmanager
+def _hooks(
+    model: nn.Module,
+    places: Mapping[Place, _Where],
+    visit: Callable[[Place, torch.Tensor], torch.Tensor],
+) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for place, where in places.items():
+            module = model.get_submodule(where.module)
+
+            def before(_: Any, args: tuple[Any, ...], place: Place = place) -> tuple[Any, ...]:
+                return (visit(place, args[0]), *args[1:])
+
+            def after(_: Any, args: Any, output: Any, place: Place = place) -> Any:
+                return visit(place, output)
+
+            if where.reads_input:
+                stack.callback(module.register_forward_pre_hook(before).remove)
+            else:
+                stack.callback(module.register_forward_hook(after).remove)
+        yield
+
+
+def _measure(
+    model: nn.Module, places: Mapping[Place, _Where], ids: torch.Tensor, mask: torch.Tensor
+) -> dict[Place, UnitStatistics]:
+    found: dict[Place, UnitStatistics] = {}
+
+    def visit(place: Place, values: torch.Tensor) -> torch.Tensor:
+        found[place] = _statistics(values, mask)
+        return values
+
+    _run(model, places, ids, mask, visit)
+    return found
+
+
+def _statistics(values: torch.Tensor, mask: torch.Tensor) -> UnitStatistics:
+    """Over all tokens but padding; `[batch, tokens, units]` or the same with rows flattened."""
+    rows = values.reshape(mask.numel(), -1)[mask.reshape(-1).bool()].double()
+    return UnitStatistics(rows.mean(0), rows.std(0, correction=0))
+
+
+def _interpolate(
+    parents: Sequence[Mapping[Place, UnitStatistics]], shares: Sequence[float]
+) -> dict[Place, UnitStatistics]:
+    import torch
+
+    def average(tensors: list[torch.Tensor]) -> torch.Tensor:
+        total = torch.zeros_like(tensors[0])
+        for share, tensor in zip(shares, tensors, strict=True):
+            total = total + share * tensor
+        return total
+
+    return {
+        place: UnitStatistics(
+            average([parent[place].mean for parent in parents]),
+            average([parent[place].std for parent in parents]),
+        )
+        for place in parents[0]
+    }
+
+
+def _shares(weights: Sequence[float] | None, parents: int) -> list[float]:
+    if parents == 0:
+        raise UsageError("repair needs the parents of the merged model, and none is given")
+    given = [1.0] * parents if weights is None else [float(weight) for weight in weights]
+    if len(given) != parents or min(given) < 0 or sum(given) <= 0:
+        raise UsageError(
+            f"weights {given} do not fit {parents} parents",
+            hint="give one weight per parent, none negative and not all zero",
+        )
+    return [weight / sum(given) for weight in given]
+
+
+def _report(
+    place: Place,
+    where: _Where,
+    met: UnitStatistics,
+    wanted: UnitStatistics,
+    after: UnitStatistics,
+) -> RepairReport:
+    alive = (met.std > DEAD * wanted.std) & (wanted.std > 0)
+    target = wanted.std[alive]
+    ratio = met.std[alive] / target
+    off = (after.std[alive] - target).abs() / target
+    shift = (after.mean[alive] - wanted.mean[alive]).abs() / target
+    return RepairReport(
+        point=place[0],
+        layer=place[1],
+        std_ratio_before=float(ratio.median()) if len(ratio) else 1.0,
+        std_error_after=float(off.max()) if len(off) else 0.0,
+        mean_error_after=(float(shift.max()) if len(shift) else 0.0) if where.shifts else None,
+        dead=int((~alive).sum()),
+    )

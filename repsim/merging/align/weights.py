@@ -1,0 +1,227 @@
+"""State dicts taken apart into weights with named axes, and put together again.
+
+Fused and transposed tensors (GPT-2's `c_attn`, NeoX's interleaved heads) become one weight per
+role, float64, with the axes that `ROLE_AXES` names; all of alignment works on these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from einops import EinopsError, rearrange
+
+from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.models.arch.spaces import (
+    ROLE_AXES,
+    StoredWeight,
+    WeightSpaces,
+    axes_of,
+    split_key,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+#: Key ("layer.role") -> weight, axes as in `ROLE_AXES`.
+Weights = dict[str, "torch.Tensor"]
+StateDict = Mapping[str, "torch.Tensor"]
+
+
+def unpack(state: StateDict, spaces: WeightSpaces) -> Weights:
+    """Weights by role, in float64, out of a state dict.
+
+    Args:
+        state: Tensors as in the checkpoint, of a model with or without its head.
+        spaces: What the family says of its weights.
+
+    Returns:
+        Weights without the head, where it is the embedding.
+
+    Raises:
+        IncompatibleModelsError: A tensor is missing, unknown, or of a shape that the config does
+            not give, or a head differs from the embedding although the config ties them.
+        InputError: A tensor holds NaN or infinity.
+
+    Example:
+        >>> from repsim.models.arch import ARCHITECTURES
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> model = tiny_model("llama", head=True)
+        >>> spaces = ARCHITECTURES["llama"].spaces(model.config)
+        >>> tuple(unpack(model.state_dict(), spaces)["0.q"].shape)
+        (2, 2, 8, 32)
+    """
+    import torch
+
+    check_known(state, spaces)
+    weights: Weights = {}
+    for weight in spaces.weights:
+        name = stored_name(weight, state, spaces)
+        if name not in state:
+            continue
+        tensor = state[name].detach().to(torch.float64)
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"tensor '{name}' holds values that are NaN or infinite")
+        weights.update(_take_apart(weight, tensor, name, spaces))
+    if spaces.tied and "head" in weights:
+        if not torch.equal(weights["head"], weights["embed"]):
+            raise IncompatibleModelsError(
+                "the config ties the head to the embedding, but the checkpoint holds another head",
+                hint="set tie_word_embeddings: false if the head is meant",
+            )
+        del weights["head"]
+    return weights
+
+
+def pack(weights: Weights, state: StateDict, spaces: WeightSpaces) -> dict[str, torch.Tensor]:
+    """The inverse of `unpack`: a state dict with the types and layout of `state`.
+
+    Args:
+        weights: Weights by role.
+        state: Where the weights came from; tensors that no symmetry acts on are taken from it.
+        spaces: What the family says of its weights; if it says that the head is not tied and
+            `state` has none, the head is added.
+
+    Returns:
+        Tensors by name, contiguous, in the type that `state` has them in.
+
+    Example:
+        >>> import torch
+        >>> from repsim.models.arch import ARCHITECTURES
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> state = tiny_model("gpt2").state_dict()
+        >>> spaces = ARCHITECTURES["gpt2"].spaces(tiny_model("gpt2").config)
+        >>> again = pack(unpack(state, spaces), state, spaces)
+        >>> all(torch.equal(again[name], state[name]) for name in state)
+        True
+    """
+    packed = dict(state)
+    for weight in spaces.weights:
+        name = stored_name(weight, state, spaces)
+        source = {"head": "embed"} if spaces.tied else {}
+        keys = [source.get(key, key) for key in weight.keys]
+        new_head = name not in state and keys == ["head"] and not _has_head(packed, spaces)
+        if name not in state and not (new_head and "head" in weights):
+            continue
+        like = state[stored_name(spaces.weights[0], state, spaces)] if new_head else state[name]
+        joined = _put_together(weight, [weights[key] for key in keys], spaces)
+        packed[name] = joined.to(like.dtype).contiguous()
+    return packed
+
+
+def _has_head(state: StateDict, spaces: WeightSpaces) -> bool:
+    heads = [weight for weight in spaces.weights if "head" in weight.roles]
+    return any(stored_name(weight, state, spaces) in state for weight in heads)
+
+
+def has_body_prefix(state: StateDict, spaces: WeightSpaces) -> bool:
+    """Whether the state dict is that of a model with a head, whose body has a name."""
+    return any(name.startswith(f"{spaces.body}.") for name in state)
+
+
+def stored_name(weight: StoredWeight, state: StateDict, spaces: WeightSpaces) -> str:
+    """Name of a tensor in this state dict."""
+    if weight.tensor.startswith("/"):
+        return weight.tensor[1:]
+    return f"{spaces.body}.{weight.tensor}" if has_body_prefix(state, spaces) else weight.tensor
+
+
+def check_known(state: StateDict, spaces: WeightSpaces) -> None:
+    """Refuse a state dict whose tensors are not those that the family declares.
+
+    A tensor that nobody declared would stay as it is while its neighbours move, and the model would
+    become another one.
+
+    Raises:
+        IncompatibleModelsError: Names of what is missing, or not declared.
+    """
+    declared = {stored_name(weight, state, spaces): weight for weight in spaces.weights}
+    missing = [
+        name for name, weight in declared.items() if not weight.optional and name not in state
+    ]
+    if missing:
+        raise IncompatibleModelsError(
+            f"the checkpoint lacks {len(missing)} tensor(s) of architecture '{spaces.family}', "
+            f"first '{missing[0]}'"
+        )
+    prefix = f"{spaces.body}." if has_body_prefix(state, spaces) else ""
+    patterns = [
+        pattern[1:] if pattern.startswith("/") else re.escape(prefix) + pattern
+        for pattern in spaces.untouched
+    ]
+    unknown = [
+        name
+        for name in state
+        if name not in declared and not any(re.fullmatch(p, name) for p in patterns)
+    ]
+    if unknown:
+        raise IncompatibleModelsError(
+            f"the symmetries of architecture '{spaces.family}' say nothing of {len(unknown)} "
+            f"tensor(s), first '{unknown[0]}'",
+            hint="moving the other weights around them would change what the model computes",
+        )
+    has_head = prefix and not spaces.tied and any(w.roles == ("head",) for w in spaces.weights)
+    if has_head and not _has_head(state, spaces):
+        raise IncompatibleModelsError(
+            "the config does not tie the head to the embedding, but the checkpoint has no head"
+        )
+
+
+def _take_apart(
+    weight: StoredWeight, tensor: torch.Tensor, name: str, spaces: WeightSpaces
+) -> Weights:
+    axes = _axes(weight.stored)
+    rest = " ".join(axis for axis in axes if axis != "part")
+    fused = "part" in axes
+    try:
+        if fused:
+            stacked = rearrange(
+                tensor, f"{weight.stored} -> part {rest}", **_sizes(weight.stored, spaces)
+            )
+        parts, stored = (list(stacked), rest) if fused else ([tensor], weight.stored)
+        single: Weights = {}
+        for key, part in zip(weight.keys, parts, strict=True):
+            here = _fit(stored, key)
+            single[key] = rearrange(part, f"{here} -> {_order(key)}", **_sizes(here, spaces))
+        return {key: part.clone().contiguous() for key, part in single.items()}
+    except EinopsError:
+        raise IncompatibleModelsError(
+            f"tensor '{name}' has shape {tuple(tensor.shape)}, which is not '{weight.stored}' "
+            f"with {dict(spaces.sizes)}",
+            hint="do the weights belong to this config?",
+        ) from None
+
+
+def _put_together(
+    weight: StoredWeight, parts: list[torch.Tensor], spaces: WeightSpaces
+) -> torch.Tensor:
+    import torch
+
+    axes = _axes(weight.stored)
+    rest = " ".join(axis for axis in axes if axis != "part")
+    single = [
+        rearrange(part, f"{_order(key)} -> {_fit(rest, key)}")
+        for key, part in zip(weight.keys, parts, strict=True)
+    ]
+    if "part" in axes:
+        return rearrange(torch.stack(single), f"part {rest} -> {weight.stored}")
+    return rearrange(single[0], f"{rest} -> {weight.stored}")
+
+
+def _axes(stored: str) -> tuple[str, ...]:
+    return tuple(stored.replace("(", "").replace(")", "").split())
+
+
+def _order(key: str) -> str:
+    return ROLE_AXES[split_key(key)[1]]
+
+
+def _fit(stored: str, key: str) -> str:
+    """Write the axis of query heads as 1 where a fused tensor has it and the weight does not."""
+    known = axes_of(key)
+    return " ".join("1" if axis == "q" and "q" not in known else axis for axis in stored.split())
+
+
+def _sizes(stored: str, spaces: WeightSpaces) -> dict[str, int]:
+    return {axis: size for axis, size in spaces.sizes.items() if axis in _axes(stored)}

@@ -1,0 +1,152 @@
+"""Every family that declares symmetries keeps the contract of `repsim.testing.symmetry_checks`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from repsim.core.errors import IncompatibleModelsError
+from repsim.models.arch import ARCHITECTURES, spec_for
+from repsim.models.arch.spaces import SymmetrySpace
+from repsim.testing.symmetry_checks import (
+    ILLEGAL,
+    ILLEGAL_MOVES,
+    LEGAL,
+    change_by_element,
+    change_by_illegal_move,
+    check_symmetries,
+    random_element,
+)
+from repsim.testing.tiny_models import tiny_config, tiny_model
+
+TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama tied": ("llama", TIED),
+    "llama, one key-value head": ("llama", {"num_key_value_heads": 1}),
+    "llama, no groups": ("llama", {"num_key_value_heads": 4}),
+    "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "mistral": ("mistral", {}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+    "gemma": ("gemma", {}),
+    "gpt2": ("gpt2", {}),
+    "gpt2 untied": ("gpt2", UNTIED),
+    "gpt_neox": ("gpt_neox", {}),
+    "gpt_neox tied": ("gpt_neox", TIED),
+    "gpt_neox serial": ("gpt_neox+serial", {}),
+    "gpt_neox, no biases": ("gpt_neox", {"attention_bias": False}),
+}
+ENCODERS = ("bert", "roberta", "bert masked-lm", "roberta masked-lm")
+
+
+@functools.cache
+def model_of(kind: str) -> Any:
+    if kind in DECODERS:
+        name, overrides = DECODERS[kind]
+        return tiny_model(name, head=True, num_hidden_layers=2, **overrides)
+    if not kind.endswith("masked-lm"):
+        return tiny_model(kind)
+    from transformers import AutoModelForMaskedLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForMaskedLM.from_config(tiny_config(kind.partition(" ")[0]))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS])
+def test_a_random_element_of_every_space_leaves_the_outputs_as_they_are(kind: str) -> None:
+    model = model_of(kind)
+    for space in spec_for(model.config.model_type).spaces(model.config).spaces:
+        change = change_by_element(model.config, model.state_dict(), space.key, seed=3)
+        assert change <= LEGAL, f"{space.key}: {change}"
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS])
+def test_what_only_looks_like_a_symmetry_changes_the_outputs(kind: str) -> None:
+    model = model_of(kind)
+    tried = 0
+    for name in ILLEGAL_MOVES:
+        change = change_by_illegal_move(model.config, model.state_dict(), name, seed=3)
+        assert change is None or change >= ILLEGAL, f"{name}: {change}"
+        tried += change is not None
+    assert tried >= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("llama", "query_heads_across_groups"),
+        ("llama", "one_order_for_queries_and_keys"),
+        ("llama", "value_basis_of_one_query_head"),
+        ("llama", "gate_without_up"),
+        ("gpt_neox", "rotation_off_the_mean"),
+        ("bert", "rotation_without_folding"),
+    ],
+)
+def test_illegal_moves_are_made_where_they_exist(kind: str, name: str) -> None:
+    model = model_of(kind)
+    change = change_by_illegal_move(model.config, model.state_dict(), name)
+    assert change is not None
+    assert change > 0.05
+
+
+def test_families_with_symmetries_offer_the_spaces_that_their_structure_has() -> None:
+    def names(kind: str) -> set[str]:
+        config = model_of(kind).config
+        return {space.name for space in spec_for(config.model_type).spaces(config).spaces}
+
+    everything = {
+        "kv_groups", "query_heads", "value_basis", "query_key_basis", "mlp_units",
+        "residual_permutation", "residual_rotation",
+    }  # fmt: skip
+    assert names("llama") == everything
+    # Queries and keys that are normalised per head have no basis to choose.
+    assert names("qwen3") == everything - {"query_key_basis"}
+    # Without shared keys each query head is its own group.
+    assert names("gpt2") == names("gpt_neox") == everything - {"query_heads"}
+    # Norms that stand on the residual stream let it be re-ordered only.
+    assert names("bert") == everything - {"query_heads", "residual_rotation"}
+
+
+def test_the_contract_notices_a_space_that_forgets_a_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec, model = ARCHITECTURES["llama"], model_of("llama")
+
+    def forgetful(config: Any) -> Any:
+        spaces = spec.spaces(config)
+        changed = tuple(_without_up(space) for space in spaces.spaces)
+        return dataclasses.replace(spaces, spaces=changed)
+
+    wrong = dataclasses.replace(spec, weight_spaces=forgetful)
+    monkeypatch.setattr("repsim.testing.symmetry_checks.spec_for", lambda name: wrong)
+    with pytest.raises(AssertionError, match="'0.mlp_units' changes outputs"):
+        check_symmetries(model.config, model.state_dict())
+
+
+def _without_up(space: SymmetrySpace) -> SymmetrySpace:
+    return dataclasses.replace(space, roles=tuple(role for role in space.roles if role != "up"))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_random_elements_move_something(kind: str) -> None:
+    from repsim.merging.align.apply import identity_element
+
+    config = model_of(kind).config
+    for space in spec_for(config.model_type).spaces(config).spaces:
+        element = random_element(space, torch.Generator().manual_seed(0))
+        assert not torch.equal(element, identity_element(space).to(element))
+
+
+def test_a_family_without_declared_symmetries_is_refused() -> None:
+    with pytest.raises(IncompatibleModelsError, match="'bloom' declares no symmetries"):
+        ARCHITECTURES["bloom"].spaces(tiny_config("bloom"))

@@ -1,0 +1,154 @@
+"""State dicts are taken apart and put together without loss, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
+from repsim.merging.align.apply import apply_map, identity_element, transform
+from repsim.merging.align.weights import pack, unpack
+from repsim.models.arch import spec_for
+from repsim.testing.tiny_models import tiny_model
+
+KINDS = ["llama", "llama+tied", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "bert", "roberta"]
+
+
+def parts(kind: str, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    model = tiny_model(kind, head=kind not in ("bert", "roberta"), **options)
+    return dict(model.state_dict()), spec_for(model.config.model_type).spaces(model.config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packing_what_was_unpacked_gives_the_same_bits_and_types(kind: str) -> None:
+    state, spaces = parts(kind)
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+    again = pack(unpack(state, spaces), state, spaces)
+    assert list(again) == list(state)
+    for name, tensor in state.items():
+        assert torch.equal(again[name], tensor)
+        assert again[name].dtype == torch.bfloat16
+        assert again[name].is_contiguous()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
+def test_a_body_alone_holds_the_same_weights_as_inside_a_model(kind: str) -> None:
+    state, spaces = parts(kind)
+    body = {k.removeprefix(f"{spaces.body}."): v for k, v in state.items() if "lm_head" not in k}
+    whole, alone = unpack(state, spaces), unpack(body, spaces)
+    assert set(whole) - {"head"} == set(alone)
+    assert all(torch.equal(whole[key], alone[key]) for key in alone)
+
+
+def test_fused_tensors_come_apart_into_the_heads_that_the_model_uses() -> None:
+    state, spaces = parts("gpt_neox")
+    weights = unpack(state, spaces)
+    fused = state["gpt_neox.layers.0.attention.query_key_value.weight"].double()
+    # Head h takes rows 24 h to 24 h + 23: 8 of its query, 8 of its key, 8 of its value.
+    assert torch.equal(weights["0.k"][2], fused[48 + 8 : 48 + 16])
+    state, spaces = parts("gpt2")
+    weights = unpack(state, spaces)
+    fused = state["transformer.h.0.attn.c_attn.weight"].double()
+    assert torch.equal(weights["0.v"][1], fused[:, 64 + 8 : 64 + 16].T)
+
+
+def test_a_tied_head_is_no_weight_of_its_own() -> None:
+    state, spaces = parts("llama+tied")
+    without = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
+    assert "head" not in unpack(state, spaces)
+    assert "head" not in unpack(without, spaces)
+    assert "lm_head.weight" not in pack(unpack(without, spaces), without, spaces)
+
+
+def test_a_tied_head_follows_the_embedding() -> None:
+    state, spaces = parts("llama+tied")
+    weights = unpack(state, spaces)
+    weights["embed"] = weights["embed"] + 1
+    packed = pack(weights, state, spaces)
+    assert torch.equal(packed["lm_head.weight"], packed["model.embed_tokens.weight"])
+
+
+def test_another_head_under_a_config_that_ties_is_refused() -> None:
+    state, spaces = parts("llama+tied")
+    state["lm_head.weight"] = state["lm_head.weight"] + 1
+    with pytest.raises(IncompatibleModelsError, match="the checkpoint holds another head"):
+        unpack(state, spaces)
+
+
+def test_a_missing_head_under_a_config_that_does_not_tie_is_refused() -> None:
+    state, spaces = parts("llama")
+    del state["lm_head.weight"]
+    with pytest.raises(IncompatibleModelsError, match="but the checkpoint has no head"):
+        unpack(state, spaces)
+
+
+def test_a_missing_tensor_is_named() -> None:
+    state, spaces = parts("llama")
+    del state["model.layers.1.self_attn.v_proj.weight"]
+    with pytest.raises(IncompatibleModelsError, match="lacks 1 tensor.*v_proj.weight'"):
+        unpack(state, spaces)
+
+
+def test_a_tensor_that_nobody_declared_is_named() -> None:
+    state, spaces = parts("llama")
+    state["model.layers.0.self_attn.sinks"] = torch.zeros(4)
+    with pytest.raises(IncompatibleModelsError, match=r"say nothing of 1 tensor.*sinks'"):
+        unpack(state, spaces)
+
+
+def test_causal_masks_of_old_checkpoints_are_left_alone() -> None:
+    state, spaces = parts("gpt2")
+    state["transformer.h.0.attn.bias"] = torch.ones(1, 1, 4, 4).tril()
+    packed = pack(unpack(state, spaces), state, spaces)
+    assert packed["transformer.h.0.attn.bias"] is state["transformer.h.0.attn.bias"]
+
+
+def test_weights_of_another_config_are_refused_with_shape_and_axes() -> None:
+    state, _ = parts("llama")
+    _, spaces = parts("llama", num_key_value_heads=4, num_attention_heads=8, head_dim=6)
+    with pytest.raises(IncompatibleModelsError, match=r"shape \(32, 32\), which is not '\(kv q"):
+        unpack(state, spaces)
+
+
+def test_another_width_than_the_config_says_is_refused() -> None:
+    state, _ = parts("llama")
+    _, spaces = parts("llama", intermediate_size=40)
+    with pytest.raises(
+        IncompatibleModelsError, match=r"shape \(48, 32\), which is not 'mlp resid'"
+    ):
+        unpack(state, spaces)
+
+
+def test_nan_is_refused_by_name() -> None:
+    state, spaces = parts("gpt2")
+    state["transformer.ln_f.bias"] = state["transformer.ln_f.bias"] * torch.nan
+    with pytest.raises(InputError, match=r"'transformer.ln_f.bias' holds values that are NaN"):
+        unpack(state, spaces)
+
+
+def test_identity_elements_change_nothing() -> None:
+    state, spaces = parts("llama")
+    weights = unpack(state, spaces)
+    same = {space.key: identity_element(space) for space in spaces.spaces}
+    moved = apply_map(weights, spaces, same)
+    assert all(torch.equal(moved[key], weights[key]) for key in weights)
+
+
+def test_an_element_of_the_wrong_shape_is_refused() -> None:
+    state, spaces = parts("llama")
+    with pytest.raises(UsageError, match=r"'0.mlp_units' has shape \(48,\), not \(47,\)"):
+        transform(unpack(state, spaces), spaces["0.mlp_units"], torch.arange(47))
+
+
+def test_a_map_for_another_family_is_refused() -> None:
+    state, spaces = parts("gpt2")
+    with pytest.raises(UsageError, match="'gpt2' has no symmetry '0.query_heads'"):
+        apply_map(unpack(state, spaces), spaces, {"0.query_heads": torch.zeros(4, 1)})
+
+
+def test_a_space_that_is_not_there_is_no_space() -> None:
+    _, spaces = parts("gpt2")
+    with pytest.raises(KeyError, match=r"0\.query_heads"):
+        spaces["0.query_heads"]
