@@ -44,15 +44,28 @@ Examples:
     type=click.Choice(["same text", "parallel text", "parallel text across models"]),
     help="What is compared; default: same text and parallel text.",
 )
-@click.option("--layers", type=click.Choice(["auto", "all"]), default="auto", show_default=True)
+@click.option(
+    "--layers",
+    type=click.Choice(["auto", "all"]),
+    default="auto",
+    show_default=True,
+    help="auto: all layer pairs on the same text, equal layers on parallel text.",
+)
 @click.option("--point", default="resid", show_default=True, help="Hook point: resid, attn, mlp.")
 @click.option(
     "--pooling",
     type=click.Choice(["mean", "last", "position-weighted"]),
     default="mean",
     show_default=True,
+    help="How the tokens of a sentence become one vector.",
 )
-@click.option("--permutations", type=click.IntRange(min=0), default=100, show_default=True)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Shuffles of the null; 0: values only.",
+)
 @click.option(
     "--interval-unit",
     type=click.Choice(["sentence", "document"]),
@@ -60,7 +73,7 @@ Examples:
     show_default=True,
     help="What the interval resamples.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of shuffles and samples.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Default: chosen automatically.")
 @click.option("--thorough", is_flag=True, help="All measures on parallel text too (slow).")

@@ -20,8 +20,20 @@ Example:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Default: all.")
 @click.option("-m", "--measure", help="Measure to draw; default: cka if it is there.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(["png", "svg", "pdf"]))
-@click.option("--size", type=click.Choice(["single", "wide"]), default="wide", show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    help="May be repeated; default: png and svg.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["single", "wide"]),
+    default="wide",
+    show_default=True,
+    help="single: one column of a paper (3.4 in); wide: two (7 in).",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: FOLDER/figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON document.")
 def plot(

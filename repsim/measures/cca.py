@@ -94,8 +94,11 @@ def svcca(x: Features, y: Features, *, threshold: float = 0.99) -> float:
 
 def _leading(x: Features, threshold: float) -> Tensor:
     """Left singular vectors of the fewest components with that share of the variance, `[n, k]`."""
-    u, s, _ = x.svd
-    share = torch.cumsum(s.square(), 0) / s.square().sum()
+    u, s, _ = x.leading_svd
+    share = torch.cumsum(s.square(), 0) / x.gram_diagonal.sum()
+    if share[-1] < threshold:
+        u, s, _ = x.svd
+        share = torch.cumsum(s.square(), 0) / s.square().sum()
     kept = int((share < threshold * (1 - 1e-12)).sum()) + 1
     return u[:, :kept]
 

@@ -17,6 +17,8 @@ from repsim.core import Activations, SimilarityTable
 from repsim.measures.sweep_plan import Statistics, SweepUnit, plan_sweep
 from repsim.measures.sweep_run import FeatureCache, available_cores, run_unit
 
+#: Factors that each worker keeps; there are as many workers as cores.
+WORKER_BYTES = 1 << 30
 #: A worker costs a few seconds to start; below so many units it is not worth it.
 FEWEST_UNITS = 4
 
@@ -107,7 +109,7 @@ def _start_worker(requests: tuple[SweepRequest, ...]) -> None:
 
     torch.set_num_threads(1)
     _WORKER["units"] = units_of(requests)
-    _WORKER["cache"] = FeatureCache()
+    _WORKER["cache"] = FeatureCache(max_bytes=WORKER_BYTES)
 
 
 def _run_number(number: int) -> SimilarityTable:

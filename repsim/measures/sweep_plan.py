@@ -110,8 +110,8 @@ class Statistics:
                 f"Null: the sentences of one side shuffled {self.permutations} times, the same "
                 "shuffles for all layers of a pair; p_adjusted compares with the best of all layer "
                 f"pairs. Measures that need a decomposition for each pair: {dear} shuffles at "
-                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of a normal "
-                "distribution. Sentences are shuffled one by one, also within documents."
+                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
+                "a normal distribution. Sentences are shuffled one by one, also within documents."
             )
         if self.groups:
             parts.append(
@@ -241,7 +241,7 @@ def plan_sweep(
     Raises:
         UsageError: Unknown measure, pairing, `layers` or hook point; two models of one name.
         InputError: The sides of a pair do not hold the same sentences in the same order, or they
-        are fewer than a measure needs.
+        are fewer than a measure needs; documents are asked for and not known.
     """
     statistics = statistics if statistics is not None else Statistics()
     chosen = _chosen(measures)
@@ -250,6 +250,12 @@ def plan_sweep(
     for a, b, pairing in _pairs(activations, pairings, self_pairs):
         _require_same_sentences(a, b, pairing)
         _require_enough(a, chosen)
+        if statistics.groups and statistics.unit == "document" and not a.documents:
+            raise InputError(
+                f"the activations of {a.model.name} on {a.language} do not say which document a "
+                "sentence comes from",
+                hint="take intervals over sentences: Statistics(unit='sentence')",
+            )
         units.append(
             SweepUnit(
                 a=a,

@@ -1,8 +1,8 @@
 """All layers x all layers x languages x model pairs, each layer factorised once.
 
 Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, factors are float32 with
-means, norms and sums over many products in float64; CKA, Procrustes and neighbours then differ from
-float64 by less than 1e-6.
+means, norms and sums over many products in float64; CKA and Procrustes then differ from float64 by
+less than 1e-6, mutual k-NN by 1e-4 (neighbours that float32 cannot tell apart).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from repsim.measures.base import caution
 from repsim.measures.cells import evaluate, is_dear, matched_mask
 from repsim.measures.confounds import shared_covariates
 from repsim.measures.features import Features
-from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
+from repsim.measures.intervals import LEAST_GROUPS, NO_INTERVAL, Interval, interval
 from repsim.measures.null import Null, draw_permutations, permutation_null
 from repsim.measures.sweep_plan import (
     Layers,
@@ -108,7 +108,7 @@ class FeatureCache:
         """Drop n x n factors, then the layers used longest ago until the rest fits."""
         sizes = {}
         for key, features in self._kept.items():
-            svd = 8 * min(features.n, features.d) * (features.n + features.d)
+            svd = 8 * min(features.n, features.d) * (features.n + features.d + 1)
             features.forget(larger_than=svd)
             sizes[key] = features.kept_bytes + 8 * features.n * features.d
         total = sum(sizes.values())
@@ -311,7 +311,9 @@ def _note(
             "against its null"
         )
     if x.n < FEW_SENTENCES:
-        notes.append(f"only {x.n} sentences: the interval is wide")
+        notes.append(f"only {x.n} sentences: intervals are wide, or missing")
+    if measure.name in NO_INTERVAL:
+        notes.append(f"no interval: {NO_INTERVAL[measure.name]}")
     if found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0:
         notes.append("depends on n: the interval is for the value at this n")
     return "; ".join(notes)

@@ -9,6 +9,7 @@ from typing import Any
 _PUBLIC = {
     "ARCHITECTURES": "repsim.models.arch",
     "ArchSpec": "repsim.models.arch",
+    "CausalModel": "repsim.models.causal",
     "HookPoint": "repsim.models.arch",
     "LoadedModel": "repsim.models.load",
     "POINTS": "repsim.models.arch",
@@ -17,6 +18,7 @@ _PUBLIC = {
     "inspect_model": "repsim.models.inspect",
     "list_models": "repsim.models.packages",
     "list_zoo": "repsim.models.zoo",
+    "load_causal_lm": "repsim.models.causal",
     "load_model": "repsim.models.load",
     "read_activation": "repsim.models.arch",
     "spec_for": "repsim.models.arch",

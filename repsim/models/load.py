@@ -77,20 +77,25 @@ def load_model(
         >>> loaded.ref.name, loaded.spec.name, len(loaded.tokenizer("some text").input_ids) > 2
         ('a', 'bert', True)
     """
-    where = _device(device)
+    where = choose_device(device)
     located = locate(name, label=label, revision=revision, allow_network=allow_network)
     config, spec = read_config(located.folder, generic=generic)
     ref = describe(located, config, spec)
-    precision = _dtype(dtype, where)
-    tokenizer = _load_tokenizer(located.folder, config)
-    model = _load_weights(located.folder, config, spec, precision)
+    precision = choose_dtype(dtype, where)
+    tokenizer = load_tokenizer(located.folder, config)
+    model = load_weights(located.folder, config, spec.auto_class, precision)
     model.to(where)
     model.eval()
     model.requires_grad_(False)
     return LoadedModel(ref, model, tokenizer, spec)
 
 
-def _load_tokenizer(folder: Path, config: Any) -> Any:
+def load_tokenizer(folder: Path, config: Any) -> Any:
+    """The `transformers` tokenizer of a folder, with a token to pad with.
+
+    Raises:
+        InputError: It cannot be loaded, or has no token to pad with.
+    """
     from transformers import AutoTokenizer
 
     with quiet_transformers():
@@ -115,14 +120,19 @@ def _load_tokenizer(folder: Path, config: Any) -> Any:
     return tokenizer
 
 
-def _load_weights(folder: Path, config: Any, spec: ArchSpec, dtype: torch.dtype | str) -> nn.Module:
+def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype | str) -> nn.Module:
+    """The model of a folder, as one of the classes of `transformers` loads it.
+
+    Raises:
+        InputError: Weights are missing, damaged, or do not fit the config.
+    """
     import safetensors
     import transformers
 
-    auto_class = getattr(transformers, spec.auto_class)
+    loader = getattr(transformers, auto_class)
     with quiet_transformers():
         try:
-            model, report = auto_class.from_pretrained(
+            model, report = loader.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -148,7 +158,13 @@ def _load_weights(folder: Path, config: Any, spec: ArchSpec, dtype: torch.dtype 
     return loaded
 
 
-def _device(device: str | torch.device) -> torch.device:
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device that is meant, if it is there.
+
+    Raises:
+        ResourceError: It is not there.
+        UsageError: It is not a device.
+    """
     import torch
 
     try:
@@ -164,7 +180,12 @@ def _device(device: str | torch.device) -> torch.device:
     return where
 
 
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+    """The type of weights that is meant; for None float32 on a CPU, as stored elsewhere.
+
+    Raises:
+        UsageError: It is not a floating-point type.
+    """
     import torch
 
     if dtype is None:

@@ -12,7 +12,7 @@ from typing import Any
 from repsim.core import SimilarityTable
 from repsim.core.files import write_json, write_text, written_aside
 from repsim.reports.figures import Picture, draw_figures
-from repsim.reports.findings import findings, main_measure
+from repsim.reports.findings import findings, label_of, main_measure
 from repsim.reports.tables import (
     SUMMARY_HEADINGS,
     latex_table,
@@ -21,6 +21,8 @@ from repsim.reports.tables import (
     write_summary_csv,
 )
 
+#: Columns that the table of the main measure does without: its heading and languages say as much.
+SAID_ABOVE = {"label", "pairing", "n"}
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
 
@@ -64,6 +66,8 @@ def _content(
         "results": [f.text for f in found if f.kind == "result"],
         "warnings": [f.text for f in found if f.kind == "warning"],
         "headings": SUMMARY_HEADINGS,
+        "main_headings": {k: v for k, v in SUMMARY_HEADINGS.items() if k not in SAID_ABOVE},
+        "main_label": label_of(table, main_measure(table)),
         "rows": rows,
         "main_rows": [row for row in rows if row["measure"] == main_measure(table)],
         "markdown_table": markdown_table(rows),
@@ -98,7 +102,7 @@ def _render(template: str, content: dict[str, Any], *, escape: bool) -> str:
 def _number(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{round(value, 3) + 0.0:.3f}" if isinstance(value, float) else str(value)
 
 
 def _sentence(text: str) -> str:

@@ -148,7 +148,7 @@ def _ladder_gap(table: SimilarityTable) -> list[Finding]:
             continue
         numbers = (
             f"(calibrated, 0 = shuffled, 1 = identical: {label_of(table, 'cka')} {geometry:.2f}, "
-            f"{label_of(table, identity)} {units:.2f})"
+            f"{label_of(table, identity)} {round(units, 2) + 0.0:.2f})"
         )
         words = _gap_in_words(geometry, units, averageable=_same_shape(table, a, b))
         made.append(Finding("result", f"{a} and {b} {words} {numbers}."))

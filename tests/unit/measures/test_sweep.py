@@ -247,7 +247,7 @@ def test_reader_is_warned_cell_by_cell() -> None:
         row["measure"]: row["note"]
         for row in sweep(few, ["cka", "cca", "procrustes", "mutual_knn"], statistics=FAST).rows()
     }
-    assert notes["cka"] == "only 24 sentences: the interval is wide"
+    assert notes["cka"] == "only 24 sentences: intervals are wide, or missing"
     assert "says little at n=24 rows of width 30" in notes["cca"]
     assert "n = 24 is under 5 x width 30: unrelated data score high too" in notes["procrustes"]
     assert "under 5 x width" not in notes["mutual_knn"]
@@ -258,6 +258,20 @@ def test_very_few_sentences_get_no_interval_rather_than_a_wrong_one() -> None:
     row = next(sweep(few, ["procrustes"], statistics=FAST).rows())
     assert row["value"] is not None
     assert row["ci_low"] is None
+
+
+def test_a_measure_without_interval_says_why(four: list[Activations]) -> None:
+    row = next(sweep(four[1::2], ["identity_match"], statistics=FAST).rows())
+    assert row["ci_low"] is None
+    assert row["note"] == (
+        "no interval: a share of units, often the same whichever sentences are left out"
+    )
+
+
+def test_intervals_over_documents_need_documents(four: list[Activations]) -> None:
+    unknown = [dataclasses.replace(acts, documents=()) for acts in four]
+    with pytest.raises(InputError, match="do not say which document a sentence comes from"):
+        plan_sweep(unknown, ["cka"], statistics=Statistics(unit="document"))
 
 
 def test_different_widths_leave_unit_wise_measures_empty_with_a_note() -> None:

@@ -1,0 +1,43 @@
+"""Families of language models with a known history, trained from scratch.
+
+Imports nothing beyond torch, transformers, tokenizers, safetensors, numpy, einops, tqdm and PyYAML,
+and these only when something is trained.
+
+Example:
+    >>> from repsim import pretraining
+    >>> pretraining.load_config.__name__
+    'load_config'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: Public name -> where it lives.
+_PUBLIC = {
+    "BitsPerByte": "repsim.pretraining.validation",
+    "DivergedError": "repsim.pretraining.loop",
+    "FamilyConfig": "repsim.pretraining.config",
+    "RunPlan": "repsim.pretraining.planning",
+    "evaluate_bits_per_byte": "repsim.pretraining.validation",
+    "load_config": "repsim.pretraining.config",
+    "log_to_stderr": "repsim.pretraining.metrics",
+    "model_ref": "repsim.pretraining.folder",
+    "plan": "repsim.pretraining.planning",
+    "pretrain": "repsim.pretraining.family",
+    "read_metrics": "repsim.pretraining.metrics",
+    "read_provenance": "repsim.pretraining.folder",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'repsim.pretraining' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(_PUBLIC)

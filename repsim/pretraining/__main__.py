@@ -1,0 +1,59 @@
+"""`python -m repsim.pretraining CONFIG -o DIR`: for machines that have little, and for torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from repsim.core.errors import RepsimError
+from repsim.pretraining.config import load_config
+from repsim.pretraining.family import pretrain, select
+from repsim.pretraining.metrics import duration, log_to_stderr
+from repsim.pretraining.planning import plan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    log_to_stderr()
+    try:
+        config = load_config(options.config)
+        if options.dry_run:
+            for run in select(plan(config), options.only):
+                sys.stdout.write(
+                    f"{run.name}\t{'+'.join(run.languages)}\tsteps {run.first_step}-{run.last_step}"
+                    f"\t{run.tokens:,} tokens\t{run.parameters / 1e6:.2f}M\tabout "
+                    f"{duration(run.cpu_seconds)} on one core\n"
+                )
+            return 0
+        refs = pretrain(
+            config,
+            options.out,
+            only=options.only,
+            device=options.device,
+            resume=not options.fresh,
+            parallel=options.parallel,
+        )
+    except RepsimError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    for ref in refs:
+        sys.stdout.write(f"{ref.path}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m repsim.pretraining", description=__doc__)
+    parser.add_argument("config", help="YAML file that describes the models")
+    parser.add_argument("-o", "--out", required=True, help="folder of the family")
+    parser.add_argument("--only", action="append", metavar="RUN", help="train it (repeatable)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; the accelerator if there is one")
+    parser.add_argument("--parallel", choices=["ddp", "fsdp"], default="ddp")
+    parser.add_argument("--fresh", action="store_true", help="train anew what is there")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

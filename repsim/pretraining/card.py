@@ -1,0 +1,98 @@
+"""Model cards: what a trained model is, where it comes from, how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(provenance: Mapping[str, Any]) -> str:
+    """The README.md of a model folder, from its provenance.
+
+    Args:
+        provenance: What `repsim_provenance.json` states.
+    """
+    parts = [
+        _front_matter(provenance),
+        f"# {provenance['name']}",
+        _summary(provenance),
+        "## Bits per byte on held-out text\n\n" + _scores(provenance),
+        "## History\n\n" + _history(provenance),
+        "## Training\n\n" + _training(provenance),
+        "## Use\n\n" + _use(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(provenance: Mapping[str, Any]) -> str:
+    languages = sorted({code.split("_")[0] for code in provenance["languages"]})
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "language:"]
+    lines += [f"- {code}" for code in languages]
+    return "\n".join([*lines, "tags:", "- repsim", "- pretraining", "---"])
+
+
+def _summary(provenance: Mapping[str, Any]) -> str:
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in provenance["mix"].items())
+    return (
+        f"A {provenance['architecture']}-type decoder of {provenance['parameters'] / 1e6:.2f}M "
+        f"parameters (width {provenance['width']}, {provenance['layers']} layers, context "
+        f"{provenance['context']}), step {provenance['step']} of {provenance['last_step']}, of the "
+        f"family *{provenance['family']}*. Own training text: {shares}. Trained to study merging "
+        "and similarity of language models, not for use as a product."
+    )
+
+
+def _scores(provenance: Mapping[str, Any]) -> str:
+    measured, floors = provenance["bits_per_byte"], provenance["unigram_floor"]
+    if not measured:
+        return "Not measured at this step."
+    lines = ["| language | bits per byte | unigram floor |", "|---|---|---|"]
+    for language, value in measured.items():
+        floor = f"{floors[language]:.3f}" if language in floors else "-"
+        lines.append(f"| {language} | {value:.3f} | {floor} |")
+    lines += ["", f"Documents apart, BOS first, windows of {provenance['context']} tokens without "
+              "overlap. The floor is a unigram token model of the training text."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _history(provenance: Mapping[str, Any]) -> str:
+    lines = [
+        "| run | steps | text | data seed |",
+        "|---|---|---|---|",
+    ]
+    for phase in provenance["history"]:
+        text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in phase["mix"].items())
+        steps = f"{phase['first_step']} to {phase['last_step']}"
+        lines.append(f"| {phase['run']} | {steps} | {text} | {phase['data_seed']} |")
+    lines += ["", f"Initial weights: seed {provenance['init_seed']}."]
+    if provenance["forked_from"]:
+        lines[-1] += f" The fork took over {provenance['fork_state'].replace('+', ' and ')}."
+    return "\n".join(lines)
+
+
+def _training(provenance: Mapping[str, Any]) -> str:
+    training = provenance["training"]
+    corpus = provenance["corpus"]
+    return "\n".join(
+        [
+            f"- corpus: {corpus['source']}, {corpus['content']} content per language",
+            f"- tokens: {provenance['tokens']:,} ({provenance['own_tokens']:,} in this run)",
+            f"- optimizer: {training['optimizer']}, peak learning rate "
+            f"{training['learning_rate']:g}, {training['schedule']} schedule, batch "
+            f"{training['batch']} x {provenance['context']} tokens",
+            f"- weights: {provenance['dtype']}, SHA-256 `{provenance['weights_hash'][:16]}`",
+            f"- tokenizer: SHA-256 `{provenance['tokenizer_hash'][:16]}`",
+            "- software: " + ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()),
+        ]
+    )
+
+
+def _use() -> str:
+    return (
+        "```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
+        "```\n\n"
+        "The whole history stands in `repsim_provenance.json`."
+    )

@@ -1,0 +1,163 @@
+"""Training states: whole or not there, checked when read, the one before as a fall-back.
+
+A state is a folder `step-000500/` with the weights and the optimizer's state as safetensors, a JSON
+of positions, and a manifest of checksums. It is written beside its place, forced to disk and then
+renamed: a run that is killed at any moment finds whole states only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from repsim.core.errors import InputError, ResourceError
+from repsim.core.files import hash_files, read_json, write_json, written_aside
+from repsim.pretraining.metrics import logger
+
+SCHEMA = "repsim/training-state/1"
+KEPT = 2
+_FILES = ("weights.safetensors", "optimizer.safetensors", "position.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """What a run needs to go on.
+
+    Attributes:
+        step: Updates done, counted from the root of the history.
+        weights: Parameters by name, whole, float32, on the CPU.
+        optimizer: Optimizer state as `parameter/key`.
+        run_key: Hash of everything that the run depends on.
+        versions: Libraries that wrote it.
+    """
+
+    step: int
+    weights: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
+    run_key: str
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def step_folder(parent: Path, step: int) -> Path:
+    """Where the state or checkpoint of a step lies."""
+    return parent / f"step-{step:06d}"
+
+
+def steps_in(parent: Path) -> list[int]:
+    """Steps that have a folder, ascending."""
+    names = (path.name for path in parent.glob("step-*") if path.is_dir())
+    return sorted(int(name.removeprefix("step-")) for name in names if name[5:].isdigit())
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn a full disk into an error that says what to do.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and "No space left" not in str(error):
+            raise
+        raise ResourceError(
+            f"the disk is full: {what} could not be written; what was there before is untouched",
+            hint="make room and run the same command again: it goes on from the last state",
+        ) from error
+
+
+def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -> Path:
+    """Write a state and drop the oldest beyond `keep`.
+
+    Raises:
+        ResourceError: The disk is full; earlier states are untouched.
+    """
+    from safetensors.torch import save_file
+
+    target = step_folder(parent, state.step)
+    if target.exists():
+        shutil.rmtree(target)
+    with disk_errors(f"the training state of step {state.step}"), written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        save_file(dict(state.weights), aside / _FILES[0])
+        save_file(dict(state.optimizer), aside / _FILES[1])
+        position = {
+            "schema": SCHEMA,
+            "step": state.step,
+            "run_key": state.run_key,
+            "versions": dict(state.versions),
+        }
+        write_json(aside / _FILES[2], position)
+        write_json(aside / "manifest.json", {name: hash_files([aside / name]) for name in _FILES})
+        for path in aside.iterdir():
+            force_to_disk(path)
+        force_to_disk(aside)
+    force_to_disk(parent)
+    if keep is not None:
+        for step in steps_in(parent)[:-keep]:
+            shutil.rmtree(step_folder(parent, step))
+    return target
+
+
+def force_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_state(folder: Path) -> TrainingState:
+    """Read one state and check it.
+
+    Raises:
+        InputError: It is missing, incomplete or damaged.
+    """
+    from safetensors.torch import load_file
+
+    if not folder.is_dir():
+        raise InputError(f"there is no training state '{folder}'")
+    manifest = read_json(folder / "manifest.json")
+    for name in _FILES:
+        if not (folder / name).is_file():
+            raise InputError(f"training state '{folder}' is incomplete: {name} is missing")
+        if hash_files([folder / name]) != manifest.get(name):
+            raise InputError(f"training state '{folder}' is damaged: checksum of {name}")
+    position = read_json(folder / _FILES[2])
+    if position.get("schema") != SCHEMA:
+        raise InputError(f"training state '{folder}' is not of schema {SCHEMA}")
+    return TrainingState(
+        step=position["step"],
+        weights=load_file(folder / _FILES[0]),
+        optimizer=load_file(folder / _FILES[1]),
+        run_key=position["run_key"],
+        versions=position["versions"],
+    )
+
+
+def latest_state(parent: Path) -> TrainingState | None:
+    """The newest state that is whole; damaged ones are named and removed."""
+    if not parent.is_dir():
+        return None
+    for leftover in parent.glob(".step-*.tmp"):
+        shutil.rmtree(leftover)
+    for step in reversed(steps_in(parent)):
+        folder = step_folder(parent, step)
+        try:
+            return read_state(folder)
+        except InputError as error:
+            logger.warning("%s; falling back to the state before it", error.what)
+            shutil.rmtree(folder)
+    return None

@@ -1,0 +1,362 @@
+"""What to train: one model or a family of models, as a YAML file describes it.
+
+A family shares corpus, tokenizer and architecture; its runs differ in languages, seeds, history
+and, where they say so, in training settings. `examples/two_languages.yaml` is annotated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.files import hash_json
+from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.schema import join, parse, setting
+
+#: Names that a run may not have: folders that the runs of a family share.
+RESERVED = ("tokenizers", "shards")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """Training and held-out text.
+
+    Attributes:
+        source: What `repsim.corpora.load_training_text` takes: `bible`, a file or a folder.
+        languages: FLORES-style codes.
+        content: `same`: all languages read the same documents; `disjoint`: each other ones.
+        max_bytes: At most so many bytes of training text per language.
+    """
+
+    source: str
+    languages: tuple[str, ...]
+    content: Literal["same", "disjoint"] = "same"
+    max_bytes: int | None = setting(None, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """One joint byte-level BPE (default), one per language, or plain bytes."""
+
+    kind: Literal["joint", "per-language", "bytes"] = "joint"
+    vocab_size: int = setting(4096, low=257)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. Shares (`warmup`, `decay`, `final_rate`) are between 0 and 1.
+
+    Attributes:
+        tokens, steps: Length of a run; give one of them.
+        batch: Windows of `context` tokens per optimizer step, over all processes.
+        accumulation: Parts in which a batch goes through the model.
+        optimizer: `adamw` (fused), or `muon` for the matrices inside the blocks.
+        learning_rate: Peak.
+        schedule: `wsd` (warm up, stay, decay linearly), `cosine`, `constant`.
+        warmup, decay: Shares of the run; `decay` is used by `wsd`.
+        final_rate: Last learning rate as a share of the peak.
+        clip: Largest norm of the gradient; 0 turns clipping off.
+        precision: `auto` is bf16 autocast over fp32 weights on CUDA, fp32 elsewhere.
+        compile: `auto` compiles on CUDA, where it pays.
+        deterministic: `auto` demands deterministic kernels everywhere, so that a resumed run is
+            bit-identical; `false` lets CUDA choose faster ones.
+    """
+
+    tokens: int | None = setting(None, low=1)
+    steps: int | None = setting(None, low=1)
+    batch: int = setting(16, low=1)
+    accumulation: int = setting(1, low=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = setting(3e-3, low=0)
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    warmup: float = setting(0.02, low=0, high=1)
+    decay: float = setting(0.2, low=0, high=1)
+    final_rate: float = setting(0.0, low=0, high=1)
+    weight_decay: float = setting(0.1, low=0)
+    beta1: float = setting(0.9, low=0, high=0.9999)
+    beta2: float = setting(0.95, low=0, high=0.99999)
+    epsilon: float = setting(1e-8, low=0)
+    clip: float = setting(1.0, low=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+    deterministic: bool | Literal["auto"] = "auto"
+
+    def length(self, context: int, where: str) -> int:
+        """Steps of a run.
+
+        Raises:
+            UsageError: Neither or both of `tokens` and `steps` are given.
+        """
+        if (self.tokens is None) == (self.steps is None):
+            raise UsageError(f"'{where}' needs one of 'tokens' and 'steps'")
+        if self.steps is not None:
+            return self.steps
+        return max(1, round((self.tokens or 0) / (self.batch * context)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SavingConfig:
+    """What a run writes, and how often (in steps).
+
+    Attributes:
+        log_every: Steps between log lines; losses are fetched from the device then.
+        validate_every: Steps between validations; an eighth of the whole history if not given.
+        state_every: Steps between training states, from which a killed run goes on.
+        checkpoints: `log` (0, 1, 2, 4, ... and the last), `none`, or a list of steps.
+        validation_bytes: Held-out text per language at intermediate validations; 0 for all of it.
+            The end of a run is measured on all of it too.
+        dtype: Of the final weights; bits per byte are measured after rounding.
+        tensorboard: Also write TensorBoard events.
+    """
+
+    log_every: int = setting(10, low=1)
+    validate_every: int | None = setting(None, low=1)
+    state_every: int = setting(100, low=1)
+    checkpoints: Literal["log", "none"] | tuple[int, ...] = "log"
+    validation_bytes: int = setting(50_000, low=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ForkConfig:
+    """Where a run starts, if not from scratch.
+
+    Attributes:
+        run: Name of the run that it leaves (key `from`).
+        at: Share of that run's steps (0 is its initial weights, 1 its end); or
+        step: a step of it.
+        state: What is taken over.
+        schedule: `continue` the learning rate at the position in trunk plus fork (default before
+            the trunk's end), or `restart` with a warm-up of its own (default at its end).
+    """
+
+    run: str = setting(key="from")
+    at: float | None = setting(None, low=0, high=1)
+    step: int | None = setting(None, low=0)
+    state: Literal["weights", "weights+optimizer"] = "weights+optimizer"
+    schedule: Literal["continue", "restart"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One model of a family.
+
+    Attributes:
+        name: Folder of the model.
+        languages: Languages in equal shares (or by `temperature`); or
+        mix: language -> share of the training tokens.
+        temperature: Shares proportional to (training tokens)^temperature; 0 is equal shares.
+        init_seed: Seed of the initial weights; needed unless the run is a fork.
+        data_seed: Seed of the data order; a fork takes its trunk's if it names none.
+        tokens, steps: Length of this run alone. A fork that names none trains for what was left of
+            its trunk.
+        fork: History.
+        role: `monolingual` or `mixed`, by the number of its own languages if not given.
+        training: Settings that differ from the family's.
+    """
+
+    name: str
+    languages: tuple[str, ...] = ()
+    mix: dict[str, float] = dataclasses.field(default_factory=dict)
+    temperature: float = setting(0.0, low=0, high=1)
+    init_seed: int | None = setting(None, low=0)
+    data_seed: int | None = setting(None, low=0)
+    tokens: int | None = setting(None, low=1)
+    steps: int | None = setting(None, low=1)
+    fork: ForkConfig | None = None
+    role: Literal["monolingual", "mixed", "other"] | None = None
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Languages of this run's own training text."""
+        return tuple(self.mix) or self.languages
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyConfig:
+    """Models that share corpus, tokenizer and architecture.
+
+    Example:
+        >>> config = from_mapping({
+        ...     "name": "one", "corpus": {"source": "bible", "languages": ["eng_Latn"]},
+        ...     "architecture": {"size": "1m"}, "training": {"tokens": 65536},
+        ...     "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}]})
+        >>> config.architecture.hidden, config.runs[0].name
+        (128, 'eng')
+    """
+
+    name: str
+    corpus: CorpusConfig
+    architecture: ArchitectureConfig
+    runs: tuple[RunConfig, ...]
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    saving: SavingConfig = SavingConfig()
+
+    def run(self, name: str) -> RunConfig:
+        """The run of a name.
+
+        Raises:
+            UsageError: There is none.
+        """
+        for run in self.runs:
+            if run.name == name:
+                return run
+        raise unknown_name("run", name, [run.name for run in self.runs])
+
+    def training_of(self, run: RunConfig) -> TrainingConfig:
+        """The family's training settings with the run's own on top."""
+        where = f"runs[{self.runs.index(run)}]"
+        shared, own = dict(self.training), dict(run.training)
+        own |= {k: v for k in ("tokens", "steps") if (v := getattr(run, k)) is not None}
+        if own.keys() & {"tokens", "steps"} or run.fork:
+            shared.pop("tokens", None)
+            shared.pop("steps", None)
+        parse(TrainingConfig, run.training, join(where, "training"))
+        return parse(TrainingConfig, shared | own, "training")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able document."""
+        return dataclasses.asdict(self)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the whole configuration."""
+        return hash_json(self.to_dict())
+
+
+def load_config(path: str | Path) -> FamilyConfig:
+    """Read a configuration from a YAML file.
+
+    Raises:
+        InputError: The file is missing or is not YAML.
+        UsageError: It says something that is not possible.
+    """
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"configuration '{path}' cannot be read: {error.strerror or error}"
+        ) from None
+    try:
+        document = yaml.load(text, Loader=_strict_loader())
+    except yaml.YAMLError as error:
+        raise InputError(f"configuration '{path}' is not valid YAML: {error}") from None
+    try:
+        return from_mapping(document)
+    except UsageError as error:
+        raise UsageError(f"configuration '{path}': {error.what}", hint=error.hint) from None
+
+
+def _strict_loader() -> Any:
+    """YAML's safe loader, refusing repeated keys, of which the last would silently win."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
+            if repeated:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{repeated[0]}' is repeated", node.start_mark
+                )
+            return dict(super().construct_mapping(node, deep=deep))
+
+    return Loader
+
+
+def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:
+    """Build and check a configuration.
+
+    Raises:
+        UsageError: It says something that is not possible; the message names the key.
+    """
+    config = parse(FamilyConfig, document)
+    config = dataclasses.replace(config, architecture=config.architecture.resolved())
+    if not config.runs:
+        raise UsageError("'runs' is empty")
+    for i, run in enumerate(config.runs):
+        _check_run(config, run, f"runs[{i}]")
+    return config
+
+
+def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:
+    """What the types cannot say of one run."""
+    if not _RUN_NAME.fullmatch(run.name) or run.name in RESERVED:
+        raise UsageError(
+            f"'{where}.name' is '{run.name}', which cannot be the name of a run's folder",
+            hint="letters, digits, dots, dashes and underscores; not " + " or ".join(RESERVED),
+        )
+    if [other.name for other in config.runs].count(run.name) > 1:
+        raise UsageError(f"two runs have the name '{run.name}'")
+    if bool(run.mix) == bool(run.languages):
+        raise UsageError(f"'{where}' needs one of 'languages' and 'mix'")
+    for language in run.trained_on:
+        if language not in config.corpus.languages:
+            raise unknown_name(
+                f"language in '{where}' (not in corpus.languages)",
+                language,
+                config.corpus.languages,
+            )
+    if any(share <= 0 for share in run.mix.values()):
+        raise UsageError(f"'{where}.mix' has a share that is not positive")
+    if run.mix and run.temperature:
+        raise UsageError(f"'{where}.temperature' goes with 'languages', not with 'mix'")
+    if config.tokenizer.kind == "per-language" and len(run.trained_on) > 1:
+        raise UsageError(
+            f"'{where}' mixes languages, but each language has its own tokenizer",
+            hint="set tokenizer.kind to joint or bytes",
+        )
+    training = config.training_of(run)
+    if training.batch % training.accumulation:
+        raise UsageError(
+            f"'{where}': batch {training.batch} is not a multiple of accumulation "
+            f"{training.accumulation}"
+        )
+    if run.fork is None:
+        training.length(config.architecture.context, where)
+    if run.fork is None and run.init_seed is None:
+        raise UsageError(f"'{where}' needs an 'init_seed' (or a 'fork')")
+    if run.fork:
+        _check_fork(config, run, where)
+
+
+def _check_fork(config: FamilyConfig, run: RunConfig, where: str) -> None:
+    """The history of a forked run: it exists, has no circle, and fits."""
+    assert run.fork is not None
+    if (run.fork.at is None) == (run.fork.step is None):
+        raise UsageError(f"'{where}.fork' needs one of 'at' and 'step'")
+    if run.init_seed is not None:
+        raise UsageError(
+            f"'{where}.init_seed' has no meaning in a fork",
+            hint="its initial weights are its trunk's",
+        )
+    seen = [run.name]
+    node: RunConfig | None = run
+    while node is not None and node.fork is not None:
+        if node.fork.run in seen:
+            raise UsageError(
+                f"'{where}.fork' goes in a circle: {' from '.join([*seen, node.fork.run])}"
+            )
+        seen.append(node.fork.run)
+        node = config.run(node.fork.run)
+    trunk = config.run(run.fork.run)
+    if config.tokenizer.kind == "per-language" and trunk.trained_on != run.trained_on:
+        raise UsageError(f"'{where}' and its trunk have different tokenizers")
+    if run.fork.state == "weights+optimizer":
+        ours, theirs = config.training_of(run), config.training_of(trunk)
+        if ours.optimizer != theirs.optimizer:
+            raise UsageError(
+                f"'{where}' takes over the state of {theirs.optimizer} but trains with "
+                f"{ours.optimizer}",
+                hint="fork.state: weights",
+            )

@@ -1,0 +1,217 @@
+"""Training a family: every run in order, each once, each resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repsim.core.errors import UsageError, unknown_name
+from repsim.core.files import write_json
+from repsim.core.model_ref import ModelRef
+from repsim.pretraining.build import (
+    build_model,
+    flops_per_token,
+    hf_config,
+    parameter_count,
+    shape_parameters,
+)
+from repsim.pretraining.checkpoint import TrainingState
+from repsim.pretraining.config import FamilyConfig, load_config
+from repsim.pretraining.data import FamilyData, TrainingData, locked, prepare
+from repsim.pretraining.distributed import Parallel, World, full_state, world
+from repsim.pretraining.folder import Described, model_ref, read_provenance, remove
+from repsim.pretraining.loop import Run, fork_state
+from repsim.pretraining.metrics import logger
+from repsim.pretraining.planning import RunPlan, plan
+from repsim.pretraining.step import Engine
+
+SCHEMA = "repsim/family/1"
+
+
+def pretrain(
+    config: FamilyConfig | str | Path,
+    out: str | Path,
+    *,
+    only: Sequence[str] | None = None,
+    device: str | None = None,
+    resume: bool = True,
+    parallel: Parallel = "ddp",
+) -> list[ModelRef]:
+    """Train the models of a family.
+
+    Under torchrun all processes train one model after another together. What is complete is not
+    done again; what was interrupted goes on from its newest training state, to the same bits.
+
+    Args:
+        config: The family, or the YAML file that describes it.
+        out: Folder of the family: `RUN/` for each model, tokenizers and token shards beside them.
+        only: Names of runs; the trunks that they need are trained too.
+        device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.
+        resume: Go on with what is there; otherwise the runs are trained anew.
+        parallel: How several processes share a model: `ddp` or `fsdp`.
+
+    Returns:
+        The models, in the order of the plan.
+
+    Raises:
+        UsageError: The configuration is not possible, or `out` holds another family's runs.
+        InputError: The corpus cannot be read, or a shard or trunk is missing or damaged.
+        ResourceError: The disk is full, or the device is not there.
+        DivergedError: A loss became NaN or infinite.
+    """
+    family = config if isinstance(config, FamilyConfig) else load_config(config)
+    folder = Path(out)
+    chosen = select(plan(family), only)
+    with world(device, parallel) as here:
+        if here.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            logger.setLevel(logging.WARNING)  # one process tells
+        here.barrier()
+        trainer = _Trainer(family, folder, prepare(family, folder, here), here)
+        refs = [trainer.run(run, resume=resume) for run in chosen]
+        if here.is_main:
+            write_summary(family, folder)
+    return refs
+
+
+def select(plans: list[RunPlan], only: Sequence[str] | None) -> list[RunPlan]:
+    """The runs that are named, and the trunks that they need.
+
+    Raises:
+        UsageError: There is no run of a name.
+    """
+    if only is None:
+        return plans
+    by_name = {run.name: run for run in plans}
+    wanted: set[str] = set()
+    for name in only:
+        if name not in by_name:
+            raise unknown_name("run", name, by_name)
+        node: str | None = name
+        while node is not None:
+            wanted.add(node)
+            node = by_name[node].fork_from
+    return [run for run in plans if run.name in wanted]
+
+
+class _Trainer:
+    """Trains runs one after another, in one engine as long as their shape is the same."""
+
+    def __init__(self, config: FamilyConfig, out: Path, data: FamilyData, here: World) -> None:
+        self.config, self.out, self.data, self.world = config, out, data, here
+        self.plans = {run.name: run for run in plan(config)}
+        self._engine: tuple[str, Engine] | None = None
+
+    def run(self, run: RunPlan, *, resume: bool) -> ModelRef:
+        """Train one run, unless it is complete."""
+        folder = self.out / run.name
+        about = self._described(run)
+        lock = locked(self.out / ".locks" / run.name, wait=False, what=f"'{run.name}'")
+        with lock if self.world.is_main else contextlib.nullcontext():
+            done = self._complete(folder, about) if resume else None
+            if done is None:
+                self._train(about, folder, resume=resume)
+        self.world.barrier()
+        return done or model_ref(folder)
+
+    def _train(self, about: Described, folder: Path, *, resume: bool) -> None:
+        run = about.plan
+        if not resume and self.world.is_main:
+            for name in ("state", "checkpoints", "forks"):
+                remove(folder / name)
+        self.world.barrier()
+        logger.info(
+            "%s  %s  %d steps, %s tokens, %.2fM parameters",
+            run.name, "+".join(run.languages), run.steps, f"{run.tokens:,}", run.parameters / 1e6,
+        )  # fmt: skip
+        engine = self._engine_for(about)
+        Run(about, engine, folder, self.world).train(self._start(about), resume=resume)
+
+    def _described(self, run: RunPlan) -> Described:
+        """A run with its data, key, and the size that its tokenizer really has."""
+        data = self.data.of(run.languages)
+        tokenizer = data.tokenizer
+        shape = self.config.architecture
+        parameters = shape_parameters(shape, tokenizer.vocab_size)
+        flops = flops_per_token(shape, parameters, tokenizer.vocab_size) * run.tokens
+        config = hf_config(
+            shape,
+            tokenizer.vocab_size,
+            bos_token_id=tokenizer.bos_id,
+            eos_token_id=tokenizer.eos_id,
+        )
+        sized = dataclasses.replace(run, parameters=parameters, flops=flops)
+        return Described(self.config, sized, data, self._key(run, data), config)
+
+    def _key(self, run: RunPlan, data: TrainingData) -> str:
+        trunk = self.plans[run.fork_from] if run.fork_from else None
+        trunk_key = self._key(trunk, self.data.of(trunk.languages)) if trunk else None
+        return run.key(self.config, data.hash, trunk_key)
+
+    def _complete(self, folder: Path, about: Described) -> ModelRef | None:
+        """The finished model of an earlier go.
+
+        Raises:
+            UsageError: The folder holds a model of another configuration.
+        """
+        known = read_provenance(folder)
+        if known is None:
+            return None
+        if known["run_key"] != about.key:
+            raise UsageError(
+                f"'{folder}' holds a model of another configuration",
+                hint="choose another folder, or delete this one",
+            )
+        logger.info("%s  is complete", about.plan.name)
+        return model_ref(folder)
+
+    def _start(self, about: Described) -> TrainingState:
+        """Initial weights from the seed, or what the fork takes over."""
+        run = about.plan
+        if run.fork_from is None:
+            weights = full_state(build_model(about.model_config, run.init_seed))
+            return TrainingState(0, weights, {}, about.key)
+        trunk = self.out / run.fork_from
+        with_optimizer = run.fork_state == "weights+optimizer"
+        return fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
+
+    def _engine_for(self, about: Described) -> Engine:
+        """The engine of the run before, if the shapes are the same; else a new one."""
+        training = about.plan.training
+        shape = [
+            about.model_config.to_json_string(), training.optimizer, training.batch,
+            training.accumulation, training.precision, training.compile,
+        ]  # fmt: skip
+        key = json.dumps(shape)
+        if self._engine is None or self._engine[0] != key:
+            self._engine = None
+            self._engine = (key, Engine.create(about.model_config, training, self.world))
+        assert parameter_count(self._engine[1].model) == about.plan.parameters
+        return self._engine[1]
+
+
+def write_summary(config: FamilyConfig, out: Path) -> Path:
+    """Write `family.json`: the configuration, and what is known of each run's model."""
+    runs: dict[str, Any] = {}
+    for run in config.runs:
+        known = read_provenance(out / run.name)
+        if known is None:
+            runs[run.name] = {"status": "not complete"}
+        else:
+            kept = ("role", "languages", "init_seed", "data_seed", "forked_from", "fork_step",
+                    "step", "tokens", "bits_per_byte", "weights_hash")  # fmt: skip
+            runs[run.name] = {"status": "complete"} | {key: known[key] for key in kept}
+    document = {
+        "schema": SCHEMA,
+        "name": config.name,
+        "config_hash": config.hash,
+        "config": config.to_dict(),
+        "runs": runs,
+    }
+    return write_json(out / "family.json", document)

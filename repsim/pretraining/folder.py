@@ -1,0 +1,212 @@
+"""Hugging Face folders of models and checkpoints, with their provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repsim.core.errors import InputError
+from repsim.core.files import hash_files, read_json, write_json, write_text
+from repsim.core.model_ref import ModelRef
+from repsim.core.provenance import versions
+from repsim.corpora.tokenizers import save_tokenizer
+from repsim.pretraining.card import model_card
+from repsim.pretraining.checkpoint import disk_errors, force_to_disk
+from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.data import TrainingData
+from repsim.pretraining.planning import RunPlan
+
+PROVENANCE = "repsim_provenance.json"
+SCHEMA = "repsim/provenance/1"
+WEIGHTS = "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A run with what its folders state of it.
+
+    Attributes:
+        config: The family.
+        plan: The run.
+        data: What it reads.
+        key: Hash of everything that its weights depend on.
+        model_config: The `transformers` configuration.
+    """
+
+    config: FamilyConfig
+    plan: RunPlan
+    data: TrainingData
+    key: str
+    model_config: Any
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    about: Described,
+    step: int,
+    scores: Mapping[str, float],
+    dtype: str,
+) -> ModelRef:
+    """Write a model as a Hugging Face folder.
+
+    Files are written aside, forced to disk and moved in, the provenance last: a folder that has one
+    is whole.
+
+    Args:
+        folder: May hold other things (checkpoints, metrics); files of the same name are replaced.
+        weights: Parameters by name, whole, tied ones once.
+        about: The run.
+        step: Updates done.
+        scores: Bits per byte of each language that was measured; may be empty.
+        dtype: `float32` or `bfloat16`.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    aside = folder / ".model.tmp"
+    remove(aside)
+    try:
+        with disk_errors(f"the model of step {step}"):
+            aside.mkdir(parents=True)
+            _write_files(aside, weights, about, dtype)
+            ref = _reference(folder, aside, about, step)
+            provenance = _provenance(ref, about, step, scores, dtype)
+            write_text(aside / "README.md", model_card(provenance))
+            write_json(aside / PROVENANCE, provenance)
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == PROVENANCE):
+                force_to_disk(path)
+                path.replace(folder / path.name)
+            force_to_disk(folder)
+    finally:
+        remove(aside)
+    return ref
+
+
+def _write_files(
+    aside: Path, weights: Mapping[str, torch.Tensor], about: Described, dtype: str
+) -> None:
+    """Weights, configuration and tokenizer."""
+    import copy
+
+    from safetensors.torch import save_file
+    from transformers import GenerationConfig
+
+    kind = getattr(torch, dtype)
+    save_file(
+        {name: tensor.to(kind).contiguous() for name, tensor in weights.items()},
+        aside / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+    (aside / WEIGHTS).chmod(0o644)  # safetensors writes files for the owner alone
+    config = copy.deepcopy(about.model_config)
+    config.dtype = kind
+    config.save_pretrained(aside)
+    GenerationConfig.from_model_config(config).save_pretrained(aside)
+    save_tokenizer(about.data.tokenizer, aside)
+
+
+def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
+    plan, shape = about.plan, about.config.architecture
+    at_end = step == plan.last_step
+    return ModelRef(
+        name=plan.name if at_end else f"{plan.name}@{step}",
+        path=str(folder),
+        role=plan.role,
+        languages=plan.languages,
+        architecture=shape.family,
+        width=shape.hidden,
+        layers=shape.layers,
+        parameters=plan.parameters,
+        init_seed=plan.init_seed,
+        data_seed=plan.data_seed,
+        forked_from=plan.fork_from,
+        fork_step=plan.first_step if plan.fork_from else None,
+        tokenizer_hash=about.data.tokenizer.hash,
+        weights_hash=hash_files([aside / WEIGHTS]),
+    )
+
+
+def _provenance(
+    ref: ModelRef, about: Described, step: int, scores: Mapping[str, float], dtype: str
+) -> dict[str, Any]:
+    """What `repsim_provenance.json` states. The path is left out: folders are moved."""
+    plan = about.plan
+    history = [phase.to_dict() for phase in plan.history]
+    history[-1]["last_step"] = step
+    return {
+        "schema": SCHEMA,
+        **{key: value for key, value in ref.to_dict().items() if key != "path"},
+        "family": about.config.name,
+        "run": plan.name,
+        "step": step,
+        "last_step": plan.last_step,
+        "tokens": plan.sample_at(step) * plan.context,
+        "own_tokens": (step - plan.first_step) * plan.tokens_per_step,
+        "fork_state": plan.fork_state,
+        "history": history,
+        "mix": plan.ratios(about.data.windows.lengths),
+        "bits_per_byte": dict(scores),
+        "unigram_floor": dict(about.data.floors),
+        "context": plan.context,
+        "training": dataclasses.asdict(plan.training),
+        "corpus": dataclasses.asdict(about.config.corpus),
+        "dtype": dtype,
+        "config_hash": about.config.hash,
+        "data_hash": about.data.hash,
+        "run_key": about.key,
+        "versions": versions(),
+    }
+
+
+def read_provenance(folder: str | Path) -> dict[str, Any] | None:
+    """The provenance of a model folder, None if it has none.
+
+    Raises:
+        InputError: It is damaged or of another schema.
+    """
+    path = Path(folder) / PROVENANCE
+    if not path.exists():
+        return None
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise InputError(f"'{path}' is not a provenance of schema {SCHEMA}")
+    return document
+
+
+def model_ref(folder: str | Path) -> ModelRef:
+    """The reference of a model folder that this module wrote.
+
+    Raises:
+        InputError: There is no provenance.
+    """
+    document = read_provenance(folder)
+    if document is None:
+        raise InputError(
+            f"'{folder}' has no {PROVENANCE}", hint="it is written by: repsim pretrain"
+        )
+    return ModelRef.from_dict({**document, "path": str(folder)})
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of a checkpoint folder, tied ones once.
+
+    Raises:
+        InputError: There are none.
+    """
+    from safetensors.torch import load_file
+
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"there is no {WEIGHTS} in '{folder}'")
+    return load_file(folder / WEIGHTS)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,335 @@
+"""The training loop of one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from repsim.core.errors import InputError, RepsimError, UsageError
+from repsim.core.model_ref import ModelRef
+from repsim.core.provenance import versions
+from repsim.corpora.data_order import DataOrder
+from repsim.pretraining.checkpoint import (
+    TrainingState,
+    disk_errors,
+    latest_state,
+    read_state,
+    save_state,
+    step_folder,
+    steps_in,
+)
+from repsim.pretraining.distributed import (
+    World,
+    full_optimizer_state,
+    full_state,
+    load_full_optimizer_state,
+    load_full_state,
+)
+from repsim.pretraining.folder import PROVENANCE, Described, read_weights, write_model
+from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
+from repsim.pretraining.runtime import deterministic_kernels, quiet_collector
+from repsim.pretraining.step import Engine
+from repsim.pretraining.validation import BitsPerByte, HeldOut, score
+
+
+class DivergedError(RepsimError):
+    """The loss or the gradient is not a finite number any more (exit code 1)."""
+
+
+@dataclasses.dataclass
+class Run:
+    """One run in progress.
+
+    Attributes:
+        about: What is trained, on what.
+        engine: The model and its optimizer.
+        folder: Where it is written.
+        world: This process among the others.
+    """
+
+    about: Described
+    engine: Engine
+    folder: Path
+    world: World
+
+    def __post_init__(self) -> None:
+        plan, data = self.about.plan, self.about.data
+        self.plan, self.saving = plan, self.about.config.saving
+        self.order: DataOrder = data.order(plan.ratios(data.windows.lengths), plan.data_seed)
+        self.share = self.world.share(plan.training.batch)
+        self.step = plan.first_step
+        self.pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self.scores: dict[str, float] = {}
+        self.last_loss = math.nan
+        every = self.saving.validate_every or max(1, plan.last_step // 8)
+        self.validated = set(range(plan.first_step, plan.last_step - every // 2, every))
+
+    # -- the whole of it -----------------------------------------------------------------------
+
+    def train(self, start: TrainingState, *, resume: bool = True) -> ModelRef | None:
+        """Train from `start`, or from the newest state of an earlier go, to the last step.
+
+        Args:
+            start: Initial weights, or what a fork takes over.
+            resume: Go on with what is there.
+
+        Returns:
+            The model, in the main process; None in the others.
+
+        Raises:
+            DivergedError: Loss or gradient became infinite or NaN.
+            ResourceError: The disk is full. The states before are whole.
+            UsageError: The folder holds a run of another configuration.
+        """
+        self._begin(start, resume=resume)
+        per_token = self.plan.flops / self.plan.tokens
+        self.speed = Speed(per_token, self.world.size, self.world.device)
+        with disk_errors(f"the files of run '{self.plan.name}'"):
+            if self.world.is_main:
+                self.metrics = self._open_metrics()
+            try:
+                with (
+                    quiet_collector(),
+                    deterministic_kernels(self.plan.training, self.world.device),
+                ):
+                    if not self.resumed:
+                        self._visit_step()
+                    self._updates()
+                return self._finish()
+            finally:
+                if self.world.is_main:
+                    self.metrics.close()
+
+    def _open_metrics(self) -> Metrics:
+        """Metrics without the rows that will be computed again."""
+        plan = self.plan
+        return Metrics(
+            self.folder,
+            self.step if self.resumed else plan.first_step - 1,
+            last_validation=plan.last_step - 1 if self.step == plan.last_step else None,
+            tensorboard=self.saving.tensorboard,
+        )
+
+    def _begin(self, start: TrainingState, *, resume: bool) -> None:
+        """Load the state to go on from into the engine."""
+        found = self._latest() if resume else None
+        if found and found.run_key != self.about.key:
+            raise UsageError(
+                f"'{self.folder}' holds a run of another configuration",
+                hint="choose another folder, or delete this one",
+            )
+        self.resumed = found is not None
+        state = found or start
+        self.engine.begin(state.weights, self.plan.training)
+        if state.optimizer:
+            load_full_optimizer_state(self.engine.model, self.engine.optimizer, state.optimizer)
+        self.step = state.step
+        if found:
+            logger.info("%s  goes on from step %d", self.plan.name, found.step)
+            if found.versions != versions():
+                logger.warning(
+                    "%s  was begun with other versions of its libraries: the curve may differ in "
+                    "the last digits",
+                    self.plan.name,
+                )
+
+    def _latest(self) -> TrainingState | None:
+        """The newest whole state. The main process looks first, for it removes what is damaged."""
+        parent = self.folder / "state"
+        found = latest_state(parent) if self.world.is_main else None
+        self.world.barrier()
+        return found if self.world.is_main else latest_state(parent)
+
+    def _updates(self) -> None:
+        """Every update up to the last step, and what is due after each."""
+        first, tokens = self.step, self.plan.tokens_per_step
+        self.speed.skip(0)
+        while self.step < self.plan.last_step:
+            loss, norm = self.engine.step(self._windows(), self.plan.rate_at(self.step))
+            self.step += 1
+            self.pending.append((self.step, loss, norm))
+            if self.step % self.saving.log_every == 0 or self.step == self.plan.last_step:
+                self._fetch()
+                self._log((self.step - first) * tokens)
+            if self._visit_step():
+                self.speed.skip((self.step - first) * tokens)
+
+    def _windows(self) -> torch.Tensor:
+        """This process's rows of the next batch, on the device."""
+        begin = self.plan.sample_at(self.step)
+        indices = np.arange(begin, begin + self.plan.training.batch)[self.share]
+        rows = torch.from_numpy(self.about.data.windows.batch(*self.order.samples(indices)))
+        if self.world.device.type == "cuda":
+            return rows.pin_memory().to(self.world.device, non_blocking=True)
+        return rows.to(self.world.device)
+
+    # -- what is due at some steps -------------------------------------------------------------
+
+    def _visit_step(self) -> bool:
+        """Validate and save what is due at this step; return whether anything was."""
+        plan, step = self.plan, self.step
+        self.scores = {}
+        at_end = step == plan.last_step
+        validate = step in self.validated
+        checkpoint = step in plan.checkpoints
+        state = (step - plan.first_step) % self.saving.state_every == 0 or at_end
+        fork = step in plan.fork_steps
+        if not (validate or checkpoint or state or fork):
+            return False
+        self._fetch()  # nothing is saved before the losses up to here are known to be finite
+        if validate:
+            self._validate()
+        if checkpoint or state or fork:
+            self._save(checkpoint=checkpoint, state=state and step > plan.first_step, fork=fork)
+        return True
+
+    def _fetch(self) -> None:
+        """Bring pending losses from the device, check and write them.
+
+        Raises:
+            DivergedError: One is not finite.
+        """
+        if not self.pending:
+            return
+        steps = [step for step, _, _ in self.pending]
+        losses = self.world.mean(torch.stack([loss for _, loss, _ in self.pending])).tolist()
+        norms = torch.stack([norm for _, _, norm in self.pending]).tolist()
+        self.pending.clear()
+        for step, loss, norm in zip(steps, losses, norms, strict=True):
+            rate = self.plan.rate_at(step - 1)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._diverged(step, loss, norm, rate)
+            if self.world.is_main:
+                tokens = self.plan.sample_at(step) * self.plan.context
+                values = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": tokens}
+                self.metrics.write("train", step, values)
+        self.last_loss = losses[-1]
+
+    def _diverged(self, step: int, loss: float, norm: float, rate: float) -> None:
+        if self.world.is_main:
+            self.metrics.flush(to_disk=True)
+        states = steps_in(self.folder / "state")
+        last = f"the last good state is step {states[-1]}" if states else "no state was saved yet"
+        what = "loss" if not math.isfinite(loss) else "gradient norm"
+        value = loss if not math.isfinite(loss) else norm
+        raise DivergedError(
+            f"run '{self.plan.name}' diverged: {what} is {value} at step {step} "
+            f"(learning rate {rate:.3g}); {last}",
+            hint="lower training.learning_rate, or raise training.warmup",
+        )
+
+    def _log(self, tokens: int) -> None:
+        """One line, and one row of speeds."""
+        speed = self.speed.look(tokens)
+        if not self.world.is_main:
+            return
+        plan = self.plan
+        self.metrics.write_timing(self.step, speed)
+        self.metrics.flush()
+        logger.info(
+            log_line(
+                plan.name, (self.step, plan.first_step, plan.last_step), self.last_loss,
+                plan.rate_at(self.step - 1), speed, self.speed.rate_name, plan.tokens_per_step,
+            )
+        )  # fmt: skip
+
+    def _validate(self, *, final: bool = False) -> None:
+        """Bits per byte of every language, on part of its held-out text or at the end on all."""
+        limit = self.saving.validation_bytes
+        part: dict[str, float] = {}
+        self.engine.model.eval()
+        with self.engine.autocast():
+            for language, everything in self.about.data.held_out.items():
+                kept = everything.first_bytes(limit)
+                measured = self._bits(everything if final else kept)
+                self.scores[language] = float(measured)
+                count = len(kept.documents)
+                part[language] = float(BitsPerByte(measured.bits[:count], kept.sizes))
+        self.engine.model.train()
+        if self.world.is_main:
+            self.metrics.write("validation", self.step, part)
+            if final:
+                self.metrics.write("final", self.step, self.scores)
+            logger.info("%s  step %d  %s", self.plan.name, self.step, bits_text(self.scores))
+
+    def _bits(self, held_out: HeldOut) -> BitsPerByte:
+        return score(
+            self.engine.losses,
+            held_out,
+            self.plan.context,
+            self.about.data.tokenizer.bos_id,
+            world=self.world,
+            rows=self._rows_at_once(),
+            fixed_shape=self.engine.compiled,
+        )
+
+    def _rows_at_once(self) -> int | None:
+        """A compiled function keeps the shape of training, so that one more graph is enough."""
+        if not self.engine.compiled:
+            return None
+        return self.plan.training.batch // self.world.size // self.plan.training.accumulation
+
+    def _save(self, *, checkpoint: bool, state: bool, fork: bool) -> None:
+        """Write what is due; metrics first, for a resumed run trusts rows up to its state."""
+        weights = full_state(self.engine.model)
+        if self.world.is_main:
+            self.metrics.flush(to_disk=True)
+            target = step_folder(self.folder / "checkpoints", self.step)
+            if checkpoint and not (target / PROVENANCE).exists():
+                write_model(target, weights, self.about, self.step, self.scores, "float32")
+        if state or fork:
+            optimizer = full_optimizer_state(self.engine.model, self.engine.optimizer)
+            if self.world.is_main:
+                whole = TrainingState(self.step, weights, optimizer, self.about.key, versions())
+                if fork:
+                    save_state(self.folder / "forks", whole, keep=None)
+                if state:
+                    save_state(self.folder / "state", whole)
+        self.world.barrier()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _finish(self) -> ModelRef | None:
+        """Round the weights as they will be stored, measure them on all held-out text, write."""
+        weights = full_state(self.engine.model)
+        dtype = getattr(torch, self.saving.dtype)
+        load_full_state(self.engine.model, {k: v.to(dtype).float() for k, v in weights.items()})
+        self._validate(final=True)
+        ref = None
+        if self.world.is_main:
+            self.metrics.flush(to_disk=True)
+            ref = write_model(
+                self.folder, weights, self.about, self.step, self.scores, self.saving.dtype
+            )
+        self.world.barrier()
+        return ref
+
+
+def fork_state(trunk: Path, step: int, *, with_optimizer: bool) -> TrainingState:
+    """What a fork takes over from a finished or unfinished trunk.
+
+    Args:
+        trunk: Folder of the trunk's run.
+        step: Where it is left.
+        with_optimizer: Take the optimizer's state too.
+
+    Raises:
+        InputError: The trunk kept nothing of that step.
+    """
+    for parent in ("forks", "state"):
+        folder = step_folder(trunk / parent, step)
+        if folder.is_dir():
+            state = read_state(folder)
+            return state if with_optimizer else dataclasses.replace(state, optimizer={})
+    checkpoint = step_folder(trunk / "checkpoints", step)
+    if not with_optimizer and checkpoint.is_dir():
+        return TrainingState(step, read_weights(checkpoint), {}, "")
+    raise InputError(
+        f"run '{trunk.name}' kept no training state of step {step}",
+        hint=f"delete '{trunk}' to train it again with this fork in the plan"
+        + ("" if not with_optimizer else ", or fork with state: weights from a checkpoint"),
+    )

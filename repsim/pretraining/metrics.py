@@ -1,0 +1,285 @@
+"""What a run reports: one log line, JSON lines of metrics, TensorBoard if asked.
+
+`metrics.jsonl` holds what the run computed and nothing else, floats also as hexadecimal, so that a
+run that was killed and resumed writes the same bytes as one that was not. Speeds go to
+`timing.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repsim.core.errors import InputError
+
+logger = logging.getLogger("repsim.pretraining")
+
+#: Peak dense bf16 rates by device name, in FLOP/s (vendors' data sheets).
+PEAK_FLOPS = {
+    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "A10": 125e12, "B200": 2250e12, "RTX 4090": 165e12, "V100": 125e12,
+}  # fmt: skip
+
+
+def log_to_stderr() -> None:
+    """Show the module's log lines on stderr (idempotent)."""
+    if not any(getattr(handler, "repsim", False) for handler in logger.handlers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.repsim = True  # type: ignore[attr-defined]
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+
+class Metrics:
+    """The metrics files of one run.
+
+    Args:
+        folder: The run's folder.
+        last_step: Rows of later steps are dropped: they will be computed again.
+        last_validation: The same for validations alone, if another step.
+        tensorboard: Write events too.
+
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        last_step: int,
+        *,
+        last_validation: int | None = None,
+        tensorboard: bool = False,
+    ) -> None:
+        self.path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._board = _tensorboard(folder, last_step) if tensorboard else None
+        self._truncate(last_step, last_step if last_validation is None else last_validation)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._timing = (folder / "timing.jsonl").open("a", encoding="utf-8")
+
+    def _truncate(self, last_step: int, last_validation: int) -> None:
+        """Drop rows after the last steps, and a last line that was cut off."""
+        if not self.path.exists():
+            return
+        ends = {"train": last_step, "validation": last_validation, "final": last_validation}
+        rows = read_metrics(self.path, whole=False)
+        kept = [row for row in rows if row["step"] <= ends[row["kind"]]]
+        text = "".join(_line(row) for row in kept)
+        if text != self.path.read_text(encoding="utf-8"):
+            aside = self.path.with_suffix(".tmp")
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(self.path)
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Add one row; each float `x` gets a companion `x_hex` with its exact value."""
+        row: dict[str, Any] = {"kind": kind, "step": step}
+        for key, value in values.items():
+            row[key] = value
+            if isinstance(value, float):
+                row[f"{key}_hex"] = value.hex()
+        self._file.write(_line(row))
+        if self._board is not None:
+            for key, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{kind}/{key}", value, step)
+
+    def write_timing(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add one row of speeds."""
+        self._timing.write(_line({"step": step, **values}))
+
+    def flush(self, *, to_disk: bool = False) -> None:
+        """Hand rows to the system; `to_disk` waits until they are safe."""
+        for file in (self._file, self._timing):
+            file.flush()
+        if to_disk:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._timing.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def read_metrics(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`.
+
+    Args:
+        path: The file.
+        whole: Refuse a damaged line; otherwise stop before it.
+
+    Raises:
+        InputError: No such file, or a damaged line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no '{path}'", hint="it is written by: repsim pretrain")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if whole:
+                raise InputError(f"line {number} of '{path}' is damaged: {error}") from None
+            break
+    return rows
+
+
+def _tensorboard(folder: Path, last_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "saving.tensorboard needs TensorBoard, which is not installed",
+            hint="install the extra 'tensorboard', or read metrics.jsonl",
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=last_step + 1)
+
+
+class Speed:
+    """Tokens per second and share of the device's rate, since the last look.
+
+    Args:
+        flops_per_token: See `build.flops_per_token`.
+        devices: Number of devices that work together.
+        device: One of them.
+    """
+
+    def __init__(self, flops_per_token: float, devices: int, device: torch.device) -> None:
+        self.flops_per_token = flops_per_token
+        self.rate_name, rate = device_rate(device)
+        self.rate = rate * devices
+        # On a CPU shared with others, work is counted against the time that was really had.
+        self._clock = time.perf_counter if device.type == "cuda" else time.process_time
+        self._tokens, self._time, self._busy = 0, time.perf_counter(), self._clock()
+        self._total_tokens, self._total_time = 0, 0.0
+
+    def look(self, tokens: int) -> dict[str, float]:
+        """Speed since the last look.
+
+        Args:
+            tokens: Trained on in this process's life so far, over all devices.
+
+        Returns:
+            `tokens_per_second`, `share` of the device's rate, `mean_tokens_per_second`.
+        """
+        fresh = tokens - self._tokens
+        seconds = max(time.perf_counter() - self._time, 1e-9)
+        busy = max(self._clock() - self._busy, 1e-9)
+        self.skip(tokens)
+        self._total_tokens += fresh
+        self._total_time += seconds
+        return {
+            "tokens_per_second": fresh / seconds,
+            "share": fresh * self.flops_per_token / busy / self.rate,
+            "mean_tokens_per_second": self._total_tokens / self._total_time,
+        }
+
+    def skip(self, tokens: int) -> None:
+        """Begin to count here: what was done since the last look was not training alone."""
+        self._tokens, self._time, self._busy = tokens, time.perf_counter(), self._clock()
+
+
+def device_rate(device: torch.device) -> tuple[str, float]:
+    """What a share refers to: the vendor's peak on known GPUs, measured products elsewhere.
+
+    Returns:
+        `MFU` or `of GEMM rate`, and FLOP/s.
+    """
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for known, rate in PEAK_FLOPS.items():
+            if known in name:
+                return "MFU", rate
+    return "of GEMM rate", measured_gemm_rate(device)
+
+
+def measured_gemm_rate(device: torch.device, size: int | None = None, repeats: int = 4) -> float:
+    """Best rate of a square matrix product in the training precision.
+
+    Args:
+        device: Where.
+        size: Rows and columns; 8192 on CUDA, 1024 elsewhere.
+        repeats: Products, of which the fastest counts.
+
+    Returns:
+        FLOP per second; on a CPU per second of processor time, over all its threads.
+    """
+    on_cuda = device.type == "cuda"
+    clock = time.perf_counter if on_cuda else time.process_time
+    size = size or (8192 if on_cuda else 1024)
+    a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if on_cuda else torch.float32)
+    best = float("inf")
+    for _ in range(repeats):
+        if on_cuda:
+            torch.cuda.synchronize(device)
+        start = clock()
+        a @ a
+        if on_cuda:
+            torch.cuda.synchronize(device)
+        best = min(best, max(clock() - start, 1e-9))
+    return 2.0 * size**3 / best
+
+
+def duration(seconds: float) -> str:
+    """Time left, as one reads it.
+
+    Example:
+        >>> duration(75), duration(7260)
+        ('1:15', '2:01:00')
+    """
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def log_line(
+    run: str,
+    steps: tuple[int, int, int],
+    loss: float,
+    rate: float,
+    speed: Mapping[str, float],
+    rate_name: str,
+    tokens_per_step: int,
+) -> str:
+    """One line that tells how a run is doing.
+
+    Args:
+        run: Name of the run.
+        steps: This step, the first and the last.
+        loss: Of this step, in nats per token.
+        rate: Learning rate of this step.
+        speed: What `Speed.look` gave.
+        rate_name: What the share refers to.
+        tokens_per_step: Over all processes.
+    """
+    step, first, last = steps
+    left = (last - step) * tokens_per_step / speed["mean_tokens_per_second"]
+    return (
+        f"{run}  step {step}/{last}  {100 * (step - first) / max(1, last - first):3.0f} %  "
+        f"loss {loss:.4f}  lr {rate:.2e}  {speed['tokens_per_second']:,.0f} tok/s  "
+        f"{100 * speed['share']:.0f} % {rate_name}  left {duration(left)}"
+    )
+
+
+def bits_text(bits_per_byte: Mapping[str, float]) -> str:
+    """Bits per byte of each language, for a log line."""
+    return "bits/byte " + " ".join(f"{name} {value:.3f}" for name, value in bits_per_byte.items())

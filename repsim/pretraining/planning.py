@@ -1,0 +1,312 @@
+"""From a configuration to an ordered list of runs, with every step, sample and cost worked out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from repsim.core.errors import UsageError
+from repsim.core.files import hash_json
+from repsim.core.model_ref import Role
+from repsim.corpora.data_order import temperature_ratios
+from repsim.pretraining.config import FamilyConfig, RunConfig, TrainingConfig
+from repsim.pretraining.schedule import Schedule
+
+#: What one CPU core of the reference machine (AVX2, no AVX-512) reaches on models of about 1M
+#: parameters; see `tests/benchmarks/`.
+CPU_FLOPS = 40e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One stretch of a model's history.
+
+    Attributes:
+        run: Name of the run that did it.
+        mix: Language -> share.
+        first_step, last_step: From, up to.
+        data_seed: Seed of the data order.
+    """
+
+    run: str
+    mix: Mapping[str, float]
+    first_step: int
+    last_step: int
+    data_seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**dataclasses.asdict(self), "mix": dict(self.mix)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """One run, worked out.
+
+    Steps and samples are counted from the root of the history: a fork at step 800 begins there.
+
+    Attributes:
+        name: Of the run.
+        role: What the model is in a study.
+        languages: Of its own training text.
+        mix: Language -> share; empty if `temperature` and the text decide.
+        temperature: Exponent of those shares.
+        init_seed: Of the root of its history.
+        data_seed: Of its data order.
+        first_step, last_step: Its own updates are those after the first up to the last.
+        first_sample: Windows seen before.
+        training: Settings.
+        schedule: Learning rate by step.
+        schedule_start: Step at which the schedule begins.
+        fork_from, fork_state: Trunk and what is taken from it.
+        fork_steps: Steps at which other runs leave this one.
+        checkpoints: Steps whose weights are kept, ascending, with first and last.
+        history: Phases from the root, this run last.
+        parameters: Of the model.
+        flops: Of its own training.
+    """
+
+    name: str
+    role: Role
+    languages: tuple[str, ...]
+    mix: Mapping[str, float]
+    temperature: float
+    init_seed: int
+    data_seed: int
+    first_step: int
+    last_step: int
+    first_sample: int
+    training: TrainingConfig
+    schedule: Schedule
+    schedule_start: int
+    context: int
+    fork_from: str | None = None
+    fork_state: str | None = None
+    fork_steps: tuple[int, ...] = ()
+    checkpoints: tuple[int, ...] = ()
+    history: tuple[Phase, ...] = ()
+    parameters: int = 0
+    flops: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Own updates."""
+        return self.last_step - self.first_step
+
+    @property
+    def tokens(self) -> int:
+        """Own training tokens."""
+        return self.steps * self.tokens_per_step
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one update, over all processes."""
+        return self.training.batch * self.context
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Estimated time on one CPU core."""
+        return self.flops / CPU_FLOPS
+
+    def sample_at(self, step: int) -> int:
+        """Windows that the model has seen after `step` updates."""
+        return self.first_sample + (step - self.first_step) * self.training.batch
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of the update that leads from `step` to the next."""
+        return self.schedule(step - self.schedule_start)
+
+    def ratios(self, lengths: Mapping[str, int]) -> dict[str, float]:
+        """Share of each language, given the number of its windows."""
+        if self.mix:
+            return dict(self.mix)
+        return temperature_ratios(
+            {name: lengths[name] for name in self.languages}, self.temperature
+        )
+
+    def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
+        """Hash of everything that the resulting weights depend on."""
+        training = dataclasses.asdict(self.training)
+        for neutral in ("tokens", "steps"):
+            training.pop(neutral)
+        return hash_json(
+            {
+                "architecture": dataclasses.asdict(config.architecture),
+                "training": training,
+                "schedule": dataclasses.asdict(self.schedule) | {"start": self.schedule_start},
+                "mix": dict(self.mix) or {"of": self.languages, "temperature": self.temperature},
+                "seeds": [self.init_seed, self.data_seed],
+                "steps": [self.first_step, self.last_step, self.first_sample],
+                "fork_state": self.fork_state,
+                "trunk": trunk_key,
+                "data": data_hash,
+                "dtype": config.saving.dtype,
+            }
+        )
+
+
+def plan(config: FamilyConfig) -> list[RunPlan]:
+    """All runs of a family, trunks before the runs that fork from them.
+
+    Raises:
+        UsageError: A run without a length, or a fork outside its trunk.
+
+    Example:
+        >>> from repsim.pretraining.config import from_mapping
+        >>> config = from_mapping({
+        ...     "name": "f", "corpus": {"source": "bible", "languages": ["eng_Latn", "deu_Latn"]},
+        ...     "architecture": {"size": "1m"}, "training": {"steps": 100},
+        ...     "runs": [
+        ...         {"name": "deu", "languages": ["deu_Latn"], "fork": {"from": "mix", "at": 0.8}},
+        ...         {"name": "mix", "languages": ["eng_Latn", "deu_Latn"], "init_seed": 1}]})
+        >>> [(run.name, run.first_step, run.last_step) for run in plan(config)]
+        [('mix', 0, 100), ('deu', 80, 100)]
+    """
+    from repsim.pretraining.build import flops_per_token, shape_parameters
+
+    done: dict[str, RunPlan] = {}
+    for run in config.runs:
+        _plan_with_trunks(config, run, done)
+    vocabulary = _expected_vocabulary(config)
+    parameters = shape_parameters(config.architecture, vocabulary)
+    per_token = flops_per_token(config.architecture, parameters, vocabulary)
+    finished = []
+    for run_plan in done.values():
+        leaving = sorted({p.first_step for p in done.values() if p.fork_from == run_plan.name})
+        finished.append(
+            dataclasses.replace(
+                run_plan,
+                fork_steps=tuple(leaving),
+                checkpoints=_checkpoints(config, run_plan, leaving),
+                parameters=parameters,
+                flops=per_token * run_plan.tokens,
+            )
+        )
+    return finished
+
+
+def _expected_vocabulary(config: FamilyConfig) -> int:
+    """What the tokenizer will have; less only if the text is too short for so many tokens."""
+    return 259 if config.tokenizer.kind == "bytes" else config.tokenizer.vocab_size
+
+
+def _plan_with_trunks(config: FamilyConfig, run: RunConfig, done: dict[str, RunPlan]) -> None:
+    """Plan a run, its trunk first."""
+    if run.name in done:
+        return
+    if run.fork is None:
+        done[run.name] = _from_scratch(config, run)
+        return
+    _plan_with_trunks(config, config.run(run.fork.run), done)
+    done[run.name] = _forked(config, run, done[run.fork.run])
+
+
+def _common(config: FamilyConfig, run: RunConfig) -> dict[str, Any]:
+    mix = dict(run.mix)
+    if run.languages and (run.temperature == 0 or len(run.languages) == 1):
+        mix = dict.fromkeys(run.languages, 1.0)
+    total = sum(mix.values())
+    return {
+        "name": run.name,
+        "role": run.role or ("monolingual" if len(run.trained_on) == 1 else "mixed"),
+        "languages": run.trained_on,
+        "mix": {language: share / total for language, share in mix.items()},
+        "temperature": run.temperature,
+        "training": config.training_of(run),
+        "context": config.architecture.context,
+    }
+
+
+def _from_scratch(config: FamilyConfig, run: RunConfig) -> RunPlan:
+    common = _common(config, run)
+    training: TrainingConfig = common["training"]
+    steps = training.length(config.architecture.context, run.name)
+    seed = run.data_seed or 0
+    return RunPlan(
+        **common,
+        init_seed=run.init_seed or 0,
+        data_seed=seed,
+        first_step=0,
+        last_step=steps,
+        first_sample=0,
+        schedule=_schedule(training, steps),
+        schedule_start=0,
+        history=(Phase(run.name, common["mix"], 0, steps, seed),),
+    )
+
+
+def _forked(config: FamilyConfig, run: RunConfig, trunk: RunPlan) -> RunPlan:
+    fork = run.fork
+    assert fork is not None
+    first = fork.step if fork.step is not None else round((fork.at or 0.0) * trunk.last_step)
+    if not trunk.first_step <= first <= trunk.last_step:
+        raise UsageError(
+            f"'{run.name}' forks from '{trunk.name}' at step {first}, but that run has steps "
+            f"{trunk.first_step} to {trunk.last_step}"
+        )
+    common = _common(config, run)
+    training: TrainingConfig = common["training"]
+    last = first + _fork_length(config, run, training, trunk.last_step - first)
+    restart = (
+        fork.schedule or ("restart" if first == trunk.last_step else "continue")
+    ) == "restart"
+    start = first if restart else trunk.schedule_start
+    seed = trunk.data_seed if run.data_seed is None else run.data_seed
+    shared = [
+        dataclasses.replace(phase, last_step=min(phase.last_step, first))
+        for phase in trunk.history
+        if phase.first_step < first
+    ]
+    own = Phase(run.name, common["mix"], first, last, seed)
+    return RunPlan(
+        **common,
+        init_seed=trunk.init_seed,
+        data_seed=seed,
+        first_step=first,
+        last_step=last,
+        first_sample=trunk.sample_at(first),
+        schedule=_schedule(training, last - start),
+        schedule_start=start,
+        fork_from=trunk.name,
+        fork_state=fork.state,
+        history=(*shared, own),
+    )
+
+
+def _fork_length(config: FamilyConfig, run: RunConfig, training: TrainingConfig, left: int) -> int:
+    """Own steps of a fork: as told, or what was left of its trunk."""
+    if training.tokens is not None or training.steps is not None:
+        return training.length(config.architecture.context, run.name)
+    if left == 0:
+        raise UsageError(
+            f"'{run.name}' forks from the end of its trunk and needs 'tokens' or 'steps'"
+        )
+    return left
+
+
+def _schedule(training: TrainingConfig, steps: int) -> Schedule:
+    return Schedule(
+        kind=training.schedule,
+        peak=training.learning_rate,
+        steps=steps,
+        warmup=round(training.warmup * steps),
+        decay=round(training.decay * steps) if training.schedule == "wsd" else 0,
+        final=training.final_rate,
+    )
+
+
+def _checkpoints(config: FamilyConfig, run: RunPlan, fork_steps: list[int]) -> tuple[int, ...]:
+    """Steps whose weights are kept: as asked, where others fork, and the first."""
+    wanted = config.saving.checkpoints
+    if wanted == "none":
+        steps = set(fork_steps)
+    elif wanted == "log":
+        steps = {run.first_step, run.last_step, *fork_steps}
+        distance = 1
+        while distance < run.steps:
+            steps.add(run.first_step + distance)
+            distance *= 2
+    else:
+        steps = {*fork_steps, *(int(step) for step in wanted)}
+    return tuple(sorted(s for s in steps if run.first_step <= s <= run.last_step))

@@ -1,0 +1,135 @@
+"""One optimizer step, and the engine that many runs of one shape share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from repsim.pretraining.build import build_model
+from repsim.pretraining.config import TrainingConfig
+from repsim.pretraining.distributed import World, clipped_norm, load_full_state
+from repsim.pretraining.optimizer import build_optimizer
+
+
+class NextTokenLoss(nn.Module):
+    """Cross-entropy, in nats, of predicting each token of a window from those before it.
+
+    The loss is formed here, from hidden states and output matrix, and not by the model: one graph
+    for the compiler, and no logits kept for a caller who does not want them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Losses `[b, context]` over windows `[b, context + 1]` of token ids."""
+        hidden = self.model.base_model(input_ids=windows[:, :-1], use_cache=False)[0]
+        logits = self.model.lm_head(hidden)
+        losses = nn.functional.cross_entropy(
+            rearrange(logits, "b t v -> (b t) v").float(),
+            rearrange(windows[:, 1:], "b t -> (b t)"),
+            reduction="none",
+        )
+        return rearrange(losses, "(b t) -> b t", b=len(windows))
+
+
+@dataclasses.dataclass
+class Engine:
+    """A model, its compiled loss and its optimizer, for all runs of one shape.
+
+    Building, moving and above all compiling are done once; a run begins by loading its weights into
+    the same module and forgetting the optimizer's state.
+
+    Attributes:
+        model: The Hugging Face model (its parameters may be sharded).
+        losses: `[b, context + 1] -> [b, context]`, compiled and wrapped for several processes.
+        optimizer: Over the model's parameters.
+        world: Processes and device.
+        training: Settings of the present run.
+        amp: Autocast to bfloat16.
+        compiled: Whether `losses` is compiled, and so prefers one shape.
+    """
+
+    model: nn.Module
+    losses: Callable[[torch.Tensor], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    world: World
+    training: TrainingConfig
+    amp: bool
+    compiled: bool
+
+    @classmethod
+    def create(cls, config: Any, training: TrainingConfig, world: World) -> Engine:
+        """Build for one shape (a `transformers` configuration) and one way of training."""
+        model = build_model(config, None).to(world.device)
+        losses: Any = world.parallelised(NextTokenLoss(model))
+        on_cuda = world.device.type == "cuda"
+        compiled = on_cuda if training.compile == "auto" else bool(training.compile)
+        if compiled:
+            losses = torch.compile(losses, fullgraph=world.size == 1, dynamic=False)
+        amp = training.precision == "bf16" or (training.precision == "auto" and on_cuda)
+        return cls(
+            model=model,
+            losses=losses,
+            optimizer=build_optimizer(model, training),
+            world=world,
+            training=training,
+            amp=amp,
+            compiled=compiled,
+        )
+
+    def begin(self, weights: Mapping[str, torch.Tensor], training: TrainingConfig) -> None:
+        """Start another run: load weights, forget the optimizer's state, take its settings."""
+        load_full_state(self.model, weights)
+        self.training = training
+        self.optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["betas"] = (training.beta1, training.beta2)
+            group["eps"] = training.epsilon
+            group["weight_decay"] = training.weight_decay if _decays(group) else 0.0
+        self.model.train()
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 for matrix products where that is the run's precision."""
+        if not self.amp:
+            return contextlib.nullcontext()
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
+
+    def step(self, windows: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """One update from this process's share of a batch.
+
+        Args:
+            windows: `[rows, context + 1]` token ids on the device.
+            rate: Learning rate.
+
+        Returns:
+            Mean loss over the share and norm of the whole gradient before clipping: scalars on the
+            device. Nothing waits for them.
+        """
+        parts = windows.chunk(self.training.accumulation)
+        total = torch.zeros((), device=windows.device)
+        for i, part in enumerate(parts):
+            with self.world.gradient_sync(self.losses, last=i == len(parts) - 1):
+                with self.autocast():
+                    loss = self.losses(part).mean() / len(parts)
+                loss.backward()
+            total += loss.detach()
+        norm = clipped_norm(self.model, self.training.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total, norm
+
+
+def _decays(group: Mapping[str, Any]) -> bool:
+    """Whether a group holds matrices: gains and biases are not decayed."""
+    return any(parameter.ndim >= 2 for parameter in group["params"])

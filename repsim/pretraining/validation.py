@@ -1,0 +1,251 @@
+"""Bits per byte on held-out documents, and the unigram floor to hold it against.
+
+Bits per byte of a language: `-sum log2 p(token) / UTF-8 bytes of the scored text`, documents apart,
+`<bos>` before each, so that every byte of a document is scored. Windows follow each other with a
+stated overlap (0 unless told). Comparable within a language, whatever the tokenizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from repsim.core.errors import InputError, UsageError
+from repsim.pretraining.distributed import World
+
+#: Tokens that go through the model at once.
+TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Held-out documents of one language, as token ids.
+
+    Attributes:
+        documents: Token ids of each, `[n]` integers, without special tokens.
+        sizes: UTF-8 bytes of each, `[documents]` int64.
+    """
+
+    documents: tuple[np.ndarray, ...]
+    sizes: np.ndarray
+
+    def first_bytes(self, limit: int) -> HeldOut:
+        """The first documents, up to `limit` bytes but at least one; all of them for 0."""
+        if limit == 0:
+            return self
+        kept = max(1, int(np.searchsorted(np.cumsum(self.sizes), limit, side="right")))
+        return HeldOut(self.documents[:kept], self.sizes[:kept])
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsPerByte:
+    """What a model needs to write down some documents.
+
+    Attributes:
+        bits: Per document, `[documents]` float64.
+        sizes: UTF-8 bytes per document, `[documents]` int64.
+
+    Example:
+        >>> score = BitsPerByte(np.array([16.0, 8.0]), np.array([8, 4]))
+        >>> float(score)
+        2.0
+    """
+
+    bits: np.ndarray
+    sizes: np.ndarray
+
+    def __float__(self) -> float:
+        return float(self.bits.sum() / self.sizes.sum())
+
+
+def evaluate_bits_per_byte(
+    model: nn.Module,
+    tokenizer: Any,
+    documents: Sequence[str],
+    context: int,
+    *,
+    overlap: int = 0,
+    rows: int | None = None,
+) -> BitsPerByte:
+    """Bits per byte of texts under a causal language model.
+
+    Args:
+        model: A `transformers` causal model, in any precision, on any device.
+        tokenizer: One of `repsim.corpora.tokenizers`, or a `transformers` tokenizer with a BOS (or
+            else EOS) token.
+        documents: Texts, none empty.
+        context: Tokens per window.
+        overlap: Tokens of a window that are context only, scored in the one before.
+        rows: Windows that go through the model at once.
+
+    Raises:
+        InputError: No documents, an empty one, or a document with a character that the tokenizer
+            does not know: its bytes would be counted and not paid for.
+        UsageError: An overlap not below the context, or a tokenizer without BOS and EOS.
+    """
+    held_out, bos = _tokenized(tokenizer, documents)
+
+    def losses(windows: torch.Tensor) -> torch.Tensor:
+        logits = model(input_ids=windows[:, :-1], use_cache=False).logits
+        return nn.functional.cross_entropy(
+            logits.transpose(1, 2).float(), windows[:, 1:], reduction="none"
+        )
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        return score(
+            losses, held_out, context, bos, world=World(0, 1, device), overlap=overlap, rows=rows
+        )
+    finally:
+        model.train(was_training)
+
+
+def _tokenized(tokenizer: Any, documents: Sequence[str]) -> tuple[HeldOut, int]:
+    """Token ids and sizes of texts, and the id that stands before each."""
+    if not documents:
+        raise InputError("there are no documents to score")
+    if hasattr(tokenizer, "bos_id"):
+        ids, bos = list(tokenizer.encode_batch(documents)), tokenizer.bos_id
+    else:
+        first = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        bos = next((number for number in first if number is not None), None)
+        if bos is None:
+            raise UsageError("the tokenizer has neither BOS nor EOS to start a document with")
+        encoded = tokenizer(list(documents), add_special_tokens=False)["input_ids"]
+        ids = [np.asarray(row, dtype=np.int64) for row in encoded]
+        unknown = tokenizer.unk_token_id
+        if unknown is not None and unknown != bos:
+            for i, row in enumerate(ids):
+                if (row == unknown).any():
+                    raise InputError(
+                        f"document {i} holds characters that the tokenizer does not know",
+                        hint="bits per byte need a tokenizer that spells every byte",
+                    )
+    for i, row in enumerate(ids):
+        if len(row) == 0:
+            raise InputError(f"document {i} is empty")
+    sizes = np.array([len(text.encode()) for text in documents], dtype=np.int64)
+    return HeldOut(tuple(ids), sizes), int(bos)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Documents cut into windows for scoring.
+
+    Attributes:
+        tokens: `[windows, context + 1]` ids, padded with 0 on the right.
+        scored: `[windows, context]`, which targets count.
+        owner: `[windows]`, the document of each.
+    """
+
+    tokens: np.ndarray
+    scored: np.ndarray
+    owner: np.ndarray
+
+
+def cut(documents: Sequence[np.ndarray], context: int, bos: int, overlap: int = 0) -> Windows:
+    """Cut documents, `<bos>` before each, into windows in which every token is scored once.
+
+    Raises:
+        UsageError: An overlap that is negative or not below the context.
+
+    Example:
+        >>> windows = cut([np.array([5, 6, 7])], context=2, bos=1)
+        >>> windows.tokens.tolist(), windows.scored.astype(int).tolist()
+        ([[1, 5, 6], [6, 7, 0]], [[1, 1], [1, 0]])
+    """
+    if not 0 <= overlap < context:
+        raise UsageError(f"an overlap of {overlap} does not fit a context of {context}")
+    rows, scored, owner = [], [], []
+    for number, document in enumerate(documents):
+        sequence = np.concatenate([[bos], document])
+        done, start = 0, 0
+        while done < len(document):
+            piece = sequence[start : start + context + 1]
+            row = np.zeros(context + 1, dtype=np.int64)
+            row[: len(piece)] = piece
+            counts = np.zeros(context, dtype=bool)
+            counts[done - start : len(piece) - 1] = True
+            done = start + len(piece) - 1
+            start = done - overlap
+            rows.append(row)
+            scored.append(counts)
+            owner.append(number)
+    return Windows(np.stack(rows), np.stack(scored), np.array(owner))
+
+
+@torch.no_grad()
+def score(
+    losses: Callable[[torch.Tensor], torch.Tensor],
+    held_out: HeldOut,
+    context: int,
+    bos: int,
+    *,
+    world: World,
+    overlap: int = 0,
+    rows: int | None = None,
+    fixed_shape: bool = False,
+) -> BitsPerByte:
+    """Bits per byte under a function that gives the loss of each token.
+
+    Args:
+        losses: `[b, t + 1]` token ids to `[b, t]` nats.
+        held_out: The documents.
+        context: Tokens per window.
+        bos: Id before each document.
+        world: Processes that share the work; each gets the whole result.
+        overlap: See `evaluate_bits_per_byte`.
+        rows: Windows at once.
+        fixed_shape: Keep every batch at `[rows, context + 1]`, for a compiled function; otherwise
+            batches are trimmed to their longest window.
+    """
+    windows = cut(held_out.documents, context, bos, overlap)
+    kind = "cuda" if world.device.type == "cuda" else "cpu"
+    rows = rows or max(1, TOKENS_AT_ONCE[kind] // context)
+    order = np.argsort(-windows.scored.cumsum(axis=1).argmax(axis=1), kind="stable")
+    starts = list(range(0, len(order), rows * world.size))
+    bits = torch.zeros(len(held_out.documents), dtype=torch.float64, device=world.device)
+    for start in starts:
+        first = start + world.rank * rows
+        batch = order[first : first + rows]
+        tokens, scored = windows.tokens[batch], windows.scored[batch]
+        # Every process runs every round: sharded models exchange parameters in it.
+        if fixed_shape or len(batch) == 0:
+            empty = rows - len(batch) if fixed_shape else 1
+            tokens = np.pad(tokens, ((0, empty), (0, 0)))
+            scored = np.pad(scored, ((0, empty), (0, 0)))
+        else:
+            longest = int(np.flatnonzero(scored.any(axis=0))[-1]) + 1
+            tokens, scored = tokens[:, : longest + 1], scored[:, :longest]
+        nats = losses(torch.from_numpy(tokens).to(world.device)).double()
+        kept = (nats * torch.from_numpy(scored).to(world.device)).sum(dim=1)[: len(batch)]
+        owners = torch.from_numpy(windows.owner[batch]).to(world.device)
+        bits.index_add_(0, owners, kept / np.log(2.0))
+    return BitsPerByte(world.sum(bits).cpu().numpy(), held_out.sizes)
+
+
+def unigram_floor(counts: np.ndarray, held_out: HeldOut) -> float:
+    """Bits per byte of a unigram token model with add-one smoothing.
+
+    `p(token) = (count + 1) / (total + tokens that exist)`, fitted on training text.
+
+    Args:
+        counts: Occurrences in the training text, `[tokens that exist]`; special tokens left out.
+        held_out: Documents to score, tokenized alike.
+
+    Example:
+        >>> held_out = HeldOut((np.array([0, 1]),), np.array([2]))
+        >>> unigram_floor(np.array([3, 3]), held_out)
+        1.0
+    """
+    smoothed = counts.astype(np.float64) + 1.0
+    cost = -np.log2(smoothed / smoothed.sum())
+    bits = sum(float(cost[document].sum()) for document in held_out.documents)
+    return bits / float(held_out.sizes.sum())
