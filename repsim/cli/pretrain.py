@@ -62,12 +62,22 @@ def pretrain(
         raise click.UsageError("Missing option '-o' / '--out'.")
     log_to_stderr()
     refs = train(family, out, only=list(only) or None, device=device, resume=not fresh)
+    curves = _draw_curves(out)
     if as_json:
-        print_json({"models": [ref.to_dict() for ref in refs]})
+        print_json({"models": [ref.to_dict() for ref in refs], "curves": curves})
     else:
         _print_models(refs)
+    say("wrote", f"{len(refs)} models, curves in {', '.join(curves)}")
     names = " ".join(str(ref.path) for ref in refs[:3])
     say("next", f"repsim compare {names} --corpus bible-heldout -o out/{family.name}")
+
+
+def _draw_curves(out: Path) -> list[str]:
+    """Loss and bits per byte of all runs of the family, as PNG and SVG."""
+    from repsim.plots import save_figure
+    from repsim.plots.training import plot_training
+
+    return [str(path) for path in save_figure(plot_training([out]), out / "curves", ("png", "svg"))]
 
 
 def _find(config: str) -> Path:

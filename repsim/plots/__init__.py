@@ -4,6 +4,7 @@
 What is prepared has a `caption()`; what is drawn is a `matplotlib.figure.Figure`.
 
 Example:
+    >>> from repsim.plots import prepare_heatmap
     >>> from repsim.testing.tables import synthetic_table
     >>> prepare_heatmap(synthetic_table(languages=("eng_Latn",))).panels[0].values.shape
     (7, 13)

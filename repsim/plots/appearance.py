@@ -71,7 +71,7 @@ def looks(roles: Sequence[str]) -> list[Look]:
 
     Example:
         >>> [look.fill for look in looks(["mixed", "other", "other"])]
-        ['#C8601A', '#0072B2', '#D55E00']
+        ['#C8601A', '#0072B2', '#009E73']
     """
     seen: dict[str, int] = {}
     found = []

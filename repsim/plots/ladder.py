@@ -22,6 +22,7 @@ from repsim.plots.selection import (
     read_at,
     sample_size,
     select,
+    shuffles_of,
     statistics_note,
 )
 
@@ -166,7 +167,8 @@ def prepare_ladder(
         title: Heading instead of the one that is made.
 
     Raises:
-        UsageError: No measure on the ladder, more than four pairs of the models chosen, or pairs that lack a measure.
+        UsageError: No measure on the ladder, more than four pairs of the models chosen, or a pair
+            that lacks a measure.
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
@@ -303,7 +305,10 @@ def _grouped(rows: Sequence[LadderRow]) -> dict[str, tuple[LadderRow, ...]]:
 
 
 def _title(pairs: Sequence[LadderPair]) -> str:
-    return f"Invariance ladder: {pairs[0].label}" if len(pairs) == 1 else "Invariance ladder"
+    if len(pairs) > 1:
+        return "Invariance ladder"
+    # No line begins with the dash.
+    return "Invariance ladder: " + pairs[0].label.replace(" – ", "\u00a0– ")
 
 
 def _reading(pairs: Sequence[LadderPair]) -> str:
@@ -342,10 +347,7 @@ def _note(
     if any(np.isfinite(row.low) for row in rows):
         note.append(statistics_note(selections[0], interval=True)[1])
     if any(row.is_calibrated for row in rows):
-        shuffles = (selections[0].info.get("statistics") or {}).get("shuffles")
-        note.append(
-            f"null = 95 % of {shuffles} shuffles" if shuffles else "null = 95 % of shuffles"
-        )
+        note.append(f"null = 95 % of {shuffles_of(selections)}")
     if not all(row.is_calibrated for row in rows):
         note.append("hollow = no null, 0 is the unrelated end of the range")
     if left_out:

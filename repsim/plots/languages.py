@@ -249,7 +249,7 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
     Example:
         >>> far, near = 1.0, 0.1
         >>> cluster(np.array([[0, far, near], [far, 0, far], [near, far, 0]]))[0][0, :3].tolist()
-        [0.0, 2.0, 0.1]
+        [2.0, 0.0, 0.1]
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform

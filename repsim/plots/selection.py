@@ -313,10 +313,7 @@ def statistics_note(
         over = f" over {unit}" if unit and unit != "sentences" else ""
         pieces.append(f"interval {level} % {method}{over}".rstrip())
     if null:
-        shuffles = stated.get("shuffles")
-        pieces.append(
-            f"band = 95 % of {shuffles} shuffles" if shuffles else "band = 95 % of shuffles"
-        )
+        pieces.append(f"band = 95 % of {shuffles_of([selection])}")
     if partial:
         covariates = stated.get("covariates") or ["covariates"]
         names = [str(name).replace("_", " ") for name in covariates]
@@ -333,3 +330,16 @@ def sample_size(selection: Selection) -> str:
     low, high = min(sizes), max(sizes)
     count = f"{low:,}" if low == high else f"{low:,}–{high:,}"
     return f"n = {count.replace(',', ' ')} {what}"
+
+
+def shuffles_of(selections: Sequence[Selection]) -> str:
+    """How many shuffles the nulls of these measures rest on, such as "20–100 shuffles"."""
+    counts = set()
+    for selection in selections:
+        stated: Mapping[str, Any] = selection.info.get("statistics") or {}
+        dear = selection.facts.name in stated.get("dear_measures", ())
+        count = stated.get("permutations_dear") if dear else stated.get("shuffles")
+        if count:
+            counts.add(int(count))
+    ends = sorted({min(counts), max(counts)}) if counts else []
+    return " ".join([*["–".join(map(str, ends))] * bool(ends), "shuffles"])

@@ -32,7 +32,7 @@ Node = tuple[str, str]
 By = Literal["model", "model-language"]
 
 #: Random starts of the scaling; the one of least stress is kept.
-N_INIT = 16
+N_INIT = 8
 MAX_PANELS = 12
 
 
@@ -242,6 +242,8 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
         UsageError: Too few points, or too many planes, or distances missing within a model as well.
     """
     nodes = list(dict.fromkeys(node for key in known for node in key))
+    models = list(dict.fromkeys(model for model, _ in nodes))
+    nodes.sort(key=lambda node: models.index(node[0]))
     if len(nodes) < 3:
         raise UsageError(
             f"a plane needs at least three points, and the table compares {len(nodes)}",
@@ -249,7 +251,6 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
         )
     if not _missing(nodes, known):
         return {"": nodes}
-    models = list(dict.fromkeys(model for model, _ in nodes))
     planes = {model: [node for node in nodes if node[0] == model] for model in models}
     planes = {model: those for model, those in planes.items() if len(those) >= 3}
     gaps = _missing(nodes, known) if not planes else []

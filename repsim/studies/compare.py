@@ -129,7 +129,8 @@ class Comparison:
         grid = [a * a if self.layers == "all" else a for a in layers]
         parallel = crossed * sum(grid) if "parallel text" in self.pairings else 0
         if "parallel text across models" in self.pairings:
-            parallel += languages * (languages - 1) * sum(a * b for a, b in pairs)
+            crossings = [a * b if self.layers == "all" else min(a, b) for a, b in pairs]
+            parallel += languages * (languages - 1) * sum(crossings)
         return same, parallel
 
     def _quick_and_dear(self) -> tuple[int, int]:

@@ -85,11 +85,12 @@ def check_figure(figure: Figure, slack: float = 1.0) -> None:
     texts = drawn_texts(figure)
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     width, height = figure.bbox.size
-    for text in texts:
-        x0, y0, x1, y1 = text.box
-        inside = min(x0, y0, width - x1, height - y1) >= -slack
-        assert inside, f"cut off: {text.string!r}"
     for i, text in enumerate(texts):
+        x0, y0, x1, y1 = text.box
+        if min(x0, y0, width - x1, height - y1) < -slack:
+            raise AssertionError(f"cut off: {text.string!r}")
         for other in texts[:i]:
-            assert not text.covers(other, slack), f"overlap: {text.string!r} and {other.string!r}"
-    assert pixels.min() < pixels.max(), "blank"
+            if text.covers(other, slack):
+                raise AssertionError(f"overlap: {text.string!r} and {other.string!r}")
+    if pixels.min() == pixels.max():
+        raise AssertionError("blank")

@@ -259,7 +259,11 @@ def _key(figure: Figure, handles: Sequence[Line2D], room: float) -> Legend:
 def settle(figure: Figure) -> None:
     """Run the layout once, so that positions can be read."""
     with style():
-        figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+        for ax in figure.axes:
+            ax.apply_aspect()
 
 
 def freeze(figure: Figure) -> None:

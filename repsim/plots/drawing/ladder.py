@@ -84,42 +84,40 @@ def draw_ladder(data: LadderData, *, ax: Axes | None = None, size: Size = "wide"
             _name_rows_inside(ax, data, rows)
             ax.set_title(data.title, loc="left")
             return fig.figure_of(ax)
-        key = [
-            Line2D([], [], linestyle="none", label=pair.label, **_marker(look))
-            for pair, look in zip(data.pairs, found, strict=True)
-        ]
-        body = HEAD + rows.height + FOOT
-        figure = fig.new_figure(
-            width,
-            body,
-            data.title,
-            data.note,
-            reading=data.reading,
-            key=key if len(key) > 1 else (),
-        )
-        top = fig.header_height(figure) + HEAD
-        figure.set_layout_engine("none")
-        names = _row_names(data.pairs[0])
-        longest = max(
-            fig.text_size(figure, name, 8.0)[0] for those in names.values() for name in those
-        )
-        narrow = size == "single"
-        left = fig.MARGIN + (NARROW_COLUMN if narrow else RUNG_COLUMN) + longest + 0.12
-        alone, calibrated = len(data.pairs) == 1, data.is_calibrated
-        numbers = alone * (2 if calibrated and not narrow else 1)
-        right = fig.MARGIN + 0.1 + NUMBER_COLUMN * numbers
-        total = float(figure.get_size_inches()[1])
-        frame = (left / width, FOOT / total, (width - left - right) / width, rows.height / total)
-        axes = figure.add_axes(frame)
-        _draw_scores(axes, data, rows, found, arrows=alone and not narrow, joined=not narrow)
-        writer = _Writer(figure, top)
-        _write_rungs(writer, rows, narrow=narrow)
-        for rung, those in names.items():
-            for name, y in zip(those, rows.centres[rung], strict=True):
-                writer.write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
-        _write_heads(writer, axes, width, numbers, narrow=narrow, calibrated=calibrated)
-        if numbers:
-            _write_numbers(writer, data.pairs[0], rows, width, numbers)
+        return _own_figure(data, rows, found, width, narrow=size == "single")
+
+
+def _own_figure(
+    data: LadderData, rows: Rows, found: list[Look], width: float, *, narrow: bool
+) -> Figure:
+    """Columns from left to right: rungs, measures, scores, and numbers if there is one pair."""
+    alone = len(data.pairs) == 1
+    key = [
+        Line2D([], [], linestyle="none", label=pair.label, **_marker(look))
+        for pair, look in zip(data.pairs, found, strict=True)
+        if not alone
+    ]
+    body = HEAD + rows.height + FOOT
+    figure = fig.new_figure(width, body, data.title, data.note, reading=data.reading, key=key)
+    writer = _Writer(figure, fig.header_height(figure) + HEAD)
+    figure.set_layout_engine("none")
+    names = _row_names(data.pairs[0])
+    longest = max(fig.text_size(figure, name, 8.0)[0] for those in names.values() for name in those)
+    left = fig.MARGIN + (NARROW_COLUMN if narrow else RUNG_COLUMN) + longest + 0.12
+    calibrated = data.is_calibrated
+    numbers = alone * (2 if calibrated and not narrow else 1)
+    right = fig.MARGIN + 0.1 + NUMBER_COLUMN * numbers
+    total = float(figure.get_size_inches()[1])
+    frame = (left / width, FOOT / total, (width - left - right) / width, rows.height / total)
+    axes = figure.add_axes(frame)
+    _draw_scores(axes, data, rows, found, arrows=alone and not narrow, joined=not narrow)
+    _write_rungs(writer, rows, narrow=narrow)
+    for rung, those in names.items():
+        for name, y in zip(those, rows.centres[rung], strict=True):
+            writer.write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
+    _write_heads(writer, axes, width, numbers, narrow=narrow, calibrated=calibrated)
+    if numbers:
+        _write_numbers(writer, data.pairs[0], rows, width, numbers)
     return figure
 
 

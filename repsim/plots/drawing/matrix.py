@@ -92,4 +92,5 @@ def align_colour_bar(figure: Figure, bar: Colorbar, axes: Sequence[Axes]) -> Non
     middle = (low + high) / 2
     box = bar.ax.get_position()
     bar.ax.set_box_aspect(None)
-    bar.ax.set_position((box.x0, middle - height / 2, box.width, height))
+    thick = min(box.width, 0.12 / float(figure.get_size_inches()[0]))
+    bar.ax.set_position((box.x0, middle - height / 2, thick, height))
