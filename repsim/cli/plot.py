@@ -41,7 +41,7 @@ def plot(
     size: str, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Draw figures of the comparison in FOLDER as PNG, SVG or PDF."""
-    from repsim.core import SimilarityTable
+    from repsim.core import SimilarityTable, UsageError
     from repsim.plots import save_figure
 
     table = SimilarityTable.load(folder)
@@ -50,7 +50,13 @@ def plot(
     written: list[str] = []
     for kind in kinds or tuple(KINDS):
         wanted = {} if kind == "ladder" else options
-        figure = getattr(table.plot, kind)(size=size, **wanted)
+        try:
+            figure = getattr(table.plot, kind)(size=size, **wanted)
+        except UsageError as reason:
+            if kinds:
+                raise
+            say("skip", f"{kind}: {reason.what}")
+            continue
         stem = target / (f"{kind}-{measure}" if wanted else kind)
         written += [str(path) for path in save_figure(figure, stem, formats or ("png", "svg"))]
     if as_json:

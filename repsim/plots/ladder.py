@@ -158,7 +158,7 @@ def prepare_ladder(
     Args:
         table: The similarities.
         models: Keep pairs of these models. Without a choice, a table of more than four pairs
-            shows the first four.
+            shows four, spread from the least to the most alike on the lowest rung.
         languages: Keep these languages; several are averaged.
         point: Hook point.
         pairing: "same text" or "parallel text", see `selection.select`.
@@ -184,7 +184,7 @@ def prepare_ladder(
     keys = list(dict.fromkeys(pair.models for pair in selections[0].pairs))
     every = len(keys)
     if every > MAX_PAIRS and models is None:
-        keys = keys[:MAX_PAIRS]
+        keys = _spread(keys, [_row(selections[0], key, at).score for key in keys])
     if len(keys) > MAX_PAIRS:
         raise UsageError(
             f"the table has {len(keys)} pairs of models; the ladder shows {MAX_PAIRS} at most",
@@ -214,11 +214,19 @@ def prepare_ladder(
         title=title if title is not None else _title(pairs),
         reading=_reading(pairs),
         note=(
-            *[f"first {MAX_PAIRS} of {every} pairs of models"] * (every > len(keys)),
+            *[f"{MAX_PAIRS} of {every} pairs of models, least to most alike on the lowest rung"]
+            * (every > len(keys)),
             *_note(selections, pairs, at, left_out),
         ),
         left_out=tuple(left_out),
     )
+
+
+def _spread(keys: list[tuple[str, str]], scores: list[float]) -> list[tuple[str, str]]:
+    """`MAX_PAIRS` of the pairs, evenly spaced in the order of their scores."""
+    order = np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
+    picked = np.linspace(0, len(keys) - 1, MAX_PAIRS).round().astype(int)
+    return [keys[order[i]] for i in picked]
 
 
 def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from repsim.core.errors import UsageError
 from repsim.evaluation.path import BarrierTable
 from repsim.evaluation.table import EvaluationTable
+from repsim.plots.appearance import Size
 from repsim.plots.barrier import plot_barrier, prepare_barrier
 from repsim.plots.retention import plot_retention, prepare_retention
 from repsim.testing.evaluation_tables import barrier_table, retention_table
@@ -26,10 +27,11 @@ def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("size", ["single", "medium", "wide"])
-def test_no_text_is_cut_off_or_covered(size: str) -> None:
+def test_no_text_is_cut_off_or_covered(size: Size) -> None:
     heights = {"none": 1.2, "permutation": 0.3, "orthogonal": 0.02}
-    check_figure(plot_barrier(barrier_table(("eng_Latn", "deu_Latn", "fra_Latn"), heights), size=size))  # type: ignore[arg-type]
-    check_figure(plot_retention(retention_table(), size=size))  # type: ignore[arg-type]
+    table = barrier_table(("eng_Latn", "deu_Latn", "fra_Latn"), heights)
+    check_figure(plot_barrier(table, size=size))
+    check_figure(plot_retention(retention_table(), size=size))
 
 
 def test_a_barrier_of_nothing_has_no_arrow_and_is_said() -> None:

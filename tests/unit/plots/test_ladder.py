@@ -120,7 +120,7 @@ def test_an_unknown_measure_is_named(two_encoders):
 def test_more_than_four_pairs_are_cut_and_said_or_refused(four_roles):
     data = prepare_ladder(four_roles)
     assert len(data.pairs) == 4
-    assert data.note[0] == "first 4 of 6 pairs of models"
+    assert data.note[0].startswith("4 of 6 pairs of models, least to most alike")
     with pytest.raises(UsageError, match="6 pairs of models; the ladder shows 4 at most"):
         prepare_ladder(four_roles, models=["mono-en", "mono-fi", "mixed", "merged-linear"])
 
