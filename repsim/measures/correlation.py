@@ -77,6 +77,35 @@ def unit_correlation(x: Features, y: Features) -> float:
     return float(correlations[alive].mean())
 
 
+def shuffled_unit_correlations(
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    permutations: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Unit-wise correlation with the rows of Y shuffled, `[count, len(xs), len(ys)]`.
+
+    The correlations of all units with themselves add up to one inner product of rows per sentence;
+    the products of every row of X with every row of Y serve all shuffles.
+
+    Args:
+        xs: Features of the layers of A.
+        ys: Features of the layers of B, same rows and width.
+        permutations: `[count, n]`.
+        mask: Boolean `[len(xs), len(ys)]`, cells to compute; NaN elsewhere.
+    """
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    found = np.full((len(permutations), *wanted.shape), np.nan)
+    for i, j in np.argwhere(wanted):
+        x, y = xs[i], ys[j]
+        order = torch.as_tensor(permutations, dtype=torch.long, device=x.unit_columns.device)
+        rows = x.unit_columns @ y.unit_columns.mT
+        picked = rows.gather(1, order.mT).sum(dim=0, dtype=torch.float64)
+        alive = int((_alive(x) | _alive(y)).sum())
+        found[:, i, j] = picked.cpu().numpy() / (alive or np.nan)
+    return found
+
+
 @measure(
     name="identity_match",
     label="Identity match",

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core import Measure, UsageError
+from repsim.measures.base import ALIASES
 from repsim.measures.cells import evaluate
+from repsim.measures.correlation import shuffled_unit_correlations
 from repsim.measures.pair_matrices import pair_matrix, shuffled_products
 
 if TYPE_CHECKING:
@@ -116,8 +118,9 @@ def null_values(
 
     Measures that are an inner product of one matrix per layer over pairs of sentences (CKA, RSA)
     are computed as such: the matrix of one side is re-indexed and multiplied, nothing is
-    factorised. The others are evaluated on `Features.permuted`, whose factorisations are
-    re-indexed as well.
+    factorised. Unit-wise correlation sums one product of rows per sentence, and every shuffle picks
+    its products out of the same n x n. The others are evaluated on `Features.permuted`, whose
+    factorisations are re-indexed as well.
     """
     if len(permutations) == 0:
         raise UsageError("a null needs at least one permutation", hint="permutations=100")
@@ -125,6 +128,8 @@ def null_values(
     if matrix_of is not None:
         products = shuffled_products(matrix_of, xs, ys, permutations)
         return products if mask is None else np.where(mask, products, np.nan)
+    if ALIASES.get(measure.name, (measure.name, {}))[0] == "unit_correlation":
+        return shuffled_unit_correlations(xs, ys, permutations, mask)
     rounds = [
         evaluate(measure, xs, [y.permuted(order) for y in ys], mask) for order in permutations
     ]

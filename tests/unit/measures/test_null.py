@@ -159,3 +159,17 @@ def test_dear_are_measures_that_decompose_each_pair() -> None:
 def test_matched_mask_pairs_layers_of_equal_relative_depth() -> None:
     mask = matched_mask(range(7), range(13))
     assert [tuple(cell) for cell in np.argwhere(mask)] == [(i, 2 * i) for i in range(7)]
+
+
+def test_the_fast_null_of_unit_correlation_is_the_plain_one() -> None:
+    rng = np.random.default_rng(5)
+    xs = [as_features(rng.normal(size=(30, 6))) for _ in range(3)]
+    constant = rng.normal(size=(30, 6))
+    constant[:, 2] = 1.0
+    ys = [as_features(constant), as_features(rng.normal(size=(30, 6)))]
+    measure = get_measure("unit_correlation")
+    orders = draw_permutations(30, 7, seed=1)
+    mask = np.array([[True, False], [True, True], [False, True]])
+    plain = [[[measure(x, y.permuted(order)) for y in ys] for x in xs] for order in orders]
+    fast = null_values(measure, xs, ys, orders, mask)
+    np.testing.assert_allclose(fast, np.where(mask, plain, np.nan), atol=1e-12)
