@@ -19,6 +19,11 @@ from repsim.core.errors import RepsimError, unknown_name
 COMMANDS = {
     "compare": ("repsim.cli.compare:compare", "Measure how alike models are; write a report."),
     "plot": ("repsim.cli.plot:plot", "Redraw the figures of a comparison."),
+    "check": ("repsim.cli.check:check", "Tell from their files whether models fit each other."),
+    "merge": ("repsim.cli.merge:merge", "Merge models by a recipe."),
+    "methods": ("repsim.cli.methods:methods", "List the merge methods."),
+    "evaluate": ("repsim.cli.evaluate:evaluate", "Measure what merges kept: bits per byte."),
+    "barrier": ("repsim.cli.barrier:barrier", "Measure loss on the path between two models."),
     "pretrain": ("repsim.cli.pretrain:pretrain", "Train a family of models with a known history."),
     "zoo": ("repsim.cli.zoo:zoo", "List the small models that ship with repsim."),
     "measures": ("repsim.cli.measures:measures", "List the similarity measures."),

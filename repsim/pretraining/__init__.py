@@ -16,11 +16,11 @@ from typing import Any
 
 #: Public name -> where it lives.
 _PUBLIC = {
-    "BitsPerByte": "repsim.pretraining.validation",
+    "BitsPerByte": "repsim.evaluation.bits_per_byte",
     "DivergedError": "repsim.pretraining.loop",
     "FamilyConfig": "repsim.pretraining.config",
     "RunPlan": "repsim.pretraining.planning",
-    "evaluate_bits_per_byte": "repsim.pretraining.validation",
+    "evaluate_bits_per_byte": "repsim.evaluation.bits_per_byte",
     "load_config": "repsim.pretraining.config",
     "log_to_stderr": "repsim.pretraining.metrics",
     "model_ref": "repsim.pretraining.folder",

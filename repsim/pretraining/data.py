@@ -22,10 +22,11 @@ from repsim.corpora.tokenizers import (
     train_tokenizer,
 )
 from repsim.corpora.training_text import TrainingText, load_training_text
+from repsim.evaluation.bits_per_byte import HeldOut
+from repsim.evaluation.floor import unigram_floor
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.distributed import World
 from repsim.pretraining.metrics import logger
-from repsim.pretraining.validation import HeldOut, unigram_floor
 
 SCHEMA = "repsim/training-data/1"
 #: Name of the tokenizer that all languages share.

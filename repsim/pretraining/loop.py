@@ -13,6 +13,7 @@ from repsim.core.errors import InputError, RepsimError, UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
 from repsim.corpora.data_order import DataOrder
+from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
 from repsim.pretraining.checkpoint import (
     TrainingState,
     disk_errors,
@@ -33,7 +34,6 @@ from repsim.pretraining.folder import PROVENANCE, Described, read_weights, write
 from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
 from repsim.pretraining.runtime import deterministic_kernels, quiet_collector
 from repsim.pretraining.step import Engine
-from repsim.pretraining.validation import BitsPerByte, HeldOut, score
 
 
 class DivergedError(RepsimError):

@@ -177,6 +177,7 @@ def _check_idempotent(method: MergeMethod) -> None:
 def _check_endpoints(method: MergeMethod) -> None:
     models, worst = _models(method), 0.0
     count = len(models.tensors)
+    ends: list[dict[str, Any]]
     if "weight" in method.model_defaults:
         ends = [{"weight": [float(i == chosen) for i in range(count)]} for chosen in range(count)]
     elif "t" in method.defaults:

@@ -21,6 +21,10 @@ FLAGS = {
     "merge": """--align --base --device --dry-run --force --json --method --out-dtype --set
         --seed""",
     "methods": "--json",
+    "evaluate": """--allow-network --context --corpus --device --json --language --max-bytes --out
+        --parents""",
+    "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
+        --out --points""",
     "pretrain": "--device --dry-run --fresh --json --only --out",
     "zoo": "--json",
     "measures": "--json",
@@ -161,6 +165,18 @@ def test_a_plot_is_redrawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert run("plot", str(tmp_path), "--kind", "layers", "--format", "svg", "--json") == 0
     (path,) = json.loads(capsys.readouterr().out)["figures"]
     assert Path(path).read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_kinds_that_a_table_cannot_fill_are_skipped_unless_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from repsim.testing.tables import synthetic_table
+
+    table = synthetic_table({"x": 2, "y": 2}, languages=("eng_Latn",), measures=("cka",))
+    table.save(tmp_path / "similarity.parquet")
+    assert run("plot", str(tmp_path), "--format", "png", "--size", "single") == 0
+    assert "skip   space" in capsys.readouterr().err
+    assert run("plot", str(tmp_path), "--kind", "space") == 2
 
 
 def test_tables_align_numbers_right_and_mark_what_is_missing(

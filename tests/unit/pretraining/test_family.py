@@ -103,7 +103,7 @@ def test_bits_per_byte_are_those_of_the_model_on_disk(trained: Path, corpus: Pat
     from transformers import AutoModelForCausalLM
 
     from repsim.corpora.tokenizers import load_tokenizer
-    from repsim.pretraining.validation import evaluate_bits_per_byte
+    from repsim.evaluation.bits_per_byte import evaluate_bits_per_byte
 
     text = (corpus / "eng_Latn.heldout.txt").read_text(encoding="utf-8").strip().split("\n\n")
     model = AutoModelForCausalLM.from_pretrained(trained / "eng")

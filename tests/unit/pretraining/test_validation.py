@@ -10,16 +10,16 @@ import torch
 
 from repsim.core.errors import InputError, UsageError
 from repsim.corpora.tokenizers import Tokenizer, train_tokenizer
-from repsim.pretraining.architecture import ArchitectureConfig
-from repsim.pretraining.build import build_model, hf_config
-from repsim.pretraining.distributed import World
-from repsim.pretraining.validation import (
+from repsim.evaluation.bits_per_byte import (
     HeldOut,
     cut,
     evaluate_bits_per_byte,
     score,
-    unigram_floor,
 )
+from repsim.evaluation.floor import unigram_floor
+from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.build import build_model, hf_config
+from repsim.pretraining.distributed import World
 
 TEXTS = ["the cat sat", "Straße und Häuser, viele davon", "ok"]
 CONTEXT = 8

@@ -1,4 +1,4 @@
-"""Bits per byte on held-out documents, and the unigram floor to hold it against.
+"""Bits per byte: what a model needs to write down held-out documents.
 
 Bits per byte of a language: `-sum log2 p(token) / UTF-8 bytes of the scored text`, documents apart,
 `<bos>` before each, so that every byte of a document is scored. Windows follow each other with a
@@ -9,17 +9,54 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from repsim.core.errors import InputError, UsageError
-from repsim.pretraining.distributed import World
 
 #: Tokens that go through the model at once.
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+#: Logits that are held at once; a large vocabulary makes batches smaller.
+LOGITS_AT_ONCE = {"cpu": 1 << 27, "cuda": 1 << 31}
+
+
+class Workers(Protocol):
+    """Processes that score together."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        ...
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over processes, for each of them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Alone:
+    """The one process of a plain run."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """What this process holds is all there is."""
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +125,29 @@ def evaluate_bits_per_byte(
             does not know: its bytes would be counted and not paid for.
         UsageError: An overlap not below the context, or a tokenizer without BOS and EOS.
     """
-    held_out, bos = _tokenized(tokenizer, documents)
+    held_out, bos = tokenized(tokenizer, documents)
+    return score_held_out(model, held_out, bos, context, overlap=overlap, rows=rows)
+
+
+def score_held_out(
+    model: nn.Module,
+    held_out: HeldOut,
+    bos: int,
+    context: int,
+    *,
+    overlap: int = 0,
+    rows: int | None = None,
+) -> BitsPerByte:
+    """As `evaluate_bits_per_byte`, for documents that are tokenized already.
+
+    Args:
+        model: A `transformers` causal model.
+        held_out: Documents and their sizes, from `tokenized`.
+        bos: Id before each document.
+        context: Tokens per window.
+        overlap: See `evaluate_bits_per_byte`.
+        rows: Windows at once.
+    """
 
     def losses(windows: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=windows[:, :-1], use_cache=False).logits
@@ -97,18 +156,28 @@ def evaluate_bits_per_byte(
         )
 
     device = next(model.parameters()).device
+    if rows is None:
+        kind = "cuda" if device.type == "cuda" else "cpu"
+        vocabulary = max(1, int(getattr(getattr(model, "config", None), "vocab_size", 1)))
+        tokens = min(TOKENS_AT_ONCE[kind], LOGITS_AT_ONCE[kind] // vocabulary)
+        rows = max(1, tokens // context)
     was_training = model.training
     model.eval()
     try:
         return score(
-            losses, held_out, context, bos, world=World(0, 1, device), overlap=overlap, rows=rows
+            losses, held_out, context, bos, world=Alone(device), overlap=overlap, rows=rows
         )
     finally:
         model.train(was_training)
 
 
-def _tokenized(tokenizer: Any, documents: Sequence[str]) -> tuple[HeldOut, int]:
-    """Token ids and sizes of texts, and the id that stands before each."""
+def tokenized(tokenizer: Any, documents: Sequence[str]) -> tuple[HeldOut, int]:
+    """Token ids and sizes of texts, and the id that stands before each.
+
+    Raises:
+        InputError: No documents, an empty one, or characters that the tokenizer does not know.
+        UsageError: A tokenizer without BOS and EOS.
+    """
     if not documents:
         raise InputError("there are no documents to score")
     if hasattr(tokenizer, "bos_id"):
@@ -188,7 +257,7 @@ def score(
     context: int,
     bos: int,
     *,
-    world: World,
+    world: Workers,
     overlap: int = 0,
     rows: int | None = None,
     fixed_shape: bool = False,
@@ -229,23 +298,3 @@ def score(
         owners = torch.from_numpy(windows.owner[batch]).to(world.device)
         bits.index_add_(0, owners, kept / np.log(2.0))
     return BitsPerByte(world.sum(bits).cpu().numpy(), held_out.sizes)
-
-
-def unigram_floor(counts: np.ndarray, held_out: HeldOut) -> float:
-    """Bits per byte of a unigram token model with add-one smoothing.
-
-    `p(token) = (count + 1) / (total + tokens that exist)`, fitted on training text.
-
-    Args:
-        counts: Occurrences in the training text, `[tokens that exist]`; special tokens left out.
-        held_out: Documents to score, tokenized alike.
-
-    Example:
-        >>> held_out = HeldOut((np.array([0, 1]),), np.array([2]))
-        >>> unigram_floor(np.array([3, 3]), held_out)
-        1.0
-    """
-    smoothed = counts.astype(np.float64) + 1.0
-    cost = -np.log2(smoothed / smoothed.sum())
-    bits = sum(float(cost[document].sum()) for document in held_out.documents)
-    return bits / float(held_out.sizes.sum())

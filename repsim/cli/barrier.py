@@ -1,0 +1,79 @@
+"""`repsim barrier`: loss along the straight path between two models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim barrier zoo:eng-1 zoo:eng-2 -l eng_Latn -o out/barrier
+  repsim barrier runs/en runs/de --align permutation --align orthogonal --max-bytes 50000
+"""
+)
+@click.argument("a")
+@click.argument("b")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
+@click.option("--corpus", default="bible", show_default=True, help="Training corpus, by its name.")
+@click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
+@click.option(
+    "--align",
+    multiple=True,
+    type=click.Choice(["permutation", "orthogonal"]),
+    help="Also the path after aligning B to A; may be repeated.",
+)
+@click.option(
+    "--points", type=click.IntRange(min=3), default=11, show_default=True, help="Points on it."
+)
+@click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
+@click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
+@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
+def barrier(
+    a: str, b: str, out: Path | None, languages: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Measure bits per byte along the straight path from model A to model B.
+
+    The barrier of a language is the most that the path rises over the straight line between the
+    losses of its ends; a linear merge with equal weights lies in the middle of the path.
+    """
+    from repsim.evaluation import barrier as run
+
+    table = run(a, b, languages=languages or None, say=say, **options)
+    if as_json:
+        print_json(table.to_json())
+    else:
+        print_table([_line(row) for row in table.where(metric="barrier").rows()])
+    if out is None:
+        say("next", "add -o DIR to keep table and figure")
+        return
+    from repsim.plots.barrier import plot_barrier
+    from repsim.plots.save import save_figure
+
+    written = [*table.save(out), *save_figure(plot_barrier(table), out / "barrier")]
+    say("wrote", f"{out}: {', '.join(path.name for path in written)}")
+    say("next", f"repsim merge {a} {b} {out / 'merged'}" + _alignment(options["align"]))
+
+
+def _alignment(align: tuple[str, ...]) -> str:
+    return f" --align {align[0]}" if align else ""
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    known = row["ci_low"] is not None
+    interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]" if known else "–"
+    return {
+        "alignment": row["alignment"],
+        "language": row["language"],
+        "barrier (bits/byte)": row["value"],
+        "95 % interval": interval,
+        "at t": row["t"],
+        "documents": row["n_documents"],
+    }

@@ -1,0 +1,49 @@
+"""`repsim check`: whether models fit each other, from their files alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+
+COLUMNS = {"level": "level", "check": "check", "where": "where", "what": "found"}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim check runs/en runs/de
+  repsim check runs/en runs/de runs/fr --deep
+"""
+)
+@click.argument("models", nargs=-1, required=True)
+@click.option("--deep", is_flag=True, help="Read all weights in search of NaN and infinity.")
+@click.option(
+    "--tokenizer",
+    type=click.Choice(["same", "map"]),
+    default="same",
+    show_default=True,
+    help="Whether tokens may have other ids; see tokenizer in a recipe.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
+def check(models: tuple[str, ...], deep: bool, tokenizer: Any, as_json: bool) -> None:
+    """Tell from configs, headers and tokenizer files whether MODELS can be merged.
+
+    All are compared with the first. Nothing is loaded; the exit code is 4 if there is an error.
+    """
+    from repsim.merging.check import check_models
+
+    findings = check_models(models, deep=deep, tokenizer=tokenizer)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if as_json:
+        print_json({"ok": not errors, "findings": [f.to_dict() for f in findings]})
+    else:
+        print_table([finding.to_dict() for finding in findings], COLUMNS)
+        for hint in dict.fromkeys(f.hint for f in errors if f.hint):
+            say("hint", hint)
+        if not errors:
+            say("next", f"repsim merge {' '.join(models)} OUT")
+    if errors:
+        raise click.exceptions.Exit(4)

@@ -1,0 +1,85 @@
+"""`repsim evaluate`: bits per byte of models, and what merges kept of their parents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+
+_HEADS = {
+    "model": "model", "role": "role", "worst_retention": "worst", "collapse_0.5": "collapse",
+    "advantage": "advantage", "useful": "useful",
+}  # fmt: skip
+_FLAGS = ("collapse_0.5", "useful")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim evaluate zoo:eng-1 zoo:deu-1 zoo:mixed -l eng_Latn -l deu_Latn
+  repsim evaluate out/merged --parents runs/en --parents runs/de -o out/evaluated
+  repsim evaluate out/merged zoo:mixed --max-bytes 50000 --json
+"""
+)
+@click.argument("models", nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
+@click.option("--corpus", default="bible", show_default=True, help="Training corpus, by its name.")
+@click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
+@click.option("--parents", multiple=True, help="Parent of the merges; default: as their files say.")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
+@click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
+@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
+def evaluate(
+    models: tuple[str, ...], out: Path | None, languages: tuple[str, ...],
+    parents: tuple[str, ...], as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Measure MODELS on held-out text: bits per byte by language, and the unigram floor.
+
+    Of a merge also retention (1: as good as the best parent, 0: as unigrams), whether it collapsed
+    (worst language below 0.5), and whether it is useful (better than any one parent for all
+    languages). Its parents are those that its provenance states, or --parents.
+    """
+    from repsim.evaluation import evaluate as run
+
+    table = run(models, languages=languages or None, parents=parents or None, say=say, **options)
+    if as_json:
+        print_json(table.to_json())
+    else:
+        lines = [_line(row) for row in table.summary()]
+        print_table(lines, {key: _head(key) for key in lines[0]})
+        floors = [row for row in table.rows() if row["metric"] == "unigram_floor"]
+        for language in table.unique("language"):
+            known = {f"{row['value']:.3f}" for row in floors if row["language"] == language}
+            if known:
+                say("floor", f"{language} {' / '.join(sorted(known))} bits per byte")
+        for note in dict.fromkeys(row["note"] for row in table.rows() if row["note"]):
+            say("note", note)
+    if out is None:
+        say("next", "add -o DIR to keep the tables")
+        return
+    written = [path.name for path in table.save(out)]
+    if any(row["metric"] == "retention" and row["value"] is not None for row in table.rows()):
+        from repsim.plots.retention import plot_retention
+        from repsim.plots.save import save_figure
+
+        written += [path.name for path in save_figure(plot_retention(table), out / "retention")]
+    say("wrote", f"{out}: {', '.join(written)}")
+    names = " ".join(models[:2]) if len(models) > 1 else "A B"
+    say("next", f"repsim barrier {names} -o {out}")
+
+
+def _head(key: str) -> str:
+    metric, _, language = key.partition(" ")
+    if not language:
+        return _HEADS.get(key, key)
+    return f"{'bits/byte' if metric == 'bits_per_byte' else metric} {language}"
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """Flags as yes and no."""
+    return {k: bool(v) if k in _FLAGS and v is not None else v for k, v in row.items()}

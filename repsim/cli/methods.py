@@ -1,0 +1,72 @@
+"""`repsim methods`: how models can be merged, and what each method declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repsim.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from repsim.merging.base import MergeMethod
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim methods
+  repsim methods ties
+"""
+)
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the declarations as JSON.")
+def methods(name: str | None, as_json: bool) -> None:
+    """List the merge methods, or tell all about the one called NAME."""
+    from repsim.merging.recipe import find_method, list_methods
+
+    chosen = [find_method(name)] if name else list_methods()
+    documents = [_describe(method) for method in chosen]
+    if as_json:
+        print_json(documents[0] if name else documents)
+    elif name:
+        for key, value in documents[0].items():
+            click.echo(f"{key:<20} {_shown(value)}")
+    else:
+        print_table(
+            [
+                {
+                    "name": d["name"],
+                    "models": d["models"],
+                    "base": d["base"],
+                    "parameters": list(d["per_model_parameters"]) + list(d["parameters"]),
+                    "definition": d["definition"],
+                }
+                for d in documents
+            ]
+        )
+
+
+def _describe(method: MergeMethod) -> dict[str, Any]:
+    most = f" to {method.max_models}" if method.max_models else " or more"
+    models = f"{method.min_models}{most}"
+    if method.max_models == method.min_models:
+        models = str(method.min_models)
+    base = "needed" if method.needs_base else ("optional" if method.takes_base else None)
+    return {
+        "name": method.name,
+        "label": method.label,
+        "definition": method.definition,
+        "reference": method.reference,
+        "models": models,
+        "base": base,
+        "statistics": method.needs or None,
+        "per_model_parameters": dict(method.model_defaults),
+        "parameters": dict(method.defaults),
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={default}" for key, default in value.items()) or "–"
+    return "–" if value is None else str(value)

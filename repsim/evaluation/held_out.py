@@ -1,0 +1,312 @@
+"""Evaluate models on held-out text: bits per byte, and what merges kept of their parents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import InputError, UsageError
+from repsim.core.files import read_json
+from repsim.core.model_ref import ModelRef
+from repsim.core.provenance import environment
+from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
+from repsim.evaluation.table import ALL, EvaluationTable
+from repsim.models.inspect import PROVENANCE_FILE, inspect_model, locate, read_config
+
+if TYPE_CHECKING:
+    from repsim.evaluation.bits_per_byte import BitsPerByte
+    from repsim.evaluation.retention import MergeOutcome
+    from repsim.evaluation.text import EvaluationText, PreparedText
+
+#: Tokens per window where models allow more.
+LONGEST_CONTEXT = 1024
+ModelName = str | Path | ModelRef
+Say = Callable[[str, str], None]
+
+
+def _silent(label: str, text: str) -> None:
+    """Say nothing."""
+
+
+def evaluate(
+    models: Sequence[ModelName],
+    corpus: str = "bible",
+    languages: Sequence[str] | None = None,
+    *,
+    context: int | None = None,
+    overlap: int = 0,
+    max_bytes: int | None = None,
+    parents: Sequence[ModelName] | None = None,
+    device: str | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    allow_network: bool = False,
+    say: Say = _silent,
+) -> EvaluationTable:
+    """Bits per byte of models on held-out text, and retention, collapse and usefulness of merges.
+
+    Args:
+        models: Hugging Face folders, "zoo:NAME", hub ids or `ModelRef`s of causal language models.
+        corpus: Training corpus whose held-out part is scored, and whose training part the unigram
+            floor is fitted on: "bible", a folder or "hub:NAME".
+        languages: FLORES-style codes; those that the models state if left out.
+        context: Tokens per window, the same for all models; as many as all of them take if left
+            out, at most 1024.
+        overlap: Tokens of a window that are context only.
+        max_bytes: At most so many bytes of each language.
+        parents: What the merges were made of. Every other model is then held against them, whatever
+            its role. Without it the parents of a merge are those that its provenance states (base
+            models are none); they are evaluated too, if they are not among `models`.
+        device: Where the models run; a GPU if there is one.
+        level: Nominal coverage of intervals.
+        seed: Of the draw of documents for `max_bytes`.
+        allow_network: Whether models or text may be fetched.
+        say: Called with a label and a text at each step.
+
+    Returns:
+        The table; `info` states models, text, context and environment.
+
+    Raises:
+        UsageError: No languages, the same model name twice, a context that a model does not take.
+        InputError: A model, parent or text that is not there or is not the one declared.
+        IncompatibleModelsError: A model that is no causal language model.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> folder = write_tiny_model("llama", tempfile.mkdtemp() + "/tiny", head=True)
+        >>> table = evaluate([folder], languages=["eng_Latn"], max_bytes=20_000, context=64)
+        >>> table.unique("metric")
+        ['bits_per_byte', 'unigram_floor']
+    """
+    from repsim.evaluation.text import load_evaluation_text
+
+    refs, lineage = _family(models, parents, allow_network)
+    spoken = tuple(languages) if languages else stated_languages(refs)
+    window = common_context(refs, context)
+    text = load_evaluation_text(
+        corpus, spoken, max_bytes=max_bytes, seed=seed, allow_network=allow_network
+    )
+    where = device or best_device()
+    prepared: dict[str, PreparedText] = {}
+    scores: dict[str, dict[str, BitsPerByte]] = {}
+    for ref in refs:
+        say("score", f"{ref.name} on {', '.join(spoken)}")
+        scores[ref.name] = _score(ref, text, prepared, window, overlap, where)
+    rows: list[dict[str, Any]] = []
+    for ref in refs:
+        ready = prepared[ref.tokenizer_hash]
+        rows += _language_rows(ref, scores[ref.name], ready, level)
+        if made_of := lineage.get(ref.name):
+            rows += _merge_rows(ref, made_of, scores, ready, level)
+    info = {
+        "models": {ref.name: ref.to_dict() for ref in refs},
+        "parents": {name: list(made_of) for name, made_of in lineage.items()},
+        "text": text.about,
+        "context": window,
+        "overlap": overlap,
+        "level": level,
+        "interval": "delete-one-document jackknife of the ratio, paired over documents",
+        "environment": environment(),
+    }
+    return EvaluationTable(rows, info)
+
+
+def best_device() -> str:
+    """A GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def stated_languages(refs: Sequence[ModelRef]) -> tuple[str, ...]:
+    """Languages that the models state, in order of first mention.
+
+    Raises:
+        UsageError: They state none.
+
+    Example:
+        >>> stated_languages([ModelRef("a", "a", languages=("eng_Latn",))])
+        ('eng_Latn',)
+    """
+    found = tuple(dict.fromkeys(language for ref in refs for language in ref.languages))
+    if not found:
+        raise UsageError(
+            "the models do not state their languages",
+            hint="name some: languages=['eng_Latn'] (-l eng_Latn)",
+        )
+    return found
+
+
+def common_context(refs: Sequence[ModelRef], wanted: int | None) -> int:
+    """Tokens per window that all models take.
+
+    Raises:
+        UsageError: More was wanted than one of them takes.
+    """
+    limits = {}
+    for ref in refs:
+        config, _ = read_config(locate(ref).folder, generic=True)
+        if limit := getattr(config, "max_position_embeddings", None):
+            limits[ref.name] = int(limit)
+    if wanted is None:
+        return min([LONGEST_CONTEXT, *limits.values()])
+    for name, limit in limits.items():
+        if wanted > limit:
+            raise UsageError(f"model '{name}' takes {limit} tokens, not a context of {wanted}")
+    if wanted < 1:
+        raise UsageError(f"a context of {wanted} tokens is not possible")
+    return wanted
+
+
+def _family(
+    models: Sequence[ModelName], parents: Sequence[ModelName] | None, allow_network: bool
+) -> tuple[list[ModelRef], dict[str, tuple[str, ...]]]:
+    """All models to score, parents last, and merge -> names of its parents."""
+
+    def inspect(name: ModelName) -> ModelRef:
+        return inspect_model(name, generic=True, allow_network=allow_network)
+
+    if not models:
+        raise UsageError("there are no models to evaluate")
+    refs = [inspect(name) for name in models]
+    lineage: dict[str, tuple[str, ...]] = {}
+    if parents is not None:
+        given = [_among(inspect(name), refs) for name in parents]
+        names = tuple(ref.name for ref in given)
+        lineage = {ref.name: names for ref in refs if ref.name not in names}
+        if not lineage:
+            raise UsageError("every model is named as a parent", hint="name the merge too")
+        refs += [ref for ref in given if ref not in refs]
+    else:
+        for ref in list(refs):
+            found = [_among(parent, refs) for parent in _stated_parents(ref)]
+            if found:
+                lineage[ref.name] = tuple(parent.name for parent in found)
+                refs += [parent for parent in found if parent not in refs]
+    names_seen = [ref.name for ref in refs]
+    for name in names_seen:
+        if names_seen.count(name) > 1:
+            raise UsageError(
+                f"two models are called '{name}'",
+                hint="rename a folder, or give ModelRefs with different names",
+            )
+    return refs, lineage
+
+
+def _among(ref: ModelRef, refs: Sequence[ModelRef]) -> ModelRef:
+    """The model of the same weights that is there already, else this one."""
+    same = [other for other in refs if other.weights_hash == ref.weights_hash]
+    return same[0] if same else ref
+
+
+def _stated_parents(ref: ModelRef) -> list[ModelRef]:
+    """The parents that the provenance of a merge states, base models left out."""
+    path = locate(ref).folder / PROVENANCE_FILE
+    document: Mapping[str, Any] = read_json(path) if path.is_file() else {}
+    found = []
+    for parent in document.get("parents", ()):
+        if parent.get("base"):
+            continue
+        declared = ModelRef(
+            parent["name"], parent["path"], weights_hash=parent.get("weights_hash", "")
+        )
+        try:
+            found.append(inspect_model(declared, generic=True))
+        except InputError as error:
+            raise InputError(
+                f"parent '{declared.name}' of '{ref.name}' cannot be used: {error.what}",
+                hint="say where the parents are: parents=[...] (--parents)",
+            ) from None
+    return found
+
+
+def _score(
+    ref: ModelRef,
+    text: EvaluationText,
+    prepared: dict[str, PreparedText],
+    context: int,
+    overlap: int,
+    device: str,
+) -> dict[str, BitsPerByte]:
+    """Load one model, score it, let it go; text is prepared once per tokenizer."""
+    from repsim.models.causal import load_causal_lm
+
+    loaded = load_causal_lm(ref, device=device)
+    if ref.tokenizer_hash not in prepared:
+        prepared[ref.tokenizer_hash] = text.prepare(loaded.tokenizer, context, overlap=overlap)
+    return prepared[ref.tokenizer_hash].score(loaded.model)
+
+
+def _language_rows(
+    ref: ModelRef, scores: Mapping[str, BitsPerByte], ready: PreparedText, level: float
+) -> list[dict[str, Any]]:
+    rows = []
+    for language, score in scores.items():
+        ids = ready.text.documents[language]
+        both = {"bits_per_byte": score, "unigram_floor": ready.floors[language]}
+        for metric, numbers in both.items():
+            found = jackknife(leave_one_out(numbers, ids, ids), level)
+            rows.append(_row(ref, language, metric, found) | _amount(score))
+    return rows
+
+
+def _row(ref: ModelRef, language: str, metric: str, found: Estimate, **more: Any) -> dict[str, Any]:
+    ends = {"value": found.value, "ci_low": found.low, "ci_high": found.high}
+    head = {"model": ref.name, "role": ref.role, "language": language, "metric": metric}
+    return {**head, **ends, "reference": "", "note": "", **more}
+
+
+def _amount(score: BitsPerByte) -> dict[str, int]:
+    return {"n_documents": len(score.sizes), "n_bytes": int(score.sizes.sum())}
+
+
+def _merge_rows(
+    ref: ModelRef,
+    made_of: Sequence[str],
+    scores: Mapping[str, Mapping[str, BitsPerByte]],
+    ready: PreparedText,
+    level: float,
+) -> list[dict[str, Any]]:
+    from repsim.evaluation.retention import judge
+
+    own = scores[ref.name]
+    outcome = judge(
+        own, {name: scores[name] for name in made_of}, ready.floors, ready.text.documents,
+        level=level,
+    )  # fmt: skip
+    rows = [
+        _row(ref, language, "retention", kept.estimate, reference=kept.parent, note=kept.note)
+        | _amount(own[language])
+        for language, kept in outcome.retention.items()
+    ]
+    amounts = [_amount(score) for score in own.values()]
+    total = {key: sum(amount[key] for amount in amounts) for key in amounts[0]}
+    return rows + [row | total for row in _verdicts(ref, outcome)]
+
+
+def _verdicts(ref: ModelRef, outcome: MergeOutcome) -> list[dict[str, Any]]:
+    """Rows about all languages together."""
+    from repsim.evaluation.retention import THRESHOLDS
+
+    def flag(answer: bool | None) -> Estimate:
+        return Estimate(float("nan") if answer is None else float(answer))
+
+    left_out = [name for name, kept in outcome.retention.items() if kept.note.startswith("not")]
+    note = f"without {', '.join(left_out)}: no parent is better than unigrams" if left_out else ""
+    worst, best = outcome.worst_language, outcome.best_parent
+    table = [("worst_retention", outcome.worst, worst)]
+    table += [
+        (f"collapse_{threshold}", flag(outcome.collapsed(threshold)), worst)
+        for threshold in THRESHOLDS
+    ]
+    table += [
+        ("kept", outcome.kept, None),
+        ("advantage", outcome.advantage, best),
+        ("useful", flag(outcome.useful), best),
+    ]
+    return [
+        _row(ref, ALL, metric, found, reference=reference or "", note=note)
+        for metric, found, reference in table
+    ]

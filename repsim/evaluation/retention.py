@@ -1,0 +1,206 @@
+"""Retention, collapse and usefulness of a merge.
+
+Of language l, with bits per byte throughout:
+
+- **retention** of a model: `(floor - model) / (floor - parent)`, where `parent` is the merge's own
+  parent that is best on l. 1: nothing lost; 0: no better than unigrams. It is not defined where no
+  parent is better than unigrams.
+- **collapse**: the least retention over languages is below 0.5 (0.25 and 0.75 are reported too).
+- **kept**: mean over languages of `max(retention, 0)`. A model that is worse than unigrams is worth
+  as much as unigrams, not less, for one would rather use those; without this a merge that is worse
+  than unigrams everywhere could pass for useful because each parent is worse still at the other's
+  language.
+- **advantage**: what the merge keeps minus what the best single parent keeps when that one parent
+  serves all languages. The merge is **useful** if the advantage is positive.
+
+Intervals leave out one document at a time in merge, parents and floor alike, and in all languages
+that have it. The best parent of a language, the worst language and the best single parent are those
+of all documents, and are not chosen anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from repsim.core.errors import InputError
+from repsim.evaluation.bits_per_byte import BitsPerByte
+from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
+
+#: Retention below which a merge counts as collapsed; the others are reported beside it.
+COLLAPSE = 0.5
+THRESHOLDS = (0.25, 0.5, 0.75)
+
+#: Language -> bits and bytes per document.
+Scores = Mapping[str, BitsPerByte]
+
+
+@dataclasses.dataclass(frozen=True)
+class Retention:
+    """What a merge kept of one language.
+
+    Attributes:
+        estimate: Retention with its interval; NaN where it is not defined.
+        parent: The parent that is best on the language.
+        note: Why it is not defined, or is doubtful; empty if it is neither.
+    """
+
+    estimate: Estimate
+    parent: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeOutcome:
+    """What a merge kept.
+
+    Attributes:
+        retention: By language.
+        worst_language: The language of least retention; None if it is defined for none.
+        worst: Its retention.
+        kept: Mean over languages of `max(retention, 0)`.
+        best_parent: The parent that keeps most when it serves all languages.
+        advantage: What the merge keeps minus what that parent keeps.
+    """
+
+    retention: dict[str, Retention]
+    worst_language: str | None
+    worst: Estimate
+    kept: Estimate
+    best_parent: str | None
+    advantage: Estimate
+
+    def collapsed(self, threshold: float = COLLAPSE) -> bool | None:
+        """Whether the least retention is below the threshold; None if there is none."""
+        return None if self.worst_language is None else self.worst.value < threshold
+
+    @property
+    def useful(self) -> bool | None:
+        """Whether the merge beats every one of its parents; None if that is not defined."""
+        return None if self.worst_language is None else self.advantage.value > 0
+
+
+def judge(
+    merged: Scores,
+    parents: Mapping[str, Scores],
+    floors: Scores,
+    documents: Mapping[str, Sequence[str]] | None = None,
+    *,
+    level: float = 0.95,
+) -> MergeOutcome:
+    """Hold a merge against its parents.
+
+    Args:
+        merged: Of the merge, by language.
+        parents: Of each parent, by its name and language.
+        floors: Of the unigram model, by language.
+        documents: Ids of the documents by language; equal ids are translations of each other, and
+            leave together. Without them no document of one language belongs to one of another.
+        level: Nominal coverage of intervals.
+
+    Raises:
+        InputError: No parents, or one that was not scored on the same documents.
+
+    Example:
+        >>> def score(bits):
+        ...     return BitsPerByte(np.array(bits), np.full(len(bits), 10))
+        >>> floors = {"eng": score([30.0] * 6), "deu": score([30.0] * 6)}
+        >>> english = {"eng": score([10.0] * 6), "deu": score([50.0] * 6)}
+        >>> german = {"eng": score([50.0] * 6), "deu": score([10.0] * 6)}
+        >>> merge = {"eng": score([15.0] * 6), "deu": score([22.0] * 6)}
+        >>> outcome = judge(merge, {"en": english, "de": german}, floors)
+        >>> outcome.retention["eng"].estimate.value, outcome.worst_language
+        (0.75, 'deu')
+        >>> round(outcome.worst.value, 3), outcome.collapsed(), outcome.useful
+        (0.4, True, True)
+    """
+    _check(merged, parents, floors)
+    if documents is None:
+        documents = {
+            language: [f"{language}/{i}" for i in range(len(score.bits))]
+            for language, score in merged.items()
+        }
+    found: dict[str, Retention] = {}
+    own: dict[str, np.ndarray] = {}
+    others: dict[str, dict[str, np.ndarray]] = {name: {} for name in parents}
+    everyone = list(dict.fromkeys(name for ids in documents.values() for name in ids))
+    for language, score in merged.items():
+        ids = documents[language]
+        best = min(parents, key=lambda name: float(parents[name][language]))
+
+        def track(of: BitsPerByte, names: Sequence[str], ids: Sequence[str] = ids) -> np.ndarray:
+            return leave_one_out(of, ids, names)
+
+        floor = floors[language]
+        found[language] = _retention(score, parents[best][language], floor, ids, best, level)
+        if math.isnan(found[language].estimate.value):
+            continue
+        base = track(floor, everyone)
+        gain = base - track(parents[best][language], everyone)
+        own[language] = (base - track(score, everyone)) / gain
+        for name, scores in parents.items():
+            others[name][language] = (base - track(scores[language], everyone)) / gain
+    return _overall(found, own, others, level)
+
+
+def _check(merged: Scores, parents: Mapping[str, Scores], floors: Scores) -> None:
+    if not parents:
+        raise InputError("a merge is held against its parents, and none were given")
+    for name, scores in {**parents, "the unigram model": floors}.items():
+        for language, score in merged.items():
+            if language not in scores:
+                raise InputError(f"{name} was not scored on {language}")
+            if not np.array_equal(scores[language].sizes, score.sizes):
+                raise InputError(f"{name} was scored on other documents of {language}")
+
+
+def _retention(
+    merged: BitsPerByte,
+    parent: BitsPerByte,
+    floor: BitsPerByte,
+    ids: Sequence[str],
+    name: str,
+    level: float,
+) -> Retention:
+    base = leave_one_out(floor, ids, ids)
+    gain = base - leave_one_out(parent, ids, ids)
+    if gain[0] <= 0:
+        return Retention(
+            Estimate(math.nan), name, f"not defined: no parent is better than unigrams ({name})"
+        )
+    note = ""
+    if jackknife(gain, level).low <= 0:
+        note = f"doubtful: {name} is not clearly better than unigrams"
+    with np.errstate(divide="ignore"):
+        ratio = (base - leave_one_out(merged, ids, ids)) / gain
+    return Retention(jackknife(ratio, level), name, note)
+
+
+def _overall(
+    found: dict[str, Retention],
+    own: dict[str, np.ndarray],
+    others: dict[str, dict[str, np.ndarray]],
+    level: float,
+) -> MergeOutcome:
+    if not own:
+        none = Estimate(math.nan)
+        return MergeOutcome(found, None, none, none, None, none)
+    worst = min(own, key=lambda language: float(own[language][0]))
+    kept = _kept(own)
+    single = {name: _kept(tracks) for name, tracks in others.items()}
+    best = max(single, key=lambda name: float(single[name][0]))
+    return MergeOutcome(
+        retention=found,
+        worst_language=worst,
+        worst=found[worst].estimate,
+        kept=jackknife(kept, level),
+        best_parent=best,
+        advantage=jackknife(kept - single[best], level),
+    )
+
+
+def _kept(tracks: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean([np.maximum(track, 0.0) for track in tracks.values()], axis=0))

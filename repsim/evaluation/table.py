@@ -1,0 +1,72 @@
+"""The table that an evaluation writes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from repsim.core.long_table import LongTable
+
+#: What stands in the column `language` where a number is about all of them.
+ALL = "all"
+
+
+class EvaluationTable(LongTable):
+    """One row per model, language and metric.
+
+    Metrics of one language: `bits_per_byte`, `unigram_floor` (of the model's tokenizer) and, of a
+    merge, `retention`. Metrics of all languages of a merge: `worst_retention`, `collapse_0.25`,
+    `collapse_0.5`, `collapse_0.75` (1 if the worst retention is below), `kept`, `advantage` and
+    `useful` (1 if the advantage is positive); see `repsim.evaluation.retention`.
+
+    Example:
+        >>> table = EvaluationTable([{"model": "a", "language": "eng_Latn",
+        ...                           "metric": "bits_per_byte", "value": 1.5}])
+        >>> table.value("a", "eng_Latn", "bits_per_byte")
+        1.5
+    """
+
+    SCHEMA = "repsim/evaluation/1"
+    STEM = "evaluation"
+    COLUMNS: ClassVar = {
+        "model": ("string", "name of the model"),
+        "role": ("string", "monolingual, mixed, merged or other"),
+        "language": ("string", "language, or 'all'"),
+        "metric": ("string", "what was measured"),
+        "value": ("float", "the number; null where it is not defined"),
+        "ci_low": ("float", "lower end of the interval over documents"),
+        "ci_high": ("float", "upper end"),
+        "reference": ("string", "the parent (or language) that it is held against"),
+        "n_documents": ("int", "documents"),
+        "n_bytes": ("int", "UTF-8 bytes of them"),
+        "note": ("string", "what a reader must know, empty if nothing"),
+    }
+
+    def value(self, model: str, language: str, metric: str) -> float | None:
+        """One number, None if it is not there or not defined."""
+        for row in self._rows:
+            if (row["model"], row["language"], row["metric"]) == (model, language, metric):
+                found: float | None = row["value"]
+                return found
+        return None
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One dictionary per model: bits per byte and retention by language, then the verdicts.
+
+        Keys are `model`, `role`, `bits_per_byte LANG`, `retention LANG` and the metrics over all
+        languages; numbers that are not there are None.
+        """
+        languages = [name for name in self.unique("language") if name != ALL]
+        merged = self.where(metric="worst_retention").unique("model")
+        found = []
+        for model in self.unique("model"):
+            line: dict[str, Any] = {
+                "model": model, "role": self.where(model=model).unique("role")[0]
+            }  # fmt: skip
+            for metric in ("bits_per_byte", *(["retention"] if merged else [])):
+                for language in languages:
+                    line[f"{metric} {language}"] = self.value(model, language, metric)
+            if merged:
+                for metric in ("worst_retention", "collapse_0.5", "advantage", "useful"):
+                    line[metric] = self.value(model, ALL, metric)
+            found.append(line)
+        return found

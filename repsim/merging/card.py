@@ -1,0 +1,245 @@
+"""What lies beside merged weights: config, tokenizer, recipe, provenance and a model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from repsim.core.errors import RepsimError
+from repsim.core.files import hash_bytes, read_json, write_json, write_text
+from repsim.core.provenance import versions
+from repsim.merging.prepare import Prepared
+from repsim.models.inspect import (
+    PROVENANCE_FILE,
+    hash_remembered,
+    read_provenance,
+    tokenizer_files,
+)
+
+RECIPE_FILE = "repsim_recipe.yaml"
+_GENERATION = "generation_config.json"
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json", "merges.txt",
+    "vocab.txt", "chat_template.jinja",
+)  # fmt: skip
+#: What a tensor's journal entry says about its merge: tensor -> {"notes": [...], "values": {...}}.
+Facts = Mapping[str, Mapping[str, Any]]
+
+
+def write_companions(folder: Path, prepared: Prepared, facts: Facts, *, name: str) -> None:
+    """Write everything that belongs to a model folder besides the weights.
+
+    Args:
+        folder: Folder of the result.
+        prepared: What was merged.
+        facts: What was noted about each tensor.
+        name: Name of the result.
+    """
+    write_json(folder / "config.json", dict(prepared.config))
+    _copy(prepared.donor, folder, (_GENERATION,))
+    _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
+    if prepared.recipe.chat_template is not None:
+        _replace_template(folder, prepared.recipe.chat_template)
+    parents = describe_parents(prepared)
+    write_text(folder / RECIPE_FILE, prepared.recipe.text)
+    write_json(folder / PROVENANCE_FILE, provenance(prepared, parents))
+    write_text(folder / "README.md", model_card(name, prepared, parents, facts))
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _replace_template(folder: Path, template: str) -> None:
+    write_text(folder / "chat_template.jinja", template)
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        document = read_json(path)
+        document.pop("chat_template", None)
+        write_json(path, document)
+
+
+def describe_parents(prepared: Prepared) -> list[dict[str, Any]]:
+    """Name, path, hashes and history of each model that went into the merge, the base last."""
+    parents = []
+    for model in prepared.recipe.sources:
+        located, checkpoint = prepared.located[model], prepared.checkpoints[model]
+        history = {**read_provenance(located.folder), **located.history}
+        parents.append(
+            {
+                "name": checkpoint.name,
+                "path": model,
+                "base": model == prepared.recipe.base_model,
+                "weights_hash": hash_remembered(checkpoint.files),
+                "tokenizer_hash": _tokenizer_hash(located.folder),
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in history.items()},
+            }
+        )
+    return parents
+
+
+def _tokenizer_hash(folder: Path) -> str:
+    try:
+        return hash_remembered(tokenizer_files(folder))
+    except RepsimError:
+        return ""
+
+
+def provenance(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The history of the result: fields of `ModelRef`, and what it was made of."""
+    spoken = [language for parent in parents for language in parent.get("languages", ())]
+    return {
+        "role": "merged",
+        "languages": list(dict.fromkeys(spoken)),
+        "method": prepared.recipe.method,
+        "align": prepared.recipe.align,
+        "seed": prepared.recipe.seed,
+        "recipe_hash": hash_bytes(prepared.recipe.text.encode()),
+        "parents": [dict(parent) for parent in parents],
+        "notes": list(prepared.notes),
+        "versions": versions(),
+    }
+
+
+def model_card(
+    name: str, prepared: Prepared, parents: Sequence[Mapping[str, Any]], facts: Facts
+) -> str:
+    """The README of a merged model.
+
+    Args:
+        name: Name of the result.
+        prepared: What was merged.
+        parents: From `describe_parents`.
+        facts: What was noted about each tensor.
+
+    Returns:
+        Markdown with YAML front matter as model hubs read it.
+    """
+    import yaml
+
+    recipe, method = prepared.recipe, prepared.method
+    front = yaml.safe_dump(_front_matter(prepared, parents), sort_keys=False, allow_unicode=True)
+    listed = "\n".join(map(_parent_row, parents))
+    said = [*prepared.notes, *summarise_notes(facts), *summarise_values(facts)]
+    notes = "\n".join(f"- {note}" for note in said) or "None."
+    fence = "`" * max(3, _longest_run(recipe.text) + 1)
+    used = ", ".join(f"{library} {version}" for library, version in versions().items())
+    return (
+        f"---\n{front}---\n\n# {name}\n\n"
+        f"A merge of {len(recipe.models)} language models by **{method.label}**, made with "
+        "repsim.\n\n"
+        f"{method.definition}\n\nReference: {method.reference}.\n\n"
+        f"## Parents\n\n| model | languages | SHA-256 of the weights |\n|---|---|---|\n{listed}\n\n"
+        f"Config and generation settings are those of {_name_of(prepared, recipe.donor)}, the "
+        f"tokenizer is that of {_name_of(prepared, recipe.tokenizer_model or recipe.donor)}.\n\n"
+        f"## Recipe\n\n{fence}yaml\n{recipe.text.rstrip()}\n{fence}\n\n"
+        f"Again: `repsim merge {RECIPE_FILE} OUT`, from the folder that its paths are relative to. "
+        f"Computed in {recipe.dtype} and rounded once; seed {recipe.seed}.\n\n"
+        f"## Notes\n\n{notes}\n\n"
+        "Whether the merge kept what its parents know is not stated here: measure it with "
+        "`repsim evaluate`.\n\n"
+        f"Versions: {used}.\n"
+    )
+
+
+def _parent_row(parent: Mapping[str, Any]) -> str:
+    name = f"{parent['name']} (base)" if parent["base"] else parent["name"]
+    languages = ", ".join(parent.get("languages", ())) or "–"
+    return f"| {name} | {languages} | `{parent['weights_hash']}` |"
+
+
+def _name_of(prepared: Prepared, model: str) -> str:
+    return prepared.checkpoints[model].name
+
+
+def _longest_run(text: str) -> int:
+    """Longest run of backticks, so that a fence can be longer."""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _front_matter(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metadata as hubs know it. Nothing is invented: a licence is stated only if all agree."""
+    spoken = [str(code)[:3] for parent in parents for code in parent.get("languages", ())]
+    document: dict[str, Any] = {"library_name": "transformers"}
+    hub = [p["path"] for p in parents if prepared.located[p["path"]].revision is not None]
+    if hub:
+        document["base_model"] = hub
+    document["base_model_relation"] = "merge"
+    if spoken:
+        document["language"] = list(dict.fromkeys(spoken))
+    licences = {_licence(prepared.located[str(p["path"])].folder) for p in parents}
+    if len(licences) == 1 and None not in licences:
+        document["license"] = licences.pop()
+    if prepared.config.get("architectures"):
+        decoder = any("CausalLM" in str(a) for a in prepared.config["architectures"])
+        if decoder:
+            document["pipeline_tag"] = "text-generation"
+    document["tags"] = ["merge", "repsim", f"repsim-{prepared.recipe.method}"]
+    return document
+
+
+def _licence(folder: Path) -> str | None:
+    """The licence that a model's own card states."""
+    import yaml
+
+    path = folder / "README.md"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    parts = text.split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    try:
+        front = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return None
+    stated = front.get("license") if isinstance(front, dict) else None
+    return stated if isinstance(stated, str) else None
+
+
+def summarise_notes(facts: Facts) -> list[str]:
+    """What methods noted, with the number of tensors and the first of them.
+
+    Example:
+        >>> summarise_notes({"a": {"notes": ["zero"]}, "b": {"notes": ["zero"]}})
+        ['zero: 2 tensors (a, b)']
+    """
+    found: dict[str, list[str]] = {}
+    for tensor in sorted(facts):
+        for note in facts[tensor].get("notes", ()):
+            found.setdefault(note, []).append(tensor)
+    return [
+        f"{note}: {len(tensors)} tensor{'s' if len(tensors) > 1 else ''} "
+        f"({', '.join(tensors[:3])}{', ...' if len(tensors) > 3 else ''})"
+        for note, tensors in found.items()
+    ]
+
+
+def summarise_values(facts: Facts) -> list[str]:
+    """Range over tensors of the numbers that methods reported.
+
+    Example:
+        >>> summarise_values({"a": {"values": {"t": 0.5}}, "b": {"values": {"t": 1.0}}})
+        ['t: from 0.5 (a) to 1 (b) over 2 tensors']
+    """
+    found: dict[str, list[tuple[float, str]]] = {}
+    for tensor in sorted(facts):
+        for name, value in facts[tensor].get("values", {}).items():
+            found.setdefault(name, []).append((float(value), tensor))
+    lines = []
+    for name, pairs in found.items():
+        low, high = min(pairs), max(pairs)
+        lines.append(
+            f"{name}: from {low[0]:.3g} ({low[1]}) to {high[0]:.3g} ({high[1]}) over "
+            f"{len(pairs)} tensors"
+        )
+    return lines

@@ -1,0 +1,400 @@
+"""Do these models fit each other? Told from configs, headers and tokenizer files, before any work.
+
+Equal shapes are not enough: heads, rotary positions, norms and token maps can differ without one
+tensor changing its shape, and a merge of such models is broken without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from repsim.core.errors import IncompatibleModelsError, RepsimError, UsageError
+from repsim.core.files import hash_files, read_json
+from repsim.merging.base import is_finite
+from repsim.merging.checkpoint import FLOATS, Checkpoint
+from repsim.merging.tensors import head_and_embedding, is_tied, layer_of, merged_names
+from repsim.merging.vocabulary import read_vocabulary, token_tensors
+from repsim.models.inspect import locate, read_config, tokenizer_files
+
+Level = Literal["error", "warning", "ok"]
+
+#: What differs between models without meaning anything for a merge.
+_IGNORED = frozenset({
+    "_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype", "architectures",
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id",
+    "initializer_range", "output_attentions", "output_hidden_states", "return_dict",
+    "gradient_checkpointing", "pretraining_tp", "attn_implementation", "_attn_implementation",
+})  # fmt: skip
+#: Aspect -> keys that state it in one family or another; models must agree on it.
+_ASPECTS: dict[str, tuple[str, ...]] = {
+    "architecture": ("model_type",),
+    "width": ("hidden_size", "n_embd", "d_model", "dim"),
+    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
+    "key-value heads": ("num_key_value_heads",),
+    "head size": ("head_dim", "d_kv"),
+    "hidden units": ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "hidden_dim"),
+    "activation": ("hidden_act", "activation_function", "hidden_activation", "activation"),
+    "norm eps": ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),
+    "biases": ("attention_bias", "mlp_bias", "use_bias", "bias"),
+    "quantisation": ("quantization_config",),
+}
+_ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "rotary_emb_base", "rotary_pct",
+              "partial_rotary_factor")  # fmt: skip
+_SPECIAL_KEYS = ("tie_word_embeddings", "vocab_size", *_ROPE_KEYS)
+_FIT = "merge models of one architecture and size"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: "error" if the models must not be merged, "warning" if a reader should know.
+        check: What was looked at.
+        what: What was found.
+        where: Models or tensors that it concerns.
+        hint: What to do about it; empty if nothing.
+    """
+
+    level: Level
+    check: str
+    what: str
+    where: str
+    hint: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """A JSON-able dictionary."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """What is known of one model without its weights."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
+
+    def aspect(self, keys: Sequence[str]) -> Any:
+        """First of some config values that is stated; several switches as a tuple."""
+        stated = [self.config[key] for key in keys if self.config.get(key) is not None]
+        return stated[0] if len(stated) == 1 else (tuple(map(str, stated)) or None)
+
+
+def check_models(
+    models: Sequence[str | Path],
+    *,
+    deep: bool = False,
+    tokenizer: Literal["same", "map"] = "same",
+    stacked: bool = False,
+) -> list[Finding]:
+    """Compare models with the first of them, without loading weights.
+
+    Args:
+        models: Folders or names of packaged models, two or more.
+        deep: Whether all weights are read in search of NaN and infinity.
+        tokenizer: "map" accepts tokens in another order if text is cut alike.
+        stacked: Whether models may differ in the number of layers, of which some are taken.
+
+    Returns:
+        What was found, per check and model; `ok` where models agree.
+
+    Raises:
+        InputError: A model is not there, or its files are damaged.
+        UsageError: Fewer than two models.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> root = tempfile.mkdtemp()
+        >>> a = write_tiny_model("llama", root + "/a")
+        >>> b = write_tiny_model("llama", root + "/b", seed=1, rope_theta=5e5)
+        >>> [f.check for f in check_models([a, b]) if f.level == "error"]
+        ['rotary positions']
+    """
+    if len(models) < 2:
+        raise UsageError("a check compares models: name two or more")
+    described = _describe([locate(model).folder for model in models], [str(m) for m in models])
+    first = described[0]
+    findings: list[Finding] = []
+    for other in described[1:]:
+        for check in (_config, _rope, _ties, _tensors, _types, _tokens, _templates):
+            options = {"tokenizer": tokenizer, "stacked": stacked}
+            findings += check(first, other, options) or [_fine(check, first, other)]
+    for model in described:
+        findings += _stored_head(model)
+        if deep:
+            findings += list(_values(model)) or [
+                Finding("ok", "values", "no NaN and no infinity", model.name)
+            ]
+    return findings
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raise the first error among findings, with the number of others.
+
+    Raises:
+        IncompatibleModelsError: There is one.
+    """
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more; see: repsim check)" if len(errors) > 1 else ""
+        raise IncompatibleModelsError(
+            f"{errors[0].check}: {errors[0].what}, {errors[0].where}{more}",
+            hint=errors[0].hint or None,
+        )
+
+
+def _describe(folders: Sequence[Path], names: Sequence[str]) -> list[_Model]:
+    labels = [folder.resolve().name for folder in folders]
+    if len(set(labels)) < len(labels):
+        labels = list(names)
+    configs = read_configs(folders)
+    return [
+        _Model(label, folder, config, Checkpoint(folder, label))
+        for label, folder, config in zip(labels, folders, configs, strict=True)
+    ]
+
+
+def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The configs of some models, with the defaults of their family filled in where it matters.
+
+    A key that one file states and another leaves to the default is compared with that default, for
+    which `transformers` is asked; files with the same keys are compared as they are.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> read_configs([write_tiny_model("gpt2", tempfile.mkdtemp() + "/a")])[0]["n_embd"]
+        32
+    """
+    raw = []
+    for folder in folders:
+        document = read_json(folder / "config.json")
+        if not isinstance(document, dict):
+            raise IncompatibleModelsError(f"'{folder / 'config.json'}' is not a mapping")
+        raw.append(document)
+    keys = [frozenset(document) - _IGNORED for document in raw]
+    if len(set(keys)) == 1 or len({document.get("model_type") for document in raw}) > 1:
+        return raw
+    try:
+        return [read_config(folder, generic=True)[0].to_dict() for folder in folders]
+    except RepsimError:  # a family that transformers does not know: what is stated has to do
+        return raw
+
+
+_Options = Mapping[str, Any]
+
+
+def _config(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    """Aspects that must agree, then everything else that differs."""
+    findings = []
+    both = f"'{a.name}' and '{b.name}'"
+    for aspect, keys in _ASPECTS.items():
+        values = a.aspect(keys), b.aspect(keys)
+        if values[0] == values[1] or (aspect == "layers" and options["stacked"]):
+            continue
+        findings.append(Finding("error", aspect, f"{values[0]} and {values[1]}", both, _FIT))
+    if a.aspect(_ASPECTS["quantisation"]) is not None:
+        hint = "merge the unquantised models"
+        findings.append(Finding("error", "quantisation", "weights are quantised", both, hint))
+    known = {key for keys in _ASPECTS.values() for key in keys} | _IGNORED | {*_SPECIAL_KEYS}
+    if a.config.get("model_type") == b.config.get("model_type"):
+        for key in sorted((a.config.keys() | b.config.keys()) - known):
+            values = a.config.get(key), b.config.get(key)
+            if values[0] != values[1]:
+                what = f"{key} is {values[0]!r} and {values[1]!r}"
+                hint = f"the result has that of '{a.name}'"
+                findings.append(Finding("warning", "config", what, both, hint))
+    return findings
+
+
+def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about rotary positions in one form, for it is written in several."""
+    found = {"rope_type": "default"}
+    for key in _ROPE_KEYS:
+        value = config.get(key)
+        if isinstance(value, Mapping):
+            found |= {("rope_type" if k == "type" else k): v for k, v in value.items()}
+        elif value is not None:
+            found["rope_theta" if key == "rotary_emb_base" else key] = value
+    return found
+
+
+def _rope(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    first, second = _rotary(a.config), _rotary(b.config)
+    differing = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
+    if not differing:
+        return []
+    what = ", ".join(f"{k} is {first.get(k)} and {second.get(k)}" for k in differing)
+    hint = "queries and keys of one mean other positions in the other: do not merge them"
+    return [Finding("error", "rotary positions", what, f"'{a.name}' and '{b.name}'", hint)]
+
+
+def _ties(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    tied = [is_tied(model.config, model.checkpoint.headers) for model in (a, b)]
+    if tied[0] == tied[1]:
+        return []
+    one, other = (a, b) if tied[0] else (b, a)
+    return [
+        Finding(
+            "error", "tied embeddings", "the head is the embedding in one and not in the other",
+            f"tied in '{one.name}', not in '{other.name}'",
+            f"untie '{one.name}': save it with a head of its own and tie_word_embeddings: false",
+        )
+    ]  # fmt: skip
+
+
+def _stored_head(model: _Model) -> list[Finding]:
+    """A head that is stored although the config ties it must be the embedding."""
+    import torch
+
+    headers = model.checkpoint.headers
+    head, embedding = head_and_embedding(headers)
+    if not head or not embedding or not is_tied(model.config, headers):
+        return []
+    if torch.equal(model.checkpoint.read(head), model.checkpoint.read(embedding)):
+        return []
+    return [
+        Finding(
+            "error", "tied embeddings", f"the config ties {head} to {embedding}, and they differ",
+            f"'{model.name}'", "set tie_word_embeddings to what the weights are",
+        )
+    ]  # fmt: skip
+
+
+def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    names = [set(merged_names(model.config, model.checkpoint.headers)) for model in (a, b)]
+    if options["stacked"]:
+        names = [{n for n in some if layer_of(n) is None} for some in names]
+    findings = []
+    for some, other, model in ((names[0], names[1], b), (names[1], names[0], a)):
+        if lacking := sorted(some - other):
+            findings.append(_lacking(lacking, other, model))
+    freely = token_tensors(names[0]) if options["tokenizer"] == "map" else frozenset()
+    for tensor in sorted(names[0] & names[1]):
+        shapes = [model.checkpoint.headers[tensor].shape for model in (a, b)]
+        if tensor in freely:
+            shapes = [shape[1:] for shape in shapes]
+        if shapes[0] != shapes[1]:
+            what = f"'{tensor}' is {list(shapes[0])} and {list(shapes[1])}"
+            hint = _FIT
+            if token_tensors([tensor]):
+                hint = "the vocabularies differ in size; see the tokenizer check"
+            findings.append(
+                Finding("error", "shapes", what, f"'{a.name}' and '{b.name}'", hint)
+            )  # fmt: skip
+    return findings
+
+
+def _lacking(lacking: Sequence[str], present: set[str], model: _Model) -> Finding:
+    shown = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
+    what = f"{len(lacking)} tensor(s) missing: {shown}"
+    hint = "a tensor that one model lacks cannot be merged"
+    prefixed = {name.partition(".")[2] for name in present} | set(present)
+    if len(lacking) > 1 and all(n in prefixed or n.partition(".")[2] in present for n in lacking):
+        hint = "one was saved with its head and the other without: save both alike"
+    elif all(name.endswith(".bias") for name in lacking):
+        hint = "one has biases and the other not; " + _FIT
+    return Finding("error", "tensors", what, f"'{model.name}'", hint)
+
+
+def _types(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    types = [
+        sorted({h.dtype for h in model.checkpoint.headers.values() if h.dtype in FLOATS})
+        for model in (a, b)
+    ]
+    if types[0] == types[1]:
+        return []
+    what = f"stored as {'/'.join(types[0])} and {'/'.join(types[1])}"
+    hint = "sums are in float32; the result is stored as the first model unless out_dtype says so"
+    return [Finding("warning", "types", what, f"'{a.name}' and '{b.name}'", hint)]
+
+
+def _tokens(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    both = f"'{a.name}' and '{b.name}'"
+    hashes = [_tokenizer_hash(model.folder) for model in (a, b)]
+    if None in hashes:
+        lacking = " and ".join(f"'{m.name}'" for m, h in zip((a, b), hashes, strict=True) if not h)
+        what = f"no tokenizer in {lacking}: whether rows stand for the same tokens is not known"
+        return [Finding("warning", "tokens", what, both, "put the tokenizers into the folders")]
+    if hashes[0] == hashes[1]:
+        return []
+    first, second = (read_vocabulary(model.folder, model.name) for model in (a, b))
+    assert first is not None
+    assert second is not None
+    differences = first.differences(second)
+    if not differences:
+        return []
+    what = "; ".join(differences)
+    if not first.cuts_alike(second):
+        if first.ids and first.ids == second.ids:
+            hint = f"the result cuts text as '{a.name}' does; '{b.name}' was trained otherwise"
+            return [Finding("warning", "tokens", what, both, hint)]
+        hint = "row i would be averaged with another token's; train on one joint tokenizer"
+        return [Finding("error", "tokens", what, both, hint)]
+    if options["tokenizer"] == "map":
+        return [Finding("warning", "tokens", f"{what}; rows are matched by token", both)]
+    hint = "text is cut alike: match rows by token with tokenizer: {strategy: map}"
+    return [Finding("error", "tokens", what, both, hint)]
+
+
+def _tokenizer_hash(folder: Path) -> str | None:
+    try:
+        return hash_files(tokenizer_files(folder))
+    except RepsimError:
+        return None
+
+
+def _templates(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    first, second = read_chat_template(a.folder), read_chat_template(b.folder)
+    if first == second:
+        return []
+    state = ["has none" if t is None else f"{len(t)} characters" for t in (first, second)]
+    what = f"chat templates differ ({state[0]}, {state[1]})"
+    hint = f"the result has that of '{a.name}'"
+    return [Finding("warning", "chat template", what, f"'{a.name}' and '{b.name}'", hint)]
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template of a model folder, None if it has none."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    document = read_json(path) if path.is_file() else {}
+    template = document.get("chat_template") if isinstance(document, dict) else None
+    return None if template is None else str(template)
+
+
+def _values(model: _Model) -> Iterator[Finding]:
+    for tensor, header in model.checkpoint.headers.items():
+        if header.dtype not in FLOATS:
+            continue
+        found = model.checkpoint.read(tensor)
+        if not is_finite(found):
+            bad = int((~found.isfinite()).sum())
+            what = f"{bad} of {found.numel()} values of '{tensor}' are NaN or infinite"
+            hint = "the checkpoint is damaged: take another one"
+            yield Finding("error", "values", what, f"'{model.name}'", hint)
+
+
+_AGREED = {
+    "_config": ("config", "the configs agree"),
+    "_rope": ("rotary positions", "the same"),
+    "_ties": ("tied embeddings", "the same"),
+    "_tensors": ("tensors", "the same names and shapes"),
+    "_types": ("types", "the same"),
+    "_tokens": ("tokens", "the same token map"),
+    "_templates": ("chat template", "the same"),
+}
+
+
+def _fine(check: Callable[..., Any], a: _Model, b: _Model) -> Finding:
+    name, what = _AGREED[check.__name__]
+    return Finding("ok", name, what, f"'{a.name}' and '{b.name}'")

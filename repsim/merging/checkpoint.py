@@ -1,0 +1,285 @@
+"""Where the tensors of a merge come from: model folders read through memory maps, or state dicts.
+
+A source tells type and shape of its tensors without reading them, and reads one tensor, or some of
+its rows, at a time. What was read from a map belongs to the page cache, not to the process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import mmap
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from repsim.core.errors import InputError
+from repsim.models.inspect import TensorHeader, read_headers, weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+#: Types in safetensors files -> (name in torch, bytes). Quantised types are not merged.
+TYPES: dict[str, tuple[str, int]] = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+}
+FLOATS = ("F64", "F32", "F16", "BF16")
+#: Name in torch -> type in safetensors files.
+STORED = {name: stored for stored, (name, _) in TYPES.items()}
+
+
+class TensorSource(Protocol):
+    """Tensors of one model by name, read when asked for."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, TensorHeader]:
+        """Type and shape of every tensor."""
+        ...
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """A tensor, or a range of its rows, in its stored type. It must not be written to."""
+        ...
+
+
+def torch_type(stored: str) -> torch.dtype:
+    """The torch type of a type in a safetensors file.
+
+    Example:
+        >>> torch_type("BF16")
+        torch.bfloat16
+    """
+    import torch
+
+    found: torch.dtype = getattr(torch, TYPES[stored][0])
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where the bytes of one tensor lie."""
+
+    file: Path
+    start: int
+
+
+class Checkpoint:
+    """The weights of a Hugging Face folder, in one file or several, memory-mapped.
+
+    Args:
+        folder: The folder.
+        name: Name of the model in messages; the folder's by default.
+
+    Raises:
+        InputError: Files are missing, truncated, pickled, or hold types that cannot be merged.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> tiny = Checkpoint(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
+        >>> tiny.headers["ln_f.weight"].shape, tuple(tiny.read("wte.weight", slice(1, 3)).shape)
+        ((32,), (2, 32))
+    """
+
+    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.name = name or self.folder.resolve().name
+        self.files = weight_files(self.folder)
+        self.headers: dict[str, TensorHeader] = {}
+        self._places: dict[str, _Place] = {}
+        self._maps: dict[Path, mmap.mmap] = {}
+        for file in self.files:
+            self._read_file(file)
+
+    def _read_file(self, file: Path) -> None:
+        headers = read_headers([file])
+        for tensor, start, end in _offsets(file):
+            header = headers[tensor]
+            if header.dtype not in TYPES:
+                raise InputError(
+                    f"tensor '{tensor}' of model '{self.name}' has type {header.dtype}, which "
+                    "cannot be merged",
+                    hint="quantised weights are merged from the unquantised models",
+                )
+            if end - start != math.prod(header.shape) * TYPES[header.dtype][1]:
+                raise InputError(f"'{file}' is damaged: tensor '{tensor}' has another size")
+            if tensor in self._places:
+                raise InputError(
+                    f"tensor '{tensor}' of model '{self.name}' is in two files: "
+                    f"{self._places[tensor].file.name} and {file.name}"
+                )
+            self._places[tensor] = _Place(file, start)
+            self.headers[tensor] = header
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """A tensor, or a range of its rows, in its stored type, without a copy.
+
+        Raises:
+            KeyError: There is no such tensor.
+        """
+        import torch
+
+        header, place = self.headers[tensor], self._places[tensor]
+        kind, size = torch_type(header.dtype), TYPES[header.dtype][1]
+        shape, start = header.shape, place.start
+        if rows is not None:
+            first, last, _ = rows.indices(shape[0])
+            start += first * math.prod(shape[1:]) * size
+            shape = (max(0, last - first), *shape[1:])
+        count = math.prod(shape)
+        if count == 0:
+            return torch.empty(shape, dtype=kind)
+        source: mmap.mmap | bytearray = self._map(place.file)
+        if start % size:  # old writers do not align
+            source, start = bytearray(source[start : start + count * size]), 0
+        return torch.frombuffer(source, dtype=kind, count=count, offset=start).reshape(shape)
+
+    def _map(self, file: Path) -> mmap.mmap:
+        """The map of a file. Private, so that torch may take it for writable memory."""
+        if file not in self._maps:
+            with file.open("rb") as handle:
+                mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+            if hasattr(mmap, "MADV_SEQUENTIAL"):
+                mapped.madvise(mmap.MADV_SEQUENTIAL)
+            self._maps[file] = mapped
+        return self._maps[file]
+
+    def marks(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of change of each file: what tells that it is still the same."""
+        return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
+
+
+def _offsets(file: Path) -> list[tuple[str, int, int]]:
+    """Name, first byte and end of each tensor; the header was found sound before."""
+    with file.open("rb") as handle:
+        (length,) = struct.unpack("<Q", handle.read(8))
+        document = json.loads(handle.read(length))
+    return [
+        (name, 8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1])
+        for name, entry in document.items()
+        if name != "__metadata__"
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class StateDict:
+    """A state dict as a source.
+
+    Example:
+        >>> import torch
+        >>> StateDict("m", {"w": torch.zeros(2, 3)}).headers["w"]
+        TensorHeader(dtype='F32', shape=(2, 3))
+    """
+
+    name: str
+    tensors: Mapping[str, torch.Tensor]
+
+    @property
+    def headers(self) -> dict[str, TensorHeader]:
+        """Type and shape of every tensor."""
+        return {
+            name: TensorHeader(STORED[str(t.dtype).removeprefix("torch.")], tuple(t.shape))
+            for name, t in self.tensors.items()
+        }
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """A tensor, or a range of its rows."""
+        found = self.tensors[tensor].detach()
+        return found if rows is None else found[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transformed:
+    """A source whose tensors pass through a function of name and tensor when they are read.
+
+    Example:
+        >>> import torch
+        >>> double = Transformed(StateDict("m", {"w": torch.ones(2)}), lambda name, w: 2 * w)
+        >>> double.read("w").tolist()
+        [2.0, 2.0]
+    """
+
+    source: TensorSource
+    transform: Callable[[str, torch.Tensor], torch.Tensor]
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.source.name
+
+    @property
+    def headers(self) -> Mapping[str, TensorHeader]:
+        """Type and shape of every tensor, which the function does not change."""
+        return self.source.headers
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """The transformed tensor, or a range of its rows.
+
+        Raises:
+            InputError: The function changed the shape.
+        """
+        found = self.transform(tensor, self.source.read(tensor))
+        if tuple(found.shape) != self.headers[tensor].shape:
+            raise InputError(
+                f"the transform of model '{self.name}' changed the shape of '{tensor}' to "
+                f"{tuple(found.shape)}"
+            )
+        return found if rows is None else found[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reindexed:
+    """A source whose vocabulary tensors have their rows in another model's order.
+
+    Attributes:
+        source: The model.
+        donor: The model whose vocabulary it is brought to.
+        rows: For each row of the donor, the row of the model with the same token; -1 where the
+            model lacks the token, for which the donor's row is taken.
+        tensors: Names of the tensors with one row per token.
+    """
+
+    source: TensorSource
+    donor: TensorSource
+    rows: torch.Tensor
+    tensors: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.source.name
+
+    @property
+    def headers(self) -> dict[str, TensorHeader]:
+        """Type and shape of every tensor, as the donor has them."""
+        found = dict(self.source.headers)
+        for tensor in self.tensors & found.keys():
+            shape = (len(self.rows), *found[tensor].shape[1:])
+            found[tensor] = TensorHeader(found[tensor].dtype, shape)
+        return found
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """A tensor, or a range of its rows, in the donor's order."""
+        if tensor not in self.tensors:
+            return self.source.read(tensor, rows)
+        index = self.rows if rows is None else self.rows[rows]
+        found = self.source.read(tensor)[index.clamp(min=0)]
+        lacking = index < 0
+        if bool(lacking.any()):
+            found[lacking] = self.donor.read(tensor, rows)[lacking].to(found.dtype)
+        return found

@@ -1,0 +1,56 @@
+"""Merge methods, one file per family. Each is a function of the same tensor of several models.
+
+Which definition each one follows, where there is more than one (`w_i` tensors, `w_0` base,
+`d_i = w_i - w_0`, `a_i` weights; the exact formula is each method's `definition`):
+
+==================== =============================================================================
+method               definition
+==================== =============================================================================
+linear, slerp,       mergekit 0.1.5, formula for formula. A zero tensor takes the straight line in
+nuslerp, multislerp, slerp (mergekit: sin(pi/4) of the other one), weights that add up to 0 are an
+karcher, passthrough error in linear and multislerp, t outside [0, 1] is one in slerp.
+task_arithmetic      mergekit, which is Ilharco et al.
+ties                 mergekit: trimmed per tensor, weights before the election, weighted mean.
+                     `scope: model` trims as the paper does, `weighting: after` merges as PEFT does.
+                     Exactly max(1, int(density n)) entries stay, equal magnitudes by lowest index.
+dare_*, della*       the papers: each entry over its probability of being kept (unbiased).
+                     `rescale: l1` is mergekit's: back to the L1 norm of the whole tensor.
+breadcrumbs*         mergekit: int(density n) entries stay, whatever gamma says.
+model_stock          Jang et al. with the mean pairwise cosine, t clamped to [0, 1];
+                     `clamp: false` is mergekit's.
+sce                  mergekit, but weights are kept for deltas of any size, and identical models
+                     give their common delta (mergekit: equal weights below a mean square of 1e-6;
+                     the base).
+tsv_m, iso_c         the papers' and FusionBench's, per tensor; embeddings and heads get the mean
+                     delta as vectors do; directions of zero singular values are left out.
+regmean              Jin et al. with per-token means, in float64, and a ridge that draws to the
+                     plain mean.
+fisher               Matena and Raffel with the true diagonal Fisher information (labels drawn from
+                     the model, gradients squared per text).
+==================== =============================================================================
+
+Deltas, thresholds and sums are float32 whatever the checkpoints hold (float64 if all of them are),
+and the caller casts once. Degenerate inputs raise an error, or have their outcome stated in
+`TensorContext.notes`. What each method declares of itself is tested by
+`repsim.testing.merge_checks.check_merge_method`.
+"""
+
+from repsim.merging.methods import (
+    averaging,
+    consensus,
+    data_aware,
+    sparsified,
+    spectral,
+    spherical,
+    task_vectors,
+)
+
+__all__ = [
+    "averaging",
+    "consensus",
+    "data_aware",
+    "sparsified",
+    "spectral",
+    "spherical",
+    "task_vectors",
+]

@@ -1,0 +1,316 @@
+"""From a recipe to models that can be merged: found, checked, in one vocabulary, aligned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import IncompatibleModelsError, InputError, unknown_name
+from repsim.core.files import hash_json, read_json
+from repsim.core.provenance import version_of, versions
+from repsim.merging.base import MergeMethod
+from repsim.merging.check import Finding, check_models, refuse_errors
+from repsim.merging.checkpoint import (
+    TYPES,
+    Checkpoint,
+    Reindexed,
+    StateDict,
+    TensorSource,
+    Transformed,
+)
+from repsim.merging.in_memory import needs_statistics
+from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
+from repsim.merging.recipe import Recipe, find_method
+from repsim.merging.tensors import merged_names
+from repsim.merging.vocabulary import map_rows, read_vocabulary, token_tensors
+from repsim.models.inspect import Located, locate, read_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from repsim.merging.base import Gram
+
+Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A recipe whose models are found and fit each other.
+
+    Attributes:
+        recipe: What is wanted.
+        method: Its method.
+        located: Model, as the recipe names it -> its folder.
+        checkpoints: Model -> its weight files.
+        sources: Model -> its tensors as they are merged: re-indexed, aligned, transformed.
+        plans: How each tensor of the result is made.
+        config: Config of the result.
+        statistics: Number of a model -> its statistics.
+        findings: What the static check found.
+        notes: What a reader of the result should know.
+        key: Hash of everything that the result depends on; empty if that cannot be told.
+    """
+
+    recipe: Recipe
+    method: MergeMethod
+    located: Mapping[str, Located]
+    checkpoints: Mapping[str, Checkpoint]
+    sources: Mapping[str, TensorSource]
+    plans: Sequence[TensorPlan]
+    config: Mapping[str, Any]
+    statistics: Mapping[int, Mapping[str, Gram | torch.Tensor]]
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+    key: str
+
+    @property
+    def donor(self) -> Path:
+        """Folder that config and other files are copied from."""
+        return self.located[self.recipe.donor].folder
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Folder that the tokenizer is copied from."""
+        return self.located[self.recipe.tokenizer_model or self.recipe.donor].folder
+
+
+def prepare(
+    recipe: Recipe, *, transforms: Mapping[str, Transform] | None = None
+) -> Prepared:  # fmt: skip
+    """Find, check, re-index and align the models of a recipe, and plan every tensor.
+
+    Args:
+        recipe: What is wanted.
+        transforms: Model -> function of name and tensor that its tensors pass through.
+
+    Raises:
+        IncompatibleModelsError: The models do not fit each other.
+        InputError: A model or file is missing or damaged.
+        UsageError: The recipe asks for something that the method or a model does not have.
+    """
+    method = find_method(recipe.method)
+    models = tuple(dict.fromkeys((*recipe.sources, *_extra_tokenizer(recipe))))
+    located = {model: locate(model) for model in models}
+    names = _labels(located)
+    checkpoints = {model: Checkpoint(located[model].folder, names[model]) for model in models}
+    donor_first = sorted(models, key=lambda model: model != recipe.donor)
+    findings = _check(recipe, [str(located[model].folder) for model in donor_first])
+    configs = {model: _read_config(located[model].folder) for model in models}
+    config = configs[recipe.donor]
+    notes = [*recipe.notes, *(f"{f.check}: {f.what}" for f in findings if f.level == "warning")]
+    sources: dict[str, TensorSource] = dict(checkpoints)
+    if recipe.tokenizer == "map":
+        sources, mapped = _one_vocabulary(recipe, located, checkpoints)
+        notes += mapped
+    config = {**config, **_vocabulary_size(recipe, config, sources)}
+    merged = {
+        model: merged_names(configs[model], sources[model].headers) for model in recipe.sources
+    }
+    sources = {model: sources[model] for model in recipe.sources}
+    if recipe.align != "none":
+        aligned, config, said = _align(recipe, located, sources, config)
+        sources = dict(aligned)
+        merged = {model: merged_names(config, source.headers) for model, source in sources.items()}
+        notes += said
+    for model, change in (transforms or {}).items():
+        if model not in sources:
+            raise unknown_name("model of a transform", model, sources)
+        sources[model] = Transformed(sources[model], change)
+    statistics = _statistics(recipe, method)
+    plans = _stored_as_donor(plan_tensors(recipe, method, sources, merged), recipe, checkpoints)
+    config = _result_config(config, configs, recipe, merged, plans)
+    return Prepared(
+        recipe, method, located, checkpoints, sources, plans, config, statistics, findings, notes,
+        key="" if transforms else _key(recipe, checkpoints, plans, config),
+    )  # fmt: skip
+
+
+def _extra_tokenizer(recipe: Recipe) -> tuple[str, ...]:
+    return (recipe.tokenizer_model,) if recipe.tokenizer_model else ()
+
+
+def _labels(located: Mapping[str, Located]) -> dict[str, str]:
+    """Short names of models; the names in the recipe where short ones are not unique."""
+    names = {model: found.name for model, found in located.items()}
+    unique = len(set(names.values())) == len(names)
+    return names if unique else {model: model for model in names}
+
+
+def _check(recipe: Recipe, folders: Sequence[str]) -> list[Finding]:
+    if len(folders) < 2:
+        return []
+    findings = check_models(folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked)
+    refuse_errors(findings)
+    return findings
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"'{path}' is not a JSON object")
+    return document
+
+
+def _one_vocabulary(
+    recipe: Recipe, located: Mapping[str, Located], checkpoints: Mapping[str, Checkpoint]
+) -> tuple[dict[str, TensorSource], list[str]]:
+    """Bring the rows of all models into the order of one model's vocabulary."""
+    donor = recipe.tokenizer_model or recipe.donor
+    own = read_vocabulary(located[donor].folder, checkpoints[donor].name)
+    sources: dict[str, TensorSource] = dict(checkpoints)
+    notes = []
+    for model, checkpoint in checkpoints.items():
+        other = read_vocabulary(located[model].folder, checkpoint.name)
+        if model == donor:
+            continue
+        if own is None or other is None:
+            raise InputError(
+                f"model '{checkpoint.name if own else checkpoints[donor].name}' has no tokenizer, "
+                "so its rows cannot be matched by token"
+            )
+        if not own.differences(other):
+            continue
+        tensors = token_tensors(checkpoint.headers)
+        rows = [{c.headers[t].shape[0] for t in tensors} for c in (checkpoints[donor], checkpoint)]
+        if [len(found) for found in rows] != [1, 1]:
+            raise IncompatibleModelsError(
+                f"vocabulary tensors of '{checkpoint.name}' have different numbers of rows"
+            )
+        index = map_rows(own, other, donor_rows=rows[0].pop(), other_rows=rows[1].pop())
+        lacking = sum(1 for token in own.ids if token not in other.ids)
+        notes.append(
+            f"rows of '{checkpoint.name}' are matched by token to those of "
+            f"'{checkpoints[donor].name}'; {lacking} tokens that it lacks take the latter's rows"
+        )
+        sources[model] = Reindexed(checkpoint, checkpoints[donor], index, tensors)
+    return sources, notes
+
+
+def _vocabulary_size(
+    recipe: Recipe, config: Mapping[str, Any], sources: Mapping[str, TensorSource]
+) -> dict[str, int]:
+    """Rows of the embedding, where the config states them."""
+    headers = sources[recipe.models[0]].headers
+    rows = {headers[tensor].shape[0] for tensor in token_tensors(headers)}
+    if recipe.tokenizer != "map" or "vocab_size" not in config or len(rows) != 1:
+        return {}
+    return {"vocab_size": rows.pop()}
+
+
+def _align(
+    recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource],
+    config: Mapping[str, Any],
+) -> tuple[dict[str, StateDict], dict[str, Any], list[str]]:  # fmt: skip
+    """Bring all models to the coordinates of the base, or of the first one; in memory, whole."""
+    from repsim.merging.align import align_state_dicts
+
+    reference = recipe.donor
+    others = [model for model in recipe.sources if model != reference]
+    states = {
+        model: {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name in source.headers
+            for tensor in [source.read(name)]
+        }
+        for model, source in sources.items()
+    }
+    parsed, _ = read_config(located[reference].folder)
+    result = align_state_dicts(
+        states[reference],
+        [states[model] for model in others],
+        parsed,
+        method="orthogonal" if recipe.align == "orthogonal" else "permutation",
+        seed=recipe.seed,
+    )
+    notes = []
+    for model, report in zip(others, result.report, strict=True):
+        change = "not compared" if report.output_change is None else f"{report.output_change:.1e}"
+        notes.append(
+            f"'{sources[model].name}' aligned to '{sources[reference].name}' ({report.method}, "
+            f"{report.match}): distance {report.distance_before:.3f} -> "
+            f"{report.distance_after:.3f}, largest relative change of an output {change}"
+            + (f"; {report.note}" if report.note else "")
+        )
+    aligned = dict(zip([reference, *others], result.states, strict=True))
+    found = {m: StateDict(sources[m].name, aligned[m]) for m in recipe.sources}
+    untied = recipe.align == "orthogonal"
+    return found, {**config, **({"tie_word_embeddings": False} if untied else {})}, notes
+
+
+def _statistics(
+    recipe: Recipe, method: MergeMethod
+) -> dict[int, Mapping[str, Gram | torch.Tensor]]:
+    if not method.needs:
+        return {}
+    from repsim.merging.statistics import load_statistics
+
+    files = {s.model: s.statistics for part in recipe.slices for s in part.sources}
+    if not all(files.values()):
+        raise needs_statistics(method)
+    return {n: load_statistics(str(files[m])) for n, m in enumerate(recipe.sources) if m in files}
+
+
+def _stored_as_donor(
+    plans: Sequence[TensorPlan], recipe: Recipe, checkpoints: Mapping[str, Checkpoint]
+) -> list[TensorPlan]:
+    """Aligned tensors are float32 in between; they are stored as they were found."""
+    if recipe.align == "none" or recipe.out_dtype:
+        return list(plans)
+    headers = checkpoints[recipe.donor].headers
+    common = next((h.dtype for h in headers.values() if h.dtype in TYPES), "F32")
+    return [
+        plan
+        if plan.copied
+        else dataclasses.replace(
+            plan,
+            header=dataclasses.replace(
+                plan.header, dtype=headers[plan.name].dtype if plan.name in headers else common
+            ),
+        )
+        for plan in plans
+    ]
+
+
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def _result_config(
+    config: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]], recipe: Recipe,
+    names: Mapping[str, Sequence[str]], plans: Sequence[TensorPlan],
+) -> dict[str, Any]:  # fmt: skip
+    """The donor's config with the result's own number of layers and type of weights."""
+    found = dict(config)
+    if recipe.stacked:
+        origin = result_layers(recipe, names)
+        for key in _LAYER_KEYS:
+            if key in found:
+                found[key] = len(origin)
+        if all(isinstance(configs[model].get("layer_types"), list) for model, _ in origin):
+            found["layer_types"] = [configs[model]["layer_types"][layer] for model, layer in origin]
+    types = {plan.header.dtype for plan in plans if not plan.copied}
+    if len(types) == 1:
+        for key in ("dtype", "torch_dtype"):
+            if key in found:
+                found[key] = TYPES[next(iter(types))][0]
+    return found
+
+
+def _key(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], plans: Sequence[TensorPlan],
+    config: Mapping[str, Any],
+) -> str:  # fmt: skip
+    """Hash of models, recipe, plan and versions."""
+    settings = [recipe.method, recipe.align, recipe.tokenizer, recipe.dtype, recipe.seed]
+    return hash_json(
+        {
+            "recipe": settings,
+            "text": recipe.text,
+            "files": {model: c.marks() for model, c in checkpoints.items()},
+            "tensors": [plan.describe() for plan in plans],
+            "config": dict(config),
+            "versions": [versions()["repsim"], version_of("torch")],
+        }
+    )

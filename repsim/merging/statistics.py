@@ -1,0 +1,396 @@
+"""What data-aware merge methods weigh by: second moments of inputs, and the diagonal Fisher.
+
+Collect them once per model, on text that the model is meant to keep (its own language), save them,
+and give them to as many merges as you like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from einops import einsum, rearrange
+
+from repsim.core.errors import InputError, UsageError
+from repsim.core.files import written_aside
+from repsim.merging.base import Gram, check_choice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Batch = Mapping[str, "torch.Tensor"]
+
+#: Key of the safetensors header.
+HEADER = "repsim_statistics"
+#: Gradient entries that the exact Fisher information holds at a time.
+HELD = 1 << 26
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module, *, gradients: bool) -> Iterator[torch.device]:
+    """Model in evaluation mode with or without gradients, given back as it was."""
+    import torch
+
+    training = {module: module.training for module in model.modules()}
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    try:
+        for parameter in model.parameters():
+            parameter.requires_grad_(gradients and parameter.is_floating_point())
+        with torch.set_grad_enabled(gradients):
+            yield next(model.parameters()).device
+    finally:
+        for module, was in training.items():
+            module.training = was
+        for parameter, needed in required.items():
+            parameter.requires_grad_(needed)
+
+
+# -- Gram matrices -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class _Moments:
+    """Sum over tokens of `x x^T`."""
+
+    total: torch.Tensor
+    tokens: int = 0
+
+    def add(self, rows: torch.Tensor) -> None:
+        wide = rows.to(self.total)
+        self.total += einsum(wide, wide, "token i, token j -> i j")
+        self.tokens += len(rows)
+
+
+class _InputRecorder:
+    """Sums second moments of what enters linear layers; layers with one input share one sum."""
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self.layers = layers
+        #: Layer -> the layer whose sum it shares (often itself), decided when it first runs.
+        self.shares: dict[str, str] = {}
+        self.moments: dict[str, _Moments] = {}
+        self.real: torch.Tensor | None = None
+        self._latest: tuple[str, torch.Tensor] | None = None
+
+    def start(self, real: torch.Tensor | None) -> None:
+        """Begin a batch; `real` marks the tokens that are no padding, `[batch, token]`."""
+        self.real = real
+        self._latest = None
+
+    def hook(self, name: str) -> Callable[..., None]:
+        """Pre-hook of one layer."""
+
+        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._record(name, args[0] if args else next(iter(kwargs.values())))
+
+        return record
+
+    def _record(self, name: str, x: torch.Tensor) -> None:
+        import torch
+
+        if name not in self.shares:
+            same = self._latest is not None and self._latest[1] is x
+            self.shares[name] = self._latest[0] if same and self._latest else name
+        if self.shares[name] != name:
+            return
+        self._latest = (name, x)
+        if name not in self.moments:
+            width = x.shape[-1]
+            self.moments[name] = _Moments(x.new_zeros(width, width, dtype=torch.float64))
+        self.moments[name].add(self._real_rows(name, x))
+
+    def _real_rows(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        rows = rearrange(x, "... d -> (...) d")
+        if self.real is None or bool(self.real.all()):
+            return rows
+        if len(rows) == self.real.numel():
+            return rows[self.real.flatten()]
+        if len(rows) == len(self.real):
+            return rows
+        raise InputError(
+            f"layer '{name}' sees {len(rows)} rows of a padded batch of {self.real.numel()} tokens",
+            hint="give batches without padding (one text at a time)",
+        )
+
+
+def collect_gram(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Gram]:
+    """Second moments of the inputs of every linear layer, for RegMean.
+
+    Layers that receive the same tensor (query, key and value; gate and up) share one matrix. The
+    mean over tokens is taken, so that models count equally however much text they saw; it is summed
+    in float64.
+
+    Args:
+        model: A `transformers` model, or any module that takes a batch as keywords.
+        batches: Keywords of the model, `[batch, token]`; tokens whose `attention_mask` is 0 are
+            left out.
+
+    Returns:
+        Name of the weight in the state dict -> its matrix. Tied heads are embeddings and have none.
+
+    Raises:
+        UsageError: There is no batch.
+        InputError: The model has no linear layer, or hides which tokens are padding.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+        >>> grams = collect_gram(model, [{"input": torch.tensor([[1.0, 2.0]])}])
+        >>> grams["0.weight"].matrix.tolist()
+        [[1.0, 2.0], [2.0, 4.0]]
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    recorder = _InputRecorder(_linear_layers(model))
+    handles = [
+        layer.register_forward_pre_hook(recorder.hook(name), with_kwargs=True)
+        for name, layer in recorder.layers.items()
+    ]
+    try:
+        with _evaluating(model, gradients=False) as device:
+            for batch in batches:
+                here = {key: value.to(device) for key, value in batch.items()}
+                mask = here.get("attention_mask")
+                recorder.start(None if mask is None else mask.bool())
+                model(**here)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not recorder.moments:
+        raise UsageError("no batch was given to collect Gram matrices from")
+    means = {name: each.total / max(each.tokens, 1) for name, each in recorder.moments.items()}
+    return {
+        f"{name}.weight": Gram(means[leader], 0 if isinstance(recorder.layers[name], Conv1D) else 1)
+        for name, leader in recorder.shares.items()
+    }
+
+
+def _linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Path -> linear layer whose weight is stored under its own name."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    stored = {name for name, _ in model.named_parameters()}
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and f"{name}.weight" in stored
+    }
+    if not found:
+        raise InputError(f"{type(model).__name__} has no linear layer to collect inputs of")
+    return found
+
+
+# -- Fisher information --------------------------------------------------------------------------
+
+
+def collect_fisher(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    labels: Literal["sampled", "exact"] = "sampled",
+    samples: int = 1,
+    seed: int = 0,
+) -> dict[str, torch.Tensor]:
+    """Diagonal Fisher information, `E_x E_{y ~ p(y|x)} (d log p(y|x) / d w)^2`, mean per token.
+
+    Gradients are squared per text, never for a batch, and labels come from the model, never from
+    the text ("empirical Fisher", another quantity). Scores of sampled labels are uncorrelated
+    between tokens, so that the squared gradient of a whole text estimates the sum over its tokens
+    without bias.
+
+    Args:
+        model: A model whose output has `logits`, `[batch, token, entry]`.
+        batches: Keywords of the model; tokens whose `attention_mask` is 0 are left out.
+        labels: "sampled" draws from the model, "exact" takes the expectation over the vocabulary:
+            one backward pass per token and entry, for tiny models.
+        samples: Draws per text, one backward pass each.
+        seed: Seed of the draws; how texts are cut into batches does not matter.
+
+    Returns:
+        Name of each parameter -> float32 tensor of its shape.
+
+    Raises:
+        UsageError: There is no batch, or an option that does not exist.
+        InputError: The model has no logits.
+
+    Example:
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> import torch
+        >>> model = tiny_model("llama", head=True)
+        >>> fisher = collect_fisher(model, [{"input_ids": torch.tensor([[0, 5, 9]])}])
+        >>> bool((fisher["model.norm.weight"] > 0).any())
+        True
+    """
+    check_choice("labels", labels, ("sampled", "exact"))
+    if samples < 1:
+        raise UsageError(f"samples must be at least 1, got {samples}")
+    with _evaluating(model, gradients=True) as device:
+        total, tokens = _squared_scores(
+            model, _texts(batches, device), 0 if labels == "exact" else samples, seed
+        )
+    if tokens == 0:
+        raise UsageError("no batch was given to collect Fisher information from")
+    return {name: (square / tokens).float() for name, square in total.items()}
+
+
+def _squared_scores(
+    model: nn.Module, texts: Iterable[dict[str, torch.Tensor]], samples: int, seed: int
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Sum over texts of squared scores by parameter (no samples: expected ones), and tokens."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    total = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
+    tokens = 0
+    for text in texts:
+        log_p = _log_probabilities(model, text)
+        tokens += len(log_p)
+        if samples:
+            _add_sampled(total, log_p, parameters, samples, generator)
+        else:
+            _add_exact(total, log_p, parameters)
+    return total, tokens
+
+
+def _texts(batches: Iterable[Batch], device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+    """The rows of all batches, one at a time."""
+    for batch in batches:
+        for row in range(len(next(iter(batch.values())))):
+            yield {key: value[row : row + 1].to(device) for key, value in batch.items()}
+
+
+def _log_probabilities(model: nn.Module, text: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Log-probabilities of one text, `[token, entry]`, without padding."""
+    logits = getattr(model(**text), "logits", None)
+    if logits is None:
+        raise InputError(
+            f"{type(model).__name__} gives no logits",
+            hint="load it with its head, e.g. AutoModelForCausalLM",
+        )
+    rows = rearrange(logits, "1 token entry -> token entry")
+    mask = text.get("attention_mask")
+    return (rows if mask is None else rows[mask[0].bool()]).log_softmax(-1)
+
+
+def _add_sampled(
+    total: dict[str, torch.Tensor],
+    log_p: torch.Tensor,
+    parameters: Mapping[str, torch.Tensor],
+    samples: int,
+    generator: torch.Generator,
+) -> None:
+    import torch
+
+    # Drawn on the CPU, so that all devices draw the same.
+    share = log_p.detach().to("cpu", torch.float64).exp()
+    drawn = torch.multinomial(share, samples, replacement=True, generator=generator).to(
+        log_p.device
+    )
+    for sample in range(samples):
+        score = log_p.gather(1, drawn[:, sample : sample + 1]).sum()
+        gradients = torch.autograd.grad(
+            score, list(parameters.values()), retain_graph=sample + 1 < samples, allow_unused=True
+        )
+        for name, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                total[name] += gradient.to(torch.float64).square() / samples
+
+
+def _add_exact(
+    total: dict[str, torch.Tensor], log_p: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+) -> None:
+    import torch
+
+    entries = log_p.shape[1]
+    at_once = max(1, HELD // sum(p.numel() for p in parameters.values()))
+    directions = torch.eye(entries, dtype=log_p.dtype, device=log_p.device)
+    for token in log_p:
+        share = token.detach().to(torch.float64).exp()
+        for chosen, weight in zip(directions.split(at_once), share.split(at_once), strict=True):
+            gradients = torch.autograd.grad(
+                token,
+                list(parameters.values()),
+                grad_outputs=chosen,
+                is_grads_batched=True,
+                retain_graph=True,
+                allow_unused=True,
+            )
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    square = gradient.to(torch.float64).square()
+                    total[name] += einsum(weight, square, "entry, entry ... -> ...")
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def save_statistics(
+    path: str | os.PathLike[str], statistics: Mapping[str, Gram | torch.Tensor]
+) -> Path:
+    """Write Gram matrices or Fisher information as safetensors; shared matrices are written once.
+
+    Args:
+        path: File, usually `*.safetensors`.
+        statistics: From `collect_gram` or `collect_fisher`.
+
+    Raises:
+        UsageError: There is nothing to write.
+    """
+    from safetensors.torch import save_file
+
+    if not statistics:
+        raise UsageError("there are no statistics to save")
+    tensors: dict[str, torch.Tensor] = {}
+    first: dict[int, str] = {}
+    axes: dict[str, int] = {}
+    same_as: dict[str, str] = {}
+    for name, item in statistics.items():
+        tensor = item.matrix if isinstance(item, Gram) else item
+        if isinstance(item, Gram):
+            axes[name] = item.input_axis
+        leader = first.setdefault(id(tensor), name)
+        if leader == name:
+            tensors[name] = tensor.contiguous()
+        else:
+            same_as[name] = leader
+    header = json.dumps({"axes": axes, "same_as": same_as}, sort_keys=True)
+    with written_aside(path) as aside:
+        save_file(tensors, aside, metadata={"format": "pt", HEADER: header})
+    return Path(path)
+
+
+def load_statistics(path: str | os.PathLike[str]) -> dict[str, Gram | torch.Tensor]:
+    """Read what `save_statistics` wrote.
+
+    Raises:
+        InputError: The file is missing or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError) as error:
+        raise InputError(f"statistics '{path}' cannot be read: {error}") from None
+    if header is None:
+        raise InputError(
+            f"file '{path}' holds no statistics",
+            hint="write it with repsim.merging.statistics.save_statistics",
+        )
+    described = json.loads(header)
+    axes, same_as = described["axes"], described["same_as"]
+    everything = {**tensors, **{name: tensors[leader] for name, leader in same_as.items()}}
+    return {
+        name: Gram(tensor, axes[name]) if name in axes else tensor
+        for name, tensor in everything.items()
+    }

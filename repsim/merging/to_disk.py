@@ -1,0 +1,165 @@
+"""`merge`: from a recipe to a model folder, streaming."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import UsageError
+from repsim.core.progress import progress
+from repsim.merging.card import RECIPE_FILE, write_companions
+from repsim.merging.checkpoint import TYPES
+from repsim.merging.execute import Job, choose_device, find_thresholds
+from repsim.merging.output import Output, lay_out
+from repsim.merging.prepare import Prepared, prepare
+from repsim.merging.recipe import Recipe, read_recipe
+from repsim.models.inspect import hash_remembered
+
+if TYPE_CHECKING:
+    import torch
+
+Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+
+
+def merge(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    device: str | None = None,
+    force: bool = False,
+    transforms: Mapping[str, Transform] | None = None,
+) -> Path:
+    """Merge models on disk into a new model folder.
+
+    Tensors are read through memory maps, merged one at a time in float32 and written to their
+    places, so that a few tensors are in memory however large the models. The folder is written
+    aside and renamed when it is whole. A merge that was killed goes on when it is run again.
+
+    Args:
+        recipe: A recipe, a dictionary that states one, or a YAML file; mergekit's are read too.
+        out: Folder of the result; must not exist.
+        device: Where tensors are merged; a GPU if there is one.
+        force: Replace an earlier merge in that folder.
+        transforms: Model, as the recipe names it -> function of name and tensor that its tensors
+            pass through. A merge with transforms is not resumed.
+
+    Returns:
+        The folder: weights, config, tokenizer, model card, `repsim_recipe.yaml` and
+        `repsim_provenance.json`.
+
+    Raises:
+        IncompatibleModelsError: The models do not fit each other.
+        InputError: A file is missing or damaged, or a tensor holds NaN or infinity.
+        ResourceError: The disk is full, or the device is not there.
+        UsageError: The recipe or the target is not possible.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> root = tempfile.mkdtemp()
+        >>> a, b = (str(write_tiny_model("llama", f"{root}/{n}", seed=n)) for n in (0, 1))
+        >>> folder = merge({"method": "slerp", "models": [a, b]}, root + "/merged", device="cpu")
+        >>> (folder / "model.safetensors").is_file(), (folder / "README.md").is_file()
+        (True, True)
+    """
+    target = Path(out)
+    parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    chosen = choose_device(device)
+    _check_target(target, parsed, force=force)
+    prepared = prepare(parsed, transforms=transforms)
+    layout = lay_out({plan.name: plan.header for plan in prepared.plans})
+    aside = target.with_name(f".{target.name}.merging")
+    with (
+        _hashing(prepared) as hashes,
+        Output.open(aside, layout, prepared.key and f"{prepared.key}/{chosen}") as output,
+    ):
+        _write_tensors(prepared, output, chosen)
+        for hashed in hashes:
+            hashed.result()
+        write_companions(aside, prepared, output.done, name=target.name)
+        output.write_index()
+        output.tidy()
+    _put_in_place(aside, target)
+    return target
+
+
+def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:
+    """Merge what the journal does not list yet."""
+    recipe = prepared.recipe
+    job = Job(
+        prepared.method, list(prepared.sources.values()), recipe.dtype, recipe.seed, device,
+        prepared.statistics,
+    )  # fmt: skip
+    job = dataclasses.replace(job, thresholds=find_thresholds(job, prepared.plans))
+    sizes = {plan.name: math.prod(plan.header.shape) for plan in prepared.plans}
+    order = output.order
+    with progress("merging", total=sum(sizes.values()), unit="parameters") as bar:
+        for plan in sorted(prepared.plans, key=lambda plan: order[plan.name]):
+            if plan.name not in output.done:
+                width = math.prod(plan.header.shape[1:]) * TYPES[plan.header.dtype][1]
+                notes: dict[str, None] = {}
+                values: dict[str, float] = {}
+                for row, part, context in job.merge(plan):
+                    output.write(plan.name, part, start=row * width)
+                    notes |= dict.fromkeys(context.notes)
+                    values |= context.values
+                output.finish(plan.name, notes=list(notes), values=values)
+            bar.update(sizes[plan.name])
+
+
+@contextmanager
+def _hashing(prepared: Prepared) -> Iterator[list[Future[str]]]:
+    """Hash the parents' files beside the merge, which reads the same bytes."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        files = [prepared.checkpoints[model].files for model in prepared.recipe.sources]
+        futures = [pool.submit(hash_remembered, some) for some in files]
+        try:
+            yield futures
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _check_target(target: Path, recipe: Recipe, *, force: bool) -> None:
+    """Refuse to write over anything but an earlier merge."""
+    if target.name in ("", ".."):
+        raise UsageError(f"'{target}' is not the name of a new folder")
+    if not target.exists():
+        return
+    if target.resolve() in {Path(model).expanduser().resolve() for model in recipe.sources}:
+        raise UsageError(f"'{target}' is one of the models that are merged")
+    if not force:
+        raise UsageError(
+            f"'{target}' exists", hint="choose another folder, or pass --force to replace a merge"
+        )
+    empty = target.is_dir() and not any(target.iterdir())
+    if not empty and not (target / RECIPE_FILE).is_file():
+        raise UsageError(
+            f"'{target}' holds something else than a merge and is not replaced",
+            hint="choose another folder",
+        )
+
+
+def _put_in_place(aside: Path, target: Path) -> None:
+    """Rename the folder; an earlier merge there is moved away first and removed last."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = None
+    if target.exists():
+        old = target.with_name(f".{target.name}.replaced")
+        shutil.rmtree(old, ignore_errors=True)
+        target.replace(old)
+    aside.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

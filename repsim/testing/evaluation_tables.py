@@ -1,0 +1,62 @@
+"""Evaluations and barriers with planted numbers, for tests of plots; none was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from repsim.evaluation.path import BarrierTable
+from repsim.evaluation.table import EvaluationTable
+
+
+def barrier_table(
+    languages: Sequence[str] = ("eng_Latn", "deu_Latn"),
+    heights: dict[str, float] | None = None,
+    points: int = 11,
+) -> BarrierTable:
+    """Paths that rise over the chord by a parabola.
+
+    Args:
+        languages: Languages; the chord of the first rises from 1.5 to 3, of the next falls.
+        heights: Alignment -> barrier; naive 1.2 and permutation 0.3 if left out.
+        points: Points on each path.
+
+    Example:
+        >>> barrier_table().barrier("deu_Latn", "permutation")
+        0.3
+    """
+    planted = heights if heights is not None else {"none": 1.2, "permutation": 0.3}
+    rows = []
+    for alignment, height in planted.items():
+        for place, language in enumerate(languages):
+            ends = (1.5, 3.0) if place % 2 == 0 else (3.0, 1.5)
+            head = {
+                "model_a": "eng-1", "model_b": "deu-1", "alignment": alignment,
+                "language": language, "n_documents": 20, "n_bytes": 1000,
+            }  # fmt: skip
+            for t in np.linspace(0, 1, points):
+                value = (1 - t) * ends[0] + t * ends[1] + height * 4 * t * (1 - t)
+                ci = {"ci_low": value - 0.05, "ci_high": value + 0.05}
+                rows.append(head | {"metric": "bits_per_byte", "t": t, "value": value} | ci)
+            rows.append(head | {"metric": "barrier", "t": 0.5, "value": height})
+    return BarrierTable(rows)
+
+
+def retention_table() -> EvaluationTable:
+    """One merge that lives and one that collapses, in two languages.
+
+    Example:
+        >>> retention_table().value("collapses", "eng_Latn", "retention")
+        -0.4
+    """
+    planted = {"collapses": (-0.4, -0.67), "lives": (0.88, 0.85)}
+    rows = [
+        {
+            "model": model, "role": "merged", "language": language, "metric": "retention",
+            "value": value, "ci_low": value - 0.06, "ci_high": value + 0.06,
+        }
+        for model, values in planted.items()
+        for language, value in zip(("eng_Latn", "deu_Latn"), values, strict=True)
+    ]  # fmt: skip
+    return EvaluationTable(rows)
