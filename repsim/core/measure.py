@@ -78,8 +78,8 @@ class Measure:
             CCA is identically 1 as soon as n <= d.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
-        null_value: Expected value on independent data where that is a constant (0 for debiased CKA);
-            None where it depends on n and d and must come from shuffles.
+        null_value: Expected value on independent data where that is a constant (0 for debiased
+            CKA); None where it depends on n and d and must come from shuffles.
     """
 
     name: str
