@@ -91,7 +91,8 @@ def compare(
     A model is a Hugging Face folder, a hub identifier (with --allow-network) or the name of a
     packaged model (see: repsim models).
     """
-    from repsim.studies.compare import plan_comparison, run_comparison
+    from repsim.studies.compare import run_comparison
+    from repsim.studies.comparison import plan_comparison
 
     comparison = plan_comparison(models, **_arguments(options))
     plan = comparison.plan()
