@@ -43,10 +43,10 @@ def write_companions(folder: Path, prepared: Prepared, facts: Facts, *, name: st
     _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
     if prepared.recipe.chat_template is not None:
         _replace_template(folder, prepared.recipe.chat_template)
-    parents = describe_parents(prepared)
+    parents, used = describe_parents(prepared), versions()
     write_text(folder / RECIPE_FILE, prepared.recipe.text)
-    write_json(folder / PROVENANCE_FILE, provenance(prepared, parents))
-    write_text(folder / "README.md", model_card(name, prepared, parents, facts))
+    write_json(folder / PROVENANCE_FILE, provenance(prepared, parents, used))
+    write_text(folder / "README.md", model_card(name, prepared, parents, used, facts))
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -90,7 +90,9 @@ def _tokenizer_hash(folder: Path) -> str:
         return ""
 
 
-def provenance(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def provenance(
+    prepared: Prepared, parents: Sequence[Mapping[str, Any]], used: Mapping[str, str]
+) -> dict[str, Any]:
     """The history of the result: fields of `ModelRef`, and what it was made of."""
     spoken = [language for parent in parents for language in parent.get("languages", ())]
     return {
@@ -102,12 +104,16 @@ def provenance(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> dict
         "recipe_hash": hash_bytes(prepared.recipe.text.encode()),
         "parents": [dict(parent) for parent in parents],
         "notes": list(prepared.notes),
-        "versions": versions(),
+        "versions": dict(used),
     }
 
 
 def model_card(
-    name: str, prepared: Prepared, parents: Sequence[Mapping[str, Any]], facts: Facts
+    name: str,
+    prepared: Prepared,
+    parents: Sequence[Mapping[str, Any]],
+    used: Mapping[str, str],
+    facts: Facts,
 ) -> str:
     """The README of a merged model.
 
@@ -115,6 +121,7 @@ def model_card(
         name: Name of the result.
         prepared: What was merged.
         parents: From `describe_parents`.
+        used: Versions of the libraries.
         facts: What was noted about each tensor.
 
     Returns:
@@ -128,7 +135,7 @@ def model_card(
     said = [*prepared.notes, *summarise_notes(facts), *summarise_values(facts)]
     notes = "\n".join(f"- {note}" for note in said) or "None."
     fence = "`" * max(3, _longest_run(recipe.text) + 1)
-    used = ", ".join(f"{library} {version}" for library, version in versions().items())
+    libraries = ", ".join(f"{library} {version}" for library, version in used.items())
     return (
         f"---\n{front}---\n\n# {name}\n\n"
         f"A merge of {len(recipe.models)} language models by **{method.label}**, made with "
@@ -143,7 +150,7 @@ def model_card(
         f"## Notes\n\n{notes}\n\n"
         "Whether the merge kept what its parents know is not stated here: measure it with "
         "`repsim evaluate`.\n\n"
-        f"Versions: {used}.\n"
+        f"Versions: {libraries}.\n"
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from repsim.merging.base import Gram
 
 #: Entries of a tensor that are merged at a time where rows can be taken apart.
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)

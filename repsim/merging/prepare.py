@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError, InputError, unknown_name
 from repsim.core.files import hash_json, read_json
-from repsim.core.provenance import version_of, versions
+from repsim.core.provenance import DISTRIBUTION, version_of
 from repsim.merging.base import MergeMethod
 from repsim.merging.check import Finding, check_models, refuse_errors
 from repsim.merging.checkpoint import (
@@ -311,6 +311,6 @@ def _key(
             "files": {model: c.marks() for model, c in checkpoints.items()},
             "tensors": [plan.describe() for plan in plans],
             "config": dict(config),
-            "versions": [versions()["repsim"], version_of("torch")],
+            "versions": [version_of(DISTRIBUTION), version_of("torch")],
         }
     )
