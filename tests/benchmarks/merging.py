@@ -55,11 +55,12 @@ a.save_pretrained(sys.argv[1])
 
 
 class Measured(NamedTuple):
-    """One process: CPU seconds, wall seconds, largest private memory in MiB."""
+    """One process: CPU seconds, wall seconds, largest private memory in MiB, floor in seconds."""
 
     cpu: float
     wall: float
     private: float
+    floor: float
 
 
 def write_models(folder: Path) -> None:
@@ -111,8 +112,12 @@ def drop_from_cache(folder: Path) -> None:
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> Measured:
-    """Run one process and watch its private memory."""
+def run(
+    command: list[str], folder: Path, environment: dict[str, str], inputs: int
+) -> Measured:  # fmt: skip
+    """Run one process and watch its private memory; the disk is timed just before."""
+    read, write_ = disk_seconds(folder)
+    floor = inputs * read + write_ if inputs else 0.0
     drop_from_cache(folder)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start, largest = time.perf_counter(), 0
@@ -133,22 +138,22 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> Measur
         raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(cpu, wall, largest / 1024)
+    return Measured(cpu, wall, largest / 1024, floor)
 
 
-def disk_rates(folder: Path) -> tuple[float, float]:
-    """Bytes per second of reading a checkpoint, and of writing and syncing one."""
+def disk_seconds(folder: Path) -> tuple[float, float]:
+    """Seconds for reading a checkpoint that is not in memory, and for writing and syncing one."""
     source, target = folder / "a" / "model.safetensors", folder / "copy"
     drop_from_cache(folder)
     start = time.perf_counter()
     data = source.read_bytes()
-    read = len(data) / (time.perf_counter() - start)
+    read = time.perf_counter() - start
     start = time.perf_counter()
     with target.open("wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
-    written = len(data) / (time.perf_counter() - start)
+    written = time.perf_counter() - start
     target.unlink()
     return read, written
 
@@ -172,52 +177,49 @@ def commands(mergekit: Path | None) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def measure(folder: Path, rounds: int, mergekit: Path | None) -> tuple[dict[Any, Any], list[Any]]:
-    """All rows, each round in turn, and the disk rates of each round."""
+INPUTS = {"linear": 2, "slerp": 2, "ties": 3}
+
+
+def measure(folder: Path, rounds: int, mergekit: Path | None) -> dict[Any, list[Measured]]:
+    """All rows, each round in turn."""
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "REPSIM_QUIET": "1", "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(mergekit.resolve()) if mergekit else "",
     }  # fmt: skip
     rows: dict[tuple[str, str], list[Measured]] = {}
-    rates = []
     for number in range(rounds):
-        rates.append(disk_rates(folder))
-        sys.stderr.write(f"{number} disk: {rates[-1]}\n")
         for key, command in commands(mergekit).items():
             out = folder / f"out-{number}-{'-'.join(key)}"
             environment["REPSIM_CACHE"] = str(out.with_suffix(".cache"))
             given = command if key[0] == "imports" else [*command, out.name]
-            rows.setdefault(key, []).append(run(given, folder, environment))
+            rows.setdefault(key, []).append(
+                run(given, folder, environment, INPUTS.get(key[0], 0))
+            )  # fmt: skip
             subprocess.run(["rm", "-rf", str(out), environment["REPSIM_CACHE"]], check=True)
             sys.stderr.write(f"{number} {key} {rows[key][-1]}\n")
-    return rows, rates
+    return rows
 
 
-def table(rows: dict[Any, list[Measured]], rates: list[Any], size: float, about: str) -> str:
+def table(rows: dict[Any, list[Measured]], size: float, about: str) -> str:
     """The table in markdown."""
-    inputs = {"linear": 2, "slerp": 2, "ties": 3}
-    read, written = (statistics.median(rate[i] for rate in rates) for i in (0, 1))
+    rounds = len(next(iter(rows.values())))
     lines = [
-        f"{size / 1e6:.0f} MB per checkpoint, float32; {about} Disk in this run: read "
-        f"{read / 1e9:.2f} GB/s, write and sync {written / 1e9:.2f} GB/s. Median of "
-        f"{len(rates)} round(s).\n",
-        "| merge | who | CPU s | without imports | wall s | wall over floor | private MiB |",
-        "|---|---|---|---|---|---|---|",
+        f"{size / 1e6:.0f} MB per checkpoint, float32; {about} Median of {rounds} round(s).\n",
+        "| merge | who | CPU s | without imports | wall s | floor s | wall without imports / floor "
+        "| private MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for (name, who), found in rows.items():
-        cpu, wall, private = (statistics.median(m[i] for m in found) for i in range(3))
+        cpu, wall, private, floor = (statistics.median(m[i] for m in found) for i in range(4))
         alone = rows.get(("imports", who))
         rest, ratio = "–", "–"
-        if name in inputs:
-            floor = inputs[name] * size / read + size / written
-            ratio = f"{wall / floor:.1f}"
-            if alone:
-                spent = statistics.median(m.cpu for m in alone)
-                waited = statistics.median(m.wall for m in alone)
-                rest = f"{cpu - spent:.1f}"
-                ratio += f" ({(wall - waited) / floor:.1f} without imports)"
+        if name in INPUTS and alone:
+            rest = f"{cpu - statistics.median(m.cpu for m in alone):.1f}"
+            waited = statistics.median(m.wall for m in alone)
+            ratio = f"{statistics.median((m.wall - waited) / m.floor for m in found):.1f}"
+        lasted = f"{wall:.1f} | {floor:.1f}" if floor else f"{wall:.1f} | –"
         lines.append(
-            f"| {name} | {who} | {cpu:.1f} | {rest} | {wall:.1f} | {ratio} | {private:.0f} |"
+            f"| {name} | {who} | {cpu:.1f} | {rest} | {lasted} | {ratio} | {private:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -234,7 +236,8 @@ def main() -> None:
         folder = Path(name)
         write_models(folder)
         recipes(folder)
-        rows, rates = measure(folder, given.rounds, given.mergekit)
+        os.sync()
+        rows = measure(folder, given.rounds, given.mergekit)
         size = (folder / "a" / "model.safetensors").stat().st_size
     load = os.getloadavg()[1]
     about = (
@@ -242,7 +245,7 @@ def main() -> None:
         f"{dt.datetime.now(dt.UTC).date()}; Python {platform.python_version()}, torch "
         f"{torch.__version__}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}."
     )
-    section = table(rows, rates, size, about)
+    section = table(rows, size, about)
     sys.stdout.write(section)
     if given.write:
         write(section, "merging")

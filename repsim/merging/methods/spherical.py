@@ -75,7 +75,7 @@ def _great_circle(
         for share in (1 - t, t)
     ]
     first, second = (rearrange(share, "row -> row 1") for share in shares)
-    return (first * a).add_(second * b)
+    return (first * a).addcmul_(second, b)
 
 
 @merge_method(

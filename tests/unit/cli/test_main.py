@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -191,6 +192,7 @@ def test_tables_align_numbers_right_and_mark_what_is_missing(
 
 
 def test_the_console_script_is_installed() -> None:
-    done = subprocess.run(["repsim", "--version"], capture_output=True, text=True, check=False)
+    script = Path(sys.executable).with_name("repsim")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "repsim" in done.stdout
