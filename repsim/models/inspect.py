@@ -185,15 +185,16 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
     if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
         raise InputError(f"'{path}' states no model_type")
     spec = spec_for(document["model_type"], generic=generic)
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (ValueError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise IncompatibleModelsError(
             f"transformers does not take the config of '{folder}': {reason}",
-            hint="code that comes with a model is never run",
+            hint="mend config.json; code that comes with a model is never run",
         ) from None
     return config, spec
 

@@ -218,3 +218,12 @@ def test_shards_are_found_by_the_index_and_missing_ones_are_named(tmp_path: Path
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(InputError, match="states no weight_map"):
         weight_files(tmp_path)
+
+
+def test_a_config_with_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    folder = Path(write_tiny_model("llama", tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["hidden_size"] = "wide"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(IncompatibleModelsError, match=r"does not take the config.*hidden_size"):
+        inspect_model(folder)
