@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -109,25 +109,38 @@ class LongTable:
         """A JSON-able document: schema, info, rows."""
         return {"schema": self.SCHEMA, "info": self._info, "rows": list(self.rows())}
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(
+        self, folder: str | Path, *, formats: Sequence[str] = ("parquet", "csv", "json")
+    ) -> list[Path]:
         """Write parquet (with `info` in its metadata), CSV and JSON into a folder.
 
+        Args:
+            folder: Where to.
+            formats: Which of the three; JSON alone needs no Arrow.
+
         Returns:
-            The three paths.
+            The paths.
         """
+        target = Path(folder)
+        paths = [target / f"{self.STEM}.{suffix}" for suffix in formats]
+        for path, suffix in zip(paths, formats, strict=True):
+            if suffix == "json":
+                write_json(path, self.to_json())
+            else:
+                self._write_arrow(path, suffix)
+        return paths
+
+    def _write_arrow(self, path: Path, suffix: str) -> None:
         import pyarrow.csv as pa_csv
         import pyarrow.parquet as pq
 
-        target = Path(folder)
         data = self.to_arrow()
         metadata = {"repsim": json.dumps({"schema": self.SCHEMA, "info": self._info})}
-        paths = [target / f"{self.STEM}.{suffix}" for suffix in ("parquet", "csv", "json")]
-        with written_aside(paths[0]) as aside:
-            pq.write_table(data.replace_schema_metadata(metadata), aside, compression="zstd")
-        with written_aside(paths[1]) as aside:
-            pa_csv.write_csv(data, aside)
-        write_json(paths[2], self.to_json())
-        return paths
+        with written_aside(path) as aside:
+            if suffix == "parquet":
+                pq.write_table(data.replace_schema_metadata(metadata), aside, compression="zstd")
+            else:
+                pa_csv.write_csv(data, aside)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from repsim.core.corpus import ParallelCorpus
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.corpora.builtin import CORPORA
+from repsim.corpora.derived import MARK, derived_corpus, natural_languages
 from repsim.corpora.languages import choose_languages
 from repsim.corpora.readers import READERS, Request
 from repsim.corpora.readers.flores import flores_files
@@ -41,7 +42,7 @@ def load_corpus(
             FORMAT:LOCATION: `tsv:`, `jsonl:`, `moses:PREFIX`, `flores:FOLDER`,
             `hub:NAME[#CONFIG][@REVISION]`. A `ParallelCorpus` is only chosen from.
         languages: Codes in this order (`eng_Latn`, `eng`, `en`; also one string, `en,de`); None for
-            all. Only rows that have text in each of them stay; the corpus's `notes` count the rest.
+            all; `eng_Latn~reversed` is derived, see `corpora.derived`. Only rows that have text in each of them stay; the corpus's `notes` count the rest.
         limit: Draw at most so many of the sentences, without replacement.
         seed: Seed of that draw.
         split: Keep this split (`dev`, `heldout`); None keeps all.
@@ -70,6 +71,12 @@ def load_corpus(
         raise UsageError(f"limit {limit} leaves no sentence", hint="1 or more")
     if isinstance(languages, str):
         languages = [code.strip() for code in languages.split(",")]
+    if languages is not None and any(MARK in code for code in languages):
+        natural = load_corpus(
+            spec, languages=natural_languages(languages), limit=limit, seed=seed, split=split,
+            format=format, empty=empty, deduplicate=deduplicate, allow_network=allow_network,
+        )  # fmt: skip
+        return derived_corpus(natural, languages)
     if isinstance(spec, ParallelCorpus):
         corpus = _select(spec, languages)
     elif format is None and str(spec) in CORPORA:

@@ -109,7 +109,8 @@ def load_training_text(
             - "hub:NAME" or "hub:NAME:CONFIG": a data set by `datasets` (extra `hub`), streamed;
               NAME may be a local folder, `{language}` in CONFIG stands for the language code, and
               is the default.
-        languages: FLORES-style codes.
+        languages: FLORES-style codes; `eng_Latn~reversed` and the like are derived, see
+            `corpora.derived`.
         split: "train" or "heldout". Without a held-out file one document in twenty is held out, by
             a hash of its id: the same ids in every language.
         content: "disjoint" gives no two languages a document of the same id (the control for
@@ -151,6 +152,11 @@ def load_training_text(
 
 
 def _open(spec: str, language: str, split: Split, allow_network: bool) -> TrainingText:
+    if "~" in language:
+        from repsim.corpora.derived import derived_text, split_language
+
+        base, _ = split_language(language)
+        return derived_text(_open(spec, base, split, allow_network), language)
     if spec.startswith("hub:"):
         from repsim.corpora.hub_text import hub_text
 

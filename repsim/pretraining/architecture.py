@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 from repsim.core.errors import UsageError, unknown_name
-from repsim.pretraining.schema import setting
+from repsim.core.schema import setting
 
 #: Named sizes: what `architecture.size` stands for. Parameters with tied embeddings at the
 #: vocabulary in brackets: 1m 1.2M (4k), 5m 4.9M (8k), 10m 9.6M (16k), 30m 30M (16k), 60m 60M (16k),

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 from repsim.pretraining.architecture import ArchitectureConfig
-from repsim.pretraining.schema import join, parse, setting
+from repsim.core.schema import join, parse, setting
+from repsim.core.yaml_files import read_yaml
 
 #: Names that a run may not have: folders that the runs of a family share.
 RESERVED = ("tokenizers", "shards")
@@ -239,39 +240,11 @@ def load_config(path: str | Path) -> FamilyConfig:
         InputError: The file is missing or is not YAML.
         UsageError: It says something that is not possible.
     """
-    import yaml
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"configuration '{path}' cannot be read: {error.strerror or error}"
-        ) from None
-    try:
-        document = yaml.load(text, Loader=_strict_loader())
-    except yaml.YAMLError as error:
-        raise InputError(f"configuration '{path}' is not valid YAML: {error}") from None
+    document = read_yaml(path, "configuration")
     try:
         return from_mapping(document)
     except UsageError as error:
         raise UsageError(f"configuration '{path}': {error.what}", hint=error.hint) from None
-
-
-def _strict_loader() -> Any:
-    """YAML's safe loader, refusing repeated keys, of which the last would silently win."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
-            if repeated:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{repeated[0]}' is repeated", node.start_mark
-                )
-            return dict(super().construct_mapping(node, deep=deep))
-
-    return Loader
 
 
 def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:

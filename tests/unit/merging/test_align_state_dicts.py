@@ -13,9 +13,9 @@ from repsim.merging.align import align_state_dicts, collect_activations, output_
 from repsim.merging.align.activation_matching import head_cka
 from repsim.merging.align.apply import apply_map
 from repsim.merging.align.fold import fold_norms
+from repsim.merging.align.twins import planted_twin
 from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import spec_for
-from repsim.testing.symmetry_checks import planted_twin
 from repsim.testing.tiny_models import tiny_model
 
 ORDERS = ("kv_groups", "query_heads", "mlp_units", "residual_permutation")

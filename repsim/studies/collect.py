@@ -1,0 +1,130 @@
+"""From the parts of a study to its atlas."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.atlas import (
+    Atlas,
+    CostTable,
+    FeatureTable,
+    MergeTable,
+    ModelTable,
+    join_parents,
+)
+from repsim.core.provenance import environment
+from repsim.studies.units.scoring import unpacked
+
+if TYPE_CHECKING:
+    from repsim.evaluation import BitsPerByte
+    from repsim.studies.plan import StudyPlan
+
+
+def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
+    """Put what units found into tables; units that are not done are counted, not waited for.
+
+    Args:
+        plan: The study.
+        results: Name of a unit -> its result, for those that are done.
+
+    Returns:
+        The atlas; `info` states the study and how much of it is there.
+    """
+    merges: list[dict[str, Any]] = []
+    features: list[dict[str, Any]] = []
+    costs: list[dict[str, Any]] = []
+    notes: dict[str, list[str]] = {}
+    for unit in plan.units:
+        found = results.get(unit.name)
+        if found is None:
+            continue
+        if unit.kind == "merge":
+            merges += found["rows"]
+        elif unit.kind == "features":
+            parents = join_parents(found["parents"])
+            features += [{"parents": parents, **row} for row in found["rows"]]
+            costs += [
+                {"parents": parents, "tier": tier, "seconds": seconds}
+                for tier, seconds in found["seconds"].items()
+            ]
+            for note in found["notes"]:
+                notes.setdefault(note, []).append(parents)
+    models = list(_model_rows(plan, results))
+    info = {
+        "study": json.loads(json.dumps(plan.config.to_dict())),
+        "study_hash": plan.config.hash,
+        "units": len(plan.units),
+        "units_done": sum(unit.name in results for unit in plan.units),
+        "models": len({row["model"] for row in models}),
+        "merges": len({row["merge"] for row in merges}),
+        "notes": {note: len(where) for note, where in notes.items()},
+        "environment": environment(),
+    }
+    return Atlas(
+        ModelTable(models, {"study": plan.config.name}),
+        MergeTable(merges, {"study": plan.config.name}),
+        FeatureTable(features, {"study": plan.config.name}),
+        CostTable(costs, {"study": plan.config.name}),
+        info,
+    )
+
+
+def _model_rows(plan: StudyPlan, results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for unit in plan.units:
+        if unit.kind not in ("pretrain", "control") or unit.name not in results:
+            continue
+        made = results[unit.name]
+        score = results.get(f"score {made['model']}")
+        about = _about(made, plan)
+        if score is None:
+            yield about
+            continue
+        for language, packed in score["scores"].items():
+            floor = unpacked(score["floors"][language])
+            ids = score["documents"][language]
+            yield {**about, "language": language, **_scored(unpacked(packed), ids),
+                   "unigram_floor": float(floor)}  # fmt: skip
+
+
+def _about(made: Mapping[str, Any], plan: StudyPlan) -> dict[str, Any]:
+    """What provenance says of a model."""
+    known = made["provenance"]
+    source = made["model"] if made["model"] in plan.models else known["made_from"]
+    model = plan.models[source]
+    phases = known["history"]
+    spoken = dict.fromkeys(language for phase in phases for language in phase["mix"])
+    step = known["step"]
+    fork = known.get("fork_step") or 0
+    return {
+        "model": made["model"],
+        "arm": made["arm"],
+        "role": "control" if "control" in known else known["role"],
+        "trained_on": "+".join(known["languages"]) if step else "",
+        "history": "+".join(spoken),
+        "tokenizer": model.family.tokenizer.kind,
+        "content": model.family.corpus.content,
+        "init_seed": known["init_seed"],
+        "data_seed": known["data_seed"],
+        "forked_from": known["forked_from"] or "",
+        "fork_fraction": fork / step if step else 0.0,
+        "tokens": known["tokens"],
+        "own_tokens": known["own_tokens"],
+        "learning_rate": known["training"]["learning_rate"],
+        "parameters": known["parameters"],
+        "tokenizer_hash": known["tokenizer_hash"],
+        "weights_hash": known["weights_hash"],
+    }
+
+
+def _scored(score: BitsPerByte, documents: list[str]) -> dict[str, Any]:
+    """Bits per byte with an interval over documents."""
+    from repsim.evaluation.intervals import jackknife, leave_one_out
+
+    found = jackknife(leave_one_out(score, documents, documents), 0.95)
+    ends = {"ci_low": found.low, "ci_high": found.high}
+    return {"bits_per_byte": found.value} | {
+        key: None if math.isnan(value) else value for key, value in ends.items()
+    }

@@ -1,0 +1,315 @@
+"""The study file: what a controlled study trains, merges, measures and evaluates.
+
+YAML, read strictly into frozen dataclasses. `studies/examples/cpu_atlas.yaml` is annotated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.files import hash_json
+from repsim.core.schema import parse, setting
+from repsim.core.yaml_files import read_yaml
+
+EXAMPLES = Path(__file__).parent / "examples"
+ControlKind = Literal["self", "permuted", "rotated", "noise", "adjacent", "untrained"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ForkArm:
+    """Arm A: forks of one mixed trunk, each then trained on one language for the rest.
+
+    Attributes:
+        fractions: Shares of the training spent in the trunk; 0 is the same initial weights only.
+        languages: Languages of the forks; all of the study if empty.
+        k: Numbers of forks of one fraction that are merged, in every combination.
+        with_trunk: Also merge each fork with the trunk itself.
+    """
+
+    fractions: tuple[float, ...]
+    languages: tuple[str, ...] = ()
+    k: tuple[int, ...] = (2,)
+    with_trunk: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrunkArm:
+    """Arm A2: the trunk has read one language; forks go to others. They merge with it too."""
+
+    trunk: str
+    fractions: tuple[float, ...]
+    languages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedArm:
+    """Arm B: independent initialisations, the same language with several seeds among them.
+
+    Attributes:
+        seed: Seed of initial weights and data order.
+        languages: Languages trained from that seed.
+        k: Numbers of models merged; pairs of any two models of different seeds, larger groups of
+            different languages and seeds.
+    """
+
+    seed: int
+    languages: tuple[str, ...]
+    k: tuple[int, ...] = (2,)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderArm:
+    """Arm C: the same initial weights and language, another data order or other documents.
+
+    Attributes:
+        languages: Languages.
+        data_seed: Seed of the other order; or
+        content: `disjoint`: each language reads other documents.
+    """
+
+    languages: tuple[str, ...]
+    data_seed: int | None = None
+    content: Literal["same", "disjoint"] = "same"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerArm:
+    """Arm D: one tokenizer per language (the body from the same or another seed), or bytes.
+
+    Attributes:
+        kind: Of the tokenizer.
+        languages: Languages.
+        seeds: Of the initial weights; every language is trained from each.
+        tokens: Length of a run, if it differs: a byte is less text than a token.
+    """
+
+    kind: Literal["per-language", "bytes"]
+    languages: tuple[str, ...]
+    seeds: tuple[int, ...] = (1,)
+    tokens: int | None = setting(None, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DoseArm:
+    """Arm E: fine-tuning doses of one language on the finished mixed model.
+
+    Attributes:
+        doses: Shares of the study's tokens per run.
+        rates: Peak learning rates as multiples of the study's.
+        languages: Languages; all if empty.
+        k: Numbers of models of one dose and rate that are merged.
+    """
+
+    doses: tuple[float, ...]
+    rates: tuple[float, ...] = (1.0,)
+    languages: tuple[str, ...] = ()
+    k: tuple[int, ...] = (2,)
+
+
+@dataclasses.dataclass(frozen=True)
+class DerivedArm:
+    """Arm F: a language and its derived forms, from one initialisation; see `corpora.derived`.
+
+    Attributes:
+        language: The natural language.
+        rules: For instance `respelled`, `reversed`, `respelled~reversed`.
+        fractions: Shares of training spent in a trunk that reads all of them.
+    """
+
+    language: str
+    rules: tuple[str, ...]
+    fractions: tuple[float, ...] = (0.0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlArm:
+    """Arm G: pairs whose outcome is known beforehand.
+
+    Attributes:
+        kinds: `self`, `permuted` and `rotated` twin, `noise` at the distance of another language's
+            model, `adjacent` (a little more training), `untrained` (two draws of initial weights).
+        languages: Of whose models they are made.
+    """
+
+    kinds: tuple[ControlKind, ...]
+    languages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmsConfig:
+    """The arms of a study; each may be empty. Letters as in the literature on fork fractions."""
+
+    A: tuple[ForkArm, ...] = ()
+    A2: tuple[TrunkArm, ...] = ()
+    B: tuple[SeedArm, ...] = ()
+    C: tuple[OrderArm, ...] = ()
+    D: tuple[TokenizerArm, ...] = ()
+    E: tuple[DoseArm, ...] = ()
+    F: tuple[DerivedArm, ...] = ()
+    G: tuple[ControlArm, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class MergingConfig:
+    """How groups of parents are merged.
+
+    Attributes:
+        methods: Merge methods of models as they are.
+        aligned_methods: Methods that also merge aligned models (those on differences only under
+            permutation).
+        alignments: Ways to align first.
+        larger_groups: Methods for more than two parents.
+        from_zero: Methods on differences that are applied to the weights themselves where parents
+            have no common ancestor; the others are left out there.
+        parameters: Method -> its parameters.
+    """
+
+    methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
+    aligned_methods: tuple[str, ...] = ("linear",)
+    alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
+    larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
+    from_zero: tuple[str, ...] = ("ties", "dare_ties")
+    parameters: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What merges and parents are scored on: held-out text of the study's corpus."""
+
+    max_bytes: int = setting(30_000, low=1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesConfig:
+    """What is measured of each group of parents before it is merged.
+
+    Attributes:
+        tiers: T0 metadata, T1 weights, T2 activations, T3 gradients, and the cheap oracle.
+        corpus: Parallel text for T2.
+        sentences: Of it.
+    """
+
+    tiers: tuple[Literal["T0", "T1", "T2", "T3", "oracle"], ...] = (
+        "T0", "T1", "T2", "T3", "oracle",
+    )  # fmt: skip
+    corpus: str = "bible-heldout"
+    sentences: int = setting(200, low=30)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """A whole study.
+
+    Attributes:
+        name: Of the study.
+        corpus: Source of the training text, as `repsim pretrain` takes it.
+        languages: FLORES-style codes.
+        vocabulary: Size of the joint tokenizer.
+        architecture: As in a pretraining configuration.
+        training: As in a pretraining configuration; `tokens` is the length T of a run.
+        arms: What is trained and merged.
+        seed: Of initial weights and data order wherever an arm does not say otherwise.
+        finished: Tokens of the finished mixed model as a multiple of T.
+        max_bytes: Training text per language.
+        dtype: Of the weights kept.
+        merging: How groups are merged.
+        evaluation: On what they are scored.
+        features: What is measured beforehand.
+
+    Example:
+        >>> load_study("tiny").name
+        'tiny'
+    """
+
+    name: str
+    corpus: str
+    languages: tuple[str, ...]
+    architecture: dict[str, Any]
+    training: dict[str, Any]
+    arms: ArmsConfig
+    vocabulary: int = setting(4096, low=384)
+    seed: int = setting(1, low=0)
+    finished: float = setting(2.0, low=0.1)
+    max_bytes: int | None = setting(None, low=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    merging: MergingConfig = MergingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    features: FeaturesConfig = FeaturesConfig()
+
+    @property
+    def tokens(self) -> int:
+        """Length T of a run."""
+        return int(self.training["tokens"])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the whole configuration."""
+        return hash_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able document that `study_from_mapping` reads back."""
+        document: dict[str, Any] = dataclasses.asdict(self)
+        return document
+
+
+def load_study(path: str | Path) -> StudyConfig:
+    """Read a study file.
+
+    Args:
+        path: A YAML file, or the name of one that ships with the package.
+
+    Raises:
+        InputError: The file is missing or is not YAML.
+        UsageError: It says something that is not possible; the message names the key.
+    """
+    packaged = EXAMPLES / f"{path}.yaml"
+    chosen = packaged if not Path(path).exists() and packaged.exists() else Path(path)
+    if not chosen.exists():
+        known = ", ".join(sorted(p.stem for p in EXAMPLES.glob("*.yaml")))
+        raise InputError(
+            f"study file '{path}' does not exist", hint=f"a path, or one of: {known}"
+        )  # fmt: skip
+    document = read_yaml(chosen, "study file")
+    try:
+        return study_from_mapping(document)
+    except UsageError as error:
+        raise UsageError(f"study file '{chosen}': {error.what}", hint=error.hint) from None
+
+
+def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
+    """Build and check a study.
+
+    Raises:
+        UsageError: It says something that is not possible.
+    """
+    config = parse(StudyConfig, document)
+    if not isinstance(config.training.get("tokens"), int):
+        raise UsageError("'training.tokens' is missing", hint="the length of a run, in tokens")
+    for arm in dataclasses.fields(config.arms):
+        for number, entry in enumerate(getattr(config.arms, arm.name)):
+            _check_languages(config, entry, f"arms.{arm.name}[{number}]")
+            _check_fractions(entry, f"arms.{arm.name}[{number}]")
+    for order in config.arms.C:
+        if (order.data_seed is None) == (order.content == "same"):
+            raise UsageError("each entry of 'arms.C' needs one of 'data_seed', 'content: disjoint'")
+    return config
+
+
+def _check_languages(config: StudyConfig, entry: Any, where: str) -> None:
+    named = [getattr(entry, key) for key in ("trunk", "language") if hasattr(entry, key)]
+    for language in (*getattr(entry, "languages", ()), *named):
+        if language not in config.languages:
+            raise unknown_name(f"language in '{where}'", language, config.languages)
+
+
+def _check_fractions(entry: Any, where: str) -> None:
+    for fraction in getattr(entry, "fractions", ()):
+        if not 0 <= fraction < 1:
+            raise UsageError(f"'{where}.fractions' has {fraction}", hint="from 0 to less than 1")
+    for size in getattr(entry, "k", ()):
+        if size < 2:
+            raise UsageError(f"'{where}.k' has {size}", hint="two or more parents")

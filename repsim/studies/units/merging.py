@@ -1,0 +1,281 @@
+"""Unit `merge`: one group of parents merged by every method, naive and aligned, and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from repsim.studies.units.scoring import prepared, selected, unpacked
+
+if TYPE_CHECKING:
+    import torch
+
+    from repsim.evaluation import MergeOutcome, PreparedText
+    from repsim.models.causal import CausalModel
+    from repsim.studies.engine.workspace import Workspace
+
+    State = Mapping[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One merge to be made.
+
+    Attributes:
+        method: Merge method.
+        alignment: How the others were brought to the first.
+        base: What differences are taken to: a model, "zero", or nothing.
+    """
+
+    method: str
+    alignment: str
+    base: str = ""
+
+
+def trials(spec: Mapping[str, Any]) -> list[Trial]:
+    """Every merge of a group.
+
+    Methods on differences take the common ancestor; without one, those that the study names are
+    applied to the weights themselves (differences to zero), and the others are left out. Under
+    rotation there is no ancestor, for it does not take part.
+
+    Args:
+        spec: `parents`, `ancestor`, `methods`, `aligned_methods`, `alignments`, `from_zero`.
+    """
+    from repsim.merging import METHODS, list_methods
+
+    list_methods()  # registers them
+    found = []
+    for alignment in ("none", *spec["alignments"]):
+        names = spec["methods"] if alignment == "none" else spec["aligned_methods"]
+        for name in names:
+            method = METHODS[name]
+            base = ""
+            if method.needs_base:
+                known = spec["ancestor"] is not None and alignment != "orthogonal"
+                if not known and name not in spec["from_zero"]:
+                    continue
+                base = "{run}@{step}".format(**spec["ancestor"]) if known else "zero"
+            found.append(Trial(name, alignment, base))
+    return found
+
+
+def merge_unit(
+    spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
+) -> dict[str, Any]:
+    """Merge and score.
+
+    Args:
+        spec: See `trials`; also `languages`, `arm`, `control`, `shared_init`, `fork_fraction`,
+            `corpus`, `family_languages`, `max_bytes`, `parameters`, `seed`.
+        needs: Results of the `score` units of the parents.
+        workspace: Holds the parents and the ancestor.
+
+    Returns:
+        Rows of a `MergeTable`.
+    """
+    from repsim.evaluation.held_out import best_device
+    from repsim.models.causal import load_causal_lm
+
+    device = best_device()
+    folders = [workspace.fetch(f"models/{name}") for name in spec["parents"]]
+    models = [load_causal_lm(folder) for folder in folders]
+    everything = prepared({**spec, "languages": spec["family_languages"]}, models[0])
+    ready = selected(everything, spec["languages"])
+    parents = _parent_scores(spec, needs)
+    rows: list[dict[str, Any]] = []
+    for trial, states, config in _aligned(spec, models):
+        started = time.process_time()
+        outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
+        seconds = time.process_time() - started
+        rows += _rows(spec, trial, outcome, own, ready, parents, seconds)
+        workspace.log(f"{trial.method} {trial.alignment}: worst {outcome.worst.value:.2f}")
+    return {"rows": rows}
+
+
+def _parent_scores(spec: Mapping[str, Any], needs: Mapping[str, Any]) -> dict[str, Any]:
+    """Parent -> language -> bits per byte, from their own units."""
+    known = {result["model"]: result["scores"] for result in needs.values() if "scores" in result}
+    return {
+        name: {lang: unpacked(known[name][lang]) for lang in spec["languages"]}
+        for name in spec["parents"]
+    }
+
+
+def _aligned(
+    spec: Mapping[str, Any], models: Sequence[CausalModel]
+) -> Iterator[tuple[Trial, list[State], Any]]:
+    """Every trial with the parents in its coordinates; each alignment is made once."""
+    from repsim.merging.align import align_state_dicts
+
+    first = models[0].model
+    naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
+    for alignment in ("none", *spec["alignments"]):
+        chosen = [trial for trial in trials(spec) if trial.alignment == alignment]
+        if not chosen:
+            continue
+        states, config = naive, first.config
+        if _heads_differ(models):
+            states, config = _untied(naive, first.config)
+        if alignment != "none":
+            found = align_state_dicts(
+                states[0],
+                states[1:],
+                config,
+                method=alignment,
+                check=False,  # type: ignore[arg-type]
+            )
+            states, config = list(found.states), found.config
+        for trial in chosen:
+            yield trial, states, config
+
+
+def _heads_differ(models: Sequence[CausalModel]) -> bool:
+    """Whether some of the models have a head of their own, as rotated twins do."""
+    configs: list[Any] = [model.model.config for model in models]
+    return len({bool(config.tie_word_embeddings) for config in configs}) > 1
+
+
+def _untied(states: Sequence[State], config: Any) -> tuple[list[State], Any]:
+    """All heads apart from their embeddings."""
+    import copy
+
+    config = copy.deepcopy(config)
+    config.tie_word_embeddings = False
+    apart = [{name: tensor.clone() for name, tensor in state.items()} for state in states]
+    return list(apart), config
+
+
+def _one_vocabulary(
+    states: list[dict[str, torch.Tensor]], models: Sequence[CausalModel]
+) -> list[State]:
+    """Rows of embeddings by the first model's tokens; a token that another lacks keeps the first's.
+
+    Tokenizers that cut text differently make this a poor merge, which is what arm D shows.
+    """
+    import torch
+
+    if len({model.ref.tokenizer_hash for model in models}) == 1:
+        return list(states)
+    from repsim.merging.vocabulary import token_tensors
+
+    ours = models[0].tokenizer.get_vocab()
+    brought: list[State] = [states[0]]
+    for model, state in zip(models[1:], states[1:], strict=True):
+        theirs = model.tokenizer.get_vocab()
+        pairs = torch.tensor(
+            [(row, theirs[token]) for token, row in ours.items() if token in theirs]
+        )
+        moved = dict(state)
+        for name in token_tensors(state):
+            rows = states[0][name].clone()
+            rows[pairs[:, 0]] = state[name][pairs[:, 1]]
+            moved[name] = rows
+        brought.append(moved)
+    return brought
+
+
+def _outcome(
+    trial: Trial, states: Sequence[State], config: Any, spec: Mapping[str, Any],
+    workspace: Workspace, ready: PreparedText, parents: Mapping[str, Any], device: str,
+) -> tuple[MergeOutcome, dict[str, Any]]:  # fmt: skip
+    from repsim.evaluation import judge
+    from repsim.merging import merge_state_dicts
+    from repsim.merging.align import build_model
+
+    base = _base(trial, states[0], config, spec, workspace)
+    merged = merge_state_dicts(
+        states, trial.method, base=base, parameters=spec["parameters"].get(trial.method, {}),
+        config=config, seed=spec["seed"], device=device,
+    )  # fmt: skip
+    own = ready.score(build_model(config, merged).to(device))
+    distinct = {name: parents[name] for name in dict.fromkeys(spec["parents"])}
+    return judge(own, distinct, ready.floors, ready.text.documents), own
+
+
+def _base(
+    trial: Trial, like: State, config: Any, spec: Mapping[str, Any], workspace: Workspace
+) -> State | None:
+    """State dict that differences are taken to."""
+    import torch
+
+    if not trial.base:
+        return None
+    if trial.base == "zero":
+        return {name: torch.zeros_like(tensor) for name, tensor in like.items()}
+    return ancestor_state(spec["ancestor"], spec, config, workspace)
+
+
+def ancestor_state(
+    ancestor: Mapping[str, Any], spec: Mapping[str, Any], config: Any, workspace: Workspace
+) -> State:
+    """Weights of a run of the study at one of its steps.
+
+    Args:
+        ancestor: `run` and `step`.
+        spec: `ancestor_last_step` and `init_seed` of that run.
+        config: Config of the models.
+        workspace: Holds the run.
+    """
+    from repsim.merging.align import build_model
+    from repsim.models.causal import load_causal_lm
+    from repsim.pretraining.build import build_model as from_seed
+    from repsim.pretraining.loop import fork_state
+
+    if ancestor["step"] == 0:
+        return dict(from_seed(config, spec["init_seed"]).state_dict())
+    folder = workspace.fetch(f"models/{ancestor['run']}")
+    if ancestor["step"] == spec["ancestor_last_step"]:
+        return dict(load_causal_lm(folder).model.state_dict())
+    state = fork_state(folder, ancestor["step"], with_optimizer=False)
+    return dict(build_model(config, state.weights).state_dict())
+
+
+def _rows(
+    spec: Mapping[str, Any], trial: Trial, outcome: MergeOutcome, own: Mapping[str, Any],
+    ready: PreparedText, parents: Mapping[str, Any], seconds: float,
+) -> list[dict[str, Any]]:  # fmt: skip
+    parameters = spec["parameters"].get(trial.method, {})
+    joined = " + ".join(spec["parents"])
+    whole = {
+        "merge": f"{joined} | {trial.method} | {trial.alignment}",
+        "parents": joined,
+        "k": len(spec["parents"]),
+        "arm": spec["arm"],
+        "control": spec["control"],
+        "shared_init": int(spec["shared_init"]),
+        "fork_fraction": spec["fork_fraction"],
+        "method": trial.method,
+        "alignment": trial.alignment,
+        "base": trial.base,
+        "parameters": json.dumps(parameters, sort_keys=True),
+        "worst_retention": outcome.worst.value,
+        "kept": outcome.kept.value,
+        "advantage": outcome.advantage.value,
+        "collapsed": _flag(outcome.collapsed()),
+        "useful": _flag(outcome.useful),
+        "seconds": seconds,
+    }
+    rows = []
+    for language, kept in outcome.retention.items():
+        estimate = kept.estimate
+        row = {
+            **whole,
+            "language": language,
+            "bits_per_byte": float(own[language]),
+            "parent": kept.parent,
+            "parent_bits": float(parents[kept.parent][language]),
+            "unigram_floor": float(ready.floors[language]),
+            "retention": estimate.value,
+            "ci_low": estimate.low,
+            "ci_high": estimate.high,
+        }
+        rows.append({k: None if isinstance(v, float) and v != v else v for k, v in row.items()})
+    return rows
+
+
+def _flag(value: bool | None) -> int | None:
+    return None if value is None else int(value)
