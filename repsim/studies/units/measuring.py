@@ -68,4 +68,6 @@ def _measured(
         )  # fmt: skip
     if tier == "T3":
         return features.gradient_features(folders, corpus=text, languages=languages)
-    return features.oracle_features(folders, corpus=text, languages=languages)
+    return features.oracle_features(
+        folders, corpus=spec["corpus"], languages=languages, text=text
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""Everything that one pass over the weights of a group of models yields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from repsim.mergeability.features.layout import Place, places_of, spaces_of
+from repsim.mergeability.features.moments import Moments, tensor_moments
+from repsim.mergeability.features.opened import Opened, check_fit
+from repsim.mergeability.features.spectra import Spectrum, piece_of, sampled_layers, spectrum
+from repsim.mergeability.features.units import Matrix, UnitProducts, add_units, units_of
+from repsim.merging.checkpoint import TensorSource
+
+#: Parts of a model that are looked at; biases and positions are not.
+GROUPS = ("attention", "mlp", "embedding", "norm")
+
+
+@dataclasses.dataclass
+class Scan:
+    """What the pass found.
+
+    Attributes:
+        k: Number of models.
+        layers: Number of blocks.
+        no_rows: Why tensors of the vocabulary were left out; "" if they were not.
+        moments: Sums of each tensor.
+        units: Block -> inner products of its MLP units.
+        heads: Block -> inner products of its attention heads.
+        spectra: For each sampled matrix, the spectrum of each model (None of a zero matrix).
+        update_spectra: The same of model minus base.
+    """
+
+    k: int
+    layers: int
+    no_rows: str = ""
+    moments: list[tuple[Place, Moments]] = dataclasses.field(default_factory=list)
+    units: dict[int, UnitProducts] = dataclasses.field(default_factory=dict)
+    heads: dict[int, UnitProducts] = dataclasses.field(default_factory=dict)
+    spectra: list[list[Spectrum | None]] = dataclasses.field(default_factory=list)
+    update_spectra: list[list[Spectrum | None]] = dataclasses.field(default_factory=list)
+
+    def sums(self, wanted: Callable[[Place], bool]) -> list[Moments]:
+        """Sums of those tensors that are wanted."""
+        return [found for place, found in self.moments if wanted(place)]
+
+    def similarities(self, kind: dict[int, UnitProducts], i: int, j: int) -> list[Matrix]:
+        """Similarities of the units of two models, block by block."""
+        return [kind[layer].similarity(i, j) for layer in sorted(kind)]
+
+
+def scan_weights(
+    models: Sequence[Opened],
+    base: Opened | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Scan:
+    """Read the weights of some models side by side, tensor by tensor, each once.
+
+    Args:
+        models: Two models or more of one shape.
+        base: What they moved away from, if it is known.
+        say: Told of progress, block by block.
+
+    Raises:
+        IncompatibleModelsError: The models do not fit each other.
+        InputError: A tensor holds NaN or infinity.
+
+    Example:
+        >>> from repsim.mergeability.features.opened import open_weights
+        >>> scan = scan_weights(open_weights(["zoo:eng-1", "zoo:deu-1"]))
+        >>> scan.layers, len(scan.units), len(scan.spectra)
+        (4, 4, 28)
+    """
+    shapes, no_rows = check_fit([*models, base] if base else models)
+    places = places_of(shapes, models[0].config)
+    spaces = spaces_of(models[0].config)
+    sizes = spaces.sizes if spaces else {}
+    layers = 1 + max((place.layer for place in places if place.layer is not None), default=0)
+    scan, sampled, told = Scan(len(models), layers, no_rows), sampled_layers(layers), -1
+    sources = [model.source for model in models]
+    for place in places:
+        if place.group not in GROUPS:
+            continue
+        if say and place.layer is not None and place.layer != told:
+            told = place.layer
+            say(f"weights: block {told + 1} of {layers}")
+        moments = tensor_moments(place, sources, base.source if base else None)
+        scan.moments.append((place, moments))
+        _add_units(scan, place, sources, sizes)
+        if place.is_body and place.layer in sampled:
+            _add_spectra(scan, place, sources, base.source if base else None)
+    return scan
+
+
+def _add_units(
+    scan: Scan, place: Place, sources: Sequence[TensorSource], sizes: Mapping[str, int]
+) -> None:
+    if place.layer is None or place.stored is None:
+        return
+    rows = [units_of(place, source.read(place.tensor), sizes) for source in sources]
+    known = [row for row in rows if row is not None]
+    if known:
+        kind = scan.heads if place.group == "attention" else scan.units
+        kind[place.layer] = add_units(kind.get(place.layer), known)
+
+
+def _add_spectra(
+    scan: Scan, place: Place, sources: Sequence[TensorSource], base: TensorSource | None
+) -> None:
+    pieces = [piece_of(place, source.read(place.tensor)) for source in sources]
+    scan.spectra.append([spectrum(piece) for piece in pieces])
+    if base is not None:
+        origin = piece_of(place, base.read(place.tensor))
+        scan.update_spectra.append([spectrum(piece - origin) for piece in pieces])

@@ -1,0 +1,152 @@
+"""Singular subspaces and spectra of weight matrices, on a sample that is always the same.
+
+Matrices of three blocks (of all blocks in a shallow model) are taken, and of a large one evenly
+spaced rows and columns, the same in every model. Of such a piece the whole spectrum is had from one
+symmetric eigendecomposition.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from repsim.mergeability.features.layout import Place
+from repsim.mergeability.features.units import evenly_spaced
+
+if TYPE_CHECKING:
+    import torch
+
+#: Most rows and columns of a piece.
+MOST_SIDE = 768
+#: Blocks of a shallow model, of which all are taken.
+SHALLOW = 6
+#: Share of the squared norm that the leading subspace holds, unless that needs more than one in
+#: `FEWEST` directions: larger subspaces overlap by chance alone.
+ENERGY, FEWEST = 0.9, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """Leading singular subspaces of one piece of a matrix, and two numbers of its spectrum.
+
+    Attributes:
+        left: `[rows, r]` orthonormal.
+        right: `[columns, r]` orthonormal.
+        stable_rank: Squared Frobenius norm over squared spectral norm, over the shorter side.
+        effective_rank: exp of the entropy of the squared singular values as shares (Roy and
+            Vetterli 2007), over the shorter side.
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+    stable_rank: float
+    effective_rank: float
+
+
+def sampled_layers(layers: int) -> frozenset[int]:
+    """Blocks whose matrices are taken: all of a shallow model, else the middle of each third.
+
+    Args:
+        layers: Number of blocks.
+
+    Example:
+        >>> sorted(sampled_layers(4)), sorted(sampled_layers(32))
+        ([0, 1, 2, 3], [5, 16, 26])
+    """
+    if layers <= SHALLOW:
+        return frozenset(range(layers))
+    return frozenset(int(layers * centre) for centre in (1 / 6, 1 / 2, 5 / 6))
+
+
+def piece_of(place: Place, tensor: torch.Tensor) -> torch.Tensor:
+    """Evenly spaced rows and columns of a matrix, in float32.
+
+    Args:
+        place: Where it stands.
+        tensor: Its values.
+    """
+    import torch
+
+    for axis, size in enumerate(place.shape):
+        if size > MOST_SIDE:
+            index = torch.from_numpy(evenly_spaced(size, MOST_SIDE)).to(tensor.device)
+            tensor = tensor.index_select(axis, index)
+    return tensor.to("cpu", torch.float32)
+
+
+def spectrum(matrix: torch.Tensor) -> Spectrum | None:
+    """Leading subspaces and ranks of a matrix; None if it is zero.
+
+    Args:
+        matrix: `[rows, columns]`.
+
+    Example:
+        >>> import torch
+        >>> found = spectrum(torch.diag(torch.tensor([2.0] * 8 + [0.0] * 8)))
+        >>> round(found.stable_rank, 3), round(found.effective_rank, 3), tuple(found.left.shape)
+        (0.5, 0.5, (16, 2))
+    """
+    import torch
+
+    wide = matrix.shape[0] <= matrix.shape[1]
+    short = matrix if wide else matrix.T
+    values, vectors = torch.linalg.eigh(short @ short.T)
+    values, vectors = values.double().clamp_min(0).flip(0), vectors.flip(1)
+    energy = float(values.sum())
+    if energy == 0:
+        return None
+    shares = values / energy
+    side = len(values)
+    needed = int((shares.cumsum(0) < ENERGY).sum()) + 1
+    # Directions that carry nothing but rounding have no subspace on the other side.
+    real = int((shares > 1e-6).sum())
+    kept = max(1, min(needed, side // FEWEST, real))
+    inner = vectors[:, :kept]
+    outer = torch.linalg.qr(short.T @ inner)[0]
+    positive = shares[shares > 0]
+    entropy = float(-(positive * positive.log()).sum())
+    left, right = (inner, outer) if wide else (outer, inner)
+    return Spectrum(left, right, 1 / float(shares[0]) / side, math.exp(entropy) / side)
+
+
+def subspace_overlap(a: Spectrum, b: Spectrum) -> float:
+    """Overlap of the leading subspaces beyond chance, mean over both sides of the matrix.
+
+    `||U_a^T U_b||^2` over the smaller dimension: the mean squared cosine of principal angles.
+
+    Args:
+        a: Spectrum of one matrix.
+        b: Of another of the same shape.
+
+    Returns:
+        1 for the same (or nested) subspaces, 0 on average for independent ones.
+
+    Example:
+        >>> import torch
+        >>> g = torch.Generator().manual_seed(0)
+        >>> a, b = (spectrum(torch.randn(64, 96, generator=g)) for _ in range(2))
+        >>> round(subspace_overlap(a, a), 4), abs(subspace_overlap(a, b)) < 0.1
+        (1.0, True)
+    """
+    sides = []
+    for one, other in ((a.left, b.left), (a.right, b.right)):
+        small, large = sorted((one.shape[1], other.shape[1]))
+        shared = float((one.T @ other).double().square().sum()) / small
+        chance = large / one.shape[0]
+        sides.append((shared - chance) / (1 - chance) if chance < 1 else math.nan)
+    return sum(sides) / 2
+
+
+def gap(values: Sequence[float]) -> float:
+    """Absolute difference of the logarithms of two numbers.
+
+    Args:
+        values: Two positive numbers.
+
+    Example:
+        >>> round(gap([1.0, math.e]), 6)
+        1.0
+    """
+    return abs(math.log(values[0] / values[1]))
