@@ -25,10 +25,12 @@ _PUBLIC = {
     "RepsimError": "repsim.core",
     "SimilarityTable": "repsim.core",
     "compare": "repsim.studies.compare",
+    "MergeForecast": "repsim.core.forecast",
     "load_corpus": "repsim.corpora",
     "load_model": "repsim.models",
     "extract": "repsim.activations",
     "sweep": "repsim.measures",
+    "predict_merge": "repsim.mergeability.forecast",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -37,7 +39,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in {"activations", "core", "corpora", "measures", "models", "plots", "pretraining",
+    if name in {"activations", "core", "corpora", "evaluation", "measures", "mergeability",
+                "merging", "models", "plots", "pretraining",
                 "reports", "studies", "testing"}:  # fmt: skip
         return importlib.import_module(f"repsim.{name}")
     raise AttributeError(f"module 'repsim' has no attribute '{name}'")

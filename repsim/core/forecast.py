@@ -79,7 +79,13 @@ class MergeForecast:
         tiers: Tiers of features used.
         seconds: Tier -> processor seconds that its features took.
         predictor: Identity of the predictor.
-        evidence: Feature -> value, everything that was measured.
+        evidence: Feature -> value, everything that was measured; "feature@language" where there is
+            a language.
+        advice: The verdict in words.
+        align_with: Alignment to merge with, where the verdict is "align first".
+        oracle: What a trial of the plain average on a few sentences gave: an evaluation, kept apart
+            from the forecast.
+        notes: What a reader should know: what was not considered, or could not be measured.
     """
 
     models: tuple[str, ...]
@@ -98,6 +104,10 @@ class MergeForecast:
     seconds: dict[str, float]
     predictor: str
     evidence: dict[str, float]
+    advice: str = ""
+    align_with: str = ""
+    oracle: dict[str, float] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -32,6 +32,8 @@ from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
 
 #: Retention below which a merge counts as collapsed; the others are reported beside it.
 COLLAPSE = 0.5
+#: Advantage that is more than rounding: a merge that equals its parent is not better than it.
+LEAST_ADVANTAGE = 1e-6
 THRESHOLDS = (0.25, 0.5, 0.75)
 
 #: Language -> bits and bytes per document.
@@ -80,7 +82,7 @@ class MergeOutcome:
     @property
     def useful(self) -> bool | None:
         """Whether the merge beats every one of its parents; None if that is not defined."""
-        return None if self.worst_language is None else self.advantage.value > 0
+        return None if self.worst_language is None else self.advantage.value > LEAST_ADVANTAGE
 
 
 def judge(

@@ -313,10 +313,21 @@ def check_tensors(tensors: Sequence[torch.Tensor], name: str, models: Sequence[s
         if not is_finite(tensor):
             bad = int((~tensor.isfinite()).sum())
             model = f"model '{models[index]}'" if index < len(models) else f"model {index + 1}"
-            raise InputError(
-                f"tensor '{name}' of {model} holds {bad} values that are NaN or infinite",
-                hint="the checkpoint is damaged; merging would spread them over the whole model",
-            )
+            raise not_finite(name, model, bad)
+
+
+def not_finite(name: str, model: str, count: int) -> InputError:
+    """The error for a tensor that holds NaN or infinity.
+
+    Args:
+        name: Name of the tensor.
+        model: Which model's, in words.
+        count: How many there are.
+    """
+    return InputError(
+        f"tensor '{name}' of {model} holds {count} values that are NaN or infinite",
+        hint="the checkpoint is damaged; merging would spread them over the whole model",
+    )
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

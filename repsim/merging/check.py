@@ -252,12 +252,12 @@ def _ties(a: _Model, b: _Model, options: _Options) -> list[Finding]:
 
 def _stored_head(model: _Model) -> list[Finding]:
     """A head that is stored although the config ties it must be the embedding."""
-    import torch
-
     headers = model.checkpoint.headers
     head, embedding = head_and_embedding(headers)
     if not head or not embedding or not is_tied(model.config, headers):
         return []
+    import torch
+
     if torch.equal(model.checkpoint.read(head), model.checkpoint.read(embedding)):
         return []
     return [

@@ -134,9 +134,11 @@ class Checkpoint:
         """
         import torch
 
-        header, place = self.headers[tensor], self._places[tensor]
+        header = self.headers[tensor]
         kind, size = torch_type(header.dtype), TYPES[header.dtype][1]
-        shape, start = header.shape, place.start
+        source: mmap.mmap | bytearray
+        source, start = self.bytes_of(tensor)
+        shape = header.shape
         if rows is not None:
             first, last, _ = rows.indices(shape[0])
             start += first * math.prod(shape[1:]) * size
@@ -144,10 +146,18 @@ class Checkpoint:
         count = math.prod(shape)
         if count == 0:
             return torch.empty(shape, dtype=kind)
-        source: mmap.mmap | bytearray = self._map(place.file)
         if start % size:  # old writers do not align
             source, start = bytearray(source[start : start + count * size]), 0
         return torch.frombuffer(source, dtype=kind, count=count, offset=start).reshape(shape)
+
+    def bytes_of(self, tensor: str) -> tuple[mmap.mmap, int]:
+        """The map of the file that a tensor lies in, and its first byte there.
+
+        Raises:
+            KeyError: There is no such tensor.
+        """
+        place = self._places[tensor]
+        return self._map(place.file), place.start
 
     def _map(self, file: Path) -> mmap.mmap:
         """The map of a file. Private, so that torch may take it for writable memory."""

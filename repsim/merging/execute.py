@@ -11,13 +11,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
+from repsim.core.errors import IncompatibleModelsError, ResourceError, UsageError
 from repsim.merging.base import MergeMethod, TensorContext, is_finite
 from repsim.merging.checkpoint import TensorSource, torch_type
 from repsim.merging.methods.selection import SAMPLE, Selected, check_density
-from repsim.merging.plan import Input, TensorPlan
+from repsim.merging.plan import Input, TensorPlan, out_of_range
 from repsim.merging.thresholds import (
     common_density,
     drop_surplus,
@@ -80,7 +80,7 @@ class Job:
             context = TensorContext(
                 name=plan.name,
                 kind=plan.kind,
-                models=[self.sources[i.source].name for i in _inputs(plan)],
+                models=[self.sources[i.source].name for i in plan.all_inputs],
                 seed=self.seed,
                 statistics=self._statistics(plan),
                 thresholds=[cut.value for cut in cuts] if cuts else None,
@@ -94,7 +94,8 @@ class Job:
                     )
             merged = self.method(tensors, base=base, context=context, **values)
             stored = merged.to(torch_type(plan.header.dtype)).cpu()
-            _check_range(stored, plan)
+            if not is_finite(stored):
+                raise out_of_range(plan)
             yield (rows.start if rows else 0), stored, context
 
     def _read(self, item: Input, rows: slice | None) -> torch.Tensor:
@@ -174,8 +175,8 @@ class Job:
         """A buffer that is no weight: taken as it is, if all models have the same."""
         import torch
 
-        found = [self.sources[i.source].read(i.tensor) for i in _inputs(plan)]
-        for tensor, item in zip(found[1:], _inputs(plan)[1:], strict=True):
+        found = [self.sources[i.source].read(i.tensor) for i in plan.all_inputs]
+        for tensor, item in zip(found[1:], plan.all_inputs[1:], strict=True):
             if not torch.equal(found[0], tensor):
                 raise IncompatibleModelsError(
                     f"tensor '{plan.name}' is no weight and differs between "
@@ -240,6 +241,8 @@ def choose_device(device: str | None) -> str:
         >>> choose_device("cpu")
         'cpu'
     """
+    if device == "cpu":
+        return device
     import torch
 
     if device is None:
@@ -251,17 +254,3 @@ def choose_device(device: str | None) -> str:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ResourceError(f"device '{device}' is not there", hint="use --device cpu")
     return device
-
-
-def _inputs(plan: TensorPlan) -> list[Input]:
-    return [*plan.inputs, *([plan.base] if plan.base else [])]
-
-
-def _check_range(stored: torch.Tensor, plan: TensorPlan) -> None:
-    if not is_finite(stored):
-        values: dict[str, Any] = dict(plan.parameters)
-        raise InputError(
-            f"merged tensor '{plan.name}' does not fit into {plan.header.dtype}: it holds NaN or "
-            f"infinity (parameters {values})",
-            hint="use out_dtype: bfloat16 or float32, or smaller weights",
-        )

@@ -16,15 +16,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from repsim.core.errors import ResourceError, UsageError
 from repsim.core.files import write_json
 from repsim.merging.checkpoint import TYPES
 from repsim.models.inspect import TensorHeader
-
-if TYPE_CHECKING:
-    import torch
 
 #: Largest weight file, in bytes, as `transformers` has it.
 SHARD_BYTES = 5_000_000_000
@@ -234,20 +231,17 @@ class Output:
             return {}
         return {entry["tensor"]: entry for entry in entries[1:]}
 
-    def write(self, tensor: str, data: torch.Tensor, start: int = 0) -> None:
+    def write(self, tensor: str, data: memoryview, start: int = 0) -> None:
         """Write a tensor, or some of its rows, to its place.
 
         Args:
             tensor: Name.
-            data: Values in the type that the layout states, on the CPU.
+            data: Bytes of its values in the type that the layout states.
             start: First byte, counted from the tensor's own.
         """
-        import torch
-
         place = self._layout.places[tensor]
-        raw = data.contiguous().reshape(-1).view(torch.uint8).numpy()
-        _write_all(self._files[place.file], raw.data, place.start + start)
-        self._unsynced += raw.size
+        _write_all(self._files[place.file], data, place.start + start)
+        self._unsynced += len(data)
 
     def finish(self, tensor: str, **facts: Any) -> None:
         """Enter a tensor in the journal once its bytes are on disk.

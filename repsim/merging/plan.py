@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from repsim.core.errors import IncompatibleModelsError, UsageError
+from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.merging.base import Kind, MergeMethod
 from repsim.merging.checkpoint import FLOATS, STORED, TensorSource
 from repsim.merging.recipe import Recipe, Slice, Source
@@ -54,12 +54,31 @@ class TensorPlan:
     parameters: Mapping[str, Any]
     copied: bool
 
+    @property
+    def all_inputs(self) -> list[Input]:
+        """Tensors that are read: those that are merged, then the base's."""
+        return [*self.inputs, *([self.base] if self.base else [])]
+
     def describe(self) -> list[Any]:
         """What the result depends on, JSON-able."""
         base = dataclasses.astuple(self.base) if self.base else None
         inputs = [dataclasses.astuple(item) for item in self.inputs]
         header = [self.header.dtype, list(self.header.shape)]
         return [self.name, header, inputs, base, dict(sorted(self.parameters.items()))]
+
+
+def out_of_range(plan: TensorPlan) -> InputError:
+    """The error for a merged tensor that its type cannot hold.
+
+    Args:
+        plan: The tensor.
+    """
+    values = dict(plan.parameters)
+    return InputError(
+        f"merged tensor '{plan.name}' does not fit into {plan.header.dtype}: it holds NaN or "
+        f"infinity (parameters {values})",
+        hint="use out_dtype: bfloat16 or float32, or smaller weights",
+    )
 
 
 def plan_tensors(

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.core.progress import progress
+from repsim.merging.arrays import fits, merge_arrays, merged_on_arrays
+from repsim.merging.base import TensorContext
 from repsim.merging.card import RECIPE_FILE, write_companions
 from repsim.merging.checkpoint import TYPES
 from repsim.merging.execute import Job, choose_device, find_thresholds
 from repsim.merging.output import Output, lay_out
+from repsim.merging.plan import TensorPlan
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.recipe import Recipe, read_recipe
 from repsim.models.inspect import hash_remembered
@@ -45,7 +48,8 @@ def merge(
     Args:
         recipe: A recipe, a dictionary that states one, or a YAML file; mergekit's are read too.
         out: Folder of the result; must not exist.
-        device: Where tensors are merged; a GPU if there is one.
+        device: Where tensors are merged; by default a GPU if there is one, but for methods that
+            keep up with the disk on a CPU.
         force: Replace an earlier merge in that folder.
         transforms: Model, as the recipe names it -> function of name and tensor that its tensors
             pass through. A merge with transforms is not resumed.
@@ -71,9 +75,11 @@ def merge(
     """
     target = Path(out)
     parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    chosen = choose_device(device)
+    chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
     prepared = prepare(parsed, transforms=transforms)
+    if chosen is None:
+        chosen = "cpu" if _needs_no_torch(prepared) else choose_device(None)
     layout = lay_out({plan.name: plan.header for plan in prepared.plans})
     aside = target.with_name(f".{target.name}.merging")
     with (
@@ -103,15 +109,43 @@ def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:
     with progress("merging", total=sum(sizes.values()), unit="parameters") as bar:
         for plan in sorted(prepared.plans, key=lambda plan: order[plan.name]):
             if plan.name not in output.done:
-                width = math.prod(plan.header.shape[1:]) * TYPES[plan.header.dtype][1]
                 notes: dict[str, None] = {}
                 values: dict[str, float] = {}
-                for row, part, context in job.merge(plan):
-                    output.write(plan.name, part, start=row * width)
+                for start, part, context in merged_parts(job, plan):
+                    output.write(plan.name, part, start)
                     notes |= dict.fromkeys(context.notes)
                     values |= context.values
                 output.finish(plan.name, notes=list(notes), values=values)
             bar.update(sizes[plan.name])
+
+
+def merged_parts(job: Job, plan: TensorPlan) -> Iterator[tuple[int, memoryview, TensorContext]]:
+    """Merge one tensor.
+
+    Args:
+        job: Method and models.
+        plan: The tensor.
+
+    Yields:
+        First byte, bytes from there on as they are stored, and what the method noted.
+    """
+    if merged_on_arrays(job, plan):
+        yield from merge_arrays(job, plan)
+        return
+    import torch
+
+    width = math.prod(plan.header.shape[1:]) * TYPES[plan.header.dtype][1]
+    for row, part, context in job.merge(plan):
+        raw = part.contiguous().reshape(-1).view(torch.uint8).numpy()
+        yield row * width, raw.data, context
+
+
+def _needs_no_torch(prepared: Prepared) -> bool:
+    """Whether all tensors are merged as arrays: as fast as the disk, and so not on a GPU."""
+    sources = list(prepared.sources.values())
+    return not prepared.statistics and all(
+        fits(prepared.method.name, sources, plan) for plan in prepared.plans
+    )
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
-from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.core.schema import join, parse, setting
 from repsim.core.yaml_files import read_yaml
+from repsim.pretraining.architecture import ArchitectureConfig
 
 #: Names that a run may not have: folders that the runs of a family share.
 RESERVED = ("tokenizers", "shards")

@@ -112,6 +112,8 @@ class _Trainer:
         """Train one run, unless it is complete."""
         folder = self.out / run.name
         about = self._described(run)
+        if resume and (known := self._complete(folder, about)):
+            return known  # without the lock: forks that are trained at once share this trunk
         lock = locked(self.out / ".locks" / run.name, wait=False, what=f"'{run.name}'")
         with lock if self.world.is_main else contextlib.nullcontext():
             done = self._complete(folder, about) if resume else None

@@ -267,7 +267,7 @@ def load_study(path: str | Path) -> StudyConfig:
         UsageError: It says something that is not possible; the message names the key.
     """
     packaged = EXAMPLES / f"{path}.yaml"
-    chosen = packaged if not Path(path).exists() and packaged.exists() else Path(path)
+    chosen = packaged if not Path(path).is_file() and packaged.exists() else Path(path)
     if not chosen.exists():
         known = ", ".join(sorted(p.stem for p in EXAMPLES.glob("*.yaml")))
         raise InputError(

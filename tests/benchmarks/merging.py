@@ -170,8 +170,8 @@ def commands(mergekit: Path | None) -> dict[tuple[str, str], list[str]]:
             module.append("--no-write-model-card")  # it asks the hub for models of short names
             found[name, "mergekit"] = [*module, f"{name}.yml"]
     found["linear", "transformers"] = [python, "-c", NAIVE]
-    imports = "import torch, safetensors, yaml, numpy; import repsim.merging.to_disk"
-    found["imports", "repsim"] = [python, "-c", imports + "; import repsim.merging.methods"]
+    imports = "import numpy, yaml, repsim.cli.main, repsim.cli.merge, repsim.merging.to_disk"
+    found["imports", "repsim"] = [python, "-c", imports + ", repsim.merging.methods"]
     if mergekit:
         found["imports", "mergekit"] = [python, "-c", "import mergekit.scripts.run_yaml"]
     return found

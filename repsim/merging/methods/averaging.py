@@ -22,6 +22,21 @@ def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> torch.Tensor:
     return total
 
 
+def divisor_of(weights: Sequence[float], name: str) -> float:
+    """Sum of the weights of an average.
+
+    Raises:
+        UsageError: It is zero.
+    """
+    total = sum(weights)
+    if abs(total) < 1e-8:
+        raise UsageError(
+            f"the weights of tensor '{name}' add up to {total:g}: no average",
+            hint="use other weights, or normalize: false for a plain sum",
+        )
+    return total
+
+
 @merge_method(
     name="linear",
     label="linear average",
@@ -44,15 +59,9 @@ def linear(
     Raises:
         UsageError: The weights add up to zero, and an average is asked for.
     """
-    weights = list(weight)
-    total = sum(weights)
-    if normalize and abs(total) < 1e-8:
-        raise UsageError(
-            f"the weights of tensor '{context.name}' add up to {total:g}: no average",
-            hint="use other weights, or normalize: false for a plain sum",
-        )
-    merged = weighted_sum(tensors, weights)
-    return merged / total if normalize else merged
+    divisor = divisor_of(weight, context.name) if normalize else None
+    merged = weighted_sum(tensors, weight)
+    return merged if divisor is None else merged.div_(divisor)
 
 
 @merge_method(

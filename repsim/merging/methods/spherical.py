@@ -29,6 +29,10 @@ NEARLY_PARALLEL = 0.9995
 #: The same for `nuslerp`: an angle of 1e-7, where both lines agree to float64. (mergekit's bound,
 #: 1 - cos^2 <= 1e-16, lies below the rounding of the cosine itself.)
 PARALLEL = 1 - 5e-15
+ZERO_NOTE = "a zero tensor has no direction: straight line taken"
+ANTIPODAL_NOTE = (
+    "antipodal tensors have no unique great circle: straight line taken, which passes near 0"
+)
 #: Elements that are widened to float64 at a time.
 CHUNK = 1 << 20
 
@@ -62,12 +66,9 @@ def _great_circle(
 
     cosine, zero = _row_cosines(a, b)
     if bool(zero.any()):
-        context.note("a zero tensor has no direction: straight line taken")
+        context.note(ZERO_NOTE)
     if bool((cosine <= -parallel).any()):
-        context.note(
-            "antipodal tensors have no unique great circle: straight line taken, which passes "
-            "near 0"
-        )
+        context.note(ANTIPODAL_NOTE)
     straight = zero | (cosine.abs() >= parallel)
     angle = torch.acos(torch.where(straight, 0.0, cosine))
     shares = [
@@ -76,6 +77,16 @@ def _great_circle(
     ]
     first, second = (rearrange(share, "row -> row 1") for share in shares)
     return (first * a).addcmul_(second, b)
+
+
+def check_share(t: float, name: str) -> None:
+    """Refuse a place outside the arc.
+
+    Raises:
+        UsageError: t is not in [0, 1].
+    """
+    if not 0 <= t <= 1:
+        raise UsageError(f"slerp needs t in [0, 1], got {t:g} for tensor '{name}'")
 
 
 @merge_method(
@@ -97,8 +108,7 @@ def slerp(
     Raises:
         UsageError: t is not in [0, 1].
     """
-    if not 0 <= t <= 1:
-        raise UsageError(f"slerp needs t in [0, 1], got {t:g} for tensor '{context.name}'")
+    check_share(t, context.name)
     a, b = (x.reshape(1, -1) for x in tensors)
     return _great_circle(a, b, t, context, NEARLY_PARALLEL).reshape(tensors[0].shape)
 

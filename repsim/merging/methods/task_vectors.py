@@ -17,6 +17,7 @@ Tensors = Sequence["torch.Tensor"]
 
 #: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
 ZERO_WEIGHT = 1e-8
+CANCELLED_NOTE = "the weights add up to zero: deltas added up, not averaged"
 #: How mergekit scales a thinned tensor back, as against leaving it as it is.
 Norm = Literal["none", "l1"]
 
@@ -51,7 +52,7 @@ def combine(
     merged = weighted_sum(deltas, weights)
     total = sum(weights)
     if normalize and abs(total) < ZERO_WEIGHT:
-        context.note("the weights add up to zero: deltas added up, not averaged")
+        context.note(CANCELLED_NOTE)
     elif normalize:
         merged.div_(total)
     return merged.mul_(lambda_).add_(base)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import RepsimError
+from repsim.core.errors import IncompatibleModelsError
 
 if TYPE_CHECKING:
     from repsim.mergeability.features import TierResult
@@ -37,7 +37,7 @@ def features_unit(
         workspace.log(f"{tier} of {' + '.join(spec['parents'])}")
         try:
             found = _measured(tier, spec, folders, cache)
-        except RepsimError as error:
+        except IncompatibleModelsError as error:
             notes.append(f"{tier}: {error}")
             continue
         notes += [f"{tier}: {note}" for note in found.notes]

@@ -126,7 +126,7 @@ def _aligned(
                 states[1:],
                 config,
                 method=alignment,
-                check=False,  # type: ignore[arg-type]
+                check=False,
             )
             states, config = list(found.states), found.config
         for trial in chosen:

@@ -26,6 +26,10 @@ FLAGS = {
         --parents""",
     "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
         --out --points""",
+    "predict": """--align --base --corpus --device --evidence --fail-above --json --language --limit
+        --matrix --method --oracle --out --predictor --rank-methods --seed --tier --up-to""",
+    "predictor": "",
+    "study": "",
     "pretrain": "--device --dry-run --fresh --json --only --out",
     "zoo": "--json",
     "measures": "--json",

@@ -1,6 +1,7 @@
 """Derived languages: exact, invertible where they say so, and the same wherever text is read."""
 
 import pytest
+
 from repsim.core.errors import UsageError
 from repsim.corpora import load_corpus, load_training_text
 from repsim.corpora.derived import (

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
-from repsim.merging import execute, merge, output
+from repsim.merging import arrays, execute, merge, output, to_disk
 from repsim.merging.checkpoint import Checkpoint
 from repsim.merging.methods.selection import keep_from, keep_largest
 from repsim.merging.thresholds import (
@@ -85,6 +85,7 @@ def test_rows_merged_apart_are_the_tensor_merged_whole(
         make_model(name, tensors=state, dtype=dtype)
     whole = weights(merge(recipe, "whole", device="cpu"))
     monkeypatch.setattr(execute, "CHUNK", 20)
+    monkeypatch.setattr(arrays, "PART", 20)
     apart = weights(merge(recipe, "apart", device="cpu"))
     assert all(torch.equal(whole[name], apart[name]) for name in whole)
 
@@ -254,7 +255,7 @@ def test_an_interrupted_merge_goes_on_where_it_was(
     for seed, name in enumerate("ab"):
         make_model(name, seed)
     whole = weights(merge(LINEAR, "whole", device="cpu"))
-    real, merged = execute.Job.merge, []
+    real, merged = to_disk.merged_parts, []
 
     def until(stop: int) -> Any:
         def one(job: execute.Job, plan: Any) -> Any:
@@ -265,11 +266,11 @@ def test_an_interrupted_merge_goes_on_where_it_was(
 
         return one
 
-    monkeypatch.setattr(execute.Job, "merge", until(3))
+    monkeypatch.setattr(to_disk, "merged_parts", until(3))
     with pytest.raises(KeyboardInterrupt):
         merge(LINEAR, "out", device="cpu")
     assert left_behind(tmp_path) == [".out.merging"]
-    monkeypatch.setattr(execute.Job, "merge", until(-1))
+    monkeypatch.setattr(to_disk, "merged_parts", until(-1))
     resumed = weights(merge(LINEAR, "out", device="cpu"))
     assert sorted(merged) == sorted(whole)  # none of them twice
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -282,7 +283,7 @@ def test_what_another_recipe_left_is_not_gone_on_with(
     for seed, name in enumerate("ab"):
         make_model(name, seed)
     expected = weights(merge({**LINEAR, "method": "karcher"}, "expected", device="cpu"))
-    real, count = execute.Job.merge, [0]
+    real, count = to_disk.merged_parts, [0]
 
     def one(job: execute.Job, plan: Any) -> Any:
         count[0] += 1
@@ -290,7 +291,7 @@ def test_what_another_recipe_left_is_not_gone_on_with(
             raise KeyboardInterrupt
         return real(job, plan)
 
-    monkeypatch.setattr(execute.Job, "merge", one)
+    monkeypatch.setattr(to_disk, "merged_parts", one)
     with pytest.raises(KeyboardInterrupt):
         merge(LINEAR, "out", device="cpu")
     found = weights(merge({**LINEAR, "method": "karcher"}, "out", device="cpu"))

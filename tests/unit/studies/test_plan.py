@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import yaml
+
 from repsim.core.errors import UsageError
 from repsim.studies.arms import common_history, families, study_models
 from repsim.studies.engine.unit import Unit, unit_keys

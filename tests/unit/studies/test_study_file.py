@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from repsim.core.errors import InputError, UsageError
 from repsim.studies.study_file import EXAMPLES, load_study, study_from_mapping
 

@@ -1,0 +1,293 @@
+"""`repsim study`: plan, run, look at, collect and report a controlled study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repsim.cli.output import duration, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from repsim.core.atlas import Atlas
+    from repsim.studies.engine import Outcome, StudyFolder
+    from repsim.studies.plan import StudyPlan
+
+EXECUTOR_NAMES = ("inprocess", "processes", "ray", "slurm")
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  repsim study plan tiny                              (an example that ships with repsim)
+  repsim study run tiny -o out/tiny --executor processes --workers 2
+  repsim study status out/tiny
+  repsim study report out/tiny
+"""
+)
+def study() -> None:
+    """Carry out a controlled study: train, merge, measure and evaluate as a YAML file says.
+
+    Everything that is done is kept, unit by unit: a run that was interrupted goes on with the same
+    command. The result is an atlas: tables of models, merges, features and costs.
+    """
+
+
+@study.command()
+@click.argument("study_file", metavar="STUDY")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Count what is done there.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Units at a time, for the estimated time.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print all units as one JSON document.")
+def plan(study_file: str, out: Path | None, workers: int, as_json: bool) -> None:
+    """Print the units of work of STUDY, what of them is done, and the time they take."""
+    planned = _planned(study_file)
+    rows = _plan_rows(planned, out, workers)
+    facts = _facts(planned)
+    if as_json:
+        units = [
+            {"name": u.name, "kind": u.kind, "needs": list(u.needs), "seconds": u.seconds}
+            for u in planned.units
+        ]
+        print_json({**facts, "kinds": rows, "units": units})
+        return
+    say("plan", _facts_line(facts))
+    print_table(rows)
+
+
+@study.command()
+@click.argument("study_file", metavar="STUDY")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the study.")
+@click.option(
+    "--executor", type=click.Choice(EXECUTOR_NAMES), default="inprocess", show_default=True,
+    help="Who does the work.",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Units at a time; default: all cores.")
+@click.option("--only", multiple=True, help="Kind or pattern of names, with all that it needs.")
+@click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop cleanly after so long.")
+@click.option("--store", help="Where results go, if not into the folder (s3://bucket/study).")
+@click.option("--device", help="cpu, cuda; where models are trained; default: a GPU if there is.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Processes that train one model together (torchrun).")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
+def run(
+    study_file: str, out: Path | None, executor: str, workers: int | None, only: tuple[str, ...],
+    max_seconds: float | None, store: str | None, device: str | None, processes: int,
+    dry_run: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Carry out STUDY: a YAML file, or the name of a shipped example.
+
+    What is done is not done again; what failed is tried again. Exit code 1 if units failed.
+    """
+    from repsim.studies.engine import StudyFolder
+
+    planned = _planned(study_file, device, processes)
+    say("plan", _facts_line(_facts(planned)))
+    if dry_run:
+        rows = _plan_rows(planned, out, workers or 1)
+        if as_json:
+            print_json({**_facts(planned), "kinds": rows})
+        else:
+            print_table(rows)
+        return 0
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
+    folder = StudyFolder.open(
+        out, config=planned.config.to_dict(), key=planned.config.hash, units=planned.units,
+        store=store,
+    )  # fmt: skip
+    if folder.added:
+        say("note", f"'{out}' held another study; units that both have are not done again")
+    outcome = _carry_out(planned, folder, (executor, workers), only, max_seconds)
+    atlas = _collected(planned, folder)
+    _conclude(folder, outcome, atlas, as_json)
+    return 1 if outcome.failed else 0
+
+
+@study.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON document.")
+def status(folder: Path, as_json: bool) -> None:
+    """Tell how far the study in DIR is: done, running, failed with logs, left."""
+    from repsim.studies.engine import StudyFolder
+
+    opened = StudyFolder.load(folder)
+    found = opened.status()
+    if as_json:
+        print_json({
+            "status": opened.manifest["status"], "kinds": list(found.kinds),
+            "running": list(found.running), "failed": list(found.failed),
+        })  # fmt: skip
+        return
+    print_table(found.kinds)
+    for unit in found.running:
+        say("runs", f"{unit['unit']} for {duration(unit['seconds'])}")
+    for unit in found.failed:
+        say("failed", f"{unit['unit']}: {unit['error']} (log: {unit['log']})")
+    if found.left and not found.running:
+        say("next", f"go on with: repsim study run STUDY -o {folder}")
+
+
+@study.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/atlas.")
+@click.option("--json", "as_json", is_flag=True, help="Print what it holds as one JSON document.")
+def collect(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Put what is done of the study in DIR into an atlas: parquet tables and atlas.json."""
+    from repsim.studies.engine import StudyFolder
+
+    opened = StudyFolder.load(folder)
+    atlas = _collected(_planned_again(opened), opened, out)
+    if as_json:
+        print_json({"atlas": str(out or folder / "atlas"), **_atlas_facts(atlas)})
+    else:
+        print_table([_atlas_facts(atlas)])
+
+
+@study.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the path as one JSON document.")
+def report(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Render the study in DIR: figures, and which findings of the source paper are reproduced."""
+    from repsim.reports.study import write_study_report
+    from repsim.studies.engine import StudyFolder
+
+    opened = StudyFolder.load(folder)
+    atlas = _collected(_planned_again(opened), opened)
+    path = write_study_report(atlas, out or folder / "report")
+    if as_json:
+        print_json({"report": str(path), **_atlas_facts(atlas)})
+    say("wrote", str(path))
+
+
+def _planned(study_file: str, device: str | None = None, processes: int = 1) -> StudyPlan:
+    from repsim.studies.plan import plan_study
+
+    return plan_study(study_file, device=device, processes=processes)
+
+
+def _planned_again(folder: StudyFolder) -> StudyPlan:
+    """The plan of the study that was last run in a folder."""
+    from repsim.studies.plan import plan_study
+    from repsim.studies.study_file import study_from_mapping
+
+    return plan_study(study_from_mapping(folder.manifest["config"]))
+
+
+def _facts(planned: StudyPlan) -> dict[str, Any]:
+    return {
+        "study": planned.config.name,
+        "models": len(planned.models),
+        "controls": len(planned.controls),
+        "groups": len(planned.groups),
+        "merges": planned.merges,
+        "seconds": round(sum(unit.seconds for unit in planned.units)),
+    }
+
+
+def _facts_line(facts: dict[str, Any]) -> str:
+    return (
+        f"{facts['study']}: {facts['models']} models, {facts['controls']} controls · "
+        f"{facts['groups']} groups of parents · {facts['merges']} merges · about "
+        f"{duration(facts['seconds'])} on one core"
+    )
+
+
+def _plan_rows(planned: StudyPlan, out: Path | None, workers: int) -> list[dict[str, Any]]:
+    """One row per kind of unit, with what is done in a folder, and their sum."""
+    from repsim.studies.engine import StudyFolder, unit_keys
+
+    there: set[str] = set()
+    if out is not None and (out / "manifest.json").exists():
+        there = StudyFolder.load(out).store.keys("parts")
+    keys = unit_keys(planned.units)
+    done = {name for name, key in keys.items() if key in there}
+    rows = []
+    for row in planned.describe():
+        ours = [unit for unit in planned.units if unit.kind == row["kind"]]
+        left = sum(unit.seconds for unit in ours if unit.name not in done)
+        counted = {"done": sum(unit.name in done for unit in ours)}
+        rows.append({**row, **counted, **_times(row["seconds"], left, workers)})
+    total: dict[str, Any] = {"kind": "all"}
+    for key in ("units", "seconds", "done"):
+        total[key] = sum(row[key] for row in rows)
+    left = sum(unit.seconds for unit in planned.units if unit.name not in done)
+    return [*rows, {**total, **_times(total["seconds"], left, workers)}]
+
+
+def _times(seconds: float, left: float, workers: int) -> dict[str, str]:
+    return {
+        "one core": duration(seconds),
+        f"left, {workers} worker{'s' if workers > 1 else ''}": duration(left / workers),
+    }
+
+
+def _carry_out(
+    planned: StudyPlan, folder: StudyFolder, who: tuple[str, int | None],
+    only: tuple[str, ...], max_seconds: float | None,
+) -> Outcome:  # fmt: skip
+    """Run the graph with a live view; the manifest says how it ended, whatever happens."""
+    from repsim.studies.engine import make_executor, run_graph
+    from repsim.studies.engine.progress import live_view
+
+    status = "failed"
+    try:
+        executor = make_executor(who[0], workers=who[1], store=folder.store.url)
+        with live_view(say, executor.workers) as listen:
+            outcome = run_graph(
+                planned.units, folder.store, executor, listen,
+                workspace=folder.path, only=only, max_seconds=max_seconds,
+            )  # fmt: skip
+        status = _ending(outcome, len(planned.units))
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        folder.note(status)
+    return outcome
+
+
+def _ending(outcome: Outcome, units: int) -> str:
+    if outcome.failed:
+        return "units failed"
+    return "complete" if len(outcome.done) == units else "not complete"
+
+
+def _collected(planned: StudyPlan, folder: StudyFolder, out: Path | None = None) -> Atlas:
+    from repsim.studies.collect import collect as tables
+    from repsim.studies.engine import unit_keys
+
+    atlas = tables(planned, folder.store.results(unit_keys(planned.units)))
+    atlas.save(out or folder.path / "atlas")
+    return atlas
+
+
+def _atlas_facts(atlas: Atlas) -> dict[str, Any]:
+    return {key: atlas.info[key] for key in ("models", "merges", "units", "units_done")}
+
+
+def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas, as_json: bool) -> None:
+    counts = {
+        "done": len(outcome.done), "failed": len(outcome.failed),
+        "skipped": len(outcome.skipped), "left": len(outcome.left),
+    }  # fmt: skip
+    if as_json:
+        failed = [
+            {"unit": name, "error": why,
+             "log": folder.store.path("logs", outcome.keys[name], "log")}
+            for name, why in outcome.failed.items()
+        ]  # fmt: skip
+        print_json({"out": str(folder.path), **counts, "failed_units": failed,
+                    "atlas": _atlas_facts(atlas)})  # fmt: skip
+    say("study", " · ".join(f"{number} {what}" for what, number in counts.items()))
+    say("wrote", f"{folder.path / 'atlas'}: {atlas.info['merges']} merges of "
+        f"{atlas.info['models']} models")  # fmt: skip
+    if outcome.complete:
+        say("next", f"repsim study report {folder.path}")
+    else:
+        say("next", "the same command again goes on; failed units are tried again")

@@ -1,0 +1,89 @@
+"""What a predictor must beat: one number at a time, and the mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from repsim.mergeability.crossfit import cross_fit
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import FeatureUse, direction_of
+from repsim.mergeability.models.base import MODELS
+from repsim.mergeability.out_of_fold import OutOfFold
+from repsim.mergeability.splits import Split
+
+#: Single similarity measures, each where it says most in the source paper's sense: mid depth.
+SIMILARITIES = (
+    "unit_correlation_middle", "identity_match_middle", "permutation_middle", "cka_middle",
+    "cka_partial_middle", "procrustes_middle", "svcca_middle", "mutual_knn_middle",
+    "hidden_unit_correlation_middle", "hidden_cka_middle", "parallel_cka", "own_cka",
+    "parallel_mutual_knn", "output_kl", "output_agreement",
+)  # fmt: skip
+#: Single numbers about weights.
+WEIGHTS = (
+    "weight_distance", "weight_cosine", "sign_agreement", "interference", "update_size",
+    "origin_score", "quotient_distance_orthogonal", "distance_as_merged",
+)  # fmt: skip
+#: Baselines that read columns of the evidence, not features.
+PROVENANCE = {"provenance bit": "shared_init", "fork fraction": "fork_fraction"}
+MEAN = "mean of outcomes"
+
+
+def baseline_uses(table: EvidenceTable) -> dict[str, FeatureUse]:
+    """Baselines that a table allows: name -> the one feature.
+
+    Args:
+        table: Evidence; see `with_provenance`.
+
+    Returns:
+        Provenance bit, fork fraction, and single features; every feature of a table that holds none
+        of the known ones.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> list(baseline_uses(with_provenance(planted_evidence(models=6))))[:3]
+        ['provenance bit', 'fork fraction', 'distance']
+    """
+    named = [name for name in (*WEIGHTS, *SIMILARITIES) if name in table.features]
+    singles = named or [name for name, tier in table.tiers.items() if tier == "table"]
+    uses = {name: FeatureUse(name, 1) for name in PROVENANCE if name in table.features}
+    uses |= {name: FeatureUse(name, direction_of(name)) for name in singles}
+    return {name: use for name, use in uses.items() if _varies(table[use.name])}
+
+
+def with_provenance(table: EvidenceTable) -> EvidenceTable:
+    """Columns about provenance as features, so that baselines can use them."""
+    more = {name: table[column].copy() for name, column in PROVENANCE.items()}
+    kept = {name: values for name, values in more.items() if _varies(values)}
+    return table.with_features(kept, dict.fromkeys(kept, "T0"))
+
+
+def run_baseline(table: EvidenceTable, split: Split, use: FeatureUse | None) -> OutOfFold:
+    """Foretell a split from one feature and the method, along a monotone curve.
+
+    Args:
+        table: Evidence.
+        split: How to part it.
+        use: The feature; None for the mean of each method.
+    """
+    kind = MODELS["additive"] if use else MODELS["mean"]
+    found = cross_fit(kind, table, [use] if use else [], split.folds)
+    empty = np.empty(0)
+    none = np.full(len(table), np.nan)
+    names = ("",) * len(table)
+    return OutOfFold(table, found.predicted, none, none, empty, empty, names, names)
+
+
+def run_law(
+    table: EvidenceTable, split: Split, law: str, uses: tuple[FeatureUse, ...]
+) -> OutOfFold:
+    """Foretell a split by another law on the features of the predictor, without intervals."""
+    found = cross_fit(MODELS[law], table, uses, split.folds)
+    empty = np.empty(0)
+    none = np.full(len(table), np.nan)
+    names = ("",) * len(table)
+    return OutOfFold(table, found.predicted, none, none, empty, empty, names, names)
+
+
+def _varies(values: np.ndarray) -> bool:
+    finite = values[np.isfinite(values)]
+    return len(finite) >= len(values) / 4 and bool(len(finite)) and bool(np.ptp(finite) > 0)

@@ -1,0 +1,185 @@
+"""Intervals and probabilities from errors that were made on models never seen.
+
+Conformal prediction (Vovk, Gammerman and Shafer 2005) with residuals out of fold, as the
+cross-conformal methods of Barber et al. 2021 (arXiv 1905.02928) have them; two things are changed.
+Folds hold out models, not rows, because rows that share a model are not exchangeable. Errors are
+divided by the size that they usually have at that forecast (locally weighted scores, Lei et al.
+2018), because a merge that surely collapses is foretold better than one on the edge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from repsim.core.errors import InputError
+from repsim.mergeability.models.base import LEAST, MOST, rounded
+
+#: Forecasts at which the usual size of an error is stored.
+GRID = np.linspace(LEAST, MOST, 23)
+#: Width of the neighbourhood, in retention, over which the size of errors is averaged.
+BANDWIDTH = 0.15
+#: No error is taken to be smaller than this: what a retention is measured to.
+FLOOR = 0.01
+#: Scores that are kept of all: evenly spaced quantiles.
+KEPT = 401
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What errors a forecast makes on models never seen.
+
+    Attributes:
+        sizes: Usual size of an error at each forecast of `GRID`.
+        scores: Quantiles of errors over their usual size, ascending.
+        groups: Number of groups of parents behind them.
+    """
+
+    sizes: tuple[float, ...]
+    scores: tuple[float, ...]
+    groups: int
+
+    def size(self, predicted: np.ndarray) -> np.ndarray:
+        """Usual size of an error at some forecasts."""
+        return np.interp(predicted, GRID, np.array(self.sizes))
+
+    def interval(self, predicted: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval that holds the outcome with a probability of `level`.
+
+        Args:
+            predicted: Point forecasts.
+            level: Share of outcomes to be held.
+
+        Returns:
+            Lower and upper ends, within the range of outcomes.
+        """
+        # As many groups as are known may err less than the next: (n + 1) level out of n.
+        within = min((1 + 1 / self.groups) * level, 1.0)
+        low, high = self._quantile((1 - within) / 2), self._quantile((1 + within) / 2)
+        size = self.size(predicted)
+        return (
+            np.clip(predicted + size * low, LEAST, MOST),
+            np.clip(predicted + size * high, LEAST, MOST),
+        )
+
+    def below(self, predicted: np.ndarray, threshold: float) -> np.ndarray:
+        """Probability that outcomes lie below a threshold, never quite 0 or 1."""
+        needed = (threshold - predicted) / self.size(predicted)
+        levels = np.linspace(0, 1, len(self.scores))
+        share = np.interp(needed, np.array(self.scores), levels, left=0.0, right=1.0)
+        return (share * self.groups + 0.5) / (self.groups + 1)
+
+    def _quantile(self, level: float) -> float:
+        return float(np.interp(level, np.linspace(0, 1, len(self.scores)), self.scores))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Calibration:
+        """Read what `to_json` wrote."""
+        return cls(tuple(document["sizes"]), tuple(document["scores"]), document["groups"])
+
+
+def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -> Calibration:
+    """Learn from forecasts out of fold what errors to expect.
+
+    Args:
+        predicted: Forecasts by laws that knew no parent of the row; NaN where there is none.
+        observed: Outcomes.
+        groups: The group of parents of each row: rows of one group err together, so that each group
+            has a vote, not each row.
+
+    Raises:
+        InputError: Fewer than ten groups of parents can be judged.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.uniform(-0.5, 1, 400)
+        >>> found = calibrate(x, x + rng.normal(0, 0.1, 400), np.arange(400))
+        >>> low, high = found.interval(np.array([0.5]))
+        >>> bool(0.25 < high[0] - low[0] < 0.42)
+        True
+    """
+    known = np.isfinite(predicted) & np.isfinite(observed)
+    x, y = predicted[known], observed[known]
+    _, which, count = np.unique(groups[known], return_inverse=True, return_counts=True)
+    if len(count) < 10:
+        raise InputError(
+            f"{len(count)} groups of parents are too few to tell what errors to expect",
+            hint="ten or more are needed, and models that only some of them have",
+        )
+    weight = 1.0 / count[which]
+    error = np.abs(y - x)
+    kernel = np.exp(-0.5 * ((GRID[:, None] - x[None, :]) / BANDWIDTH) ** 2) * weight
+    overall = float(np.average(error, weights=weight))
+    # One typical error is mixed in, so that a region without merges does not look certain.
+    sizes = (kernel @ error + overall) / (kernel.sum(axis=1) + 1.0)
+    sizes = np.array(rounded(np.maximum(sizes, FLOOR)))
+    scores = (y - x) / np.interp(x, GRID, sizes)
+    order = np.argsort(scores, kind="stable")
+    cumulated = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+    kept = np.interp(np.linspace(0, 1, KEPT), cumulated, scores[order])
+    return Calibration(tuple(sizes.tolist()), tuple(rounded(kept)), len(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class Logistic:
+    """A probability from a score: 1 / (1 + exp(-(intercept + slope score))), Platt 1999.
+
+    Attributes:
+        intercept: Log odds at score 0.
+        slope: Log odds per unit of score; not negative.
+    """
+
+    intercept: float
+    slope: float
+
+    def probability(self, score: np.ndarray) -> np.ndarray:
+        """Probability of each score; NaN where the score is."""
+        return 1.0 / (1.0 + np.exp(-np.clip(self.intercept + self.slope * score, -30, 30)))
+
+
+def fit_logistic(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> Logistic | None:
+    """Fit a logistic curve by penalised maximum likelihood (Newton).
+
+    Targets are drawn towards a half as Platt does, so that few cases do not look certain.
+
+    Args:
+        score: Scores, NaN where not known.
+        label: 1 or 0, NaN where not known.
+        weight: Of each case.
+
+    Returns:
+        The curve; None if all labels are the same, or fewer than ten are known.
+
+    Example:
+        >>> score = np.linspace(-1, 1, 200)
+        >>> curve = fit_logistic(score, (score > 0).astype(float), np.ones(200))
+        >>> bool(curve.probability(np.array([0.5]))[0] > 0.95)
+        True
+    """
+    known = np.isfinite(score) & np.isfinite(label)
+    s, t, w = score[known], label[known], weight[known]
+    if len(s) < 10 or len(set(t)) < 2:
+        return None
+    ones, zeros = float(w[t == 1].sum()), float(w[t == 0].sum())
+    target = np.where(t == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+    beta = np.array([math.log((ones + 1) / (zeros + 1)), 0.0])
+    x = np.stack([np.ones_like(s), s], axis=1)
+    for _ in range(60):
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ beta, -30, 30)))
+        gradient = x.T @ (w * (target - p)) - np.array([0.0, 1e-3]) * beta
+        hessian = (x * (w * np.maximum(p * (1 - p), 1e-6))[:, None]).T @ x
+        step = np.linalg.solve(hessian + np.diag([1e-6, 1e-3]), gradient)
+        beta = beta + np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-8:
+            break
+    if beta[1] < 0:  # the score says nothing: the share alone
+        beta = np.array([math.log((ones + 1) / (zeros + 1)), 0.0])
+    return Logistic(*rounded(beta))

@@ -1,0 +1,191 @@
+"""Where a predictor knows its way, and in which words it declines to speak elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.models.base import rounded
+from repsim.mergeability.models.neighbours import spread_of, standardised
+
+#: How far beyond known values a feature may lie, in their standard deviations.
+TOLERANCE = 1.0
+#: Share of known merges that count as near enough to others.
+NEAR_ENOUGH = 0.99
+#: Features of which one value only among known merges means that others are another kind of merge.
+CATEGORIES = {
+    "same_architecture_worst": "the parents are of different architectures",
+    "same_shape_worst": "the parents have different shapes",
+    "same_tokenizer_worst": "the parents have different tokenizers",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Where known merges lie.
+
+    Attributes:
+        levels: Methods with alignments, joined by "|".
+        features: Features that count.
+        ranges: Feature -> least and largest known value.
+        centre: Mean of each feature.
+        scale: Standard deviation of each feature.
+        reach: Distance to the nearest known group of parents beyond which it is silent.
+        categories: Feature -> values known, for those of `CATEGORIES` that do not vary.
+        most_parents: Largest number of parents.
+        usual: Features that nearly every known merge has.
+    """
+
+    levels: tuple[str, ...]
+    features: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, float]]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    reach: float
+    categories: Mapping[str, float]
+    most_parents: int
+    usual: tuple[str, ...]
+
+    def points(self, table: EvidenceTable) -> np.ndarray:
+        """Features of each row in units of the spread of known merges."""
+        return standardised(table, self.features, np.array(self.centre), np.array(self.scale))
+
+    def refusals(
+        self, table: EvidenceTable, known: np.ndarray, *, of_method: bool = True
+    ) -> list[str]:
+        """Why it cannot say, for each row; empty where it can.
+
+        Args:
+            table: Merges that are asked about.
+            known: Points of known merges.
+            of_method: Whether a method that is not known is a reason.
+        """
+        points = self.points(table)
+        distance = nearest_distance(points, known)
+        factor, sizes = table.factor, [len(parents) for parents in table.parents]
+        said = []
+        for row in range(len(table)):
+            why = self._of_kind(table, row) or self._of_values(table, row)
+            if of_method and factor[row] not in self.levels:
+                method, alignment = table["method"][row], table["alignment"][row]
+                after = "" if alignment == "none" else f" after alignment by {alignment}"
+                why = f"no known merge was made by '{method}'{after}"
+            elif not why and sizes[row] > self.most_parents:
+                why = f"{sizes[row]} parents, known merges have {self.most_parents} at most"
+            elif not why and distance[row] > self.reach:
+                why = (
+                    f"no known merge is near: the nearest is {distance[row]:.2f} standard "
+                    f"deviations away (root mean square over features), and known merges lie "
+                    f"within {self.reach:.2f} of one another"
+                )
+            said.append(why)
+        return said
+
+    def _of_kind(self, table: EvidenceTable, row: int) -> str:
+        for name, only in self.categories.items():
+            value = table.features[name][row] if name in table.features else np.nan
+            if np.isfinite(value) and value != only:
+                return CATEGORIES[name]
+        return ""
+
+    def _of_values(self, table: EvidenceTable, row: int) -> str:
+        missing = [
+            name for name in self.usual
+            if name not in table.features or not np.isfinite(table.features[name][row])
+        ]  # fmt: skip
+        if len(missing) > len(self.usual) / 3:
+            return (
+                f"{len(missing)} of {len(self.usual)} features are not known: "
+                f"{', '.join(missing[:4])}{' and others' if len(missing) > 4 else ''}"
+            )
+        for name, scale in zip(self.features, self.scale, strict=True):
+            value = table.features[name][row] if name in table.features else np.nan
+            low, high = self.ranges[name]
+            if value < low - TOLERANCE * scale or value > high + TOLERANCE * scale:
+                return f"{name} is {value:.3g}, known merges have {low:.3g} to {high:.3g}"
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Domain:
+        """Read what `to_json` wrote."""
+        lists = ("levels", "features", "centre", "scale", "usual")
+        made = {name: tuple(document[name]) for name in lists}
+        ranges = {name: (low, high) for name, (low, high) in document["ranges"].items()}
+        return cls(
+            **made, ranges=ranges, reach=document["reach"], categories=document["categories"],
+            most_parents=document["most_parents"],
+        )  # fmt: skip
+
+
+def nearest_distance(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Root mean square distance of each point to the nearest known one."""
+    if not len(known):
+        return np.full(len(points), np.inf)
+    # |a - b|^2 by parts: rows times rows times features would not fit for large tables.
+    square = (points**2).sum(1)[:, None] + (known**2).sum(1)[None, :] - 2 * points @ known.T
+    return np.sqrt(np.maximum(square.min(axis=1), 0.0) / points.shape[1])
+
+
+def fit_domain(table: EvidenceTable, features: Sequence[str]) -> Domain:
+    """Draw the borders around known merges.
+
+    Args:
+        table: Known merges.
+        features: Features that count.
+
+    Returns:
+        The domain. Its reach is the distance within which 99 % of known merges have a neighbour
+        that shares no parent with them.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> table = planted_evidence(models=12)
+        >>> domain = fit_domain(table, ["distance"])
+        >>> far = table.with_features({"distance": table["distance"] + 9}, {})
+        >>> domain.refusals(far, domain.points(table))[0].startswith("distance is")
+        True
+    """
+    centre, scale = (np.array(rounded(v)) for v in spread_of(table, features))
+    points = standardised(table, features, centre, scale)
+    ranges = {
+        name: (float(np.nanmin(table[name])), float(np.nanmax(table[name]))) for name in features
+    }
+    categories = {}
+    for name in CATEGORIES:
+        if name in table.features:
+            values = set(table[name][np.isfinite(table[name])].tolist())
+            if len(values) == 1:
+                categories[name] = values.pop()
+    usual = [name for name in features if np.isfinite(table[name]).mean() > 0.95]
+    return Domain(
+        levels=tuple(sorted(set(table.factor))),
+        features=tuple(features),
+        ranges=ranges,
+        centre=tuple(centre.tolist()),
+        scale=tuple(scale.tolist()),
+        reach=rounded([_reach(table, points)])[0],
+        categories=categories,
+        most_parents=max(len(parents) for parents in table.parents),
+        usual=tuple(usual),
+    )
+
+
+def _reach(table: EvidenceTable, points: np.ndarray) -> float:
+    from repsim.mergeability.splits import incidence
+
+    found, _ = incidence(table)
+    distance = []
+    for members in np.unique(found, axis=0):
+        mine = (found == members).all(axis=1)
+        others = ~found[:, members].any(axis=1)
+        if others.any():
+            distance.append(nearest_distance(points[mine], points[others]))
+    return float(np.quantile(np.concatenate(distance), NEAR_ENOUGH)) if distance else float("inf")

@@ -1,0 +1,181 @@
+"""How good forecasts were, with intervals that know that merges share models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from repsim.mergeability.evidence import COLLAPSE
+
+#: Bins of probability for the expected calibration error.
+BINS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Forecasts beside what came: all that metrics need.
+
+    Attributes:
+        predicted, observed: Retention by row.
+        low, high: Interval by row; empty if there is none.
+        worst: Forecast of the least retention by merge.
+        p_collapse: Forecast by merge; empty if there is none.
+        observed_worst: Least retention by merge.
+        members: `[rows, models]`: which models a row has.
+        merge_members: The same by merge.
+        p_useful: Forecast by merge, NaN where there is none; empty if there is none at all.
+        useful: 1 if the merge beat every single parent, 0 if not, NaN if not known.
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    worst: np.ndarray
+    p_collapse: np.ndarray
+    observed_worst: np.ndarray
+    members: np.ndarray
+    merge_members: np.ndarray
+    p_useful: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+    useful: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; NaN if one of the two does not vary.
+
+    Example:
+        >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])), 3)
+        0.5
+    """
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing their mean."""
+    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    return ((ends - count + 1 + ends) / 2)[inverse]
+
+
+def auroc(score: np.ndarray, label: np.ndarray) -> float:
+    """Probability that a positive case scores higher than a negative one; NaN without both.
+
+    Example:
+        >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+        0.75
+    """
+    positive = label > 0.5
+    n, m = int(positive.sum()), int((~positive).sum())
+    if n == 0 or m == 0:
+        return float("nan")
+    return float((ranks(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def calibration_error(p: np.ndarray, label: np.ndarray) -> float:
+    """Expected calibration error: mean gap of stated and observed share, bins of equal count."""
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    return sum(len(part) * abs(p[part].mean() - label[part].mean()) for part in parts) / len(p)
+
+
+Metric = Callable[[Judged], float]
+
+
+def _collapsed(found: Judged) -> np.ndarray:
+    return (found.observed_worst < COLLAPSE).astype(float)
+
+
+def _covered(found: Judged) -> float:
+    inside = (found.observed >= found.low) & (found.observed <= found.high)
+    return float(inside.mean())
+
+
+#: Metric -> its function of judged forecasts. Those of intervals need intervals.
+POINT: dict[str, Metric] = {
+    "spearman": lambda f: spearman(f.predicted, f.observed),
+    "mae": lambda f: float(np.abs(f.predicted - f.observed).mean()),
+    "auroc": lambda f: auroc(-f.worst, _collapsed(f)),
+    "spearman_worst": lambda f: spearman(f.worst, f.observed_worst),
+}
+FULL: dict[str, Metric] = {
+    **POINT,
+    "brier": lambda f: float(((f.p_collapse - _collapsed(f)) ** 2).mean()),
+    "ece": lambda f: calibration_error(f.p_collapse, _collapsed(f)),
+    "coverage": _covered,
+    "width": lambda f: float((f.high - f.low).mean()),
+    "auroc_useful": lambda f: _of_useful(f, auroc),
+    "brier_useful": lambda f: _of_useful(f, lambda p, u: float(((p - u) ** 2).mean())),
+}
+#: Metrics of which less is better.
+LESS_IS_BETTER = ("mae", "brier", "ece", "width", "brier_useful")
+
+
+def _of_useful(found: Judged, metric: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    known = np.isfinite(found.p_useful) & np.isfinite(found.useful)
+    return metric(found.p_useful[known], found.useful[known]) if known.any() else float("nan")
+
+
+def resample(found: Judged, weight: np.ndarray) -> Judged:
+    """Repeat every row as often as the product of the weights of its models says."""
+    rows = _repeated(found.members, weight)
+    merges = _repeated(found.merge_members, weight)
+    by_merge = ("worst", "p_collapse", "observed_worst", "p_useful", "useful")
+    by_row = ("predicted", "observed", "low", "high")
+    picked = {n: getattr(found, n)[merges] if len(getattr(found, n)) else getattr(found, n)
+              for n in by_merge}  # fmt: skip
+    picked |= {n: getattr(found, n)[rows] if len(getattr(found, n)) else getattr(found, n)
+               for n in by_row}  # fmt: skip
+    return Judged(**picked, members=found.members[rows], merge_members=found.merge_members[merges])
+
+
+def _repeated(members: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    times = np.where(members, weight[None, :], 1).prod(axis=1)
+    return np.repeat(np.arange(len(members)), times)
+
+
+def bootstrap(
+    found: Sequence[Judged],
+    metrics: Mapping[str, Metric],
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> list[dict[str, np.ndarray]]:
+    """Draw models with replacement, again and again, and compute metrics of the merges drawn.
+
+    A merge is there as often as the product of how often its parents were drawn (the node-level, or
+    dyadic, bootstrap: Snijders and Borgatti 1999). All forecasts see the same draws, so that
+    differences between them can be told.
+
+    Args:
+        found: Forecasts of the same merges by different predictors.
+        metrics: Name -> metric.
+        draws: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        For each of `found`: metric -> its values over draws (NaN where a draw does not define it).
+    """
+    rng = np.random.default_rng(seed)
+    count = found[0].members.shape[1]
+    values = [{name: np.full(draws, np.nan) for name in metrics} for _ in found]
+    for draw in range(draws):
+        weight = np.bincount(rng.integers(0, count, count), minlength=count)
+        for one, out in zip(found, values, strict=True):
+            drawn = resample(one, weight)
+            if len(drawn.predicted) >= 3 and len(drawn.worst) >= 2:
+                for name, metric in metrics.items():
+                    out[name][draw] = metric(drawn)
+    return values
+
+
+def interval_of(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval over draws; NaN if fewer than half of the draws define the metric."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < len(values) / 2 or not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

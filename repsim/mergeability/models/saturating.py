@@ -1,0 +1,172 @@
+"""The monotone additive law on a scale without ends: effects add up, retention levels off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import FeatureUse
+from repsim.mergeability.models.base import LEAST, MOST, Fitted, outcome, rounded
+from repsim.mergeability.models.design import QUANTILES, Design, make_design
+from repsim.mergeability.models.linear import signed_least_squares
+
+#: Steps of Gauss and Newton. The surface is flat where retention has levelled off, and more of them
+#: change the third digit of a forecast.
+STEPS = 15
+#: Where the scale without ends stops: a retention within 0.1 % of its end.
+EDGE = 7.0
+
+
+def levelled(eta: np.ndarray) -> np.ndarray:
+    """Retention at a place of the scale without ends: a logistic curve from -1 to 1.2.
+
+    Example:
+        >>> levelled(np.array([-100.0, 0.0, 100.0])).round(2).tolist()
+        [-1.0, 0.1, 1.2]
+    """
+    return LEAST + (MOST - LEAST) / (1.0 + np.exp(-np.clip(eta, -EDGE, EDGE)))
+
+
+def _slope(eta: np.ndarray) -> np.ndarray:
+    share = 1.0 / (1.0 + np.exp(-np.clip(eta, -EDGE, EDGE)))
+    return (MOST - LEAST) * share * (1.0 - share)
+
+
+@dataclasses.dataclass(frozen=True)
+class SaturatingLaw:
+    """Retention as a logistic curve of a sum of effects.
+
+    Attributes:
+        design: Its columns.
+        mean: Place of a merge that is average in everything.
+        weights: Coefficient of each column.
+    """
+
+    design: Design
+    mean: float
+    weights: tuple[float, ...]
+
+    def predict(self, table: EvidenceTable) -> np.ndarray:
+        """Retention of each row, between -1 and 1.2."""
+        return self.of_matrix(self.design.matrix(table))
+
+    def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        """Retention from the columns of the design."""
+        return levelled(self.mean + matrix @ np.array(self.weights))
+
+    def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
+        """Feature (and "method") -> its share in the way from the mean to the forecast.
+
+        Effects add up on the scale without ends; what they make of retention together is divided
+        among them in proportion, so that they add up there too.
+        """
+        parts = self.design.matrix(table) * np.array(self.weights)
+        total = parts.sum(axis=1)
+        moved = levelled(self.mean + total) - levelled(np.array(self.mean))
+        rate = np.where(np.abs(total) > 1e-9, moved / np.where(total == 0, 1.0, total),
+                        _slope(np.array(self.mean)))  # fmt: skip
+        names = np.array(self.design.names)
+        return {
+            name: parts[:, names == name].sum(axis=1) * rate
+            for name in dict.fromkeys(self.design.names)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"law": "saturating", "mean": self.mean, "weights": list(self.weights),
+                "design": self.design.to_json()}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SaturatingLaw:
+        """Read what `to_json` wrote."""
+        design = Design.from_json(document["design"])
+        return cls(design, document["mean"], tuple(document["weights"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A design, filled in.
+
+    Attributes:
+        design: The columns.
+        matrix: Their values.
+        target: Outcomes.
+    """
+
+    design: Design
+    matrix: np.ndarray
+    target: np.ndarray
+
+    def fit(self, rows: np.ndarray, strength: float) -> SaturatingLaw:
+        """Penalised least squares of retention, by Gauss and Newton with halved steps."""
+        x, y = self.matrix[rows], self.target[rows]
+        share = np.clip((y.mean() - LEAST) / (MOST - LEAST), 0.05, 0.95)
+        mean, weights = float(np.log(share / (1 - share))), np.zeros(x.shape[1])
+        ridge = strength * np.eye(x.shape[1])
+        loss = self._loss(x, y, mean, weights, strength)
+        for _ in range(STEPS):
+            eta = mean + x @ weights
+            slope = np.maximum(_slope(eta), 0.02)
+            pull = y - levelled(eta) + slope * (eta - mean)
+            weighted = x * slope[:, None]
+            gram = weighted.T @ weighted / len(rows) + ridge
+            wanted = signed_least_squares(gram, weighted.T @ pull / len(rows), self.design.signs)
+            better = False
+            for part in (1.0, 0.5, 0.25, 0.1):
+                tried = weights + part * (wanted - weights)
+                found = self._loss(x, y, mean, tried, strength)
+                if found < loss - 1e-9:
+                    better = True
+                    weights, loss = tried, found
+                    break
+            if not better:
+                break
+        return SaturatingLaw(self.design, rounded([mean])[0], tuple(rounded(weights)))
+
+    @staticmethod
+    def _loss(
+        x: np.ndarray, y: np.ndarray, mean: float, weights: np.ndarray, strength: float
+    ) -> float:
+        error = y - levelled(mean + x @ weights)
+        return float((error**2).mean() + strength * (weights**2).sum())
+
+    def predict(self, fitted: Fitted, rows: np.ndarray) -> np.ndarray:
+        """Predict rows of the same table."""
+        assert isinstance(fitted, SaturatingLaw)
+        return fitted.of_matrix(self.matrix[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class SaturatingKind:
+    """How the law is laid out and fitted.
+
+    Attributes:
+        name: Name.
+        label: Name for people.
+        by_alignment: Whether aligned merges may have steeper curves.
+        strengths: Penalties on squared coefficients to choose from, per row.
+        ships: It can be stored.
+    """
+
+    name: str = "saturating"
+    label: str = "monotone additive law that levels off"
+    by_alignment: bool = False
+    strengths: Sequence[float] = (1e-4, 1e-3, 1e-2)
+    ships: bool = True
+
+    def prepare(self, table: EvidenceTable, uses: Sequence[FeatureUse]) -> Prepared:
+        """Lay out the columns once; fits on subsets share them."""
+        design = make_design(
+            table, uses, quantiles=QUANTILES, by_alignment=self.by_alignment, monotone=True
+        )
+        return Prepared(design, design.matrix(table), outcome(table))
+
+
+SATURATING = SaturatingKind()
+SATURATING_BY_ALIGNMENT = SaturatingKind(
+    "saturating-by-alignment", "monotone law that levels off, steeper where aligned", True
+)

@@ -1,0 +1,169 @@
+"""Carrying out a split: fit on each training set, foretell each test set, remember everything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.core.errors import InputError
+from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
+from repsim.mergeability.metrics import Judged
+from repsim.mergeability.models.base import outcome
+from repsim.mergeability.part import BLOCKS, fit_part, least_by_merge
+from repsim.mergeability.splits import Split, assert_apart, incidence
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOfFold:
+    """Forecasts out of fold.
+
+    Attributes:
+        table: Evidence; all arrays have its rows.
+        predicted, low, high: Retention; NaN where the row was not tested.
+        p_collapse, p_useful: Probabilities of the row's merge; empty arrays if there are none.
+        refusals: Why the predictor would not have said it.
+        folds: Fold in which the row was tested; empty for none.
+        skipped: Folds with too little to learn from.
+    """
+
+    table: EvidenceTable
+    predicted: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p_collapse: np.ndarray
+    p_useful: np.ndarray
+    refusals: tuple[str, ...]
+    folds: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Numbers of the rows that were tested."""
+        return np.flatnonzero(np.isfinite(self.predicted))
+
+    @property
+    def refused(self) -> np.ndarray:
+        """Whether each row would have been refused."""
+        return np.array([bool(why) for why in self.refusals], dtype=bool)
+
+    def judged(self, chosen: np.ndarray | None = None) -> Judged:
+        """Forecasts beside outcomes.
+
+        Args:
+            chosen: Mask of rows; merges count if all their rows are chosen and were tested.
+        """
+        table, observed = self.table, outcome(self.table)
+        kept = np.isfinite(self.predicted)
+        if chosen is not None:
+            kept &= chosen
+        number, first = table.merges()
+        shown = np.where(kept, self.predicted, np.nan)
+        worst = least_by_merge(shown, number, len(first))
+        whole = np.flatnonzero(np.isfinite(worst))
+        members, _ = incidence(table)
+        intervals = len(self.p_collapse) > 0
+        empty = np.empty(0)
+        return Judged(
+            predicted=self.predicted[kept],
+            observed=observed[kept],
+            low=self.low[kept] if intervals else empty,
+            high=self.high[kept] if intervals else empty,
+            worst=worst[whole],
+            # Rows of one merge may have been tested apart: the direst counts.
+            p_collapse=-least_by_merge(-self.p_collapse, number, len(first))[whole]
+            if intervals else empty,
+            observed_worst=least_by_merge(observed, number, len(first))[whole],
+            members=members[kept],
+            merge_members=members[first[whole]],
+            p_useful=self.p_useful[first[whole]] if intervals else empty,
+            useful=table["useful"][first[whole]],
+        )  # fmt: skip
+
+    def to_rows(self, split: str, predictor: str) -> Iterator[dict[str, Any]]:
+        """Rows of an `OutOfFoldTable`."""
+        table, observed = self.table, outcome(self.table)
+        number, first = table.merges()
+        worst = least_by_merge(self.predicted, number, len(first))
+        observed_worst = least_by_merge(observed, number, len(first))
+        names = ("merge", "parents", "method", "alignment", "language", "arm", "control")
+        for row in self.rows:
+            merge = number[row]
+            shared, useful = table["shared_init"][row], table["useful"][row]
+            yield {
+                **{name: str(table[name][row]) for name in names},
+                "split": split, "predictor": predictor, "fold": self.folds[row],
+                "shared_init": int(shared) if np.isfinite(shared) else None,
+                "fork_fraction": float(table["fork_fraction"][row]),
+                "predicted": float(self.predicted[row]), "low": float(self.low[row]),
+                "high": float(self.high[row]), "observed": float(observed[row]),
+                "refusal": self.refusals[row], "worst": float(worst[merge]),
+                "observed_worst": float(observed_worst[merge]),
+                "p_collapse": float(self.p_collapse[row]),
+                "collapsed": int(observed_worst[merge] < COLLAPSE),
+                "p_useful": float(self.p_useful[row]),
+                "useful": int(useful) if np.isfinite(useful) else None,
+            }  # fmt: skip
+
+
+def carry_out(
+    table: EvidenceTable,
+    split: Split,
+    tiers: Sequence[str],
+    *,
+    law: str,
+    features: Sequence[str] = (),
+    blocks: int = BLOCKS,
+    seed: int = 0,
+) -> OutOfFold:
+    """Foretell every test row of a split by a predictor fitted on the training rows alone.
+
+    Everything is learnt anew in each fold: bends of curves, the strength of regularisation, the
+    size of errors, the borders of the domain.
+
+    Args:
+        table: Evidence, with features as merged.
+        split: How to part it.
+        tiers: Tiers that may be used.
+        law: Name of the law.
+        features: Features instead of the chosen ones.
+        blocks: Blocks of models by which each predictor learns its errors.
+        seed: Of the dealing of blocks.
+
+    Raises:
+        UsageError: A model is both in training and in test rows.
+
+    Example:
+        >>> from repsim.mergeability.splits import leave_models_out
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> table = planted_evidence(models=20)
+        >>> split = leave_models_out(table, blocks=4)
+        >>> tested = carry_out(table, split, ("table",), law="ridge", blocks=4)
+        >>> len(tested.rows) == sum(len(fold.test) for fold in split.folds)
+        True
+    """
+    count = len(table)
+    arrays = {name: np.full(count, np.nan) for name in
+              ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip
+    refusals, names, skipped = [""] * count, [""] * count, []
+    unseen_method = split.name == "leave-method-out"
+    for fold in split.folds:
+        assert_apart(table, fold.train, fold.test)
+        known, asked = table.take(fold.train), table.take(fold.test)
+        try:
+            part = fit_part(known, tiers, kind=law, features=features, blocks=blocks, seed=seed)
+        except InputError as error:  # too few groups of parents: counted, and told in the report
+            skipped.append(f"{fold.name}: {error.what}")
+            continue
+        found = part.forecast(asked, known, of_method=not unseen_method)
+        arrays["predicted"][fold.test] = found.predicted
+        arrays["low"][fold.test], arrays["high"][fold.test] = found.low, found.high
+        arrays["p_collapse"][fold.test] = found.p_collapse[found.merge]
+        arrays["p_useful"][fold.test] = found.p_useful[found.merge]
+        for row, why in zip(fold.test, found.refusals, strict=True):
+            refusals[row], names[row] = why, fold.name
+    return OutOfFold(
+        table, **arrays, refusals=tuple(refusals), folds=tuple(names), skipped=tuple(skipped)
+    )

@@ -1,0 +1,101 @@
+"""What a recipe asks of a forecast, and what in it the forecast does not look at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from repsim.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from repsim.merging.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A merge that a recipe describes.
+
+    Attributes:
+        models: Parents, in the order of merging.
+        method: Merge method.
+        alignment: none, permutation or orthogonal.
+        base: Base of methods on differences; None for none.
+        tokenizer: "same" or "map".
+        notes: What in the recipe is not considered.
+    """
+
+    models: tuple[str, ...]
+    method: str
+    alignment: str
+    base: str | None
+    tokenizer: Literal["same", "map"]
+    notes: tuple[str, ...]
+
+
+def read_question(source: str | Path | Mapping[str, Any]) -> Question:
+    """Read a recipe, mergekit's included, as a question to a forecast.
+
+    Known merges were made with one set of parameters per method, equal weights, and all layers, so
+    that a recipe's parameters are not considered; a recipe that stacks layers is no merge of models
+    in that sense and is refused.
+
+    Args:
+        source: File or dictionary, as `read_recipe` takes it.
+
+    Raises:
+        InputError: The file is missing, or is not YAML.
+        UsageError: The recipe has errors, merges one model, or stacks layers.
+
+    Example:
+        >>> asked = read_question({"merge_method": "ties", "base_model": "base", "models": [
+        ...     {"model": "a", "parameters": {"weight": 1.0, "density": 0.2}}, {"model": "b"}]})
+        >>> asked.models, asked.base
+        (('a', 'b'), 'base')
+        >>> asked.notes[0]
+        "not considered: density, weight; the forecast is for 'ties' as known merges used it"
+    """
+    from repsim.merging.recipe import read_recipe
+
+    recipe = read_recipe(source)
+    if recipe.stacked:
+        raise UsageError(
+            "the recipe takes some layers of its models and stacks them, which no forecast is of",
+            hint="forecasts are of merges of whole models",
+        )
+    if len(recipe.models) < 2:
+        raise UsageError("the recipe merges one model; there is nothing to forecast")
+    return Question(
+        models=recipe.models,
+        method=recipe.method,
+        alignment=recipe.align,
+        base=recipe.base_model,
+        tokenizer=recipe.tokenizer,
+        notes=tuple(_not_considered(recipe)),
+    )
+
+
+def _not_considered(recipe: Recipe) -> list[str]:
+    """What the forecast does not look at, in words."""
+    settings = [recipe.parameters, recipe.defaults]
+    settings += [part.parameters for part in recipe.slices]
+    settings += [source.parameters for part in recipe.slices for source in part.sources]
+    names = sorted({name for values in settings for name in values})
+    notes = []
+    if names:
+        notes.append(
+            f"not considered: {', '.join(names)}; the forecast is for '{recipe.method}' as known "
+            "merges used it"
+        )
+    others = {
+        "the type of the stored weights": recipe.out_dtype,
+        "the seed": recipe.seed or None,
+        "the chat template": recipe.chat_template,
+        "the model whose tokenizer is taken": recipe.tokenizer_model,
+        "statistics": any(s.statistics for part in recipe.slices for s in part.sources) or None,
+    }
+    given = [what for what, value in others.items() if value is not None]
+    if given:
+        notes.append(f"not considered: {', '.join(given)}")
+    return notes

@@ -1,0 +1,154 @@
+"""Why a forecast is what it is, and what can be said where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from repsim.core.forecast import Reason
+from repsim.mergeability.candidate import Beside, Candidate, MergePredictor, Prediction
+
+#: Reasons that are given.
+MOST = 5
+#: Effects on retention below this are not worth a sentence.
+LEAST_EFFECT = 0.01
+#: What is laid out where no forecast is given: origin, update size, ladder, outputs.
+EVIDENCE = (
+    "shared_init", "fork_fraction", "shared_origin", "weight_cosine", "weight_distance",
+    "update_size", "unit_match", "unit_correlation_middle", "cka_middle", "gap_l2_l0_middle",
+    "output_kl",
+)  # fmt: skip
+#: Features of which 1 and 0 mean yes and no.
+_FLAGS = ("shared_init", "shared_origin", "same_architecture", "same_shape", "same_tokenizer")
+
+
+def reasons_of(
+    prediction: Prediction, candidate: Candidate, predictor: MergePredictor
+) -> tuple[Reason, ...]:
+    """The strongest effects on the worst language, in words.
+
+    Args:
+        prediction: The forecast.
+        candidate: The merge.
+        predictor: Who gave it.
+
+    Returns:
+        The strongest first, at most 5; none if it was refused.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_predictor
+        >>> asked = Candidate(("a", "b"), "linear", "none", "",
+        ...                   {"eng_Latn": {"fork_fraction": 0.02}}, ("T0",))
+        >>> predictor = planted_predictor()
+        >>> (found,) = reasons_of(predictor.foretell(asked), asked, predictor)
+        >>> found.text
+        'share of training in common is 0.02, no higher than in 90 % of known merges (−0.43 to
+        the retention); merges like that keep −0.38'
+    """
+    language = prediction.worst_language
+    if language is None:
+        return ()
+    values = {**candidate.features[language], **prediction.values}
+    ordered = sorted(prediction.effects, key=lambda name: -abs(prediction.effects[name]))
+    found = []
+    for name in ordered[:MOST]:
+        effect, value = prediction.effects[name], _value_of(name, values, candidate.alignment)
+        if abs(effect) < LEAST_EFFECT or not math.isfinite(value):
+            continue
+        found.append(_reason(name, value, effect, predictor.beside(name, value, candidate)))
+    return tuple(found)
+
+
+def _value_of(name: str, values: Mapping[str, float], alignment: str) -> float:
+    """A value as it was measured; a feature that follows the alignment has that of its rung."""
+    from repsim.mergeability.as_merged import BY_NAME
+
+    if name not in values and name in BY_NAME:
+        name = BY_NAME[name].by_alignment.get(alignment, name)
+    return values.get(name, math.nan)
+
+
+def evidence_of(candidate: Candidate, predictor: MergePredictor) -> tuple[Reason, ...]:
+    """What was measured, beside known merges, where no forecast can be given.
+
+    Origin, size of updates, the ladder and outputs; of features by language the mean over
+    languages. None of it is a forecast, and none has an effect.
+
+    Args:
+        candidate: The merge.
+        predictor: Whose known merges the values are held against.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_predictor
+        >>> asked = Candidate(("a", "b"), "sce", "none", "",
+        ...                   {"eng_Latn": {"shared_origin": 0.0}}, ("T0", "T1"))
+        >>> [reason.text for reason in evidence_of(asked, planted_predictor())]
+        ['common origin found in the weights: no']
+    """
+    found = []
+    for name in EVIDENCE:
+        each = [values.get(name, math.nan) for values in candidate.features.values()]
+        known = [value for value in each if math.isfinite(value)]
+        if known:
+            value = sum(known) / len(known)
+            found.append(_reason(name, value, None, predictor.beside(name, value, candidate)))
+    return tuple(found)
+
+
+def _reason(name: str, value: float, effect: float | None, beside: Beside | None) -> Reason:
+    return Reason(
+        feature=name,
+        value=value,
+        percentile=beside.below if beside else None,
+        effect=effect,
+        text=_text(name, value, effect, beside),
+    )
+
+
+def _text(name: str, value: float, effect: float | None, beside: Beside | None) -> str:
+    """A sentence about one value."""
+    if name in _FLAGS and value in (0.0, 1.0):
+        said = f"{label_of(name)}: {'yes' if value else 'no'}"
+    else:
+        said = f"{label_of(name)} is {_number(value)}"
+        if beside:
+            said += f", {_place(beside.below)}"
+    if effect is not None:
+        said += f" ({_number(effect, sign=True)} to the retention)"
+    if beside:
+        said += f"; merges like that keep {_number(beside.typical)}"
+    return said
+
+
+def _place(below: float) -> str:
+    """Where a value lies, said from the nearer end; others may have the same value."""
+    if below >= 0.5:
+        return f"higher than in {_share(below)} known merges"
+    return f"no higher than in {_share(1 - below)} known merges"
+
+
+def _share(share: float) -> str:
+    return "all" if share > 0.995 else f"{100 * share:.0f} % of"
+
+
+def _number(value: float, *, sign: bool = False) -> str:
+    size = abs(value)
+    text = f"{value:+.2f}" if sign else f"{value:.2f}"
+    if size and not 0.005 <= size < 1000:
+        text = f"{value:.1e}"
+    return text.replace("-", "−")
+
+
+def label_of(name: str) -> str:
+    """Name of a feature for people; its own name if nobody declared it.
+
+    Example:
+        >>> label_of("weight_cosine"), label_of("my_column")
+        ('weight cosine', 'my_column')
+    """
+    from repsim.mergeability.as_merged import BY_NAME
+    from repsim.mergeability.features import FEATURES
+
+    if name in FEATURES:
+        return FEATURES[name].label
+    return BY_NAME[name].label if name in BY_NAME else name

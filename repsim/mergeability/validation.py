@@ -1,0 +1,273 @@
+"""Validation: how good forecasts are for models, languages, forks, arms and methods never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.core.errors import InputError
+from repsim.mergeability.as_merged import with_as_merged
+from repsim.mergeability.baselines import (
+    MEAN,
+    baseline_uses,
+    run_baseline,
+    run_law,
+    with_provenance,
+)
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import DEFAULT_SET, feature_uses, tier_sets_of
+from repsim.mergeability.goals import goal_rows
+from repsim.mergeability.hypotheses import examine_hypotheses
+from repsim.mergeability.known_answers import control_rows
+from repsim.mergeability.metrics import (
+    FULL,
+    LESS_IS_BETTER,
+    POINT,
+    Metric,
+    bootstrap,
+    interval_of,
+)
+from repsim.mergeability.models.base import MODELS
+from repsim.mergeability.out_of_fold import OutOfFold, carry_out
+from repsim.mergeability.part import BLOCKS
+from repsim.mergeability.predictor import DEFAULT_LAW
+from repsim.mergeability.splits import Split, incidence, standard_splits
+from repsim.mergeability.validation_tables import (
+    ControlTable,
+    GoalTable,
+    HypothesisTable,
+    LiftTable,
+    MetricTable,
+    OutOfFoldTable,
+    ValidationReport,
+)
+
+#: Metrics of which lifts are stated.
+LIFTED = ("spearman", "mae", "auroc")
+#: Fewest rows of a stratum that is judged by itself.
+LEAST_ROWS = 12
+Say = Callable[[str], None]
+
+
+def validate(
+    evidence: EvidenceTable,
+    *,
+    law: str = DEFAULT_LAW,
+    features: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    blocks: int = 8,
+    inner_blocks: int = BLOCKS,
+    draws: int = 200,
+    seed: int = 0,
+    cost_share: float | None = None,
+    say: Say | None = None,
+) -> ValidationReport:
+    """Validate a predictor on evidence: every split, stratum, set of tiers, law and baseline.
+
+    Args:
+        evidence: Known merges.
+        law: Name of the law of the predictor.
+        features: Features instead of the chosen ones; "name:+" states a direction.
+        splits: Names of splits; all that the evidence allows if empty.
+        blocks: Blocks of models of leave-models-out.
+        inner_blocks: Blocks by which each predictor learns its errors.
+        draws: Draws of models for intervals.
+        seed: Of dealing and draws.
+        cost_share: What measuring features costs, as a share of merging and evaluating, if known.
+        say: Told of progress.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: There are too few models or merges.
+        UsageError: There is no such law or feature.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> report = validate(planted_evidence(models=14), splits=["leave-models-out"], blocks=3,
+        ...                   draws=20, inner_blocks=3)
+        >>> report.metrics.where(metric="coverage", stratum="all").column("value")[0] > 0.7
+        np.True_
+    """
+    table = with_provenance(with_as_merged(evidence))
+    tell = say or _silent
+    sets = _sets(table, features)
+    main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
+    made = [
+        split for split in standard_splits(table, blocks=blocks, seed=seed)
+        if not splits or split.name in splits
+    ]  # fmt: skip
+    if not made:
+        raise InputError(
+            "the evidence cannot be parted so that models are held out and enough is left",
+            hint="add merges of other models",
+        )
+    metrics: list[dict[str, Any]] = []
+    lifts: list[dict[str, Any]] = []
+    forecasts: list[dict[str, Any]] = []
+    controls: list[dict[str, Any]] = []
+    skipped: dict[str, list[str]] = {}
+    for split in made:
+        tell(f"{split.name}: {len(split.folds)} folds")
+        own = {
+            name: carry_out(
+                table, split, tiers, law=law, features=features, blocks=inner_blocks, seed=seed
+            )
+            for name, tiers in sets.items()
+        }
+        skipped[split.name] = list(own[main].skipped)
+        if not len(own[main].rows):
+            continue
+        others = _others(table, split, law, sets[main], features, baselines=True)
+        for stratum, chosen in _strata(table).items():
+            found = _judge(own, others, chosen, draws, seed)
+            about = {"split": split.name, "stratum": stratum}
+            metrics += [{**about, **row} for row in _metric_rows(found)]
+            lifts += [{**about, **row} for row in _lift_rows(found, main)]
+            metrics += [{**about, **row} for row in _refusal_rows(own, chosen)]
+        forecasts += list(own[main].to_rows(split.name, main))
+        controls += list(control_rows(own[main], split.name))
+    table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
+    info = {
+        "law": law, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
+        "features": [use.name for use in feature_uses(table, sets[main], features)],
+        "splits": {split.name: split.question for split in made},
+        "folds": {split.name: len(split.folds) for split in made},
+        "skipped": skipped, "rows": len(table), "merges": len(table.merges()[1]),
+        "groups": len(set(table["parents"])), "models": len(incidence(table)[1]),
+        "blocks": blocks, "draws": draws, "seed": seed, "cost_share": cost_share,
+    }  # fmt: skip
+    tell("hypotheses")
+    return ValidationReport(
+        table_of_metrics,
+        table_of_lifts,
+        OutOfFoldTable(forecasts),
+        ControlTable(controls),
+        HypothesisTable(examine_hypotheses(table, draws=draws, seed=seed)),
+        GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, cost_share)),
+        info,
+    )
+
+
+def _sets(table: EvidenceTable, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if features:
+        return {"table": tuple(dict.fromkeys(table.tiers.values()))}
+    return tier_sets_of(table)
+
+
+def _others(
+    table: EvidenceTable, split: Split, law: str, tiers: Sequence[str], features: Sequence[str],
+    *, baselines: bool,
+) -> dict[str, tuple[str, OutOfFold]]:  # fmt: skip
+    """Other laws on the same features, and baselines: name -> (role, forecasts)."""
+    uses = feature_uses(table, tiers, features)
+    found: dict[str, tuple[str, OutOfFold]] = {}
+    if split.name == "leave-models-out":
+        for name in MODELS:
+            if name not in (law, "mean"):
+                found[name] = ("law", run_law(table, split, name, uses))
+    if baselines:
+        found[MEAN] = ("baseline", run_baseline(table, split, None))
+        for name, use in baseline_uses(table).items():
+            found[name] = ("baseline", run_baseline(table, split, use))
+    return found
+
+
+def _strata(table: EvidenceTable) -> dict[str, np.ndarray]:
+    shared = table["shared_init"] == 1
+    found = {"all": np.ones(len(table), dtype=bool)}
+    if LEAST_ROWS <= shared.sum() < len(table):
+        found["shared-init"] = shared
+    return found
+
+
+#: Name -> (role, value by metric, draws by metric, rows, merges).
+_Found = dict[str, tuple[str, dict[str, float], dict[str, np.ndarray], int, int]]
+
+
+def _judge(
+    own: Mapping[str, OutOfFold],
+    others: Mapping[str, tuple[str, OutOfFold]],
+    chosen: np.ndarray,
+    draws: int,
+    seed: int,
+) -> _Found:
+    """Metrics and their draws; the draws are the same for all, so that lifts can be told."""
+    # Judged on the rows that the predictors tested: a baseline needs less and might test more.
+    tested = chosen & np.all([np.isfinite(t.predicted) for t in own.values()], axis=0)
+    if tested.sum() < LEAST_ROWS:
+        return {}
+    found: _Found = {}
+    for part, metrics in (
+        ({name: ("predictor", t) for name, t in own.items()}, FULL),
+        (others, POINT),
+    ):
+        judged = {name: t.judged(tested) for name, (_, t) in part.items()}
+        if not judged:
+            continue
+        drawn = bootstrap(list(judged.values()), metrics, draws=draws, seed=seed)
+        for (name, one), values in zip(judged.items(), drawn, strict=True):
+            now = {metric: function(one) for metric, function in metrics.items()}
+            size = (len(one.predicted), len(one.worst))
+            found[name] = (part[name][0], now, values, *size)
+    return found
+
+
+def _metric_rows(found: _Found) -> list[dict[str, Any]]:
+    rows = []
+    for name, (role, now, drawn, count, merges) in found.items():
+        for metric, value in now.items():
+            low, high = interval_of(drawn[metric])
+            rows.append({
+                "predictor": name, "role": role, "metric": metric, "value": value,
+                "ci_low": low, "ci_high": high, "rows": count, "merges": merges,
+            })  # fmt: skip
+    return rows
+
+
+def _lift_rows(found: _Found, main: str) -> list[dict[str, Any]]:
+    if main not in found:
+        return []
+    _, now, drawn, _, _ = found[main]
+    rows = []
+    for name, (role, theirs, their_draws, _, _) in found.items():
+        if role != "baseline":
+            continue
+        for metric in LIFTED:
+            sign = -1.0 if metric in LESS_IS_BETTER else 1.0
+            low, high = interval_of(sign * (drawn[metric] - their_draws[metric]))
+            rows.append({
+                "predictor": main, "baseline": name, "metric": metric,
+                "lift": sign * (now[metric] - theirs[metric]), "ci_low": low, "ci_high": high,
+            })  # fmt: skip
+    return rows
+
+
+def _refusal_rows(own: Mapping[str, OutOfFold], chosen: np.ndarray) -> list[dict[str, Any]]:
+    """Share of refusals, and the coverage and error of what was not refused."""
+    rows = []
+    for name, tested in own.items():
+        kept = chosen & np.isfinite(tested.predicted)
+        if kept.sum() < LEAST_ROWS:
+            continue
+        values = {"refused": float(tested.refused[kept].mean())}
+        answered = kept & ~tested.refused
+        if answered.sum() >= LEAST_ROWS:
+            judged = tested.judged(answered)
+            picked: dict[str, Metric] = {
+                f"{m}_answered": FULL[m] for m in ("spearman", "mae", "auroc", "coverage", "width")
+            }
+            values |= {metric: function(judged) for metric, function in picked.items()}
+        rows += [
+            {"predictor": name, "role": "predictor", "metric": metric, "value": value,
+             "rows": int(kept.sum())}
+            for metric, value in values.items()
+        ]  # fmt: skip
+    return rows
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""

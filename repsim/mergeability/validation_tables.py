@@ -1,0 +1,199 @@
+"""What a validation found, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from repsim.core.errors import InputError
+from repsim.core.files import read_json, write_json
+from repsim.core.long_table import LongTable
+
+SCHEMA = "repsim/validation/1"
+
+
+class MetricTable(LongTable):
+    """One row per split, stratum, predictor and metric."""
+
+    SCHEMA = "repsim/validation-metrics/1"
+    STEM = "metrics"
+    COLUMNS: ClassVar = {
+        "split": ("string", "how evidence was parted"),
+        "stratum": ("string", "all, or shared-init: merges of one set of initial weights"),
+        "predictor": ("string", "name of the predictor, law or baseline"),
+        "role": ("string", "predictor, law (another law on the same features), or baseline"),
+        "metric": ("string", "spearman, mae, auroc, brier, ece, coverage, width, refused, ..."),
+        "value": ("float", "value"),
+        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
+        "ci_high": ("float", "upper end"),
+        "rows": ("int", "rows (merges times languages) that were tested"),
+        "merges": ("int", "merges that were tested"),
+    }
+
+
+class LiftTable(LongTable):
+    """One row per split, stratum, baseline and metric: how much better the predictor is."""
+
+    SCHEMA = "repsim/validation-lifts/1"
+    STEM = "lifts"
+    COLUMNS: ClassVar = {
+        "split": ("string", "how evidence was parted"),
+        "stratum": ("string", "all or shared-init"),
+        "predictor": ("string", "the predictor"),
+        "baseline": ("string", "what it is compared with"),
+        "metric": ("string", "spearman, mae or auroc"),
+        "lift": ("float", "by how much the predictor is better; negative: the baseline is better"),
+        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
+        "ci_high": ("float", "upper end"),
+    }
+
+
+class OutOfFoldTable(LongTable):
+    """One row per split, merge and language: what was foretold, and what came."""
+
+    SCHEMA = "repsim/validation-forecasts/1"
+    STEM = "forecasts"
+    COLUMNS: ClassVar = {
+        "split": ("string", "how evidence was parted"),
+        "predictor": ("string", "the predictor"),
+        "fold": ("string", "what was held out"),
+        "merge": ("string", "name of the merge"),
+        "parents": ("string", "names joined by ' + '"),
+        "method": ("string", "merge method"),
+        "alignment": ("string", "none, permutation or orthogonal"),
+        "language": ("string", "language"),
+        "arm": ("string", "arm of the study"),
+        "control": ("string", "kind of control with a known answer; empty for none"),
+        "shared_init": ("int", "1 if all parents descend from one set of initial weights"),
+        "fork_fraction": ("float", "share of training in common"),
+        "predicted": ("float", "retention that was foretold"),
+        "low": ("float", "lower end of the 90 % interval"),
+        "high": ("float", "upper end"),
+        "observed": ("float", "retention that came, brought into the range -1 to 1.2"),
+        "refusal": ("string", "why the predictor would not have said it; empty if it would"),
+        "worst": ("float", "least retention of the merge that was foretold"),
+        "observed_worst": ("float", "least retention of the merge that came"),
+        "p_collapse": ("float", "probability of collapse that was foretold"),
+        "collapsed": ("int", "1 if the merge collapsed"),
+        "p_useful": ("float", "probability that it beats every single parent"),
+        "useful": ("int", "1 if it did"),
+    }
+
+
+class ControlTable(LongTable):
+    """One row per split and control merge: whether the known answer was found."""
+
+    SCHEMA = "repsim/validation-controls/1"
+    STEM = "controls"
+    COLUMNS: ClassVar = {
+        "split": ("string", "how evidence was parted"),
+        "control": ("string", "kind of control"),
+        "merge": ("string", "name of the merge"),
+        "method": ("string", "merge method"),
+        "alignment": ("string", "none, permutation or orthogonal"),
+        "answer": ("string", "lives or collapses, as theory says; open: theory does not say"),
+        "came": ("string", "lives or collapses, as it came"),
+        "foretold": ("string", "lives, collapses, or refused"),
+        "p_collapse": ("float", "probability of collapse that was foretold"),
+        "predicted": ("float", "least retention that was foretold"),
+        "observed": ("float", "least retention that came"),
+        "right": ("int", "1 if what was foretold came; empty if refused"),
+    }
+
+
+class HypothesisTable(LongTable):
+    """One row per hypothesis and number that speaks for or against it."""
+
+    SCHEMA = "repsim/validation-hypotheses/1"
+    STEM = "hypotheses"
+    COLUMNS: ClassVar = {
+        "hypothesis": ("string", "H1 to H5"),
+        "claim": ("string", "what is claimed"),
+        "quantity": ("string", "what was computed"),
+        "value": ("float", "value"),
+        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
+        "ci_high": ("float", "upper end"),
+        "n": ("int", "merges or rows behind it"),
+        "verdict": ("string", "supported, refuted or open"),
+        "sentence": ("string", "the verdict in words"),
+    }
+
+
+class GoalTable(LongTable):
+    """One row per goal that was set before."""
+
+    SCHEMA = "repsim/validation-goals/1"
+    STEM = "goals"
+    COLUMNS: ClassVar = {
+        "goal": ("string", "what was aimed at"),
+        "wanted": ("string", "the bar"),
+        "found": ("float", "value"),
+        "ci_low": ("float", "lower end of the 95 % interval"),
+        "ci_high": ("float", "upper end"),
+        "reached": ("int", "1 if the value reaches the bar"),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationReport:
+    """How good a predictor is on models that it has never seen, and what theory is worth.
+
+    Attributes:
+        metrics: Skill of the predictor, of other laws and of baselines.
+        lifts: Skill over baselines.
+        forecasts: Everything that was foretold out of fold by the predictor.
+        controls: Merges with known answers.
+        hypotheses: Tests of theory; empty if the evidence lacks the features.
+        goals: Goals, reached or not.
+        info: Settings, splits and their questions, number of merges and models.
+    """
+
+    metrics: MetricTable
+    lifts: LiftTable
+    forecasts: OutOfFoldTable
+    controls: ControlTable
+    hypotheses: HypothesisTable
+    goals: GoalTable
+    info: Mapping[str, Any]
+
+    @property
+    def tables(self) -> dict[str, LongTable]:
+        """Tables by name."""
+        parts = (self.metrics, self.lifts, self.forecasts, self.controls, self.hypotheses,
+                 self.goals)  # fmt: skip
+        return {table.STEM: table for table in parts}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able: the info, and the rows of each table."""
+        tables = {name: list(table.rows()) for name, table in self.tables.items()}
+        return {"schema": SCHEMA, "info": dict(self.info), **tables}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write every table as parquet and CSV, and `validation.json`, into a folder."""
+        target = Path(folder)
+        for table in self.tables.values():
+            table.save(target, formats=("parquet", "csv"))
+        write_json(target / "validation.json", self.to_json(), indent=None)
+        return target
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: Missing, damaged, or no validation.
+        """
+        document = read_json(Path(folder) / "validation.json")
+        if document.get("schema") != SCHEMA:
+            raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
+        return cls(
+            MetricTable(document["metrics"]),
+            LiftTable(document["lifts"]),
+            OutOfFoldTable(document["forecasts"]),
+            ControlTable(document["controls"]),
+            HypothesisTable(document["hypotheses"]),
+            GoalTable(document["goals"]),
+            document["info"],
+        )

@@ -1,0 +1,222 @@
+"""Forecasts as rows and as a page of Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from repsim.core.atlas import join_parents
+from repsim.core.forecast import Interval, MergeForecast
+
+#: Said above the evidence of a forecast that was refused.
+NOT_A_FORECAST = "evidence, not a forecast"
+#: Said above a trial.
+TRIAL = "trial of the plain average on a few sentences: an evaluation, not part of the forecast"
+
+
+def retention_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
+    """One row per language, and one for the worst.
+
+    Args:
+        forecast: What was foretold.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> retention_rows(planted_forecast())[0]
+        {'language': 'eng_Latn', 'retention': 0.9, 'interval': '0.75 to 1.00'}
+    """
+    rows = [
+        {"language": language, "retention": kept.value, "interval": interval_text(kept)}
+        for language, kept in forecast.retention.items()
+    ]
+    if forecast.worst and len(rows) > 1:
+        rows.append(
+            {
+                "language": "worst",
+                "retention": forecast.worst.value,
+                "interval": interval_text(forecast.worst),
+            }
+        )
+    return rows
+
+
+def summary_row(forecast: MergeForecast) -> dict[str, Any]:
+    """One forecast of many, in one row.
+
+    Args:
+        forecast: What was foretold.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> row = summary_row(planted_forecast())
+        >>> row["verdict"], row["interval"]
+        ('merge', '0.75 to 1.00')
+    """
+    verdict: str = forecast.verdict
+    if forecast.align_with:
+        verdict = f"{verdict} ({forecast.align_with})"
+    return {
+        "parents": join_parents(forecast.models),
+        "method": forecast.method,
+        "alignment": forecast.alignment,
+        "worst": forecast.worst.value if forecast.worst else None,
+        "interval": interval_text(forecast.worst),
+        "p_collapse": forecast.p_collapse,
+        "p_useful": forecast.p_useful,
+        "verdict": verdict,
+    }
+
+
+def cost_text(forecast: MergeForecast) -> str:
+    """Processor seconds by tier.
+
+    Args:
+        forecast: What was foretold.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> cost_text(planted_forecast())
+        'T0 0.1 s, T1 0.4 s of processor time'
+    """
+    spent = ", ".join(f"{tier} {seconds:.1f} s" for tier, seconds in forecast.seconds.items())
+    return f"{spent} of processor time"
+
+
+def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | None = None) -> str:
+    """What to type next.
+
+    Args:
+        forecast: What was foretold.
+        sources: Models as they were named.
+        base: Base of methods on differences.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> next_command(planted_forecast(), ["runs/en", "runs/de"])
+        'repsim merge runs/en runs/de OUT'
+    """
+    models = " ".join(shlex.quote(name) for name in sources)
+    alignment = forecast.align_with or forecast.alignment
+    if forecast.verdict in ("merge", "align first"):
+        parts = ["repsim merge", models, "OUT"]
+        if forecast.method != "linear":
+            parts.append(f"--method {forecast.method}")
+        if base and _takes_base(forecast.method):
+            parts.append(f"--base {shlex.quote(base)}")
+        if alignment != "none":
+            parts.append(f"--align {alignment}")
+        return " ".join(parts)
+    if forecast.verdict == "cannot say":
+        return f"repsim check {models}"
+    return f"repsim predict {models} --rank-methods"
+
+
+def _takes_base(method: str) -> bool:
+    from repsim.merging.recipe import find_method
+
+    found = find_method(method)
+    return found.needs_base or found.takes_base
+
+
+def interval_text(found: Interval | None) -> str:
+    """An interval in words; a dash where there is none.
+
+    Args:
+        found: A number with its interval.
+
+    Example:
+        >>> interval_text(Interval(0.5, -0.2, 0.9)), interval_text(None)
+        ('−0.20 to 0.90', '–')
+    """
+    if found is None or found.low is None or found.high is None:
+        return "–"
+    return f"{signed(found.low)} to {signed(found.high)}"
+
+
+def signed(value: float) -> str:
+    """Hundredths with a true minus sign.
+
+    Args:
+        value: A number.
+
+    Example:
+        >>> signed(-0.5)
+        '−0.50'
+    """
+    return f"{value:.2f}".replace("-", "−")
+
+
+def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
+    """A page on one forecast, or on many.
+
+    Args:
+        forecasts: One or more; of many a table, of one everything.
+        figure: Name of a picture beside the page.
+
+    Example:
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> print(markdown([planted_forecast()]).splitlines()[0])
+        # Forecast: en + de
+    """
+    if len(forecasts) == 1:
+        lines = _page_of_one(forecasts[0])
+    else:
+        lines = ["# Forecasts of merges", "", *_table([summary_row(f) for f in forecasts])]
+        refused = [f for f in forecasts if f.refusal]
+        if refused:
+            lines += ["", "Refused:", ""]
+            lines += [f"- {_whole_name(f)}: {f.refusal}" for f in refused]
+    if figure:
+        lines += ["", f"![forecast]({figure})"]
+    lines += [
+        "",
+        "Retention: 1 is what the best parent of a language reaches, 0 what counting tokens "
+        "reaches. A merge collapses if its worst language keeps less than half.",
+        f"Predictor: {', '.join(sorted({f.predictor for f in forecasts}))}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _page_of_one(forecast: MergeForecast) -> list[str]:
+    lines = [
+        f"# Forecast: {join_parents(forecast.models)}",
+        "",
+        f"Method `{forecast.method}`, alignment {forecast.alignment}. **{forecast.advice}**",
+    ]
+    if forecast.retention:
+        lines += ["", *_table(retention_rows(forecast))]
+    if forecast.reasons:
+        heading = "Reasons" if not forecast.refusal else NOT_A_FORECAST.capitalize()
+        lines += ["", f"## {heading}", "", *[f"- {reason.text}" for reason in forecast.reasons]]
+    if forecast.nearest:
+        rows = [
+            {"merge": k.merge, "language": k.language, "kept": k.retention, "distance": k.distance}
+            for k in forecast.nearest
+        ]
+        lines += ["", "## Nearest known merges", "", *_table(rows)]
+    if forecast.oracle:
+        rows = [{"what": name, "value": value} for name, value in forecast.oracle.items()]
+        lines += ["", "## Trial", "", f"{TRIAL.capitalize()}.", "", *_table(rows)]
+    lines += ["", "## Cost", "", f"{cost_text(forecast)}."]
+    if forecast.notes:
+        lines += ["", "## Notes", "", *[f"- {note}" for note in forecast.notes]]
+    return lines
+
+
+def _whole_name(forecast: MergeForecast) -> str:
+    return f"{join_parents(forecast.models)}, {forecast.method}, {forecast.alignment}"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    heads = list(rows[0])
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(_cell(row[head]) for head in heads) + " |" for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return signed(value)
+    return str(value).replace("|", "\\|")

@@ -1,0 +1,123 @@
+"""Merges whose outcome is known beforehand: what was foretold of them, and whether it is right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from repsim.core.errors import UsageError
+from repsim.plots.appearance import Size
+from repsim.plots.names import listed
+from repsim.plots.validation.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Most lines that a figure has.
+MAX_CONTROLS = 40
+_NEEDED = ("control", "predicted", "low", "high", "observed", "right")
+Judgement = Literal["right", "wrong", "refused"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlLine:
+    """One control.
+
+    Attributes:
+        name: What it is.
+        predicted: Retention foretold; NaN if refused.
+        low: Lower end of the interval.
+        high: Upper end.
+        observed: Retention found.
+        judgement: Whether the forecast is right about collapse.
+    """
+
+    name: str
+    predicted: float
+    low: float
+    high: float
+    observed: float
+    judgement: Judgement
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlsData:
+    """Everything that the figure shows.
+
+    Attributes:
+        lines: One per control.
+        title, note: Heading, and pieces of the grey line.
+    """
+
+    lines: tuple[ControlLine, ...]
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and which controls are wrong."""
+        words = {
+            judgement: [line.name for line in self.lines if line.judgement == judgement]
+            for judgement in ("right", "wrong", "refused")
+        }
+        said = [f"{len(words['right'])} of {len(self.lines)} are right"]
+        said += [f"{kind}: {listed(words[kind])}" for kind in ("wrong", "refused") if words[kind]]
+        return (
+            "Merges whose answer is known beforehand, in their worst language: retention foretold "
+            "with its 90 % interval, and retention found. A forecast is right if it stands on the "
+            f"true side of collapse (shaded). {'; '.join(said)}."
+        )
+
+
+def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> ControlsData:
+    """Controls with what was foretold and found.
+
+    Args:
+        rows: One per control, with the columns control, predicted, low, high, observed, right (0,
+            1, or null where the predictor refused).
+        title: Heading instead of the one that is made.
+
+    Raises:
+        UsageError: Nothing to draw, a missing column, or more than 40 controls.
+
+    Example:
+        >>> row = {"control": "self", "predicted": 0.98, "low": 0.9, "high": 1.0, "observed": 1.0}
+        >>> data = prepare_controls([row | {"right": 1}, row | {"control": "noise", "right": 0}])
+        >>> [line.judgement for line in data.lines]
+        ['right', 'wrong']
+    """
+    lines = []
+    for row in rows:
+        missing = [name for name in _NEEDED if name not in row]
+        if missing:
+            raise UsageError(f"rows of controls lack the column '{missing[0]}'")
+        predicted, low, high, observed = (_number(row[name]) for name in _NEEDED[1:5])
+        judgement = _judged(row["right"])
+        name = str(row["control"])
+        lines.append(ControlLine(name, predicted, low, high, observed, judgement))
+    if not lines:
+        raise UsageError("there are no controls to draw")
+    if len(lines) > MAX_CONTROLS:
+        raise UsageError(f"{len(lines)} controls are more than {MAX_CONTROLS} lines")
+    return ControlsData(
+        lines=tuple(lines),
+        title=title if title is not None else "Controls with a known answer",
+        note=("bars: 90 % intervals", "shaded: collapse"),
+    )
+
+
+def _judged(right: Any) -> Judgement:
+    if right is None:
+        return "refused"
+    return "right" if right else "wrong"
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def plot_controls(rows: Iterable[Row], *, size: Size = "wide", title: str | None = None) -> Figure:
+    """Draw controls; arguments as for `prepare_controls`."""
+    from repsim.plots.drawing.validation.controls import draw_controls
+
+    return draw_controls(prepare_controls(rows, title=title), size=size)

@@ -1,0 +1,74 @@
+"""What the figures of a predictor's validation share: rows by split, strata, and their order.
+
+These figures know plain rows, not the predictor: anyone's forecasts with anyone's outcomes do. A
+split is one way of keeping models, languages or arms away from the fit; a stratum is a group of
+merges that is looked at by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from repsim.core.errors import UsageError
+
+Row = Mapping[str, Any]
+#: Most panels, one per split, that a figure has.
+MAX_SPLITS = 12
+#: Retention below which a merge counts as collapsed.
+COLLAPSE = 0.5
+
+
+def by_split(rows: Iterable[Row], needed: Sequence[str], what: str) -> dict[str, list[Row]]:
+    """Rows by their split, in order of first appearance.
+
+    Args:
+        rows: Rows with a column "split".
+        needed: Columns that every row must have.
+        what: What the rows are, for the error.
+
+    Raises:
+        UsageError: No rows, a column is missing, or there are more splits than panels.
+
+    Example:
+        >>> rows = [{"split": "a", "x": 1}, {"split": "b", "x": 2}, {"split": "a", "x": 3}]
+        >>> {name: len(found) for name, found in by_split(rows, ["x"], "numbers").items()}
+        {'a': 2, 'b': 1}
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        missing = [name for name in ("split", *needed) if name not in row]
+        if missing:
+            raise UsageError(f"rows of {what} lack the column '{missing[0]}'")
+        found.setdefault(str(row["split"]), []).append(row)
+    if not found:
+        raise UsageError(f"there are no {what} to draw")
+    if len(found) > MAX_SPLITS:
+        raise UsageError(f"{len(found)} splits are more than {MAX_SPLITS} panels")
+    return found
+
+
+def column(rows: Sequence[Row], name: str) -> np.ndarray:
+    """One column as floats; null is NaN.
+
+    Example:
+        >>> column([{"x": 1}, {"x": None}], "x").tolist()
+        [1.0, nan]
+    """
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, a dash for none, and never 0 or 100 for what is not.
+
+    Example:
+        >>> percent(0.914), percent(0.999), percent(0.0), percent(float("nan"))
+        ('91 %', '>99 %', '0 %', '–')
+    """
+    if share != share:
+        return "–"
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

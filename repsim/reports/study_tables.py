@@ -1,0 +1,214 @@
+"""The tables of a study's report, as rows for the page, CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from repsim.core.atlas import Atlas
+from repsim.core.errors import UsageError
+from repsim.core.files import write_text, written_aside
+from repsim.plots.study.outcomes import (
+    ALIGNMENTS,
+    METHODS,
+    SETTINGS,
+    Outcome,
+    outcomes_of,
+    settings_of,
+)
+from repsim.plots.study.resampling import estimate
+from repsim.reports.tables import latex_escape
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyTable:
+    """One table.
+
+    Attributes:
+        name: Stem of its files.
+        title: Heading.
+        headings: Column -> heading.
+        rows: Rows with those columns; None where there is no number.
+    """
+
+    name: str
+    title: str
+    headings: dict[str, str]
+    rows: tuple[Row, ...]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write CSV in full precision, Markdown and a LaTeX `booktabs` table."""
+        target = folder / f"{self.name}.csv"
+        with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.headings))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        texts = {"md": self.markdown(), "tex": self.latex()}
+        for suffix, text in texts.items():
+            write_text(folder / f"{self.name}.{suffix}", text)
+        return [target, *(folder / f"{self.name}.{suffix}" for suffix in texts)]
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        lines = [list(self.headings.values()), ["---"] * len(self.headings)]
+        lines += [
+            [cell(row[key]).replace("|", "\\|") for key in self.headings] for row in self.rows
+        ]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def latex(self) -> str:
+        """As LaTeX, ready to be included."""
+        numeric = [
+            all(isinstance(row[key], int | float | None) for row in self.rows)
+            for key in self.headings
+        ]
+        lines = [
+            r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}",
+            r"\toprule",
+        ]
+        lines += [" & ".join(map(latex_escape, self.headings.values())) + r" \\", r"\midrule"]
+        for row in self.rows:
+            lines.append(" & ".join(latex_escape(cell(row[k])) for k in self.headings) + r" \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def cell(value: Any) -> str:
+    """A value as tables show it.
+
+    Example:
+        >>> cell(0.12345), cell(None), cell(3), cell(float("inf"))
+        ('0.123', '–', '3', 'never')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return "never" if math.isinf(value) else f"{value:.3f}"
+    return str(value)
+
+
+def study_tables(atlas: Atlas) -> list[StudyTable]:
+    """All tables that an atlas supports.
+
+    Args:
+        atlas: What a study found.
+
+    Example:
+        >>> from repsim.testing.atlases import planted_atlas
+        >>> [table.name for table in study_tables(planted_atlas())]
+        ['outcomes', 'strength', 'crossings', 'alignment', 'controls']
+    """
+    tables = []
+    for make in (_outcomes, _strength, _crossings, _alignment, _controls):
+        try:
+            tables.append(make(atlas))
+        except UsageError:  # the atlas lacks what the table is about; its figure says so
+            continue
+    return tables
+
+
+def _outcomes(atlas: Atlas) -> StudyTable:
+    headings = {
+        "setting": "origin of the parents", "k": "k", "method": "method", "alignment": "parents",
+        "merges": "merges", "median": "median retention", "low": "95 % low", "high": "95 % high",
+        "least": "least", "most": "most", "collapsed": "collapsed", "useful": "useful",
+    }  # fmt: skip
+    outcomes = outcomes_of(atlas)
+    groups: dict[tuple[str, int, str, str], list[Outcome]] = {}
+    for setting in settings_of(outcomes):
+        for outcome in sorted((o for o in outcomes if o.setting == setting), key=lambda o: o.k):
+            groups.setdefault((setting, outcome.k, *outcome.recipe), []).append(outcome)
+    return StudyTable(
+        "outcomes", "Outcomes by origin, number of parents and method", headings,
+        tuple(_summary(key, those) for key, those in groups.items()),
+    )  # fmt: skip
+
+
+def _summary(key: tuple[str, int, str, str], those: Sequence[Outcome]) -> Row:
+    worst = [outcome.worst for outcome in those]
+    middle = estimate(worst, [outcome.parents for outcome in those])
+    return {
+        "setting": SETTINGS[key[0]], "k": key[1], "method": METHODS.get(key[2], key[2]),
+        "alignment": ALIGNMENTS.get(key[3], key[3]), "merges": len(those),
+        "median": middle.value, "low": _known(middle.low), "high": _known(middle.high),
+        "least": min(worst), "most": max(worst),
+        "collapsed": sum(outcome.collapsed for outcome in those),
+        "useful": sum(outcome.useful for outcome in those),
+    }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _strength(atlas: Atlas) -> StudyTable:
+    from repsim.plots.study.strength import prepare_strength
+
+    data = prepare_strength(atlas)
+    rows = [
+        {"kind": row.label, "language": language, "model": model.name, "bits": model.bits,
+         "low": _known(model.low), "high": _known(model.high), "floor": data.floors[language]}
+        for row in data.rows
+        for language, models in row.models.items()
+        for model in models
+    ]  # fmt: skip
+    headings = {"kind": "kind", "language": "language", "model": "model", "bits": "bits per byte",
+                "low": "95 % low", "high": "95 % high", "floor": "unigrams"}  # fmt: skip
+    return StudyTable("strength", "Strength in each language", headings, tuple(rows))
+
+
+def _crossings(atlas: Atlas) -> StudyTable:
+    from repsim.plots.study.forks import prepare_forks
+
+    rows = [
+        {"recipe": found.recipe, "at": found.at.value, "low": _known(found.at.low),
+         "high": _known(found.at.high), "least": _known(found.least), "most": _known(found.most),
+         "pairs": found.pairs, "coarse": found.coarse, "from": _known(found.bracket[0]),
+         "to": _known(found.bracket[1])}
+        for found in prepare_forks(atlas).crossings
+    ]  # fmt: skip
+    headings = {"recipe": "method", "at": "share in common", "low": "95 % low",
+                "high": "95 % high", "least": "least pair", "most": "most", "pairs": "pairs",
+                "coarse": "other pairs", "from": "between", "to": "and"}  # fmt: skip
+    title = "Share of training in common from which on merges live"
+    return StudyTable("crossings", title, headings, tuple(rows))
+
+
+def _alignment(atlas: Atlas) -> StudyTable:
+    from repsim.plots.study.alignment import prepare_alignment
+
+    headings = {"alignment": "alignment", "setting": "origin of the parents", "groups": "groups",
+                "collapsed": "collapse as they are", "rescued": "rescued", "lost": "lost",
+                "gain": "median gain", "low": "95 % low", "high": "95 % high"}  # fmt: skip
+    rows = [
+        {"alignment": panel.alignment, "setting": SETTINGS[found.setting],
+         "groups": found.gain.merges, "collapsed": found.collapsed, "rescued": found.rescued,
+         "lost": found.lost, "gain": found.gain.value, "low": _known(found.gain.low),
+         "high": _known(found.gain.high)}
+        for panel in prepare_alignment(atlas).panels
+        for found in panel.settings
+    ]  # fmt: skip
+    return StudyTable("alignment", "What alignment changes", headings, tuple(rows))
+
+
+def _controls(atlas: Atlas) -> StudyTable:
+    headings = {"control": "control", "language": "language", "expected": "expected",
+                "retention": "found", "met": "as expected"}  # fmt: skip
+    return StudyTable("controls", "Controls with known answers", headings,
+                      tuple(_control_rows(atlas)))  # fmt: skip
+
+
+def _control_rows(atlas: Atlas) -> Iterator[Row]:
+    from repsim.plots.study.controls import prepare_controls
+
+    for row in prepare_controls(atlas).rows:
+        for point in row.points:
+            yield {
+                "control": row.label, "language": point.language, "expected": row.expectation(),
+                "retention": point.retention, "met": "yes" if point.met else "no",
+            }  # fmt: skip

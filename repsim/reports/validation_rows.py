@@ -1,0 +1,286 @@
+"""From the document of a validation to the rows that its figures and tables show.
+
+The document is what `ValidationReport.to_json` gives, or `validation.json` holds. Everything that
+knows its columns is in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from repsim.core.errors import InputError
+from repsim.plots.names import number
+from repsim.plots.validation.rows import percent
+
+Row = dict[str, Any]
+#: Kind of document that is read.
+SCHEMA = "repsim/validation/1"
+#: The split that stands for "models never seen".
+MAIN_SPLIT = "leave-models-out"
+#: Stratum in the document -> name for people.
+STRATA = {"all": "all merges", "shared-init": "shared initial weights"}
+_PARTS = ("info", "metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
+#: Words in names of features that are written in another way.
+_SPOKEN = {
+    "cka": "CKA", "svcca": "SVCCA", "pwcca": "PWCCA", "knn": "k-NN", "kl": "KL", "k": "k",
+    "procrustes": "Procrustes", "rsa": "RSA",
+}  # fmt: skip
+
+
+class Validation:
+    """Reads the document of a validation.
+
+    Args:
+        document: What `ValidationReport.to_json` gives.
+        labels: Name of a feature -> name for people.
+
+    Raises:
+        InputError: It is no validation, or a part of it is missing.
+    """
+
+    def __init__(
+        self, document: Mapping[str, Any], labels: Mapping[str, str] | None = None
+    ) -> None:
+        if document.get("schema") != SCHEMA:
+            raise InputError(f"this is no validation of the kind {SCHEMA}")
+        missing = [name for name in _PARTS if name not in document]
+        if missing:
+            raise InputError(f"the validation lacks its '{missing[0]}'")
+        self.document = document
+        self.info: Mapping[str, Any] = document["info"]
+        self._labels = dict(labels or {})
+        self._metrics = {
+            (row["split"], row["stratum"], row["predictor"], row["metric"]): row
+            for row in document["metrics"]
+        }
+
+    @property
+    def predictor(self) -> str:
+        """The predictor that is judged: a set of tiers."""
+        return str(self.info["predictor"])
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits with any forecast, in the order of the document."""
+        return list(dict.fromkeys(str(row["split"]) for row in self.document["forecasts"]))
+
+    @property
+    def strata(self) -> list[str]:
+        """Strata, in the order of the document."""
+        return list(dict.fromkeys(str(row["stratum"]) for row in self.document["metrics"]))
+
+    def label(self, name: str) -> str:
+        """Name of a feature or baseline for people."""
+        return self._labels.get(name) or spoken(name)
+
+    def metric(
+        self, metric: str, split: str = MAIN_SPLIT, stratum: str = "all", predictor: str = ""
+    ) -> Row | None:
+        """Row of a metric that has a value; None if there is none."""
+        found = self._metrics.get((split, stratum, predictor or self.predictor, metric))
+        return dict(found) if found is not None and found["value"] is not None else None
+
+    def value(
+        self, metric: str, split: str = MAIN_SPLIT, stratum: str = "all", predictor: str = ""
+    ) -> float | None:
+        """Value of a metric; None if there is none."""
+        row = self.metric(metric, split, stratum, predictor)
+        return None if row is None else float(row["value"])
+
+    def rivals(self, role: str, split: str = MAIN_SPLIT) -> list[str]:
+        """Predictors, laws or baselines that were tested in a split."""
+        rows = self.document["metrics"]
+        found = (r["predictor"] for r in rows if r["role"] == role and r["split"] == split)
+        return list(dict.fromkeys(str(name) for name in found))
+
+    def said(self, metric: str, split: str, stratum: str = "all", digits: int = 2) -> str:
+        """A metric with its interval in words; a dash if it has none."""
+        row = self.metric(metric, split, stratum)
+        return "–" if row is None else with_interval(row["value"], row, digits)
+
+
+def spoken(name: str) -> str:
+    """Name of a feature as words.
+
+    Example:
+        >>> spoken("hidden_cka_middle"), spoken("provenance bit"), spoken("mutual_knn_late")
+        ('hidden CKA, middle', 'provenance bit', 'mutual k-NN, late')
+    """
+    words = [_SPOKEN.get(word, word) for word in name.split("_")]
+    if len(words) > 1 and words[-1] in ("early", "middle", "late"):
+        return f"{' '.join(words[:-1])}, {words[-1]}"
+    return " ".join(words)
+
+
+def with_interval(value: float, row: Mapping[str, Any], digits: int = 2) -> str:
+    """A number with the interval of its row, where it has one.
+
+    Example:
+        >>> with_interval(0.9, {"ci_low": 0.85, "ci_high": 0.94})
+        '0.90 [0.85, 0.94]'
+    """
+    text = number(value, digits)
+    if row.get("ci_low") is None or row.get("ci_high") is None:
+        return text
+    return f"{text} [{number(row['ci_low'], digits)}, {number(row['ci_high'], digits)}]"
+
+
+def forecast_rows(found: Validation) -> list[Row]:
+    """Rows for the figure of forecasts: those of other initial weights first."""
+    names = {1: "shared initial weights", 0: "other initial weights", None: "origin not known"}
+    rows = [
+        {"split": row["split"], "stratum": names[row["shared_init"]],
+         "refused": int(bool(row["refusal"])),
+         **{name: row[name] for name in ("predicted", "low", "high", "observed")}}
+        for row in found.document["forecasts"]
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: list(names.values())[::-1].index(row["stratum"]))
+
+
+def panel_notes(found: Validation) -> dict[str, str]:
+    """Numbers under the title of each panel of forecasts; of all forecasts, refused or not."""
+    notes = {}
+    for split in found.splits:
+        rank, error = found.value("spearman", split), found.value("mae", split)
+        held = found.value("coverage", split)
+        pieces = [
+            "" if rank is None else f"ρ {number(rank)}",
+            "" if error is None else f"MAE {number(error)}",
+            "" if held is None else f"{percent(held)} held",
+        ]
+        notes[split] = " · ".join(piece for piece in pieces if piece)
+    return notes
+
+
+def collapse_rows(found: Validation) -> list[Row]:
+    """One row per split and merge; of rows that were tested apart, the direst probability."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for row in found.document["forecasts"]:
+        if row["p_collapse"] is None:
+            continue
+        key = (row["split"], row["parents"], row["merge"])
+        known = rows.get(key)
+        if known is None or row["p_collapse"] > known["p_collapse"]:
+            rows[key] = {name: row[name] for name in ("split", "p_collapse", "collapsed")}
+    return list(rows.values())
+
+
+def reliability_notes(found: Validation) -> dict[str, str]:
+    """Scores for the corner of each panel of reliability."""
+    return {
+        split: "\n".join(
+            f"{name} {number(value, 3)}"
+            for name, metric in (("Brier", "brier"), ("ECE", "ece"), ("AUROC", "auroc"))
+            if (value := found.value(metric, split)) is not None
+        )
+        for split in found.splits
+    }
+
+
+def lift_rows(found: Validation, metric: str, *, over: str) -> list[Row]:
+    """Rows for a figure of lift.
+
+    Args:
+        found: The validation.
+        metric: spearman, mae or auroc.
+        over: "strata": a panel per stratum of the main split. "splits": a panel per split, all
+            merges.
+    """
+    rows = []
+    for row in found.document["lifts"]:
+        main = row["split"] == MAIN_SPLIT and over == "strata"
+        whole = row["stratum"] == "all" and over == "splits"
+        if row["metric"] == metric and row["lift"] is not None and (main or whole):
+            panel = STRATA.get(row["stratum"], row["stratum"]) if main else row["split"]
+            rows.append({
+                "split": panel, "baseline": row["baseline"], "lift": row["lift"],
+                "low": row["ci_low"], "high": row["ci_high"],
+            })  # fmt: skip
+    return rows
+
+
+def interval_rows(found: Validation) -> list[Row]:
+    """Coverage, width and refusals per split: of all merges, of those answered, inside a stratum."""
+    rows = []
+    for split in found.splits:
+        for stratum in found.strata:
+            for suffix in ("", "_answered") if stratum == "all" else ("",):
+                coverage = found.metric(f"coverage{suffix}", split, stratum)
+                if coverage is None:
+                    continue
+                name = STRATA.get(stratum, stratum)
+                rows.append({
+                    "split": split, "stratum": "not refused" if suffix else name,
+                    "coverage": coverage["value"], "coverage_low": coverage["ci_low"],
+                    "coverage_high": coverage["ci_high"],
+                    "width": found.value(f"width{suffix}", split, stratum),
+                    "refused": None if suffix else found.value("refused", split, stratum),
+                })  # fmt: skip
+    return rows
+
+
+def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
+    """Sets of tiers, other laws on the same features, and the mean, on models never seen."""
+    law = str(found.info["law"])
+    rows = []
+    for role, kind in (("predictor", f"features by tier, {law} law"), ("law", "other law")):
+        for name in found.rivals(role):
+            if row := found.metric(metric, predictor=name):
+                rows.append(_candidate(row, name, kind, name == found.predictor))
+    if row := found.metric(metric, predictor="mean of outcomes"):
+        rows.append(_candidate(row, "mean of outcomes", "no feature", chosen=False))
+    return rows
+
+
+def _candidate(row: Row, name: str, kind: str, chosen: bool) -> Row:
+    return {"candidate": name, "kind": kind, "value": row["value"], "low": row["ci_low"],
+            "high": row["ci_high"], "chosen": chosen}  # fmt: skip
+
+
+def control_rows(found: Validation) -> list[Row]:
+    """Controls of the main split merged by one method, with the interval of the worst language."""
+    rows = [row for row in found.document["controls"] if row["split"] == MAIN_SPLIT]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    method = "linear" if "linear" in methods else methods[0] if methods else ""
+    ends = _worst_ends(row for row in found.document["forecasts"] if row["split"] == MAIN_SPLIT)
+    made: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["method"] == method:
+            way = "" if row["alignment"] == "none" else f", aligned by {row['alignment']}"
+            made.setdefault(f"{row['control']}{way}", []).append(row)
+    return [
+        {"control": name if len(group) == 1 else f"{name} ({place})",
+         "predicted": row["predicted"], "observed": row["observed"], "right": row["right"],
+         **ends.get(row["merge"], {"low": None, "high": None})}
+        for name, group in made.items() for place, row in enumerate(group, 1)
+    ]  # fmt: skip
+
+
+def _worst_ends(rows: Iterable[Mapping[str, Any]]) -> dict[str, Row]:
+    """Merge -> ends of the interval of the language with the least forecast."""
+    least: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        known = least.get(row["merge"])
+        if known is None or row["predicted"] < known["predicted"]:
+            least[row["merge"]] = row
+    return {name: {"low": row["low"], "high": row["high"]} for name, row in least.items()}
+
+
+def hypothesis_rows(found: Validation) -> list[Row]:
+    """Rows for the figure of hypotheses; counts of cases are no evidence and are left out."""
+    return [
+        {"hypothesis": row["hypothesis"], "statement": str(row["claim"]).rstrip("."),
+         "verdict": row["verdict"], "quantity": row["quantity"], "value": row["value"],
+         "low": row["ci_low"], "high": row["ci_high"]}
+        for row in found.document["hypotheses"] if row["quantity"] != "cases"
+    ]  # fmt: skip
+
+
+def verdicts(found: Validation) -> Sequence[Row]:
+    """One row per hypothesis: name, claim, verdict, sentence."""
+    rows = {row["hypothesis"]: row for row in found.document["hypotheses"]}
+    return [
+        {name: row[name] for name in ("hypothesis", "claim", "verdict", "sentence", "n")}
+        for row in rows.values()
+    ]

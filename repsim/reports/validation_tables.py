@@ -1,0 +1,157 @@
+"""The tables of a validation's report: those of the page, and everything in full as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repsim.core.files import written_aside
+from repsim.reports.study_tables import StudyTable
+from repsim.reports.validation_rows import MAIN_SPLIT, STRATA, Row, Validation
+
+#: Parts of the document that are kept in full.
+WHOLE = ("metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
+
+
+def validation_tables(found: Validation) -> list[StudyTable]:
+    """Tables of the page, without those that have no rows."""
+    tables = [_skill(found), _rivals(found), _controls(found), _hypotheses(found), _splits(found)]
+    return [table for table in tables if table.rows]
+
+
+def goal_table(found: Validation) -> StudyTable:
+    """Goals that were set before, and whether they are reached."""
+    headings = {"goal": "goal", "wanted": "wanted", "found": "found", "ci_low": "95 % low",
+                "ci_high": "95 % high", "reached": "reached"}  # fmt: skip
+    rows = tuple(
+        {**{name: row[name] for name in headings}, "reached": "yes" if row["reached"] else "no"}
+        for row in found.document["goals"]
+    )
+    return StudyTable("goals", "Goals", headings, rows)
+
+
+def write_whole(found: Validation, folder: Path) -> list[Path]:
+    """Write every part of the document as CSV, in full precision.
+
+    Args:
+        found: The validation.
+        folder: Where to.
+
+    Returns:
+        The paths.
+    """
+    paths = []
+    for name in WHOLE:
+        rows: Sequence[Row] = found.document[name]
+        if rows:
+            path = folder / f"all-{name}.csv"
+            with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as to:
+                writer = csv.DictWriter(to, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            paths.append(path)
+    return paths
+
+
+def _skill(found: Validation) -> StudyTable:
+    metrics = {
+        "spearman": "rank correlation", "mae": "MAE", "auroc": "AUROC", "brier": "Brier",
+        "ece": "ECE", "coverage": "held", "width": "width", "refused": "refused",
+        "auroc_useful": "AUROC, useful",
+    }  # fmt: skip
+    ends = {"spearman": "interval", "mae": "interval ", "auroc": "interval  "}
+    headings = {"split": "split", "stratum": "merges of", "merges": "merges"}
+    for name, heading in metrics.items():
+        headings[name] = heading
+        if name in ends:
+            headings[f"{name}_ends"] = ends[name]
+    rows = []
+    for split in found.splits:
+        for stratum in found.strata:
+            size = found.metric("mae", split, stratum)
+            if size is None:
+                continue
+            row: Row = {"split": split, "stratum": STRATA.get(stratum, stratum),
+                        "merges": size["merges"]}  # fmt: skip
+            for name in metrics:
+                row[name] = found.value(name, split, stratum)
+                if name in ends:
+                    row[f"{name}_ends"] = _ends(found.metric(name, split, stratum))
+            rows.append(row)
+    return StudyTable(
+        "skill", f"Skill of the predictor ({found.predictor}) in every split", headings, tuple(rows)
+    )
+
+
+def _ends(row: Row | None) -> str | None:
+    if row is None or row["ci_low"] is None or row["ci_high"] is None:
+        return None
+    return f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+
+
+def _rivals(found: Validation) -> StudyTable:
+    headings = {"name": "predictor", "role": "kind"}
+    columns = {
+        (metric, stratum): f"{heading}, {STRATA.get(stratum, stratum)}"
+        for stratum in found.strata
+        for metric, heading in (("mae", "MAE"), ("spearman", "rank corr."), ("auroc", "AUROC"))
+    }
+    headings |= {f"{metric} {stratum}": text for (metric, stratum), text in columns.items()}
+    rows: list[Row] = []
+    for role in ("predictor", "law", "baseline"):
+        for name in found.rivals(role):
+            shown = found.label(name) if role == "baseline" else name
+            row: Row = {"name": shown, "role": role if role != "predictor" else "features at hand"}
+            row |= {
+                f"{metric} {stratum}": found.value(metric, MAIN_SPLIT, stratum, name)
+                for metric, stratum in columns
+            }
+            rows.append(row)
+    first = "mae all"
+    rows.sort(key=lambda row: row[first] if row.get(first) is not None else float("inf"))
+    return StudyTable(
+        "rivals", "Predictors, other laws and baselines on models never seen", headings, tuple(rows)
+    )
+
+
+def _controls(found: Validation) -> StudyTable:
+    headings = {
+        "split": "split", "control": "control", "alignment": "alignment", "answer": "theory says",
+        "merges": "merges", "lived": "lived", "right": "right", "wrong": "wrong",
+        "refused": "refused",
+    }  # fmt: skip
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in found.document["controls"]:
+        key = tuple(row[name] for name in ("split", "control", "alignment", "answer"))
+        groups.setdefault(key, []).append(row)
+    rows = tuple(
+        {
+            **dict(zip(headings, key, strict=False)), "merges": len(group),
+            "lived": sum(row["came"] == "lives" for row in group),
+            "right": sum(row["right"] == 1 for row in group),
+            "wrong": sum(row["right"] == 0 for row in group),
+            "refused": sum(row["right"] is None for row in group),
+        }
+        for key, group in groups.items()
+    )  # fmt: skip
+    return StudyTable("controls", "Controls with a known answer", headings, rows)
+
+
+def _hypotheses(found: Validation) -> StudyTable:
+    headings = {"hypothesis": "hypothesis", "quantity": "quantity", "value": "value",
+                "ci_low": "95 % low", "ci_high": "95 % high", "n": "n", "verdict": "verdict"}  # fmt: skip
+    rows = tuple({name: row[name] for name in headings} for row in found.document["hypotheses"])
+    return StudyTable("hypotheses", "Numbers behind the hypotheses", headings, rows)
+
+
+def _splits(found: Validation) -> StudyTable:
+    info = found.info
+    headings = {"split": "split", "question": "question", "folds": "folds", "skipped": "skipped"}
+    rows = tuple(
+        {"split": name, "question": question, "folds": info.get("folds", {}).get(name),
+         "skipped": len(info.get("skipped", {}).get(name, []))}
+        for name, question in info.get("splits", {}).items()
+    )  # fmt: skip
+    return StudyTable("splits", "How the evidence was parted", headings, rows)

@@ -1,0 +1,106 @@
+"""Who works on what: so that two runs on one store do not do the same unit at the same time.
+
+A claim is a small file that its owner renews. It is advice: results are immutable and named by
+their content, so that two that do the same unit after all (on a store without exclusive creation,
+or after a clock went wrong) waste time and harm nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from repsim.studies.engine.store import Store
+
+#: Seconds between renewals, and the age at which a claim counts as left behind.
+RENEW, STALE = 20.0, 90.0
+
+
+def alive(claim: dict[str, Any] | None) -> bool:
+    """Whether the owner of a claim still works, as far as can be told.
+
+    A process of this machine is looked up; of another one the last sign of life counts, so clocks
+    of machines should agree to within a minute.
+    """
+    if claim is None or time.time() - claim["beat"] > STALE:
+        return False
+    return claim["host"] != platform.node() or _runs(int(claim["pid"]))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def claimed(
+    store: Store, key: str, owner: str, also: Callable[[], None] | None = None
+) -> Iterator[bool]:
+    """Hold the claim on a unit while the block runs.
+
+    Args:
+        store: The store.
+        key: The unit.
+        owner: The run that asks; a claim of the same run is taken over, for its worker has died.
+        also: Called at each renewal.
+
+    Yields:
+        Whether the unit is ours; if not, another run is at work on it.
+    """
+    known = store.read("claims", key)
+    if known is not None and known["owner"] != owner and alive(known):
+        yield False
+        return
+    if known is not None:
+        store.remove("claims", key)
+    mine = {"owner": owner, "host": platform.node(), "pid": os.getpid(), "since": time.time()}
+    if not _created(store, key, mine):
+        yield False
+        return
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEW):
+            store.write("claims", key, {**mine, "beat": time.time()})
+            if also is not None:
+                also()
+
+    thread = threading.Thread(target=renew, daemon=True, name=f"claim {key[:8]}")
+    thread.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        thread.join()
+        store.remove("claims", key)
+
+
+def _created(store: Store, key: str, mine: dict[str, Any]) -> bool:
+    """Create the file unless somebody was faster."""
+    text = json.dumps({**mine, "beat": time.time()})
+    if store.local is None:
+        store.write_text(store.path("claims", key), text)
+        found = store.read("claims", key)
+        return found is not None and found["owner"] == mine["owner"]
+    folder = store.local / "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{key}.{os.getpid()}.tmp"
+    aside.write_text(text, encoding="utf-8")
+    try:
+        os.link(aside, folder / f"{key}.json")  # fails if it exists, and is never half written
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink()
+    return True

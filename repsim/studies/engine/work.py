@@ -1,0 +1,181 @@
+"""Carrying out one unit, wherever that is: a task comes as JSON, a report goes back as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from repsim.core.errors import RepsimError
+from repsim.studies.engine.claims import claimed
+from repsim.studies.engine.kinds import unit_function
+from repsim.studies.engine.store import Store
+from repsim.studies.engine.unit import HOW
+from repsim.studies.engine.workspace import Workspace
+
+#: Libraries that read it start so many threads; set before they are imported.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A unit as it is sent to whoever carries it out.
+
+    Attributes:
+        kind: Kind of unit.
+        name: Its name.
+        key: Address of its result.
+        spec: Its specification.
+        needs: Name of what it needs -> key of the result.
+        store: URL of the store.
+        workspace: Local folder.
+        run: Identity of the run that asks.
+        gpus: Accelerators that it wants.
+        processes: Processes that it launches.
+    """
+
+    kind: str
+    name: str
+    key: str
+    spec: Mapping[str, Any]
+    needs: Mapping[str, str]
+    store: str
+    workspace: str
+    run: str
+    gpus: float = 0.0
+    processes: int = 1
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of a task.
+
+    Attributes:
+        key: Address of the unit.
+        status: `done`; `failed`: it raised; `busy`: another run is at work on it; `lost`: whoever
+            carried it out is gone.
+        seconds: That it took.
+        error: Why it failed, in one line.
+    """
+
+    key: str
+    status: Literal["done", "failed", "busy", "lost"]
+    seconds: float = 0.0
+    error: str = ""
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+def perform(text: str) -> str:
+    """Carry out a task: write its part, or how it failed, to the store.
+
+    Everything that goes wrong inside a unit is its own failure and is kept with its traceback; only
+    a store that cannot be written is an error of this function. Numbers do not depend on where a
+    unit runs, so each has one thread, as workers have.
+
+    Args:
+        text: A `Task` as JSON.
+
+    Returns:
+        A `Report` as JSON.
+    """
+    task = Task.from_json(text)
+    store = Store(task.store)
+    if store.has_part(task.key):
+        return Report(task.key, "done").to_json()
+    workspace = Workspace(task.workspace, store, task.key)
+    with claimed(store, task.key, task.run, workspace.flush) as ours:
+        if not ours:
+            return Report(task.key, "busy").to_json()
+        return _perform(task, store, workspace).to_json()
+
+
+def _perform(task: Task, store: Store, workspace: Workspace) -> Report:
+    store.remove("failed", task.key)
+    started = time.monotonic()
+    with workspace.logging(), one_thread():
+        workspace.log(f"start  {task.name}")
+        try:
+            needs = {name: store.part(key)["result"] for name, key in task.needs.items()}
+            result = unit_function(task.kind)(task.spec, needs, workspace)
+            seconds = time.monotonic() - started
+            store.write("timings", task.key, {"kind": task.kind, "seconds": seconds})
+            store.write_part(task.key, _part(task, result))
+        except Exception as error:  # noqa: BLE001 - a unit may fail in any way; it is written down
+            seconds = time.monotonic() - started
+            return _failed(task, store, workspace, error, seconds)
+        workspace.log(f"done   {seconds:.1f} s")
+    return Report(task.key, "done", seconds)
+
+
+def _part(task: Task, result: Any) -> dict[str, Any]:
+    spec = {key: value for key, value in task.spec.items() if key != HOW}
+    needs = dict(task.needs)
+    return {"kind": task.kind, "name": task.name, "spec": spec, "needs": needs, "result": result}
+
+
+def _failed(
+    task: Task, store: Store, workspace: Workspace, error: Exception, seconds: float
+) -> Report:
+    trace = "".join(traceback.format_exception(error))
+    known = isinstance(error, RepsimError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    workspace.log(f"failed {message}\n{trace.rstrip()}")
+    store.write_failure(
+        task.key,
+        {"name": task.name, "kind": task.kind, "error": message, "traceback": trace,
+         "seconds": seconds},
+    )  # fmt: skip
+    return Report(task.key, "failed", seconds, message)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for each library of numbers, whether loaded already or not; restored after.
+
+    Example:
+        >>> with one_thread():
+        ...     os.environ["OMP_NUM_THREADS"]
+        '1'
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        with threadpool_limits(limits=1):
+            if torch:
+                torch.set_num_threads(1)
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if torch:
+            torch.set_num_threads(threads)

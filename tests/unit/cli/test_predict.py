@@ -1,0 +1,154 @@
+"""`repsim predict`: options, exit codes, JSON, files; with a planted predictor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repsim.cli.main import main
+from repsim.mergeability import forecast
+from repsim.testing.predictors import planted_predictor
+from repsim.testing.tiny_models import write_tiny_model
+
+FORKS = ("zoo:eng-fork", "zoo:deu-fork")
+APART = ("zoo:eng-1", "zoo:deu-2")
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is named: the planted predictor takes the place of the one that ships."""
+    original = forecast.choose_predictor
+
+    def choose(predictor: Any) -> Any:
+        return planted_predictor() if predictor is None else original(predictor)
+
+    monkeypatch.setattr(forecast, "choose_predictor", choose)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *arguments, "--tier", "T0"])
+    return int(stop.value.code or 0)
+
+
+def test_one_forecast_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*FORKS) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].split() == ["language", "retention", "90", "%", "interval"]
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == [
+        "eng_Latn", "deu_Latn", "worst",
+    ]  # fmt: skip
+    lines = shown.err.splitlines()
+    assert lines[0].startswith("plan   2 models · linear · tiers T0 · predictor planted")
+    assert any(line.startswith("verdict merge: a collapse is") for line in lines)
+    assert any(line.startswith("reason share of training in common") for line in lines)
+    assert any(line.startswith("cost   T0") for line in lines)
+    assert lines[-1] == "next   repsim merge zoo:eng-fork zoo:deu-fork OUT"
+
+
+def test_json_is_one_document_and_the_gate_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*FORKS, "--json", "--fail-above", "0.2") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["gate"] == {"limit": 0.2, "passed": True}
+    assert document["forecast"]["verdict"] == "merge"
+    assert run(*APART, "--json", "--fail-above", "0.2") == 10
+    document = json.loads(capsys.readouterr().out)
+    assert document["gate"]["passed"] is False
+    assert document["forecast"]["p_collapse"] > 0.9
+
+
+def test_a_gate_fails_where_nothing_can_be_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoders = [str(write_tiny_model("bert", tmp_path / name)) for name in "ab"]
+    assert run(*encoders) == 0
+    shown = capsys.readouterr()
+    assert "verdict cannot say: 'a' does not predict the next token" in shown.err
+    assert shown.out == ""
+    assert f"next   repsim check {' '.join(encoders)}" in shown.err
+    assert run(*encoders, "--fail-above", "1") == 10
+    assert "cannot be foretold, which counts as a failure" in capsys.readouterr().err
+
+
+def test_a_recipe_of_mergekit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(
+        "merge_method: ties\nbase_model: zoo:mixed\nmodels:\n"
+        "  - {model: zoo:eng-fork, parameters: {weight: 1.0, density: 0.3}}\n"
+        "  - {model: zoo:deu-fork, parameters: {weight: 1.0}}\n"
+    )
+    assert run(str(recipe), "--json") == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert (found["forecast"]["method"], found["forecast"]["alignment"]) == ("ties", "none")
+    assert found["recipe_notes"][0].startswith("not considered: density, weight")
+    assert "note   not considered: density, weight" in shown.err
+    assert "OUT --method ties --base zoo:mixed" in shown.err
+    assert run(str(recipe), "--method", "linear") == 2
+    assert "--method does not go with a recipe file" in capsys.readouterr().err
+
+
+def test_ways_are_ranked_and_those_left_out_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("zoo:eng-1", "zoo:eng-2", "--rank-methods", "-o", str(tmp_path)) == 0
+    shown = capsys.readouterr()
+    rows = shown.out.splitlines()[1:]
+    assert [row.split()[:2] for row in rows] == [
+        ["linear", "orthogonal"], ["linear", "none"], ["linear", "permutation"],
+    ]  # fmt: skip
+    assert "align first (orthogonal)" in rows[1]
+    assert "not ranked (a base is needed): ties" in shown.err
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "forecast.json", "forecast.md", "forecast.png", "forecast.svg", "forecasts.parquet",
+        "forecasts.csv", "forecasts.json",
+    }  # fmt: skip
+    assert len(json.loads((tmp_path / "forecast.json").read_text())["forecasts"]) == 3
+
+
+def test_a_pool_is_ranked_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pool"
+    assert run("--matrix", *APART, *FORKS, "--up-to", "3", "-o", str(out)) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1 + 6 + 4
+    assert "4 models, 10 combinations" in shown.err
+    assert shown.out.splitlines()[1].startswith("eng-fork + deu-fork")
+    assert shown.err.splitlines()[-1] == "next   repsim predict zoo:eng-fork zoo:deu-fork"
+    assert (out / "forecast.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert "![forecast](forecast.png)" in (out / "forecast.md").read_text(encoding="utf-8")
+
+
+def test_a_refused_forecast_is_written_without_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*FORKS, "--method", "karcher", "-o", str(tmp_path / "out")) == 0
+    assert "skip   the figure" in capsys.readouterr().err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"forecast.json", "forecast.md"}
+    page = (tmp_path / "out" / "forecast.md").read_text(encoding="utf-8")
+    assert "## Evidence, not a forecast" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (("zoo:eng-1",), 2, "name two models, or a recipe.yml"),
+        (("./a.yml",), 3, "recipe 'a.yml' does not exist"),
+        ((*FORKS, "--method", "liner"), 2, "did you mean 'linear'"),
+        ((*FORKS, "--method", "ties"), 2, "none is given"),
+        ((*FORKS, "--matrix", "--rank-methods"), 2, "do not go together"),
+        ((*FORKS, "--rank-methods", "--method", "linear"), 2, "leave out --method"),
+        ((*FORKS, "--up-to", "3"), 2, "needs --matrix"),
+        ((*FORKS, "--predictor", "./nowhere"), 3, "does not exist"),
+        (("zoo:eng-9", "zoo:deu-1"), 2, "zoo"),
+    ],
+)
+def test_errors_have_their_code_and_a_hint(
+    arguments: tuple[str, ...], code: int, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    shown = capsys.readouterr()
+    assert what in shown.err
+    assert shown.out == ""

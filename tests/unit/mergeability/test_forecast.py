@@ -1,0 +1,217 @@
+"""The forecast: what is measured when, what is refused at which cost, and what is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repsim.core.errors import InputError, UsageError
+from repsim.core.forecast import Interval
+from repsim.mergeability import measuring
+from repsim.mergeability.candidate import Candidate, Prediction
+from repsim.mergeability.forecast import forecast_of, predict_merge
+from repsim.mergeability.measuring import Settings, measure_parents
+from repsim.mergeability.reasons import evidence_of, reasons_of
+from repsim.mergeability.verdict import decide
+from repsim.testing.predictors import planted_predictor
+from repsim.testing.tiny_models import write_provenance, write_tiny_model
+
+FORKS = ["zoo:eng-fork", "zoo:deu-fork"]
+
+
+@pytest.fixture
+def weights_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any tier after the first fails the test."""
+
+    def fail(tier: str, *_: object) -> None:
+        raise AssertionError(f"{tier} was measured")
+
+    monkeypatch.setattr(measuring, "_measure", fail)
+
+
+def only_metadata(models: list[Any], **options: Any) -> Any:
+    return predict_merge(models, tiers=["T0"], predictor=planted_predictor(), **options)
+
+
+def test_a_pair_that_lives_and_one_that_collapses() -> None:
+    lives = only_metadata(FORKS)
+    assert lives.verdict == "merge"
+    assert lives.models == ("eng-fork", "deu-fork")
+    assert set(lives.retention) == {"eng_Latn", "deu_Latn"}
+    assert lives.evidence["speakers@deu_Latn"] == 0.5
+    dies = only_metadata(["zoo:eng-1", "zoo:deu-1"])
+    assert dies.verdict == "do not merge"
+    assert "no alignment (permutation, orthogonal)" in dies.advice
+
+
+def test_alignment_that_would_rescue_a_merge_is_named() -> None:
+    found = only_metadata(["zoo:eng-1", "zoo:eng-2"])
+    assert (found.verdict, found.align_with) == ("align first", "orthogonal")
+    assert "one parent alone would serve" in found.advice
+    asked = only_metadata(["zoo:eng-1", "zoo:eng-2"], alignment="orthogonal")
+    assert asked.p_collapse is not None
+    assert asked.p_collapse < 0.2
+    assert asked.align_with == ""
+
+
+def test_a_forecast_is_json_without_nan() -> None:
+    document = only_metadata(FORKS).to_dict()
+    assert json.loads(json.dumps(document, allow_nan=False))["verdict"] == "merge"
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_an_encoder_is_refused_from_its_config(tmp_path: Path) -> None:
+    encoders = [write_tiny_model("bert", tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    found = predict_merge(encoders, predictor=planted_predictor())
+    assert found.verdict == "cannot say"
+    assert "an encoder" in found.refusal
+    assert not found.in_domain
+    assert found.p_collapse is None
+    assert found.retention == {}
+    assert found.tiers == ("T0",)
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_different_shapes_and_positions_are_refused_from_headers(tmp_path: Path) -> None:
+    a = write_tiny_model("llama", tmp_path / "a", head=True)
+    b = write_tiny_model("llama", tmp_path / "b", head=True, intermediate_size=64)
+    found = predict_merge([a, b], predictor=planted_predictor(sizes=(3.0, 6.0)))
+    assert "hidden units" in found.refusal
+    c = write_tiny_model("llama", tmp_path / "c", head=True, rope_theta=5e5)
+    found = predict_merge([a, c], predictor=planted_predictor(sizes=(3.0, 6.0)))
+    assert found.refusal.startswith("rotary positions")
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_a_7b_config_is_refused_without_weights(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096,
+        "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        write_provenance(tmp_path / name, languages=["eng_Latn"])
+    found = predict_merge([tmp_path / "a", tmp_path / "b"], predictor=planted_predictor())
+    assert (
+        found.refusal == "the models have 6.7 billion parameters, known merges 1.0 to 2.0 million"
+    )
+    assert found.evidence["parameters_log10"] == pytest.approx(math.log10(6.74e9), abs=0.01)
+    tiny = write_tiny_model("llama", tmp_path / "c", head=True)
+    (tiny / "model.safetensors").unlink()
+    known = planted_predictor(sizes=(3.0, 6.0))
+    assert "no safetensors" in predict_merge([tiny, tiny], predictor=known).refusal
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_a_method_that_nobody_knows_is_refused_at_once() -> None:
+    found = predict_merge(FORKS, "sce", base="zoo:mixed", predictor=planted_predictor())
+    assert found.refusal == "no known merge was made by 'sce' (known: linear, ties)"
+    found = predict_merge(FORKS, "ties", "orthogonal", base="x", predictor=planted_predictor())
+    assert "alignment by orthogonal" in found.refusal
+
+
+def test_refused_parents_are_measured_if_asked(tmp_path: Path) -> None:
+    encoders = [write_tiny_model("bert", tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    found = predict_merge(encoders, tiers=["T0", "T1"], predictor=planted_predictor(), insist=True)
+    assert found.tiers == ("T0", "T1")
+    assert "weight_distance" in found.evidence or any("T1 could not" in n for n in found.notes)
+    assert found.verdict == "cannot say"
+
+
+def test_evidence_stands_beside_a_refusal_by_the_predictor() -> None:
+    found = predict_merge(
+        ["zoo:eng-1", "zoo:deu-1"], tiers=["T0"], predictor=planted_predictor(farthest=0.5)
+    )
+    assert found.verdict == "cannot say"
+    assert found.refusal == "fork_fraction is lower than in any known merge"
+    texts = [reason.text for reason in found.reasons]
+    assert texts[0] == "same initial weights (stated): yes"
+    assert all(reason.effect is None for reason in found.reasons)
+    assert not any("to the retention" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "error", "what"),
+    [
+        (["zoo:eng-1"], {}, UsageError, "two models or more"),
+        (FORKS, {"method": "liner"}, UsageError, "did you mean 'linear'"),
+        (FORKS, {"alignment": "rotation"}, UsageError, "unknown alignment"),
+        (FORKS, {"method": "ties"}, UsageError, "none is given"),
+        ([*FORKS, "zoo:mixed"], {"method": "slerp"}, UsageError, "at most 2"),
+        (FORKS, {"tiers": ["T1"]}, UsageError, "cannot stand alone"),
+        (FORKS, {"tiers": ["T0", "T9"]}, UsageError, "unknown tier"),
+        (FORKS, {"limitt": 3}, UsageError, "did you mean 'limit'"),
+        (["zoo:eng-1", "./nowhere"], {}, InputError, "does not exist"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_anything_is_read(
+    models: list[str], options: dict[str, Any], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what):
+        predict_merge(models, predictor=planted_predictor(), **options)
+
+
+def test_models_without_a_language_need_one(tmp_path: Path) -> None:
+    tiny = [write_tiny_model("llama", tmp_path / n, head=True, seed=i) for i, n in enumerate("ab")]
+    known = planted_predictor(sizes=(3.0, 6.0))
+    with pytest.raises(UsageError, match="-l eng_Latn"):
+        predict_merge(tiny, tiers=["T0"], predictor=known)
+    found = predict_merge(tiny, tiers=["T0"], predictor=known, languages=["eng_Latn"])
+    assert found.refusal == "fork_fraction was not measured"
+
+
+def test_measured_once_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Candidate] = []
+    predictor = planted_predictor()
+    original = type(predictor).foretell
+
+    def remember(self: Any, candidate: Candidate) -> Prediction:
+        asked.append(candidate)
+        return original(self, candidate)
+
+    monkeypatch.setattr(type(predictor), "foretell", remember)
+    measured = measure_parents(FORKS, predictor, Settings(tiers=("T0",)))
+    forecast_of(measured, predictor)
+    assert [(c.method, c.alignment) for c in asked] == [
+        ("linear", "none"), ("linear", "permutation"), ("linear", "orthogonal"),
+    ]  # fmt: skip
+    features = asked[0].features["eng_Latn"]
+    assert features["exposure_worst"] == pytest.approx(0.425, abs=0.005)
+    assert features["k"] == 2.0
+
+
+def test_the_verdict_rule_at_its_edges() -> None:
+    def of(p_collapse: float, p_useful: float | None) -> Prediction:
+        return Prediction(p_collapse=p_collapse, p_useful=p_useful, worst=Interval(0.6))
+
+    assert decide(of(0.2, 0.5)).verdict == "merge"
+    assert decide(of(0.2, None)).verdict == "merge"
+    assert decide(of(0.2, 0.49)).advice.startswith("do not merge, keep one parent")
+    assert "not sure" in decide(of(0.21, 0.9)).advice
+    assert "not sure" not in decide(of(0.51, 0.9)).advice
+    assert decide(of(0.9, 0.1), {"permutation": of(0.21, 0.9)}).verdict == "do not merge"
+    assert decide(of(0.9, 0.1), {"permutation": of(0.2, 0.9)}).align_with == "permutation"
+    assert decide(Prediction()).verdict == "cannot say"
+
+
+def test_reasons_are_the_strongest_of_the_worst_language() -> None:
+    asked = Candidate(
+        ("a", "b"), "linear", "none", "",
+        {"eng_Latn": {"k": 2.0, "speakers": 1.0}, "deu_Latn": {"k": 2.0, "speakers": 0.25}}, ("T0",)
+    )  # fmt: skip
+    prediction = Prediction(
+        retention={"eng_Latn": Interval(0.9), "deu_Latn": Interval(0.2)},
+        effects={"k": 0.005, "speakers": -0.3, "made_up": 0.4, "absent": 0.9},
+        values={"made_up": -3.5e-4},
+    )
+    found = reasons_of(prediction, asked, planted_predictor())
+    assert [(r.feature, r.value) for r in found] == [("made_up", -3.5e-4), ("speakers", 0.25)]
+    assert found[0].text == "made_up is −3.5e−04 (+0.40 to the retention)"
+    assert found[1].text.startswith("share of parents of the language is 0.25 (−0.30")
+    assert evidence_of(asked, planted_predictor()) == ()

@@ -1,0 +1,286 @@
+"""Figures of an atlas: their numbers against a planted law, and what is drawn of them."""
+
+import dataclasses
+import importlib
+import math
+
+import numpy as np
+import pytest
+
+import repsim.plots.study as study
+from repsim.core.atlas import Atlas, FeatureTable, MergeTable
+from repsim.core.errors import UsageError
+from repsim.plots.study.features import measured_pairs
+from repsim.plots.study.forks import bracket_of, crossing_of
+from repsim.plots.study.outcomes import SETTINGS, cluster, outcomes_of
+from repsim.testing.atlases import FLOORS, GAINS, planted_atlas, planted_retention
+from repsim.testing.figures import check_figure, drawn_texts
+
+NEEDS_FEATURES = ("depth", "plane", "distance")
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return planted_atlas()
+
+
+def changed(atlas, change):
+    """The atlas with every row of its merges passed through a function; None drops it."""
+    rows = [change(row) for row in atlas.merges.rows()]
+    return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))
+
+
+@pytest.mark.parametrize("kind", study.KINDS)
+def test_no_text_is_cut_off_or_covers_another(atlas, kind):
+    check_figure(getattr(study, f"plot_{kind}")(atlas), slack=2.0)
+
+
+@pytest.mark.parametrize("kind", ["forks", "depth", "plane", "alignment", "distance"])
+def test_nor_in_one_column(atlas, kind):
+    check_figure(getattr(study, f"plot_{kind}")(atlas, size="single"), slack=2.0)
+
+
+@pytest.mark.parametrize("kind", study.KINDS)
+def test_a_caption_states_what_is_shown(atlas, kind):
+    caption = getattr(study, f"prepare_{kind}")(atlas).caption()
+    assert caption.endswith(".")
+    assert "nan" not in caption
+    assert len(caption) > 100
+
+
+@pytest.mark.parametrize("kind", study.KINDS)
+def test_an_atlas_without_outcomes_says_so(atlas, kind):
+    empty = dataclasses.replace(atlas, merges=MergeTable([]))
+    with pytest.raises(UsageError, match="holds no merge with a defined retention"):
+        getattr(study, f"plot_{kind}")(empty)
+
+
+@pytest.mark.parametrize("kind", NEEDS_FEATURES)
+def test_an_atlas_without_features_says_so(kind):
+    with pytest.raises(UsageError, match="features"):
+        getattr(study, f"plot_{kind}")(planted_atlas(features=False))
+
+
+def test_names_of_the_package_are_those_of_its_modules():
+    for kind, module in study.KINDS.items():
+        found = importlib.import_module(f"repsim.plots.study.{module}")
+        assert getattr(study, f"plot_{kind}") is getattr(found, f"plot_{kind}")
+    with pytest.raises(AttributeError):
+        _ = study.plot_nothing
+
+
+def test_every_merge_has_the_setting_of_its_arm(atlas):
+    by_arm = {}
+    for outcome in outcomes_of(atlas):
+        by_arm.setdefault(outcome.arm, set()).add(outcome.setting)
+    assert by_arm == {
+        "A": {"same-init", "early-forks", "late-forks"},
+        "B": {"independent", "one-language"},
+        "E": {"doses"},
+        "G": {"control"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "models", "setting"),
+    [
+        ({"arm": "A2"}, {}, "mono-trunk"),
+        ({"arm": "F"}, {}, "derived"),
+        ({"arm": "D"}, {"tokenizer": "bytes"}, "bytes"),
+        ({"arm": "D"}, {"tokenizer": "per-language"}, "tokenizers"),
+        ({"arm": "A", "fork_fraction": 0.3}, {"role": "mixed"}, "with-trunk"),
+        ({"arm": "C"}, {"trained_on": "eng_Latn"}, "data-order"),
+    ],
+)
+def test_settings_that_the_planted_atlas_lacks(atlas, row, models, setting):
+    first = next(atlas.merges.rows())
+    parents = first["parents"].split(" + ")
+    rows = [r | (models if r["model"] in parents else {}) for r in atlas.models.rows()]
+    merges = [r | row for r in atlas.merges.rows() if r["merge"] == first["merge"]]
+    made = dataclasses.replace(atlas, models=type(atlas.models)(rows), merges=MergeTable(merges))
+    assert [outcome.setting for outcome in outcomes_of(made)] == [setting]
+    assert setting in SETTINGS
+
+
+def test_a_merge_without_retention_is_left_out(atlas):
+    first = next(atlas.merges.rows())["merge"]
+    less = changed(atlas, lambda row: row | {"worst_retention": None} if row["merge"] == first
+                   else row)  # fmt: skip
+    assert len(outcomes_of(less)) == len(outcomes_of(atlas)) - 1
+
+
+def test_planned_fractions_that_steps_have_rounded_are_one():
+    assert len(set(cluster([0.0, 0.0051, 0.0099, 0.0101, 0.1, 0.3]).values())) == 5
+
+
+def test_strength_takes_the_merge_that_is_best_in_its_worst_language(atlas):
+    rows = {row.label: row for row in study.prepare_strength(atlas).rows}
+    forks = rows["best merge: forks at 90 %"].models["deu_Latn"][0]
+    best = planted_retention(0.9, 2, "linear", "none", shared=True)
+    assert FLOORS["deu_Latn"] - GAINS["monolingual"] * (best + 0.1) == pytest.approx(forks.bits)
+    assert forks.low == pytest.approx(forks.bits - 0.03 * GAINS["monolingual"])
+    assert forks.high == pytest.approx(forks.bits + 0.03 * GAINS["monolingual"])
+
+
+def test_strength_keeps_to_the_family_of_the_mixed_models(atlas):
+    names = {
+        model.name
+        for row in study.prepare_strength(atlas).rows
+        for models in row.models.values()
+        for model in models
+    }
+    assert not any("controls/" in name for name in names)
+
+
+def test_cells_of_methods_hold_the_median_of_their_merges(atlas):
+    data = study.prepare_methods(atlas)
+    for (setting, k), fraction in {("same-init", 3): 0.0, ("early-forks", 2): 0.1}.items():
+        column = data.columns.index((setting, k))
+        for recipe, label in {
+            ("ties", "none"): "TIES",
+            ("linear", "orthogonal"): "mean, rotated",
+        }.items():
+            expected = planted_retention(fraction, k, *recipe, shared=True)
+            assert data.medians[data.recipes.index(label), column] == pytest.approx(expected)
+    assert data.collapsed[:, data.columns.index(("same-init", 2))] == pytest.approx(1.0)
+    assert data.collapsed[0, data.columns.index(("doses", 2))] == 0
+
+
+def test_combinations_keep_plain_and_best_apart(atlas):
+    panel = study.prepare_combinations(atlas).panels[0]
+    assert panel.title == "independent weights"
+    assert panel.plain == pytest.approx(np.full((4, 4), -2.0))
+    assert panel.best == pytest.approx(np.full((4, 4), -1.0))
+    forks = study.prepare_combinations(atlas).panels[1]
+    assert np.isnan(np.diag(forks.plain)).all()
+    assert forks.plain[0, 1] == forks.plain[1, 0] == -1.0
+
+
+def test_doses_of_different_size_are_different_panels(atlas):
+    titles = [panel.title for panel in study.prepare_combinations(atlas).panels]
+    assert titles[-2:] == ["doses, 33 % alone", "doses, 9 % alone"]
+
+
+def test_a_crossing_is_the_last_one():
+    fractions = np.array([0.01, 0.03, 0.1, 0.3])
+    values = np.array([0.6, 0.2, 0.4, 0.8])
+    assert bracket_of(fractions, values) == (0.1, 0.3)
+    between = math.exp(math.log(0.1) + 0.25 * math.log(3))
+    assert crossing_of(fractions, values) == pytest.approx(between)
+
+
+def test_a_series_that_is_never_below_crosses_at_its_beginning():
+    assert crossing_of(np.array([0.0, 0.1]), np.array([0.5, 0.9])) == 0.0
+
+
+def test_no_crossing_is_made_up_across_a_wide_gap(atlas):
+    gap = changed(atlas, lambda row: None if row["arm"] == "A" and row["fork_fraction"] == 0.3
+                  and "arb" in row["parents"] else row)  # fmt: skip
+    data = study.prepare_forks(gap)
+    plain = next(crossing for crossing in data.crossings if crossing.recipe == "mean")
+    assert (plain.pairs, plain.coarse, plain.bracket) == (3, 3, (0.1, 0.9))
+    assert plain.at.value == pytest.approx(math.exp(math.log(0.1) + 0.5 * math.log(3)))
+    assert plain.words() == "17 % (3 pairs, 17 % to 17 %; 3 others between 10 % and 90 %)"
+
+
+def test_medians_over_pairs_take_pairs_that_are_there_at_every_fraction(atlas):
+    gap = changed(atlas, lambda row: None if row["arm"] == "A" and row["fork_fraction"] == 0.3
+                  and "arb" in row["parents"] else row)  # fmt: skip
+
+    def shifted(row):
+        return (
+            row | {"worst_retention": row["worst_retention"] - 5}
+            if "arb" in row["parents"]
+            else row
+        )
+
+    series = study.prepare_forks(changed(gap, shifted)).recipes[0]
+    assert series.label == "mean"
+    assert series.values == pytest.approx([-1.0, 0.25, 0.75, 0.75])
+
+
+def test_merges_that_never_live_are_said_never_to():
+    drowned = changed(planted_atlas(), lambda row: row | {"worst_retention": -1.0})
+    crossing = study.prepare_forks(drowned).crossings[0]
+    assert math.isinf(crossing.at.value)
+    assert crossing.words().startswith("never (6 pairs, never to never")
+
+
+def test_depth_parts_pairs_by_what_became_of_them(atlas):
+    data = study.prepare_depth(atlas)
+    panel = next(panel for panel in data.panels if panel.label == "debiased CKA")
+    living, dead = panel.curves
+    assert (living.lives, dead.lives) == (True, False)
+    pairs = measured_pairs(atlas, "cka_late")
+    expected = np.median([p.values["cka_late"] for p in pairs if not p.outcome.collapsed])
+    assert living.middle[3].value == pytest.approx(expected)
+    assert len(living.lines) + len(dead.lines) == len(pairs)
+
+
+def test_pairs_without_similarities_are_not_counted(atlas):
+    one = next(row["parents"] for row in atlas.features.rows())
+    less = dataclasses.replace(
+        atlas, features=FeatureTable(r for r in atlas.features.rows() if r["parents"] != one)
+    )
+    counted = study.prepare_depth(less).note[0]
+    assert counted == "24 pairs live, 27 collapse"
+
+
+def test_the_plane_states_how_well_each_rung_tells(atlas):
+    data = study.prepare_plane(atlas)
+    assert "L0 1.00 and L2 0.93" in data.caption()
+    one = next(profile for profile in data.profiles if profile.setting == "one-language")
+    assert (one.lives, one.pairs) == (0, 4)
+    assert one.values[2] > 0.7 > 0 > one.values[0]
+
+
+def test_alignment_rescues_the_twins_and_nothing_else(atlas):
+    by_name = {panel.alignment: panel for panel in study.prepare_alignment(atlas).panels}
+    rescued = {
+        name: {s.setting: (s.rescued, s.collapsed) for s in panel.settings if s.rescued}
+        for name, panel in by_name.items()
+    }
+    assert rescued == {"permutation": {"control": (2, 6)}, "orthogonal": {"control": (4, 6)}}
+    gain = {s.setting: s.gain.value for s in by_name["orthogonal"].settings}
+    assert gain["independent"] == pytest.approx(1.0)
+    assert gain["same-init"] == 0
+
+
+def test_distance_is_told_of_shared_initial_weights_only(atlas):
+    panel = study.prepare_distance(atlas).panels[0]
+    assert not {"independent", "one-language", "control"} & set(panel.settings)
+    assert panel.correlation is not None
+    assert panel.correlation.value < -0.8
+
+
+def test_a_control_that_fails_is_named(atlas):
+    def broken(row):
+        fails = row["control"] == "permuted" and row["alignment"] == "permutation"
+        return row | {"worst_retention": 0.9} if fails else row
+
+    assert "23 of 23 are as expected." in study.prepare_controls(atlas).caption()
+    caption = study.prepare_controls(changed(atlas, broken)).caption()
+    assert "21 of 23 are as expected." in caption
+    assert "a model and its permuted twin, permuted (0 of 2)" in caption
+
+
+def test_what_lies_far_below_zero_is_on_the_axis(atlas):
+    deep = changed(
+        atlas,
+        lambda row: row | {"worst_retention": -40.0} if row["merge"].startswith("main/eng-f0 +")
+        else row,
+    )  # fmt: skip
+    figure = study.plot_alignment(deep)
+    for ax in figure.axes:
+        assert ax.get_yscale() == ax.get_xscale() == "symlog"
+        points = np.concatenate(
+            [line.get_ydata() for line in ax.lines if line.get_linestyle() == "None"]
+        )
+        assert ax.get_ylim()[0] < min(points) <= -40
+    assert "−30" in {text.string for text in drawn_texts(figure)}
+
+
+def test_an_atlas_that_was_saved_gives_the_same_numbers(atlas, tmp_path):
+    atlas.save(tmp_path)
+    again = Atlas.load(tmp_path)
+    assert study.prepare_forks(again).caption() == study.prepare_forks(atlas).caption()

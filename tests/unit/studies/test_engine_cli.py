@@ -1,0 +1,113 @@
+"""`repsim study` from the outside."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from repsim.cli.main import main
+from repsim.cli.study import study
+from repsim.core.atlas import Atlas
+
+FLAGS = {
+    "plan": "--json --out --workers",
+    "run": """--device --dry-run --executor --json --max-seconds --only --out --processes --store
+        --workers""",
+    "status": "--json",
+    "collect": "--json --out",
+    "report": "--json --out",
+}
+MICRO = """
+name: micro
+corpus: bible
+languages: [eng_Latn, deu_Latn]
+vocabulary: 400
+architecture: {family: llama, hidden: 16, layers: 1, heads: 2, kv_heads: 1, context: 32}
+training: {tokens: 2_000, batch: 4, learning_rate: 8.0e-3}
+max_bytes: 50_000
+arms:
+  A: [{fractions: [0]}]
+merging: {methods: [linear], aligned_methods: [], alignments: []}
+evaluation: {max_bytes: 4000}
+features: {tiers: [T0], sentences: 30}
+"""
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["study", *arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def micro(tmp_path: Path) -> str:
+    (tmp_path / "micro.yaml").write_text(MICRO)
+    return str(tmp_path / "micro.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_the_flags_are_those_that_were_meant(name: str) -> None:
+    options = [p for p in study.commands[name].params if isinstance(p, click.Option)]
+    assert {max(p.opts, key=len) for p in options} == set(FLAGS[name].split())
+    assert all(p.help for p in options)
+
+
+def test_a_plan_lists_units_and_what_they_take(
+    micro: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("plan", micro, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["merges"] >= 1
+    assert [row["kind"] for row in plan["kinds"]][-1] == "all"
+    assert plan["kinds"][-1]["units"] == len(plan["units"])
+    assert plan["kinds"][-1]["done"] == 0
+    assert {"pretrain", "score", "features", "merge"} == {u["kind"] for u in plan["units"]}
+
+
+def test_a_dry_run_makes_nothing(
+    micro: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run", micro, "-o", str(tmp_path / "out"), "--dry-run") == 0
+    assert "pretrain" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert run("run", micro) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_study_goes_from_its_file_to_its_atlas_in_pieces(
+    micro: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("run", micro, "-o", str(out), "--only", "pretrain", "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["failed"], first["atlas"]["merges"]) == (0, 0)
+    assert first["atlas"]["models"] == first["done"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == "not complete"
+    weights = sorted(out.glob("models/*/*/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+
+    assert run("status", str(out), "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert {row["kind"]: row["left"] for row in status["kinds"]}["pretrain"] == 0
+
+    assert run("run", micro, "-o", str(out)) == 0
+    assert "repsim study report" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    atlas = Atlas.load(out / "atlas")
+    assert len(atlas.merges) >= 2
+    assert set(atlas.merges.column("language")) == {"eng_Latn", "deu_Latn"}
+    assert run("plan", micro, "-o", str(out), "--json") == 0
+    total = json.loads(capsys.readouterr().out)["kinds"][-1]
+    assert total["done"] == total["units"]
+    assert run("collect", str(out), "-o", str(tmp_path / "atlas"), "--json") == 0
+    again = Atlas.load(tmp_path / "atlas")
+    assert list(again.merges.rows()) == list(atlas.merges.rows())
+
+
+def test_a_folder_without_a_study_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("status", str(tmp_path)) == 3
+    assert "is not the folder of a study" in capsys.readouterr().err
