@@ -22,7 +22,7 @@ from repsim.mergeability.models.base import LEAST, MOST, rounded
 #: Forecasts at which the usual size of an error is stored.
 GRID = np.linspace(LEAST, MOST, 23)
 #: Width of the neighbourhood, in retention, over which the size of errors is averaged.
-BANDWIDTH = 0.15
+BANDWIDTH = 0.1
 #: No error is taken to be smaller than this: what a retention is measured to.
 FLOOR = 0.01
 #: Scores that are kept of all: evenly spaced quantiles.

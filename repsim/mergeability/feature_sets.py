@@ -26,8 +26,7 @@ DEFAULT_SET = "T0+T1+T2"
 #: each thing that theory makes responsible: common origin, how far the models moved apart, how far
 #: they still are once aligned, how much they interfere, what each knows of the language.
 CHOSEN: dict[str, tuple[str, ...]] = {
-    "T0": ("shared_init", "fork_fraction", "own_share", "update_budget", "k", "speakers",
-           "exposure", "exposure_worst", "token_overlap", "language_overlap"),
+    "T0": ("k", "token_overlap"),
     "T1": ("distance_as_merged", "distance_as_merged_worst", "weight_cosine", "weight_cosine_least",
            "weight_cosine_embedding", "weight_distance_norms", "interference", "update_size",
            "origin_score", "subspace_overlap"),
@@ -38,6 +37,10 @@ CHOSEN: dict[str, tuple[str, ...]] = {
            "gradient_cosine"),
     "oracle": ("oracle_retention_as_merged", "oracle_worst_retention_as_merged"),
 }  # fmt: skip
+#: What models state of their history. It is used only where nothing has been measured: most models
+#: in the world state nothing, and weights and activations tell nearly as much.
+STATED = ("shared_init", "fork_fraction", "own_share", "update_budget", "speakers", "exposure",
+          "exposure_worst", "language_overlap")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,9 @@ def feature_uses(
             if use.name not in table.features:
                 raise unknown_name("feature of the table", use.name, table.features)
     else:
-        listed = [name for tier in tiers for name in CHOSEN.get(tier, ()) if name in table.features]
+        stated = STATED if tuple(tiers) == ("T0",) else ()
+        chosen = [*stated, *(name for tier in tiers for name in CHOSEN.get(tier, ()))]
+        listed = [name for name in chosen if name in table.features]
         every = [name for name, tier in table.tiers.items() if tier in (*tiers, "table")]
         wanted = [FeatureUse(name, direction_of(name)) for name in listed or every]
     kept = tuple(use for use in wanted if _usable(table[use.name]))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from repsim.core.errors import UsageError
 from repsim.mergeability.evidence import COLLAPSE
 
 #: Bins of probability for the expected calibration error.
@@ -76,10 +77,20 @@ def auroc(score: np.ndarray, label: np.ndarray) -> float:
 
 
 def calibration_error(p: np.ndarray, label: np.ndarray) -> float:
-    """Expected calibration error: mean gap of stated and observed share, bins of equal count."""
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, BINS) if len(part)]
-    return sum(len(part) * abs(p[part].mean() - label[part].mean()) for part in parts) / len(p)
+    """Expected calibration error: mean gap of stated and observed share over ten bins of width 0.1.
+
+    Naeini, Cooper and Hauskrecht 2015.
+
+    Example:
+        >>> round(calibration_error(np.full(10, 0.3), np.repeat([1.0, 0.0], [4, 6])), 3)
+        0.1
+    """
+    which = np.minimum((p * BINS).astype(int), BINS - 1)
+    gaps = [
+        (which == number).sum() * abs((p - label)[which == number].mean())
+        for number in np.unique(which)
+    ]
+    return float(sum(gaps) / len(p))
 
 
 Metric = Callable[[Judged], float]
@@ -119,17 +130,17 @@ def _of_useful(found: Judged, metric: Callable[[np.ndarray, np.ndarray], float])
     return metric(found.p_useful[known], found.useful[known]) if known.any() else float("nan")
 
 
-def resample(found: Judged, weight: np.ndarray) -> Judged:
-    """Repeat every row as often as the product of the weights of its models says."""
-    rows = _repeated(found.members, weight)
-    merges = _repeated(found.merge_members, weight)
+def resample(found: Judged, rows: np.ndarray, merges: np.ndarray) -> Judged:
+    """Some rows and merges, by their numbers, as often as they are named."""
     by_merge = ("worst", "p_collapse", "observed_worst", "p_useful", "useful")
     by_row = ("predicted", "observed", "low", "high")
-    picked = {n: getattr(found, n)[merges] if len(getattr(found, n)) else getattr(found, n)
-              for n in by_merge}  # fmt: skip
-    picked |= {n: getattr(found, n)[rows] if len(getattr(found, n)) else getattr(found, n)
-               for n in by_row}  # fmt: skip
-    return Judged(**picked, members=found.members[rows], merge_members=found.merge_members[merges])
+    picked = {
+        name: values[index] if len(values) else values
+        for names, index in ((by_row, rows), (by_merge, merges))
+        for name, values in ((name, getattr(found, name)) for name in names)
+    }
+    # Models of the rows drawn are of no use to a metric.
+    return Judged(**picked, members=found.members[:0], merge_members=found.merge_members[:0])
 
 
 def _repeated(members: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -158,17 +169,25 @@ def bootstrap(
 
     Returns:
         For each of `found`: metric -> its values over draws (NaN where a draw does not define it).
+
+    Raises:
+        UsageError: They are not of the same merges.
     """
     rng = np.random.default_rng(seed)
-    count = found[0].members.shape[1]
+    members, merge_members = found[0].members, found[0].merge_members
+    if any(len(one.members) != len(members) for one in found):
+        raise UsageError("forecasts of different merges cannot be compared draw by draw")
+    count = members.shape[1]
     values = [{name: np.full(draws, np.nan) for name in metrics} for _ in found]
     for draw in range(draws):
         weight = np.bincount(rng.integers(0, count, count), minlength=count)
+        rows, merges = _repeated(members, weight), _repeated(merge_members, weight)
+        if len(rows) < 3 or len(merges) < 2:
+            continue
         for one, out in zip(found, values, strict=True):
-            drawn = resample(one, weight)
-            if len(drawn.predicted) >= 3 and len(drawn.worst) >= 2:
-                for name, metric in metrics.items():
-                    out[name][draw] = metric(drawn)
+            drawn = resample(one, rows, merges)
+            for name, metric in metrics.items():
+                out[name][draw] = metric(drawn)
     return values
 
 

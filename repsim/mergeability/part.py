@@ -17,7 +17,7 @@ from repsim.mergeability.models.base import MODELS, Fitted, fitted_from_json, ou
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
 
 #: Blocks of models that are held out when errors are learnt.
-BLOCKS = 6
+BLOCKS = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,9 @@ def validate(
     cost_share: float | None = None,
     say: Say | None = None,
 ) -> ValidationReport:
-    """Validate a predictor on evidence: every split, stratum, set of tiers, law and baseline.
+    """Validate a predictor on evidence: every split, stratum and baseline.
+
+    Other sets of tiers and other laws are compared on models never seen (leave-models-out) alone.
 
     Args:
         evidence: Known merges.
@@ -117,11 +119,12 @@ def validate(
                 table, split, tiers, law=law, features=features, blocks=inner_blocks, seed=seed
             )
             for name, tiers in sets.items()
+            if name == main or split.name == "leave-models-out"
         }
         skipped[split.name] = list(own[main].skipped)
         if not len(own[main].rows):
             continue
-        others = _others(table, split, law, sets[main], features, baselines=True)
+        others = _others(table, split, law, sets[main], features)
         for stratum, chosen in _strata(table).items():
             found = _judge(own, others, chosen, draws, seed)
             about = {"split": split.name, "stratum": stratum}
@@ -160,7 +163,7 @@ def _sets(table: EvidenceTable, features: Sequence[str]) -> dict[str, tuple[str,
 
 def _others(
     table: EvidenceTable, split: Split, law: str, tiers: Sequence[str], features: Sequence[str],
-    *, baselines: bool,
+
 ) -> dict[str, tuple[str, OutOfFold]]:  # fmt: skip
     """Other laws on the same features, and baselines: name -> (role, forecasts)."""
     uses = feature_uses(table, tiers, features)
@@ -169,10 +172,9 @@ def _others(
         for name in MODELS:
             if name not in (law, "mean"):
                 found[name] = ("law", run_law(table, split, name, uses))
-    if baselines:
-        found[MEAN] = ("baseline", run_baseline(table, split, None))
-        for name, use in baseline_uses(table).items():
-            found[name] = ("baseline", run_baseline(table, split, use))
+    found[MEAN] = ("baseline", run_baseline(table, split, None))
+    for name, use in baseline_uses(table).items():
+        found[name] = ("baseline", run_baseline(table, split, use))
     return found
 
 

@@ -200,6 +200,8 @@ def _lift(found: Validation, metric: str, over: str) -> _Made:
         "auroc": "AUROC of collapse of the predictor minus that of the baseline",
     }[metric]
     rows = lift_rows(found, metric, over=over)
+    if over == "splits" and len({row["split"] for row in rows}) == 1:
+        raise UsageError("there is one split only, and it is shown above")
     labels = {str(row["baseline"]): found.label(str(row["baseline"])) for row in rows}
     most = STRONGEST if over == "splits" else MAX_BASELINES
     return prepare_lift(rows, axis=axis, labels=labels, most=most), draw_lift

@@ -26,7 +26,8 @@ def warnings(found: Validation) -> list[str]:
     made = []
     missed = [row for row in found.document["goals"] if not row["reached"]]
     made += [
-        f"Goal not reached: {row['goal']}: {with_interval(row['found'], row)}, wanted {row['wanted']}."
+        f"Goal not reached: {row['goal']}: {with_interval(row['found'], row)}, wanted "
+        f"{row['wanted']}."
         for row in missed
     ]
     made += [_loose(found, split) for split in found.splits]
@@ -37,9 +38,8 @@ def warnings(found: Validation) -> list[str]:
         )
     for split, skipped in found.info.get("skipped", {}).items():
         if skipped:
-            made.append(
-                f"{split}: {len(skipped)} folds had too little to learn from ({skipped[0]})."
-            )
+            folds = "1 fold" if len(skipped) == 1 else f"{len(skipped)} folds"
+            made.append(f"{split}: {folds} had too little to learn from ({skipped[0]}).")
     absent = [name for name in found.info.get("splits", {}) if name not in found.splits]
     if absent:
         made.append(f"Nothing could be tested in {listed(absent)}.")
@@ -62,7 +62,7 @@ def _skill(found: Validation, stratum: str) -> str:
     held = found.value("coverage", stratum=stratum)
     where = {
         "all": "On models that it has never seen",
-        "shared-init": "Inside shared initial weights, where provenance tells nothing",
+        "shared-init": "Inside shared initial weights, where the provenance bit tells nothing",
     }.get(stratum, f"Among {STRATA.get(stratum, stratum)}")
     return (
         f"{where}: rank correlation of retention {found.said('spearman', MAIN_SPLIT, stratum)}, "
@@ -92,8 +92,8 @@ def _baselines(found: Validation) -> str:
     if not said:
         return ""
     return (
-        "Baselines with a larger mean absolute error, the whole interval of the difference above 0: "
-        f"{'; '.join(said)}."
+        "Baselines whose mean absolute error is larger, the whole interval of the difference above "
+        f"0: {'; '.join(said)}."
     )
 
 
@@ -141,10 +141,11 @@ def _refusals(found: Validation) -> str:
         share = found.value("refused", split)
         if share is None:
             continue
-        all_, answered = found.value("mae", split), found.value("mae_answered", split)
+        whole, rest = found.value("mae", split), found.value("mae_answered", split)
         words = f"{split} {percent(share)}"
-        if answered is not None and all_ is not None and share > 0:
-            words += f" (mean absolute error {number(answered, 3)} of the rest, {number(all_, 3)} of all)"
+        if rest is not None and whole is not None and share > 0:
+            errors = f"{number(rest, 3)} without them, {number(whole, 3)} with them"
+            words += f" (mean absolute error {errors})"
         said.append(words)
     return f"Refused as too unlike what is known: {'; '.join(said)}." if said else ""
 

@@ -135,7 +135,8 @@ def forecast_rows(found: Validation) -> list[Row]:
          **{name: row[name] for name in ("predicted", "low", "high", "observed")}}
         for row in found.document["forecasts"]
     ]  # fmt: skip
-    return sorted(rows, key=lambda row: list(names.values())[::-1].index(row["stratum"]))
+    splits, strata = found.splits, list(names.values())[::-1]
+    return sorted(rows, key=lambda row: (splits.index(row["split"]), strata.index(row["stratum"])))
 
 
 def panel_notes(found: Validation) -> dict[str, str]:
@@ -201,7 +202,7 @@ def lift_rows(found: Validation, metric: str, *, over: str) -> list[Row]:
 
 
 def interval_rows(found: Validation) -> list[Row]:
-    """Coverage, width and refusals per split: of all merges, of those answered, inside a stratum."""
+    """Coverage, width and refusals per split: of all merges, those answered, and each stratum."""
     rows = []
     for split in found.splits:
         for stratum in found.strata:
@@ -223,11 +224,13 @@ def interval_rows(found: Validation) -> list[Row]:
 def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
     """Sets of tiers, other laws on the same features, and the mean, on models never seen."""
     law = str(found.info["law"])
-    rows = []
-    for role, kind in (("predictor", f"features by tier, {law} law"), ("law", "other law")):
-        for name in found.rivals(role):
-            if row := found.metric(metric, predictor=name):
-                rows.append(_candidate(row, name, kind, name == found.predictor))
+    kinds = {"predictor": f"features by tier, {law} law", "law": "other law"}
+    rows = [
+        _candidate(row, name, kind, name == found.predictor)
+        for role, kind in kinds.items()
+        for name in found.rivals(role)
+        if (row := found.metric(metric, predictor=name))
+    ]
     if row := found.metric(metric, predictor="mean of outcomes"):
         rows.append(_candidate(row, "mean of outcomes", "no feature", chosen=False))
     return rows
@@ -244,17 +247,17 @@ def control_rows(found: Validation) -> list[Row]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     method = "linear" if "linear" in methods else methods[0] if methods else ""
     ends = _worst_ends(row for row in found.document["forecasts"] if row["split"] == MAIN_SPLIT)
-    made: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["method"] == method:
-            way = "" if row["alignment"] == "none" else f", aligned by {row['alignment']}"
-            made.setdefault(f"{row['control']}{way}", []).append(row)
     return [
-        {"control": name if len(group) == 1 else f"{name} ({place})",
+        {"control": f"{row['control']}{_aligned(row['alignment'])}",
          "predicted": row["predicted"], "observed": row["observed"], "right": row["right"],
          **ends.get(row["merge"], {"low": None, "high": None})}
-        for name, group in made.items() for place, row in enumerate(group, 1)
+        for row in rows if row["method"] == method
     ]  # fmt: skip
+
+
+def _aligned(alignment: str) -> str:
+    way = {"orthogonal": "rotation"}.get(alignment, alignment)
+    return "" if way == "none" else f", aligned by {way}"
 
 
 def _worst_ends(rows: Iterable[Mapping[str, Any]]) -> dict[str, Row]:

@@ -140,8 +140,10 @@ def _controls(found: Validation) -> StudyTable:
 
 
 def _hypotheses(found: Validation) -> StudyTable:
-    headings = {"hypothesis": "hypothesis", "quantity": "quantity", "value": "value",
-                "ci_low": "95 % low", "ci_high": "95 % high", "n": "n", "verdict": "verdict"}  # fmt: skip
+    headings = {
+        "hypothesis": "hypothesis", "quantity": "quantity", "value": "value",
+        "ci_low": "95 % low", "ci_high": "95 % high", "n": "n", "verdict": "verdict",
+    }  # fmt: skip
     rows = tuple({name: row[name] for name in headings} for row in found.document["hypotheses"])
     return StudyTable("hypotheses", "Numbers behind the hypotheses", headings, rows)
 

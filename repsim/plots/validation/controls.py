@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 MAX_CONTROLS = 40
 _NEEDED = ("control", "predicted", "low", "high", "observed", "right")
 Judgement = Literal["right", "wrong", "refused"]
+JUDGEMENTS: tuple[Judgement, ...] = ("right", "wrong", "refused")
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlLine:
-    """One control.
+class ControlMerge:
+    """One merge of a control.
 
     Attributes:
-        name: What it is.
         predicted: Retention foretold; NaN if refused.
         low: Lower end of the interval.
         high: Upper end.
@@ -33,12 +33,30 @@ class ControlLine:
         judgement: Whether the forecast is right about collapse.
     """
 
-    name: str
     predicted: float
     low: float
     high: float
     observed: float
     judgement: Judgement
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlLine:
+    """All merges of one control."""
+
+    name: str
+    merges: tuple[ControlMerge, ...]
+
+    def count(self, judgement: Judgement) -> int:
+        """Number of merges with that judgement."""
+        return sum(merge.judgement == judgement for merge in self.merges)
+
+    @property
+    def words(self) -> str:
+        """Judgements in words: "right", or "7 right, 1 wrong"."""
+        counts = {judgement: self.count(judgement) for judgement in JUDGEMENTS}
+        said = [f"{count} {judgement}" for judgement, count in counts.items() if count]
+        return said[0].split()[1] if len(self.merges) == 1 else ", ".join(said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +74,15 @@ class ControlsData:
 
     def caption(self) -> str:
         """What is shown, and which controls are wrong."""
-        words = {
-            judgement: [line.name for line in self.lines if line.judgement == judgement]
-            for judgement in ("right", "wrong", "refused")
-        }
-        said = [f"{len(words['right'])} of {len(self.lines)} are right"]
-        said += [f"{kind}: {listed(words[kind])}" for kind in ("wrong", "refused") if words[kind]]
+        total = {judgement: sum(l.count(judgement) for l in self.lines) for judgement in JUDGEMENTS}
+        said = [f"{total['right']} of {sum(total.values())} merges are right"]
+        for judgement in JUDGEMENTS[1:]:
+            names = [
+                f"{line.name} ({line.count(judgement)})"
+                for line in self.lines
+                if line.count(judgement)
+            ]
+            said += [f"{judgement}: {listed(names)}"] if names else []
         return (
             "Merges whose answer is known beforehand, in their worst language: retention foretold "
             "with its 90 % interval, and retention found. A forecast is right if it stands on the "
@@ -73,8 +94,8 @@ def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> Contro
     """Controls with what was foretold and found.
 
     Args:
-        rows: One per control, with the columns control, predicted, low, high, observed, right (0,
-            1, or null where the predictor refused).
+        rows: One per merge, with the columns control, predicted, low, high, observed, right (0, 1,
+            or null where the predictor refused); those of one control share a line.
         title: Heading instead of the one that is made.
 
     Raises:
@@ -83,24 +104,24 @@ def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> Contro
     Example:
         >>> row = {"control": "self", "predicted": 0.98, "low": 0.9, "high": 1.0, "observed": 1.0}
         >>> data = prepare_controls([row | {"right": 1}, row | {"control": "noise", "right": 0}])
-        >>> [line.judgement for line in data.lines]
+        >>> [line.words for line in data.lines]
         ['right', 'wrong']
     """
-    lines = []
+    found: dict[str, list[ControlMerge]] = {}
     for row in rows:
         missing = [name for name in _NEEDED if name not in row]
         if missing:
             raise UsageError(f"rows of controls lack the column '{missing[0]}'")
         predicted, low, high, observed = (_number(row[name]) for name in _NEEDED[1:5])
         judgement = _judged(row["right"])
-        name = str(row["control"])
-        lines.append(ControlLine(name, predicted, low, high, observed, judgement))
-    if not lines:
+        merge = ControlMerge(predicted, low, high, observed, judgement)
+        found.setdefault(str(row["control"]), []).append(merge)
+    if not found:
         raise UsageError("there are no controls to draw")
-    if len(lines) > MAX_CONTROLS:
-        raise UsageError(f"{len(lines)} controls are more than {MAX_CONTROLS} lines")
+    if len(found) > MAX_CONTROLS:
+        raise UsageError(f"{len(found)} controls are more than {MAX_CONTROLS} lines")
     return ControlsData(
-        lines=tuple(lines),
+        lines=tuple(ControlLine(name, tuple(merges)) for name, merges in found.items()),
         title=title if title is not None else "Controls with a known answer",
         note=("bars: 90 % intervals", "shaded: collapse"),
     )

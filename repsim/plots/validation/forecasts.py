@@ -57,6 +57,13 @@ class ForecastPanel:
         inside = (self.low <= self.observed) & (self.observed <= self.high)
         return float(inside[known].mean())
 
+    def with_refused(self) -> str:
+        """What changes if those refused are counted too; empty if there are none."""
+        if not self.refused.any():
+            return ""
+        every = dataclasses.replace(self, refused=np.zeros_like(self.refused))
+        return f" ({percent(every.coverage)} with the {self.refused.sum()} that it would refuse)"
+
 
 @dataclasses.dataclass(frozen=True)
 class ForecastsData:
@@ -79,8 +86,7 @@ class ForecastsData:
         """What is shown, and how many points lie in their intervals."""
         said = [
             f"{panel.title}: {int((~panel.refused).sum())} forecasts, "
-            f"{percent(panel.coverage)} in their interval"
-            + (f", {panel.refused.sum()} more refused" if panel.refused.any() else "")
+            f"{percent(panel.coverage)} in their interval" + panel.with_refused()
             for panel in self.panels
         ]
         return (
@@ -123,12 +129,12 @@ def prepare_forecasts(
         _panel(name, group, strata, (notes or {}).get(name, "")) for name, group in groups.items()
     )
     below = sum(
-        int(((panel.observed < lowest) | (panel.predicted < lowest)).sum()) for panel in panels
+        int(((panel.observed <= lowest) | (panel.predicted <= lowest)).sum()) for panel in panels
     )
     thinned = any(len(panel.shown) < (~panel.refused).sum() for panel in panels)
     note = ["bars: 90 % intervals" + (f", of {MAX_INTERVALS} at most" if thinned else "")]
     if below:
-        note.append(f"{below} points below {number(lowest, 1)} drawn at the edge")
+        note.append(f"{below} points at or below {number(lowest, 1)} drawn at the edge")
     return ForecastsData(
         panels=panels,
         strata=strata,

@@ -52,12 +52,14 @@ class LiftData:
     Attributes:
         panels: One per split.
         baselines: Their labels, the strongest first (least mean lift).
+        tested: Number of baselines, of which the strongest are shown.
         axis: What the axis shows.
         title, note: Heading, and pieces of the grey line.
     """
 
     panels: tuple[LiftPanel, ...]
     baselines: tuple[str, ...]
+    tested: int
     axis: str
     title: str
     note: tuple[str, ...]
@@ -81,8 +83,14 @@ class LiftData:
         return (
             f"{self.axis[0].upper()}{self.axis[1:]}, for each baseline fitted in the same folds. "
             "Right of 0 the predictor is better; it counts as better where the whole interval "
-            f"lies there. {'; '.join(said)}."
+            f"lies there{self._cut()}. {'; '.join(said)}."
         )
+
+    def _cut(self) -> str:
+        """That weaker baselines are not shown, if any are not."""
+        if self.tested == len(self.baselines):
+            return ""
+        return f"; shown are the {len(self.baselines)} strongest of {self.tested} baselines"
 
 
 def prepare_lift(
@@ -131,7 +139,7 @@ def prepare_lift(
         for split, group in groups.items()
     }
     order = _strongest_first(found)
-    pieces = list(note)
+    pieces, tested = list(note), len(order)
     if len(order) > most:
         pieces.append(f"the {most} strongest of {len(order)} baselines")
         order = order[:most]
@@ -148,6 +156,7 @@ def prepare_lift(
             for split, points in found.items()
         ),
         baselines=tuple(known.get(name, name) for name in order),
+        tested=tested,
         axis=axis,
         title=title if title is not None else "Better than the baselines?",
         note=tuple(pieces),

@@ -110,10 +110,10 @@ def test_no_text_is_cut_off_or_covered(name: str, size: Size) -> None:
 
 def test_forecasts_beyond_the_edge_are_drawn_there_and_counted() -> None:
     rows = forecasts()
-    beyond = 2 * sum(min(row["observed"], row["predicted"]) < LOWEST for row in rows[:12])
+    beyond = 2 * sum(min(row["observed"], row["predicted"]) <= LOWEST for row in rows[:12])
     assert beyond > 0
     data = prepare_forecasts(rows)
-    assert f"{beyond} points below −1.0 drawn at the edge" in data.note
+    assert f"{beyond} points at or below −1.0 drawn at the edge" in data.note
     ax = plot_forecasts(rows).axes[0]
     drawn = np.concatenate([
         np.asarray(line.get_ydata()) for line in ax.lines if line.get_linestyle() == "None"
@@ -136,7 +136,10 @@ def test_refusals_are_shown_apart_and_do_not_count() -> None:
     data = prepare_forecasts(rows)
     assert data.panels[0].coverage == 1.0
     assert set(data.panels[0].shown.tolist()) == {i for i in range(12) if i % 4}
-    assert "a: 9 forecasts, 100 % in their interval, 3 more refused" in data.caption()
+    assert (
+        "a: 9 forecasts, 100 % in their interval (75 % with the 3 that it would refuse)"
+        in data.caption()
+    )
     figure = plot_forecasts(rows)
     (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert len(crosses.get_xdata()) == 3
@@ -189,6 +192,7 @@ def test_only_the_strongest_baselines_are_kept_where_asked_and_it_is_said() -> N
     data = prepare_lift(lifts(), axis="gain", most=2)
     assert data.baselines == ("cka", "cosine")
     assert "the 2 strongest of 4 baselines" in data.note
+    assert "shown are the 2 strongest of 4 baselines" in data.caption()
 
 
 def test_intervals_are_drawn_beside_their_promise() -> None:
@@ -205,12 +209,23 @@ def test_intervals_are_drawn_beside_their_promise() -> None:
 
 def test_controls_are_judged_as_the_rows_say() -> None:
     data = prepare_controls(controls())
-    assert [line.judgement for line in data.lines] == ["right", "wrong", "refused"]
-    assert "1 of 3 are right; wrong: rotated twin; refused: untrained" in data.caption()
+    assert [line.words for line in data.lines] == ["right", "wrong", "refused"]
+    said = "1 of 3 merges are right; wrong: rotated twin (1); refused: untrained (1)"
+    assert said in data.caption()
     words = [text.string for text in drawn_texts(plot_controls(controls()))]
     assert [word for word in words if word in {"right", "wrong", "refused"}] == [
         "right", "wrong", "refused"
     ]  # fmt: skip
+
+
+def test_merges_of_one_control_share_a_line() -> None:
+    rows = [*controls()[:1] * 3, controls()[0] | {"right": 0}, controls()[1]]
+    data = prepare_controls(rows)
+    assert [line.words for line in data.lines] == ["3 right, 1 wrong", "wrong"]
+    ax = plot_controls(rows).axes[0]
+    diamonds = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert diamonds == [1.0, 1.0, 1.0, 1.0, -1.0]
+    check_figure(plot_controls(rows))
 
 
 def test_predictors_of_one_kind_stand_together_and_the_judged_one_stands_out() -> None:
@@ -241,7 +256,10 @@ def test_hypotheses_keep_their_numbers_together() -> None:
         (lambda: prepare_lift(lifts()[:1] * 2 + [{}], axis="x"), "lack the column 'split'"),
         (lambda: prepare_forecasts(forecasts(splits=tuple("abcdefghijklm"))), "13 splits are more"),
         (lambda: prepare_controls([]), "no controls to draw"),
-        (lambda: prepare_controls(controls() * 14), "42 controls are more than 40"),
+        (
+            lambda: prepare_controls([controls()[0] | {"control": str(i)} for i in range(41)]),
+            "41 controls are more than 40",
+        ),
         (lambda: prepare_candidates([], axis="x"), "no predictors to draw"),
         (lambda: prepare_hypotheses([]), "no hypotheses to draw"),
         (lambda: plot_controls(controls(), size="huge"), "unknown figure size"),  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WRONG = "#F3E4DC"
 WRONG_TEXT = darkened("#A9795F", 4.5)
 #: Room beyond the best parent's retention.
-_HIGHEST = 1.12
+_HIGHEST = 1.26
 _REFUSED: dict[str, Any] = {"marker": "x", "markersize": 2.6, "color": GREY, "alpha": 0.6}
 
 

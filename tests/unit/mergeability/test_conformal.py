@@ -1,0 +1,100 @@
+"""Intervals hold what they promise, probabilities mean what they say."""
+
+import numpy as np
+import pytest
+
+from repsim.core.errors import InputError
+from repsim.mergeability.conformal import Calibration, calibrate, fit_logistic
+from repsim.mergeability.evidence import COLLAPSE
+
+
+def _drawn(count: int, seed: int, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Forecasts, and outcomes whose errors are larger in the middle than at the ends."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.uniform(-0.6, 0.9, count)
+    size = spread * (0.3 + np.exp(-((predicted - 0.2) ** 2) / 0.15))
+    return predicted, predicted + size * rng.normal(size=count)
+
+
+def test_intervals_cover_ninety_percent_of_new_cases_everywhere() -> None:
+    predicted, observed = _drawn(1500, 0)
+    found = calibrate(predicted, observed, np.arange(1500))
+    new, came = _drawn(20_000, 1)
+    low, high = found.interval(new)
+    inside = (came >= low) & (came <= high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.02)
+    middle = np.abs(new - 0.2) < 0.15
+    assert inside[middle].mean() == pytest.approx(0.9, abs=0.05)
+    assert (high - low)[middle].mean() > 1.5 * (high - low)[new < -0.4].mean()
+
+
+def test_each_group_of_parents_has_one_vote() -> None:
+    rng = np.random.default_rng(0)
+    good = rng.normal(0, 0.02, 100)
+    bad = np.full(4000, 0.9)  # one group, merged four thousand times
+    errors = np.concatenate([good, bad])
+    groups = np.concatenate([np.arange(100), np.full(4000, 100)])
+    low, high = calibrate(np.zeros(4100), errors, groups).interval(np.zeros(1))
+    assert high[0] - low[0] < 0.3
+    alone = calibrate(np.zeros(4100), errors, np.arange(4100)).interval(np.zeros(1))
+    assert alone[1][0] > 0.8
+
+
+def test_split_conformal_of_mapie_agrees_where_both_apply() -> None:
+    """With errors of one size and symmetric about 0, the textbook method must give the same."""
+    from mapie.regression import SplitConformalRegressor
+    from sklearn.linear_model import LinearRegression
+
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-0.5, 0.5, (2400, 1))
+    y = x[:, 0] + rng.normal(0, 0.1, 2400)
+    line = LinearRegression().fit(x[:400], y[:400])
+    theirs = SplitConformalRegressor(line, confidence_level=0.9, prefit=True)
+    theirs.conformalize(x[400:], y[400:])
+    _, ends = theirs.predict_interval(np.array([[0.0]]))
+    ours = calibrate(line.predict(x[400:]), y[400:], np.arange(2000))
+    low, high = ours.interval(line.predict(np.array([[0.0]])))
+    width = float((ends[0, 1] - ends[0, 0]).item())
+    assert high[0] - low[0] == pytest.approx(width, rel=0.08)
+
+
+def test_probabilities_of_collapse_are_calibrated() -> None:
+    predicted, observed = _drawn(1500, 0, spread=0.3)
+    found = calibrate(predicted, observed, np.arange(1500))
+    new, came = _drawn(20_000, 1, spread=0.3)
+    p = found.below(new, COLLAPSE)
+    assert (p > 0).all()
+    assert (p < 1).all()
+    for low, high in ((0.0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.0)):
+        near = (p >= low) & (p < high)
+        assert (came[near] < COLLAPSE).mean() == pytest.approx(p[near].mean(), abs=0.08)
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(InputError, match="too few to tell what errors"):
+        calibrate(np.zeros(100), np.zeros(100), np.arange(100) % 9)
+
+
+def test_rows_without_a_forecast_do_not_count() -> None:
+    predicted, observed = _drawn(200, 0)
+    with_holes = np.concatenate([predicted, np.full(50, np.nan)])
+    came = np.concatenate([observed, np.full(50, 0.7)])
+    assert calibrate(with_holes, came, np.arange(250)) == calibrate(
+        predicted, observed, np.arange(200)
+    )
+
+
+def test_it_survives_json() -> None:
+    predicted, observed = _drawn(200, 0)
+    found = calibrate(predicted, observed, np.arange(200))
+    assert Calibration.from_json(found.to_json()) == found
+
+
+def test_a_score_that_says_nothing_gives_the_share() -> None:
+    rng = np.random.default_rng(0)
+    label = (rng.uniform(size=400) < 0.3).astype(float)
+    curve = fit_logistic(-label + 0.0, label, np.ones(400))
+    assert curve is not None
+    assert curve.slope == 0.0
+    assert curve.probability(np.array([5.0]))[0] == pytest.approx(label.mean(), abs=0.01)
+    assert fit_logistic(rng.normal(size=400), np.ones(400), np.ones(400)) is None

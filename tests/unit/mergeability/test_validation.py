@@ -1,0 +1,115 @@
+"""Validation: metrics are right, draws are of models, reports come back from their files."""
+
+import numpy as np
+import pytest
+
+from repsim.mergeability.hypotheses import partial_spearman
+from repsim.mergeability.known_answers import known_answer
+from repsim.mergeability.metrics import (
+    FULL,
+    Judged,
+    auroc,
+    bootstrap,
+    calibration_error,
+    interval_of,
+    spearman,
+)
+from repsim.mergeability.validation import validate
+from repsim.mergeability.validation_tables import ValidationReport
+from repsim.testing.evidence import planted_evidence
+
+
+@pytest.fixture(scope="module")
+def report() -> ValidationReport:
+    return validate(
+        planted_evidence(models=20), law="additive-by-alignment",
+        features=["distance:-", "quotient:-", "cosine:+"],
+        splits=["leave-models-out", "leave-method-out"], blocks=4, inner_blocks=4, draws=20,
+    )  # fmt: skip
+
+
+def test_metrics_agree_with_those_of_others() -> None:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=60).round(1), rng.normal(size=60).round(1)
+    label = (b > 0).astype(float)
+    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert auroc(a, label) == pytest.approx(roc_auc_score(label, a))
+    assert np.isnan(auroc(a, np.ones(60)))
+    assert calibration_error(np.full(100, 0.3), np.repeat([1.0, 0.0], [30, 70])) < 1e-9
+
+
+def test_draws_of_models_are_wider_than_draws_of_merges_would_be() -> None:
+    """Errors that belong to models do not average out over the merges that share them."""
+    rng = np.random.default_rng(0)
+    pairs = np.array([(i, j) for i in range(12) for j in range(i)])
+    effect = rng.normal(size=12)
+    error = effect[pairs[:, 0]] + effect[pairs[:, 1]]
+    members = np.zeros((len(pairs), 12), dtype=bool)
+    members[np.arange(len(pairs))[:, None], pairs] = True
+    zeros = np.zeros(len(pairs))
+    judged = Judged(
+        error, zeros, zeros, zeros, error, zeros, zeros, members, members, zeros, zeros
+    )
+    mean = {"mean": lambda found: float(found.predicted.mean())}
+    low, high = interval_of(bootstrap([judged], mean, draws=300)[0]["mean"])
+    naive = 2 * 1.96 * error.std() / np.sqrt(len(error))
+    assert high - low > 1.8 * naive
+
+
+def test_every_metric_is_stated_with_its_interval(report) -> None:
+    own = report.metrics.where(split="leave-models-out", stratum="all", role="predictor")
+    found = {row["metric"]: row for row in own.rows()}
+    assert set(FULL) <= set(found)
+    for metric in ("spearman", "mae", "auroc", "coverage"):
+        row = found[metric]
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    assert report.metrics.where(stratum="shared-init").unique("split")
+
+
+def test_the_predictor_beats_what_says_nothing(report) -> None:
+    lifts = report.lifts.where(split="leave-models-out", stratum="all", metric="mae")
+    lift = {row["baseline"]: row["lift"] for row in lifts.rows()}
+    assert lift["mean of outcomes"] > 0.05
+    assert lift["noise_feature"] > 0.05
+
+
+def test_a_predictor_is_told_apart_from_a_better_law(report) -> None:
+    errors = {
+        row["predictor"]: row["value"]
+        for row in report.metrics.where(split="leave-models-out", stratum="all", metric="mae").rows()
+    }
+    assert errors["neighbours"] < errors["ridge"]
+
+
+def test_forecasts_are_out_of_fold_and_complete(report) -> None:
+    rows = report.forecasts.where(split="leave-models-out")
+    pairs = list(zip(rows.column("merge"), rows.column("language"), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert (rows.column("low") <= rows.column("high")).all()
+    assert all(rows.column("fold"))
+
+
+def test_a_report_comes_back_from_its_files(report, tmp_path) -> None:
+    report.save(tmp_path)
+    again = ValidationReport.load(tmp_path)
+    assert again.to_json() == report.to_json()
+    assert (tmp_path / "metrics.csv").exists()
+
+
+def test_known_answers() -> None:
+    assert known_answer("self", "none") == "lives"
+    assert known_answer("permuted", "none") == "collapses"
+    assert known_answer("permuted", "permutation") == "lives"
+    assert known_answer("rotated", "permutation") == "collapses"
+    assert known_answer("noise", "none") == "open"
+
+
+def test_what_a_third_variable_explains_is_taken_away() -> None:
+    rng = np.random.default_rng(0)
+    cause = rng.normal(size=400)
+    a, b = cause + rng.normal(0, 0.3, 400), cause + rng.normal(0, 0.3, 400)
+    assert spearman(a, b) > 0.8
+    assert abs(partial_spearman(a, b, cause)) < 0.15
