@@ -50,9 +50,7 @@ def test_draws_of_models_are_wider_than_draws_of_merges_would_be() -> None:
     members = np.zeros((len(pairs), 12), dtype=bool)
     members[np.arange(len(pairs))[:, None], pairs] = True
     zeros = np.zeros(len(pairs))
-    judged = Judged(
-        error, zeros, zeros, zeros, error, zeros, zeros, members, members, zeros, zeros
-    )
+    judged = Judged(error, zeros, zeros, zeros, error, zeros, zeros, members, members, zeros, zeros)
     mean = {"mean": lambda found: float(found.predicted.mean())}
     low, high = interval_of(bootstrap([judged], mean, draws=300)[0]["mean"])
     naive = 2 * 1.96 * error.std() / np.sqrt(len(error))
@@ -79,7 +77,9 @@ def test_the_predictor_beats_what_says_nothing(report) -> None:
 def test_a_predictor_is_told_apart_from_a_better_law(report) -> None:
     errors = {
         row["predictor"]: row["value"]
-        for row in report.metrics.where(split="leave-models-out", stratum="all", metric="mae").rows()
+        for row in report.metrics.where(
+            split="leave-models-out", stratum="all", metric="mae"
+        ).rows()
     }
     assert errors["neighbours"] < errors["ridge"]
 
