@@ -96,7 +96,13 @@ def test_a_folder_of_another_study_is_not_overwritten(store: Store, tmp_path: Pa
         second.publish(tmp_path, "models/a")
 
 
-def test_the_log_holds_what_was_said_printed_and_logged(store: Store, tmp_path: Path) -> None:
+def test_the_log_holds_what_was_said_printed_and_logged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A command that ran in this process before may have turned the messages of training to stderr.
+    monkeypatch.setattr(logging.getLogger("repsim.pretraining"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("repsim.pretraining"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("repsim.pretraining"), "level", logging.INFO)
     workspace = Workspace(tmp_path / "w", store, "k1")
     with workspace.logging():
         workspace.log("said")
