@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repsim.core.errors import InputError
+from repsim.core.errors import InputError, unknown_name
 from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.baselines import (
     MEAN,
@@ -85,7 +85,7 @@ def validate(
 
     Raises:
         InputError: There are too few models or merges.
-        UsageError: There is no such law or feature.
+        UsageError: There is no such law, feature or split.
 
     Example:
         >>> from repsim.testing.evidence import planted_evidence
@@ -98,10 +98,12 @@ def validate(
     tell = say or _silent
     sets = _sets(table, features)
     main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
-    made = [
-        split for split in standard_splits(table, blocks=blocks, seed=seed)
-        if not splits or split.name in splits
-    ]  # fmt: skip
+    possible = standard_splits(table, blocks=blocks, seed=seed)
+    names = [split.name for split in possible]
+    for name in splits:
+        if possible and name not in names:
+            raise unknown_name("split of this evidence", name, names)
+    made = [split for split in possible if not splits or split.name in splits]
     if not made:
         raise InputError(
             "the evidence cannot be parted so that models are held out and enough is left",

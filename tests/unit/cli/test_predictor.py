@@ -1,0 +1,93 @@
+"""`repsim predictor`: fit, validate, show and add from the command line."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from repsim.cli.main import main
+from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor
+from repsim.testing.evidence import planted_evidence
+
+FEATURES = "distance:-,quotient:-,cosine:+"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Somebody's table, with names of columns of their own."""
+    file = tmp_path_factory.mktemp("table") / "merges.parquet"
+    data = planted_evidence(models=16).to_arrow()
+    names = {"retention": "kept", "method": "how"}
+    plain = [name.removeprefix("feature:") for name in data.column_names]
+    pq.write_table(data.rename_columns([names.get(name, name) for name in plain]), file)
+    return file
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def _fit(table, out) -> int:
+    return _run("predictor", "fit", "--table", table, "--outcome", "kept", "--columns",
+                "method=how", "--features", FEATURES, "-o", out)  # fmt: skip
+
+
+def test_fit_show_and_add(table, tmp_path, capsys) -> None:
+    assert _fit(table, tmp_path / "one") == 0
+    assert _fit(table, tmp_path / "two") == 0
+    one, two = ((tmp_path / name / PREDICTOR_FILE).read_bytes() for name in ("one", "two"))
+    assert one == two
+    capsys.readouterr()
+    assert _run("predictor", "show", tmp_path / "one", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["methods"] == ["linear", "linear (permutation)", "ties"]
+    assert shown["sets"][0]["features"] == ["distance", "quotient", "cosine"]
+
+    mine = tmp_path / "mine.csv"
+    mine.write_text(
+        "parents,method,retention,distance,quotient,cosine\nx + y,linear,0.4,0.6,0.5,0.6\n"
+    )
+    added = _run("predictor", "add", mine, "--to", tmp_path / "one", "-o", tmp_path / "more")
+    assert added == 0
+    known = Predictor.load(tmp_path / "more").evidence
+    assert known["retention"][-1] == 0.4
+    assert len(known) == len(Predictor.load(tmp_path / "one").evidence) + 1
+    assert (tmp_path / "more" / EVIDENCE_FILE).exists()
+
+
+def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
+    code = _run("predictor", "validate", "--table", table, "--outcome", "kept", "--columns",
+                "method=how", "--features", FEATURES, "--split", "leave-models-out", "--draws",
+                20, "-o", tmp_path / "out", "--json")  # fmt: skip
+    assert code == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["info"]["features"] == ["distance", "quotient", "cosine"]
+    found = {r["metric"]: r["value"] for r in document["metrics"] if r["role"] == "predictor"}
+    assert found["spearman"] > 0.5
+    assert (tmp_path / "out" / "validation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fit", "-o", "x"], 2, "name atlases, or a table"),
+        (["fit", "--table", "no.csv", "-o", "x"], 3, "does not exist"),
+        (["show", "nowhere"], 3, "does not exist"),
+        (["validate", "nowhere"], 3, "holds no atlas"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, code, said, capsys) -> None:
+    assert _run("predictor", *arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_unknown_features_and_splits_are_named(table, capsys) -> None:
+    how = ["--table", table, "--outcome", "kept", "--columns", "method=how"]
+    assert _run("predictor", "validate", *how, "--features", "distanse") == 2
+    assert "did you mean 'distance'" in capsys.readouterr().err
+    assert _run("predictor", "validate", *how, "--split", "leave-model-out") == 2
+    assert "did you mean 'leave-models-out'" in capsys.readouterr().err
+    assert _run("predictor", "fit", *how, "--law", "boosting", "-o", "x") == 2
+    assert "yardstick" in capsys.readouterr().err
