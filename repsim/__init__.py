@@ -12,7 +12,24 @@ Example:
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repsim.activations import extract
+    from repsim.core import (
+        Activations,
+        Measure,
+        ModelRef,
+        ParallelCorpus,
+        RepsimError,
+        SimilarityTable,
+    )
+    from repsim.core.forecast import MergeForecast
+    from repsim.corpora import load_corpus
+    from repsim.measures import sweep
+    from repsim.mergeability.forecast import predict_merge
+    from repsim.models import load_model
+    from repsim.studies.compare import compare
 
 __version__ = "0.1.0"
 
@@ -33,7 +50,11 @@ _PUBLIC = {
     "predict_merge": "repsim.mergeability.forecast",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Activations", "Measure", "MergeForecast", "ModelRef", "ParallelCorpus", "RepsimError",
+    "SimilarityTable", "__version__", "compare", "extract", "load_corpus", "load_model",
+    "predict_merge", "sweep",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ see.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import datetime as dt
@@ -79,7 +80,9 @@ class Ranks:
 def join() -> Ranks:
     """Find the other processes, if torchrun started this one among several.
 
-    A process group that is there is used; otherwise one is made with gloo, which needs no device.
+    A process group that is there is used; otherwise one is made with gloo, which needs no device,
+    and taken down when the process ends: gloo's threads must be joined before the interpreter goes,
+    or the process now and then aborts after its work is done.
 
     Raises:
         ResourceError: The processes cannot reach each other.
@@ -97,8 +100,16 @@ def join() -> Ranks:
                 f"WORLD_SIZE is {size}, but the processes cannot reach each other: {error}",
                 hint="start them with: torchrun --nproc-per-node N -m repsim ...",
             ) from error
+        atexit.register(_leave)
     return Ranks(
         rank=distributed.get_rank(),
         size=distributed.get_world_size(),
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),
     )
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

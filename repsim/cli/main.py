@@ -88,8 +88,9 @@ def cli() -> None:
 
     \b
     First steps:
-      repsim models --fetch e5-small --fetch minilm
-      repsim compare e5-small minilm --corpus kolibri -o out/first
+      repsim predict zoo:eng-fork zoo:deu-fork
+      repsim merge zoo:eng-fork zoo:deu-fork out/merged
+      repsim compare zoo:eng-fork zoo:deu-fork --corpus bible-heldout -o out/first
     """
 
 

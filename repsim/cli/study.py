@@ -24,6 +24,7 @@ Examples:
   repsim study run tiny -o out/tiny --executor processes --workers 2
   repsim study status out/tiny
   repsim study report out/tiny
+  repsim study report cpu_atlas -o out/cpu_atlas      (the atlas that ships with repsim)
 """
 )
 def study() -> None:
@@ -72,12 +73,15 @@ def plan(study_file: str, out: Path | None, workers: int, as_json: bool) -> None
 @click.option("--device", help="cpu, cuda; where models are trained; default: a GPU if there is.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
               help="Processes that train one model together (torchrun).")  # fmt: skip
+@click.option("--gpus", type=click.FloatRange(min=0), metavar="N",
+              help="GPUs that a unit asks of Ray or Slurm, parts of one allowed; default: 1 with "
+                   "--device cuda, else none.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
 def run(
     study_file: str, out: Path | None, executor: str, workers: int | None, only: tuple[str, ...],
     max_seconds: float | None, store: str | None, device: str | None, processes: int,
-    dry_run: bool, as_json: bool,
+    gpus: float | None, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Carry out STUDY: a YAML file, or the name of a shipped example.
 
@@ -85,7 +89,7 @@ def run(
     """
     from repsim.studies.engine import StudyFolder
 
-    planned = _planned(study_file, device, processes)
+    planned = _planned(study_file, device, processes, gpus)
     say("plan", _facts_line(_facts(planned)))
     if dry_run:
         rows = _plan_rows(planned, out, workers or 1)
@@ -149,26 +153,42 @@ def collect(folder: Path, out: Path | None, as_json: bool) -> None:
 
 
 @study.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|ATLAS", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the path as one JSON document.")
-def report(folder: Path, out: Path | None, as_json: bool) -> None:
-    """Render the study in DIR: figures, and which findings of the source paper are reproduced."""
-    from repsim.reports.study import write_study_report
-    from repsim.studies.engine import StudyFolder
+def report(source: Path, out: Path | None, as_json: bool) -> None:
+    """Render a study: figures, and which findings of the source paper are reproduced.
 
-    opened = StudyFolder.load(folder)
-    atlas = _collected(_planned_again(opened), opened)
-    path = write_study_report(atlas, out or folder / "report")
+    DIR is the folder of a study or of an atlas; ATLAS the name of one that ships with repsim.
+    """
+    from repsim.reports.study import write_study_report
+
+    if out is None and not source.is_dir():
+        raise click.UsageError(f"'{source}' is no folder to write into: say where with -o DIR.")
+    atlas = _atlas_of(source)
+    path = write_study_report(atlas, out or source / "report")
     if as_json:
         print_json({"report": str(path), **_atlas_facts(atlas)})
     say("wrote", str(path))
 
 
-def _planned(study_file: str, device: str | None = None, processes: int = 1) -> StudyPlan:
+def _atlas_of(source: Path) -> Atlas:
+    """What is done of a study, or an atlas that is complete in itself."""
+    from repsim.studies.atlases import load_atlas
+    from repsim.studies.engine import StudyFolder
+
+    if source.is_dir() and not (source / "atlas.json").exists():
+        opened = StudyFolder.load(source)
+        return _collected(_planned_again(opened), opened)
+    return load_atlas(source)
+
+
+def _planned(
+    study_file: str, device: str | None = None, processes: int = 1, gpus: float | None = None
+) -> StudyPlan:
     from repsim.studies.plan import plan_study
 
-    return plan_study(study_file, device=device, processes=processes)
+    return plan_study(study_file, device=device, processes=processes, gpus=gpus)
 
 
 def _planned_again(folder: StudyFolder) -> StudyPlan:
@@ -268,7 +288,11 @@ def _collected(planned: StudyPlan, folder: StudyFolder, out: Path | None = None)
 
 
 def _atlas_facts(atlas: Atlas) -> dict[str, Any]:
-    return {key: atlas.info[key] for key in ("models", "merges", "units", "units_done")}
+    counts = {
+        "models": len(atlas.models.unique("model")),
+        "merges": len(atlas.merges.unique("merge")),
+    }
+    return counts | {key: atlas.info.get(key) for key in ("units", "units_done")}
 
 
 def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """The atlas: what studies found. Models, merges with their outcomes, and features of their parents.
 
-Three long tables that belong together; models are named `FAMILY/RUN` in all of them, and the
+Long tables that belong together; models are named `FAMILY/RUN` in all of them, and the
 parents of a merge are joined by " + " in the order in which they were merged.
 """
 
@@ -131,6 +131,21 @@ class CostTable(LongTable):
     }
 
 
+class PathTable(LongTable):
+    """One row per pair of parents, alignment, language and point of the straight path between."""
+
+    SCHEMA = "repsim/atlas-paths/1"
+    STEM = "paths"
+    COLUMNS: ClassVar = {
+        "parents": ("string", "names joined by ' + '; the first is at t = 0"),
+        "alignment": ("string", "how the second was brought to the first"),
+        "language": ("string", "language that was scored"),
+        "t": ("float", "share of the second parent"),
+        "bits_per_byte": ("float", "on held-out text"),
+        "above_chord": ("float", "bits per byte above the straight line between the ends"),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Atlas:
     """What a study found.
@@ -141,6 +156,7 @@ class Atlas:
         features: Features of groups of parents.
         costs: What features took to measure.
         info: Study, seeds, versions (JSON-able).
+        paths: Loss along the paths between parents; empty where a study asks for none.
     """
 
     models: ModelTable
@@ -148,11 +164,12 @@ class Atlas:
     features: FeatureTable
     costs: CostTable
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
+    paths: PathTable = dataclasses.field(default_factory=lambda: PathTable([]))
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables as parquet, and `atlas.json` with the info, into a folder."""
         target = Path(folder)
-        for table in (self.models, self.merges, self.features, self.costs):
+        for table in (self.models, self.merges, self.features, self.costs, self.paths):
             table.save(target, formats=("parquet",))
         write_json(target / "atlas.json", {"schema": SCHEMA, "info": self.info})
         return target
@@ -179,4 +196,5 @@ class Atlas:
             FeatureTable.load(source),
             CostTable.load(source),
             document["info"],
+            PathTable.load(source) if (source / "paths.parquet").exists() else PathTable([]),
         )

@@ -31,6 +31,7 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "depth": ("Similarity of pairs that live and of pairs that collapse, by depth", False),
     "plane": ("The invariance ladder", False),
     "alignment": ("What alignment rescues", False),
+    "paths": ("The barrier between two parents", False),
     "distance": ("Distance of weights, inside shared initial weights", False),
     "controls": ("Controls with known answers", True),
 }

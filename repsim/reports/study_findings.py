@@ -47,6 +47,7 @@ def further_findings(atlas: Atlas) -> list[str]:
         lambda: _forks(atlas),
         lambda: _settings(outcomes),
         lambda: _alignment(atlas),
+        lambda: _paths(atlas),
         lambda: _sizes(outcomes),
         lambda: _distance(atlas),
         lambda: _use(outcomes),
@@ -101,6 +102,14 @@ def _alignment(atlas: Atlas) -> Iterator[str]:
             f"groups whose plain mean collapses{f' ({saved})' if saved else ''}, and ends {lost} "
             f"that live as they are. Median change of retention: {'; '.join(told)}."
         )
+
+
+def _paths(atlas: Atlas) -> Iterator[str]:
+    from repsim.plots.study.paths import panel_words, prepare_paths
+
+    panels = prepare_paths(atlas).panels
+    told = "; ".join(f"{SETTINGS[panel.setting]} {panel_words(panel)}" for panel in panels)
+    yield f"Median barrier on the path between two parents, in bits per byte: {told}."
 
 
 def _sizes(outcomes: Sequence[Outcome]) -> Iterator[str]:

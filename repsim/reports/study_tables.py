@@ -101,10 +101,10 @@ def study_tables(atlas: Atlas) -> list[StudyTable]:
     Example:
         >>> from repsim.testing.atlases import planted_atlas
         >>> [table.name for table in study_tables(planted_atlas())]
-        ['outcomes', 'strength', 'crossings', 'alignment', 'controls']
+        ['outcomes', 'strength', 'crossings', 'alignment', 'barriers', 'controls']
     """
     tables = []
-    for make in (_outcomes, _strength, _crossings, _alignment, _controls):
+    for make in (_outcomes, _strength, _crossings, _alignment, _barriers, _controls):
         try:
             tables.append(make(atlas))
         except UsageError:  # the atlas lacks what the table is about; its figure says so
@@ -194,6 +194,23 @@ def _alignment(atlas: Atlas) -> StudyTable:
         for found in panel.settings
     ]  # fmt: skip
     return StudyTable("alignment", "What alignment changes", headings, tuple(rows))
+
+
+def _barriers(atlas: Atlas) -> StudyTable:
+    from repsim.plots.study.paths import prepare_paths
+
+    headings = {"setting": "origin of the parents", "alignment": "parents", "pairs": "pairs",
+                "barrier": "median barrier, bits per byte", "low": "95 % low",
+                "high": "95 % high", "least": "least", "most": "most"}  # fmt: skip
+    rows = [
+        {"setting": SETTINGS[panel.setting], "alignment": group.label, "pairs": group.pairs,
+         "barrier": group.barrier.value, "low": _known(group.barrier.low),
+         "high": _known(group.barrier.high), "least": float(group.above.max(axis=1).min()),
+         "most": float(group.above.max())}
+        for panel in prepare_paths(atlas).panels
+        for group in panel.groups
+    ]  # fmt: skip
+    return StudyTable("barriers", "Barriers on the path between two parents", headings, tuple(rows))
 
 
 def _controls(atlas: Atlas) -> StudyTable:

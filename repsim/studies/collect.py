@@ -13,6 +13,7 @@ from repsim.core.atlas import (
     FeatureTable,
     MergeTable,
     ModelTable,
+    PathTable,
     join_parents,
 )
 from repsim.core.provenance import environment
@@ -36,6 +37,7 @@ def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
     merges: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
+    paths: list[dict[str, Any]] = []
     notes: dict[str, list[str]] = {}
     for unit in plan.units:
         found = results.get(unit.name)
@@ -43,6 +45,9 @@ def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
             continue
         if unit.kind == "merge":
             merges += found["rows"]
+        elif unit.kind == "path":
+            parents = join_parents(found["parents"])
+            paths += [{"parents": parents, **row} for row in found["rows"]]
         elif unit.kind == "features":
             parents = join_parents(found["parents"])
             features += [{"parents": parents, **row} for row in found["rows"]]
@@ -69,6 +74,7 @@ def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
         FeatureTable(features, {"study": plan.config.name}),
         CostTable(costs, {"study": plan.config.name}),
         info,
+        PathTable(paths, {"study": plan.config.name}),
     )
 
 

@@ -15,8 +15,8 @@ from repsim.studies.groups import ControlModel, ParentGroup, control_models, par
 from repsim.studies.study_file import StudyConfig, load_study
 
 #: Processor seconds per million parameters, as measured on one core at 1.3M parameters: scoring
-#: 20 kB of one language, measuring one pair, one merge.
-SECONDS = {"score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0}
+#: 20 kB of one language, measuring one pair, one merge, one point of a path in one language.
+SECONDS = {"score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0, "path": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +58,17 @@ class StudyPlan:
 
 
 def plan_study(
-    study: StudyConfig | str | Path, *, device: str | None = None, processes: int = 1
-) -> StudyPlan:
+    study: StudyConfig | str | Path, *, device: str | None = None, processes: int = 1,
+    gpus: float | None = None,
+) -> StudyPlan:  # fmt: skip
     """Work out a study.
 
     Args:
         study: The study, or its file.
         device: Where models are trained; the accelerator if there is one.
         processes: Processes that train one model together.
+        gpus: Accelerators that each unit asks of a cluster, and each of those processes; 1 if the
+            device is CUDA, else none.
 
     Raises:
         UsageError: The study asks for something that is not possible.
@@ -73,7 +76,7 @@ def plan_study(
     Example:
         >>> plan = plan_study("tiny")
         >>> sorted({unit.kind for unit in plan.units})
-        ['control', 'features', 'merge', 'pretrain', 'score']
+        ['control', 'features', 'merge', 'path', 'pretrain', 'score']
     """
     config = study if isinstance(study, StudyConfig) else load_study(study)
     models = study_models(config)
@@ -89,6 +92,10 @@ def plan_study(
     for group in groups:
         units.append(_features(config, group, models))
         units.append(_merge(config, group, models, controls))
+        if _has_path(config, group):
+            units.append(_path(config, group, models, controls))
+    wanted_gpus = gpus if gpus is not None else float((device or "").startswith("cuda"))
+    units = [dataclasses.replace(u, gpus=wanted_gpus * u.processes) for u in units]
     return StudyPlan(config, models, controls, tuple(groups), tuple(units))
 
 
@@ -231,6 +238,42 @@ def _merge(
     made = len(merging.methods) + 2 * len(aligned)
     cost = SECONDS["merge"] * made * len(group.languages) * _millions(config, models)
     return dataclasses.replace(unit, seconds=cost)
+
+
+def _has_path(config: StudyConfig, group: ParentGroup) -> bool:
+    """Whether the loss is followed between these parents: two models of one vocabulary."""
+    paths = config.paths
+    return (
+        paths is not None
+        and len(set(group.parents)) == 2
+        and group.same_tokenizer
+        and group.arm in paths.arms
+        and set(group.languages) <= set(paths.languages or config.languages)
+    )
+
+
+def _path(
+    config: StudyConfig,
+    group: ParentGroup,
+    models: Mapping[str, StudyModel],
+    controls: Mapping[str, ControlModel],
+) -> Unit:
+    assert config.paths is not None
+    spec = {
+        "parents": list(group.parents),
+        **_text(config, group.languages),
+        "family_languages": list(_family_languages(group.parents[0], models, controls)),
+        "points": config.paths.points,
+        "alignments": list(config.paths.alignments),
+    }
+    points = config.paths.points * (1 + len(config.paths.alignments)) * len(group.languages)
+    return Unit(
+        kind="path",
+        name=f"path {group.name}",
+        spec=spec,
+        needs=tuple(dict.fromkeys(_made_by(name, models) for name in group.parents)),
+        seconds=SECONDS["path"] * points * _millions(config, models),
+    )
 
 
 def _ancestor(group: ParentGroup, models: Mapping[str, StudyModel]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from repsim.core.yaml_files import read_yaml
 
 EXAMPLES = Path(__file__).parent / "examples"
 ControlKind = Literal["self", "permuted", "rotated", "noise", "adjacent", "untrained"]
+Arm = Literal["A", "A2", "B", "C", "D", "E", "F", "G"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +185,23 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PathsConfig:
+    """Pairs of parents between which the loss is followed along the straight path.
+
+    Attributes:
+        points: Points on a path, ends included.
+        alignments: Followed again after the second parent was brought to the first.
+        arms: Pairs of these arms.
+        languages: Pairs whose languages are all among these; every pair if empty.
+    """
+
+    points: int = setting(11, low=3)
+    alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
+    arms: tuple[Arm, ...] = ("A", "B", "E", "G")
+    languages: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class FeaturesConfig:
     """What is measured of each group of parents before it is merged.
 
@@ -219,6 +237,7 @@ class StudyConfig:
         merging: How groups are merged.
         evaluation: On what they are scored.
         features: What is measured beforehand.
+        paths: Between which parents the loss is followed; none if left out.
 
     Example:
         >>> load_study("tiny").name
@@ -239,6 +258,7 @@ class StudyConfig:
     merging: MergingConfig = MergingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     features: FeaturesConfig = FeaturesConfig()
+    paths: PathsConfig | None = None
 
     @property
     def tokens(self) -> int:
@@ -293,6 +313,8 @@ def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
         for number, entry in enumerate(getattr(config.arms, arm.name)):
             _check_languages(config, entry, f"arms.{arm.name}[{number}]")
             _check_fractions(entry, f"arms.{arm.name}[{number}]")
+    if config.paths:
+        _check_languages(config, config.paths, "paths")
     for order in config.arms.C:
         if (order.data_seed is None) == (order.content == "same"):
             raise UsageError("each entry of 'arms.C' needs one of 'data_seed', 'content: disjoint'")

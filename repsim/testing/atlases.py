@@ -11,7 +11,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from repsim.core.atlas import Atlas, CostTable, FeatureTable, MergeTable, ModelTable, join_parents
+from repsim.core.atlas import (
+    Atlas,
+    CostTable,
+    FeatureTable,
+    MergeTable,
+    ModelTable,
+    PathTable,
+    join_parents,
+)
 
 FLOORS = {"eng_Latn": 2.8, "deu_Latn": 2.9, "rus_Cyrl": 2.1, "arb_Arab": 2.2}
 #: Bits per byte under the floor: a monolingual model, a mixed one of as many tokens, of twice that.
@@ -36,9 +44,10 @@ def planted_atlas(languages: Sequence[str] = tuple(FLOORS), *, features: bool = 
         >>> len(atlas.models.unique("model")), len(atlas.merges.unique("merge")) > 200
         (37, True)
     """
-    merges, values = [], []
+    merges, values, paths = [], [], []
     for group in _groups(languages):
         merges += list(_merge_rows(**group))
+        paths += list(_path_rows(**group))
         if features:
             values += list(_feature_rows(**group))
     costs = [{"parents": row["parents"], "tier": "T2", "seconds": 0.5} for row in values[:5]]
@@ -49,7 +58,7 @@ def planted_atlas(languages: Sequence[str] = tuple(FLOORS), *, features: bool = 
     }  # fmt: skip
     return Atlas(
         ModelTable(_model_rows(languages)), MergeTable(merges), FeatureTable(values),
-        CostTable(costs), info,
+        CostTable(costs), info, PathTable(paths),
     )  # fmt: skip
 
 
@@ -187,3 +196,20 @@ def _feature_rows(
             value = blind - 0.03 * place
             yield about | {"language": language, "tier": "T2", "feature": f"{measure}_{section}",
                            "value": value}  # fmt: skip
+
+
+def _path_rows(
+    arm: str, parents: Sequence[str], languages: Sequence[str], fraction: float,
+    control: str, *, shared: bool,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Paths of pairs: parabolas whose middle is what the plain mean loses."""
+    if len(set(parents)) != 2:
+        return
+    for alignment, language in itertools.product(("none", "permutation", "orthogonal"), languages):
+        worst = planted_retention(fraction, 2, "linear", alignment, shared=shared, control=control)
+        top = (1 - worst) * GAINS["monolingual"]
+        end = FLOORS[language] - GAINS["monolingual"]
+        for t in (0.0, 0.25, 0.5, 0.75, 1.0):
+            above = 4 * t * (1 - t) * top
+            yield {"parents": join_parents(parents), "alignment": alignment, "language": language,
+                   "t": t, "bits_per_byte": end + above, "above_chord": above}  # fmt: skip

@@ -9,7 +9,9 @@ import pytest
 
 from repsim.cli.main import COMMANDS, cli
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GALLERY = (ROOT / "figures" / "make.sh").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 COMMAND_LINES = [
     part.strip()
@@ -18,6 +20,9 @@ COMMAND_LINES = [
     for part in line.split("&&")
     if part.strip().startswith("repsim ")
 ]
+COMMAND_LINES += re.findall(
+    r"(repsim [a-z].*?)(?:$|; })", GALLERY.replace("\\\n", ""), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))

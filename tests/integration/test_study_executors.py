@@ -265,6 +265,7 @@ arms:
 merging: {methods: [linear, ties], aligned_methods: [linear], alignments: [permutation]}
 evaluation: {max_bytes: 4000}
 features: {tiers: [T0, T1], sentences: 30}
+paths: {points: 3, alignments: [permutation], arms: [A, G]}
 """
 
 
@@ -292,9 +293,28 @@ def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_
 
     here = atlas("inprocess")
     assert len(here.merges) >= 6
+    assert_paths_hold_the_merges(here)
     for name in ("processes", "ray"):
         there = atlas(name)
         assert rows(there.models) == rows(here.models)
         assert rows(there.merges) == rows(here.merges)
+        assert rows(there.paths) == rows(here.paths)
         assert rows(there.features) == rows(here.features)
         assert rows(there.costs) == rows(here.costs)  # which tiers were measured of whom
+
+
+def assert_paths_hold_the_merges(atlas: Any) -> None:
+    """The middle of a path is the plain mean that the same parents were merged to."""
+    means = {
+        (row["parents"], row["alignment"], row["language"]): row["bits_per_byte"]
+        for row in atlas.merges.where(method="linear").rows()
+    }
+    middle = list(atlas.paths.where(t=0.5).rows())
+    assert {row["alignment"] for row in middle} == {"none", "permutation"}
+    for row in middle:
+        key = (row["parents"], row["alignment"], row["language"])
+        assert row["bits_per_byte"] == pytest.approx(means[key], abs=1e-4)
+    twins = atlas.paths.where(alignment="permutation")
+    aligned = [row for row in twins.rows() if "permuted" in row["parents"]]
+    assert aligned
+    assert all(abs(row["above_chord"]) < 1e-3 for row in aligned)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from repsim.plots.study.controls import plot_controls, prepare_controls
     from repsim.plots.study.distance import plot_distance, prepare_distance
     from repsim.plots.study.forks import plot_forks, prepare_forks
+    from repsim.plots.study.paths import plot_paths, prepare_paths
     from repsim.plots.study.similarity import (
         plot_depth,
         plot_plane,
@@ -43,6 +44,7 @@ KINDS: dict[str, str] = {
     "depth": "similarity",
     "plane": "similarity",
     "alignment": "alignment",
+    "paths": "paths",
     "distance": "distance",
     "controls": "controls",
 }
@@ -50,9 +52,10 @@ KINDS: dict[str, str] = {
 __all__ = [
     "KINDS",
     "plot_alignment", "plot_combinations", "plot_controls", "plot_depth", "plot_distance",
-    "plot_forks", "plot_methods", "plot_plane", "plot_strength",
+    "plot_forks", "plot_methods", "plot_paths", "plot_plane", "plot_strength",
     "prepare_alignment", "prepare_combinations", "prepare_controls", "prepare_depth",
-    "prepare_distance", "prepare_forks", "prepare_methods", "prepare_plane", "prepare_strength",
+    "prepare_distance", "prepare_forks", "prepare_methods", "prepare_paths", "prepare_plane",
+    "prepare_strength",
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ for _kind, _place in {
     "score": "repsim.studies.units.scoring:score_unit",
     "features": "repsim.studies.units.measuring:features_unit",
     "merge": "repsim.studies.units.merging:merge_unit",
+    "path": "repsim.studies.units.paths:path_unit",
 }.items():
     UNIT_KINDS.add(_kind, _place)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from repsim.studies.units.coordinates import in_coordinates
 from repsim.studies.units.scoring import prepared, selected, unpacked
 
 if TYPE_CHECKING:
@@ -109,73 +110,12 @@ def _aligned(
     spec: Mapping[str, Any], models: Sequence[CausalModel]
 ) -> Iterator[tuple[Trial, list[State], Any]]:
     """Every trial with the parents in its coordinates; each alignment is made once."""
-    from repsim.merging.align import align_state_dicts
-
-    first = models[0].model
-    naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
-    for alignment in ("none", *spec["alignments"]):
-        chosen = [trial for trial in trials(spec) if trial.alignment == alignment]
-        if not chosen:
-            continue
-        states, config = naive, first.config
-        if _heads_differ(models):
-            states, config = _untied(naive, first.config)
-        if alignment != "none":
-            found = align_state_dicts(
-                states[0],
-                states[1:],
-                config,
-                method=alignment,
-                check=False,
-            )
-            states, config = list(found.states), found.config
-        for trial in chosen:
-            yield trial, states, config
-
-
-def _heads_differ(models: Sequence[CausalModel]) -> bool:
-    """Whether some of the models have a head of their own, as rotated twins do."""
-    configs: list[Any] = [model.model.config for model in models]
-    return len({bool(config.tie_word_embeddings) for config in configs}) > 1
-
-
-def _untied(states: Sequence[State], config: Any) -> tuple[list[State], Any]:
-    """All heads apart from their embeddings."""
-    import copy
-
-    config = copy.deepcopy(config)
-    config.tie_word_embeddings = False
-    apart = [{name: tensor.clone() for name, tensor in state.items()} for state in states]
-    return list(apart), config
-
-
-def _one_vocabulary(
-    states: list[dict[str, torch.Tensor]], models: Sequence[CausalModel]
-) -> list[State]:
-    """Rows of embeddings by the first model's tokens; a token that another lacks keeps the first's.
-
-    Tokenizers that cut text differently make this a poor merge, which is what arm D shows.
-    """
-    import torch
-
-    if len({model.ref.tokenizer_hash for model in models}) == 1:
-        return list(states)
-    from repsim.merging.vocabulary import token_tensors
-
-    ours = models[0].tokenizer.get_vocab()
-    brought: list[State] = [states[0]]
-    for model, state in zip(models[1:], states[1:], strict=True):
-        theirs = model.tokenizer.get_vocab()
-        pairs = torch.tensor(
-            [(row, theirs[token]) for token, row in ours.items() if token in theirs]
-        )
-        moved = dict(state)
-        for name in token_tensors(state):
-            rows = states[0][name].clone()
-            rows[pairs[:, 0]] = state[name][pairs[:, 1]]
-            moved[name] = rows
-        brought.append(moved)
-    return brought
+    everything = trials(spec)
+    wanted = dict.fromkeys(trial.alignment for trial in everything)
+    for alignment, states, config in in_coordinates(models, wanted):
+        for trial in everything:
+            if trial.alignment == alignment:
+                yield trial, states, config
 
 
 def _outcome(

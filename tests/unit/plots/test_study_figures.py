@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import repsim.plots.study as study
-from repsim.core.atlas import Atlas, FeatureTable, MergeTable
+from repsim.core.atlas import Atlas, FeatureTable, MergeTable, PathTable
 from repsim.core.errors import UsageError
 from repsim.plots.study.features import measured_pairs
 from repsim.plots.study.forks import bracket_of, crossing_of
@@ -35,7 +35,7 @@ def test_no_text_is_cut_off_or_covers_another(atlas, kind):
     check_figure(getattr(study, f"plot_{kind}")(atlas), slack=2.0)
 
 
-@pytest.mark.parametrize("kind", ["forks", "depth", "plane", "alignment", "distance"])
+@pytest.mark.parametrize("kind", ["forks", "depth", "plane", "alignment", "paths", "distance"])
 def test_nor_in_one_column(atlas, kind):
     check_figure(getattr(study, f"plot_{kind}")(atlas, size="single"), slack=2.0)
 
@@ -284,3 +284,18 @@ def test_an_atlas_that_was_saved_gives_the_same_numbers(atlas, tmp_path):
     atlas.save(tmp_path)
     again = Atlas.load(tmp_path)
     assert study.prepare_forks(again).caption() == study.prepare_forks(atlas).caption()
+
+
+def test_barriers_are_the_highest_points_of_planted_paths(atlas):
+    panels = {panel.setting: panel for panel in study.prepare_paths(atlas).panels}
+    assert "control" not in panels
+    for setting, fraction, shared in [("same-init", 0.0, True), ("independent", 0.0, False)]:
+        for group in panels[setting].groups:
+            kept = planted_retention(fraction, 2, "linear", group.alignment, shared=shared)
+            assert group.barrier.value == pytest.approx((1 - kept) * GAINS["monolingual"])
+            assert group.above[:, [0, -1]] == pytest.approx(0.0)
+
+
+def test_an_atlas_without_paths_says_so(atlas):
+    with pytest.raises(UsageError, match="follows no path"):
+        study.plot_paths(dataclasses.replace(atlas, paths=PathTable([])))

@@ -9,11 +9,12 @@ import pytest
 from repsim.cli.main import main
 from repsim.cli.study import study
 from repsim.core.atlas import Atlas
+from repsim.testing.atlases import planted_atlas
 
 FLAGS = {
     "plan": "--json --out --workers",
-    "run": """--device --dry-run --executor --json --max-seconds --only --out --processes --store
-        --workers""",
+    "run": """--device --dry-run --executor --gpus --json --max-seconds --only --out --processes
+        --store --workers""",
     "status": "--json",
     "collect": "--json --out",
     "report": "--json --out",
@@ -111,3 +112,16 @@ def test_a_folder_without_a_study_is_named(
 ) -> None:
     assert run("status", str(tmp_path)) == 3
     assert "is not the folder of a study" in capsys.readouterr().err
+
+
+def test_a_report_is_made_of_an_atlas_by_its_name_or_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("report", "cpu_atlas") == 2
+    assert "-o DIR" in capsys.readouterr().err
+    assert run("report", "nothing", "-o", str(tmp_path / "report")) == 3
+    assert "one of: cpu_atlas" in capsys.readouterr().err
+    planted_atlas().save(tmp_path / "atlas")
+    assert run("report", str(tmp_path / "atlas"), "-o", str(tmp_path / "report"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["report"] == str(tmp_path / "report/report.html")
+    assert "barrier" in (tmp_path / "report/report.md").read_text()

@@ -138,3 +138,25 @@ def test_groups_are_asked_for_once() -> None:
     config = load_study("cpu_atlas")
     names = [group.name for group in parent_groups(config, study_models(config))]
     assert len(set(names)) == len(names)
+
+
+def test_paths_are_followed_between_pairs_of_one_vocabulary(atlas) -> None:
+    paths = [unit for unit in atlas.units if unit.kind == "path"]
+    spoken = {language for unit in paths for language in unit.spec["languages"]}
+    assert spoken == set(atlas.config.paths.languages)
+    assert all(len(set(unit.spec["parents"])) == 2 for unit in paths)
+    arms = {group.name: group.arm for group in atlas.groups}
+    assert {arms[unit.name.removeprefix("path ")] for unit in paths} == {"A", "B", "E", "G"}
+    none = dataclasses.replace(atlas.config, paths=None)
+    kept = [unit for unit in atlas.units if unit.kind != "path"]
+    assert unit_keys(plan_study(none).units) == unit_keys(kept)
+
+
+def test_accelerators_are_asked_for_where_they_are_used(atlas) -> None:
+    assert {unit.gpus for unit in atlas.units} == {0.0}
+    four = plan_study(atlas.config, device="cuda", processes=4)
+    assert {unit.gpus for unit in four.units if unit.kind == "pretrain"} == {4.0}
+    assert {unit.gpus for unit in four.units if unit.kind == "merge"} == {1.0}
+    shared = plan_study(atlas.config, device="cuda", gpus=0.25)
+    assert {unit.gpus for unit in shared.units} == {0.25}
+    assert unit_keys(shared.units) == unit_keys(atlas.units)

@@ -35,6 +35,8 @@ def test_every_arm_is_in_the_atlas() -> None:
         ({"arms": {"A2": [{"trunk": "fra_Latn", "fractions": [0], "languages": []}]}}, "fra_Latn"),
         ({"arms": {"E": [{"doses": [0.1], "k": [1]}]}}, r"'arms.E\[0\].k' has 1"),
         ({"arms": {"C": [{"languages": ["eng_Latn"]}]}}, "needs one of 'data_seed'"),
+        ({"paths": {"points": 2}}, "'paths.points' is 2, must be at least 3"),
+        ({"paths": {"languages": ["xyz_Latn"]}}, "xyz_Latn"),
         ({"training": {"steps": 3}}, "'training.tokens' is missing"),
         ({"arms": {"G": [{"kinds": ["twin"], "languages": []}]}}, "must be one of: self"),
     ],

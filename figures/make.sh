@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Makes the gallery again, all of it or the parts that are named:
+#     figures/make.sh [encoders] [zoo] [merges] [cpu_atlas] [validation]
+# Tables that the figures are drawn from go to out/; OUT names another folder for the figures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${OUT:-figures}
+
+encoders() {
+    repsim models --fetch e5-small --fetch minilm
+    repsim compare e5-small minilm --corpus kolibri -l eng_Latn -l deu_Latn -l spa_Latn \
+        -l arb_Arab -l hin_Deva -l zho_Hans -o out/first
+    repsim plot out/first --format png -o "$out/encoders"
+}
+
+zoo() {
+    repsim compare zoo:eng-1 zoo:eng-2 zoo:deu-1 zoo:mixed zoo:eng-fork zoo:deu-fork \
+        --corpus bible-heldout -l eng_Latn -l deu_Latn --limit 300 -o out/zoo
+    repsim plot out/zoo --kind ladder --kind space --kind layers --kind heatmap --format png \
+        -o "$out/zoo"
+    repsim barrier zoo:eng-1 zoo:eng-2 -l eng_Latn --align permutation --align orthogonal \
+        --max-bytes 60000 -o out/barrier
+    cp out/barrier/barrier.png "$out/zoo/barrier.png"
+}
+
+merges() { OMP_NUM_THREADS=1 python tests/benchmarks/zoo_merges.py; }
+
+cpu_atlas() { repsim study report cpu_atlas -o "$out/cpu_atlas"; }
+
+validation() { repsim predictor validate -o "$out/validation"; }
+
+for part in "${@:-encoders zoo merges cpu_atlas validation}"; do
+    for name in $part; do "$name"; done
+done
