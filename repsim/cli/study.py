@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -283,7 +284,11 @@ def _collected(planned: StudyPlan, folder: StudyFolder, out: Path | None = None)
     from repsim.studies.engine import unit_keys
 
     atlas = tables(planned, folder.store.results(unit_keys(planned.units)))
-    atlas.save(out or folder.path / "atlas")
+    if importlib.util.find_spec("pyarrow"):
+        say("wrote", str(atlas.save(out or folder.path / "atlas")))
+    else:
+        say("note", "no tables are written where pyarrow is not installed; what is done is kept: "
+            f"run 'repsim study collect {folder.path}' where it is")  # fmt: skip
     return atlas
 
 
@@ -309,8 +314,8 @@ def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas, as_json: bool
         print_json({"out": str(folder.path), **counts, "failed_units": failed,
                     "atlas": _atlas_facts(atlas)})  # fmt: skip
     say("study", " · ".join(f"{number} {what}" for what, number in counts.items()))
-    say("wrote", f"{folder.path / 'atlas'}: {atlas.info['merges']} merges of "
-        f"{atlas.info['models']} models")  # fmt: skip
+    facts = _atlas_facts(atlas)
+    say("atlas", f"{facts['merges']} merges of {facts['models']} models")
     if outcome.complete:
         say("next", f"repsim study report {folder.path}")
     else:

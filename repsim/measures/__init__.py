@@ -50,6 +50,7 @@ _LATER = {
     "run_units": "repsim.measures.sweep_parallel",
     "sweep": "repsim.measures.sweep_run",
     "sweep_info": "repsim.measures.sweep_run",
+    "unit_rows": "repsim.measures.sweep_run",
     "units_of": "repsim.measures.sweep_parallel",
 }
 

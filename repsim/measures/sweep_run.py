@@ -37,6 +37,7 @@ from repsim.measures.sweep_plan import (
 
 __all__ = [
     "FeatureCache", "Statistics", "SweepUnit", "plan_sweep", "run_unit", "sweep", "sweep_info",
+    "unit_rows",
 ]  # fmt: skip
 
 #: Up to so many sentences everything is computed in float64.
@@ -181,6 +182,22 @@ def run_unit(unit: SweepUnit, cache: FeatureCache | None = None) -> SimilarityTa
         One row per wanted layer pair and measure, `info` as in `sweep_info`.
 
     Raises:
+        InputError, UsageError: As `unit_rows`.
+    """
+    return SimilarityTable.from_rows(unit_rows(unit, cache), sweep_info([unit]))
+
+
+def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[str, Any]]:
+    """Compute one unit, as plain rows: for those that need no table, and machines without Arrow.
+
+    Args:
+        unit: From `plan_sweep`.
+        cache: Shared by the units of a sweep.
+
+    Returns:
+        One dictionary per wanted layer pair and measure; what was not computed is NaN or missing.
+
+    Raises:
         InputError: NaN activations, or too few documents for intervals over documents.
         UsageError: A covariate that the activations do not carry.
     """
@@ -192,7 +209,7 @@ def run_unit(unit: SweepUnit, cache: FeatureCache | None = None) -> SimilarityTa
         for measure in unit.measures:
             rows += _rows_of(unit, measure, cache, none, covariates)
             cache.trim()
-    return SimilarityTable.from_rows(rows, sweep_info([unit]))
+    return rows
 
 
 def _rows_of(

@@ -227,13 +227,13 @@ def _same_text(activations: Sequence[Activations], statistics: Statistics) -> It
 
 def _columns(unit: SweepUnit, cache: FeatureCache) -> dict[tuple[str, str], dict[int, float]]:
     """(measure, column) -> layer of the shallower side -> value."""
-    from repsim.measures import run_unit
+    from repsim.measures import unit_rows
 
     shallow = "layer_a" if max(unit.layers_a) <= max(unit.layers_b) else "layer_b"
     column = "partial" if unit.statistics.covariates else "calibrated"
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for row in run_unit(unit, cache).rows():
-        value = row[column]
+    for row in unit_rows(unit, cache):
+        value = row.get(column)
         cells = found.setdefault((row["measure"], column), {})
         cells[row[shallow]] = math.nan if value is None else float(value)
     return found
@@ -261,7 +261,7 @@ def parallel_features(
         `parallel_*` over all ordered pairs of languages (NaN with one language), `own_*` with each
         model in its own language (NaN where a model has none).
     """
-    from repsim.measures import plan_sweep, run_unit
+    from repsim.measures import plan_sweep, unit_rows
 
     plain = dataclasses.replace(statistics, groups=0, covariates=())
     middles = [_middle(acts) for acts in activations]
@@ -275,8 +275,8 @@ def parallel_features(
         sides = (unit.a, unit.b)
         pair = frozenset(side.model.name for side in sides)
         home = all(own.get(side.model.name) == side.language for side in sides)
-        for row in run_unit(unit, cache).rows():
-            value = math.nan if row["calibrated"] is None else float(row["calibrated"])
+        for row in unit_rows(unit, cache):
+            value = float(row.get("calibrated", math.nan))
             if unit.a.language != unit.b.language:
                 across.setdefault((row["measure"], pair), []).append(value)
             if home:

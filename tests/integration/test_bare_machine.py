@@ -1,0 +1,54 @@
+"""A study on a machine that has torch and transformers and little else, as many with GPUs do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repsim.cli.main import main
+from repsim.core.atlas import Atlas
+
+#: What such a machine does not have.
+MISSING = ("pyarrow", "pydantic", "datasets", "ray", "submitit", "mapie", "pandas", "tensorboard")
+STUDY = """
+name: bare
+corpus: bible
+languages: [eng_Latn, deu_Latn]
+vocabulary: 400
+architecture: {family: llama, hidden: 16, layers: 2, heads: 2, kv_heads: 1, context: 32}
+training: {tokens: 2_000, batch: 4, learning_rate: 8.0e-3}
+max_bytes: 50_000
+arms:
+  A: [{fractions: [0.5]}]
+merging: {methods: [linear], aligned_methods: [linear], alignments: [permutation]}
+evaluation: {max_bytes: 4000}
+features: {tiers: [T0, T1, T2, T3], sentences: 30}
+paths: {points: 3, alignments: []}
+"""
+
+
+def test_a_study_runs_without_arrow_and_its_tables_are_made_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text(STUDY)
+    out = tmp_path / "out"
+    program = f"import sys; sys.modules.update(dict.fromkeys({MISSING}))\n"
+    program += "from repsim.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "study", "run", str(tmp_path / "bare.yaml"), "-o", str(out),
+         "--json"],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "REPSIM_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["failed"] == 0
+    assert "repsim study collect" in done.stderr
+    assert not (out / "atlas").exists()
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "collect", str(out)])
+    assert not stop.value.code
+    atlas = Atlas.load(out / "atlas")
+    assert set(atlas.features.unique("tier")) == {"T0", "T1", "T2", "T3"}
+    assert len(atlas.merges) > 0
+    assert len(atlas.paths) > 0
