@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from repsim.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from repsim.evaluation.table import EvaluationTable
 
 _HEADS = {
     "model": "model", "role": "role", "worst_retention": "worst", "collapse_0.5": "collapse",
@@ -32,11 +35,13 @@ Examples:
 @click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@click.option("--card/--no-card", default=True, show_default=True,
+              help="Enter outcomes into the model cards of merges that repsim wrote.")  # fmt: skip
 @click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
 def evaluate(
     models: tuple[str, ...], out: Path | None, languages: tuple[str, ...],
-    parents: tuple[str, ...], as_json: bool, **options: Any,
+    parents: tuple[str, ...], card: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure MODELS on held-out text: bits per byte by language, and the unigram floor.
 
@@ -59,6 +64,8 @@ def evaluate(
                 say("floor", f"{language} {' / '.join(sorted(known))} bits per byte")
         for note in dict.fromkeys(row["note"] for row in table.rows() if row["note"]):
             say("note", note)
+    if card:
+        _enter_outcomes(models, table)
     if out is None:
         say("next", "add -o DIR to keep the tables")
         return
@@ -71,6 +78,21 @@ def evaluate(
     say("wrote", f"{out}: {', '.join(written)}")
     names = " ".join(models[:2]) if len(models) > 1 else "A B"
     say("next", f"repsim barrier {names} -o {out}")
+
+
+def _enter_outcomes(models: tuple[str, ...], table: EvaluationTable) -> None:
+    """Complete the model cards of the merges among the models."""
+    from repsim.merging.card import CARD_FILE, has_card, write_outcome
+    from repsim.models.inspect import inspect_model
+
+    for model in models:
+        if not has_card(model):
+            continue
+        found = table.outcome(inspect_model(model, generic=True).name)
+        if found:
+            text = table.info["text"]
+            write_outcome(model, f"{found}\n\nOn held-out text of `{text['corpus']}`.")
+            say("wrote", f"outcome into {Path(model) / CARD_FILE}")
 
 
 def _head(key: str) -> str:

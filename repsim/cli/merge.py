@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli.output import print_json, print_table, say, size
-from repsim.core.errors import UsageError
+from repsim.core.errors import RepsimError, UsageError
 
 if TYPE_CHECKING:
     from repsim.merging.prepare import Prepared
     from repsim.merging.recipe import Recipe
+
+#: Bytes of weights in all parents up to which a forecast is made without being asked for.
+SMALL = 64 << 20
 
 
 @click.command(
@@ -39,17 +42,34 @@ Examples:
 )
 @click.option("--seed", type=int, help="Seed of methods that draw; default: 0.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@click.option(
+    "--forecast/--no-forecast",
+    default=None,
+    help="Write into the model card what repsim predict foretells. Default: of small models, from "
+    "metadata and weights.",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier merge in OUT.")
 @click.option("--dry-run", is_flag=True, help="Check recipe and models, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def merge(
-    sources: tuple[str, ...], device: str | None, force: bool, dry_run: bool, as_json: bool,
-    **options: Any,
+    sources: tuple[str, ...], device: str | None, forecast: bool | None, force: bool,
+    dry_run: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Merge models into the folder OUT, by a RECIPE file or with the options given here.
 
     Recipes of mergekit are read as they are. A merge that was interrupted goes on when the same
     command is run again.
+
+    \b
+    Keys of a recipe:
+      method, models, base_model, parameters   what is merged, and how
+      dtype, out_dtype                         precision of the sums; type of the stored weights
+      align: none | permutation | orthogonal   into the coordinates of the first model
+      repair: {corpus: NAME, languages: [...], limit: N}
+                                               give units the deviations of the parents on N
+                                               windows of training text per language
+      tokenizer: {strategy: same | map}        refuse other tokens, or match rows by token
+      seed                                     of methods that draw
     """
     from repsim.merging.prepare import prepare
     from repsim.merging.to_disk import merge as run
@@ -65,7 +85,9 @@ def merge(
         else:
             print_table([{"what": key, "value": value} for key, value in plan.items()])
         return
-    folder = run(recipe, out, device=device, force=force)
+    folder = run(
+        recipe, out, device=device, force=force, forecast=lambda: _foretell(recipe, forecast)
+    )
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if as_json:
         print_json({"out": str(folder), "method": recipe.method, "bytes": written})
@@ -93,6 +115,49 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     return read_recipe(document | given)
 
 
+def _foretell(recipe: Recipe, wanted: bool | None) -> str:
+    """What is foretold of a merge, for its card; empty if nobody is asked.
+
+    A refusal, or a failure, goes into the card as well: a merge is not lost to its forecast.
+    """
+    if wanted is False or (wanted is None and not _is_small(recipe)):
+        return ""
+    try:
+        found = _forecast(recipe, ("T0", "T1", "T2") if wanted else ("T0", "T1"))
+    except RepsimError as error:
+        say("forecast", f"none: {error.what}")
+        return f"None could be made: {error.what}."
+    except Exception as error:  # noqa: BLE001  (told, and written down; the merge goes on)
+        say("forecast", f"failed: {type(error).__name__}: {error}")
+        return f"None could be made, because of an error: `{type(error).__name__}: {error}`."
+    return found
+
+
+def _is_small(recipe: Recipe) -> bool:
+    from repsim.models.inspect import locate, weight_files
+
+    files = [file for model in recipe.models for file in weight_files(locate(model).folder)]
+    return sum(file.stat().st_size for file in files) <= SMALL
+
+
+def _forecast(recipe: Recipe, tiers: tuple[str, ...]) -> str:
+    import yaml
+
+    from repsim.mergeability.forecast import predict_merge
+    from repsim.mergeability.question import read_question
+    from repsim.mergeability.words import markdown
+
+    asked = read_question(yaml.safe_load(recipe.text))
+    found = predict_merge(
+        asked.models, asked.method, asked.alignment, base=asked.base, tiers=tiers,
+        tokenizer=asked.tokenizer,
+    )  # fmt: skip
+    say("forecast", found.advice)
+    notes = [*asked.notes, *(["not considered: repair"] if recipe.repair else [])]
+    page = markdown([found]).partition("\n")[2].strip()  # the card has a heading of its own
+    return "\n\n".join([page, "Made before the merge.", *notes])
+
+
 def _parameter(text: str) -> tuple[str, Any]:
     """`name=value`, the value as YAML reads it."""
     import yaml
@@ -116,6 +181,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "models": list(prepared.recipe.models),
         "base": prepared.recipe.base_model,
         "align": prepared.recipe.align,
+        "repair": prepared.recipe.repair.corpus if prepared.recipe.repair else None,
         "tensors": len(prepared.plans),
         "bytes": layout.total,
         "files": len(layout.heads),

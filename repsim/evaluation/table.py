@@ -70,3 +70,43 @@ class EvaluationTable(LongTable):
                     line[metric] = self.value(model, ALL, metric)
             found.append(line)
         return found
+
+    def outcome(self, model: str) -> str:
+        """What a merge turned out to keep, in Markdown; empty for what is no merge.
+
+        Args:
+            model: Its name in the table.
+
+        Example:
+            >>> rows = [("eng_Latn", "retention", 0.8), ("all", "worst_retention", 0.8),
+            ...         ("all", "collapse_0.5", 0.0), ("all", "useful", 0.0)]
+            >>> table = EvaluationTable([{"model": "m", "language": a, "metric": b, "value": c}
+            ...                          for a, b, c in rows])
+            >>> table.outcome("m").splitlines()[0]
+            'It lives: its worst language keeps 0.80. It does not beat keeping one parent for all.'
+        """
+        worst = self.value(model, ALL, "worst_retention")
+        if worst is None:
+            return ""
+        useful = self.value(model, ALL, "useful")
+        lives = "It collapsed" if self.value(model, ALL, "collapse_0.5") else "It lives"
+        beats = "It beats" if useful else "It does not beat"
+        lines = [
+            f"{lives}: its worst language keeps {worst:.2f}. {beats} keeping one parent for all.",
+            "",
+            "| language | bits per byte | unigrams | best parent | retention | 95 % interval |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in self.where(model=model, metric="retention").rows():
+            language = row["language"]
+            numbers = [self.value(model, language, name)
+                       for name in ("bits_per_byte", "unigram_floor")]  # fmt: skip
+            ends = [_cell(row[end]) for end in ("ci_low", "ci_high")]
+            between = "–" if "–" in ends else " to ".join(ends)
+            cells = [*map(_cell, numbers), row["reference"] or "–", _cell(row["value"]), between]
+            lines.append(f"| {language} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")

@@ -43,6 +43,15 @@ def per_model(default: float) -> Any:
     """Default of a parameter that each model may have its own value of.
 
     The function that declares it receives a list with one number per model.
+
+    Example:
+        >>> from repsim.merging.base import MergeMethod, merge_method
+        >>> @merge_method(name="sum", label="sum", definition="sum_i a_i w_i", reference="-",
+        ...               register=False)
+        ... def weighted(tensors, *, base, context, weight=per_model(1.0)):
+        ...     return sum(w * tensor for w, tensor in zip(weight, tensors, strict=True))
+        >>> weighted.model_defaults
+        {'weight': 1.0}
     """
     return PerModel(default)
 
@@ -55,6 +64,12 @@ class Gram:
         matrix: `[in, in]`, mean over tokens of `x x^T`.
         input_axis: Axis of the weight that its inputs run along: 1 as `torch.nn.Linear` stores it,
             `[out, in]`; 0 as GPT-2's `Conv1D` does.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+        >>> Gram(rows.T @ rows / len(rows)).matrix.tolist()
+        [[1.0, 1.0], [1.0, 2.0]]
     """
 
     matrix: torch.Tensor
@@ -77,6 +92,13 @@ class TensorContext:
         notes: Filled by the method: degenerate cases and what came of them.
         values: Filled by the method: numbers that tell how a merge went (`t` and `cosine` of model
             stock, `condition` of RegMean).
+
+    Example:
+        >>> context = TensorContext(name="model.norm.weight", kind="norm", models=("en", "de"))
+        >>> context.note("zero")
+        >>> context.note("zero")
+        >>> context.notes
+        ['zero']
     """
 
     name: str = "tensor"
@@ -131,6 +153,12 @@ class MergeMethod:
         random: The result depends on the seed.
         defaults: Parameter -> default, common to all models.
         model_defaults: Parameter -> default, one per model.
+
+    Example:
+        >>> from repsim.merging.recipe import find_method
+        >>> ties = find_method("ties")
+        >>> ties.needs_base, ties.resolve({"density": 0.2})["density"], ties.defaults["lambda"]
+        (True, 0.2, 1.0)
     """
 
     name: str
@@ -279,6 +307,13 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> check_choice("scope", "layer", ("tensor", "model"))
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.UsageError: parameter 'scope' cannot be 'layer' (hint: use one of:
+        tensor, model)
     """
     if value not in choices:
         raise UsageError(
@@ -296,6 +331,14 @@ def check_tensors(tensors: Sequence[torch.Tensor], name: str, models: Sequence[s
 
     Raises:
         InputError: Shapes differ, or there is NaN, infinity or an integer type.
+
+    Example:
+        >>> import torch
+        >>> check_tensors([torch.zeros(2), torch.tensor([1.0, float("nan")])], "norm", ["en", "de"])
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.InputError: tensor 'norm' of model 'de' holds 1 values that are NaN or
+        infinite (hint: the checkpoint is damaged; merging would spread them over the whole model)
     """
     whole = [tensor.dtype for tensor in tensors if not tensor.is_floating_point()]
     if whole:
@@ -323,6 +366,10 @@ def not_finite(name: str, model: str, count: int) -> InputError:
         name: Name of the tensor.
         model: Which model's, in words.
         count: How many there are.
+
+    Example:
+        >>> not_finite("norm", "model 'de'", 3).what
+        "tensor 'norm' of model 'de' holds 3 values that are NaN or infinite"
     """
     return InputError(
         f"tensor '{name}' of {model} holds {count} values that are NaN or infinite",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import RepsimError
+from repsim.core.errors import InputError, RepsimError
 from repsim.core.files import hash_bytes, read_json, write_json, write_text
 from repsim.core.provenance import versions
 from repsim.merging.prepare import Prepared
@@ -19,6 +19,14 @@ from repsim.models.inspect import (
 )
 
 RECIPE_FILE = "repsim_recipe.yaml"
+CARD_FILE = "README.md"
+#: Sections that others fill in: before the merge, and after it. The last one ends the card.
+FORECAST, OUTCOME = "## Forecast", "## Outcome"
+_NOT_FORETOLD = "None was asked for: `repsim predict` makes one."
+_NOT_MEASURED = (
+    "Whether the merge kept what its parents know is not known here: measure it with `repsim "
+    "evaluate`."
+)
 _GENERATION = "generation_config.json"
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -29,7 +37,9 @@ _TOKENIZER = (
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def write_companions(folder: Path, prepared: Prepared, facts: Facts, *, name: str) -> None:
+def write_companions(
+    folder: Path, prepared: Prepared, facts: Facts, *, name: str, forecast: str = ""
+) -> None:
     """Write everything that belongs to a model folder besides the weights.
 
     Args:
@@ -37,6 +47,7 @@ def write_companions(folder: Path, prepared: Prepared, facts: Facts, *, name: st
         prepared: What was merged.
         facts: What was noted about each tensor.
         name: Name of the result.
+        forecast: What was foretold of it, in Markdown; empty if nobody was asked.
     """
     write_json(folder / "config.json", dict(prepared.config))
     _copy(prepared.donor, folder, (_GENERATION,))
@@ -46,7 +57,7 @@ def write_companions(folder: Path, prepared: Prepared, facts: Facts, *, name: st
     parents, used = describe_parents(prepared), versions()
     write_text(folder / RECIPE_FILE, prepared.recipe.text)
     write_json(folder / PROVENANCE_FILE, provenance(prepared, parents, used))
-    write_text(folder / "README.md", model_card(name, prepared, parents, used, facts))
+    write_text(folder / CARD_FILE, model_card(name, prepared, parents, used, facts, forecast))
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -100,6 +111,7 @@ def provenance(
         "languages": list(dict.fromkeys(spoken)),
         "method": prepared.recipe.method,
         "align": prepared.recipe.align,
+        "repair": prepared.calibration.identity if prepared.calibration else None,
         "seed": prepared.recipe.seed,
         "recipe_hash": hash_bytes(prepared.recipe.text.encode()),
         "parents": [dict(parent) for parent in parents],
@@ -114,6 +126,7 @@ def model_card(
     parents: Sequence[Mapping[str, Any]],
     used: Mapping[str, str],
     facts: Facts,
+    forecast: str = "",
 ) -> str:
     """The README of a merged model.
 
@@ -123,6 +136,7 @@ def model_card(
         parents: From `describe_parents`.
         used: Versions of the libraries.
         facts: What was noted about each tensor.
+        forecast: What was foretold, in Markdown; empty if nobody was asked.
 
     Returns:
         Markdown with YAML front matter as model hubs read it.
@@ -143,15 +157,65 @@ def model_card(
         f"{method.definition}\n\nReference: {method.reference}.\n\n"
         f"## Parents\n\n| model | languages | SHA-256 of the weights |\n|---|---|---|\n{listed}\n\n"
         f"Config and generation settings are those of {_name_of(prepared, recipe.donor)}, the "
-        f"tokenizer is that of {_name_of(prepared, recipe.tokenizer_model or recipe.donor)}.\n\n"
+        f"tokenizer is that of {_name_of(prepared, recipe.tokenizer_owner)}.\n\n"
         f"## Recipe\n\n{fence}yaml\n{recipe.text.rstrip()}\n{fence}\n\n"
         f"Again: `repsim merge {RECIPE_FILE} OUT`, from the folder that its paths are relative to. "
         f"Computed in {recipe.dtype} and rounded once; seed {recipe.seed}.\n\n"
-        f"## Notes\n\n{notes}\n\n"
-        "Whether the merge kept what its parents know is not stated here: measure it with "
-        "`repsim evaluate`.\n\n"
-        f"Versions: {libraries}.\n"
+        f"## Notes\n\n{notes}\n\nVersions: {libraries}.\n\n"
+        f"{FORECAST}\n\n{_below(forecast) or _NOT_FORETOLD}\n\n"
+        f"{OUTCOME}\n\n{_NOT_MEASURED}\n"
     )
+
+
+def has_card(folder: str | Path) -> bool:
+    """Whether a folder holds the model card of a merge, with room for its outcome.
+
+    Args:
+        folder: Any path; one that is no folder holds none.
+
+    Example:
+        >>> has_card("zoo:eng-1")
+        False
+    """
+    path = Path(folder) / CARD_FILE
+    return path.is_file() and f"\n{OUTCOME}\n" in path.read_text(encoding="utf-8")
+
+
+def write_outcome(folder: str | Path, outcome: str) -> None:
+    r"""Put what a merge turned out to keep into its model card, in the place of what was there.
+
+    Args:
+        folder: Folder of a merge.
+        outcome: Markdown; headings move below that of the section.
+
+    Raises:
+        InputError: The folder has no card of a merge.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "README.md").write_text(f"# m\n\n{OUTCOME}\n\nunknown\n")
+        >>> write_outcome(folder, "It kept 0.9 of eng_Latn.")
+        >>> (folder / "README.md").read_text().splitlines()[-1]
+        'It kept 0.9 of eng_Latn.'
+    """
+    path = Path(folder) / CARD_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, heading, _ = text.rpartition(f"\n{OUTCOME}\n")
+    if not heading:
+        raise InputError(
+            f"'{path}' is not the model card of a merge: it has no section '{OUTCOME}'",
+            hint="outcomes are entered where `repsim merge` wrote a card",
+        )
+    write_text(path, f"{before}{heading}\n{_below(outcome)}\n")
+
+
+def _below(text: str) -> str:
+    """Markdown whose headings fit below one of the second level."""
+    lines = text.strip().splitlines()
+    top = min((len(line) - len(line.lstrip("#")) for line in lines if line[:1] == "#"), default=3)
+    deeper = "#" * max(0, 3 - top)
+    return "\n".join(deeper + line if line[:1] == "#" else line for line in lines)
 
 
 def _parent_row(parent: Mapping[str, Any]) -> str:

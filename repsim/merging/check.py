@@ -58,6 +58,10 @@ class Finding:
         what: What was found.
         where: Models or tensors that it concerns.
         hint: What to do about it; empty if nothing.
+
+    Example:
+        >>> Finding("warning", "vocabulary", "64 tokens differ", "en and de").to_dict()["level"]
+        'warning'
     """
 
     level: Level
@@ -140,6 +144,13 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
 
     Raises:
         IncompatibleModelsError: There is one.
+
+    Example:
+        >>> refuse_errors([Finding("error", "width", "64 and 128", "en and de", "use one size")])
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.IncompatibleModelsError: width: 64 and 128, en and de (hint: use one
+        size)
     """
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
@@ -362,7 +373,15 @@ def _templates(a: _Model, b: _Model, options: _Options) -> list[Finding]:
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The chat template of a model folder, None if it has none."""
+    """The chat template of a model folder, None if it has none.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "chat_template.jinja").write_text("{{ messages }}")
+        >>> read_chat_template(folder)
+        '{{ messages }}'
+    """
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")

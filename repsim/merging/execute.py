@@ -98,6 +98,42 @@ class Job:
                 raise out_of_range(plan)
             yield (rows.start if rows else 0), stored, context
 
+    def whole(self, plan: TensorPlan) -> tuple[torch.Tensor, TensorContext]:
+        """Merge one tensor and hand it over whole.
+
+        Args:
+            plan: The tensor.
+
+        Returns:
+            The tensor as `merge` gives it, and what the method noted about all its parts.
+
+        Raises:
+            InputError: As `merge`.
+            IncompatibleModelsError: As `merge`.
+
+        Example:
+            >>> import torch
+            >>> from repsim.merging.checkpoint import StateDict
+            >>> from repsim.merging.plan import plan_tensors
+            >>> from repsim.merging.recipe import find_method, read_recipe
+            >>> recipe = read_recipe({"method": "linear", "models": ["a", "b"]})
+            >>> states = {"a": {"norm": torch.zeros(2)}, "b": {"norm": torch.ones(2)}}
+            >>> sources = {name: StateDict(name, state) for name, state in states.items()}
+            >>> method = find_method("linear")
+            >>> plan, = plan_tensors(recipe, method, sources, states)
+            >>> Job(method, list(sources.values())).whole(plan)[0].tolist()
+            [0.5, 0.5]
+        """
+        import torch
+
+        parts, every = [], TensorContext(name=plan.name)
+        for _, part, context in self.merge(plan):
+            parts.append(part)
+            every.values |= context.values
+            for note in context.notes:
+                every.note(note)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)), every
+
     def _read(self, item: Input, rows: slice | None) -> torch.Tensor:
         import torch
 
@@ -201,6 +237,20 @@ def find_thresholds(job: Job, plans: Sequence[TensorPlan]) -> dict[int, float]:
     Raises:
         UsageError: The density of a model differs between tensors, or only some tensors are to be
             trimmed by the whole model.
+
+    Example:
+        >>> import torch
+        >>> from repsim.merging.checkpoint import StateDict
+        >>> from repsim.merging.plan import plan_tensors
+        >>> from repsim.merging.recipe import find_method, read_recipe
+        >>> recipe = read_recipe({"method": "ties", "models": ["a"], "base_model": "base",
+        ...                       "parameters": {"scope": "model", "density": 0.5}})
+        >>> states = {"a": torch.tensor([1.0, -4.0, 3.0, 2.0]), "base": torch.zeros(4)}
+        >>> sources = {name: StateDict(name, {"norm": state}) for name, state in states.items()}
+        >>> method, names = find_method("ties"), dict.fromkeys(states, ["norm"])
+        >>> find_thresholds(Job(method, list(sources.values())),
+        ...                 plan_tensors(recipe, method, sources, names))
+        {0: 3.0}
     """
     weights = [plan for plan in plans if not plan.copied]
     scopes = {plan.parameters.get("scope") for plan in weights}

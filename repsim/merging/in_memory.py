@@ -96,20 +96,13 @@ def merge_state_dicts(
         chosen, fixed.sources, seed=seed, device=fixed.device, statistics=fixed.statistics,
         thresholds=thresholds,
     )  # fmt: skip
-    merged = {plan.name: _whole(job, plan, notes) for plan in plans}
-    return _in_order(given[0], merged)
-
-
-def _whole(job: Job, plan: Any, notes: dict[str, list[str]] | None) -> torch.Tensor:
-    import torch
-
-    parts = []
-    for _, part, context in job.merge(plan):
-        parts.append(part)
+    merged = {}
+    for plan in plans:
+        merged[plan.name], context = job.whole(plan)
         if notes is not None and context.notes:
             known = notes.setdefault(plan.name, [])
             known += [note for note in context.notes if note not in known]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return _in_order(given[0], merged)
 
 
 def _in_order(like: Tensors, merged: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -161,7 +154,13 @@ def _recipe(
 
 
 def needs_statistics(method: MergeMethod) -> UsageError:
-    """The error for a data-aware method without its data."""
+    """The error for a data-aware method without its data.
+
+    Example:
+        >>> from repsim.merging.recipe import find_method
+        >>> needs_statistics(find_method("fisher")).what
+        "method 'fisher' needs Fisher information of every model"
+    """
     what = "Gram matrices" if method.needs == "gram" else "Fisher information"
     return UsageError(
         f"method '{method.name}' needs {what} of every model",

@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,8 @@ from repsim.models.inspect import TensorHeader
 
 #: Largest weight file, in bytes, as `transformers` has it.
 SHARD_BYTES = 5_000_000_000
-#: Bytes after which what was written is forced to disk and entered in the journal.
+#: Bytes after which what was written is forced to disk and entered in the journal, while merging
+#: goes on; so many more may be written before that is through.
 SYNC_BYTES = 128 << 20
 JOURNAL = "journal.jsonl"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -33,7 +35,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: file, first byte, length."""
+    """Where a tensor lies: file, first byte, length.
+
+    Example:
+        >>> Place("model.safetensors", start=64, length=16).length
+        16
+    """
 
     file: str
     start: int
@@ -48,6 +55,12 @@ class Layout:
         heads: File -> first bytes, which state its tensors.
         sizes: File -> length in bytes.
         places: Tensor -> where it lies.
+
+    Example:
+        >>> header = TensorHeader("BF16", (2, 2))
+        >>> layout = lay_out({"a": header})
+        >>> layout.total == len(layout.heads["model.safetensors"]) + 8
+        True
     """
 
     heads: Mapping[str, bytes]
@@ -124,6 +137,17 @@ class Output:
     Attributes:
         folder: The folder.
         done: Tensor -> what the journal holds about it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "out"
+        >>> layout = lay_out({"norm": TensorHeader("U8", (3,))})
+        >>> with Output.open(folder, layout, "key") as output:
+        ...     output.write("norm", memoryview(b"abc"))
+        ...     output.finish("norm", notes=[])
+        ...     output.tidy()
+        >>> (folder / "model.safetensors").read_bytes()[-3:]
+        b'abc'
     """
 
     def __init__(self, folder: Path, layout: Layout, key: str) -> None:
@@ -135,6 +159,8 @@ class Output:
         self._waiting: list[dict[str, Any]] = []
         self._unsynced = 0
         self._lock: IO[str] | None = None
+        self._syncing: Future[None] | None = None
+        self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
 
     @classmethod
     @contextlib.contextmanager
@@ -254,20 +280,39 @@ class Output:
         self.done[tensor] = entry
         self._waiting.append(entry)
         if self._unsynced >= SYNC_BYTES:
-            self._flush()
+            self._sync_behind()
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
+    def _sync_behind(self) -> None:
+        """Force what was written to disk beside the merge, which does not wait for the disk.
+
+        One such run at a time: what is not on disk yet stays within twice `SYNC_BYTES`.
+        """
+        self._await_sync()
+        entries, self._waiting, self._unsynced = self._waiting, [], 0
+        self._syncing = self._syncer.submit(self._sync, entries)
+
+    def _await_sync(self) -> None:
+        """Wait for a run that was begun; what went wrong in it is raised here."""
+        begun, self._syncing = self._syncing, None
+        if begun is not None:
+            begun.result()
+
+    def _sync(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Bytes first, and then the journal that says they are there."""
         for descriptor in self._files.values():
             os.fsync(descriptor)
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as journal:
-            for entry in self._waiting:
+            for entry in entries:
                 journal.write(json.dumps(entry) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-        self._waiting = []
-        self._unsynced = 0
+
+    def _flush(self) -> None:
+        """Return when all that was finished is on disk and in the journal."""
+        self._await_sync()
+        if self._waiting:
+            self._sync(self._waiting)
+            self._waiting, self._unsynced = [], 0
 
     @property
     def order(self) -> dict[str, tuple[str, int]]:
@@ -291,6 +336,7 @@ class Output:
         (self.folder / ".lock").unlink(missing_ok=True)
 
     def _close(self) -> None:
+        self._syncer.shutdown(cancel_futures=True)  # it works on the descriptors closed here
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files = {}

@@ -44,6 +44,12 @@ class TensorPlan:
         parameters: Values of the method's parameters; a list with one per input where they are
             per model.
         copied: Whether it is no weight (a buffer of integers) and must be the same in all models.
+
+    Example:
+        >>> header = TensorHeader("F32", (2,))
+        >>> plan = TensorPlan("w", header, "norm", (Input(0, "w"),), Input(1, "w"), {}, False)
+        >>> [item.source for item in plan.all_inputs]
+        [0, 1]
     """
 
     name: str
@@ -72,6 +78,12 @@ def out_of_range(plan: TensorPlan) -> InputError:
 
     Args:
         plan: The tensor.
+
+    Example:
+        >>> plan = TensorPlan("w", TensorHeader("F16", (2,)), "norm", (), None, {"scale": 9.0},
+        ...                   copied=False)
+        >>> out_of_range(plan).what.partition(":")[0]
+        "merged tensor 'w' does not fit into F16"
     """
     values = dict(plan.parameters)
     return InputError(

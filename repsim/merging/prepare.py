@@ -22,7 +22,7 @@ from repsim.merging.checkpoint import (
 )
 from repsim.merging.in_memory import needs_statistics
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
-from repsim.merging.recipe import Recipe, find_method
+from repsim.merging.recipe import Recipe, Repair, find_method
 from repsim.merging.tensors import merged_names
 from repsim.merging.vocabulary import map_rows, read_vocabulary, token_tensors
 from repsim.models.inspect import Located, locate, read_config
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from repsim.merging.base import Gram
+    from repsim.merging.repairing import Calibration
 
 Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
 
@@ -48,6 +49,7 @@ class Prepared:
         plans: How each tensor of the result is made.
         config: Config of the result.
         statistics: Number of a model -> its statistics.
+        calibration: What the result is repaired on; None if it is not.
         findings: What the static check found.
         notes: What a reader of the result should know.
         key: Hash of everything that the result depends on; empty if that cannot be told.
@@ -61,6 +63,7 @@ class Prepared:
     plans: Sequence[TensorPlan]
     config: Mapping[str, Any]
     statistics: Mapping[int, Mapping[str, Gram | torch.Tensor]]
+    calibration: Calibration | None
     findings: Sequence[Finding]
     notes: Sequence[str]
     key: str
@@ -73,7 +76,7 @@ class Prepared:
     @property
     def tokenizer_folder(self) -> Path:
         """Folder that the tokenizer is copied from."""
-        return self.located[self.recipe.tokenizer_model or self.recipe.donor].folder
+        return self.located[self.recipe.tokenizer_owner].folder
 
 
 def prepare(
@@ -89,6 +92,16 @@ def prepare(
         IncompatibleModelsError: The models do not fit each other.
         InputError: A model or file is missing or damaged.
         UsageError: The recipe asks for something that the method or a model does not have.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.merging.recipe import read_recipe
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> root = tempfile.mkdtemp()
+        >>> a, b = (str(write_tiny_model("llama", f"{root}/{n}", seed=n)) for n in (0, 1))
+        >>> prepared = prepare(read_recipe({"method": "slerp", "models": [a, b]}))
+        >>> prepared.donor.name, prepared.plans[0].parameters
+        ('0', {'t': 0.5})
     """
     method = find_method(recipe.method)
     models = tuple(dict.fromkeys((*recipe.sources, *_extra_tokenizer(recipe))))
@@ -121,10 +134,24 @@ def prepare(
     statistics = _statistics(recipe, method)
     plans = _stored_as_donor(plan_tensors(recipe, method, sources, merged), recipe, checkpoints)
     config = _result_config(config, configs, recipe, merged, plans)
+    calibration = None
+    if recipe.repair is not None:
+        calibration = _calibrate(recipe, recipe.repair, located, plans)
+        notes.append(calibration.describe([names[model] for model in recipe.models]))
     return Prepared(
-        recipe, method, located, checkpoints, sources, plans, config, statistics, findings, notes,
-        key="" if transforms else _key(recipe, checkpoints, plans, config),
+        recipe, method, located, checkpoints, sources, plans, config, statistics, calibration,
+        findings, notes,
+        key="" if transforms else _key(recipe, checkpoints, plans, config, calibration),
     )  # fmt: skip
+
+
+def _calibrate(
+    recipe: Recipe, repair: Repair, located: Mapping[str, Located], plans: Sequence[TensorPlan]
+) -> Calibration:
+    from repsim.merging.repairing import calibrate
+
+    folders = {model: found.folder for model, found in located.items()}
+    return calibrate(recipe, repair, folders, folders[recipe.tokenizer_owner], plans)
 
 
 def _extra_tokenizer(recipe: Recipe) -> tuple[str, ...]:
@@ -158,7 +185,7 @@ def _one_vocabulary(
     recipe: Recipe, located: Mapping[str, Located], checkpoints: Mapping[str, Checkpoint]
 ) -> tuple[dict[str, TensorSource], list[str]]:
     """Bring the rows of all models into the order of one model's vocabulary."""
-    donor = recipe.tokenizer_model or recipe.donor
+    donor = recipe.tokenizer_owner
     own = read_vocabulary(located[donor].folder, checkpoints[donor].name)
     sources: dict[str, TensorSource] = dict(checkpoints)
     notes = []
@@ -300,9 +327,9 @@ def _result_config(
 
 def _key(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], plans: Sequence[TensorPlan],
-    config: Mapping[str, Any],
+    config: Mapping[str, Any], calibration: Calibration | None,
 ) -> str:  # fmt: skip
-    """Hash of models, recipe, plan and versions."""
+    """Hash of models, recipe, plan, calibration text and versions."""
     settings = [recipe.method, recipe.align, recipe.tokenizer, recipe.dtype, recipe.seed]
     return hash_json(
         {
@@ -311,6 +338,7 @@ def _key(
             "files": {model: c.marks() for model, c in checkpoints.items()},
             "tensors": [plan.describe() for plan in plans],
             "config": dict(config),
+            "repair": calibration and calibration.identity,
             "versions": [version_of(DISTRIBUTION), version_of("torch")],
         }
     )

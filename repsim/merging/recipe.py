@@ -3,6 +3,11 @@
 A recipe is a YAML file. Unknown keys are refused, with the path of the key and the nearest known
 one. Files written for mergekit are read too; see `repsim.merging.mergekit_recipe`.
 
+Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and the
+model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and `out_dtype`
+(of the stored weights); `align` (none, permutation, orthogonal); `repair` (see `Repair`);
+`tokenizer: {strategy: same | map}`; `seed`.
+
 A value is a number (or switch, or word), a list of numbers that runs linearly over the layers, or
 a list of `{filter: part of a tensor's name, value: ...}` of which the first that fits holds.
 Values of a model come before values of its slice, and those before values of the whole recipe;
@@ -45,6 +50,10 @@ class Source:
         parameters: Values for this model.
         layers: First layer and the one after the last; all if None.
         statistics: File with statistics of this model for data-aware methods.
+
+    Example:
+        >>> Source("runs/en", {"weight": 0.3}, layers=(0, 4)).layers
+        (0, 4)
     """
 
     model: str
@@ -61,11 +70,41 @@ class Slice:
         sources: What is merged.
         parameters: Values for this slice.
         base_layers: Layers of the base; those of the first source if None.
+
+    Example:
+        >>> Slice((Source("runs/en"), Source("runs/de"))).base_layers is None
+        True
     """
 
     sources: tuple[Source, ...]
     parameters: Settings = dataclasses.field(default_factory=dict)
     base_layers: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """Text on which the merged model's units are given the deviations of its parents.
+
+    Averaging units that agree only in part shrinks what they vary by; see
+    `repsim.merging.align.repair`. As a recipe has it:
+    `repair: {corpus: bible, languages: [eng_Latn, deu_Latn], limit: 32}`.
+
+    Attributes:
+        corpus: Training text, as `repsim.corpora.load_training_text` names it: "bible", a folder,
+            "hub:NAME".
+        languages: Languages to read; those that the parents state if empty.
+        limit: At most so many windows of text per language.
+
+    Example:
+        >>> recipe = read_recipe({"method": "linear", "models": ["a", "b"],
+        ...                       "repair": {"corpus": "bible", "limit": 8}})
+        >>> recipe.repair
+        Repair(corpus='bible', languages=(), limit=8)
+    """
+
+    corpus: str
+    languages: tuple[str, ...] = ()
+    limit: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +121,18 @@ class Recipe:
         dtype: Precision of the computation.
         out_dtype: Type of the stored weights; that of the first model if None.
         align: How models are brought to the first one's (or the base's) coordinates beforehand.
+        repair: Text on which the result is repaired; None if it is not.
         tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token.
         tokenizer_model: Model whose tokenizer and vocabulary the result has; the donor if None.
         chat_template: Text of a chat template for the result; the donor's if None.
         seed: Seed of methods that draw.
         notes: What a reader of the result should know about how the file was understood.
         text: The file as it was written.
+
+    Example:
+        >>> recipe = Recipe("slerp", (Slice((Source("runs/en"), Source("runs/de"))),))
+        >>> recipe.donor, recipe.stacked
+        ('runs/en', False)
     """
 
     method: str
@@ -99,6 +144,7 @@ class Recipe:
     dtype: Literal["float32", "float64"] = "float32"
     out_dtype: str | None = None
     align: Align = "none"
+    repair: Repair | None = None
     tokenizer: Strategy = "same"
     tokenizer_model: str | None = None
     chat_template: str | None = None
@@ -127,6 +173,11 @@ class Recipe:
     def donor(self) -> str:
         """Model whose config and other files the result takes: the base, or the first model."""
         return self.base_model or self.models[0]
+
+    @property
+    def tokenizer_owner(self) -> str:
+        """Model whose tokenizer and vocabulary the result has."""
+        return self.tokenizer_model or self.donor
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
@@ -185,8 +236,8 @@ def _load(path: Path) -> tuple[dict[str, Any], str]:
 
 
 _KEYS = (
-    "method", "models", "base_model", "parameters", "dtype", "out_dtype", "align", "tokenizer",
-    "seed",
+    "method", "models", "base_model", "parameters", "dtype", "out_dtype", "align", "repair",
+    "tokenizer", "seed",
 )  # fmt: skip
 
 
@@ -220,10 +271,28 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         dtype=choice(document, "dtype", ("float32", "float64"), "float32", _COMPUTE_HINT),
         out_dtype=choice(document, "out_dtype", STORED_TYPES, None),
         align=choice(document, "align", ("none", "permutation", "orthogonal"), "none"),
+        repair=_repair(document.get("repair")),
         tokenizer=_strategy(tokenizer),
         seed=seed,
         text=text,
     )  # fmt: skip
+
+
+def _repair(document: Any) -> Repair | None:
+    if document is None:
+        return None
+    check_keys(document, ("corpus", "languages", "limit"), "repair")
+    corpus = optional(document, "corpus", "repair", required(document, "corpus", "repair"), str)
+    languages = document.get("languages") or []
+    if not isinstance(languages, list) or not all(type(code) is str for code in languages):
+        raise UsageError(
+            f"recipe key 'repair.languages' must be a list of languages, got {languages!r}",
+            hint="languages: [eng_Latn, deu_Latn]",
+        )
+    limit = optional(document, "limit", "repair", Repair.limit, int)
+    if limit < 1:
+        raise UsageError(f"recipe key 'repair.limit' must be at least 1, got {limit}")
+    return Repair(corpus, tuple(languages), limit)
 
 
 _COMPUTE_HINT = "sums are never taken in 16 bits; out_dtype states how weights are stored"

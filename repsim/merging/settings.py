@@ -15,7 +15,12 @@ Scalar = bool | int | float | str
 
 
 class Rule(NamedTuple):
-    """A value for tensors whose name contains `filter`; for all if it is None or "*"."""
+    """A value for tensors whose name contains `filter`; for all if it is None or "*".
+
+    Example:
+        >>> evaluate((Rule("mlp", 0.2), Rule(None, 0.5)), "layers.0.mlp.up_proj.weight", 0.0)
+        0.2
+    """
 
     filter: str | None
     value: Scalar | tuple[Scalar, ...]
@@ -30,6 +35,13 @@ def check_keys(document: Any, known: Sequence[str], where: str) -> None:
 
     Raises:
         UsageError: It names the path of the key and the nearest known one.
+
+    Example:
+        >>> check_keys({"wieght": 1}, ["model", "weight"], "models[0]")
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.UsageError: unknown recipe key 'models[0].wieght' (hint: did you mean
+        'weight'?)
     """
     if not isinstance(document, Mapping):
         raise UsageError(f"recipe key '{where}' must be a mapping, got {document!r}")
@@ -50,7 +62,12 @@ def unknown_key(where: str, key: Any, known: Iterable[str]) -> UsageError:
 
 
 def path_of(where: str, key: Any) -> str:
-    """Path of a key inside a recipe: `models[0].weight`."""
+    """Path of a key inside a recipe: `models[0].weight`.
+
+    Example:
+        >>> path_of("models[0]", "weight"), path_of("", "method")
+        ('models[0].weight', 'method')
+    """
     return f"{where}.{key}" if where else str(key)
 
 
@@ -59,6 +76,10 @@ def required(document: Mapping[str, Any], key: str, where: str) -> Any:
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> required({"method": "linear"}, "method", "")
+        'linear'
     """
     if document.get(key) is None:
         raise UsageError(f"recipe key '{path_of(where, key)}' is missing")
@@ -70,6 +91,10 @@ def optional(document: Mapping[str, Any], key: str, where: str, default: Any, ki
 
     Raises:
         UsageError: It is of another type.
+
+    Example:
+        >>> optional({}, "seed", "", 0, int), optional({"seed": 3}, "seed", "", 0, int)
+        (0, 3)
     """
     value = document.get(key)
     if value is None:
@@ -95,6 +120,13 @@ def choice(
 
     Raises:
         UsageError: It is none of them.
+
+    Example:
+        >>> choice({"dtype": "float16"}, "dtype", ("float32", "float64"), "float32")
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.UsageError: recipe key 'dtype' must be one of float32, float64, got
+        'float16'
     """
     value = document.get(key)
     if value is None:
@@ -141,6 +173,11 @@ def parse_settings(
 
     Raises:
         UsageError: An unknown parameter, or a value of another type than the default.
+
+    Example:
+        >>> parse_settings({"weight": [0, 1], "normalize": False}, {"weight": 1.0,
+        ...                "normalize": True}, "parameters", "linear")
+        {'weight': (0.0, 1.0), 'normalize': False}
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"recipe key '{where}' must be a mapping, got {values!r}")

@@ -344,6 +344,13 @@ def save_statistics(
 
     Raises:
         UsageError: There is nothing to write.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> path = save_statistics(tempfile.mkdtemp() + "/fisher.safetensors", {"w": torch.ones(2)})
+        >>> load_statistics(path)["w"].tolist()
+        [1.0, 1.0]
     """
     from safetensors.torch import save_file
 
@@ -373,6 +380,12 @@ def load_statistics(path: str | os.PathLike[str]) -> dict[str, Gram | torch.Tens
 
     Raises:
         InputError: The file is missing or holds something else.
+
+    Example:
+        >>> load_statistics("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.InputError: ...
     """
     from safetensors import SafetensorError, safe_open
 

@@ -26,7 +26,12 @@ _TOKEN_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings
 
 
 class LayerName(NamedTuple):
-    """Name of a tensor of a numbered layer: `stack.number.rest`."""
+    """Name of a tensor of a numbered layer: `stack.number.rest`.
+
+    Example:
+        >>> LayerName("model.layers", 3, "mlp.up_proj.weight").at(0)
+        'model.layers.0.mlp.up_proj.weight'
+    """
 
     stack: str
     number: int

@@ -28,6 +28,8 @@ from repsim.models.inspect import hash_remembered
 if TYPE_CHECKING:
     import torch
 
+    from repsim.merging.repairing import Calibration
+
 Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
 
 
@@ -38,6 +40,7 @@ def merge(
     device: str | None = None,
     force: bool = False,
     transforms: Mapping[str, Transform] | None = None,
+    forecast: Callable[[], str] | None = None,
 ) -> Path:
     """Merge models on disk into a new model folder.
 
@@ -53,6 +56,8 @@ def merge(
         force: Replace an earlier merge in that folder.
         transforms: Model, as the recipe names it -> function of name and tensor that its tensors
             pass through. A merge with transforms is not resumed.
+        forecast: Asked for what is foretold of the merge, in Markdown for the model card, once
+            recipe, models and target are found sound and before a tensor is merged.
 
     Returns:
         The folder: weights, config, tokenizer, model card, `repsim_recipe.yaml` and
@@ -78,6 +83,7 @@ def merge(
     chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
     prepared = prepare(parsed, transforms=transforms)
+    foretold = forecast() if forecast else ""
     if chosen is None:
         chosen = "cpu" if _needs_no_torch(prepared) else choose_device(None)
     layout = lay_out({plan.name: plan.header for plan in prepared.plans})
@@ -86,24 +92,55 @@ def merge(
         _hashing(prepared) as hashes,
         Output.open(aside, layout, prepared.key and f"{prepared.key}/{chosen}") as output,
     ):
-        _write_tensors(prepared, output, chosen)
+        if prepared.calibration is None:
+            _write_tensors(prepared, output, chosen)
+        else:
+            _write_repaired(prepared, output, chosen, prepared.calibration)
         for hashed in hashes:
             hashed.result()
-        write_companions(aside, prepared, output.done, name=target.name)
+        write_companions(aside, prepared, output.done, name=target.name, forecast=foretold)
         output.write_index()
         output.tidy()
     _put_in_place(aside, target)
     return target
 
 
-def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:
-    """Merge what the journal does not list yet."""
+def _job(prepared: Prepared, device: str) -> Job:
     recipe = prepared.recipe
     job = Job(
         prepared.method, list(prepared.sources.values()), recipe.dtype, recipe.seed, device,
         prepared.statistics,
     )  # fmt: skip
-    job = dataclasses.replace(job, thresholds=find_thresholds(job, prepared.plans))
+    return dataclasses.replace(job, thresholds=find_thresholds(job, prepared.plans))
+
+
+def _write_repaired(
+    prepared: Prepared, output: Output, device: str, calibration: Calibration
+) -> None:
+    """Merge and repair the whole model, and write what the journal does not list yet."""
+    from repsim.merging.repairing import repaired_tensors
+
+    if all(plan.name in output.done for plan in prepared.plans):
+        return
+    job = _job(prepared, device)
+    for found in repaired_tensors(job, prepared.plans, calibration, prepared.config):
+        name = found.plan.name
+        if name not in output.done:
+            output.write(name, _bytes_of(found.tensor))
+            output.finish(name, notes=list(found.notes), values=dict(found.values))
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU as they are stored."""
+    import torch
+
+    raw: memoryview = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return raw
+
+
+def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:
+    """Merge what the journal does not list yet."""
+    job = _job(prepared, device)
     sizes = {plan.name: math.prod(plan.header.shape) for plan in prepared.plans}
     order = output.order
     with progress("merging", total=sum(sizes.values()), unit="parameters") as bar:
@@ -132,19 +169,18 @@ def merged_parts(job: Job, plan: TensorPlan) -> Iterator[tuple[int, memoryview, 
     if merged_on_arrays(job, plan):
         yield from merge_arrays(job, plan)
         return
-    import torch
-
     width = math.prod(plan.header.shape[1:]) * TYPES[plan.header.dtype][1]
     for row, part, context in job.merge(plan):
-        raw = part.contiguous().reshape(-1).view(torch.uint8).numpy()
-        yield row * width, raw.data, context
+        yield row * width, _bytes_of(part), context
 
 
 def _needs_no_torch(prepared: Prepared) -> bool:
     """Whether all tensors are merged as arrays: as fast as the disk, and so not on a GPU."""
     sources = list(prepared.sources.values())
-    return not prepared.statistics and all(
-        fits(prepared.method.name, sources, plan) for plan in prepared.plans
+    return (
+        not prepared.statistics
+        and prepared.calibration is None
+        and all(fits(prepared.method.name, sources, plan) for plan in prepared.plans)
     )
 
 

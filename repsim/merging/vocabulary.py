@@ -37,6 +37,12 @@ class Vocabulary:
         core: Tokens of the model proper -> what decides about them (score of a unigram model).
         rules: Aspect -> hash of what decides how text is cut: merges, normalizer, pre-tokenizer.
         files: Hash of the tokenizer's files.
+
+    Example:
+        >>> one = Vocabulary("en", {"a": 0, "b": 1}, {}, {"merges": "1f"}, "f1")
+        >>> other = Vocabulary("de", {"b": 0, "a": 1}, {}, {"merges": "1f"}, "f2")
+        >>> one.differences(other)
+        ["2 of 2 tokens differ (id 0: 'a' and 'b', id 1: 'b' and 'a')"]
     """
 
     name: str
@@ -175,6 +181,12 @@ def map_rows(
     Raises:
         IncompatibleModelsError: The two cut text differently, so that rows with the same name were
             not trained on the same text.
+
+    Example:
+        >>> one = Vocabulary("en", {"a": 0, "b": 1}, {}, {"merges": "1f"}, "f1")
+        >>> other = Vocabulary("de", {"b": 0, "a": 1}, {}, {"merges": "1f"}, "f2")
+        >>> map_rows(one, other, donor_rows=4, other_rows=2).tolist()
+        [1, 0, -1, -1]
     """
     import torch
 

@@ -1,22 +1,27 @@
-"""CPU time, private memory and disk floor of merging checkpoints of half a gigabyte.
+"""CPU time, wall time and private memory of merging half-gigabyte checkpoints, beside a copy.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/merging.py --write
-    OMP_NUM_THREADS=1 python tests/benchmarks/merging.py --mergekit DIR --write
+    OMP_NUM_THREADS=1 python tests/benchmarks/merging.py --mergekit DIR --rounds 3 --write
 
-DIR is a folder with mergekit and what it needs beside torch and transformers (`pip install
---no-deps --target DIR mergekit==0.1.5 accelerate immutables peft`): it runs on the same torch.
-Without it, only the plain implementation stands beside ours: load both models with transformers,
-average their state dicts, save.
+DIR is a virtual environment with mergekit (`python -m venv DIR; DIR/bin/pip install -c
+constraints.txt mergekit==0.1.5`), so that it runs on the same torch. Without it, only the plain
+implementation stands beside ours: load both models with transformers, average their state dicts,
+save.
 
 Each merge is a process of its own, imports included; "without imports" takes off a process that
-only imports. Inputs are dropped from the page cache before each. Private memory is the largest
-`RssAnon` seen, polled every 10 ms, to which mapped inputs do not count. The floor is what reading
-the inputs and writing the output costs at the rates that a plain copy reaches in the same run.
+only imports. Everybody's bytecode is there beforehand, as it is of installed packages. Inputs are
+dropped from the page cache before each. "hashes known" is a merge of parents whose hashes an
+earlier command left in the cache of this user. Private memory is the largest `RssAnon` seen, polled
+every 10 ms, to which mapped inputs do not count.
+
+The floor is a copy, timed just before each merge and in the same state of the cache: all inputs are
+read, as many bytes as the result has are written, and forced to disk as often as the merge does it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import os
@@ -27,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +40,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from similarity_grids import write
+
+from repsim.merging.output import SYNC_BYTES
 
 WIDTH, UNITS, LAYERS, TOKENS = 768, 2048, 12, 32000
 CONFIG = {
@@ -55,7 +63,7 @@ a.save_pretrained(sys.argv[1])
 
 
 class Measured(NamedTuple):
-    """One process: CPU seconds, wall seconds, largest private memory in MiB, floor in seconds."""
+    """One process: CPU seconds, wall seconds, largest private memory in MiB, seconds of a copy."""
 
     cpu: float
     wall: float
@@ -65,7 +73,9 @@ class Measured(NamedTuple):
 
 def write_models(folder: Path) -> None:
     """Three models: a base, and two that moved away from it a little."""
-    shapes = {"model.embed_tokens.weight": (TOKENS, WIDTH), "lm_head.weight": (TOKENS, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{name}.weight": (TOKENS, WIDTH) for name in ("model.embed_tokens", "lm_head")
+    }
     for i in range(LAYERS):
         at = f"model.layers.{i}"
         shapes |= {f"{at}.self_attn.{p}_proj.weight": (WIDTH, WIDTH) for p in "qkvo"}
@@ -112,12 +122,8 @@ def drop_from_cache(folder: Path) -> None:
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def run(
-    command: list[str], folder: Path, environment: dict[str, str], inputs: int
-) -> Measured:  # fmt: skip
-    """Run one process and watch its private memory; the disk is timed just before."""
-    read, write_ = disk_seconds(folder)
-    floor = inputs * read + write_ if inputs else 0.0
+def run(command: list[str], folder: Path, environment: dict[str, str], floor: float) -> Measured:
+    """Run one process and watch its private memory."""
     drop_from_cache(folder)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start, largest = time.perf_counter(), 0
@@ -141,94 +147,140 @@ def run(
     return Measured(cpu, wall, largest / 1024, floor)
 
 
-def disk_seconds(folder: Path) -> tuple[float, float]:
-    """Seconds for reading a checkpoint that is not in memory, and for writing and syncing one."""
-    source, target = folder / "a" / "model.safetensors", folder / "copy"
+def copy_seconds(folder: Path, inputs: Sequence[str]) -> float:
+    """Seconds for reading all inputs and writing as much as one of them, as a merge does it."""
     drop_from_cache(folder)
+    buffer, waiting = memoryview(bytearray(1 << 20)), 0
     start = time.perf_counter()
-    data = source.read_bytes()
-    read = time.perf_counter() - start
-    start = time.perf_counter()
-    with target.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    written = time.perf_counter() - start
-    target.unlink()
-    return read, written
+    with contextlib.ExitStack() as stack:
+        sources = [
+            stack.enter_context((folder / name / "model.safetensors").open("rb", buffering=0))
+            for name in inputs
+        ]
+        target = stack.enter_context((folder / "copy").open("wb", buffering=0))
+        while count := max(source.readinto(buffer) or 0 for source in sources):
+            waiting += target.write(buffer[:count])
+            if waiting >= SYNC_BYTES:
+                os.fsync(target.fileno())
+                waiting = 0
+        os.fsync(target.fileno())
+    taken = time.perf_counter() - start
+    (folder / "copy").unlink()
+    return taken
 
 
-def commands(mergekit: Path | None) -> dict[tuple[str, str], list[str]]:
+OURS = "import sys; from repsim.cli.main import main; main(['merge', sys.argv[1], sys.argv[2]])"
+OUR_IMPORTS = (
+    "import numpy, yaml, repsim.cli.main, repsim.cli.merge, repsim.merging.to_disk, "
+    "repsim.merging.methods"
+)
+KNOWN = "repsim, hashes known"
+INPUTS = {"linear": ("a", "b"), "slerp": ("a", "b"), "ties": ("a", "b", "base")}
+
+
+def commands(mergekit: Path | None, merges: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """(merge, who) -> command line without the target, which comes last."""
     python = sys.executable
-    ours = "import sys; from repsim.cli.main import main; main(['merge', sys.argv[1], sys.argv[2]])"
+    theirs = str(mergekit.resolve() / "bin" / "python") if mergekit else ""
     found: dict[tuple[str, str], list[str]] = {}
-    for name in ("linear", "slerp", "ties"):
-        found[name, "repsim"] = [python, "-c", ours, f"{name}.yml"]
+    for name in merges:
+        found[name, "repsim"] = found[name, KNOWN] = [python, "-c", OURS, f"{name}.yml"]
         if mergekit:
-            module = [python, "-m", "mergekit.scripts.run_yaml", "--no-copy-tokenizer"]
+            module = [theirs, "-m", "mergekit.scripts.run_yaml", "--no-copy-tokenizer"]
             module.append("--no-write-model-card")  # it asks the hub for models of short names
             found[name, "mergekit"] = [*module, f"{name}.yml"]
-    found["linear", "transformers"] = [python, "-c", NAIVE]
-    imports = "import numpy, yaml, repsim.cli.main, repsim.cli.merge, repsim.merging.to_disk"
-    found["imports", "repsim"] = [python, "-c", imports + ", repsim.merging.methods"]
+    if "linear" in merges:
+        found["linear", "transformers"] = [python, "-c", NAIVE]
+    found["imports", "repsim"] = [python, "-c", OUR_IMPORTS]
     if mergekit:
-        found["imports", "mergekit"] = [python, "-c", "import mergekit.scripts.run_yaml"]
+        found["imports", "mergekit"] = [theirs, "-c", "import mergekit.scripts.run_yaml"]
     return found
 
 
-INPUTS = {"linear": 2, "slerp": 2, "ties": 3}
+def environment_of(who: str, folder: Path) -> dict[str, str]:
+    """Offline, on the CPU; ours with its bytecode, which a checkout may not have kept."""
+    own = {**os.environ, "HF_HUB_OFFLINE": "1", "REPSIM_QUIET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    if who.startswith("repsim"):
+        own.pop("PYTHONDONTWRITEBYTECODE", None)
+        own["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+        own["REPSIM_CACHE"] = str(folder / ("known" if who == KNOWN else "fresh"))
+    return own
 
 
-def measure(folder: Path, rounds: int, mergekit: Path | None) -> dict[Any, list[Measured]]:
-    """All rows, each round in turn."""
-    environment = {
-        **os.environ, "HF_HUB_OFFLINE": "1", "REPSIM_QUIET": "1", "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(mergekit.resolve()) if mergekit else "",
-    }  # fmt: skip
+def measure(
+    folder: Path, rounds: int, mergekit: Path | None, merges: Sequence[str]
+) -> dict[Any, list[Measured]]:
+    """All rows, each round in turn; a first round of imports and known hashes does not count."""
+    every = commands(mergekit, merges)
+    widest = max(merges, key=lambda name: len(INPUTS[name]))
     rows: dict[tuple[str, str], list[Measured]] = {}
-    for number in range(rounds):
-        for key, command in commands(mergekit).items():
-            out = folder / f"out-{number}-{'-'.join(key)}"
-            environment["REPSIM_CACHE"] = str(out.with_suffix(".cache"))
-            given = command if key[0] == "imports" else [*command, out.name]
-            rows.setdefault(key, []).append(
-                run(given, folder, environment, INPUTS.get(key[0], 0))
-            )  # fmt: skip
-            subprocess.run(["rm", "-rf", str(out), environment["REPSIM_CACHE"]], check=True)
-            sys.stderr.write(f"{number} {key} {rows[key][-1]}\n")
+    for number in range(-1, rounds):
+        for (name, who), command in every.items():
+            if number < 0 and name != "imports" and (name, who) != (widest, KNOWN):
+                continue
+            out = folder / "out"
+            inputs = INPUTS.get(name, ())
+            floor = copy_seconds(folder, inputs) if inputs and number >= 0 else 0.0
+            given = [*command, out.name] if inputs else command
+            found = run(given, folder, environment_of(who, folder), floor)
+            subprocess.run(["rm", "-rf", str(out), str(folder / "fresh")], check=True)
+            if number >= 0:
+                rows.setdefault((name, who), []).append(found)
+                sys.stderr.write(f"{number} {name} {who} {found}\n")
     return rows
 
 
 def table(rows: dict[Any, list[Measured]], size: float, about: str) -> str:
-    """The table in markdown."""
+    """The tables in markdown: seconds, and how they compare."""
     rounds = len(next(iter(rows.values())))
     lines = [
         f"{size / 1e6:.0f} MB per checkpoint, float32; {about} Median of {rounds} round(s).\n",
-        "| merge | who | CPU s | without imports | wall s | floor s | wall without imports / floor "
-        "| private MiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| merge | who | CPU s | without imports | wall s | copy s | wall / copy "
+        "| wall without imports / copy | private MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, who), found in rows.items():
         cpu, wall, private, floor = (statistics.median(m[i] for m in found) for i in range(4))
-        alone = rows.get(("imports", who))
-        rest, ratio = "–", "–"
+        alone = rows.get(("imports", who.partition(",")[0]))
+        cells = ["–"] * 4
+        if name in INPUTS:
+            cells[1] = f"{floor:.1f}"
+            cells[2] = f"{statistics.median(m.wall / m.floor for m in found):.1f}"
         if name in INPUTS and alone:
-            rest = f"{cpu - statistics.median(m.cpu for m in alone):.1f}"
+            cells[0] = f"{cpu - statistics.median(m.cpu for m in alone):.1f}"
             waited = statistics.median(m.wall for m in alone)
-            ratio = f"{statistics.median((m.wall - waited) / m.floor for m in found):.1f}"
-        lasted = f"{wall:.1f} | {floor:.1f}" if floor else f"{wall:.1f} | –"
+            cells[3] = f"{statistics.median((m.wall - waited) / m.floor for m in found):.1f}"
+        rest, copied, whole, bare = cells
         lines.append(
-            f"| {name} | {who} | {cpu:.1f} | {rest} | {lasted} | {ratio} | {private:.0f} |"
+            f"| {name} | {who} | {cpu:.1f} | {rest} | {wall:.1f} | {copied} | {whole} | {bare} "
+            f"| {private:.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *ratios(rows)]) + "\n"
+
+
+def ratios(rows: dict[Any, list[Measured]]) -> list[str]:
+    """How many times as long mergekit takes, imports included: medians of both."""
+    if ("imports", "mergekit") not in rows:
+        return []
+    lines = ["| mergekit / repsim | CPU | wall | CPU, hashes known | wall, hashes known |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for name in dict.fromkeys(name for name, _ in rows if name in INPUTS):
+        theirs, ours, known = (rows[name, who] for who in ("mergekit", "repsim", KNOWN))
+        cells = [
+            statistics.median(m[i] for m in theirs) / statistics.median(m[i] for m in own)
+            for own in (ours, known)
+            for i in range(2)
+        ]
+        lines.append(f"| {name} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
+    return lines
 
 
 def main() -> None:
     """Measure, print, and with `--write` keep the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--mergekit", type=Path, help="folder that mergekit is installed in")
+    parser.add_argument("--mergekit", type=Path, help="virtual environment that has mergekit")
+    parser.add_argument("--merges", nargs="+", choices=INPUTS, default=list(INPUTS))
     parser.add_argument("--folder", type=Path, help="where checkpoints are written (2.5 GB)")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     given = parser.parse_args()
@@ -237,7 +289,7 @@ def main() -> None:
         write_models(folder)
         recipes(folder)
         os.sync()
-        rows = measure(folder, given.rounds, given.mergekit)
+        rows = measure(folder, given.rounds, given.mergekit, given.merges)
         size = (folder / "a" / "model.safetensors").stat().st_size
     load = os.getloadavg()[1]
     about = (

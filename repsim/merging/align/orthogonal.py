@@ -49,6 +49,13 @@ def rotation_from(cross: torch.Tensor, space: SymmetrySpace) -> torch.Tensor:
     Args:
         cross: `[width of A, width of B]`.
         space: The space "residual_rotation".
+
+    Example:
+        >>> import torch
+        >>> from repsim.models.arch.spaces import residual_spaces
+        >>> space = residual_spaces(2)[1]
+        >>> rotation_from(torch.tensor([[0.0, -3.0], [2.0, 0.0]]), space).round().tolist()
+        [[0.0, -1.0], [1.0, 0.0]]
     """
     if not space.fixes_mean:
         return polar_factor(cross)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import UsageError, unknown_name
+from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
 from repsim.merging.align.checking import build_model
 from repsim.merging.align.weights import StateDict, stored_name
 from repsim.models.arch import spec_for
@@ -32,7 +32,15 @@ Place = tuple[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class UnitStatistics:
-    """Mean and standard deviation of the units at one place, each `[units]`, float64."""
+    """Mean and standard deviation of the units at one place, each `[units]`, float64.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float64)
+        >>> found = UnitStatistics(rows.mean(0), rows.std(0, correction=0))
+        >>> found.std.tolist()
+        [1.0, 0.0]
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -44,6 +52,7 @@ class RepairReport:
 
     Attributes:
         point: One of `REPAIRED_POINTS`.
+        tensor: Weight that was scaled.
         layer: Block, counted from 1 as on the layer axis.
         std_ratio_before: Median over units of merged over wanted standard deviation, as met (that
             is, with everything below already repaired).
@@ -55,6 +64,7 @@ class RepairReport:
     """
 
     point: str
+    tensor: str
     layer: int
     std_ratio_before: float
     std_error_after: float
@@ -103,7 +113,8 @@ def repair_state_dict(
         points: Which of `REPAIRED_POINTS`.
 
     Raises:
-        IncompatibleModelsError: The tensors do not make up the config's model.
+        IncompatibleModelsError: The tensors do not make up the config's model, or its family has no
+            such places.
         UsageError: No parents, weights that do not fit or add up to zero, or an unknown point.
 
     Example:
@@ -184,8 +195,11 @@ def _places(
             key = weight_key(role, layer)
             weight = name(key)
             read = name(weight_key("down", layer)) if gated else weight
-            assert weight is not None
-            assert read is not None
+            if weight is None or read is None:
+                raise IncompatibleModelsError(
+                    f"layer {layer} has no tensor for '{key}', so its units cannot be repaired",
+                    hint="leave out repair for models of this family",
+                )
             bias = name(f"{key}_bias")
             places[point, layer + 1] = _Where(
                 module=read.removesuffix(".weight"),
@@ -239,8 +253,10 @@ def _run(
     """One forward pass; what `visit` returns takes the place of what a place gave."""
     import torch
 
+    # The head is left out: logits of a whole calibration text are larger than many models.
+    body: Any = getattr(model, "base_model", model)
     with _hooks(model, places, visit), torch.no_grad():
-        model(input_ids=ids, attention_mask=mask)
+        body(input_ids=ids, attention_mask=mask)
 
 
 @contextlib.contextmanager
@@ -331,6 +347,7 @@ def _report(
     shift = (after.mean[alive] - wanted.mean[alive]).abs() / target
     return RepairReport(
         point=place[0],
+        tensor=where.weight,
         layer=place[1],
         std_ratio_before=float(ratio.median()) if len(ratio) else 1.0,
         std_error_after=float(off.max()) if len(off) else 0.0,

@@ -66,7 +66,15 @@ def _random_order(size: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def random_rotation(space: SymmetrySpace, generator: torch.Generator) -> torch.Tensor:
-    """A random rotation of the residual stream; it keeps the constant direction where it must."""
+    """A random rotation of the residual stream; it keeps the constant direction where it must.
+
+    Example:
+        >>> import torch
+        >>> from repsim.models.arch.spaces import residual_spaces
+        >>> q = random_rotation(residual_spaces(4)[1], torch.Generator().manual_seed(0))
+        >>> torch.allclose(q @ q.T, torch.eye(4, dtype=q.dtype))
+        True
+    """
     import torch
 
     noise = torch.randn(space.size, space.size, dtype=torch.float64, generator=generator)

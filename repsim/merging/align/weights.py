@@ -116,7 +116,15 @@ def _has_head(state: StateDict, spaces: WeightSpaces) -> bool:
 
 
 def has_body_prefix(state: StateDict, spaces: WeightSpaces) -> bool:
-    """Whether the state dict is that of a model with a head, whose body has a name."""
+    """Whether the state dict is that of a model with a head, whose body has a name.
+
+    Example:
+        >>> from repsim.models.arch import ARCHITECTURES
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> spaces = ARCHITECTURES["llama"].spaces(tiny_model("llama").config)
+        >>> has_body_prefix({"model.norm.weight": None}, spaces), has_body_prefix({}, spaces)
+        (True, False)
+    """
     return any(name.startswith(f"{spaces.body}.") for name in state)
 
 
@@ -135,6 +143,12 @@ def check_known(state: StateDict, spaces: WeightSpaces) -> None:
 
     Raises:
         IncompatibleModelsError: Names of what is missing, or not declared.
+
+    Example:
+        >>> from repsim.models.arch import ARCHITECTURES
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> tiny = tiny_model("llama")
+        >>> check_known(tiny.state_dict(), ARCHITECTURES["llama"].spaces(tiny.config))
     """
     declared = {stored_name(weight, state, spaces): weight for weight in spaces.weights}
     missing = [

@@ -15,7 +15,13 @@ Tensors = Sequence["torch.Tensor"]
 
 
 def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> torch.Tensor:
-    """Sum of `w_i * tensor_i`, accumulated in place."""
+    """Sum of `w_i * tensor_i`, accumulated in place.
+
+    Example:
+        >>> import torch
+        >>> weighted_sum([torch.ones(2), torch.tensor([1.0, 2.0])], [0.5, 2.0]).tolist()
+        [2.5, 4.5]
+    """
     total = tensors[0] * weights[0]
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total.add_(tensor, alpha=weight)
@@ -27,6 +33,10 @@ def divisor_of(weights: Sequence[float], name: str) -> float:
 
     Raises:
         UsageError: It is zero.
+
+    Example:
+        >>> divisor_of([1.0, 3.0], "norm")
+        4.0
     """
     total = sum(weights)
     if abs(total) < 1e-8:

@@ -71,10 +71,16 @@ class ArrayMethod(NamedTuple):
 
 
 def weighted_sum(tensors: Sequence[Array], weights: Sequence[float]) -> Array:
-    """Sum of `w_i * tensor_i`."""
+    """Sum of `w_i * tensor_i`.
+
+    Example:
+        >>> import numpy as np
+        >>> weighted_sum([np.ones(2), np.array([1.0, 2.0])], [0.5, 2.0]).tolist()
+        [2.5, 4.5]
+    """
     total: Array = tensors[0] * weights[0]
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total += tensor * weight
+        total += tensor if weight == 1 else tensor * weight
     return total
 
 

@@ -20,6 +20,10 @@ def check_density(density: float, name: str) -> float:
 
     Raises:
         UsageError: It is not in (0, 1].
+
+    Example:
+        >>> check_density(0.5, "norm")
+        0.5
     """
     if not 0 < density <= 1:
         raise UsageError(
@@ -90,6 +94,10 @@ class Selected(NamedTuple):
         value: That value.
         equal: How many of the values that equal it are among them.
         surplus: How many more values equal it.
+
+    Example:
+        >>> Selected(value=7.0, equal=2, surplus=1).equal  # of three entries of 7, two are kept
+        2
     """
 
     value: float

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod, TensorContext, check_choice, merge_method, per_model
@@ -32,21 +33,48 @@ BREADCRUMBS_SOURCE = "Davari and Belilovsky 2023, arXiv:2312.06795; mergekit"
 
 
 def _declare(
-    name: str, label: str, thinning: str, reference: str, *, random: bool
-) -> Callable[[Callable[..., torch.Tensor]], MergeMethod]:
-    elect = name.endswith("ties") or name == "della"
+    name: str,
+    label: str,
+    thinning: str,
+    reference: str,
+    function: Callable[..., torch.Tensor],
+    *,
+    elect: bool,
+    random: bool = True,
+    **defaults: Any,
+) -> MergeMethod:
+    """Register a way of thinning, followed by sign election or by plain addition.
+
+    Args:
+        name: Name in recipes.
+        label: Name for people.
+        thinning: What is done to each delta.
+        reference: Source.
+        function: The way of thinning; `elect` is its first argument.
+        elect: Whether what is left is merged by elected signs.
+        random: Whether it draws.
+        **defaults: Defaults that differ from those of the function.
+    """
+    ending = "merged by elected signs as in TIES" if elect else "added up"
     return merge_method(
         name=name,
         label=label,
-        definition=f"{thinning}; w_0 + lambda times what is left, weighted by a_i and "
-        + ("merged by elected signs as in TIES" if elect else "added up"),
+        definition=f"{thinning}; w_0 + lambda times what is left, weighted by a_i and {ending}",
         reference=reference,
         min_models=1,
         needs_base=True,
         # Each model draws from a stream of its own, so that their order matters.
         symmetric=not random,
         random=random,
-    )
+    )(functools.partial(function, elect, **defaults))
+
+
+def _deltas(
+    tensors: Tensors, base: torch.Tensor, density: Sequence[float], context: TensorContext
+) -> list[tuple[torch.Tensor, float]]:
+    """The delta of each model, and the share of its entries that is to be kept."""
+    shares = [check_density(share, context.name) for share in density]
+    return list(zip(deltas_to(base, tensors), shares, strict=True))
 
 
 # -- DARE ----------------------------------------------------------------------------------------
@@ -55,7 +83,14 @@ def _declare(
 def drop_at_random(
     delta: torch.Tensor, density: float, rescale: Rescale, context: TensorContext, model: int
 ) -> torch.Tensor:
-    """DARE: keep each entry with probability `density`, drawn from the stream of that model."""
+    """DARE: keep each entry with probability `density`, drawn from the stream of that model.
+
+    Example:
+        >>> import torch
+        >>> kept = drop_at_random(torch.ones(1000), 0.25, "unbiased", TensorContext(), 0)
+        >>> sorted(set(kept.tolist())), 200 < int(kept.count_nonzero()) < 300
+        ([0.0, 4.0], True)
+    """
     import torch
 
     if density == 1:
@@ -85,53 +120,28 @@ def _kept_at_random(
 
 
 def _dare(
+    elect: bool,
     tensors: Tensors,
+    *,
     base: torch.Tensor,
     context: TensorContext,
-    density: Sequence[float],
-    rescale: Rescale,
-) -> list[torch.Tensor]:
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(0.5),
+    lambda_: float = 1.0,
+    normalize: bool = False,
+    rescale: Rescale = "unbiased",
+) -> torch.Tensor:
+    """Random thinning, then task arithmetic or sign election."""
     check_choice("rescale", rescale, ("unbiased", "l1", "none"))
-    shares = [check_density(share, context.name) for share in density]
-    deltas = deltas_to(base, tensors)
-    return [
+    thin = [
         drop_at_random(delta, share, rescale, context, model)
-        for model, (delta, share) in enumerate(zip(deltas, shares, strict=True))
+        for model, (delta, share) in enumerate(_deltas(tensors, base, density, context))
     ]
+    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=elect)
 
 
-@_declare("dare_linear", "DARE (linear)", DARE, DARE_SOURCE, random=True)
-def dare_linear(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5),
-    lambda_: float = 1.0,
-    normalize: bool = False,
-    rescale: Rescale = "unbiased",
-) -> torch.Tensor:
-    """Random thinning, then task arithmetic."""
-    thin = _dare(tensors, base, context, density, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=False)
-
-
-@_declare("dare_ties", "DARE (TIES)", DARE, DARE_SOURCE, random=True)
-def dare_ties(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5),
-    lambda_: float = 1.0,
-    normalize: bool = False,
-    rescale: Rescale = "unbiased",
-) -> torch.Tensor:
-    """Random thinning, then sign election."""
-    thin = _dare(tensors, base, context, density, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=True)
+dare_linear = _declare("dare_linear", "DARE (linear)", DARE, DARE_SOURCE, _dare, elect=False)
+dare_ties = _declare("dare_ties", "DARE (TIES)", DARE, DARE_SOURCE, _dare, elect=True)
 
 
 # -- DELLA ---------------------------------------------------------------------------------------
@@ -152,6 +162,13 @@ def drop_by_rank(
 
     Raises:
         UsageError: Those probabilities leave (0, 1).
+
+    Example:
+        >>> import torch
+        >>> delta = torch.arange(1.0, 1001.0)
+        >>> kept = drop_by_rank(delta, 0.5, 0.4, "none", TensorContext(), 0) > 0
+        >>> int(kept[:100].sum()) < 30, int(kept[-100:].sum()) > 70
+        (True, True)
     """
     import torch
 
@@ -173,24 +190,7 @@ def drop_by_rank(
 
 
 def _della(
-    tensors: Tensors,
-    base: torch.Tensor,
-    context: TensorContext,
-    density: Sequence[float],
-    epsilon: Sequence[float],
-    rescale: Rescale,
-) -> list[torch.Tensor]:
-    check_choice("rescale", rescale, ("unbiased", "l1", "none"))
-    shares = [check_density(share, context.name) for share in density]
-    deltas = deltas_to(base, tensors)
-    return [
-        drop_by_rank(delta, share, spread, rescale, context, model)
-        for model, (delta, share, spread) in enumerate(zip(deltas, shares, epsilon, strict=True))
-    ]
-
-
-@_declare("della", "DELLA", DELLA, DELLA_SOURCE, random=True)
-def della(
+    elect: bool,
     tensors: Tensors,
     *,
     base: torch.Tensor,
@@ -202,27 +202,20 @@ def della(
     normalize: bool = True,
     rescale: Rescale = "unbiased",
 ) -> torch.Tensor:
-    """Thinning by rank of magnitude, then sign election."""
-    thin = _della(tensors, base, context, density, epsilon, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=True)
+    """Thinning by rank of magnitude, then task arithmetic or sign election."""
+    check_choice("rescale", rescale, ("unbiased", "l1", "none"))
+    pairs = zip(_deltas(tensors, base, density, context), epsilon, strict=True)
+    thin = [
+        drop_by_rank(delta, share, spread, rescale, context, model)
+        for model, ((delta, share), spread) in enumerate(pairs)
+    ]
+    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=elect)
 
 
-@_declare("della_linear", "DELLA (linear)", DELLA, DELLA_SOURCE, random=True)
-def della_linear(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5),
-    epsilon: Sequence[float] = per_model(0.15),
-    lambda_: float = 1.0,
-    normalize: bool = False,
-    rescale: Rescale = "unbiased",
-) -> torch.Tensor:
-    """Thinning by rank of magnitude, then task arithmetic."""
-    thin = _della(tensors, base, context, density, epsilon, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=False)
+della = _declare("della", "DELLA", DELLA, DELLA_SOURCE, _della, elect=True)
+della_linear = _declare(
+    "della_linear", "DELLA (linear)", DELLA, DELLA_SOURCE, _della, elect=False, normalize=False
+)
 
 
 # -- breadcrumbs ---------------------------------------------------------------------------------
@@ -238,6 +231,11 @@ def drop_outliers(
 
     Raises:
         UsageError: gamma is not in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> drop_outliers(torch.tensor([1.0, -2.0, 3.0, -9.0]), 0.5, 0.25, TensorContext()).tolist()
+        [0.0, -2.0, 3.0, -0.0]
     """
     if not 0 <= gamma < 1:
         raise UsageError(f"gamma must lie in [0, 1), got {gamma:g} for tensor '{context.name}'")
@@ -253,56 +251,32 @@ def drop_outliers(
 
 
 def _breadcrumbs(
+    elect: bool,
     tensors: Tensors,
+    *,
     base: torch.Tensor,
     context: TensorContext,
-    density: Sequence[float],
-    gamma: Sequence[float],
-    rescale: Norm,
-) -> list[torch.Tensor]:
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(0.9),
+    gamma: Sequence[float] = per_model(0.01),
+    lambda_: float = 1.0,
+    normalize: bool = False,
+    rescale: Norm = "none",
+) -> torch.Tensor:
+    """Both ends of the magnitudes dropped, then task arithmetic or sign election."""
     check_choice("rescale", rescale, ("none", "l1"))
-    shares = [check_density(share, context.name) for share in density]
-    deltas = deltas_to(base, tensors)
-    thinned = [
-        drop_outliers(delta, share, top, context)
-        for delta, share, top in zip(deltas, shares, gamma, strict=True)
-    ]
-    if rescale == "none":
-        return thinned
-    return [same_norm(kept, delta) for kept, delta in zip(thinned, deltas, strict=True)]
+    thin = []
+    for (delta, share), top in zip(_deltas(tensors, base, density, context), gamma, strict=True):
+        kept = drop_outliers(delta, share, top, context)
+        thin.append(same_norm(kept, delta) if rescale == "l1" else kept)
+    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=elect)
 
 
-@_declare("breadcrumbs", "breadcrumbs", BREADCRUMBS, BREADCRUMBS_SOURCE, random=False)
-def breadcrumbs(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.9),
-    gamma: Sequence[float] = per_model(0.01),
-    lambda_: float = 1.0,
-    normalize: bool = False,
-    rescale: Norm = "none",
-) -> torch.Tensor:
-    """Both ends of the magnitudes dropped, then task arithmetic."""
-    thin = _breadcrumbs(tensors, base, context, density, gamma, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=False)
-
-
-@_declare("breadcrumbs_ties", "breadcrumbs (TIES)", BREADCRUMBS, BREADCRUMBS_SOURCE, random=False)
-def breadcrumbs_ties(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.9),
-    gamma: Sequence[float] = per_model(0.01),
-    lambda_: float = 1.0,
-    normalize: bool = False,
-    rescale: Norm = "none",
-) -> torch.Tensor:
-    """Both ends of the magnitudes dropped, then sign election."""
-    thin = _breadcrumbs(tensors, base, context, density, gamma, rescale)
-    return combine(thin, base, weight, context, lambda_=lambda_, normalize=normalize, elect=True)
+breadcrumbs = _declare(
+    "breadcrumbs", "breadcrumbs", BREADCRUMBS, BREADCRUMBS_SOURCE, _breadcrumbs, elect=False,
+    random=False,
+)  # fmt: skip
+breadcrumbs_ties = _declare(
+    "breadcrumbs_ties", "breadcrumbs (TIES)", BREADCRUMBS, BREADCRUMBS_SOURCE, _breadcrumbs,
+    elect=True, random=False,
+)  # fmt: skip

@@ -16,7 +16,14 @@ Tensors = Sequence["torch.Tensor"]
 
 
 def is_spectral(context: TensorContext, tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a map with singular vectors: embeddings and heads are look-up tables."""
+    """Whether a tensor is a map with singular vectors: embeddings and heads are look-up tables.
+
+    Example:
+        >>> import torch
+        >>> is_spectral(TensorContext(kind="matrix"), torch.zeros(2, 3)), is_spectral(
+        ...     TensorContext(kind="embedding"), torch.zeros(2, 3))
+        (True, False)
+    """
     return tensor.dim() == 2 and context.kind == "matrix"
 
 

@@ -84,6 +84,12 @@ def check_share(t: float, name: str) -> None:
 
     Raises:
         UsageError: t is not in [0, 1].
+
+    Example:
+        >>> check_share(1.5, "norm")
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.UsageError: slerp needs t in [0, 1], got 1.5 for tensor 'norm'
     """
     if not 0 <= t <= 1:
         raise UsageError(f"slerp needs t in [0, 1], got {t:g} for tensor '{name}'")

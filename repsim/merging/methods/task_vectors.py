@@ -23,12 +23,24 @@ Norm = Literal["none", "l1"]
 
 
 def deltas_to(base: torch.Tensor, tensors: Tensors) -> list[torch.Tensor]:
-    """Differences of the tensors to the base."""
+    """Differences of the tensors to the base.
+
+    Example:
+        >>> import torch
+        >>> [delta.tolist() for delta in deltas_to(torch.ones(2), [torch.tensor([1.0, 3.0])])]
+        [[0.0, 2.0]]
+    """
     return [tensor - base for tensor in tensors]
 
 
 def same_norm(kept: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-    """Scale a thinned delta back to the L1 norm that it had, as mergekit does."""
+    """Scale a thinned delta back to the L1 norm that it had, as mergekit does.
+
+    Example:
+        >>> import torch
+        >>> same_norm(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 2.0])).tolist()
+        [0.0, 3.0]
+    """
     norm = float(kept.abs().sum())
     return kept * (float(delta.abs().sum()) / norm) if norm > 0 else kept
 
@@ -43,7 +55,15 @@ def combine(
     normalize: bool,
     elect: bool,
 ) -> torch.Tensor:
-    """Weight the deltas, merge them with or without sign election, and add them to the base."""
+    """Weight the deltas, merge them with or without sign election, and add them to the base.
+
+    Example:
+        >>> import torch
+        >>> deltas = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 2.0])]
+        >>> combine(deltas, torch.zeros(2), [1.0, 1.0], TensorContext(), lambda_=1.0,
+        ...         normalize=True, elect=True).tolist()
+        [2.0, 2.0]
+    """
     if elect:
         weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
         ones = [1.0] * len(deltas)
@@ -75,6 +95,12 @@ def disjoint_merge(
     Returns:
         Per entry, the sum of the scaled votes whose sign is that of the sum of all votes (positive
         at exactly zero), over the sum of their counts.
+
+    Example:
+        >>> import torch
+        >>> votes = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 2.0])]
+        >>> disjoint_merge(votes, [1.0, 1.0], [1.0, 1.0], TensorContext()).tolist()
+        [2.0, 2.0]
     """
     import torch
 

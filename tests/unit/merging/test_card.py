@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_files
 from repsim.merging import merge, read_recipe
-from repsim.merging.card import summarise_notes, summarise_values
+from repsim.merging.card import FORECAST, OUTCOME, summarise_notes, summarise_values, write_outcome
 
 MakeModel = Callable[..., Path]
 LINEAR = {"method": "linear", "models": ["a", "b"]}
@@ -123,3 +125,49 @@ def test_notes_and_values_are_summarised_over_tensors() -> None:
     facts = {f"t{i}": {"notes": ["zero"], "values": {"t": i / 4}} for i in range(5)}
     assert summarise_notes(facts) == ["zero: 5 tensors (t0, t1, t2, ...)"]
     assert summarise_values(facts) == ["t: from 0 (t0) to 1 (t4) over 5 tensors"]
+
+
+# -- what is foretold, and what came of it ---------------------------------------------------------
+
+
+def section(folder: Path, heading: str) -> str:
+    text = (folder / "README.md").read_text().partition(f"\n{heading}\n")[2]
+    return text.partition("\n## ")[0].strip()
+
+
+def test_what_was_foretold_stands_in_the_card_below_its_own_heading(make_model: MakeModel) -> None:
+    two(make_model)
+    page = "Method `linear`.\n\n## Reasons\n\n- #1 of many\n"
+    folder = merge(LINEAR, "out", device="cpu", forecast=lambda: page)
+    found = section(folder, FORECAST)
+    assert found == "Method `linear`.\n\n### Reasons\n\n- #1 of many"
+    assert "`repsim evaluate`" in section(folder, OUTCOME)
+    assert "None was asked for" in section(merge(LINEAR, "plain", device="cpu"), FORECAST)
+
+
+def test_nobody_is_asked_about_a_merge_that_is_refused(make_model: MakeModel) -> None:
+    def ask() -> str:
+        asked.append(True)
+        return "fine"
+
+    asked: list[bool] = []
+    two(make_model)
+    Path("out").mkdir()
+    with pytest.raises(UsageError, match="'out' exists"):
+        merge(LINEAR, "out", device="cpu", forecast=ask)
+    with pytest.raises(InputError, match="model folder './c' does not exist"):
+        merge({**LINEAR, "models": ["a", "./c"]}, "other", device="cpu", forecast=ask)
+    assert not asked
+
+
+def test_an_outcome_takes_the_place_of_the_one_before(make_model: MakeModel) -> None:
+    two(make_model)
+    folder = merge(LINEAR, "out", device="cpu", forecast=lambda: "It lives.")
+    before = (folder / "README.md").read_text().partition(f"\n{OUTCOME}\n")[0]
+    for outcome in ("# Measured\n\nretention 0.9", "retention 0.2"):
+        write_outcome(folder, outcome)
+        assert section(folder, OUTCOME) == outcome.replace("# ", "### ")
+    assert (folder / "README.md").read_text().startswith(before + f"\n{OUTCOME}\n")
+    assert section(folder, FORECAST) == "It lives."
+    with pytest.raises(InputError, match="is not the model card of a merge"):
+        write_outcome(Path("a"), "retention 0.9")

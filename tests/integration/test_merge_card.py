@@ -1,0 +1,35 @@
+"""The model card of a merge: what was foretold beforehand, and what came of it."""
+
+from pathlib import Path
+
+import pytest
+
+from repsim.cli.main import main
+
+
+def run(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert not stop.value.code
+
+
+def test_a_card_holds_forecast_and_outcome(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "merged"
+    run("merge", "zoo:eng-fork", "zoo:deu-fork", str(out))
+    card = (out / "README.md").read_text()
+    assert "Made before the merge." in card.split("## Forecast")[1]
+    assert "repsim evaluate" in card.split("## Outcome")[1]
+
+    text = ("-l", "eng_Latn", "-l", "deu_Latn", "--max-bytes", "5000")
+    run("evaluate", str(out), *text, "--no-card")
+    assert (out / "README.md").read_text() == card
+    run("evaluate", str(out), *text)
+    assert "outcome into" in capsys.readouterr().err
+    before, outcome = (out / "README.md").read_text().split("## Outcome")
+    assert before == card.split("## Outcome")[0]
+    assert "It lives: its worst language keeps 0." in outcome
+    assert "deu-fork" in outcome
+    assert "`bible`" in outcome

@@ -1,0 +1,130 @@
+"""`repsim merge`: the forecast in the card, and that it never costs anybody a merge."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import repsim.cli.merge as command
+from repsim.cli.main import main
+from repsim.core.errors import InputError
+from repsim.core.forecast import Reason
+from repsim.mergeability import forecast
+from repsim.testing.predictors import planted_forecast
+
+PAIR = ("zoo:eng-1", "zoo:deu-2")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A predictor that has an answer ready and notes what it is asked."""
+    questions: list[dict[str, Any]] = []
+
+    def answer(models: Any, method: str, alignment: str, **options: Any) -> Any:
+        questions.append({"models": models, "method": method, "alignment": alignment, **options})
+        reason = Reason("T1/cosine", 0.9, 0.5, 0.1, "weight cosine is 0.90")
+        return dataclasses.replace(planted_forecast(), advice="merge: it lives", reasons=(reason,))
+
+    monkeypatch.setattr(forecast, "predict_merge", answer)
+    return questions
+
+
+def merge(*arguments: str) -> str:
+    """Run the command; what the card says below Forecast."""
+    with pytest.raises(SystemExit) as stop:
+        main(["merge", *arguments, "out", "--device", "cpu"])
+    assert not stop.value.code
+    text = Path("out/README.md").read_text().partition("\n## Forecast\n")[2]
+    return text.partition("\n## ")[0].strip()
+
+
+def test_small_models_are_forecast_from_their_weights(asked: list[dict[str, Any]]) -> None:
+    found = merge(*PAIR, "--align", "permutation")
+    assert "**merge: it lives**" in found
+    assert "Made before the merge." in found
+    assert "\n### Reasons\n\n- weight cosine is 0.90\n" in found
+    assert not found.startswith("#")
+    (question,) = asked
+    assert question["models"] == PAIR
+    assert (question["method"], question["alignment"]) == ("linear", "permutation")
+    assert question["tiers"] == ("T0", "T1")
+
+
+def test_large_models_are_forecast_if_it_is_asked_for(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SMALL", 1000)
+    assert "None was asked for" in merge(*PAIR)
+    assert not asked
+    assert "it lives" in merge(*PAIR, "--force", "--forecast")
+    assert asked[0]["tiers"] == ("T0", "T1", "T2")
+
+
+def test_nobody_is_asked_where_it_is_not_wanted(asked: list[dict[str, Any]]) -> None:
+    assert "None was asked for" in merge(*PAIR, "--no-forecast")
+    assert not asked
+
+
+def test_what_a_recipe_has_that_no_forecast_is_of_is_named(asked: list[dict[str, Any]]) -> None:
+    recipe = {
+        "method": "ties", "models": list(PAIR), "base_model": "zoo:mixed",
+        "parameters": {"density": 0.3}, "repair": {"corpus": "bible", "limit": 2},
+    }  # fmt: skip
+    Path("recipe.yml").write_text(yaml.safe_dump(recipe))
+    found = merge("recipe.yml")
+    assert "not considered: density" in found
+    assert "not considered: repair" in found
+    assert asked[0]["base"] == "zoo:mixed"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("the predictor is damaged"), "None could be made: the predictor is damaged."),
+        (KeyError("cka"), "None could be made, because of an error: `KeyError: 'cka'`."),
+    ],
+)
+def test_a_forecast_that_fails_does_not_cost_the_merge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: Exception, message: str,
+) -> None:  # fmt: skip
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(forecast, "predict_merge", fail)
+    assert merge(*PAIR) == message
+    assert "forecast" in capsys.readouterr().err
+    assert Path("out/model.safetensors").is_file()
+
+
+def test_what_cannot_be_forecast_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
+    """No known merge is a passthrough of one model; asked of the predictor that ships."""
+    recipe = {"method": "passthrough", "models": ["zoo:eng-1"]}
+    Path("recipe.yml").write_text(yaml.safe_dump(recipe))
+    assert merge("recipe.yml", "--forecast").startswith("None could be made: the recipe merges one")
+
+
+def test_the_predictor_that_ships_speaks_in_the_card() -> None:
+    found = merge("zoo:eng-1", "zoo:deu-2")
+    assert "**do not merge" in found
+    assert "\nPredictor: " in found
+    assert "None" not in found
+
+
+def test_the_help_lists_the_keys_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    from repsim.merging.recipe import _KEYS
+
+    with pytest.raises(SystemExit):
+        main(["merge", "--help"])
+    said = capsys.readouterr().out
+    assert [key for key in _KEYS if key not in said] == []
+    assert "repair: {corpus: NAME" in said
