@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import mmap
+import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -158,6 +159,24 @@ class Checkpoint:
         """
         place = self._places[tensor]
         return self._map(place.file), place.start
+
+    def announce(self, tensor: str) -> None:
+        """Ask the system to read a tensor into the page cache; does not wait for the disk.
+
+        Raises:
+            KeyError: There is no such tensor.
+
+        Example:
+            >>> import tempfile
+            >>> from repsim.testing.tiny_models import write_tiny_model
+            >>> tiny = Checkpoint(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
+            >>> tiny.announce("wte.weight")
+        """
+        place, header = self._places[tensor], self.headers[tensor]
+        if hasattr(os, "posix_fadvise"):
+            size = math.prod(header.shape) * TYPES[header.dtype][1]
+            with place.file.open("rb") as handle:
+                os.posix_fadvise(handle.fileno(), place.start, size, os.POSIX_FADV_WILLNEED)
 
     def _map(self, file: Path) -> mmap.mmap:
         """The map of a file. Private, so that torch may take it for writable memory."""

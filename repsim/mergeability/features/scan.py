@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from repsim.mergeability.features.layout import Place, places_of, spaces_of
 from repsim.mergeability.features.moments import Moments, tensor_moments
 from repsim.mergeability.features.opened import Opened, check_fit
 from repsim.mergeability.features.spectra import Spectrum, piece_of, sampled_layers, spectrum
 from repsim.mergeability.features.units import Matrix, UnitProducts, add_units, units_of
-from repsim.merging.checkpoint import TensorSource
+from repsim.merging.checkpoint import Checkpoint, TensorSource
 
 #: Parts of a model that are looked at; biases and positions are not.
 GROUPS = ("attention", "mlp", "embedding", "norm")
@@ -77,20 +79,30 @@ def scan_weights(
     spaces = spaces_of(models[0].config)
     sizes = spaces.sizes if spaces else {}
     layers = 1 + max((place.layer for place in places if place.layer is not None), default=0)
-    scan, sampled, told = Scan(len(models), layers, no_rows), sampled_layers(layers), -1
+    scan, sampled = Scan(len(models), layers, no_rows), sampled_layers(layers)
     sources = [model.source for model in models]
-    for place in places:
-        if place.group not in GROUPS:
-            continue
+    told = -1
+    origin = base.source if base else None
+    everyone = [*sources, *([origin] if origin else [])]
+    for place in _read_ahead([place for place in places if place.group in GROUPS], everyone):
         if say and place.layer is not None and place.layer != told:
             told = place.layer
             say(f"weights: block {told + 1} of {layers}")
-        moments = tensor_moments(place, sources, base.source if base else None)
-        scan.moments.append((place, moments))
+        scan.moments.append((place, tensor_moments(place, sources, origin)))
         _add_units(scan, place, sources, sizes)
         if place.is_body and place.layer in sampled:
-            _add_spectra(scan, place, sources, base.source if base else None)
+            _add_spectra(scan, place, sources, origin)
     return scan
+
+
+def _read_ahead(places: Sequence[Place], sources: Sequence[TensorSource]) -> Iterator[Place]:
+    """Places in order, each while the next one is read from the disk by another thread."""
+    with ThreadPoolExecutor(1) as reader:
+        for place, *following in itertools.zip_longest(places, places[1:]):
+            for source, after in itertools.product(sources, filter(None, following)):
+                if isinstance(source, Checkpoint) and after.tensor in source.headers:
+                    reader.submit(source.announce, after.tensor)
+            yield place
 
 
 def _add_units(

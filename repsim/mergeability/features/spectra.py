@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Most rows and columns of a piece.
-MOST_SIDE = 768
+MOST_SIDE = 512
 #: Blocks of a shallow model, of which all are taken.
 SHALLOW = 6
 #: Share of the squared norm that the leading subspace holds, unless that needs more than one in

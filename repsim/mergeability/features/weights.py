@@ -41,7 +41,7 @@ def weight_features(
     hundred MB whatever the size of the models. The search for symmetries alone holds models whole;
     it is left out, with a note, where that would take more than `max_memory`, and above a width of
     2048. Subspaces and units of large matrices are taken from a sample that is always the same:
-    evenly spaced rows and columns, at most 768 a side, of the blocks in the middle of each third
+    evenly spaced rows and columns, at most 512 a side, of the blocks in the middle of each third
     of the depth; 512 evenly spaced units in every block.
 
     Args:

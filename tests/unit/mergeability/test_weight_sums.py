@@ -13,6 +13,7 @@ from repsim.mergeability.features import moments as moments_module
 from repsim.mergeability.features.layout import Group, Place, places_of
 from repsim.mergeability.features.moments import tensor_moments, total
 from repsim.mergeability.features.spectra import (
+    MOST_SIDE,
     Spectrum,
     piece_of,
     spectrum,
@@ -170,9 +171,9 @@ def _spectrum(matrix: torch.Tensor) -> Spectrum:
 def test_large_matrices_are_cut_alike() -> None:
     matrix = normal(1500, 8)
     piece = piece_of(Place("w", (1500, 8), MLP, 0, "early"), matrix)
-    rows = evenly_spaced(1500, 768)
+    rows = evenly_spaced(1500, MOST_SIDE)
     assert torch.equal(piece, matrix[rows])
-    assert (rows[0], rows[-1], len(set(rows))) == (0, 1499, 768)
+    assert (rows[0], rows[-1], len(set(rows))) == (0, 1499, MOST_SIDE)
 
 
 @pytest.mark.parametrize(
