@@ -217,12 +217,13 @@ class _Asked:
 
 def _print_one(forecast: MergeForecast) -> None:
     """The table on stdout; verdict, reasons and costs on stderr."""
+    from repsim.mergeability.numerals import signed
     from repsim.mergeability.words import (
         NOT_A_FORECAST,
         TRIAL,
         cost_text,
         retention_rows,
-        signed,
+        trial_rows,
     )
 
     if forecast.retention:
@@ -234,10 +235,10 @@ def _print_one(forecast: MergeForecast) -> None:
         say(label, reason.text)
     for known in forecast.nearest:
         say("known", f"{known.merge}, {known.language}: kept {signed(known.retention)}")
-    if forecast.oracle:
+    if tried := trial_rows(forecast):
         say("trial", TRIAL)
-        for name, value in forecast.oracle.items():
-            say("trial", f"{name}: {signed(value)}")
+        for row in tried:
+            say("trial", f"{row['what']}: {signed(row['value'])}")
     for note in forecast.notes:
         say("note", note)
     say("cost", cost_text(forecast))

@@ -13,6 +13,7 @@ from repsim.core.errors import InputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from repsim.mergeability.costs import Cost
     from repsim.mergeability.evidence import EvidenceTable
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.validation_tables import ValidationReport
@@ -89,7 +90,8 @@ Examples:
 @click.option("--draws", type=click.IntRange(20), default=200, show_default=True,
               help="Draws of models for intervals.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of dealing and draws.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and report.")
+@click.option("-o", "--out", type=click.Path(path_type=Path),
+              help="Folder for report.html, figures and tables.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
     sources: tuple[Path, ...], law: str | None, splits: tuple[str, ...], draws: int, seed: int,
@@ -98,25 +100,47 @@ def validate(
     """Tell how good forecasts are for models never seen.
 
     Without an argument: of the predictor that ships with the package. Every split holds out models:
-    no model, nor a twin of one, is ever both in training and in test.
+    no model, nor a twin of one, is ever both in training and in test. All splits of the shipped
+    atlas take about eight minutes of one core.
     """
     from repsim.mergeability.predictor import DEFAULT_LAW
     from repsim.mergeability.validation import validate as run
 
-    evidence, features, known_law, share = _to_validate(sources, named)
+    evidence, features, known_law, costs = _to_validate(sources, named)
     say("plan", _size(evidence))
+    if not costs:
+        say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
         evidence, law=law or known_law or DEFAULT_LAW, features=features, splits=splits,
-        draws=draws, seed=seed, cost_share=share, say=lambda text: say("split", text),
+        draws=draws, seed=seed, costs=costs, say=lambda text: say("split", text),
     )  # fmt: skip
+    page = _write_report(report, evidence, out) if out else None
     if as_json:
-        print_json({"info": dict(report.info), "metrics": list(report.metrics.rows()),
-                    "goals": list(report.goals.rows())})  # fmt: skip
+        document = report.to_json()
+        del document["forecasts"]  # thousands of rows: in validation.json
+        print_json({**document, "report": str(page) if page else None})
     else:
         _print_report(report)
-    if out:
-        report.save(out)
-        say("wrote", f"{out} (validation.json and tables)")
+    if page:
+        say("wrote", f"{out}: report.html and .md, validation.json, tables, figures")
+        say("next", f"open {page}")
+    else:
+        say("next", "add -o DIR to keep the report with its tables and figures")
+
+
+def _write_report(report: ValidationReport, evidence: EvidenceTable, out: Path) -> Path:
+    """Tables, and the page that renders them; columns of others keep the names that they have."""
+    from repsim.core.provenance import environment
+    from repsim.mergeability.as_merged import BY_NAME
+    from repsim.mergeability.features import FEATURES
+    from repsim.mergeability.reasons import label_of
+    from repsim.reports.validation import write_validation_report
+
+    say("draw", "figures and report")
+    report.save(out)
+    names = dict.fromkeys([*FEATURES.names(), *BY_NAME, *evidence.features])
+    labels = {name: label_of(name) for name in names}
+    return write_validation_report(report, out, labels=labels, environment=environment())
 
 
 @predictor.command()
@@ -214,9 +238,9 @@ def _evidence(
 
 def _to_validate(
     sources: Sequence[Path], named: dict[str, Any]
-) -> tuple[EvidenceTable, list[str], str | None, float | None]:
-    """Evidence, features, law and share of cost, from a predictor, atlases or a table."""
-    from repsim.mergeability.goals import cost_share
+) -> tuple[EvidenceTable, list[str], str | None, list[Cost]]:
+    """Evidence, features, law and costs, from a predictor, atlases or a table."""
+    from repsim.mergeability.costs import costs_of
     from repsim.mergeability.predictor import PREDICTOR_FILE, Predictor, shipped_predictor
 
     stored = not sources and not named["table"]
@@ -224,16 +248,25 @@ def _to_validate(
         stored = True
     if not stored:
         evidence, features = _evidence(sources, **named)
-        share = cost_share(_atlases(sources)) if sources else None
-        return evidence, features, None, share
+        return evidence, features, None, costs_of(_atlases(sources)) if sources else []
     found = Predictor.load(sources[0]) if sources else shipped_predictor()
-    return found.evidence, list(found.settings["features"]), found.settings["law"], None
+    costs = costs_of(_atlases_behind(found.evidence))
+    return found.evidence, list(found.settings["features"]), found.settings["law"], costs
 
 
-def _atlases(folders: Sequence[Path]) -> list[Any]:
-    from repsim.core.atlas import Atlas
+def _atlases_behind(evidence: EvidenceTable) -> list[Any]:
+    """Shipped atlases that evidence is made of; none if some of it comes from elsewhere."""
+    from repsim.studies.atlases import load_atlas, shipped_atlases
 
-    return [Atlas.load(folder) for folder in folders]
+    names = dict.fromkeys(map(str, evidence["source"]))
+    return [load_atlas(name) for name in names] if set(names) <= set(shipped_atlases()) else []
+
+
+def _atlases(names: Sequence[Path]) -> list[Any]:
+    """Atlases by their folders, or by the names of those that ship."""
+    from repsim.studies.atlases import load_atlas
+
+    return [load_atlas(name) for name in names]
 
 
 def _size(evidence: EvidenceTable) -> str:
@@ -266,7 +299,7 @@ def _summary(found: Predictor) -> dict[str, Any]:
 def _print_report(report: ValidationReport) -> None:
     """Skill of the predictor per split and stratum, the strongest baselines, goals, theory."""
     wide: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for row in report.metrics.where(role="predictor").rows():
+    for row in report.metrics.where(role=["predictor", "oracle"]).rows():
         key = (row["split"], row["stratum"], row["predictor"])
         wide.setdefault(key, {"split": key[0], "stratum": key[1], "features": key[2]})
         wide[key][row["metric"]] = row["value"]
@@ -280,6 +313,9 @@ def _print_report(report: ValidationReport) -> None:
         for row in report.goals.rows()
     ]  # fmt: skip
     print_table(rows)
+    for row in report.goals.rows():
+        if row["why"] and not row["reached"]:
+            click.echo(f"{row['goal']}: {row['why']}.")
     for sentence in dict.fromkeys(
         f"{row['hypothesis']} ({row['verdict']}): {row['sentence']}"
         for row in report.hypotheses.rows()

@@ -1,4 +1,19 @@
-"""Forecasting merges: features of the parents, known outcomes, the predictor, its validation."""
+"""Forecasting merges: features of the parents, known outcomes, the predictor, its validation.
+
+`predict_merge` asks about one merge, `rank_methods` about every way to merge some models,
+`predict_matrix` about every combination of a pool (`ForecastTable` keeps its answers). `Predictor`
+is fitted on an `EvidenceTable`, `validate` tells how good it is on models never seen.
+
+Example:
+    >>> from repsim.mergeability import predict_merge, rank_methods
+    >>> from repsim.testing.predictors import planted_predictor
+    >>> models, how = ["zoo:eng-1", "zoo:eng-2"], {"tiers": ["T0"]}
+    >>> predict_merge(models, predictor=planted_predictor(), **how).verdict
+    'align first'
+    >>> best = rank_methods(models, predictor=planted_predictor(), **how)[0]
+    >>> best.method, best.alignment
+    ('linear', 'orthogonal')
+"""
 
 from __future__ import annotations
 
@@ -8,11 +23,15 @@ from typing import Any
 #: Public name -> where it lives. Importing the package needs nothing heavy.
 _PUBLIC = {
     "EvidenceTable": "repsim.mergeability.evidence",
+    "ForecastTable": "repsim.mergeability.matrix",
     "Predictor": "repsim.mergeability.predictor",
     "ValidationReport": "repsim.mergeability.validation",
     "read_evidence": "repsim.mergeability.evidence_files",
     "shipped_predictor": "repsim.mergeability.predictor",
     "examine_hypotheses": "repsim.mergeability.hypotheses",
+    "predict_matrix": "repsim.mergeability.matrix",
+    "predict_merge": "repsim.mergeability.forecast",
+    "rank_methods": "repsim.mergeability.ranking",
     "validate": "repsim.mergeability.validation",
 }
 

@@ -24,6 +24,7 @@ class AsMerged:
         direction: +1 if larger merges better, -1 if worse.
         label: Name for people.
         by_alignment: Alignment -> raw feature.
+        partly: Whether it may be there for some alignments only; it has no value for the others.
     """
 
     name: str
@@ -31,6 +32,7 @@ class AsMerged:
     direction: int
     label: str
     by_alignment: dict[str, str]
+    partly: bool = False
 
 
 def _ladder(section: str) -> AsMerged:
@@ -46,6 +48,7 @@ def _oracle(what: str) -> AsMerged:
         f"oracle_{what}_as_merged", "oracle", +1, f"trial of the average as merged, {what}",
         {"none": f"oracle_{what}", "permutation": f"oracle_{what}_permutation",
          "orthogonal": f"oracle_{what}_orthogonal"},
+        partly=True,  # a study tries the average of the parents as they are, and may try no other
     )  # fmt: skip
 
 
@@ -80,7 +83,8 @@ def with_as_merged(table: EvidenceTable) -> EvidenceTable:
 
     Returns:
         The same rows; a feature is there if the table has its raw feature for every alignment
-        among its rows, and its values follow the alignment of each row.
+        among its rows (for some, if that is enough for it), and its values follow the alignment of
+        each row.
 
     Example:
         >>> rows = [{"merge": a, "alignment": a} for a in ("none", "permutation")]
@@ -94,11 +98,12 @@ def with_as_merged(table: EvidenceTable) -> EvidenceTable:
     more: dict[str, np.ndarray] = {}
     for feature in AS_MERGED:
         needed = {feature.by_alignment[a] for a in present if a in feature.by_alignment}
-        if not needed or not needed <= set(table.features):
+        known = needed & set(table.features)
+        if not known or (known < needed and not feature.partly):
             continue
         values = np.full(len(table), np.nan)
         for name, raw in feature.by_alignment.items():
-            if name in present:
+            if name in present and raw in known:
                 values = np.where(alignment == name, table[raw], values)
         more[feature.name] = values
     return table.with_features(more, {name: BY_NAME[name].tier for name in more})

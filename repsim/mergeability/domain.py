@@ -11,6 +11,8 @@ import numpy as np
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.models.base import rounded
 from repsim.mergeability.models.neighbours import spread_of, standardised
+from repsim.mergeability.numerals import brief
+from repsim.mergeability.reasons import label_of
 
 #: How far beyond known values a feature may lie, in their standard deviations.
 TOLERANCE = 1.0
@@ -100,13 +102,17 @@ class Domain:
         if len(missing) > len(self.usual) / 3:
             return (
                 f"{len(missing)} of {len(self.usual)} features are not known: "
-                f"{', '.join(missing[:4])}{' and others' if len(missing) > 4 else ''}"
+                f"{'; '.join(map(label_of, missing[:4]))}"
+                f"{'; and others' if len(missing) > 4 else ''}"
             )
         for name, scale in zip(self.features, self.scale, strict=True):
             value = table.features[name][row] if name in table.features else np.nan
             low, high = self.ranges[name]
             if value < low - TOLERANCE * scale or value > high + TOLERANCE * scale:
-                return f"{name} is {value:.3g}, known merges have {low:.3g} to {high:.3g}"
+                return (
+                    f"{label_of(name)} is {brief(value)}, known merges have {brief(low)} to "
+                    f"{brief(high)}"
+                )
         return ""
 
     def to_json(self) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from repsim.core.errors import UsageError, unknown_name
 from repsim.mergeability.as_merged import BY_NAME
 from repsim.mergeability.evidence import EvidenceTable
 
-#: Name of a set of tiers -> the tiers, each set within the next. The oracle is a set of its own.
+#: Tier of what is no forecast: a trial of the average on a few sentences.
+ORACLE = "oracle"
+#: Name of a set of tiers -> the tiers, each set within the next. The last one looks at a merge,
+#: which no forecast does: it is there for validation alone, to be held against the others.
 TIER_SETS: dict[str, tuple[str, ...]] = {
     "T0": ("T0",),
     "T0+T1": ("T0", "T1"),
     "T0+T1+T2": ("T0", "T1", "T2"),
     "T0+T1+T2+T3": ("T0", "T1", "T2", "T3"),
-    "oracle": ("T0", "T1", "T2", "oracle"),
+    "T0+T1+T2+oracle": ("T0", "T1", "T2", ORACLE),
 }
 #: Set of a forecast when all is at hand and nothing else is asked for.
 DEFAULT_SET = "T0+T1+T2"
@@ -35,7 +38,7 @@ CHOSEN: dict[str, tuple[str, ...]] = {
            "parent_headroom", "partner_headroom"),
     "T3": ("taylor_retention", "first_order_relative", "quadratic_barrier_relative",
            "gradient_cosine"),
-    "oracle": ("oracle_retention_as_merged", "oracle_worst_retention_as_merged"),
+    ORACLE: ("oracle_retention_as_merged", "oracle_worst_retention_as_merged"),
 }  # fmt: skip
 #: What models state of their history. It is used only where nothing has been measured: most models
 #: in the world state nothing, and weights and activations tell nearly as much.
@@ -128,6 +131,29 @@ def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
         if tiers[-1] in present and any(f in table.features for f in CHOSEN[tiers[-1]])
     }
     return found or {"table": tuple(sorted(present))}
+
+
+def forecasting_sets(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
+    """The sets of tiers that a forecast may rest on: all but those that look at a merge.
+
+    Args:
+        table: Evidence, with features as merged.
+
+    Raises:
+        UsageError: Every feature looks at a merge.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> forecasting_sets(planted_evidence(models=6))
+        {'table': ('table',)}
+    """
+    found = {name: tiers for name, tiers in tier_sets_of(table).items() if ORACLE not in tiers}
+    if not found:
+        raise UsageError(
+            "every feature of the table comes from a trial of the merge, which is no forecast",
+            hint="measure the parents, or name features: --features a,b",
+        )
+    return found
 
 
 def _parsed(text: str) -> FeatureUse:

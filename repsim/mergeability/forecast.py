@@ -226,13 +226,16 @@ def settings_of(**values: Any) -> Settings:
         UsageError: An option that does not exist, or tiers that cannot stand alone.
 
     Example:
-        >>> settings_of(tiers=("T0",), limit=50).limit
-        50
+        >>> settings_of(tiers=["T0"], limit=50).tiers
+        ('T0',)
     """
     known = [field.name for field in dataclasses.fields(Settings)]
     for name in values:
         if name not in known:
             raise unknown_name("option of a forecast", name, known)
+    for name in ("tiers", "languages"):
+        if name in values:
+            values[name] = tuple(values[name])
     return Settings(**values)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from repsim.core.atlas import Atlas
+from repsim.mergeability.costs import Cost
+from repsim.mergeability.reasons import label_of
 from repsim.mergeability.validation_tables import LiftTable, MetricTable
 
 #: Goal -> stratum, metric, least and largest value that reach it. All on models never seen.
@@ -24,9 +24,25 @@ COST = 0.05
 
 
 def goal_rows(
-    metrics: MetricTable, lifts: LiftTable, predictor: str, cost_share: float | None
+    metrics: MetricTable, lifts: LiftTable, predictor: str, costs: Sequence[Cost] = ()
 ) -> list[dict[str, Any]]:
-    """Rows of a `GoalTable`."""
+    """Hold a validation against the goals.
+
+    Args:
+        metrics: Skill.
+        lifts: Skill over baselines.
+        predictor: The set of tiers that is judged.
+        costs: What sets of tiers cost to measure; those up to the one that is judged are stated.
+
+    Returns:
+        Rows of a `GoalTable`.
+
+    Example:
+        >>> row = {"split": "leave-models-out", "stratum": "all", "predictor": "T0",
+        ...        "metric": "auroc", "value": 0.98}
+        >>> [(r["goal"], r["reached"]) for r in goal_rows(MetricTable([row]), LiftTable([]), "T0")]
+        [('AUROC of collapse', 1)]
+    """
     rows = []
     for goal, (stratum, metric, least, most) in GOALS.items():
         found = list(
@@ -38,19 +54,15 @@ def goal_rows(
         value = found[0]["value"]
         wanted = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
         rows.append({
-            "goal": goal, "wanted": wanted, "found": value, "ci_low": found[0]["ci_low"],
-            "ci_high": found[0]["ci_high"], "reached": int(least <= value <= most),
+            "goal": goal, "features": predictor, "wanted": wanted, "found": value,
+            "ci_low": found[0]["ci_low"], "ci_high": found[0]["ci_high"],
+            "reached": int(least <= value <= most),
         })  # fmt: skip
-    rows += [_beaten(lifts, split) for split in lifts.unique("split")]
-    if cost_share is not None:
-        rows.append({
-            "goal": "cost of measuring over that of merging and evaluating",
-            "wanted": f"under {COST:g}", "found": cost_share, "reached": int(cost_share < COST),
-        })  # fmt: skip
-    return rows
+    rows += [_beaten(lifts, split, predictor) for split in lifts.unique("split")]
+    return rows + _affordable(costs, predictor)
 
 
-def _beaten(lifts: LiftTable, split: str) -> dict[str, Any]:
+def _beaten(lifts: LiftTable, split: str, predictor: str) -> dict[str, Any]:
     """The least lift in mean absolute error over any baseline."""
     found = [
         row for row in lifts.where(split=split, stratum="all", metric="mae").rows()
@@ -58,33 +70,23 @@ def _beaten(lifts: LiftTable, split: str) -> dict[str, Any]:
     ]  # fmt: skip
     least = min(found, key=lambda row: row["lift"])
     return {
-        "goal": f"lower error than every baseline, {split} (nearest: {least['baseline']})",
+        "goal": f"lower error than every baseline, {split}", "features": predictor,
         "wanted": "above 0", "found": least["lift"], "ci_low": least["ci_low"],
         "ci_high": least["ci_high"], "reached": int(least["lift"] > 0),
+        "why": f"nearest baseline: {label_of(least['baseline'])}",
     }  # fmt: skip
 
 
-def cost_share(atlases: Sequence[Atlas]) -> float | None:
-    """What measuring parents costs, as a share of merging them in every way and evaluating that.
-
-    Args:
-        atlases: What studies found, with costs of the tiers up to T2.
-
-    Returns:
-        Median over groups of parents; None if costs were not kept.
-    """
-    shares = []
-    for atlas in atlases:
-        measuring: dict[str, float] = {}
-        for row in atlas.costs.rows():
-            if row["tier"] in ("T0", "T1", "T2"):
-                measuring[row["parents"]] = measuring.get(row["parents"], 0.0) + row["seconds"]
-        merging: dict[str, dict[str, float]] = {}
-        for row in atlas.merges.rows():
-            merging.setdefault(row["parents"], {})[row["merge"]] = row["seconds"] or 0.0
-        shares += [
-            seconds / sum(merging[parents].values())
-            for parents, seconds in measuring.items()
-            if sum(merging.get(parents, {}).values()) > 0
-        ]
-    return statistics.median(shares) if shares else None
+def _affordable(costs: Sequence[Cost], predictor: str) -> list[dict[str, Any]]:
+    """Cost of each set of tiers, the cheapest first, up to the one that is judged."""
+    names = [cost.features for cost in costs]
+    if predictor not in names:
+        return []
+    return [
+        {
+            "goal": f"cost of measuring {cost.features} over that of merging and scoring",
+            "features": cost.features, "wanted": f"under {COST:g}", "found": cost.share,
+            "reached": int(cost.share < COST), "why": cost.words(COST),
+        }
+        for cost in costs[: names.index(predictor) + 1]
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ outcome is a matter of construction. Thresholds of verdicts stand here, beside t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,50 @@ from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
 from repsim.mergeability.metrics import auroc, interval_of, ranks, spearman
 from repsim.mergeability.models.base import MODELS, outcome
+from repsim.mergeability.numerals import percent, signed
 from repsim.mergeability.part import least_by_merge
 from repsim.mergeability.splits import incidence, leave_models_out
 
 #: Fewest merges, or rows, that a claim is tested on.
 LEAST = 20
+#: Fewest models out of which some can be held out.
+LEAST_MODELS = 8
 #: A gain of alignment below this is none: about what a retention is measured to.
 GAIN = 0.05
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "open"
+
+#: From values of cases, some of them repeated, to a number.
+Statistic = Callable[[Mapping[str, np.ndarray]], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+    """What a claim is tested on.
+
+    Attributes:
+        members: `[cases, models]`: which models a case has.
+        values: Name -> `[cases]`.
+    """
+
+    members: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number with the ends of its 95 % interval; NaN where they are not known."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> str:
+        """The interval in words."""
+        return f"{signed(self.low)} to {signed(self.high)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,30 +72,17 @@ class Claim:
         name: H1 to H5.
         text: The claim.
         needs: Features without which it cannot be tested.
-        examine: From the evidence to numbers, verdict and sentence.
+        select: From the evidence, and the seed of dealing models, to cases.
+        statistics: From all cases to the quantities that are computed of them.
+        conclude: From the numbers, in the order of the quantities, to a verdict and a sentence.
     """
 
     name: str
     text: str
     needs: tuple[str, ...]
-    examine: Callable[[EvidenceTable, int, int], Finding]
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What a test found.
-
-    Attributes:
-        numbers: Quantity -> value, lower end, upper end.
-        n: Merges or rows behind it.
-        verdict: supported, refuted or open.
-        sentence: The verdict in words.
-    """
-
-    numbers: dict[str, tuple[float, float, float]]
-    n: int
-    verdict: str
-    sentence: str
+    select: Callable[[EvidenceTable, int], Cases]
+    statistics: Callable[[Cases], dict[str, Statistic]]
+    conclude: Callable[[Sequence[Number]], tuple[str, str]]
 
 
 def examine_hypotheses(
@@ -70,189 +93,177 @@ def examine_hypotheses(
     Args:
         table: Evidence, with features as merged.
         draws: Draws of models for intervals.
-        seed: Of the draws.
+        seed: Of the draws, and of the dealing of models.
 
     Returns:
         Rows of a `HypothesisTable`.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> examine_hypotheses(planted_evidence(models=6))  # it has none of the features
+        []
     """
-    rows = []
     kept = table.take(table["control"] == "")
+    rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
-        if not set(claim.needs) <= set(table.features) or not len(kept):
-            continue
-        found = claim.examine(kept, draws, seed)
-        about = {"hypothesis": claim.name, "claim": claim.text, "n": found.n,
-                 "verdict": found.verdict, "sentence": found.sentence}  # fmt: skip
-        rows += [
-            {**about, "quantity": quantity, "value": value, "ci_low": low, "ci_high": high}
-            for quantity, (value, low, high) in found.numbers.items()
-        ]
+        if set(claim.needs) <= set(table.features) and len(kept):
+            rows += _examine(claim, kept, draws, seed)
     return rows
 
 
-def _too_few(n: int) -> Finding:
-    return Finding({"cases": (float(n), float("nan"), float("nan"))}, n, UNDECIDED,
-                   f"{n} cases are too few to tell.")  # fmt: skip
+def _examine(claim: Claim, table: EvidenceTable, draws: int, seed: int) -> list[dict[str, Any]]:
+    cases = claim.select(table, seed)
+    if len(cases) < LEAST:
+        numbers = {"cases": Number(len(cases), float("nan"), float("nan"))}
+        verdict, sentence = UNDECIDED, f"{len(cases)} cases are too few to tell."
+    else:
+        numbers = _with_intervals(cases, claim.statistics(cases), draws, seed)
+        verdict, sentence = claim.conclude(list(numbers.values()))
+    return [
+        {"hypothesis": claim.name, "claim": claim.text, "n": len(cases), "verdict": verdict,
+         "sentence": sentence, "quantity": quantity, "value": number.value,
+         "ci_low": number.low, "ci_high": number.high}
+        for quantity, number in numbers.items()
+    ]  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class _Merges:
-    """Merges with one value per feature: that of the language that is worst off."""
-
-    table: EvidenceTable
-    number: np.ndarray
-    first: np.ndarray
-    worst: np.ndarray
-    members: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def feature(self, name: str) -> np.ndarray:
-        """Least value over languages."""
-        return least_by_merge(self.table[name], self.number, len(self.first))
-
-
-def _merges(table: EvidenceTable, mask: np.ndarray) -> _Merges:
-    picked = table.take(mask)
-    number, first = picked.merges()
-    worst = least_by_merge(outcome(picked), number, len(first))
-    members = incidence(picked)[0][first] if len(picked) else np.zeros((0, 0), dtype=bool)
-    return _Merges(picked, number, first, worst, members)
-
-
-Statistic = Callable[[np.ndarray], float]
-
-
-def _with_interval(
-    members: np.ndarray, statistics: dict[str, Statistic], draws: int, seed: int
-) -> dict[str, tuple[float, float, float]]:
-    """Statistics of cases, with intervals by drawing models.
-
-    Args:
-        members: `[cases, models]`.
-        statistics: Name -> function of the numbers of cases, some of them repeated.
-        draws: Number of draws.
-        seed: Of the draws.
-    """
+def _with_intervals(
+    cases: Cases, statistics: Mapping[str, Statistic], draws: int, seed: int
+) -> dict[str, Number]:
+    """Statistics of all cases, with intervals by drawing models with replacement."""
     rng = np.random.default_rng(seed)
-    count = members.shape[1]
+    count = cases.members.shape[1]
     drawn = {name: np.full(draws, np.nan) for name in statistics}
     for draw in range(draws):
         weight = np.bincount(rng.integers(0, count, count), minlength=count)
-        times = np.where(members, weight[None, :], 1).prod(axis=1)
-        rows = np.repeat(np.arange(len(members)), times)
+        times = np.where(cases.members, weight[None, :], 1).prod(axis=1)
+        rows = np.repeat(np.arange(len(cases)), times)
         if len(rows) >= LEAST / 2:
+            values = {name: array[rows] for name, array in cases.values.items()}
             for name, statistic in statistics.items():
-                drawn[name][draw] = statistic(rows)
-    every = np.arange(len(members))
-    return {name: (s(every), *interval_of(drawn[name])) for name, s in statistics.items()}
+                drawn[name][draw] = statistic(values)
+    return {
+        name: Number(statistic(cases.values), *interval_of(drawn[name]))
+        for name, statistic in statistics.items()
+    }
+
+
+def _merges(table: EvidenceTable, mask: np.ndarray, features: Mapping[str, str]) -> Cases:
+    """Merges, each with the least value over its languages.
+
+    Args:
+        table: Evidence.
+        mask: Rows that count.
+        features: Name of the value -> feature; "worst", the least retention, is always there.
+    """
+    picked = table.take(mask)
+    number, first = picked.merges()
+    members = incidence(picked)[0][first] if len(picked) else np.zeros((0, 0), dtype=bool)
+    columns = {name: picked[feature] for name, feature in features.items()}
+    columns["worst"] = outcome(picked)
+    return Cases(
+        members, {name: least_by_merge(v, number, len(first)) for name, v in columns.items()}
+    )
+
+
+def _known(table: EvidenceTable, *features: str) -> np.ndarray:
+    """Rows of merges as they are that have all of some features."""
+    finite = [np.isfinite(table[name]) for name in features]
+    return (table["alignment"] == "none") & np.all(finite, axis=0)
 
 
 def _share(flags: np.ndarray) -> float:
     return float(flags.mean()) if len(flags) else float("nan")
 
 
-def _necessary_not_sufficient(table: EvidenceTable, draws: int, seed: int) -> Finding:
-    naive = (table["alignment"] == "none") & np.isfinite(table["cka_middle"])
-    found = _merges(table, naive)
-    if len(found) < LEAST:
-        return _too_few(len(found))
-    cka, lives = found.feature("cka_middle"), found.worst >= COLLAPSE
-    low, high = np.quantile(cka, [1 / 3, 2 / 3])
-    l0 = found.feature("unit_correlation_middle")
-    known = np.isfinite(l0)
-    numbers = _with_interval(
-        found.members,
-        {
-            "share that lives, least similar third (L2)": lambda r: _share(lives[r][cka[r] <= low]),
-            "share that lives, most similar third (L2)": lambda r: _share(lives[r][cka[r] >= high]),
-            "AUROC of life by L2 (debiased CKA)": lambda r: auroc(cka[r], lives[r]),
-            "AUROC of life by L0 (unit-wise correlation)": lambda r: auroc(
-                l0[r][known[r]], lives[r][known[r]]
-            ),
-        },
-        draws, seed,
-    )  # fmt: skip
-    least, most = list(numbers.values())[:2]
-    necessary, sufficient = least[2] < 0.1, most[1] > 0.9
-    verdict = SUPPORTED if necessary and most[2] < 0.9 else UNDECIDED
-    if sufficient or least[1] > 0.1:
+def _correlation(a: str, b: str, given: str = "") -> Statistic:
+    """Rank correlation of two values, a third held fixed if there is one."""
+    if given:
+        return lambda v: partial_spearman(v[a], v[b], v[given])
+    return lambda v: spearman(v[a], v[b])
+
+
+# -- H1: necessary and not sufficient -------------------------------------------------------------
+
+
+def _naive(table: EvidenceTable, seed: int) -> Cases:
+    return _merges(
+        table, _known(table, "cka_middle"), {"l2": "cka_middle", "l0": "unit_correlation_middle"}
+    )
+
+
+def _life_by_similarity(cases: Cases) -> dict[str, Statistic]:
+    low, high = np.quantile(cases.values["l2"], [1 / 3, 2 / 3])
+
+    def by_l0(v: Mapping[str, np.ndarray]) -> float:
+        known = np.isfinite(v["l0"])  # undefined between models of different widths
+        return auroc(v["l0"][known], v["worst"][known] >= COLLAPSE)
+
+    return {
+        "share that lives, least similar third (L2)": lambda v: _share(
+            v["worst"][v["l2"] <= low] >= COLLAPSE
+        ),
+        "share that lives, most similar third (L2)": lambda v: _share(
+            v["worst"][v["l2"] >= high] >= COLLAPSE
+        ),
+        "AUROC of life by L2 (debiased CKA)": lambda v: auroc(v["l2"], v["worst"] >= COLLAPSE),
+        "AUROC of life by L0 (unit-wise correlation)": by_l0,
+    }
+
+
+def _necessary_not_sufficient(numbers: Sequence[Number]) -> tuple[str, str]:
+    least, most, l2, l0 = numbers
+    verdict = SUPPORTED if least.high < 0.1 and most.high < 0.9 else UNDECIDED
+    if most.low > 0.9 or least.low > 0.1:
         verdict = REFUTED
-    l2_auc, l0_auc = list(numbers.values())[2:]
-    return Finding(
-        numbers, len(found), verdict,
-        f"Of the third of naive merges with the least L2 similarity {least[0]:.0%} live, of the "
-        f"third with the most {most[0]:.0%}; L2 tells life from collapse with an AUROC of "
-        f"{l2_auc[0]:.2f}, L0 with {l0_auc[0]:.2f}.",
-    )  # fmt: skip
+    return verdict, (
+        f"Of the third of naive merges with the least L2 similarity {percent(least.value)} live, "
+        f"of the third with the most {percent(most.value)}; L2 tells life from collapse with an "
+        f"AUROC of {signed(l2.value)}, L0 with {signed(l0.value)}."
+    )
 
 
-def _inside_shared(table: EvidenceTable, draws: int, seed: int) -> Finding:
-    inside = (table["alignment"] == "none") & (table["shared_init"] == 1)
-    picked = table.take(inside)
-    two = ("unit_correlation_middle", "update_size")
-    if len(picked.merges()[1]) < LEAST or len(incidence(picked)[1]) < 8:
-        return _too_few(len(picked.merges()[1]))
-    folds = leave_models_out(picked, blocks=6, seed=seed, least=8).folds
-    uses = [FeatureUse(name, direction_of(name)) for name in two]
-    law = MODELS["additive"]
-    predicted = cross_fit(law, picked, uses, folds).predicted
-    found = _merges(picked, np.isfinite(predicted))
-    worst = least_by_merge(predicted[np.isfinite(predicted)], found.number, len(found))
-    collapsed = found.worst < COLLAPSE
-    numbers = _with_interval(
-        found.members,
-        {
-            "AUROC of collapse by L0 and update size": lambda r: auroc(-worst[r], collapsed[r]),
-            "rank correlation with least retention": lambda r: spearman(worst[r], found.worst[r]),
-            "mean absolute error": lambda r: float(np.abs(worst[r] - found.worst[r]).mean()),
-        },
-        draws, seed,
-    )  # fmt: skip
-    area, rank, error = numbers.values()
-    verdict = SUPPORTED if area[1] >= 0.9 else REFUTED if area[2] < 0.9 else UNDECIDED
-    return Finding(
-        numbers, len(found), verdict,
-        f"Inside shared initialisation L0 and update size alone tell collapse with an AUROC of "
-        f"{area[0]:.2f} on models never seen (rank correlation {rank[0]:.2f}, mean absolute error "
-        f"{error[0]:.2f}).",
-    )  # fmt: skip
+# -- H2: inside one initialisation ----------------------------------------------------------------
 
 
-def _alignment_and_gap(table: EvidenceTable, draws: int, seed: int) -> Finding:
-    gap, gain, members = _gains(table)
-    if len(gap) < LEAST:
-        return _too_few(len(gap))
-    low, high = np.quantile(gap, [1 / 3, 2 / 3])
-    helped = gain > GAIN
-    numbers = _with_interval(
-        members,
-        {
-            f"share helped by more than {GAIN}, smallest third of gaps": lambda r: _share(
-                helped[r][gap[r] <= low]
-            ),
-            f"share helped by more than {GAIN}, largest third of gaps": lambda r: _share(
-                helped[r][gap[r] >= high]
-            ),
-            "rank correlation of gap and gain": lambda r: spearman(gap[r], gain[r]),
-            "AUROC of help by gap": lambda r: auroc(gap[r], helped[r]),
-        },
-        draws, seed,
-    )  # fmt: skip
-    small, large, rank, area = numbers.values()
-    both = small[2] < 0.1 and large[1] > 0.9
-    neither = rank[2] < 0.1
-    verdict = SUPPORTED if both else REFUTED if neither or large[2] < 0.9 else UNDECIDED
-    return Finding(
-        numbers, len(gap), verdict,
-        f"Alignment helps {small[0]:.0%} of merges where the gap between the rungs is small and "
-        f"{large[0]:.0%} where it is large (rank correlation of gap and gain {rank[0]:.2f}, AUROC "
-        f"{area[0]:.2f}).",
-    )  # fmt: skip
+def _foretold_inside_shared(table: EvidenceTable, seed: int) -> Cases:
+    """Merges foretold from two features by laws that know none of their models."""
+    picked = table.take(_known(table) & (table["shared_init"] == 1))
+    predicted = np.full(len(picked), np.nan)
+    if len(picked.merges()[1]) >= LEAST and len(incidence(picked)[1]) >= LEAST_MODELS:
+        folds = leave_models_out(picked, blocks=6, seed=seed, least=LEAST_MODELS).folds
+        two = ("unit_correlation_middle", "update_size")
+        uses = [FeatureUse(name, direction_of(name)) for name in two]
+        if folds:
+            predicted = cross_fit(MODELS["additive"], picked, uses, folds).predicted
+    foretold = picked.with_features({"foretold": predicted}, {})
+    return _merges(foretold, np.isfinite(predicted), {"foretold": "foretold"})
 
 
-def _gains(table: EvidenceTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _skill_of_two(cases: Cases) -> dict[str, Statistic]:
+    return {
+        "AUROC of collapse by L0 and update size": lambda v: auroc(
+            -v["foretold"], v["worst"] < COLLAPSE
+        ),
+        "rank correlation with least retention": _correlation("foretold", "worst"),
+        "mean absolute error": lambda v: float(np.abs(v["foretold"] - v["worst"]).mean()),
+    }
+
+
+def _two_explain(numbers: Sequence[Number]) -> tuple[str, str]:
+    area, rank, error = numbers
+    verdict = SUPPORTED if area.low >= 0.9 else REFUTED if area.high < 0.9 else UNDECIDED
+    return verdict, (
+        "Inside shared initialisation L0 and update size alone tell collapse with an AUROC of "
+        f"{signed(area.value)} ({area.ends}) on models never seen (rank correlation "
+        f"{signed(rank.value)}, mean absolute error {signed(error.value)})."
+    )
+
+
+# -- H3: alignment and the gap between rungs ------------------------------------------------------
+
+
+def _gains(table: EvidenceTable, seed: int) -> Cases:
     """Gap between rungs and gain in retention, for each merge that was made with and without."""
     retention = outcome(table)
     keys = list(zip(table["source"], table["parents"], table["method"], table["language"],
@@ -267,77 +278,112 @@ def _gains(table: EvidenceTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             gain.append(retention[row] - retention[naive[key]])
             rows.append(row)
     members = incidence(table)[0][np.array(rows, dtype=int)]
-    return np.array(gap), np.array(gain), members
+    return Cases(members, {"gap": np.array(gap), "gain": np.array(gain)})
 
 
-def _sign_conflict(table: EvidenceTable, draws: int, seed: int) -> Finding:
-    inside = (
-        (table["alignment"] == "none") & (table["shared_init"] == 1)
-        & np.isfinite(table["sign_agreement"]) & np.isfinite(table["update_size"])
-    )  # fmt: skip
-    found = _merges(table, inside)
-    if len(found) < LEAST:
-        return _too_few(len(found))
-    signs, size = found.feature("sign_agreement"), found.feature("update_size")
-    numbers = _with_interval(
-        found.members,
-        {
-            "rank correlation of sign agreement and retention": lambda r: spearman(
-                signs[r], found.worst[r]
-            ),
-            "the same, update size held fixed": lambda r: partial_spearman(
-                signs[r], found.worst[r], size[r]
-            ),
-            "rank correlation of update size and retention": lambda r: spearman(
-                size[r], found.worst[r]
-            ),
-        },
-        draws, seed,
-    )  # fmt: skip
-    alone, fixed, of_size = numbers.values()
-    nothing = fixed[1] <= 0 <= fixed[2] or abs(fixed[0]) < 0.1
-    verdict = SUPPORTED if nothing else REFUTED
+def _help_by_gap(cases: Cases) -> dict[str, Statistic]:
+    low, high = np.quantile(cases.values["gap"], [1 / 3, 2 / 3])
+    return {
+        "share helped, smallest third of gaps": lambda v: _share(v["gain"][v["gap"] <= low] > GAIN),
+        "share helped, largest third of gaps": lambda v: _share(v["gain"][v["gap"] >= high] > GAIN),
+        "rank correlation of gap and gain": _correlation("gap", "gain"),
+        "AUROC of help by gap": lambda v: auroc(v["gap"], v["gain"] > GAIN),
+    }
+
+
+def _if_and_only_if(numbers: Sequence[Number]) -> tuple[str, str]:
+    small, large, rank, area = numbers
+    both = small.high < 0.1 and large.low > 0.9
+    neither = rank.high < 0.1
+    verdict = SUPPORTED if both else REFUTED if neither or large.high < 0.9 else UNDECIDED
+    return verdict, (
+        f"Alignment helps (by more than {GAIN}) {percent(small.value)} of merges where the gap "
+        f"between the rungs is small and {percent(large.value)} where it is large (rank "
+        f"correlation of gap and gain {signed(rank.value)}, AUROC {signed(area.value)})."
+    )
+
+
+# -- H4: conflict of signs ------------------------------------------------------------------------
+
+
+def _signs(table: EvidenceTable, seed: int) -> Cases:
+    needed = {"signs": "sign_agreement", "size": "update_size"}
+    inside = _known(table, *needed.values()) & (table["shared_init"] == 1)
+    return _merges(table, inside, needed)
+
+
+def _by_signs(cases: Cases) -> dict[str, Statistic]:
+    return {
+        "rank correlation of sign agreement and retention": _correlation("signs", "worst"),
+        "the same, update size held fixed": _correlation("signs", "worst", "size"),
+        "rank correlation of update size and retention": _correlation("size", "worst"),
+    }
+
+
+def _signs_say_nothing(numbers: Sequence[Number]) -> tuple[str, str]:
+    alone, fixed, size = numbers
+    nothing = fixed.low <= 0 <= fixed.high or abs(fixed.value) < 0.1
     tail = "adds nothing that can be told" if nothing else "still tells something"
-    return Finding(
-        numbers, len(found), verdict,
-        f"Agreement of signs goes with retention (rank correlation {alone[0]:.2f}) as update size "
-        f"does ({of_size[0]:.2f}); with update size held fixed it {tail} ({fixed[0]:.2f}, "
-        f"{fixed[1]:.2f} to {fixed[2]:.2f}).",
-    )  # fmt: skip
+    return SUPPORTED if nothing else REFUTED, (
+        f"Agreement of signs goes with retention (rank correlation {signed(alone.value)}) as "
+        f"update size does ({signed(size.value)}); with update size held fixed it {tail} "
+        f"({signed(fixed.value)}, {fixed.ends})."
+    )
 
 
-def _cka_survives(table: EvidenceTable, draws: int, seed: int) -> Finding:
-    names = ("cka_middle", "cka_partial_middle")
-    naive = (table["alignment"] == "none") & np.all([np.isfinite(table[n]) for n in names], axis=0)
-    found = _merges(table, naive)
-    if len(found) < LEAST:
-        return _too_few(len(found))
-    plain, partial = (found.feature(name) for name in names)
-    shared = found.table["shared_init"][found.first]
-    numbers = _with_interval(
-        found.members,
-        {
-            "calibrated CKA": lambda r: spearman(plain[r], found.worst[r]),
-            "calibrated CKA without length": lambda r: spearman(partial[r], found.worst[r]),
-            "calibrated CKA without length, provenance held fixed": lambda r: partial_spearman(
-                partial[r], found.worst[r], shared[r]
-            ),
-        },
-        draws, seed,
-    )  # fmt: skip
-    first, second, third = numbers.values()
-    verdict = SUPPORTED if third[1] > 0 else REFUTED if third[2] < 0.1 else UNDECIDED
-    return Finding(
-        {f"rank correlation with retention: {name}": value for name, value in numbers.items()},
-        len(found), verdict,
-        f"The rank correlation of CKA with retention is {first[0]:.2f} after calibration, "
-        f"{second[0]:.2f} once sentence length is regressed out, and {third[0]:.2f} "
-        f"({third[1]:.2f} to {third[2]:.2f}) with shared initialisation held fixed as well.",
-    )  # fmt: skip
+# -- H5: CKA after calibration and without confounds ----------------------------------------------
+
+
+def _calibrated(table: EvidenceTable, seed: int) -> Cases:
+    """CKA in the two forms that are kept of it: calibrated, and without sentence length."""
+    needed = {"calibrated": "cka_middle", "free": "cka_partial_middle"}
+    history = {"shared": table.columns["shared_init"], "fork": table.columns["fork_fraction"]}
+    mask = _known(table, *needed.values()) & np.all(
+        [np.isfinite(values) for values in history.values()], axis=0
+    )
+    return _merges(
+        table.with_features(history, {}), mask, {**needed, "shared": "shared", "fork": "fork"}
+    )
+
+
+def _by_cka(cases: Cases) -> dict[str, Statistic]:
+    forms = {"calibrated": "calibrated CKA", "free": "CKA without length"}
+    fixed = {"": "", "shared": ", provenance bit fixed", "fork": ", fork fraction fixed"}
+    return {
+        f"ρ, {form}{held}": _correlation(name, "worst", given)
+        for given, held in fixed.items()
+        for name, form in forms.items()
+    }
+
+
+def _cka_survives(numbers: Sequence[Number]) -> tuple[str, str]:
+    calibrated, free, *fixed = numbers
+    verdict = UNDECIDED
+    if all(number.low > 0 for number in fixed):
+        verdict = SUPPORTED
+    elif any(number.high < 0.1 for number in fixed):
+        verdict = REFUTED
+    *_, first, second = fixed
+    return verdict, (
+        f"The rank correlation ρ of CKA with retention is {signed(calibrated.value)} after "
+        f"calibration and {signed(free.value)} where sentence length is regressed out; with the "
+        f"share of training in common held fixed as well {signed(first.value)} ({first.ends}) and "
+        f"{signed(second.value)} ({second.ends}). Each step is tested by itself: the evidence "
+        "holds neither raw CKA nor CKA that is both calibrated and free of length, so that it "
+        "tells what remains after either, and not how much was taken away."
+    )
 
 
 def partial_spearman(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
     """Rank correlation of two variables, a third held fixed.
+
+    Args:
+        a: `[n]`.
+        b: `[n]`.
+        given: `[n]`; of no effect if it does not vary.
+
+    Returns:
+        The correlation of what is left of the ranks; NaN if nothing is left of one of them.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -356,13 +402,15 @@ def partial_spearman(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
 #: The claims, as they were stated before the evidence was there.
 CLAIMS: Sequence[Claim] = (
     Claim("H1", "Similarity up to rotation (L2) is necessary for a naive merge and not sufficient.",
-          ("cka_middle", "unit_correlation_middle"), _necessary_not_sufficient),
+          ("cka_middle", "unit_correlation_middle"),
+          _naive, _life_by_similarity, _necessary_not_sufficient),
     Claim("H2", "Inside one initialisation, identity-level similarity and update size explain "
-          "collapse.", ("unit_correlation_middle", "update_size"), _inside_shared),
+          "collapse.", ("unit_correlation_middle", "update_size"),
+          _foretold_inside_shared, _skill_of_two, _two_explain),
     Claim("H3", "Alignment helps if and only if the gap between the rungs is large.",
-          ("gap_l1_l0_middle", "gap_l2_l0_middle"), _alignment_and_gap),
+          ("gap_l1_l0_middle", "gap_l2_l0_middle"), _gains, _help_by_gap, _if_and_only_if),
     Claim("H4", "Conflict of signs predicts nothing.", ("sign_agreement", "update_size"),
-          _sign_conflict),
+          _signs, _by_signs, _signs_say_nothing),
     Claim("H5", "What CKA says of merges survives calibration and the removal of sentence length.",
-          ("cka_middle", "cka_partial_middle"), _cka_survives),
+          ("cka_middle", "cka_partial_middle"), _calibrated, _by_cka, _cka_survives),
 )  # fmt: skip

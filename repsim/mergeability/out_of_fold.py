@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,7 @@ def carry_out(
     features: Sequence[str] = (),
     blocks: int = BLOCKS,
     seed: int = 0,
+    advance: Callable[[], object] | None = None,
 ) -> OutOfFold:
     """Foretell every test row of a split by a predictor fitted on the training rows alone.
 
@@ -131,6 +132,7 @@ def carry_out(
         features: Features instead of the chosen ones.
         blocks: Blocks of models by which each predictor learns its errors.
         seed: Of the dealing of blocks.
+        advance: Called when a fold is done.
 
     Raises:
         UsageError: A model is both in training and in test rows.
@@ -157,6 +159,9 @@ def carry_out(
         except InputError as error:  # too few groups of parents: counted, and told in the report
             skipped.append(f"{fold.name}: {error.what}")
             continue
+        finally:
+            if advance:
+                advance()
         found = part.forecast(asked, known, of_method=not unseen_method)
         arrays["predicted"][fold.test] = found.predicted
         arrays["low"][fold.test], arrays["high"][fold.test] = found.low, found.high

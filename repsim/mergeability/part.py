@@ -15,6 +15,7 @@ from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
 from repsim.mergeability.models.base import MODELS, Fitted, fitted_from_json, outcome
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
+from repsim.mergeability.upper_end import bent, should_bend
 
 #: Blocks of models that are held out when errors are learnt.
 BLOCKS = 8
@@ -58,6 +59,7 @@ class Part:
         merges: Errors of the least retention of a merge.
         useful: From the margin over the best single parent to the probability of being useful.
         domain: Where it knows its way.
+        bends: Whether forecasts near the upper end are drawn towards what merges keep.
     """
 
     tiers: tuple[str, ...]
@@ -69,6 +71,26 @@ class Part:
     merges: Calibration
     useful: Logistic | None
     domain: Domain
+    bends: bool = False
+
+    def predict(self, table: EvidenceTable) -> np.ndarray:
+        """Retention of each row."""
+        predicted = self.law.predict(table)
+        return bent(predicted) if self.bends else predicted
+
+    def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
+        """Feature (and "method") -> by how much it moves each row from the mean of known merges.
+
+        What the upper end takes from the forecast it takes from every effect in proportion.
+        """
+        found = self.law.effects(table)
+        if not self.bends or not found:
+            return found
+        total = np.sum(list(found.values()), axis=0)
+        predicted = self.law.predict(table)
+        moved = bent(predicted) - bent(predicted - total)
+        rate = np.where(np.abs(total) > 1e-9, moved / np.where(total == 0, 1.0, total), 1.0)
+        return {name: effect * rate for name, effect in found.items()}
 
     def forecast(
         self, table: EvidenceTable, known: EvidenceTable, *, of_method: bool = True
@@ -80,7 +102,7 @@ class Part:
             known: The merges that it was fitted on.
             of_method: Whether a method that is not known is a reason to refuse.
         """
-        predicted = self.law.predict(table)
+        predicted = self.predict(table)
         low, high = self.rows.interval(predicted)
         number, first = table.merges()
         worst = least_by_merge(predicted, number, len(first))
@@ -108,6 +130,7 @@ class Part:
             "merges": self.merges.to_json(),
             "useful": dataclasses.asdict(self.useful) if self.useful else None,
             "domain": self.domain.to_json(),
+            "bends": self.bends,
         }
 
     @classmethod
@@ -123,6 +146,7 @@ class Part:
             merges=Calibration.from_json(document["merges"]),
             useful=Logistic(**document["useful"]) if document["useful"] else None,
             domain=Domain.from_json(document["domain"]),
+            bends=document.get("bends", False),
         )
 
 
@@ -138,7 +162,8 @@ def fit_part(
 ) -> Part:
     """Fit the predictor of one set of tiers.
 
-    The law is fitted on all rows; its errors are those of laws that knew no parent of the row.
+    The law is fitted on all rows; its errors, and whether it promises too much near the upper end,
+    are those of laws that knew no parent of the row.
 
     Args:
         table: Known merges.
@@ -164,22 +189,25 @@ def fit_part(
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
     found = cross_fit(law, table, uses, folds, strengths)
     fitted = law.prepare(table, uses).fit(np.arange(len(table)), found.strength)
-    number, first = table.merges()
-    worst = least_by_merge(found.predicted, number, len(first))
-    observed = least_by_merge(outcome(table), number, len(first))
     groups = np.array(table["parents"])
+    bends = should_bend(found.predicted, outcome(table), groups)
+    foretold = bent(found.predicted) if bends else found.predicted
+    number, first = table.merges()
+    worst = least_by_merge(foretold, number, len(first))
+    observed = least_by_merge(outcome(table), number, len(first))
     _, which, count = np.unique(groups[first], return_inverse=True, return_counts=True)
-    margin = margin_of(table, found.predicted, number, len(first))
+    margin = margin_of(table, foretold, number, len(first))
     return Part(
         tiers=tuple(tiers),
         kind=kind,
         strength=found.strength,
         uses=uses,
         law=fitted,
-        rows=calibrate(found.predicted, outcome(table), groups),
+        rows=calibrate(foretold, outcome(table), groups),
         merges=calibrate(worst, observed, groups[first]),
         useful=fit_logistic(margin, table["useful"][first], 1.0 / count[which]),
         domain=fit_domain(table, [use.name for use in uses]),
+        bends=bends,
     )
 
 

@@ -15,7 +15,7 @@ from repsim.core.forecast import Interval, KnownMerge
 from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.candidate import Beside, Candidate, Prediction
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import tier_sets_of
+from repsim.mergeability.feature_sets import forecasting_sets
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 
 SCHEMA = "repsim/predictor/1"
@@ -77,7 +77,7 @@ class Predictor:
         if not MODELS[law].ships:
             raise UsageError(f"the law '{law}' is a yardstick for validation and is not stored")
         table = with_as_merged(evidence)
-        sets = {"table": tuple(table.tiers.values())} if features else tier_sets_of(table)
+        sets = {"table": tuple(table.tiers.values())} if features else forecasting_sets(table)
         parts = {
             name: fit_part(
                 table, tuple(dict.fromkeys(tiers)), kind=law, features=features, blocks=blocks,
@@ -156,7 +156,7 @@ class Predictor:
             ),
             p_collapse=float(found.p_collapse[0]),
             p_useful=_known(found.p_useful[0]),
-            effects={name: float(v[row]) for name, v in part.law.effects(table).items()},
+            effects={name: float(v[row]) for name, v in part.effects(table).items()},
             nearest=nearest,
         )
 

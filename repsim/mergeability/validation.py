@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
+from repsim.core.progress import progress
 from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.baselines import (
     MEAN,
@@ -16,8 +19,16 @@ from repsim.mergeability.baselines import (
     run_law,
     with_provenance,
 )
+from repsim.mergeability.costs import Cost
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import DEFAULT_SET, feature_uses, tier_sets_of
+from repsim.mergeability.feature_sets import (
+    DEFAULT_SET,
+    ORACLE,
+    FeatureUse,
+    direction_of,
+    feature_uses,
+    tier_sets_of,
+)
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.hypotheses import examine_hypotheses
 from repsim.mergeability.known_answers import control_rows
@@ -48,6 +59,10 @@ from repsim.mergeability.validation_tables import (
 LIFTED = ("spearman", "mae", "auroc")
 #: Fewest rows of a stratum that is judged by itself.
 LEAST_ROWS = 12
+#: The split that stands for "models never seen".
+MAIN_SPLIT = "leave-models-out"
+#: What a trial of the average tells without anything else, and the feature that holds it.
+TRIAL, TRIAL_FEATURE = "trial of the average alone", "oracle_retention_as_merged"
 Say = Callable[[str], None]
 
 
@@ -61,12 +76,14 @@ def validate(
     inner_blocks: int = BLOCKS,
     draws: int = 200,
     seed: int = 0,
-    cost_share: float | None = None,
+    costs: Sequence[Cost] = (),
     say: Say | None = None,
 ) -> ValidationReport:
     """Validate a predictor on evidence: every split, stratum and baseline.
 
-    Other sets of tiers and other laws are compared on models never seen (leave-models-out) alone.
+    Other sets of tiers and other laws are compared on models never seen (leave-models-out) alone. A
+    trial of the average on a few sentences stands beside them with a role of its own ("oracle"),
+    where the evidence has it: it looks at the merge, which no forecast does.
 
     Args:
         evidence: Known merges.
@@ -77,8 +94,8 @@ def validate(
         inner_blocks: Blocks by which each predictor learns its errors.
         draws: Draws of models for intervals.
         seed: Of dealing and draws.
-        cost_share: What measuring features costs, as a share of merging and evaluating, if known.
-        say: Told of progress.
+        costs: What measuring features costs, if known; see `repsim.mergeability.costs.costs_of`.
+        say: Told which split comes next, and how much time is left.
 
     Returns:
         The report.
@@ -114,27 +131,32 @@ def validate(
     forecasts: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []
     skipped: dict[str, list[str]] = {}
-    for split in made:
-        tell(f"{split.name}: {len(split.folds)} folds")
-        own = {
-            name: carry_out(
-                table, split, tiers, law=law, features=features, blocks=inner_blocks, seed=seed
-            )
-            for name, tiers in sets.items()
-            if name == main or split.name == "leave-models-out"
-        }
-        skipped[split.name] = list(own[main].skipped)
-        if not len(own[main].rows):
-            continue
-        others = _others(table, split, law, sets[main], features)
-        for stratum, chosen in _strata(table).items():
-            found = _judge(own, others, chosen, draws, seed)
-            about = {"split": split.name, "stratum": stratum}
-            metrics += [{**about, **row} for row in _metric_rows(found)]
-            lifts += [{**about, **row} for row in _lift_rows(found, main)]
-            metrics += [{**about, **row} for row in _refusal_rows(own, chosen)]
-        forecasts += list(own[main].to_rows(split.name, main))
-        controls += list(control_rows(own[main], split.name))
+    wanted = {
+        split.name: sets if split.name == MAIN_SPLIT else {main: sets[main]} for split in made
+    }
+    with _Pace(made, wanted) as pace:
+        for split in made:
+            tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
+            own = {
+                name: carry_out(
+                    table, split, tiers, law=law, features=features, blocks=inner_blocks,
+                    seed=seed, advance=pace.advance,
+                )
+                for name, tiers in wanted[split.name].items()
+            }  # fmt: skip
+            skipped[split.name] = list(own[main].skipped)
+            if not len(own[main].rows):
+                continue
+            others = _others(table, split, law, sets[main], features)
+            roles = {name: ORACLE if ORACLE in sets[name] else "predictor" for name in own}
+            for stratum, chosen in _strata(table, split).items():
+                found = _judge(own, roles, others, chosen, draws, seed)
+                about = {"split": split.name, "stratum": stratum}
+                metrics += [{**about, **row} for row in _metric_rows(found)]
+                lifts += [{**about, **row} for row in _lift_rows(found, main)]
+                metrics += [{**about, **row} for row in _refusal_rows(own, roles, chosen)]
+            forecasts += list(own[main].to_rows(split.name, main))
+            controls += list(control_rows(own[main], split.name))
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
     info = {
         "law": law, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
@@ -143,7 +165,8 @@ def validate(
         "folds": {split.name: len(split.folds) for split in made},
         "skipped": skipped, "rows": len(table), "merges": len(table.merges()[1]),
         "groups": len(set(table["parents"])), "models": len(incidence(table)[1]),
-        "blocks": blocks, "draws": draws, "seed": seed, "cost_share": cost_share,
+        "blocks": blocks, "draws": draws, "seed": seed,
+        "costs": {cost.features: cost.share for cost in costs},
     }  # fmt: skip
     tell("hypotheses")
     return ValidationReport(
@@ -152,9 +175,40 @@ def validate(
         OutOfFoldTable(forecasts),
         ControlTable(controls),
         HypothesisTable(examine_hypotheses(table, draws=draws, seed=seed)),
-        GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, cost_share)),
+        GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, costs)),
         info,
     )
+
+
+class _Pace:
+    """A bar over all fits of a validation, and what is left in words."""
+
+    def __init__(self, splits: Sequence[Split], sets: Mapping[str, Mapping[str, Any]]) -> None:
+        self._total = sum(len(split.folds) * len(sets[split.name]) for split in splits)
+        self._done = 0
+        self._started = time.monotonic()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Pace:
+        self._bar = self._stack.enter_context(progress("fits", self._total, "fit"))
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._stack.close()
+
+    def advance(self) -> None:
+        """One fold of one set of tiers is done."""
+        self._done += 1
+        self._bar.update()
+
+    def left(self) -> str:
+        """Share of the fits that is done and the time that the others take, once it is known."""
+        if not self._done:
+            return f" ({self._total} fits in all)"
+        spent = time.monotonic() - self._started
+        minutes = spent / self._done * (self._total - self._done) / 60
+        rest = f"about {minutes:.0f} min" if minutes >= 1 else "under a minute"
+        return f" ({self._done} of {self._total} fits done, {rest} left)"
 
 
 def _sets(table: EvidenceTable, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -170,22 +224,28 @@ def _others(
     """Other laws on the same features, and baselines: name -> (role, forecasts)."""
     uses = feature_uses(table, tiers, features)
     found: dict[str, tuple[str, OutOfFold]] = {}
-    if split.name == "leave-models-out":
+    if split.name == MAIN_SPLIT:
         for name in MODELS:
-            if name not in (law, "mean"):
-                found[name] = ("law", run_law(table, split, name, uses))
+            if name != "mean":
+                shown = f"{name} without a bend at the upper end" if name == law else name
+                found[shown] = ("law", run_law(table, split, name, uses))
+        if TRIAL_FEATURE in table.features:
+            trial = FeatureUse(TRIAL_FEATURE, direction_of(TRIAL_FEATURE))
+            found[TRIAL] = (ORACLE, run_baseline(table, split, trial))
     found[MEAN] = ("baseline", run_baseline(table, split, None))
     for name, use in baseline_uses(table).items():
         found[name] = ("baseline", run_baseline(table, split, use))
     return found
 
 
-def _strata(table: EvidenceTable) -> dict[str, np.ndarray]:
-    shared = table["shared_init"] == 1
+def _strata(table: EvidenceTable, split: Split) -> dict[str, np.ndarray]:
+    """Rows that are judged by themselves; merges as they are on models never seen alone."""
+    parts = {"shared-init": table["shared_init"] == 1}
+    if split.name == MAIN_SPLIT:
+        parts["as-they-are"] = table["alignment"] == "none"
+    sizes = {name: int(rows.sum()) for name, rows in parts.items()}
     found = {"all": np.ones(len(table), dtype=bool)}
-    if LEAST_ROWS <= shared.sum() < len(table):
-        found["shared-init"] = shared
-    return found
+    return found | {n: r for n, r in parts.items() if LEAST_ROWS <= sizes[n] < len(table)}
 
 
 #: Name -> (role, value by metric, draws by metric, rows, merges).
@@ -194,6 +254,7 @@ _Found = dict[str, tuple[str, dict[str, float], dict[str, np.ndarray], int, int]
 
 def _judge(
     own: Mapping[str, OutOfFold],
+    roles: Mapping[str, str],
     others: Mapping[str, tuple[str, OutOfFold]],
     chosen: np.ndarray,
     draws: int,
@@ -206,7 +267,7 @@ def _judge(
         return {}
     found: _Found = {}
     for part, metrics in (
-        ({name: ("predictor", t) for name, t in own.items()}, FULL),
+        ({name: (roles[name], t) for name, t in own.items()}, FULL),
         (others, POINT),
     ):
         judged = {name: t.judged(tested) for name, (_, t) in part.items()}
@@ -250,7 +311,9 @@ def _lift_rows(found: _Found, main: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _refusal_rows(own: Mapping[str, OutOfFold], chosen: np.ndarray) -> list[dict[str, Any]]:
+def _refusal_rows(
+    own: Mapping[str, OutOfFold], roles: Mapping[str, str], chosen: np.ndarray
+) -> list[dict[str, Any]]:
     """Share of refusals, and the coverage and error of what was not refused."""
     rows = []
     for name, tested in own.items():
@@ -266,7 +329,7 @@ def _refusal_rows(own: Mapping[str, OutOfFold], chosen: np.ndarray) -> list[dict
             }
             values |= {metric: function(judged) for metric, function in picked.items()}
         rows += [
-            {"predictor": name, "role": "predictor", "metric": metric, "value": value,
+            {"predictor": name, "role": roles[name], "metric": metric, "value": value,
              "rows": int(kept.sum())}
             for metric, value in values.items()
         ]  # fmt: skip

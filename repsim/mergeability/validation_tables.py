@@ -14,6 +14,13 @@ from repsim.core.long_table import LongTable
 SCHEMA = "repsim/validation/1"
 
 
+#: Ends of the interval of a number.
+_INTERVAL = {
+    "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
+    "ci_high": ("float", "upper end"),
+}
+
+
 class MetricTable(LongTable):
     """One row per split, stratum, predictor and metric."""
 
@@ -21,13 +28,19 @@ class MetricTable(LongTable):
     STEM = "metrics"
     COLUMNS: ClassVar = {
         "split": ("string", "how evidence was parted"),
-        "stratum": ("string", "all, or shared-init: merges of one set of initial weights"),
+        "stratum": (
+            "string",
+            "all; shared-init: merges of one set of initial weights; as-they-are: not aligned",
+        ),
         "predictor": ("string", "name of the predictor, law or baseline"),
-        "role": ("string", "predictor, law (another law on the same features), or baseline"),
+        "role": (
+            "string",
+            "predictor, oracle (looks at a trial of the merge: no forecast), law (another law on "
+            "the same features), or baseline",
+        ),
         "metric": ("string", "spearman, mae, auroc, brier, ece, coverage, width, refused, ..."),
         "value": ("float", "value"),
-        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
-        "ci_high": ("float", "upper end"),
+        **_INTERVAL,
         "rows": ("int", "rows (merges times languages) that were tested"),
         "merges": ("int", "merges that were tested"),
     }
@@ -40,13 +53,12 @@ class LiftTable(LongTable):
     STEM = "lifts"
     COLUMNS: ClassVar = {
         "split": ("string", "how evidence was parted"),
-        "stratum": ("string", "all or shared-init"),
+        "stratum": ("string", "all, shared-init or as-they-are"),
         "predictor": ("string", "the predictor"),
         "baseline": ("string", "what it is compared with"),
         "metric": ("string", "spearman, mae or auroc"),
         "lift": ("float", "by how much the predictor is better; negative: the baseline is better"),
-        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
-        "ci_high": ("float", "upper end"),
+        **_INTERVAL,
     }
 
 
@@ -113,8 +125,7 @@ class HypothesisTable(LongTable):
         "claim": ("string", "what is claimed"),
         "quantity": ("string", "what was computed"),
         "value": ("float", "value"),
-        "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
-        "ci_high": ("float", "upper end"),
+        **_INTERVAL,
         "n": ("int", "merges or rows behind it"),
         "verdict": ("string", "supported, refuted or open"),
         "sentence": ("string", "the verdict in words"),
@@ -128,11 +139,13 @@ class GoalTable(LongTable):
     STEM = "goals"
     COLUMNS: ClassVar = {
         "goal": ("string", "what was aimed at"),
+        "features": ("string", "set of tiers that it is about"),
         "wanted": ("string", "the bar"),
         "found": ("float", "value"),
         "ci_low": ("float", "lower end of the 95 % interval"),
         "ci_high": ("float", "upper end"),
         "reached": ("int", "1 if the value reaches the bar"),
+        "why": ("string", "what the value is made of, where that needs words"),
     }
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 from repsim.core.forecast import Verdict
 from repsim.mergeability.candidate import Prediction
+from repsim.mergeability.numerals import percent
 
 #: Largest probability of collapse at which merging is advised.
 MOST_RISK = 0.2
@@ -113,7 +114,5 @@ def _best_alive(aligned: Mapping[str, Prediction]) -> str:
 
 
 def _percent(share: float) -> str:
-    """Whole percent; never a certainty that a forecast does not have."""
-    if share < 0.01:
-        return "under 1 %"
-    return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+    """Whole percent; never a certainty, which no forecast has."""
+    return percent(min(max(share, 0.001), 0.999))

@@ -8,6 +8,8 @@ from typing import Any
 
 from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
+from repsim.mergeability.numerals import signed
+from repsim.mergeability.reasons import label_of
 
 #: Said above the evidence of a forecast that was refused.
 NOT_A_FORECAST = "evidence, not a forecast"
@@ -66,6 +68,26 @@ def summary_row(forecast: MergeForecast) -> dict[str, Any]:
         "p_useful": forecast.p_useful,
         "verdict": verdict,
     }
+
+
+def trial_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
+    """What a trial of the average gave, by names for people; empty if there was none.
+
+    Args:
+        forecast: What was foretold.
+
+    Example:
+        >>> import dataclasses
+        >>> from repsim.testing.predictors import planted_forecast
+        >>> tried = dataclasses.replace(planted_forecast(), oracle={"oracle_retention@deu": 0.81})
+        >>> trial_rows(tried)
+        [{'what': 'retention of the average, deu', 'value': 0.81}]
+    """
+    rows = []
+    for name, value in forecast.oracle.items():
+        feature, at, language = name.partition("@")
+        rows.append({"what": label_of(feature) + (f", {language}" if at else ""), "value": value})
+    return rows
 
 
 def cost_text(forecast: MergeForecast) -> str:
@@ -134,19 +156,6 @@ def interval_text(found: Interval | None) -> str:
     return f"{signed(found.low)} to {signed(found.high)}"
 
 
-def signed(value: float) -> str:
-    """Hundredths with a true minus sign.
-
-    Args:
-        value: A number.
-
-    Example:
-        >>> signed(-0.5)
-        '−0.50'
-    """
-    return f"{value:.2f}".replace("-", "−")
-
-
 def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
     """A page on one forecast, or on many.
 
@@ -195,9 +204,8 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
             for k in forecast.nearest
         ]
         lines += ["", "## Nearest known merges", "", *_table(rows)]
-    if forecast.oracle:
-        rows = [{"what": name, "value": value} for name, value in forecast.oracle.items()]
-        lines += ["", "## Trial", "", f"{TRIAL.capitalize()}.", "", *_table(rows)]
+    if tried := trial_rows(forecast):
+        lines += ["", "## Trial", "", f"{TRIAL.capitalize()}.", "", *_table(tried)]
     lines += ["", "## Cost", "", f"{cost_text(forecast)}."]
     if forecast.notes:
         lines += ["", "## Notes", "", *[f"- {note}" for note in forecast.notes]]

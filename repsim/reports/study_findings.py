@@ -83,7 +83,8 @@ def _settings(outcomes: Sequence[Outcome]) -> Iterator[str]:
         lives = sum(not o.collapsed for o in those)
         middle = estimate([o.worst for o in those], [o.parents for o in those])
         words.append(f"{SETTINGS[setting]} {lives} of {len(those)} (median {value_words(middle)})")
-    yield "Plain means of two models that live, by origin: " + "; ".join(words) + "."
+    if words:
+        yield "Plain means of two models that live, by origin: " + "; ".join(words) + "."
 
 
 def _alignment(atlas: Atlas) -> Iterator[str]:

@@ -16,9 +16,9 @@ from repsim.core.files import write_json, write_text
 from repsim.reports.build import MAX_BYTES
 from repsim.reports.figures import Picture
 from repsim.reports.study_page import as_data, filled
-from repsim.reports.study_tables import cell
 from repsim.reports.validation_findings import findings, headline, warnings
 from repsim.reports.validation_rows import (
+    ORACLE,
     Validation,
     candidate_rows,
     collapse_rows,
@@ -31,7 +31,13 @@ from repsim.reports.validation_rows import (
     reliability_notes,
     verdicts,
 )
-from repsim.reports.validation_tables import goal_table, validation_tables, write_whole
+from repsim.reports.validation_tables import (
+    goal_table,
+    page_cell,
+    unbroken,
+    validation_tables,
+    write_whole,
+)
 
 #: Baselines in figures with a panel per split; the tables hold all.
 STRONGEST = 10
@@ -82,7 +88,7 @@ def write_validation_report(
     write_whole(found, target / "tables")
     pictures, missing = draw_validation_figures(found, target / "figures")
     content = {
-        "title": f"Forecasts of merges by the predictor {found.predictor}",
+        "title": "How good are forecasts of merges?",
         "headline": headline(found),
         "findings": findings(found),
         "warnings": warnings(found),
@@ -93,8 +99,8 @@ def write_validation_report(
         "environment": dict(environment or {}),
     }
     write_json(target / "report.json", content)
-    shown = {**content, "goals": goals, "tables": tables, "pictures": pictures, "cell": cell,
-             "long": LONG}  # fmt: skip
+    shown = {**content, "goals": goals, "tables": tables, "pictures": pictures, "cell": page_cell,
+             "unbroken": unbroken, "long": LONG}  # fmt: skip
     write_text(target / "report.md", filled("validation.md.j2", shown, escape=False))
     return _write_page(target / "report.html", shown)
 
@@ -212,7 +218,9 @@ def _candidates(found: Validation) -> _Made:
     from repsim.plots.validation.candidates import prepare_candidates
 
     axis = "mean absolute error of retention, models never seen"
-    note = ("95 % intervals, bootstrap over models",)
+    note = ["95 % intervals, bootstrap over models"]
+    if found.rivals(ORACLE):
+        note.append("trials: of aligned merges there are none")
     return prepare_candidates(candidate_rows(found), axis=axis, note=note), draw_candidates
 
 

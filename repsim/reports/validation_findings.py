@@ -5,7 +5,14 @@ from __future__ import annotations
 from repsim.plots.names import listed, number
 from repsim.plots.validation.intervals import GOAL
 from repsim.plots.validation.rows import percent
-from repsim.reports.validation_rows import MAIN_SPLIT, STRATA, Row, Validation, with_interval
+from repsim.reports.validation_rows import (
+    MAIN_SPLIT,
+    ORACLE,
+    STRATA,
+    Row,
+    Validation,
+    with_interval,
+)
 
 #: Fewer models than this give wide intervals, whatever the number of merges.
 FEW_MODELS = 30
@@ -16,8 +23,8 @@ MANY_REFUSED = 0.2
 def findings(found: Validation) -> list[str]:
     """What was found, the main thing first."""
     made = [_skill(found, stratum) for stratum in found.strata]
-    made += [_baselines(found), _tiers(found), _laws(found), _hardest(found), _refusals(found)]
-    made += [_controls(found)]
+    made += [_baselines(found), _tiers(found), _trial(found), _laws(found), _hardest(found)]
+    made += [_refusals(found), _controls(found)]
     return [text for text in made if text]
 
 
@@ -49,8 +56,11 @@ def warnings(found: Validation) -> list[str]:
 
 
 def headline(found: Validation) -> str:
-    """Goals reached, and out of how many."""
-    goals = found.document["goals"]
+    """Goals reached, out of how many; what is stated of smaller sets of tiers does not count."""
+    goals = [
+        row for row in found.document["goals"]
+        if (row.get("features") or found.predictor) == found.predictor
+    ]  # fmt: skip
     reached = sum(bool(row["reached"]) for row in goals)
     return f"{reached} of {len(goals)} goals that were set before are reached" if goals else ""
 
@@ -63,6 +73,7 @@ def _skill(found: Validation, stratum: str) -> str:
     where = {
         "all": "On models that it has never seen",
         "shared-init": "Inside shared initial weights, where the provenance bit tells nothing",
+        "as-they-are": "Among merges of models as they are, not aligned before",
     }.get(stratum, f"Among {STRATA.get(stratum, stratum)}")
     return (
         f"{where}: rank correlation of retention {found.said('spearman', MAIN_SPLIT, stratum)}, "
@@ -107,6 +118,33 @@ def _tiers(found: Validation) -> str:
         if error is not None and rank is not None:
             said.append(f"{name} {number(error, 3)} ({number(rank)})")
     return f"Mean absolute error (rank correlation) by features at hand: {', '.join(said)}."
+
+
+def _trial(found: Validation) -> str:
+    """What one look at the average of the parents tells, beside the forecast and on top of it."""
+    names = [name for name in found.rivals(ORACLE) if found.value("mae", predictor=name)]
+    if not names:
+        return ""
+    strata = [stratum for stratum in ("all", "as-they-are") if stratum in found.strata]
+    said = []
+    for stratum in strata:
+        errors = [
+            f"{name} {number(found.value('mae', stratum=stratum, predictor=name) or 0.0, 3)}"
+            for name in (*names, found.predictor)
+        ]
+        said.append(f"{STRATA[stratum]}: {', '.join(errors)} without it")
+    costs = found.info.get("costs") or {}
+    spent = ""
+    if {"oracle", found.predictor} <= set(costs):
+        spent = (
+            f" A trial costs {percent(costs['oracle'])} of merging in every way and scoring, "
+            f"measuring {found.predictor} {percent(costs[found.predictor])} (median over groups)."
+        )
+    return (
+        "The cheap oracle, an evaluation and no forecast: the plain average of the parents is made "
+        "and tried on a few sentences; of aligned merges nothing was tried. Mean absolute error, "
+        f"{'; '.join(said)}.{spent}"
+    )
 
 
 def _laws(found: Validation) -> str:

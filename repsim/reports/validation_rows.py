@@ -19,7 +19,10 @@ SCHEMA = "repsim/validation/1"
 #: The split that stands for "models never seen".
 MAIN_SPLIT = "leave-models-out"
 #: Stratum in the document -> name for people.
-STRATA = {"all": "all merges", "shared-init": "shared initial weights"}
+STRATA = {"all": "all merges", "shared-init": "shared initial weights",
+          "as-they-are": "not aligned"}  # fmt: skip
+#: Role of what looks at a trial of the merge, which no forecast does.
+ORACLE = "oracle"
 _PARTS = ("info", "metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
 #: Words in names of features that are written in another way.
 _SPOKEN = {
@@ -168,9 +171,9 @@ def collapse_rows(found: Validation) -> list[Row]:
 
 
 def reliability_notes(found: Validation) -> dict[str, str]:
-    """Scores for the corner of each panel of reliability."""
+    """Scores under the title of each panel of reliability."""
     return {
-        split: "\n".join(
+        split: " · ".join(
             f"{name} {number(value, 3)}"
             for name, metric in (("Brier", "brier"), ("ECE", "ece"), ("AUROC", "auroc"))
             if (value := found.value(metric, split)) is not None
@@ -222,9 +225,13 @@ def interval_rows(found: Validation) -> list[Row]:
 
 
 def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
-    """Sets of tiers, other laws on the same features, and the mean, on models never seen."""
+    """Sets of tiers, a trial of the merge, other laws, and the mean, on models never seen."""
     law = str(found.info["law"])
-    kinds = {"predictor": f"features by tier, {law} law", "law": "other law"}
+    kinds = {
+        "predictor": f"features by tier, {law} law",
+        ORACLE: "with a trial of the merge (no forecast)",
+        "law": "other law",
+    }
     rows = [
         _candidate(row, name, kind, name == found.predictor)
         for role, kind in kinds.items()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.files import written_aside
-from repsim.reports.study_tables import StudyTable
-from repsim.reports.validation_rows import MAIN_SPLIT, STRATA, Row, Validation
+from repsim.plots.names import number
+from repsim.reports.study_tables import StudyTable, cell
+from repsim.reports.validation_rows import MAIN_SPLIT, ORACLE, STRATA, Row, Validation
 
 #: Parts of the document that are kept in full.
 WHOLE = ("metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
@@ -24,12 +25,36 @@ def validation_tables(found: Validation) -> list[StudyTable]:
 def goal_table(found: Validation) -> StudyTable:
     """Goals that were set before, and whether they are reached."""
     headings = {"goal": "goal", "wanted": "wanted", "found": "found", "ci_low": "95 % low",
-                "ci_high": "95 % high", "reached": "reached"}  # fmt: skip
+                "ci_high": "95 % high", "reached": "reached", "why": "why"}  # fmt: skip
     rows = tuple(
-        {**{name: row[name] for name in headings}, "reached": "yes" if row["reached"] else "no"}
+        {
+            **{name: row.get(name) for name in headings}, "why": row.get("why") or "",
+            "reached": "yes" if row["reached"] else "no",
+        }
         for row in found.document["goals"]
-    )
+    )  # fmt: skip
     return StudyTable("goals", "Goals", headings, rows)
+
+
+def page_cell(value: Any) -> str:
+    """A value as the page shows it: a true minus sign, and no line that ends before a unit.
+
+    Example:
+        >>> page_cell(-0.25), page_cell("leave-models-out")
+        ('−0.250', 'leave-models-out')
+    """
+    text = cell(value)
+    return text.replace("-", "−") if isinstance(value, int | float) else unbroken(text)
+
+
+def unbroken(text: str) -> str:
+    r"""Text in which no line ends between a number and its percent sign.
+
+    Example:
+        >>> unbroken("92 % of outcomes")
+        '92\xa0% of outcomes'
+    """
+    return text.replace(" %", "\xa0%")
 
 
 def write_whole(found: Validation, folder: Path) -> list[Path]:
@@ -88,7 +113,7 @@ def _skill(found: Validation) -> StudyTable:
 def _ends(row: Row | None) -> str | None:
     if row is None or row["ci_low"] is None or row["ci_high"] is None:
         return None
-    return f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
 def _rivals(found: Validation) -> StudyTable:
@@ -100,10 +125,12 @@ def _rivals(found: Validation) -> StudyTable:
     }
     headings |= {f"{metric} {stratum}": text for (metric, stratum), text in columns.items()}
     rows: list[Row] = []
-    for role in ("predictor", "law", "baseline"):
+    kinds = {"predictor": "features at hand", ORACLE: "trial of the merge, no forecast",
+             "law": "law", "baseline": "baseline"}  # fmt: skip
+    for role, kind in kinds.items():
         for name in found.rivals(role):
             shown = found.label(name) if role == "baseline" else name
-            row: Row = {"name": shown, "role": role if role != "predictor" else "features at hand"}
+            row: Row = {"name": shown, "role": kind}
             row |= {
                 f"{metric} {stratum}": found.value(metric, MAIN_SPLIT, stratum, name)
                 for metric, stratum in columns

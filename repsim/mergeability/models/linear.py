@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
-from repsim.mergeability.models.base import LEAST, MOST, Fitted, outcome, rounded
-from repsim.mergeability.models.design import QUANTILES, Design, make_design
+from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
+from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
+from repsim.mergeability.models.design import QUANTILES, make_design
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearLaw:
-    """Retention as a sum of effects, cut off where retention ends.
+class LinearLaw(AdditiveLaw):
+    """Retention as a sum of effects, cut off where retention ends."""
 
-    Attributes:
-        design: Its columns.
-        mean: Retention of a merge that is average in everything.
-        weights: Coefficient of each column.
-    """
-
-    design: Design
-    mean: float
-    weights: tuple[float, ...]
-
-    def predict(self, table: EvidenceTable) -> np.ndarray:
-        """Retention of each row, between -1 and 1.2."""
-        return self.of_matrix(self.design.matrix(table))
+    NAME = "linear"
 
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
         """Retention from the columns of the design."""
@@ -38,22 +25,7 @@ class LinearLaw:
 
     def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
         """Feature (and "method") -> what it adds to each row, before the cut."""
-        parts = self.design.matrix(table) * np.array(self.weights)
-        names = np.array(self.design.names)
-        return {
-            name: parts[:, names == name].sum(axis=1) for name in dict.fromkeys(self.design.names)
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"law": "linear", "mean": self.mean, "weights": list(self.weights),
-                "design": self.design.to_json()}  # fmt: skip
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> LinearLaw:
-        """Read what `to_json` wrote."""
-        design = Design.from_json(document["design"])
-        return cls(design, document["mean"], tuple(document["weights"]))
+        return self.terms(table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +59,8 @@ class LinearKind:
         return Prepared(design, design.matrix(table), outcome(table))
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A design, filled in.
-
-    Attributes:
-        design: The columns.
-        matrix: Their values.
-        target: Outcomes.
-    """
-
-    design: Design
-    matrix: np.ndarray
-    target: np.ndarray
+class Prepared(PreparedDesign):
+    """A design, filled in."""
 
     def fit(self, rows: np.ndarray, strength: float) -> LinearLaw:
         """Penalised least squares with the signs that the design demands."""
@@ -108,11 +69,6 @@ class Prepared:
         gram = x.T @ x / len(rows) + strength * np.eye(x.shape[1])
         weights = signed_least_squares(gram, x.T @ (y - mean) / len(rows), self.design.signs)
         return LinearLaw(self.design, rounded([mean])[0], tuple(rounded(weights)))
-
-    def predict(self, fitted: Fitted, rows: np.ndarray) -> np.ndarray:
-        """Predict rows of the same table."""
-        assert isinstance(fitted, LinearLaw)
-        return fitted.of_matrix(self.matrix[rows])
 
 
 def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray) -> np.ndarray:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
-from repsim.mergeability.models.base import LEAST, MOST, Fitted, outcome, rounded
-from repsim.mergeability.models.design import QUANTILES, Design, make_design
+from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
+from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
+from repsim.mergeability.models.design import QUANTILES, make_design
 from repsim.mergeability.models.linear import signed_least_squares
 
 #: Steps of Gauss and Newton; more of them change the third digit of the error on models never seen.
@@ -38,23 +38,10 @@ def _slope(eta: np.ndarray) -> np.ndarray:
     return (MOST - LEAST) * share * (1.0 - share)
 
 
-@dataclasses.dataclass(frozen=True)
-class SaturatingLaw:
-    """Retention as a logistic curve of a sum of effects.
+class SaturatingLaw(AdditiveLaw):
+    """Retention as a logistic curve of a sum of effects."""
 
-    Attributes:
-        design: Its columns.
-        mean: Place of a merge that is average in everything.
-        weights: Coefficient of each column.
-    """
-
-    design: Design
-    mean: float
-    weights: tuple[float, ...]
-
-    def predict(self, table: EvidenceTable) -> np.ndarray:
-        """Retention of each row, between -1 and 1.2."""
-        return self.of_matrix(self.design.matrix(table))
+    NAME = "saturating"
 
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
         """Retention from the columns of the design."""
@@ -66,42 +53,16 @@ class SaturatingLaw:
         Effects add up on the scale without ends; what they make of retention together is divided
         among them in proportion, so that they add up there too.
         """
-        parts = self.design.matrix(table) * np.array(self.weights)
-        total = parts.sum(axis=1)
+        terms = self.terms(table)
+        total = np.sum(list(terms.values()), axis=0)
         moved = levelled(self.mean + total) - levelled(np.array(self.mean))
         rate = np.where(np.abs(total) > 1e-9, moved / np.where(total == 0, 1.0, total),
                         _slope(np.array(self.mean)))  # fmt: skip
-        names = np.array(self.design.names)
-        return {
-            name: parts[:, names == name].sum(axis=1) * rate
-            for name in dict.fromkeys(self.design.names)
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"law": "saturating", "mean": self.mean, "weights": list(self.weights),
-                "design": self.design.to_json()}  # fmt: skip
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> SaturatingLaw:
-        """Read what `to_json` wrote."""
-        design = Design.from_json(document["design"])
-        return cls(design, document["mean"], tuple(document["weights"]))
+        return {name: term * rate for name, term in terms.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A design, filled in.
-
-    Attributes:
-        design: The columns.
-        matrix: Their values.
-        target: Outcomes.
-    """
-
-    design: Design
-    matrix: np.ndarray
-    target: np.ndarray
+class Prepared(PreparedDesign):
+    """A design, filled in."""
 
     def fit(self, rows: np.ndarray, strength: float) -> SaturatingLaw:
         """Penalised least squares of retention, by Gauss and Newton with halved steps."""
@@ -135,11 +96,6 @@ class Prepared:
     ) -> float:
         error = y - levelled(mean + x @ weights)
         return float((error**2).mean() + strength * (weights**2).sum())
-
-    def predict(self, fitted: Fitted, rows: np.ndarray) -> np.ndarray:
-        """Predict rows of the same table."""
-        assert isinstance(fitted, SaturatingLaw)
-        return fitted.of_matrix(self.matrix[rows])
 
 
 @dataclasses.dataclass(frozen=True)

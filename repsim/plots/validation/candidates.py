@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
-from repsim.plots.validation.rows import Row
+from repsim.plots.validation.rows import Row, known, needs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,10 +81,8 @@ def prepare_candidates(
     """
     found = []
     for row in rows:
-        missing = [name for name in _NEEDED if name not in row]
-        if missing:
-            raise UsageError(f"rows of predictors lack the column '{missing[0]}'")
-        value, low, high = (_number(row[name]) for name in ("value", "low", "high"))
+        needs(row, _NEEDED, "predictors")
+        value, low, high = (known(row[name]) for name in ("value", "low", "high"))
         name, kind = str(row["candidate"]), str(row["kind"])
         found.append(Candidate(name, kind, value, low, high, bool(row["chosen"])))
     if not found:
@@ -99,10 +97,6 @@ def prepare_candidates(
         title=title if title is not None else "What further features and other laws give",
         note=tuple(note),
     )
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def plot_candidates(

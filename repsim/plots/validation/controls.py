@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import listed
-from repsim.plots.validation.rows import Row
+from repsim.plots.validation.rows import Row, known, needs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,10 +109,8 @@ def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> Contro
     """
     found: dict[str, list[ControlMerge]] = {}
     for row in rows:
-        missing = [name for name in _NEEDED if name not in row]
-        if missing:
-            raise UsageError(f"rows of controls lack the column '{missing[0]}'")
-        predicted, low, high, observed = (_number(row[name]) for name in _NEEDED[1:5])
+        needs(row, _NEEDED, "controls")
+        predicted, low, high, observed = (known(row[name]) for name in _NEEDED[1:5])
         judgement = _judged(row["right"])
         merge = ControlMerge(predicted, low, high, observed, judgement)
         found.setdefault(str(row["control"]), []).append(merge)
@@ -131,10 +129,6 @@ def _judged(right: Any) -> Judgement:
     if right is None:
         return "refused"
     return "right" if right else "wrong"
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def plot_controls(rows: Iterable[Row], *, size: Size = "wide", title: str | None = None) -> Figure:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
-from repsim.plots.validation.rows import Row
+from repsim.plots.validation.rows import Row, known, needs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,9 +84,7 @@ def prepare_hypotheses(rows: Iterable[Row], *, title: str | None = None) -> Hypo
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        missing = [name for name in _NEEDED if name not in row]
-        if missing:
-            raise UsageError(f"rows of hypotheses lack the column '{missing[0]}'")
+        needs(row, _NEEDED, "hypotheses")
         found.setdefault(str(row["hypothesis"]), []).append(row)
     if not found:
         raise UsageError("there are no hypotheses to draw")
@@ -100,7 +98,7 @@ def prepare_hypotheses(rows: Iterable[Row], *, title: str | None = None) -> Hypo
             str(group[0]["statement"]),
             str(group[0]["verdict"]),
             tuple(
-                Evidence(str(row["quantity"]), *(_number(row[k]) for k in ("value", "low", "high")))
+                Evidence(str(row["quantity"]), *(known(row[k]) for k in ("value", "low", "high")))
                 for row in group
             ),
         )
@@ -111,10 +109,6 @@ def prepare_hypotheses(rows: Iterable[Row], *, title: str | None = None) -> Hypo
         title=title if title is not None else "Hypotheses, tested in the open",
         note=("bars: 95 % intervals, bootstrap over models",),
     )
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def plot_hypotheses(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split, percent
+from repsim.plots.validation.rows import Row, by_split, known, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,23 +95,19 @@ def prepare_intervals(rows: Iterable[Row], *, title: str | None = None) -> Inter
     splits = {
         split: tuple(
             IntervalPoint(
-                strata.index(str(row["stratum"])), *(_number(row[name]) for name in _NEEDED[1:])
+                strata.index(str(row["stratum"])), *(known(row[name]) for name in _NEEDED[1:])
             )
             for row in group
         )
         for split, group in groups.items()
     }
-    known = [p.low for points in splits.values() for p in points if p.low == p.low]
+    ends = [p.low for points in splits.values() for p in points if p.low == p.low]
     return IntervalsData(
         splits=splits,
         strata=strata,
         title=title if title is not None else "Do the intervals keep their promise?",
-        note=("bars: 95 % intervals, bootstrap over models",) if known else (),
+        note=("bars: 95 % intervals, bootstrap over models",) if ends else (),
     )
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def plot_intervals(rows: Iterable[Row], *, size: Size = "wide", title: str | None = None) -> Figure:

@@ -28,7 +28,7 @@ class ReliabilityPanel:
 
     Attributes:
         title: Name of the split.
-        note: Said in the corner.
+        note: Said under the title.
         mean: `[BINS]` mean probability in the bin; NaN where it is empty.
         share: `[BINS]` share that collapsed.
         low: `[BINS]` lower ends of the Wilson intervals of the shares, 95 %.
@@ -67,7 +67,7 @@ class ReliabilityData:
     def caption(self) -> str:
         """What is shown, and the scores of every split."""
         said = [
-            f"{panel.title}: {', '.join(panel.note.splitlines())} (Brier score of always saying "
+            f"{panel.title}: {panel.note.replace(' · ', ', ')} (Brier score of always saying "
             f"the share that collapsed: {number(panel.base, 3)})"
             for panel in self.panels
         ]
@@ -87,7 +87,7 @@ def prepare_reliability(
     Args:
         rows: One per merge, with the columns split, p_collapse, collapsed (0 or 1); rows whose
             "p_collapse" is null were refused and are left out.
-        notes: Split -> text for the corner of its panel, in place of Brier score and ECE.
+        notes: Split -> numbers under the title of its panel, in place of Brier score and ECE.
         title: Heading instead of the one that is made.
 
     Raises:
@@ -124,7 +124,7 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     ends = [wilson(float(s), int(c)) for s, c in zip(share, count, strict=True)]
     brier = float(np.mean((p - outcome) ** 2))
     ece = float(np.nansum(count * np.abs(mean - share)) / len(rows))
-    words = f"Brier {number(brier, 3)}\nECE {number(ece, 3)}\n{len(rows)} merges"
+    words = f"Brier {number(brier, 3)} · ECE {number(ece, 3)} · {len(rows)} merges"
     return ReliabilityPanel(
         title=name,
         note=words if note is None else note,

@@ -39,9 +39,7 @@ def by_split(rows: Iterable[Row], needed: Sequence[str], what: str) -> dict[str,
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        missing = [name for name in ("split", *needed) if name not in row]
-        if missing:
-            raise UsageError(f"rows of {what} lack the column '{missing[0]}'")
+        needs(row, ("split", *needed), what)
         found.setdefault(str(row["split"]), []).append(row)
     if not found:
         raise UsageError(f"there are no {what} to draw")
@@ -58,6 +56,35 @@ def column(rows: Sequence[Row], name: str) -> np.ndarray:
         [1.0, nan]
     """
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
+
+
+def needs(row: Row, names: Sequence[str], what: str) -> None:
+    """Make sure that a row has some columns.
+
+    Args:
+        row: The row.
+        names: Columns.
+        what: What the rows are, for the error.
+
+    Raises:
+        UsageError: One is missing.
+
+    Example:
+        >>> needs({"x": 1}, ["x"], "numbers")
+    """
+    for name in names:
+        if name not in row:
+            raise UsageError(f"rows of {what} lack the column '{name}'")
+
+
+def known(value: Any) -> float:
+    """A number; NaN for null.
+
+    Example:
+        >>> known(1), known(None)
+        (1.0, nan)
+    """
+    return float("nan") if value is None else float(value)
 
 
 def percent(share: float) -> str:

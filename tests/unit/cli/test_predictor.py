@@ -62,11 +62,25 @@ def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
                 "method=how", "--features", FEATURES, "--split", "leave-models-out", "--draws",
                 20, "-o", tmp_path / "out", "--json")  # fmt: skip
     assert code == 0
-    document = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
     assert document["info"]["features"] == ["distance", "quotient", "cosine"]
     found = {r["metric"]: r["value"] for r in document["metrics"] if r["role"] == "predictor"}
     assert found["spearman"] > 0.5
     assert (tmp_path / "out" / "validation.json").exists()
+    assert "forecasts" not in document
+    page = tmp_path / "out" / "report.html"
+    assert document["report"] == str(page)
+    source = page.read_text(encoding="utf-8")
+    # Columns of others keep the names that they have.
+    assert "distance · quotient · cosine" in source
+    assert (tmp_path / "out" / "figures" / "forecasts.png").exists()
+    lines = shown.err.splitlines()
+    assert any(
+        line.startswith("note   what measuring costs is not in the evidence") for line in lines
+    )
+    assert any(line.startswith("split  leave-models-out: ") for line in lines)
+    assert lines[-1] == f"next   open {page}"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,7 @@ def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
         (["fit", "-o", "x"], 2, "name atlases, or a table"),
         (["fit", "--table", "no.csv", "-o", "x"], 3, "does not exist"),
         (["show", "nowhere"], 3, "does not exist"),
-        (["validate", "nowhere"], 3, "holds no atlas"),
+        (["validate", "nowhere"], 3, "there is no atlas 'nowhere'"),
     ],
 )
 def test_errors_say_what_to_do(arguments, code, said, capsys) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repsim.plots.appearance import GREY, Look, Size, looks, style, width_of
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.validation.layout import line_marker
 from repsim.plots.validation.candidates import Candidate, CandidatesData
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def draw_candidates(data: CandidatesData, *, size: Size = "wide") -> Figure:
     width = width_of(size)
     found = dict(zip(data.kinds, looks(["other"] * len(data.kinds)), strict=True))
     key = [
-        Line2D([], [], linestyle="", label=kind, **_marker(look)) for kind, look in found.items()
+        Line2D([], [], linestyle="", label=kind, **line_marker(look))
+        for kind, look in found.items()
     ]
     with style():
         height = 0.65 + 0.22 * len(data.candidates)
@@ -43,21 +45,11 @@ def draw_candidates(data: CandidatesData, *, size: Size = "wide") -> Figure:
     return figure
 
 
-def _marker(look: Look) -> dict[str, Any]:
-    return {
-        "marker": look.marker,
-        "markersize": 4.5,
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-    }
-
-
 def _draw_line(ax: Axes, candidate: Candidate, place: int, look: Look) -> None:
     if candidate.chosen:
         ax.axvline(candidate.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
     ax.plot([candidate.low, candidate.high], [place] * 2, color=look.line, linewidth=1.1, zorder=2)
-    ax.plot([candidate.value], [place], linestyle="", zorder=3, **_marker(look))
+    ax.plot([candidate.value], [place], linestyle="", zorder=3, **line_marker(look))
 
 
 def _name_lines(ax: Axes, data: CandidatesData, room: float) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, style
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.validation.layout import panel_grid
 from repsim.plots.validation.forecasts import ForecastPanel, ForecastsData
 from repsim.plots.validation.rows import COLLAPSE
 
@@ -35,10 +36,8 @@ def draw_forecasts(data: ForecastsData, *, size: Size = "wide") -> Figure:
     """
     from matplotlib.lines import Line2D
 
-    width = width_of(size)
     count = len(data.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
-    rows = -(-count // columns)
+    width, columns, rows = panel_grid(count, size)
     found = looks(["other"] * len(data.strata))
     key = [
         Line2D([], [], linestyle="", label=name, **_marker(look))
@@ -113,8 +112,7 @@ def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:
     if panel.note:
         note = fig.fitted(fig.figure_of(ax), panel.note, room, size=7, lines=1)
         ax.text(0, 1.02, note, color=GREY, va="bottom", **words).set_in_layout(False)
-    ax.text(0.03, 0.97, "false alarm", color=WRONG_TEXT, va="top", zorder=2.5, **words)
-    ax.text(
-        0.97, 0.03, "collapse\nmissed", color=WRONG_TEXT, ha="right", va="bottom", zorder=2.5,
-        **words,
-    )  # fmt: skip
+    box = {"facecolor": WRONG, "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
+    words |= {"color": WRONG_TEXT, "zorder": 4, "bbox": box}
+    ax.text(0.03, 0.97, "false alarm", va="top", **words)
+    ax.text(0.97, 0.04, "collapse\nmissed", ha="right", va="bottom", **words)

@@ -8,6 +8,7 @@ import numpy as np
 
 from repsim.plots.appearance import GREY, Look, Size, looks, style, width_of
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.validation.layout import line_marker
 from repsim.plots.validation.intervals import GOAL, PROMISED, IntervalPoint, IntervalsData
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def draw_intervals(data: IntervalsData, *, size: Size = "wide") -> Figure:
     width = width_of(size)
     found = looks(["other"] * len(data.strata))
     key = [
-        Line2D([], [], linestyle="", label=name, **_marker(look))
+        Line2D([], [], linestyle="", label=name, **line_marker(look))
         for name, look in zip(data.strata, found, strict=True)
     ]
     with style():
@@ -51,16 +52,6 @@ def draw_intervals(data: IntervalsData, *, size: Size = "wide") -> Figure:
     return figure
 
 
-def _marker(look: Look) -> dict[str, Any]:
-    return {
-        "marker": look.marker,
-        "markersize": 4.5,
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-    }
-
-
 def _offset(stratum: int, strata: int) -> float:
     return 0.0 if strata == 1 else (stratum / (strata - 1) - 0.5) * 0.5
 
@@ -71,7 +62,7 @@ def _draw_coverage_frame(ax: Axes) -> None:
 
 
 def _draw_point(frames: Any, point: IntervalPoint, height: float, look: Look) -> None:
-    marker = _marker(look)
+    marker = line_marker(look)
     if np.isfinite(point.low) and np.isfinite(point.high):
         frames[0].plot([point.low, point.high], [height] * 2, color=look.line, linewidth=1.1)
     values = (point.coverage, point.width, point.refused)

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, style, width_of
+from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, style
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.validation.layout import panel_grid
 from repsim.plots.validation.lift import LiftData, LiftPanel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Inches for names of baselines, which take two lines, and for one baseline.
+_LABELS, _LINE = 2.0, 0.235
 #: Outcome -> colour, marker, filled.
 LOOKS: dict[str, tuple[str, str, bool]] = {
     "better": (ROLES["merged"][0], "o", True),
@@ -35,10 +38,8 @@ def draw_lift(data: LiftData, *, size: Size = "wide") -> Figure:
     """
     from matplotlib.lines import Line2D
 
-    width = width_of(size)
     count = len(data.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
-    rows = -(-count // columns)
+    width, columns, rows = panel_grid(count, size)
     present = {point.outcome for panel in data.panels for point in panel.points}
     key = [
         Line2D([], [], linestyle="", label=f"predictor {name}" if i != 3 else name, **marker(name))
@@ -46,12 +47,13 @@ def draw_lift(data: LiftData, *, size: Size = "wide") -> Figure:
         if name in present
     ]
     with style():
-        height = rows * (0.65 + 0.17 * len(data.baselines))
+        labelled = min(_LABELS, 0.33 * width)
+        height = rows * (0.65 + _LINE * len(data.baselines))
         figure = fig.new_figure(width, height, data.title, data.note, key=key)
         frames = fig.panel_axes(figure, count, columns, sharey=True, sharex=True)
         for frame, panel in zip(frames, data.panels, strict=True):
-            _draw_panel(frame, panel, data)
-            fig.title_panel(frame, panel.title, (width - 1.6) / columns)
+            _draw_panel(frame, panel, data, labelled)
+            fig.title_panel(frame, panel.title, (width - labelled - 0.1) / columns - 0.1)
         fig.name_outer_axes(figure, data.axis, "", height)
         fig.freeze(figure)
     return figure
@@ -69,7 +71,7 @@ def marker(outcome: str) -> dict[str, Any]:
     }
 
 
-def _draw_panel(ax: Axes, panel: LiftPanel, data: LiftData) -> None:
+def _draw_panel(ax: Axes, panel: LiftPanel, data: LiftData, labelled: float) -> None:
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     ax.grid(visible=True, axis="y")
     for place, point in enumerate(panel.points):
@@ -81,7 +83,8 @@ def _draw_panel(ax: Axes, panel: LiftPanel, data: LiftData) -> None:
     figure = fig.figure_of(ax)
     ax.set_yticks(
         range(len(data.baselines)),
-        [fig.fitted(figure, name, 1.5, size=7.5, lines=1) for name in data.baselines],
+        [fig.fitted(figure, name, labelled, size=7) for name in data.baselines],
+        linespacing=0.95,
     )
     ax.tick_params(axis="y", length=0)
     ax.tick_params(labelbottom=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim.plots.appearance import FAINT, GREY, LABEL, Size, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Size, looks, style
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.validation.layout import panel_grid
 from repsim.plots.validation.reliability import BINS, ReliabilityData, ReliabilityPanel
 
 if TYPE_CHECKING:
@@ -28,20 +29,22 @@ def draw_reliability(data: ReliabilityData, *, size: Size = "wide") -> Figure:
     Raises:
         UsageError: The size is unknown.
     """
-    width = width_of(size)
     count = len(data.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
-    rows = -(-count // columns)
+    width, columns, rows = panel_grid(count, size)
     with style():
         room = min(width / columns, 3.9)
-        height = rows * (room + 0.3)
+        height = rows * (room + 0.4)
         figure = fig.new_figure(width, height, data.title, data.note)
         frames = fig.panel_axes(figure, count, columns)
         for frame, panel in zip(frames, data.panels, strict=True):
             _draw_frame(frame)
             _draw_counts(frame, panel)
             _draw_panel(frame, panel)
-            fig.title_panel(frame, panel.title, room - 0.5)
+            fig.title_panel(frame, panel.title, room - 0.5, y=1.075)
+            note = fig.fitted(figure, panel.note, room - 0.3, size=7, lines=1)
+            frame.text(
+                0, 1.015, note, transform=frame.transAxes, fontsize=7, color=GREY, va="bottom"
+            ).set_in_layout(False)
         fig.keep_left(figure, room * columns)
         if count == 1:
             frames[0].set(xlabel="probability of collapse, foretold", ylabel="share collapsed")
@@ -80,9 +83,4 @@ def _draw_panel(ax: Axes, panel: ReliabilityPanel) -> None:
     ax.plot(
         x, y, color=look.line, linewidth=0.8, alpha=0.5, marker=look.marker, markersize=4.5,
         markerfacecolor=look.fill, markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
-    ax.text(
-        0.04, 0.975, panel.note, transform=ax.transAxes, ha="left", va="top", fontsize=7,
-        color=LABEL, linespacing=1.25, zorder=4,
-        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5},
     )  # fmt: skip

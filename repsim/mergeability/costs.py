@@ -1,0 +1,123 @@
+"""What measuring parents costs, held against what it is to spare: merging them and looking."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from repsim.core.atlas import Atlas
+from repsim.mergeability.feature_sets import ORACLE, TIER_SETS
+from repsim.mergeability.numerals import brief, percent
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Processor seconds of one set of tiers, over the groups of parents of some atlases.
+
+    Attributes:
+        features: Name of the set of tiers.
+        share: Median over groups of measuring over merging in every way and scoring each merge.
+        total: The same of all groups together; activations that groups share count once.
+        measuring: Median seconds of measuring a group.
+        merging: Median seconds of merging and scoring a group in every way.
+        ways: Median number of merges of a group.
+        groups: Number of groups.
+        models: What was measured, in words.
+    """
+
+    features: str
+    share: float
+    total: float
+    measuring: float
+    merging: float
+    ways: float
+    groups: int
+    models: str
+
+    def words(self, most: float) -> str:
+        """Why the share is what it is, and what it would take to stay under a bar.
+
+        Args:
+            most: The bar.
+
+        Example:
+            >>> cost = Cost("T0+T1", 0.3, 0.36, 1.6, 5.4, 10, 222, "1.3 million parameters")
+            >>> cost.words(0.05)
+            'a group is measured in 1.6 s, merged in 10 ways and scored in 5.4 s (medians of 222
+            groups, all together 36 %; 1.3 million parameters): merging and scoring would have to
+            take 6.0 times as long'
+        """
+        said = (
+            f"a group is measured in {brief(self.measuring)} s, merged in {self.ways:g} ways and "
+            f"scored in {brief(self.merging)} s (medians of {self.groups} groups, all together "
+            f"{percent(self.total)}; {self.models})"
+        )
+        if self.share < most:
+            return said
+        factor = self.share / most
+        return f"{said}: merging and scoring would have to take {factor:.1f} times as long"
+
+
+def costs_of(atlases: Sequence[Atlas]) -> list[Cost]:
+    """What each set of tiers costs, as a share of merging every group in every way and scoring it.
+
+    What is left out makes the share larger, not smaller: the alignment of parents and their own
+    scores are in no atlas' seconds of merges. What makes it smaller is that activations of a model
+    are kept and serve all of its groups; `Cost.total` has that in full.
+
+    Args:
+        atlases: What studies found.
+
+    Returns:
+        One per set of tiers of which some group has all costs, and one of a trial of the average
+        alone; empty if costs were not kept.
+
+    Example:
+        >>> from repsim.testing.atlases import planted_atlas
+        >>> [cost.features for cost in costs_of([planted_atlas()])]
+        []
+    """
+    measured = [part for atlas in atlases for part in _groups(atlas)]
+    models = "; ".join(dict.fromkeys(_models(atlas) for atlas in atlases))
+    found = []
+    for name, tiers in {**TIER_SETS, ORACLE: ("oracle",)}.items():
+        whole = [
+            (sum(spent[tier] for tier in tiers), sum(merging), len(merging))
+            for spent, merging in measured
+            if set(tiers) <= set(spent)
+        ]
+        if whole:
+            seconds, merging, ways = (list(column) for column in zip(*whole, strict=True))
+            found.append(Cost(
+                name, statistics.median(s / m for s, m, _ in whole), sum(seconds) / sum(merging),
+                statistics.median(seconds), statistics.median(merging), statistics.median(ways),
+                len(whole), models,
+            ))  # fmt: skip
+    return found
+
+
+def _groups(atlas: Atlas) -> Iterator[tuple[Mapping[str, float], list[float]]]:
+    """Seconds by tier, and seconds of each merge, of every group that has both."""
+    measuring: dict[str, dict[str, float]] = {}
+    for row in atlas.costs.rows():
+        spent = measuring.setdefault(row["parents"], {})
+        spent[row["tier"]] = spent.get(row["tier"], 0.0) + row["seconds"]
+    merging: dict[str, dict[str, float]] = {}
+    for row in atlas.merges.rows():
+        if row["seconds"] is not None:
+            merging.setdefault(row["parents"], {})[row["merge"]] = row["seconds"]
+    for parents, spent in measuring.items():
+        if sum(merging.get(parents, {}).values()) > 0:
+            yield spent, list(merging[parents].values())
+
+
+def _models(atlas: Atlas) -> str:
+    """Size of the models, and how much text each merge was scored on."""
+    sizes = sorted({row["parameters"] for row in atlas.models.rows() if row["parameters"]})
+    ends = dict.fromkeys(f"{size / 1e6:.1f}" for size in sizes[:1] + sizes[-1:])
+    said = f"{' to '.join(ends)} million parameters" if ends else "models of a size not stated"
+    study: Mapping[str, Any] = atlas.info.get("study") or {}
+    most = (study.get("evaluation") or {}).get("max_bytes")
+    return f"{said}, {most / 1000:g} kB of text per language scored" if most else said

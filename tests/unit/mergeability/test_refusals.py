@@ -1,0 +1,142 @@
+"""What the predictor that ships must decline to foretell, and in which words."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repsim.core.errors import UsageError
+from repsim.core.forecast import MergeForecast
+from repsim.mergeability import measuring, predict_merge, shipped_predictor
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import forecasting_sets
+from repsim.mergeability.predictor import Predictor
+from repsim.mergeability.reasons import label_of
+from repsim.models.inspect import locate
+from repsim.testing.tiny_models import write_provenance, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Predictor:
+    return shipped_predictor()
+
+
+@pytest.fixture
+def weights_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any tier after the first fails the test."""
+
+    def fail(tier: str, *_: object) -> None:
+        raise AssertionError(f"{tier} was measured")
+
+    monkeypatch.setattr(measuring, "_measure", fail)
+
+
+def assert_refused(found: MergeForecast) -> None:
+    """No number is given, and what was read is laid out all the same."""
+    assert found.verdict == "cannot say"
+    assert found.advice == f"cannot say: {found.refusal}"
+    assert not found.in_domain
+    assert (found.retention, found.worst) == ({}, None)
+    assert (found.p_collapse, found.p_useful) == (None, None)
+    assert found.tiers == ("T0",)
+    assert math.isfinite(found.evidence["k"])
+
+
+def zoo_copy(name: str, target: Path) -> Path:
+    """A model of the zoo in a folder of its own."""
+    shutil.copytree(locate(f"zoo:{name}").folder, target)
+    return target
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_tokens_in_another_order(shipped: Predictor, tmp_path: Path) -> None:
+    """Two tokens have changed places: rows of the embeddings stand for different tokens."""
+    other = zoo_copy("deu-fork", tmp_path / "other")
+    file = other / "tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    one, two = list(vocabulary)[-2:]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+    found = predict_merge(["zoo:eng-fork", other], predictor=shipped)
+    assert_refused(found)
+    assert "token" in found.refusal
+    assert found.evidence["same_tokenizer"] == 0.0
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_a_tokenizer_of_another_size(shipped: Predictor, tmp_path: Path) -> None:
+    tiny = write_tiny_model("llama", tmp_path / "tiny", head=True)
+    found = predict_merge(["zoo:eng-1", tiny], languages=["eng_Latn"], predictor=shipped)
+    assert_refused(found)
+    assert found.evidence["same_tokenizer"] == 0.0
+    assert found.evidence["token_overlap"] < 1.0
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_an_encoder(shipped: Predictor, tmp_path: Path) -> None:
+    encoders = [write_tiny_model("bert", tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    found = predict_merge(encoders, languages=["eng_Latn"], predictor=shipped)
+    assert_refused(found)
+    assert found.refusal == (
+        "'a' does not predict the next token (an encoder), and retention is defined by that"
+    )
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+def test_seven_billion_parameters(shipped: Predictor, tmp_path: Path) -> None:
+    """The config alone decides: no weights are there to be read."""
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096,
+        "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        write_provenance(tmp_path / name, languages=["eng_Latn"])
+    found = predict_merge([tmp_path / "a", tmp_path / "b"], predictor=shipped)
+    assert_refused(found)
+    assert found.refusal.startswith("the models have 6.7 billion parameters, known merges")
+    assert found.refusal.endswith("million")
+
+
+def test_the_domain_speaks_of_features_by_their_labels(shipped: Predictor) -> None:
+    """No name of a column is shown to a person, where a value lies outside or is missing."""
+    part = shipped.parts["T0+T1+T2"]
+    known = shipped.evidence
+    row = known.take(np.array([0]))
+    points = part.domain.points(known)
+
+    def ask(asked: EvidenceTable) -> str:
+        return part.domain.refusals(asked, points)[0]
+
+    far = row.with_features({"weight_cosine": np.array([-4.0])}, {})
+    low, high = part.domain.ranges["weight_cosine"]
+    said = ask(far)
+    assert said.startswith(f"{label_of('weight_cosine')} is −4, known merges have ")
+    assert "-" not in said.partition(" is ")[2]
+    assert f"{high:.3g}" in said
+    assert low < high
+    unknown = row.with_features({name: np.array([np.nan]) for name in part.domain.features}, {})
+    said = ask(unknown)
+    assert "features are not known" in said
+    assert "_" not in said
+    assert label_of(part.domain.usual[0]) in said
+
+
+def test_no_forecast_rests_on_a_trial_of_the_merge(shipped: Predictor) -> None:
+    """The oracle evaluates a merge: it may be held against forecasts, and is in none."""
+    used = {use.name for part in shipped.parts.values() for use in part.uses}
+    assert not {name for name in used if name.startswith("oracle")}
+    assert "oracle_retention_as_merged" in shipped.evidence.features
+    rows = [{"merge": "m", "alignment": "none"}, {"merge": "n", "alignment": "none"}]
+    features = {"oracle_retention_as_merged": [0.1, 0.9]}
+    alone = EvidenceTable.from_rows(rows, features, {"oracle_retention_as_merged": "oracle"})
+    with pytest.raises(UsageError, match="a trial of the merge, which is no forecast"):
+        forecasting_sets(alone)
