@@ -19,11 +19,11 @@ FLAGS = {
         --point --pooling --seed --thorough""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--deep --json --tokenizer",
-    "merge": """--align --base --device --dry-run --force --json --method --out-dtype --set
-        --seed""",
+    "merge": """--align --base --device --dry-run --force --forecast --json --method --out-dtype
+        --set --seed""",
     "methods": "--json",
-    "evaluate": """--allow-network --context --corpus --device --json --language --max-bytes --out
-        --parents""",
+    "evaluate": """--allow-network --card --context --corpus --device --json --language --max-bytes
+        --out --parents""",
     "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
         --out --points""",
     "predict": """--align --base --corpus --device --evidence --fail-above --json --language --limit
