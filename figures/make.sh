@@ -27,7 +27,12 @@ merges() { OMP_NUM_THREADS=1 python tests/benchmarks/zoo_merges.py; }
 
 cpu_atlas() { repsim study report cpu_atlas -o "$out/cpu_atlas"; }
 
-validation() { repsim predictor validate -o "$out/validation"; }
+validation() {
+    repsim predictor validate -o out/validation
+    mkdir -p "$out/validation"
+    cp -r out/validation/report.* out/validation/figures out/validation/tables "$out/validation"
+    rm "$out"/validation/tables/all-*.csv
+}
 
 for part in "${@:-encoders zoo merges cpu_atlas validation}"; do
     for name in $part; do "$name"; done

@@ -117,12 +117,12 @@ def validate(
     page = _write_report(report, evidence, out) if out else None
     if as_json:
         document = report.to_json()
-        del document["forecasts"]  # thousands of rows: in validation.json
+        del document["forecasts"]  # thousands of rows: in forecasts.parquet
         print_json({**document, "report": str(page) if page else None})
     else:
         _print_report(report)
     if page:
-        say("wrote", f"{out}: report.html and .md, validation.json, tables, figures")
+        say("wrote", f"{out}: report.html and .md, forecasts.parquet, tables, figures")
         say("next", f"open {page}")
     else:
         say("next", "add -o DIR to keep the report with its tables and figures")

@@ -184,11 +184,12 @@ class ValidationReport:
         return {"schema": SCHEMA, "info": dict(self.info), **tables}
 
     def save(self, folder: str | Path) -> Path:
-        """Write every table as parquet and CSV, and `validation.json`, into a folder."""
+        """Write `validation.json`, and `forecasts.parquet` for what would be long in it."""
         target = Path(folder)
-        for table in self.tables.values():
-            table.save(target, formats=("parquet", "csv"))
-        write_json(target / "validation.json", self.to_json(), indent=None)
+        self.forecasts.save(target, formats=("parquet",))
+        document = self.to_json()
+        del document[self.forecasts.STEM]
+        write_json(target / "validation.json", document, indent=None)
         return target
 
     @classmethod
@@ -198,13 +199,14 @@ class ValidationReport:
         Raises:
             InputError: Missing, damaged, or no validation.
         """
-        document = read_json(Path(folder) / "validation.json")
+        source = Path(folder)
+        document = read_json(source / "validation.json")
         if document.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
         return cls(
             MetricTable(document["metrics"]),
             LiftTable(document["lifts"]),
-            OutOfFoldTable(document["forecasts"]),
+            OutOfFoldTable.load(source / "forecasts.parquet"),
             ControlTable(document["controls"]),
             HypothesisTable(document["hypotheses"]),
             GoalTable(document["goals"]),

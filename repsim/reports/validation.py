@@ -63,7 +63,7 @@ def write_validation_report(
     """Write the report of a validation into a folder.
 
     Args:
-        report: What `repsim.mergeability.validate` returned, or the document in `validation.json`.
+        report: What `repsim.mergeability.validate` returned, or its `to_json()`.
         folder: Where to write; made if missing.
         labels: Name of a feature -> name for people, in place of the words of its name.
         environment: Versions, platform and command, for the section on provenance.

@@ -1,6 +1,6 @@
 """From the document of a validation to the rows that its figures and tables show.
 
-The document is what `ValidationReport.to_json` gives, or `validation.json` holds. Everything that
+The document is what `ValidationReport.to_json` gives. Everything that
 knows its columns is in this module.
 """
 

@@ -96,7 +96,7 @@ def test_a_report_comes_back_from_its_files(report, tmp_path) -> None:
     report.save(tmp_path)
     again = ValidationReport.load(tmp_path)
     assert again.to_json() == report.to_json()
-    assert (tmp_path / "metrics.csv").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"validation.json", "forecasts.parquet"}
 
 
 def test_known_answers() -> None:

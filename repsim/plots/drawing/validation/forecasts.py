@@ -21,6 +21,8 @@ WRONG = "#F3E4DC"
 WRONG_TEXT = darkened("#A9795F", 4.5)
 #: Room beyond the best parent's retention.
 _HIGHEST = 1.26
+#: More points than these are stored as pixels in vector files, which stay small and quick to open.
+_CLOUD = 500
 _REFUSED: dict[str, Any] = {"marker": "x", "markersize": 2.6, "color": GREY, "alpha": 0.6}
 
 
@@ -98,11 +100,12 @@ def _draw_panel(ax: Axes, panel: ForecastPanel, found: list[Look], lowest: float
     ax.add_collection(
         LineCollection(bars, colors=colours, linewidths=0.6, alpha=0.28, zorder=2), autolim=False
     )
+    cloud: dict[str, Any] = {"linestyle": "", "rasterized": len(x) > _CLOUD}
     for place, look in enumerate(found):
         mine = (panel.stratum == place) & ~panel.refused
         if mine.any():
-            ax.plot(x[mine], y[mine], linestyle="", alpha=0.75, zorder=3, **_marker(look))
-    ax.plot(x[panel.refused], y[panel.refused], linestyle="", zorder=2.5, **_REFUSED)
+            ax.plot(x[mine], y[mine], alpha=0.75, zorder=3, **cloud, **_marker(look))
+    ax.plot(x[panel.refused], y[panel.refused], zorder=2.5, **cloud, **_REFUSED)
 
 
 def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:
