@@ -54,7 +54,7 @@ PLOTS.add("space", "repsim.plots.space:plot_space")
 PLOTS.add("ladder", "repsim.plots.ladder:plot_ladder")
 
 REPORTS: Registry[Any] = Registry("report")
-REPORTS.add("folder", "repsim.reports.build:write_report")
+REPORTS.add("folder", "repsim.reports.comparison:write_report")
 
 
 def arrow_schema() -> pa.Schema:

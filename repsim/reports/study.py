@@ -7,20 +7,23 @@ stays under 3 MB. `report.md`, `tables/` and `figures/` hold the same for papers
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repsim.core.atlas import Atlas
-from repsim.core.errors import UsageError
 from repsim.core.files import write_json, write_text
-from repsim.reports.figures import Picture
+from repsim.reports.page import Prepared, Wanted, draw_pictures, filled, write_page
 from repsim.reports.study_claims import SOURCE, claims
 from repsim.reports.study_findings import further_findings
 from repsim.reports.study_limits import limits
-from repsim.reports.study_page import as_data, filled, write_study_page
-from repsim.reports.study_tables import StudyTable, cell, study_tables
+from repsim.reports.study_tables import study_tables
+from repsim.reports.table import ReportTable, cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Kind of figure -> heading, and whether the page holds it as SVG (curves) or PNG (many points).
 FIGURES: dict[str, tuple[str, bool]] = {
@@ -60,7 +63,7 @@ def write_study_report(atlas: Atlas, folder: str | Path) -> Path:
     tables = study_tables(atlas)
     for table in tables:
         table.write(target / "tables")
-    pictures, missing = draw_study_figures(atlas, target / "figures")
+    pictures, missing = draw_pictures(study_figures(atlas), target / "figures")
     content = {
         "title": f"Study “{atlas.info.get('study', {}).get('name', 'unnamed')}”",
         "source": SOURCE,
@@ -74,37 +77,27 @@ def write_study_report(atlas: Atlas, folder: str | Path) -> Path:
     shown = {**content, "pictures": pictures, "tables": tables, "cell": cell,
              "visible": _visible_rows(tables)}  # fmt: skip
     write_text(target / "report.md", filled("study.md.j2", shown, escape=False))
-    return write_study_page(target / "report.html", shown)
+    return write_page(target / "report.html", "study.html.j2", shown)
 
 
-def draw_study_figures(atlas: Atlas, folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draw every figure that an atlas supports and save it as PNG and SVG.
+def study_figures(atlas: Atlas) -> list[Wanted]:
+    """Every figure of a study, in the order of the page.
 
     Args:
         atlas: What a study found.
-        folder: Where to write.
-
-    Returns:
-        The pictures, and for each figure that the atlas cannot fill a sentence that says why.
     """
     import repsim.plots.study as figures
-    from repsim.plots import save_figure
 
-    pictures, missing = [], []
-    for kind, (title, vector) in FIGURES.items():
-        try:
-            data = getattr(figures, f"prepare_{kind}")(atlas)
-            figure = getattr(figures, f"plot_{kind}")(atlas)
-        except UsageError as reason:
-            missing.append(f"{title}: {reason.what}.")
-            continue
-        paths = tuple(save_figure(figure, folder / kind, ("png", "svg")))
-        chosen = as_data(paths[1] if vector else paths[0])
-        pictures.append(Picture(title, data.caption(), paths, chosen))
-    return pictures, missing
+    def make(kind: str) -> tuple[Prepared, Figure]:
+        return getattr(figures, f"prepare_{kind}")(atlas), getattr(figures, f"plot_{kind}")(atlas)
+
+    return [
+        Wanted(kind, title, vector, functools.partial(make, kind))
+        for kind, (title, vector) in FIGURES.items()
+    ]
 
 
-def _visible_rows(tables: list[StudyTable]) -> dict[str, int]:
+def _visible_rows(tables: list[ReportTable]) -> dict[str, int]:
     """How many rows of a table the page shows before it is opened: all of short ones."""
     return {table.name: len(table.rows) if len(table.rows) <= 16 else 0 for table in tables}
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.core.files import write_text, written_aside
 from repsim.plots.study.outcomes import (
     ALIGNMENTS,
     METHODS,
@@ -21,78 +16,10 @@ from repsim.plots.study.outcomes import (
     settings_of,
 )
 from repsim.plots.study.resampling import estimate
-from repsim.reports.tables import latex_escape
-
-Row = dict[str, Any]
+from repsim.reports.table import ReportTable, Row
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyTable:
-    """One table.
-
-    Attributes:
-        name: Stem of its files.
-        title: Heading.
-        headings: Column -> heading.
-        rows: Rows with those columns; None where there is no number.
-    """
-
-    name: str
-    title: str
-    headings: dict[str, str]
-    rows: tuple[Row, ...]
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write CSV in full precision, Markdown and a LaTeX `booktabs` table."""
-        target = folder / f"{self.name}.csv"
-        with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.headings))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        texts = {"md": self.markdown(), "tex": self.latex()}
-        for suffix, text in texts.items():
-            write_text(folder / f"{self.name}.{suffix}", text)
-        return [target, *(folder / f"{self.name}.{suffix}" for suffix in texts)]
-
-    def markdown(self) -> str:
-        """As Markdown."""
-        lines = [list(self.headings.values()), ["---"] * len(self.headings)]
-        lines += [
-            [cell(row[key]).replace("|", "\\|") for key in self.headings] for row in self.rows
-        ]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-    def latex(self) -> str:
-        """As LaTeX, ready to be included."""
-        numeric = [
-            all(isinstance(row[key], int | float | None) for row in self.rows)
-            for key in self.headings
-        ]
-        lines = [
-            r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}",
-            r"\toprule",
-        ]
-        lines += [" & ".join(map(latex_escape, self.headings.values())) + r" \\", r"\midrule"]
-        for row in self.rows:
-            lines.append(" & ".join(latex_escape(cell(row[k])) for k in self.headings) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def cell(value: Any) -> str:
-    """A value as tables show it.
-
-    Example:
-        >>> cell(0.12345), cell(None), cell(3), cell(float("inf"))
-        ('0.123', '–', '3', 'never')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return "never" if math.isinf(value) else f"{value:.3f}"
-    return str(value)
-
-
-def study_tables(atlas: Atlas) -> list[StudyTable]:
+def study_tables(atlas: Atlas) -> list[ReportTable]:
     """All tables that an atlas supports.
 
     Args:
@@ -112,7 +39,7 @@ def study_tables(atlas: Atlas) -> list[StudyTable]:
     return tables
 
 
-def _outcomes(atlas: Atlas) -> StudyTable:
+def _outcomes(atlas: Atlas) -> ReportTable:
     headings = {
         "setting": "origin of the parents", "k": "k", "method": "method", "alignment": "parents",
         "merges": "merges", "median": "median retention", "low": "95 % low", "high": "95 % high",
@@ -123,7 +50,7 @@ def _outcomes(atlas: Atlas) -> StudyTable:
     for setting in settings_of(outcomes):
         for outcome in sorted((o for o in outcomes if o.setting == setting), key=lambda o: o.k):
             groups.setdefault((setting, outcome.k, *outcome.recipe), []).append(outcome)
-    return StudyTable(
+    return ReportTable(
         "outcomes", "Outcomes by origin, number of parents and method", headings,
         tuple(_summary(key, those) for key, those in groups.items()),
     )  # fmt: skip
@@ -146,7 +73,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _strength(atlas: Atlas) -> StudyTable:
+def _strength(atlas: Atlas) -> ReportTable:
     from repsim.plots.study.strength import prepare_strength
 
     data = prepare_strength(atlas)
@@ -159,10 +86,10 @@ def _strength(atlas: Atlas) -> StudyTable:
     ]  # fmt: skip
     headings = {"kind": "kind", "language": "language", "model": "model", "bits": "bits per byte",
                 "low": "95 % low", "high": "95 % high", "floor": "unigrams"}  # fmt: skip
-    return StudyTable("strength", "Strength in each language", headings, tuple(rows))
+    return ReportTable("strength", "Strength in each language", headings, tuple(rows))
 
 
-def _crossings(atlas: Atlas) -> StudyTable:
+def _crossings(atlas: Atlas) -> ReportTable:
     from repsim.plots.study.forks import prepare_forks
 
     rows = [
@@ -176,10 +103,10 @@ def _crossings(atlas: Atlas) -> StudyTable:
                 "high": "95 % high", "least": "least pair", "most": "most", "pairs": "pairs",
                 "coarse": "other pairs", "from": "between", "to": "and"}  # fmt: skip
     title = "Share of training in common from which on merges live"
-    return StudyTable("crossings", title, headings, tuple(rows))
+    return ReportTable("crossings", title, headings, tuple(rows))
 
 
-def _alignment(atlas: Atlas) -> StudyTable:
+def _alignment(atlas: Atlas) -> ReportTable:
     from repsim.plots.study.alignment import prepare_alignment
 
     headings = {"alignment": "alignment", "setting": "origin of the parents", "groups": "groups",
@@ -193,10 +120,10 @@ def _alignment(atlas: Atlas) -> StudyTable:
         for panel in prepare_alignment(atlas).panels
         for found in panel.settings
     ]  # fmt: skip
-    return StudyTable("alignment", "What alignment changes", headings, tuple(rows))
+    return ReportTable("alignment", "What alignment changes", headings, tuple(rows))
 
 
-def _barriers(atlas: Atlas) -> StudyTable:
+def _barriers(atlas: Atlas) -> ReportTable:
     from repsim.plots.study.paths import prepare_paths
 
     headings = {"setting": "origin of the parents", "alignment": "parents", "pairs": "pairs",
@@ -210,13 +137,15 @@ def _barriers(atlas: Atlas) -> StudyTable:
         for panel in prepare_paths(atlas).panels
         for group in panel.groups
     ]  # fmt: skip
-    return StudyTable("barriers", "Barriers on the path between two parents", headings, tuple(rows))
+    return ReportTable(
+        "barriers", "Barriers on the path between two parents", headings, tuple(rows)
+    )
 
 
-def _controls(atlas: Atlas) -> StudyTable:
+def _controls(atlas: Atlas) -> ReportTable:
     headings = {"control": "control", "language": "language", "expected": "expected",
                 "retention": "found", "met": "as expected"}  # fmt: skip
-    return StudyTable("controls", "Controls with known answers", headings,
+    return ReportTable("controls", "Controls with known answers", headings,
                       tuple(_control_rows(atlas)))  # fmt: skip
 
 

@@ -9,20 +9,20 @@ from typing import Any
 
 from repsim.core.files import written_aside
 from repsim.plots.names import number
-from repsim.reports.study_tables import StudyTable, cell
+from repsim.reports.table import ReportTable
 from repsim.reports.validation_rows import MAIN_SPLIT, ORACLE, STRATA, Row, Validation
 
 #: Parts of the document that are kept in full.
 WHOLE = ("metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
 
 
-def validation_tables(found: Validation) -> list[StudyTable]:
+def validation_tables(found: Validation) -> list[ReportTable]:
     """Tables of the page, without those that have no rows."""
     tables = [_skill(found), _rivals(found), _controls(found), _hypotheses(found), _splits(found)]
     return [table for table in tables if table.rows]
 
 
-def goal_table(found: Validation) -> StudyTable:
+def goal_table(found: Validation) -> ReportTable:
     """Goals that were set before, and whether they are reached."""
     headings = {"goal": "goal", "wanted": "wanted", "found": "found", "ci_low": "95 % low",
                 "ci_high": "95 % high", "reached": "reached", "why": "why"}  # fmt: skip
@@ -33,28 +33,7 @@ def goal_table(found: Validation) -> StudyTable:
         }
         for row in found.document["goals"]
     )  # fmt: skip
-    return StudyTable("goals", "Goals", headings, rows)
-
-
-def page_cell(value: Any) -> str:
-    """A value as the page shows it: a true minus sign, and no line that ends before a unit.
-
-    Example:
-        >>> page_cell(-0.25), page_cell("leave-models-out")
-        ('−0.250', 'leave-models-out')
-    """
-    text = cell(value)
-    return text.replace("-", "−") if isinstance(value, int | float) else unbroken(text)
-
-
-def unbroken(text: str) -> str:
-    r"""Text in which no line ends between a number and its percent sign.
-
-    Example:
-        >>> unbroken("92 % of outcomes")
-        '92\xa0% of outcomes'
-    """
-    return text.replace(" %", "\xa0%")
+    return ReportTable("goals", "Goals", headings, rows)
 
 
 def write_whole(found: Validation, folder: Path) -> list[Path]:
@@ -80,7 +59,7 @@ def write_whole(found: Validation, folder: Path) -> list[Path]:
     return paths
 
 
-def _skill(found: Validation) -> StudyTable:
+def _skill(found: Validation) -> ReportTable:
     metrics = {
         "spearman": "rank correlation", "mae": "MAE", "auroc": "AUROC", "brier": "Brier",
         "ece": "ECE", "coverage": "held", "width": "width", "refused": "refused",
@@ -105,7 +84,7 @@ def _skill(found: Validation) -> StudyTable:
                 if name in ends:
                     row[f"{name}_ends"] = _ends(found.metric(name, split, stratum))
             rows.append(row)
-    return StudyTable(
+    return ReportTable(
         "skill", f"Skill of the predictor ({found.predictor}) in every split", headings, tuple(rows)
     )
 
@@ -116,7 +95,7 @@ def _ends(row: Row | None) -> str | None:
     return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
-def _rivals(found: Validation) -> StudyTable:
+def _rivals(found: Validation) -> ReportTable:
     headings = {"name": "predictor", "role": "kind"}
     columns = {
         (metric, stratum): f"{heading}, {STRATA.get(stratum, stratum)}"
@@ -138,12 +117,12 @@ def _rivals(found: Validation) -> StudyTable:
             rows.append(row)
     first = "mae all"
     rows.sort(key=lambda row: row[first] if row.get(first) is not None else float("inf"))
-    return StudyTable(
+    return ReportTable(
         "rivals", "Predictors, other laws and baselines on models never seen", headings, tuple(rows)
     )
 
 
-def _controls(found: Validation) -> StudyTable:
+def _controls(found: Validation) -> ReportTable:
     headings = {
         "split": "split", "control": "control", "alignment": "alignment", "answer": "theory says",
         "merges": "merges", "lived": "lived", "right": "right", "wrong": "wrong",
@@ -163,19 +142,19 @@ def _controls(found: Validation) -> StudyTable:
         }
         for key, group in groups.items()
     )  # fmt: skip
-    return StudyTable("controls", "Controls with a known answer", headings, rows)
+    return ReportTable("controls", "Controls with a known answer", headings, rows)
 
 
-def _hypotheses(found: Validation) -> StudyTable:
+def _hypotheses(found: Validation) -> ReportTable:
     headings = {
         "hypothesis": "hypothesis", "quantity": "quantity", "value": "value",
         "ci_low": "95 % low", "ci_high": "95 % high", "n": "n", "verdict": "verdict",
     }  # fmt: skip
     rows = tuple({name: row[name] for name in headings} for row in found.document["hypotheses"])
-    return StudyTable("hypotheses", "Numbers behind the hypotheses", headings, rows)
+    return ReportTable("hypotheses", "Numbers behind the hypotheses", headings, rows)
 
 
-def _splits(found: Validation) -> StudyTable:
+def _splits(found: Validation) -> ReportTable:
     info = found.info
     headings = {"split": "split", "question": "question", "folds": "folds", "skipped": "skipped"}
     rows = tuple(
@@ -183,4 +162,4 @@ def _splits(found: Validation) -> StudyTable:
          "skipped": len(info.get("skipped", {}).get(name, []))}
         for name, question in info.get("splits", {}).items()
     )  # fmt: skip
-    return StudyTable("splits", "How the evidence was parted", headings, rows)
+    return ReportTable("splits", "How the evidence was parted", headings, rows)

@@ -4,7 +4,7 @@ import pytest
 
 from repsim.core import SimilarityTable
 from repsim.core.similarity_table import COLUMNS
-from repsim.reports.findings import findings
+from repsim.reports.comparison_findings import findings
 
 
 def table(*rows: dict[str, object], widths: tuple[int, int] = (8, 8), **info: object):

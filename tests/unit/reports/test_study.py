@@ -10,7 +10,7 @@ import pytest
 
 from repsim.core.atlas import MergeTable, ModelTable
 from repsim.core.errors import UsageError
-from repsim.reports.build import MAX_BYTES
+from repsim.reports.page import MAX_BYTES
 from repsim.reports.study import FIGURES, write_study_report
 from repsim.reports.study_claims import claims
 from repsim.reports.study_findings import further_findings

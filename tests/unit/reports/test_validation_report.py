@@ -20,7 +20,7 @@ from repsim.mergeability.validation_tables import (
     OutOfFoldTable,
     ValidationReport,
 )
-from repsim.reports.build import MAX_BYTES
+from repsim.reports.page import MAX_BYTES, unbroken
 from repsim.reports.validation import write_validation_report
 from repsim.reports.validation_findings import findings, headline, warnings
 from repsim.reports.validation_rows import (
@@ -32,7 +32,7 @@ from repsim.reports.validation_rows import (
     interval_rows,
     lift_rows,
 )
-from repsim.reports.validation_tables import unbroken, validation_tables
+from repsim.reports.validation_tables import validation_tables
 
 MAIN, OTHER = "leave-models-out", "leave-arm-out"
 OWN = "T0+T1"

@@ -10,8 +10,9 @@ import pytest
 
 from repsim.core import SimilarityTable
 from repsim.reports import write_report
-from repsim.reports.build import MAX_BYTES
-from repsim.reports.tables import latex_escape, latex_table, markdown_table, summary_rows
+from repsim.reports.comparison_tables import summary_table
+from repsim.reports.page import MAX_BYTES
+from repsim.reports.table import latex_escape
 from repsim.testing.tables import synthetic_table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -73,7 +74,7 @@ def test_every_figure_is_there_as_png_and_svg(written: tuple[Path, SimilarityTab
 
 def test_the_summary_says_the_same_in_every_format(written: tuple[Path, SimilarityTable]) -> None:
     folder, table = written
-    rows = summary_rows(table)
+    rows = summary_table(table).rows
     with (folder / "tables" / "summary.csv").open(encoding="utf-8") as handle:
         read = list(csv.DictReader(handle))
     assert [float(row["best"]) for row in read] == [row["best"] for row in rows]
@@ -98,14 +99,13 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
 
 def test_latex_prints_what_is_meant() -> None:
     assert latex_escape("a_b & 5 % \\ ↔") == r"a\_b \& 5 \% \textbackslash{} $\leftrightarrow$"
-    rows = summary_rows(synthetic_table({"a_1": 2, "b": 2}, languages=("eng_Latn",)))
-    text = latex_table(rows)
+    text = summary_table(synthetic_table({"a_1": 2, "b": 2}, languages=("eng_Latn",))).latex()
     assert r"a\_1 $\leftrightarrow$ b" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1
 
 
 def test_markdown_has_one_cell_per_column() -> None:
-    rows = summary_rows(synthetic_table({"a|b": 2, "c": 2}, languages=("eng_Latn",)))
-    lines = markdown_table(rows).splitlines()
+    table = summary_table(synthetic_table({"a|b": 2, "c": 2}, languages=("eng_Latn",)))
+    lines = table.markdown().splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
