@@ -21,7 +21,7 @@ from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 SCHEMA = "repsim/predictor/1"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
 #: Law of a predictor unless another is asked for; chosen by validation on the shipped atlas.
-DEFAULT_LAW = "saturating"
+DEFAULT_LAW = "saturating-by-kind"
 #: Known merges that a value is held beside.
 BESIDE = 20
 

@@ -79,12 +79,9 @@ _KINDS = {
     "mean": ("repsim.mergeability.models.means", "MEAN"),
     "ridge": ("repsim.mergeability.models.linear", "RIDGE"),
     "additive": ("repsim.mergeability.models.linear", "ADDITIVE"),
-    "additive-by-alignment": ("repsim.mergeability.models.linear", "ADDITIVE_BY_ALIGNMENT"),
+    "additive-by-kind": ("repsim.mergeability.models.linear", "ADDITIVE_BY_KIND"),
     "saturating": ("repsim.mergeability.models.saturating", "SATURATING"),
-    "saturating-by-alignment": (
-        "repsim.mergeability.models.saturating",
-        "SATURATING_BY_ALIGNMENT",
-    ),
+    "saturating-by-kind": ("repsim.mergeability.models.saturating", "SATURATING_BY_KIND"),
     "neighbours": ("repsim.mergeability.models.neighbours", "NEIGHBOURS"),
     "boosting": ("repsim.mergeability.models.boosting", "BOOSTING"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,13 @@ from repsim.mergeability.models.base import rounded
 
 #: Where along the values of a feature the bends of its curve may lie.
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
+#: Methods that drop entries at random and enlarge the others: noise beside what models moved.
+AT_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+#: Kind of merge -> which rows are of it. Curves may be steeper there than for the others.
+KINDS_OF_MERGE: dict[str, Callable[[EvidenceTable], np.ndarray]] = {
+    "aligned": lambda table: table["alignment"] != "none",
+    "at random": lambda table: np.isin(table["method"], AT_RANDOM),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,24 +66,24 @@ class Design:
     Attributes:
         levels: Methods with alignments, one column each.
         bases: Features.
-        groups: Alignments for which curves may be steeper than for the others; empty for none.
+        kinds: Kinds of merges for which curves may be steeper than for the others; may be empty.
     """
 
     levels: tuple[str, ...]
     bases: tuple[Basis, ...]
-    groups: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The feature that each column belongs to; "method" for the factors."""
         once = [basis.feature for basis in self.bases for _ in basis.centre]
-        return ["method"] * len(self.levels) + once * (1 + len(self.groups))
+        return ["method"] * len(self.levels) + once * (1 + len(self.kinds))
 
     @property
     def signs(self) -> np.ndarray:
         """Sign that the coefficient of each column must have; 0 for either."""
         once = [basis.direction for basis in self.bases for _ in basis.centre]
-        return np.array([0] * len(self.levels) + once * (1 + len(self.groups)))
+        return np.array([0] * len(self.levels) + once * (1 + len(self.kinds)))
 
     def matrix(self, table: EvidenceTable) -> np.ndarray:
         """`[rows, columns]`; a method that is not known has zeros."""
@@ -90,7 +97,7 @@ class Design:
         ]  # fmt: skip
         every = np.concatenate(curves, axis=1) if curves else np.empty((len(table), 0))
         parts.append(every)
-        parts += [every * (table["alignment"] == group)[:, None] for group in self.groups]
+        parts += [every * KINDS_OF_MERGE[kind](table)[:, None] for kind in self.kinds]
         return np.concatenate(parts, axis=1)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +109,7 @@ class Design:
                  "centre": list(b.centre)}
                 for b in self.bases
             ],
-            "groups": list(self.groups),
+            "kinds": list(self.kinds),
         }  # fmt: skip
 
     @classmethod
@@ -112,7 +119,7 @@ class Design:
             Basis(b["feature"], b["direction"], tuple(b["knots"]), tuple(b["centre"]))
             for b in document["bases"]
         )
-        return cls(tuple(document["levels"]), bases, tuple(document["groups"]))
+        return cls(tuple(document["levels"]), bases, tuple(document["kinds"]))
 
 
 def make_design(
@@ -120,7 +127,7 @@ def make_design(
     uses: Sequence[FeatureUse],
     *,
     quantiles: Sequence[float] = QUANTILES,
-    by_alignment: bool = False,
+    by_kind: bool = False,
     monotone: bool = True,
 ) -> Design:
     """Lay out columns for a table.
@@ -129,7 +136,7 @@ def make_design(
         table: Known merges.
         uses: Features and their directions.
         quantiles: Where bends may lie; two of them make straight lines.
-        by_alignment: Whether aligned merges may have curves of their own.
+        by_kind: Whether curves may be steeper for some kinds of merges.
         monotone: Whether declared directions bind.
 
     Example:
@@ -147,5 +154,6 @@ def make_design(
             knots = tuple(dict.fromkeys(rounded([finite.min(), finite.max()])))
         centre = tuple(rounded(ramps(finite, knots).mean(axis=0)))
         bases.append(Basis(use.name, use.direction if monotone else 0, knots, centre))
-    groups = sorted(set(table["alignment"]) - {"none"}) if by_alignment else []
-    return Design(tuple(sorted(set(table.factor))), tuple(bases), tuple(groups))
+    shares = {kind: of(table).mean() for kind, of in KINDS_OF_MERGE.items() if by_kind}
+    kinds = tuple(kind for kind, share in shares.items() if 0 < share < 1)
+    return Design(tuple(sorted(set(table.factor))), tuple(bases), kinds)

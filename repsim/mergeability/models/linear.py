@@ -13,6 +13,9 @@ from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
 from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
 from repsim.mergeability.models.design import QUANTILES, make_design
 
+#: Slopes and coefficients nearer to zero than this count as zero.
+TINY = 1e-12
+
 
 class LinearLaw(AdditiveLaw):
     """Retention as a sum of effects, cut off where retention ends."""
@@ -37,7 +40,7 @@ class LinearKind:
         label: Name for people.
         quantiles: Where curves may bend.
         monotone: Whether declared directions bind.
-        by_alignment: Whether aligned merges may have curves of their own.
+        by_kind: Whether curves may be steeper for some kinds of merges.
         strengths: Penalties on squared coefficients to choose from, per row.
         ships: It can be stored.
     """
@@ -46,14 +49,14 @@ class LinearKind:
     label: str
     quantiles: tuple[float, ...]
     monotone: bool
-    by_alignment: bool = False
+    by_kind: bool = False
     strengths: Sequence[float] = (1e-4, 1e-3, 1e-2)
     ships: bool = True
 
     def prepare(self, table: EvidenceTable, uses: Sequence[FeatureUse]) -> Prepared:
         """Lay out the columns once; fits on subsets share them."""
         design = make_design(
-            table, uses, quantiles=self.quantiles, by_alignment=self.by_alignment,
+            table, uses, quantiles=self.quantiles, by_kind=self.by_kind,
             monotone=self.monotone,
         )  # fmt: skip
         return Prepared(design, design.matrix(table), outcome(table))
@@ -74,9 +77,9 @@ class Prepared(PreparedDesign):
 def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray) -> np.ndarray:
     """Minimise w' G w / 2 - m' w where some coefficients must have a sign.
 
-    A free coefficient is the difference of two that are not negative; what remains is non-negative
-    least squares (Lawson and Hanson 1974) on the Cholesky factor of G, which is far smaller than
-    the rows that it sums up.
+    Block principal pivoting (Portugal, Judice and Vicente 1994; Kim and Park 2011): every
+    coefficient that breaks its sign, or that is held at zero and would not stay there, changes
+    sides; one at a time where that goes round in circles. It ends, because G is positive definite.
 
     Args:
         gram: `[p, p]`, positive definite.
@@ -91,23 +94,29 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
         >>> signed_least_squares(np.eye(3), moment, signs).tolist()
         [2.0, 0.0, -4.0]
     """
-    if not signs.any():
-        return np.linalg.solve(gram, moment)
-    from scipy.linalg import solve_triangular
-    from scipy.optimize import nnls
-
-    flip = np.where(signs < 0, -1.0, 1.0)
-    free = np.flatnonzero(signs == 0)
-    expand = np.concatenate([np.diag(flip), -np.eye(len(signs))[:, free]], axis=1)
-    factor = np.linalg.cholesky(gram)
-    target = solve_triangular(factor, moment, lower=True)
-    found, _ = nnls(factor.T @ expand, target, maxiter=50 * expand.shape[1])
-    return expand @ found + 0.0
+    flip, bound = np.where(signs < 0, -1.0, 1.0), signs != 0
+    flipped, target = gram * np.outer(flip, flip), moment * flip
+    free = ~bound
+    fewest, patience = len(signs) + 1, 3
+    while True:
+        found = np.zeros(len(signs))
+        found[free] = np.linalg.solve(flipped[np.ix_(free, free)], target[free])
+        slope = flipped @ found - target
+        wrong = np.where(free, bound & (found < -TINY), slope < -TINY)
+        if not wrong.any():
+            return flip * np.where(bound, np.maximum(found, 0.0), found) + 0.0
+        if wrong.sum() < fewest:
+            fewest, patience = int(wrong.sum()), 3
+        elif patience:
+            patience -= 1
+        else:
+            wrong = np.arange(len(wrong)) == np.flatnonzero(wrong)[-1]
+        free = free ^ wrong
 
 
 RIDGE = LinearKind("ridge", "ridge regression", (0.02, 0.98), monotone=False)
 ADDITIVE = LinearKind("additive", "monotone additive law", QUANTILES, monotone=True)
-ADDITIVE_BY_ALIGNMENT = LinearKind(
-    "additive-by-alignment", "monotone additive law, steeper where aligned", QUANTILES,
-    monotone=True, by_alignment=True,
+ADDITIVE_BY_KIND = LinearKind(
+    "additive-by-kind", "monotone additive law, steeper for some kinds of merges", QUANTILES,
+    monotone=True, by_kind=True,
 )  # fmt: skip

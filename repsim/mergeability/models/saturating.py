@@ -105,26 +105,24 @@ class SaturatingKind:
     Attributes:
         name: Name.
         label: Name for people.
-        by_alignment: Whether aligned merges may have steeper curves.
+        by_kind: Whether curves may be steeper for some kinds of merges.
         strengths: Penalties on squared coefficients to choose from, per row.
         ships: It can be stored.
     """
 
     name: str = "saturating"
     label: str = "monotone additive law that levels off"
-    by_alignment: bool = False
+    by_kind: bool = False
     strengths: Sequence[float] = STRENGTHS
     ships: bool = True
 
     def prepare(self, table: EvidenceTable, uses: Sequence[FeatureUse]) -> Prepared:
         """Lay out the columns once; fits on subsets share them."""
-        design = make_design(
-            table, uses, quantiles=QUANTILES, by_alignment=self.by_alignment, monotone=True
-        )
+        design = make_design(table, uses, quantiles=QUANTILES, by_kind=self.by_kind, monotone=True)
         return Prepared(design, design.matrix(table), outcome(table))
 
 
 SATURATING = SaturatingKind()
-SATURATING_BY_ALIGNMENT = SaturatingKind(
-    "saturating-by-alignment", "monotone law that levels off, steeper where aligned", True
+SATURATING_BY_KIND = SaturatingKind(
+    "saturating-by-kind", "monotone law that levels off, steeper for some kinds of merges", True
 )

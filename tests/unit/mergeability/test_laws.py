@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from repsim.core.errors import InputError, UsageError
 from repsim.mergeability.evidence import EvidenceTable
@@ -63,6 +64,33 @@ def test_signed_least_squares_is_the_optimum(planted) -> None:
     slope = gram @ found - moment  # of the loss: 0 where free, pushing outwards at a bound
     assert np.abs(slope[(found != 0)]).max() < 1e-8
     assert (slope[found == 0] * signs[found == 0] >= -1e-8).all()
+
+
+@pytest.mark.parametrize("size", [1, 5, 40, 150])
+def test_signed_least_squares_agrees_with_lawson_and_hanson(size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.normal(size=(2 * size, size)) @ (np.eye(size) + 0.4 * rng.normal(size=(size, size)))
+    y = rng.normal(size=2 * size)
+    signs = rng.choice([-1, 1, 0], size=size)
+    flip, free = np.where(signs < 0, -1.0, 1.0), signs == 0
+    # Coefficients of either sign are the difference of two that are not negative; the penalty of
+    # 0.1 is that many rows more.
+    wide = np.concatenate([np.diag(flip), -np.eye(size)[:, free]], axis=1)
+    rows = np.concatenate([x, np.sqrt(0.1) * np.eye(size)]) @ wide
+    expected = wide @ nnls(rows, np.concatenate([y, np.zeros(size)]))[0]
+    found = signed_least_squares(x.T @ x + 0.1 * np.eye(size), x.T @ y, signs)
+    assert np.abs(found - expected).max() < 1e-9
+
+
+def test_curves_may_be_steeper_for_merges_of_another_kind() -> None:
+    table = planted_evidence(models=16)
+    law = _fit("additive-by-kind", table)
+    assert law.design.kinds == ("aligned",)  # nothing is dropped at random there
+    columns = law.design.matrix(table)[:, np.array(law.design.names) == "distance"]
+    once = columns.shape[1] // 2
+    aligned = table["alignment"] != "none"
+    assert np.abs(columns[~aligned][:, once:]).max() == 0
+    assert np.array_equal(columns[aligned][:, once:], columns[aligned][:, :once])
 
 
 def test_yardsticks_are_not_stored(planted) -> None:
