@@ -290,6 +290,7 @@ def fitted(
     lines: int = 2,
 ) -> str:
     """A label in at most that many lines of `room` inches, its middle left out if it must be."""
+    string = string.replace(" %", "\xa0%")  # no line begins with a unit
     for length in range(len(string), 3, -2):
         words = shortened(string, length).split(" ")
         rows = wrap_to_width(figure, words, room, size=size, weight=weight)

@@ -34,7 +34,8 @@ HEADLINE = (PLAIN, ("ties", "none"), ("dare_ties", "none"))
 MAX_RECIPES = 6
 
 
-#: Fractions at which fewer pairs than this were merged are left out of medians over pairs.
+#: Fractions at which fewer pairs than this were merged count as gaps of those pairs. Medians over
+#: pairs leave out those too at which fewer than half of all were merged.
 LEAST_PAIRS = 3
 #: A crossing is interpolated between two fractions of at most this ratio; over wider gaps a
 #: straight line would invent it.
@@ -117,7 +118,8 @@ class ForksData:
         pairs: Plain mean, one series per pair of languages.
         mono: The same for forks of a monolingual trunk.
         recipes: One series per recipe, median over the pairs that were merged at all `core`.
-        core: Fractions at which at least three pairs were merged.
+        usual: Fractions at which at least three pairs were merged.
+        core: Those of them at which at least half of the pairs were.
         crossings: Of the recipes.
         title, note: Heading, and pieces of the grey line.
     """
@@ -125,6 +127,7 @@ class ForksData:
     pairs: tuple[ForkSeries, ...]
     mono: tuple[ForkSeries, ...]
     recipes: tuple[ForkSeries, ...]
+    usual: np.ndarray
     core: np.ndarray
     crossings: tuple[Crossing, ...]
     title: str
@@ -141,7 +144,7 @@ class ForksData:
         return (
             "Retention of the worst language of merges of two forks against the share of training "
             "that they had in common (0: the same initial weights and nothing more). Left: plain "
-            "mean by pair of languages, dotted where a pair was not merged in between; grey: forks "
+            "mean by pair of languages, dotted where others were merged in between; grey: forks "
             "of a monolingual trunk. Right: median by method over the pairs that were merged at "
             "every fraction shown, band: least to most of them. Share in common from which on the "
             f"worst language keeps {COLLAPSE:g}, interpolated, median over pairs: {words}."
@@ -174,7 +177,7 @@ def prepare_forks(atlas: Atlas) -> ForksData:
     codes = short_codes([language for o in [*found, *mono] for language in o.languages])
     near = cluster([outcome.fork_fraction for outcome in found])
     plain = _by_pair([o for o in found if o.recipe == PLAIN], codes, near)
-    core = _core(plain)
+    usual, core = _common(plain, LEAST_PAIRS), _common(plain, max(LEAST_PAIRS, len(plain) / 2))
     recipes, crossings = [], []
     for recipe in dict.fromkeys(o.recipe for o in found):
         series = _by_pair([o for o in found if o.recipe == recipe], codes, near)
@@ -193,6 +196,7 @@ def prepare_forks(atlas: Atlas) -> ForksData:
         pairs=tuple(series for series in plain if len(series.fractions) > 1),
         mono=tuple(series for series in apart if len(series.fractions) > 1),
         recipes=tuple(recipes[:MAX_RECIPES]),
+        usual=usual,
         core=core,
         crossings=tuple(crossings),
         title="Where merging begins to live",
@@ -217,10 +221,10 @@ def _by_pair(
     return made
 
 
-def _core(series: Sequence[ForkSeries]) -> np.ndarray:
-    """Fractions at which enough pairs were merged; all of them if none has enough."""
+def _common(series: Sequence[ForkSeries], least: float) -> np.ndarray:
+    """Fractions at which that many pairs were merged; all of them if none has so many."""
     every = [fraction for one in series for fraction in one.fractions.tolist()]
-    often = sorted({f for f in every if every.count(f) >= LEAST_PAIRS})
+    often = sorted({f for f in every if every.count(f) >= least})
     return np.array(often or sorted(set(every)))
 
 

@@ -43,7 +43,7 @@ def draw_forks(data: ForksData, *, size: Size = "wide") -> Figure:
         for one in data.mono:
             look = Look(FAINT, GREY, GREY, "v", filled=False)
             _draw_series(axes[0], one, fractions, look)
-        _draw_all(axes[0], data.pairs, fractions, core=data.core, labels=data.mono)
+        _draw_all(axes[0], data.pairs, fractions, usual=data.usual, labels=data.mono)
         _draw_all(axes[1], data.recipes, fractions)
         axes[0].set_title("plain mean, by pair of languages")
         axes[1].set_title(f"median over {_complete(data)} pairs, by method")
@@ -95,20 +95,20 @@ def _draw_all(
     series: Sequence[ForkSeries],
     fractions: np.ndarray,
     *,
-    core: np.ndarray | None = None,
+    usual: np.ndarray | None = None,
     labels: Sequence[ForkSeries] = (),
 ) -> None:
     found = looks(["other"] * len(series))
     ends = []
     for one, look in zip(series, found, strict=True):
-        _draw_series(ax, one, fractions, look, core)
+        _draw_series(ax, one, fractions, look, usual)
         ends.append(EndLabel(float(one.values[-1]), one.label, look.text))
     ends += [EndLabel(float(one.values[-1]), one.label, GREY, bold=False) for one in labels]
     write_end_labels(ax, ends, size=7.0)
 
 
 def _draw_series(
-    ax: Axes, one: ForkSeries, fractions: np.ndarray, look: Look, core: np.ndarray | None = None
+    ax: Axes, one: ForkSeries, fractions: np.ndarray, look: Look, usual: np.ndarray | None = None
 ) -> None:
     """Markers joined by lines; dotted where other pairs were merged in between."""
     places = place_of(one.fractions, fractions)
@@ -119,7 +119,7 @@ def _draw_series(
     ax.plot(places, one.values, linestyle="", zorder=2.6, **marker(look, 3.8))
     for i in range(len(places) - 1):
         left, right = one.fractions[i], one.fractions[i + 1]
-        skipped = core is not None and bool(np.any((core > left) & (core < right)))
+        skipped = usual is not None and bool(np.any((usual > left) & (usual < right)))
         ax.plot(
             places[i : i + 2], one.values[i : i + 2], color=look.line, zorder=2.5,
             linestyle=(0, (1, 2)) if skipped else "-", linewidth=0.8 if skipped else 1.2,
