@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli.output import print_json, print_table, say
+from repsim.core.cores import available_cores
 from repsim.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -90,12 +91,13 @@ Examples:
 @click.option("--draws", type=click.IntRange(20), default=200, show_default=True,
               help="Draws of models for intervals.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of dealing and draws.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("-o", "--out", type=click.Path(path_type=Path),
               help="Folder for report.html, figures and tables.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
     sources: tuple[Path, ...], law: str | None, splits: tuple[str, ...], draws: int, seed: int,
-    out: Path | None, as_json: bool, **named: Any,
+    workers: int | None, out: Path | None, as_json: bool, **named: Any,
 ) -> None:  # fmt: skip
     """Tell how good forecasts are for models never seen.
 
@@ -112,7 +114,8 @@ def validate(
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
         evidence, law=law or known_law or DEFAULT_LAW, features=features, splits=splits,
-        draws=draws, seed=seed, costs=costs, say=lambda text: say("split", text),
+        draws=draws, seed=seed, costs=costs, workers=workers or available_cores(),
+        say=lambda text: say("split", text),
     )  # fmt: skip
     page = _write_report(report, evidence, out) if out else None
     if as_json:

@@ -42,7 +42,6 @@ _LATER = {
     "StreamingCKA": "repsim.measures.minibatch",
     "SweepRequest": "repsim.measures.sweep_parallel",
     "SweepUnit": "repsim.measures.sweep_plan",
-    "available_cores": "repsim.measures.sweep_run",
     "is_dear": "repsim.measures.cells",
     "partial": "repsim.measures.confounds",
     "plan_sweep": "repsim.measures.sweep_plan",

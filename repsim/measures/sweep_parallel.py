@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from repsim.core import Activations, SimilarityTable
+from repsim.core.cores import available_cores
 from repsim.measures.sweep_plan import Statistics, SweepUnit, plan_sweep
-from repsim.measures.sweep_run import FeatureCache, available_cores, run_unit
+from repsim.measures.sweep_run import FeatureCache, run_unit
 
 #: Factors that each worker keeps; there are as many workers as cores.
 WORKER_BYTES = 1 << 30

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from repsim.core import Activations, InputError, Measure, Rung, SimilarityTable, UsageError
+from repsim.core.cores import available_cores
 from repsim.core.files import hash_bytes
 from repsim.core.progress import progress
 from repsim.measures.base import caution
@@ -153,19 +152,6 @@ def threads_of_this_process() -> Iterator[int]:
             yield count
     finally:
         torch.set_num_threads(before)
-
-
-def available_cores() -> int:
-    """Cores by affinity and by the control group's quota."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, _, period = quota.read_text().partition(" ")
-        if limit.isdigit():
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
 
 
 # -- one unit -------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from repsim.core.errors import InputError
 from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
 from repsim.mergeability.metrics import Judged
 from repsim.mergeability.models.base import outcome
-from repsim.mergeability.part import BLOCKS, fit_part, least_by_merge
-from repsim.mergeability.splits import Split, assert_apart, incidence
+from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part, least_by_merge
+from repsim.mergeability.splits import Fold, Split, assert_apart, incidence
+
+#: Applies a function to every fold, in order.
+Each = Callable[[Callable[[Fold], Any], Iterable[Fold]], Iterable[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +122,7 @@ def carry_out(
     blocks: int = BLOCKS,
     seed: int = 0,
     advance: Callable[[], object] | None = None,
+    each: Each = map,
 ) -> OutOfFold:
     """Foretell every test row of a split by a predictor fitted on the training rows alone.
 
@@ -133,6 +138,7 @@ def carry_out(
         blocks: Blocks of models by which each predictor learns its errors.
         seed: Of the dealing of blocks.
         advance: Called when a fold is done.
+        each: Applies a function to every fold, in order: `map`, or that of a pool of processes.
 
     Raises:
         UsageError: A model is both in training and in test rows.
@@ -150,19 +156,18 @@ def carry_out(
     arrays = {name: np.full(count, np.nan) for name in
               ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip
     refusals, names, skipped = [""] * count, [""] * count, []
-    unseen_method = split.name == "leave-method-out"
+    fit = functools.partial(
+        fit_part, tiers=tiers, kind=law, features=features, blocks=blocks, seed=seed
+    )
+    test = functools.partial(_test, table, fit, split.name != "leave-method-out")
     for fold in split.folds:
         assert_apart(table, fold.train, fold.test)
-        known, asked = table.take(fold.train), table.take(fold.test)
-        try:
-            part = fit_part(known, tiers, kind=law, features=features, blocks=blocks, seed=seed)
-        except InputError as error:  # too few groups of parents: counted, and told in the report
-            skipped.append(f"{fold.name}: {error.what}")
+    for fold, found in zip(split.folds, each(test, split.folds), strict=True):
+        if advance:
+            advance()
+        if isinstance(found, str):
+            skipped.append(f"{fold.name}: {found}")
             continue
-        finally:
-            if advance:
-                advance()
-        found = part.forecast(asked, known, of_method=not unseen_method)
         arrays["predicted"][fold.test] = found.predicted
         arrays["low"][fold.test], arrays["high"][fold.test] = found.low, found.high
         arrays["p_collapse"][fold.test] = found.p_collapse[found.merge]
@@ -172,3 +177,15 @@ def carry_out(
     return OutOfFold(
         table, **arrays, refusals=tuple(refusals), folds=tuple(names), skipped=tuple(skipped)
     )
+
+
+def _test(
+    table: EvidenceTable, fit: Callable[[EvidenceTable], Part], of_method: bool, fold: Fold
+) -> Forecasts | str:
+    """Learn from one side of a fold and foretell the other, or say why there is too little."""
+    known, asked = table.take(fold.train), table.take(fold.test)
+    try:
+        part = fit(known)
+    except InputError as error:  # too few groups of parents: counted, and told in the report
+        return error.what
+    return part.forecast(asked, known, of_method=of_method)

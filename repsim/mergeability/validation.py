@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -41,7 +44,7 @@ from repsim.mergeability.metrics import (
     interval_of,
 )
 from repsim.mergeability.models.base import MODELS
-from repsim.mergeability.out_of_fold import OutOfFold, carry_out
+from repsim.mergeability.out_of_fold import Each, OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
 from repsim.mergeability.predictor import DEFAULT_LAW
 from repsim.mergeability.splits import Split, incidence, standard_splits
@@ -77,6 +80,7 @@ def validate(
     draws: int = 200,
     seed: int = 0,
     costs: Sequence[Cost] = (),
+    workers: int = 1,
     say: Say | None = None,
 ) -> ValidationReport:
     """Validate a predictor on evidence: every split, stratum and baseline.
@@ -95,6 +99,7 @@ def validate(
         draws: Draws of models for intervals.
         seed: Of dealing and draws.
         costs: What measuring features costs, if known; see `repsim.mergeability.costs.costs_of`.
+        workers: Processes that share the fits; their number changes nothing but the time.
         say: Told which split comes next, and how much time is left.
 
     Returns:
@@ -134,13 +139,13 @@ def validate(
     wanted = {
         split.name: sets if split.name == MAIN_SPLIT else {main: sets[main]} for split in made
     }
-    with _Pace(made, wanted) as pace:
+    with _Pace(made, wanted) as pace, _mapping(workers) as each:
         for split in made:
             tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
             own = {
                 name: carry_out(
                     table, split, tiers, law=law, features=features, blocks=inner_blocks,
-                    seed=seed, advance=pace.advance,
+                    seed=seed, advance=pace.advance, each=each,
                 )
                 for name, tiers in wanted[split.name].items()
             }  # fmt: skip
@@ -178,6 +183,25 @@ def validate(
         GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, costs)),
         info,
     )
+
+
+@contextlib.contextmanager
+def _mapping(workers: int) -> Iterator[Each]:
+    """`map`, or that of a pool of so many processes."""
+    if workers == 1:
+        yield map
+        return
+    # A fork of a process whose linear algebra has threads may hang; fresh ones do not.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        yield pool.map
+
+
+def _one_thread() -> None:
+    """Keep the linear algebra of a process to one thread, for there is a process for each core."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 class _Pace:

@@ -92,6 +92,17 @@ def test_forecasts_are_out_of_fold_and_complete(report) -> None:
     assert all(rows.column("fold"))
 
 
+def test_several_processes_find_the_same() -> None:
+    table = planted_evidence(models=14)
+    one, two = (
+        validate(
+            table, splits=["leave-models-out"], blocks=3, draws=20, inner_blocks=3, workers=workers
+        )
+        for workers in (1, 2)
+    )
+    assert two.to_json() == one.to_json()
+
+
 def test_a_report_comes_back_from_its_files(report, tmp_path) -> None:
     report.save(tmp_path)
     again = ValidationReport.load(tmp_path)

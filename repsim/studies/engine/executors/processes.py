@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+from repsim.core.cores import available_cores
 from repsim.studies.engine.work import THREAD_VARIABLES, Report, Task
 
 #: How often a unit is sent again after its worker died.
@@ -182,13 +183,6 @@ def _close_input(worker: _Worker) -> None:
         worker.process.stdin.close()
     except BrokenPipeError:
         return  # what it was sent last did not reach it
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_devices() -> tuple[str, ...]:
