@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli.output import print_json, print_table, say
-from repsim.core.cores import available_cores
 from repsim.core.errors import InputError, UsageError
+from repsim.core.workers import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

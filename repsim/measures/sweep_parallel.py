@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from repsim.core import Activations, SimilarityTable
-from repsim.core.cores import available_cores
+from repsim.core.workers import available_cores, end_with_parent
 from repsim.measures.sweep_plan import Statistics, SweepUnit, plan_sweep
 from repsim.measures.sweep_run import FeatureCache, run_unit
 
@@ -108,6 +108,7 @@ _WORKER: dict[str, Any] = {}
 def _start_worker(requests: tuple[SweepRequest, ...]) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     _WORKER["units"] = units_of(requests)
     _WORKER["cache"] = FeatureCache(max_bytes=WORKER_BYTES)

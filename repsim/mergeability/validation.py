@@ -14,6 +14,7 @@ import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
 from repsim.core.progress import progress
+from repsim.core.workers import end_with_parent
 from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.baselines import (
     MEAN,
@@ -193,14 +194,15 @@ def _mapping(workers: int) -> Iterator[Each]:
         return
     # A fork of a process whose linear algebra has threads may hang; fresh ones do not.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         yield pool.map
 
 
-def _one_thread() -> None:
-    """Keep the linear algebra of a process to one thread, for there is a process for each core."""
+def _start_worker() -> None:
+    """Keep linear algebra to one thread, for there is a process for each core."""
     from threadpoolctl import threadpool_limits
 
+    end_with_parent()
     threadpool_limits(1)
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from repsim.core.cores import available_cores
+from repsim.core.workers import available_cores
 from repsim.studies.engine.work import THREAD_VARIABLES, Report, Task
 
 #: How often a unit is sent again after its worker died.
