@@ -153,9 +153,8 @@ def _forecast(recipe: Recipe, tiers: tuple[str, ...]) -> str:
         tokenizer=asked.tokenizer,
     )  # fmt: skip
     say("forecast", found.advice)
-    notes = [*asked.notes, *(["not considered: repair"] if recipe.repair else [])]
     page = markdown([found]).partition("\n")[2].strip()  # the card has a heading of its own
-    return "\n\n".join([page, "Made before the merge.", *notes])
+    return "\n\n".join([page, "Made before the merge.", *asked.notes])
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -93,6 +93,7 @@ def _not_considered(recipe: Recipe) -> list[str]:
         "the seed": recipe.seed or None,
         "the chat template": recipe.chat_template,
         "the model whose tokenizer is taken": recipe.tokenizer_model,
+        "repair": recipe.repair,
         "statistics": any(s.statistics for part in recipe.slices for s in part.sources) or None,
     }
     given = [what for what, value in others.items() if value is not None]

@@ -79,13 +79,14 @@ def test_a_recipe_is_a_question(tmp_path: Path) -> None:
     path.write_text(
         "method: ties\nbase_model: base\nalign: permutation\nseed: 4\nout_dtype: float16\n"
         "models:\n  - {model: a, weight: 0.3}\n  - b\nparameters: {density: 0.2}\n"
+        "repair: {corpus: bible}\n"
     )
     asked = read_question(path)
     assert (asked.models, asked.method, asked.alignment) == (("a", "b"), "ties", "permutation")
     assert asked.base == "base"
     assert asked.notes == (
         "not considered: density, weight; the forecast is for 'ties' as known merges used it",
-        "not considered: the type of the stored weights, the seed",
+        "not considered: the type of the stored weights, the seed, repair",
     )
     assert read_question({"method": "linear", "models": ["a", "b"]}).notes == ()
 
