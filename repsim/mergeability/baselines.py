@@ -7,7 +7,7 @@ import numpy as np
 from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
-from repsim.mergeability.models.base import MODELS
+from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.out_of_fold import OutOfFold
 from repsim.mergeability.splits import Split
 

@@ -17,7 +17,8 @@ from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
 from repsim.mergeability.metrics import auroc, interval_of, ranks, spearman
-from repsim.mergeability.models.base import MODELS, outcome
+from repsim.mergeability.models.base import outcome
+from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.numerals import percent, signed
 from repsim.mergeability.part import least_by_merge
 from repsim.mergeability.splits import incidence, leave_models_out

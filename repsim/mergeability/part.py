@@ -13,7 +13,8 @@ from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.domain import Domain, fit_domain
 from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
-from repsim.mergeability.models.base import MODELS, Fitted, fitted_from_json, outcome
+from repsim.mergeability.models.base import Fitted, outcome
+from repsim.mergeability.models.candidates import MODELS, fitted_from_json
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
 from repsim.mergeability.upper_end import bent, should_bend
 

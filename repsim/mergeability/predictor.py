@@ -72,7 +72,7 @@ class Predictor:
             >>> list(predictor.parts)
             ['table']
         """
-        from repsim.mergeability.models.base import MODELS
+        from repsim.mergeability.models.candidates import MODELS
 
         if not MODELS[law].ships:
             raise UsageError(f"the law '{law}' is a yardstick for validation and is not stored")

@@ -44,7 +44,7 @@ from repsim.mergeability.metrics import (
     bootstrap,
     interval_of,
 )
-from repsim.mergeability.models.base import MODELS
+from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.out_of_fold import Each, OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
 from repsim.mergeability.predictor import DEFAULT_LAW

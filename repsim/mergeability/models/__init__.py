@@ -7,10 +7,10 @@ from typing import Any
 
 #: Public name -> where it lives.
 _PUBLIC = {
-    "MODELS": "repsim.mergeability.models.base",
+    "MODELS": "repsim.mergeability.models.candidates",
     "Fitted": "repsim.mergeability.models.base",
     "Kind": "repsim.mergeability.models.base",
-    "fitted_from_json": "repsim.mergeability.models.base",
+    "fitted_from_json": "repsim.mergeability.models.candidates",
 }
 
 __all__ = sorted(_PUBLIC)
