@@ -13,8 +13,8 @@ from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
 from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
 from repsim.mergeability.models.design import QUANTILES, make_design
 
-#: Slopes and coefficients nearer to zero than this count as zero.
-TINY = 1e-12
+#: Slopes and coefficients that are smaller than the largest moment by this count as zero.
+TINY = 1e-11
 
 
 class LinearLaw(AdditiveLaw):
@@ -89,6 +89,9 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
     Returns:
         `[p]`.
 
+    Raises:
+        numpy.linalg.LinAlgError: G is not positive definite, or nearly not.
+
     Example:
         >>> moment, signs = np.array([2.0, -3.0, -4.0]), np.array([1, 1, 0])
         >>> signed_least_squares(np.eye(3), moment, signs).tolist()
@@ -96,13 +99,14 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
     """
     flip, bound = np.where(signs < 0, -1.0, 1.0), signs != 0
     flipped, target = gram * np.outer(flip, flip), moment * flip
+    tiny = TINY * float(np.abs(target).max(initial=0.0))
     free = ~bound
     fewest, patience = len(signs) + 1, 3
-    while True:
+    for _ in range(100 + 10 * len(signs)):
         found = np.zeros(len(signs))
         found[free] = np.linalg.solve(flipped[np.ix_(free, free)], target[free])
         slope = flipped @ found - target
-        wrong = np.where(free, bound & (found < -TINY), slope < -TINY)
+        wrong = np.where(free, bound & (found < -tiny), slope < -tiny)
         if not wrong.any():
             return flip * np.where(bound, np.maximum(found, 0.0), found) + 0.0
         if wrong.sum() < fewest:
@@ -112,6 +116,7 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
         else:
             wrong = np.arange(len(wrong)) == np.flatnonzero(wrong)[-1]
         free = free ^ wrong
+    raise np.linalg.LinAlgError("signs of coefficients cannot be told: G is nearly singular")
 
 
 RIDGE = LinearKind("ridge", "ridge regression", (0.02, 0.98), monotone=False)
