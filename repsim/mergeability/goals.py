@@ -53,10 +53,12 @@ def goal_rows(
             continue
         value = found[0]["value"]
         wanted = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
+        reached = least <= value <= most
+        close = not reached and least <= round(value, 3) <= most
         rows.append({
             "goal": goal, "features": predictor, "wanted": wanted, "found": value,
-            "ci_low": found[0]["ci_low"], "ci_high": found[0]["ci_high"],
-            "reached": int(least <= value <= most),
+            "ci_low": found[0]["ci_low"], "ci_high": found[0]["ci_high"], "reached": int(reached),
+            "why": f"{value:.5f} before rounding" if close else None,
         })  # fmt: skip
     rows += [_beaten(lifts, split, predictor) for split in lifts.unique("split")]
     return rows + _affordable(costs, predictor)

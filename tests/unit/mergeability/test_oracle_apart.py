@@ -156,6 +156,14 @@ def test_the_goal_of_cost_is_stated_tier_by_tier() -> None:
     assert goal_rows(MetricTable([]), LiftTable([]), "T0+T1+T2", ()) == []
 
 
+@pytest.mark.parametrize(("value", "why"), [(0.89974, "0.89974 before rounding"), (0.85, None)])
+def test_a_goal_that_rounding_would_reach_is_not_reached(value: float, why: str | None) -> None:
+    metrics = MetricTable([{"split": "leave-models-out", "stratum": "all", "predictor": "T0",
+                            "metric": "spearman", "value": value}])  # fmt: skip
+    (row,) = goal_rows(metrics, LiftTable([]), "T0")
+    assert (row["reached"], row["why"]) == (0, why)
+
+
 def test_merges_without_a_time_are_no_merges_for_nothing() -> None:
     atlas = planted_costs()
     timeless = MergeTable([{**row, "seconds": None} for row in atlas.merges.rows()])
