@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +124,19 @@ def _provenance(atlas: Atlas) -> dict[str, Any]:
         "languages": atlas.info.get("study", {}).get("languages", []),
         "units": info.get("units"),
         "units_done": info.get("units_done"),
-        "study": json.dumps(info.get("study", {}), ensure_ascii=False, indent=1),
+        "study": _as_yaml(info.get("study", {})),
         "study_hash": info.get("study_hash", ""),
         "environment": info.get("environment", {}),
         "merge_seconds": sum(seconds),
         "tier_seconds": tiers,
         "notes": info.get("notes", {}),
     }
+
+
+def _as_yaml(study: Mapping[str, Any]) -> str:
+    """The study as a file that can be run again; short lists on one line."""
+    import yaml
+
+    return yaml.safe_dump(
+        dict(study), sort_keys=False, allow_unicode=True, default_flow_style=None, width=96
+    )
