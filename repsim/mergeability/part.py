@@ -58,8 +58,6 @@ class Part:
         law: The law with its numbers.
         rows: Errors of the retention of a language.
         merges: Errors of the least retention of a merge.
-        collapse: From how far the least retention foretold lies under that of a collapse to the
-            probability of one; None where known merges all end alike, and `merges` tells it.
         useful: From the margin over the best single parent to the probability of being useful.
         domain: Where it knows its way.
         bends: Whether forecasts near the upper end are drawn towards what merges keep.
@@ -72,7 +70,6 @@ class Part:
     law: Fitted
     rows: Calibration
     merges: Calibration
-    collapse: Logistic | None
     useful: Logistic | None
     domain: Domain
     bends: bool = False
@@ -111,9 +108,6 @@ class Part:
         number, first = table.merges()
         worst = least_by_merge(predicted, number, len(first))
         ends = self.merges.interval(worst)
-        collapse = self.merges.below(worst, COLLAPSE)
-        if self.collapse is not None:
-            collapse = self.collapse.probability(COLLAPSE - worst)
         margin = margin_of(table, predicted, number, len(first))
         useful = np.full(len(first), np.nan)
         if self.useful is not None:
@@ -122,7 +116,7 @@ class Part:
         return Forecasts(
             predicted, low, high,
             tuple(self.domain.refusals(table, points, of_method=of_method)), number, worst,
-            *ends, collapse, useful,
+            *ends, self.merges.below(worst, COLLAPSE), useful,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +129,6 @@ class Part:
             "law": self.law.to_json(),
             "rows": self.rows.to_json(),
             "merges": self.merges.to_json(),
-            "collapse": dataclasses.asdict(self.collapse) if self.collapse else None,
             "useful": dataclasses.asdict(self.useful) if self.useful else None,
             "domain": self.domain.to_json(),
             "bends": self.bends,
@@ -152,7 +145,6 @@ class Part:
             law=fitted_from_json(document["law"]),
             rows=Calibration.from_json(document["rows"]),
             merges=Calibration.from_json(document["merges"]),
-            collapse=Logistic(**document["collapse"]) if document["collapse"] else None,
             useful=Logistic(**document["useful"]) if document["useful"] else None,
             domain=Domain.from_json(document["domain"]),
             bends=document.get("bends", False),
@@ -214,21 +206,10 @@ def fit_part(
         law=fitted,
         rows=calibrate(foretold, outcome(table), groups),
         merges=calibrate(worst, observed, groups[first]),
-        collapse=_collapse(worst, observed),
         useful=fit_logistic(margin, table["useful"][first], 1.0 / count[which]),
         domain=fit_domain(table, [use.name for use in uses]),
         bends=bends,
     )
-
-
-def _collapse(worst: np.ndarray, observed: np.ndarray) -> Logistic | None:
-    """The probability of collapse, learnt from merges of models never seen; each is one question.
-
-    The share of errors that would reach that far was too high between the ends: errors are not the
-    same on both sides of the border.
-    """
-    collapsed = np.where(np.isfinite(observed), observed < COLLAPSE, np.nan)
-    return fit_logistic(COLLAPSE - worst, collapsed, np.ones(len(worst)))
 
 
 def least_by_merge(values: np.ndarray, merge: np.ndarray, count: int) -> np.ndarray:
