@@ -96,12 +96,12 @@ def scan_weights(
 
 
 def _read_ahead(places: Sequence[Place], sources: Sequence[TensorSource]) -> Iterator[Place]:
-    """Places in order, each while the next one is read from the disk by another thread."""
+    """Places in order, each while the next one is read into the page cache by another thread."""
     with ThreadPoolExecutor(1) as reader:
         for place, *following in itertools.zip_longest(places, places[1:]):
             for source, after in itertools.product(sources, filter(None, following)):
                 if isinstance(source, Checkpoint) and after.tensor in source.headers:
-                    reader.submit(source.announce, after.tensor)
+                    reader.submit(source.fetch, after.tensor)
             yield place
 
 
