@@ -103,7 +103,7 @@ def validate(
 
     Without an argument: of the predictor that ships with the package. Every split holds out models:
     no model, nor a twin of one, is ever both in training and in test. All splits of the shipped
-    atlas take about eight minutes of one core.
+    atlas take about ten minutes of one core, shared among all cores.
     """
     from repsim.mergeability.predictor import DEFAULT_LAW
     from repsim.mergeability.validation import validate as run

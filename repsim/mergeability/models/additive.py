@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.models.base import Fitted
+from repsim.mergeability.models.base import Fitted, outcome
 from repsim.mergeability.models.design import Design
 
 
@@ -67,13 +67,52 @@ class PreparedDesign:
         design: The columns.
         matrix: Their values.
         target: Outcomes.
+        kinds: `[rows, kinds]` which merges are of a kind that may have steeper curves.
     """
 
     design: Design
     matrix: np.ndarray
     target: np.ndarray
+    kinds: np.ndarray
+
+    @classmethod
+    def of(cls, design: Design, table: EvidenceTable) -> Self:
+        """Fill a design with the rows of a table."""
+        return cls(design, design.matrix(table), outcome(table), design.members(table))
 
     def predict(self, fitted: Fitted, rows: np.ndarray) -> np.ndarray:
         """Predict rows of the same table."""
         assert isinstance(fitted, AdditiveLaw)
         return fitted.of_matrix(self.matrix[rows])
+
+
+def gram_of(design: Design, x: np.ndarray, kinds: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Inner products of the columns of a design, each row with its weight.
+
+    The columns of a kind are those of all merges, zero elsewhere: products of the latter, taken
+    apart by the kinds that merges are of, are all that there is to compute.
+
+    Args:
+        design: The columns.
+        x: `[rows, columns]`, their values.
+        kinds: `[rows, kinds]`, which rows are merges of which kind.
+        weight: `[rows]`.
+
+    Returns:
+        `[columns, columns]`.
+    """
+    levels, places = len(design.levels), design.places
+    found = np.zeros((x.shape[1], x.shape[1]))
+    weighted = x[:, : places[0].stop] * np.sqrt(weight)[:, None]
+    codes = kinds @ (1 << np.arange(kinds.shape[1]))
+    for code in np.unique(codes):
+        part = weighted[codes == code]
+        products = part.T @ part
+        found[:levels, :levels] += products[:levels, :levels]
+        mine = [place for bit, place in enumerate(places[1:]) if code >> bit & 1]
+        for place in (places[0], *mine):
+            found[:levels, place] += products[:levels, levels:]
+            found[place, :levels] += products[levels:, :levels]
+            for other in (places[0], *mine):
+                found[place, other] += products[levels:, levels:]
+    return found

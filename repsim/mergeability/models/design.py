@@ -85,6 +85,19 @@ class Design:
         once = [basis.direction for basis in self.bases for _ in basis.centre]
         return np.array([0] * len(self.levels) + once * (1 + len(self.kinds)))
 
+    @property
+    def places(self) -> tuple[slice, ...]:
+        """Columns of the curves of all merges, then of what each kind adds to them."""
+        first = len(self.levels)
+        size = sum(len(basis.centre) for basis in self.bases)
+        starts = [first + number * size for number in range(1 + len(self.kinds))]
+        return tuple(slice(start, start + size) for start in starts)
+
+    def members(self, table: EvidenceTable) -> np.ndarray:
+        """`[rows, kinds]` of booleans: which rows are merges of which kind."""
+        found = [KINDS_OF_MERGE[kind](table) for kind in self.kinds]
+        return np.stack(found, axis=1) if found else np.zeros((len(table), 0), dtype=bool)
+
     def matrix(self, table: EvidenceTable) -> np.ndarray:
         """`[rows, columns]`; a method that is not known has zeros."""
         factor = table.factor
@@ -97,7 +110,7 @@ class Design:
         ]  # fmt: skip
         every = np.concatenate(curves, axis=1) if curves else np.empty((len(table), 0))
         parts.append(every)
-        parts += [every * KINDS_OF_MERGE[kind](table)[:, None] for kind in self.kinds]
+        parts += [every * mine[:, None] for mine in self.members(table).T]
         return np.concatenate(parts, axis=1)
 
     def to_json(self) -> dict[str, Any]:

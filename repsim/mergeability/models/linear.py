@@ -9,8 +9,8 @@ import numpy as np
 
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
-from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
-from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
+from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign, gram_of
+from repsim.mergeability.models.base import LEAST, MOST, rounded
 from repsim.mergeability.models.design import QUANTILES, make_design
 
 #: Slopes and coefficients that are smaller than the largest moment by this count as zero.
@@ -59,7 +59,7 @@ class LinearKind:
             table, uses, quantiles=self.quantiles, by_kind=self.by_kind,
             monotone=self.monotone,
         )  # fmt: skip
-        return Prepared(design, design.matrix(table), outcome(table))
+        return Prepared.of(design, table)
 
 
 class Prepared(PreparedDesign):
@@ -69,12 +69,15 @@ class Prepared(PreparedDesign):
         """Penalised least squares with the signs that the design demands."""
         x, y = self.matrix[rows], self.target[rows]
         mean = float(y.mean())
-        gram = x.T @ x / len(rows) + strength * np.eye(x.shape[1])
+        gram = gram_of(self.design, x, self.kinds[rows], np.full(len(rows), 1 / len(rows)))
+        gram += strength * np.eye(x.shape[1])
         weights = signed_least_squares(gram, x.T @ (y - mean) / len(rows), self.design.signs)
         return LinearLaw(self.design, rounded([mean])[0], tuple(rounded(weights)))
 
 
-def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray) -> np.ndarray:
+def signed_least_squares(
+    gram: np.ndarray, moment: np.ndarray, signs: np.ndarray, start: np.ndarray | None = None
+) -> np.ndarray:
     """Minimise w' G w / 2 - m' w where some coefficients must have a sign.
 
     Block principal pivoting (Portugal, Judice and Vicente 1994; Kim and Park 2011): every
@@ -85,6 +88,7 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
         gram: `[p, p]`, positive definite.
         moment: `[p]`.
         signs: +1, -1 or 0 for either.
+        start: A solution that may be near, which saves time and changes nothing.
 
     Returns:
         `[p]`.
@@ -100,7 +104,7 @@ def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray
     flip, bound = np.where(signs < 0, -1.0, 1.0), signs != 0
     flipped, target = gram * np.outer(flip, flip), moment * flip
     tiny = TINY * float(np.abs(target).max(initial=0.0))
-    free = ~bound
+    free = ~bound if start is None else ~bound | (start != 0)
     fewest, patience = len(signs) + 1, 3
     for _ in range(100 + 10 * len(signs)):
         found = np.zeros(len(signs))

@@ -9,8 +9,8 @@ import numpy as np
 
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
-from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign
-from repsim.mergeability.models.base import LEAST, MOST, outcome, rounded
+from repsim.mergeability.models.additive import AdditiveLaw, PreparedDesign, gram_of
+from repsim.mergeability.models.base import LEAST, MOST, rounded
 from repsim.mergeability.models.design import QUANTILES, make_design
 from repsim.mergeability.models.linear import signed_least_squares
 
@@ -69,15 +69,15 @@ class Prepared(PreparedDesign):
         x, y = self.matrix[rows], self.target[rows]
         share = np.clip((y.mean() - LEAST) / (MOST - LEAST), 0.05, 0.95)
         mean, weights = float(np.log(share / (1 - share))), np.zeros(x.shape[1])
-        ridge = strength * np.eye(x.shape[1])
+        kinds, ridge = self.kinds[rows], strength * np.eye(x.shape[1])
         loss = self._loss(x, y, mean, weights, strength)
         for _ in range(STEPS):
             eta = mean + x @ weights
             slope = np.maximum(_slope(eta), 0.02)
             pull = y - levelled(eta) + slope * (eta - mean)
-            weighted = x * slope[:, None]
-            gram = weighted.T @ weighted / len(rows) + ridge
-            wanted = signed_least_squares(gram, weighted.T @ pull / len(rows), self.design.signs)
+            gram = gram_of(self.design, x, kinds, slope**2 / len(rows)) + ridge
+            moment = x.T @ (slope * pull) / len(rows)
+            wanted = signed_least_squares(gram, moment, self.design.signs, weights)
             better = False
             for part in (1.0, 0.5, 0.25, 0.1):
                 tried = weights + part * (wanted - weights)
@@ -119,7 +119,7 @@ class SaturatingKind:
     def prepare(self, table: EvidenceTable, uses: Sequence[FeatureUse]) -> Prepared:
         """Lay out the columns once; fits on subsets share them."""
         design = make_design(table, uses, quantiles=QUANTILES, by_kind=self.by_kind, monotone=True)
-        return Prepared(design, design.matrix(table), outcome(table))
+        return Prepared.of(design, table)
 
 
 SATURATING = SaturatingKind()

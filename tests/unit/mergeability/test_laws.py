@@ -1,5 +1,7 @@
 """Candidate laws: monotone where they say so, found again from their JSON, never wild."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
@@ -8,6 +10,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
 from repsim.mergeability.models import MODELS, fitted_from_json
+from repsim.mergeability.models.additive import gram_of
 from repsim.mergeability.models.linear import signed_least_squares
 from repsim.testing.evidence import planted_evidence
 
@@ -78,8 +81,10 @@ def test_signed_least_squares_agrees_with_lawson_and_hanson(size: int) -> None:
     wide = np.concatenate([np.diag(flip), -np.eye(size)[:, free]], axis=1)
     rows = np.concatenate([x, np.sqrt(0.1) * np.eye(size)]) @ wide
     expected = wide @ nnls(rows, np.concatenate([y, np.zeros(size)]))[0]
-    found = signed_least_squares(x.T @ x + 0.1 * np.eye(size), x.T @ y, signs)
-    assert np.abs(found - expected).max() < 1e-9
+    gram, moment = x.T @ x + 0.1 * np.eye(size), x.T @ y
+    for start in (None, expected, np.ones(size)):
+        found = signed_least_squares(gram, moment, signs, start)
+        assert np.abs(found - expected).max() < 1e-9
 
 
 def test_curves_may_be_steeper_for_merges_of_another_kind() -> None:
@@ -91,6 +96,18 @@ def test_curves_may_be_steeper_for_merges_of_another_kind() -> None:
     aligned = table["alignment"] != "none"
     assert np.abs(columns[~aligned][:, once:]).max() == 0
     assert np.array_equal(columns[aligned][:, once:], columns[aligned][:, :once])
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPING if "additive" in n or "saturating" in n])
+def test_products_taken_apart_by_kind_are_those_of_the_columns(name, planted) -> None:
+    rng = np.random.default_rng(0)
+    methods = rng.choice(["linear", "dare_ties"], size=len(planted))  # some aligned, some not
+    table = dataclasses.replace(planted, columns={**planted.columns, "method": methods})
+    made = MODELS[name].prepare(table, USES)
+    assert len(made.design.kinds) == (2 if name.endswith("by-kind") else 0)
+    x, weight = made.matrix, rng.uniform(size=len(table))
+    found = gram_of(made.design, x, made.kinds, weight)
+    assert np.abs(found - (x * weight[:, None]).T @ x).max() < 1e-10
 
 
 def test_yardsticks_are_not_stored(planted) -> None:
