@@ -152,9 +152,11 @@ def _forecast(recipe: Recipe, tiers: tuple[str, ...]) -> str:
         asked.models, asked.method, asked.alignment, base=asked.base, tiers=tiers,
         tokenizer=asked.tokenizer,
     )  # fmt: skip
-    say("forecast", found.advice)
+    whole = "T2" in tiers
+    basis = "from configs, weights and activations" if whole else "from configs and weights alone"
+    say("forecast", f"{found.advice} ({basis}{'' if whole else '; --forecast looks further'})")
     page = markdown([found]).partition("\n")[2].strip()  # the card has a heading of its own
-    return "\n\n".join([page, "Made before the merge.", *asked.notes])
+    return "\n\n".join([page, f"Made before the merge, {basis}.", *asked.notes])
 
 
 def _parameter(text: str) -> tuple[str, Any]:

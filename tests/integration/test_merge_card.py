@@ -20,7 +20,7 @@ def test_a_card_holds_forecast_and_outcome(
     out = tmp_path / "merged"
     run("merge", "zoo:eng-fork", "zoo:deu-fork", str(out))
     card = (out / "README.md").read_text()
-    assert "Made before the merge." in card.split("## Forecast")[1]
+    assert "Made before the merge, from configs and weights alone." in card.split("## Forecast")[1]
     assert "repsim evaluate" in card.split("## Outcome")[1]
 
     text = ("-l", "eng_Latn", "-l", "deu_Latn", "--max-bytes", "5000")

@@ -50,7 +50,7 @@ def merge(*arguments: str) -> str:
 def test_small_models_are_forecast_from_their_weights(asked: list[dict[str, Any]]) -> None:
     found = merge(*PAIR, "--align", "permutation")
     assert "**merge: it lives**" in found
-    assert "Made before the merge." in found
+    assert "Made before the merge, from configs and weights alone." in found
     assert "\n### Reasons\n\n- weight cosine is 0.90\n" in found
     assert not found.startswith("#")
     (question,) = asked
@@ -65,7 +65,9 @@ def test_large_models_are_forecast_if_it_is_asked_for(
     monkeypatch.setattr(command, "SMALL", 1000)
     assert "None was asked for" in merge(*PAIR)
     assert not asked
-    assert "it lives" in merge(*PAIR, "--force", "--forecast")
+    found = merge(*PAIR, "--force", "--forecast")
+    assert "it lives" in found
+    assert "Made before the merge, from configs, weights and activations." in found
     assert asked[0]["tiers"] == ("T0", "T1", "T2")
 
 
