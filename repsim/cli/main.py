@@ -39,7 +39,7 @@ EPILOG = """\b
 Exit codes:
   0 done   1 unexpected error   2 wrong usage   3 bad or missing input
   4 models incompatible or unknown   5 out of memory, disk or device
-  10 a gate failed   130 interrupted (what was done is kept)
+  10 a gate failed   130 interrupted (what was stored is kept)
 
 \b
 Environment:
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print_error(
-            "interrupted; what was done is kept", "run the same command again to go on",
+            "interrupted; what was stored is kept", "run the same command again to go on",
             code=130, as_json=as_json,
         )  # fmt: skip
         code = 130
