@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from repsim.core.errors import unknown_name
 
@@ -148,3 +148,14 @@ def style() -> Iterator[None]:
         matplotlib.style.context([str(path)], after_reset=True),
     ):
         yield
+
+
+def line_marker(look: Look, size: float = 4.5) -> dict[str, Any]:
+    """Marker of a point on a line, as options of a plot."""
+    return {
+        "marker": look.marker,
+        "markersize": size,
+        "color": look.line,
+        "markerfacecolor": look.fill if look.filled else "white",
+        "markeredgecolor": look.line,
+    }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim.plots.appearance import FAINT, GREY, Look, Size, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import wrapped
 from repsim.plots.retention import COLLAPSE, RetentionData, RetentionRow
@@ -27,7 +27,8 @@ def draw_retention(data: RetentionData, *, size: Size = "medium") -> Figure:
     width = width_of(size)
     found = dict(zip(data.languages, looks(["other"] * len(data.languages)), strict=True))
     key = [
-        Line2D([], [], linestyle="", label=name, **_marker(look)) for name, look in found.items()
+        Line2D([], [], linestyle="", label=name, **line_marker(look))
+        for name, look in found.items()
     ]
     with style():
         height = 0.75 + 0.34 * len(data.rows)
@@ -38,16 +39,6 @@ def draw_retention(data: RetentionData, *, size: Size = "medium") -> Figure:
             _draw_row(ax, row, place, found)
         fig.freeze(figure)
     return figure
-
-
-def _marker(look: Look) -> dict[str, Any]:
-    return {
-        "marker": look.marker,
-        "markersize": 4.5,
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-    }
 
 
 def _draw_frame(ax: Axes, data: RetentionData) -> None:
@@ -76,4 +67,4 @@ def _draw_row(ax: Axes, row: RetentionRow, place: int, found: dict[str, Look]) -
         if np.isfinite(point.low):
             ends = [point.low, point.high]
             ax.plot(ends, [place, place], color=look.line, linewidth=1.0, zorder=2)
-        ax.plot([point.value], [place], linestyle="", zorder=3, **_marker(look))
+        ax.plot([point.value], [place], linestyle="", zorder=3, **line_marker(look))

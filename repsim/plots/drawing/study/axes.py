@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from repsim.plots.appearance import FAINT, GREY, INK, Look, darkened
+from repsim.plots.appearance import FAINT, GREY, INK, Look, darkened, line_marker
 from repsim.plots.study.outcomes import COLLAPSE, SETTINGS
 
 if TYPE_CHECKING:
@@ -43,14 +43,8 @@ def look_of(setting: str) -> Look:
 
 def marker(look: Look, size: float = 4.5) -> dict[str, Any]:
     """Options of a line of markers."""
-    return {
-        "marker": look.marker,
-        "markersize": size * (1.5 if look.marker == "*" else 1.0),
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-        "markeredgewidth": 0.8,
-    }
+    scale = 1.5 if look.marker == "*" else 1.0
+    return line_marker(look, size * scale) | {"markeredgewidth": 0.8}
 
 
 def setting_key(settings: Sequence[str]) -> list[Line2D]:

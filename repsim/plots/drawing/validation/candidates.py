@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repsim.plots.appearance import GREY, Look, Size, looks, style, width_of
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.validation.layout import line_marker
 from repsim.plots.validation.candidates import Candidate, CandidatesData
 
 if TYPE_CHECKING:

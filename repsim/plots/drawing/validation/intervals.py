@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim.plots.appearance import GREY, Look, Size, looks, style, width_of
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.validation.layout import line_marker
 from repsim.plots.validation.intervals import GOAL, PROMISED, IntervalPoint, IntervalsData
 
 if TYPE_CHECKING:

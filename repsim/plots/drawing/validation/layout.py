@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from repsim.plots.appearance import Look, Size, width_of
+from repsim.plots.appearance import Size, width_of
 
 
 def panel_grid(count: int, size: Size) -> tuple[float, int, int]:
@@ -26,14 +24,3 @@ def panel_grid(count: int, size: Size) -> tuple[float, int, int]:
     """
     columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
     return width_of(size), columns, -(-count // columns)
-
-
-def line_marker(look: Look) -> dict[str, Any]:
-    """Marker of a point on a line, as options of a plot."""
-    return {
-        "marker": look.marker,
-        "markersize": 4.5,
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-    }
