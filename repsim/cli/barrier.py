@@ -57,7 +57,7 @@ def barrier(
     from repsim.plots.barrier import plot_barrier
     from repsim.plots.save import save_figure
 
-    written = [*table.save(out), *save_figure(plot_barrier(table), out / "barrier")]
+    written = [*table.export(out), *save_figure(plot_barrier(table), out / "barrier")]
     say("wrote", f"{out}: {', '.join(path.name for path in written)}")
     say("next", f"repsim merge {a} {b} {out / 'merged'}" + _alignment(options["align"]))
 

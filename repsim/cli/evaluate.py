@@ -69,7 +69,7 @@ def evaluate(
     if out is None:
         say("next", "add -o DIR to keep the tables")
         return
-    written = [path.name for path in table.save(out)]
+    written = [path.name for path in table.export(out)]
     if any(row["metric"] == "retention" and row["value"] is not None for row in table.rows()):
         from repsim.plots.retention import plot_retention
         from repsim.plots.save import save_figure

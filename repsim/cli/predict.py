@@ -288,7 +288,7 @@ def _write(forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, docum
     page = markdown(forecasts, figure=figures[0].name if figures else "")
     written += [write_text(out / "forecast.md", page), *figures]
     if len(forecasts) > 1:
-        written += ForecastTable.of(forecasts).save(out)
+        written += ForecastTable.of(forecasts).export(out)
     say("wrote", f"{out}: {', '.join(path.name for path in written)}")
 
 

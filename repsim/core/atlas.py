@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json, write_json
-from repsim.core.long_table import LongTable
+from repsim.core.table import Table
 
 #: Between the names of parents.
 JOIN = " + "
@@ -40,7 +40,7 @@ def split_parents(joined: str) -> tuple[str, ...]:
     return tuple(joined.split(JOIN))
 
 
-class ModelTable(LongTable):
+class ModelTable(Table):
     """One row per model and language that it was scored on."""
 
     SCHEMA = "repsim/atlas-models/1"
@@ -71,7 +71,7 @@ class ModelTable(LongTable):
     }
 
 
-class MergeTable(LongTable):
+class MergeTable(Table):
     """One row per merge and language; what concerns the whole merge is repeated in each."""
 
     SCHEMA = "repsim/atlas-merges/1"
@@ -105,7 +105,7 @@ class MergeTable(LongTable):
     }
 
 
-class FeatureTable(LongTable):
+class FeatureTable(Table):
     """One row per group of parents, feature, and language where the feature has one."""
 
     SCHEMA = "repsim/atlas-features/1"
@@ -119,7 +119,7 @@ class FeatureTable(LongTable):
     }
 
 
-class CostTable(LongTable):
+class CostTable(Table):
     """One row per group of parents and tier: what it took to measure."""
 
     SCHEMA = "repsim/atlas-costs/1"
@@ -131,7 +131,7 @@ class CostTable(LongTable):
     }
 
 
-class PathTable(LongTable):
+class PathTable(Table):
     """One row per pair of parents, alignment, language and point of the straight path between."""
 
     SCHEMA = "repsim/atlas-paths/1"
@@ -170,7 +170,7 @@ class Atlas:
         """Write the tables as parquet, and `atlas.json` with the info, into a folder."""
         target = Path(folder)
         for table in (self.models, self.merges, self.features, self.costs, self.paths):
-            table.save(target, formats=("parquet",))
+            table.save(target)
         write_json(target / "atlas.json", {"schema": SCHEMA, "info": self.info})
         return target
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.core.files import written_aside
+from repsim.core.errors import UsageError
 from repsim.core.registry import Registry
 from repsim.core.similarity_summary import summarise_pair
+from repsim.core.table import Table, html_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-SCHEMA = "repsim/similarity/1"
+    import xarray
 
 #: Column -> (type, meaning). Numbers that were not computed are null, never zero.
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -57,18 +53,6 @@ REPORTS: Registry[Any] = Registry("report")
 REPORTS.add("folder", "repsim.reports.comparison:write_report")
 
 
-def arrow_schema() -> pa.Schema:
-    """The table's Arrow schema."""
-    import pyarrow as pa
-
-    types = {
-        "string": pa.dictionary(pa.int32(), pa.string()),
-        "int": pa.int64(),
-        "float": pa.float64(),
-    }
-    return pa.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()])
-
-
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """One layer x layer matrix, a view of the table.
@@ -88,6 +72,23 @@ class Grid:
     label_b: str
     measure: str
     column: str = "value"
+
+    def to_xarray(self) -> xarray.DataArray:
+        """As an `xarray.DataArray` with the layers as coordinates (needs the extra `xarray`)."""
+        try:
+            from xarray import DataArray
+        except ImportError:
+            raise UsageError(
+                "xarray is not installed",
+                hint="pip install 'repsim-lm[xarray]', or: pip install xarray",
+            ) from None
+        return DataArray(
+            self.values,
+            coords={"layer_a": list(self.layers_a), "layer_b": list(self.layers_b)},
+            dims=("layer_a", "layer_b"),
+            name=self.column,
+            attrs={"a": self.label_a, "b": self.label_b, "measure": self.measure},
+        )
 
 
 class PlotAccessor:
@@ -111,124 +112,30 @@ class PlotAccessor:
         return PLOTS.names()
 
 
-class SimilarityTable:
+class SimilarityTable(Table):
     """Similarities, one row per pair of (model, language, layer) and measure. Immutable.
 
-    Args:
-        data: Arrow table with exactly the columns of `COLUMNS`.
-        info: What the rows rest on: `models` (name -> `ModelRef.to_dict()`), `corpus`
-            (`ParallelCorpus.describe()`), `measures` (name -> `Measure.describe()`), `statistics`,
-            `extraction`, `environment`. JSON-able.
+    `info` holds what the rows rest on: `models` (name -> `ModelRef.to_dict()`), `corpus`
+    (`ParallelCorpus.describe()`), `measures` (name -> `Measure.describe()`), `statistics`,
+    `extraction`, `environment`.
 
     Example:
-        >>> row = dict.fromkeys(COLUMNS) | {"model_a": "a", "model_b": "b", "layer_a": 0,
-        ...     "layer_b": 0, "measure": "cka", "value": 0.5, "language_a": "eng_Latn",
-        ...     "language_b": "eng_Latn", "pairing": "same text", "point": "resid"}
-        >>> table = SimilarityTable.from_rows([row])
+        >>> row = {"model_a": "a", "model_b": "b", "layer_a": 0, "layer_b": 0, "measure": "cka",
+        ...     "value": 0.5, "language_a": "eng_Latn", "language_b": "eng_Latn",
+        ...     "pairing": "same text", "point": "resid"}
+        >>> table = SimilarityTable([row])
         >>> len(table), table.grid("a", "b", measure="cka").values.tolist()
         (1, [[0.5]])
     """
 
-    def __init__(self, data: pa.Table, info: Mapping[str, Any] | None = None) -> None:
-        schema = arrow_schema()
-        missing = [name for name in schema.names if name not in data.column_names]
-        if missing:
-            raise InputError(f"not a similarity table: column '{missing[0]}' is missing")
-        self._data = data.select(schema.names).cast(schema)
-        self._info = json.loads(json.dumps(dict(info or {})))
-
-    # -- making one ---------------------------------------------------------------------------
-
-    @classmethod
-    def from_rows(
-        cls, rows: Iterable[Mapping[str, Any]], info: Mapping[str, Any] | None = None
-    ) -> SimilarityTable:
-        """Build from dictionaries; NaN becomes null."""
-        import pyarrow as pa
-
-        rows = list(rows)
-        columns = {name: [_plain(row.get(name)) for row in rows] for name in COLUMNS}
-        schema = arrow_schema()
-        arrays = []
-        for field in schema:
-            if pa.types.is_dictionary(field.type):
-                arrays.append(pa.array(columns[field.name], pa.string()).dictionary_encode())
-            else:
-                arrays.append(pa.array(columns[field.name], field.type))
-        return cls(pa.table(arrays, names=schema.names), info)
-
-    @classmethod
-    def concat(cls, tables: Sequence[SimilarityTable]) -> SimilarityTable:
-        """Stack tables; their `info` is merged, the last one winning.
-
-        Raises:
-            UsageError: Nothing to stack.
-        """
-        import pyarrow as pa
-
-        if not tables:
-            raise UsageError("no tables to put together")
-        info: dict[str, Any] = {}
-        for table in tables:
-            for key, value in table.info.items():
-                if isinstance(value, dict) and isinstance(info.get(key), dict):
-                    info[key] = {**info[key], **value}
-                else:
-                    info[key] = value
-        return cls(pa.concat_tables([t._data for t in tables]).unify_dictionaries(), info)
-
-    # -- reading it ---------------------------------------------------------------------------
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What the rows rest on."""
-        return dict(self._info)
-
-    def __len__(self) -> int:
-        return int(self._data.num_rows)
+    SCHEMA = "repsim/similarity/1"
+    STEM = "similarity"
+    HINT = "a run folder is made by: repsim compare MODEL MODEL -o DIR"
+    COLUMNS: ClassVar = COLUMNS
 
     def __repr__(self) -> str:
         models = ", ".join(self.unique("model_a", "model_b"))
         return f"SimilarityTable({len(self)} rows; {models}; {', '.join(self.unique('measure'))})"
-
-    def to_arrow(self) -> pa.Table:
-        """The Arrow table."""
-        return self._data
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows as dictionaries, in order."""
-        yield from self._data.to_pylist()
-
-    def column(self, name: str) -> np.ndarray:
-        """One column: float64 with NaN for nulls, int64, or object for strings."""
-        if name not in COLUMNS:
-            raise unknown_name("column", name, COLUMNS)
-        kind = COLUMNS[name][0]
-        values = self._data.column(name).to_pylist()
-        if kind == "float":
-            return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-        if kind == "int":
-            return np.array([-1 if v is None else v for v in values], dtype=np.int64)
-        return np.array(["" if v is None else v for v in values], dtype=object)
-
-    def unique(self, *columns: str) -> list[Any]:
-        """Distinct values of one or more columns, in order of first appearance."""
-        seen: dict[Any, None] = {}
-        lists = [self._data.column(name).to_pylist() for name in columns]
-        for values in zip(*lists, strict=True):
-            seen.update(dict.fromkeys(value for value in values if value is not None))
-        return list(seen)
-
-    def where(self, **conditions: Any) -> SimilarityTable:
-        """Rows in which each named column equals the value, or is one of a list of values."""
-        import pyarrow as pa
-
-        keep = np.ones(len(self), dtype=bool)
-        for name, wanted in conditions.items():
-            values = self.column(name)
-            options = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
-            keep &= np.isin(values, np.array(options, dtype=values.dtype))
-        return SimilarityTable(self._data.filter(pa.array(keep)), self._info)
 
     def grid(
         self,
@@ -321,87 +228,6 @@ class SimilarityTable:
         """Write tables, figures and a single-file HTML report; return the report's path."""
         return Path(REPORTS["folder"](self, Path(folder)))
 
-    def save(self, path: str | Path) -> Path:
-        """Write one parquet file with `info` in its metadata."""
-        import pyarrow.parquet as pq
-
-        path = Path(path)
-        metadata = {"repsim": json.dumps({"schema": SCHEMA, "info": self._info})}
-        with written_aside(path) as aside:
-            pq.write_table(self._data.replace_schema_metadata(metadata), aside, compression="zstd")
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> SimilarityTable:
-        """Read what `save` wrote, or the table of a run folder.
-
-        Raises:
-            InputError: Missing, damaged, or another schema.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = Path(path)
-        if path.is_dir():
-            path = path / "similarity.parquet"
-        try:
-            data = pq.read_table(path)
-        except FileNotFoundError:
-            raise InputError(
-                f"'{path}' does not exist",
-                hint="a run folder is made by: repsim compare MODEL MODEL -o DIR",
-            ) from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"'{path}' is not a readable parquet file: {error}") from error
-        header = json.loads((data.schema.metadata or {}).get(b"repsim", b"{}"))
-        if header.get("schema") != SCHEMA:
-            raise InputError(f"'{path}' is not a similarity table (schema {SCHEMA})")
-        return cls(data, header["info"])
-
-    def to_csv(self, path: str | Path) -> Path:
-        """Write CSV, dictionary columns as text."""
-        import pyarrow as pa
-        import pyarrow.csv as pa_csv
-
-        plain = self._data.cast(
-            pa.schema(
-                [
-                    (f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type)
-                    for f in self._data.schema
-                ]
-            )
-        )
-        with written_aside(path) as aside:
-            pa_csv.write_csv(plain, aside)
-        return Path(path)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able document: schema, info, rows."""
-        return {"schema": SCHEMA, "info": self._info, "rows": list(self.rows())}
-
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = self.summary()
-        if not rows:
-            return "<p>empty similarity table</p>"
         shown = ["model_a", "language_a", "model_b", "language_b", "measure", "middle", "best", "n"]
-        head = "".join(f"<th>{name}</th>" for name in shown)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_text(row[name]))}</td>" for name in shown) + "</tr>"
-            for row in rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _plain(value: Any) -> Any:
-    """NaN and numpy scalars as what Arrow and JSON take."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+        return html_table(shown, self.summary())

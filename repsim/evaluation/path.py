@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
-from repsim.core.long_table import LongTable
 from repsim.core.provenance import environment
+from repsim.core.table import Table
 from repsim.evaluation.held_out import (
     ModelName,
     Say,
@@ -44,7 +44,7 @@ State = Mapping[str, "torch.Tensor"]
 PathScores = list[dict[str, "BitsPerByte"]]
 
 
-class BarrierTable(LongTable):
+class BarrierTable(Table):
     """Bits per byte along paths, and the barrier of each language and path.
 
     Example:

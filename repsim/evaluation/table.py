@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from repsim.core.long_table import LongTable
+from repsim.core.table import Table
 
 #: What stands in the column `language` where a number is about all of them.
 ALL = "all"
 
 
-class EvaluationTable(LongTable):
+class EvaluationTable(Table):
     """One row per model, language and metric.
 
     Metrics of one language: `bits_per_byte`, `unigram_floor` (of the model's tokenizer) and, of a
@@ -43,10 +43,9 @@ class EvaluationTable(LongTable):
 
     def value(self, model: str, language: str, metric: str) -> float | None:
         """One number, None if it is not there or not defined."""
-        for row in self._rows:
-            if (row["model"], row["language"], row["metric"]) == (model, language, metric):
-                found: float | None = row["value"]
-                return found
+        for row in self.where(model=model, language=language, metric=metric).head(1).rows():
+            found: float | None = row["value"]
+            return found
         return None
 
     def summary(self) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from repsim.core import Activations, InputError, Measure, UsageError
 from repsim.core.files import hash_bytes, hash_json
-from repsim.core.similarity_table import SCHEMA
+from repsim.core.similarity_table import SimilarityTable
 from repsim.measures.base import get_measure
 from repsim.measures.cells import is_dear, matched_mask
 from repsim.measures.intervals import LEAST_GROUPS
@@ -177,7 +177,7 @@ class SweepUnit:
         """SHA-256 of everything that the unit's numbers depend on."""
         return hash_json(
             {
-                "version": [SWEEP_VERSION, SCHEMA],
+                "version": [SWEEP_VERSION, SimilarityTable.SCHEMA],
                 "sides": [identity(side) for side in (self.a, self.b)],
                 "pairing": self.pairing,
                 "point": self.point,

@@ -170,7 +170,7 @@ def run_unit(unit: SweepUnit, cache: FeatureCache | None = None) -> SimilarityTa
     Raises:
         InputError, UsageError: As `unit_rows`.
     """
-    return SimilarityTable.from_rows(unit_rows(unit, cache), sweep_info([unit]))
+    return SimilarityTable(unit_rows(unit, cache), sweep_info([unit]))
 
 
 def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[str, Any]]:

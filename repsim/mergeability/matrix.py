@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from repsim.core.atlas import join_parents
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
-from repsim.core.long_table import LongTable
 from repsim.core.model_ref import ModelRef
 from repsim.core.progress import progress
+from repsim.core.table import Table
 from repsim.mergeability.forecast import (
     PredictorLike,
     check_method,
@@ -114,7 +114,7 @@ def _named(model: ModelName) -> str:
     return model.path if isinstance(model, ModelRef) else str(model)
 
 
-class ForecastTable(LongTable):
+class ForecastTable(Table):
     """One row per forecast and language; what concerns the whole merge is repeated in each."""
 
     SCHEMA = "repsim/forecasts/1"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json, write_json
-from repsim.core.long_table import LongTable
+from repsim.core.table import Table
 
 SCHEMA = "repsim/validation/1"
 
@@ -21,7 +21,7 @@ _INTERVAL = {
 }
 
 
-class MetricTable(LongTable):
+class MetricTable(Table):
     """One row per split, stratum, predictor and metric."""
 
     SCHEMA = "repsim/validation-metrics/1"
@@ -46,7 +46,7 @@ class MetricTable(LongTable):
     }
 
 
-class LiftTable(LongTable):
+class LiftTable(Table):
     """One row per split, stratum, baseline and metric: how much better the predictor is."""
 
     SCHEMA = "repsim/validation-lifts/1"
@@ -62,7 +62,7 @@ class LiftTable(LongTable):
     }
 
 
-class OutOfFoldTable(LongTable):
+class OutOfFoldTable(Table):
     """One row per split, merge and language: what was foretold, and what came."""
 
     SCHEMA = "repsim/validation-forecasts/1"
@@ -94,7 +94,7 @@ class OutOfFoldTable(LongTable):
     }
 
 
-class ControlTable(LongTable):
+class ControlTable(Table):
     """One row per split and control merge: whether the known answer was found."""
 
     SCHEMA = "repsim/validation-controls/1"
@@ -115,7 +115,7 @@ class ControlTable(LongTable):
     }
 
 
-class HypothesisTable(LongTable):
+class HypothesisTable(Table):
     """One row per hypothesis and number that speaks for or against it."""
 
     SCHEMA = "repsim/validation-hypotheses/1"
@@ -132,7 +132,7 @@ class HypothesisTable(LongTable):
     }
 
 
-class GoalTable(LongTable):
+class GoalTable(Table):
     """One row per goal that was set before."""
 
     SCHEMA = "repsim/validation-goals/1"
@@ -172,7 +172,7 @@ class ValidationReport:
     info: Mapping[str, Any]
 
     @property
-    def tables(self) -> dict[str, LongTable]:
+    def tables(self) -> dict[str, Table]:
         """Tables by name."""
         parts = (self.metrics, self.lifts, self.forecasts, self.controls, self.hypotheses,
                  self.goals)  # fmt: skip
@@ -186,7 +186,7 @@ class ValidationReport:
     def save(self, folder: str | Path) -> Path:
         """Write `validation.json`, and `forecasts.parquet` for what would be long in it."""
         target = Path(folder)
-        self.forecasts.save(target, formats=("parquet",))
+        self.forecasts.save(target)
         document = self.to_json()
         del document[self.forecasts.STEM]
         write_json(target / "validation.json", document, indent=None)

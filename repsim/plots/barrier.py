@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.core.long_table import LongTable
+from repsim.core.table import Table
 from repsim.plots.appearance import Size
 from repsim.plots.names import number, short_codes
 
@@ -90,7 +90,7 @@ class BarrierData:
         )
 
 
-def prepare_barrier(table: LongTable, *, title: str | None = None) -> BarrierData:
+def prepare_barrier(table: Table, *, title: str | None = None) -> BarrierData:
     """Curves of a table of barriers, a panel per language.
 
     Args:
@@ -133,7 +133,7 @@ def prepare_barrier(table: LongTable, *, title: str | None = None) -> BarrierDat
     )
 
 
-def _curves(table: LongTable) -> tuple[PathCurve, ...]:
+def _curves(table: Table) -> tuple[PathCurve, ...]:
     curves = []
     for alignment in table.unique("alignment"):
         mine = table.where(alignment=alignment)
@@ -155,7 +155,7 @@ def _curves(table: LongTable) -> tuple[PathCurve, ...]:
     return tuple(curves)
 
 
-def plot_barrier(table: LongTable, *, size: Size = "wide", title: str | None = None) -> Figure:
+def plot_barrier(table: Table, *, size: Size = "wide", title: str | None = None) -> Figure:
     """Draw loss along the path; arguments as for `prepare_barrier`."""
     from repsim.plots.drawing.barrier import draw_barrier
 

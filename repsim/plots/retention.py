@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.core.long_table import LongTable
+from repsim.core.table import Table
 from repsim.plots.appearance import Size
 from repsim.plots.names import number, short_codes
 
@@ -66,7 +66,7 @@ class RetentionData:
         )
 
 
-def prepare_retention(table: LongTable, *, title: str | None = None) -> RetentionData:
+def prepare_retention(table: Table, *, title: str | None = None) -> RetentionData:
     """Retention of each merge in an evaluation.
 
     Args:
@@ -114,7 +114,7 @@ def prepare_retention(table: LongTable, *, title: str | None = None) -> Retentio
     )
 
 
-def plot_retention(table: LongTable, *, size: Size = "medium", title: str | None = None) -> Figure:
+def plot_retention(table: Table, *, size: Size = "medium", title: str | None = None) -> Figure:
     """Draw retention by model and language; arguments as for `prepare_retention`."""
     from repsim.plots.drawing.retention import draw_retention
 

@@ -38,7 +38,7 @@ def write_report(table: SimilarityTable, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table.save(folder / "similarity.parquet")
-    table.to_csv(folder / "tables" / "similarity.csv")
+    table.save(folder / "tables" / "similarity.csv")
     summary = summary_table(table)
     summary.write(folder / "tables")
     pictures, missing = draw_pictures(comparison_figures(table), folder / "figures")

@@ -40,7 +40,7 @@ def findings(table: SimilarityTable) -> list[Finding]:
     """All statements that the table supports: results first, warnings last.
 
     Example:
-        >>> findings(SimilarityTable.from_rows([]))
+        >>> findings(SimilarityTable([]))
         [Finding(kind='warning', text='The table is empty: nothing was compared.')]
     """
     if len(table) == 0:

@@ -105,7 +105,7 @@ def synthetic_table(
         if not partial:
             row |= {"partial": None}
     info = _info(models, roles or {}, measures, intervals, nulls, languages, n)
-    return SimilarityTable.from_rows(rows, info)
+    return SimilarityTable(rows, info)
 
 
 def _sides(

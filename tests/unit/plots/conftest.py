@@ -44,6 +44,6 @@ def table_of():
                     "identity_value": 1.0, "symmetric": True},
         }  # fmt: skip
         full = [dict.fromkeys(COLUMNS) | plain | row for row in rows]
-        return SimilarityTable.from_rows(full, {"measures": declared, **info})
+        return SimilarityTable(full, {"measures": declared, **info})
 
     return build

@@ -130,7 +130,7 @@ def test_too_many_languages_are_refused():
     from repsim.core import SimilarityTable
 
     with pytest.raises(UsageError, match="31 panels, more than 30"):
-        prepare_heatmap(SimilarityTable.from_rows(rows))
+        prepare_heatmap(SimilarityTable(rows))
 
 
 def test_ink_is_light_on_dark_and_dark_on_bright():

@@ -26,7 +26,7 @@ def planted(scores):
         null = MEASURES[row["measure"]].null
         value = null + (best - null) * scores[row["measure"]]
         rows.append(row | {"value": value, "ci_low": None, "ci_high": None})
-    return type(table).from_rows(rows, table.info)
+    return type(table)(rows, table.info)
 
 
 def test_a_similarity_is_zero_at_the_null_and_one_on_identical_input():

@@ -166,7 +166,7 @@ def test_direct_labels_of_lines_that_end_together_stay_apart():
         {f"model-{i}": 4 for i in range(4)}, languages=("eng_Latn",), measures=("cka",)
     )
     same = [row | {"value": 0.5, "partial": None} for row in table.rows()]
-    check_figure(plot_layers(type(table).from_rows(same, table.info)))
+    check_figure(plot_layers(type(table)(same, table.info)))
 
 
 def test_drawing_leaves_the_users_settings_alone(four_roles):

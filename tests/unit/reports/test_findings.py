@@ -27,7 +27,7 @@ def table(*rows: dict[str, object], widths: tuple[int, int] = (8, 8), **info: ob
         "models": {"a": {"width": widths[0]}, "b": {"width": widths[1]}},
         "statistics": {"covariates": ["log_length"]},
     }
-    return SimilarityTable.from_rows(filled, declared | info)
+    return SimilarityTable(filled, declared | info)
 
 
 def texts(t: SimilarityTable, kind: str) -> str:
