@@ -1,6 +1,7 @@
 """Families of language models with a known history, trained from scratch.
 
-Imports nothing beyond torch, transformers, tokenizers, safetensors, numpy, einops, tqdm and PyYAML,
+Imports nothing beyond torch, transformers, tokenizers, safetensors, numpy, einops, tqdm, pydantic
+and PyYAML,
 and these only when something is trained.
 
 Example:

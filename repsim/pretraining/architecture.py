@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Literal
 
+from pydantic import Field
+
+from repsim.core.config import Config, Switch, Whole
 from repsim.core.errors import UsageError, unknown_name
-from repsim.core.schema import setting
 
 #: Named sizes: what `architecture.size` stands for. Parameters with tied embeddings at the
 #: vocabulary in brackets: 1m 1.2M (4k), 5m 4.9M (8k), 10m 9.6M (16k), 30m 30M (16k), 60m 60M (16k),
@@ -23,8 +24,7 @@ SIZES: dict[str, dict[str, int]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class ArchitectureConfig:
+class ArchitectureConfig(Config):
     """Shape of the decoder. `size` fills in what is not given; see `SIZES`.
 
     Attributes:
@@ -39,13 +39,13 @@ class ArchitectureConfig:
 
     family: Literal["llama", "gpt2"] = "llama"
     size: str | None = None
-    hidden: int = setting(0, low=0)
-    layers: int = setting(0, low=0)
-    heads: int = setting(0, low=0)
-    kv_heads: int = setting(0, low=0)
-    intermediate: int = setting(0, low=0)
-    context: int = setting(0, low=0)
-    tied: bool = True
+    hidden: Whole = Field(0, ge=0)
+    layers: Whole = Field(0, ge=0)
+    heads: Whole = Field(0, ge=0)
+    kv_heads: Whole = Field(0, ge=0)
+    intermediate: Whole = Field(0, ge=0)
+    context: Whole = Field(0, ge=0)
+    tied: Switch = True
 
     def resolved(self) -> ArchitectureConfig:
         """With every number filled in and checked.

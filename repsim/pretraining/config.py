@@ -6,16 +6,16 @@ and, where they say so, in training settings. `examples/two_languages.yaml` is a
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from pydantic import Field, field_validator, model_validator
+
+from repsim.core.config import Config, Number, Switch, Whole, join, load, parse
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
-from repsim.core.schema import join, parse, setting
-from repsim.core.yaml_files import read_yaml
 from repsim.pretraining.architecture import ArchitectureConfig
 
 #: Names that a run may not have: folders that the runs of a family share.
@@ -23,8 +23,7 @@ RESERVED = ("tokenizers", "shards")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-@dataclasses.dataclass(frozen=True)
-class CorpusConfig:
+class CorpusConfig(Config):
     """Training and held-out text.
 
     Attributes:
@@ -37,19 +36,17 @@ class CorpusConfig:
     source: str
     languages: tuple[str, ...]
     content: Literal["same", "disjoint"] = "same"
-    max_bytes: int | None = setting(None, low=1)
+    max_bytes: Whole | None = Field(None, ge=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenizerConfig:
+class TokenizerConfig(Config):
     """One joint byte-level BPE (default), one per language, or plain bytes."""
 
     kind: Literal["joint", "per-language", "bytes"] = "joint"
-    vocab_size: int = setting(4096, low=257)
+    vocab_size: Whole = Field(4096, ge=257)
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Config):
     """How to train. Shares (`warmup`, `decay`, `final_rate`) are between 0 and 1.
 
     Attributes:
@@ -68,24 +65,24 @@ class TrainingConfig:
             bit-identical; `false` lets CUDA choose faster ones.
     """
 
-    tokens: int | None = setting(None, low=1)
-    steps: int | None = setting(None, low=1)
-    batch: int = setting(16, low=1)
-    accumulation: int = setting(1, low=1)
+    tokens: Whole | None = Field(None, ge=1)
+    steps: Whole | None = Field(None, ge=1)
+    batch: Whole = Field(16, ge=1)
+    accumulation: Whole = Field(1, ge=1)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = setting(3e-3, low=0)
+    learning_rate: Number = Field(3e-3, ge=0)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    warmup: float = setting(0.02, low=0, high=1)
-    decay: float = setting(0.2, low=0, high=1)
-    final_rate: float = setting(0.0, low=0, high=1)
-    weight_decay: float = setting(0.1, low=0)
-    beta1: float = setting(0.9, low=0, high=0.9999)
-    beta2: float = setting(0.95, low=0, high=0.99999)
-    epsilon: float = setting(1e-8, low=0)
-    clip: float = setting(1.0, low=0)
+    warmup: Number = Field(0.02, ge=0, le=1)
+    decay: Number = Field(0.2, ge=0, le=1)
+    final_rate: Number = Field(0.0, ge=0, le=1)
+    weight_decay: Number = Field(0.1, ge=0)
+    beta1: Number = Field(0.9, ge=0, le=0.9999)
+    beta2: Number = Field(0.95, ge=0, le=0.99999)
+    epsilon: Number = Field(1e-8, ge=0)
+    clip: Number = Field(1.0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool | Literal["auto"] = "auto"
-    deterministic: bool | Literal["auto"] = "auto"
+    compile: Switch | Literal["auto"] = "auto"
+    deterministic: Switch | Literal["auto"] = "auto"
 
     def length(self, context: int, where: str) -> int:
         """Steps of a run.
@@ -100,8 +97,7 @@ class TrainingConfig:
         return max(1, round((self.tokens or 0) / (self.batch * context)))
 
 
-@dataclasses.dataclass(frozen=True)
-class SavingConfig:
+class SavingConfig(Config):
     """What a run writes, and how often (in steps).
 
     Attributes:
@@ -115,17 +111,16 @@ class SavingConfig:
         tensorboard: Also write TensorBoard events.
     """
 
-    log_every: int = setting(10, low=1)
-    validate_every: int | None = setting(None, low=1)
-    state_every: int = setting(100, low=1)
-    checkpoints: Literal["log", "none"] | tuple[int, ...] = "log"
-    validation_bytes: int = setting(50_000, low=0)
+    log_every: Whole = Field(10, ge=1)
+    validate_every: Whole | None = Field(None, ge=1)
+    state_every: Whole = Field(100, ge=1)
+    checkpoints: Literal["log", "none"] | tuple[Whole, ...] = "log"
+    validation_bytes: Whole = Field(50_000, ge=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    tensorboard: bool = False
+    tensorboard: Switch = False
 
 
-@dataclasses.dataclass(frozen=True)
-class ForkConfig:
+class ForkConfig(Config):
     """Where a run starts, if not from scratch.
 
     Attributes:
@@ -137,15 +132,14 @@ class ForkConfig:
             the trunk's end), or `restart` with a warm-up of its own (default at its end).
     """
 
-    run: str = setting(key="from")
-    at: float | None = setting(None, low=0, high=1)
-    step: int | None = setting(None, low=0)
+    run: str = Field(alias="from")
+    at: Number | None = Field(None, ge=0, le=1)
+    step: Whole | None = Field(None, ge=0)
     state: Literal["weights", "weights+optimizer"] = "weights+optimizer"
     schedule: Literal["continue", "restart"] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Config):
     """One model of a family.
 
     Attributes:
@@ -164,15 +158,15 @@ class RunConfig:
 
     name: str
     languages: tuple[str, ...] = ()
-    mix: dict[str, float] = dataclasses.field(default_factory=dict)
-    temperature: float = setting(0.0, low=0, high=1)
-    init_seed: int | None = setting(None, low=0)
-    data_seed: int | None = setting(None, low=0)
-    tokens: int | None = setting(None, low=1)
-    steps: int | None = setting(None, low=1)
+    mix: dict[str, Number] = Field(default_factory=dict)
+    temperature: Number = Field(0.0, ge=0, le=1)
+    init_seed: Whole | None = Field(None, ge=0)
+    data_seed: Whole | None = Field(None, ge=0)
+    tokens: Whole | None = Field(None, ge=1)
+    steps: Whole | None = Field(None, ge=1)
     fork: ForkConfig | None = None
     role: Literal["monolingual", "mixed", "other"] | None = None
-    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -180,8 +174,7 @@ class RunConfig:
         return tuple(self.mix) or self.languages
 
 
-@dataclasses.dataclass(frozen=True)
-class FamilyConfig:
+class FamilyConfig(Config):
     """Models that share corpus, tokenizer and architecture.
 
     Example:
@@ -198,7 +191,7 @@ class FamilyConfig:
     architecture: ArchitectureConfig
     runs: tuple[RunConfig, ...]
     tokenizer: TokenizerConfig = TokenizerConfig()
-    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
     saving: SavingConfig = SavingConfig()
 
     def run(self, name: str) -> RunConfig:
@@ -225,12 +218,25 @@ class FamilyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able document."""
-        return dataclasses.asdict(self)
+        return self.model_dump()
 
     @property
     def hash(self) -> str:
         """SHA-256 of the whole configuration."""
         return hash_json(self.to_dict())
+
+    @field_validator("architecture")
+    @classmethod
+    def _resolved(cls, architecture: ArchitectureConfig) -> ArchitectureConfig:
+        return architecture.resolved()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.runs:
+            raise UsageError("'runs' is empty")
+        for i, run in enumerate(self.runs):
+            _check_run(self, run, f"runs[{i}]")
+        return self
 
 
 def load_config(path: str | Path) -> FamilyConfig:
@@ -240,11 +246,7 @@ def load_config(path: str | Path) -> FamilyConfig:
         InputError: The file is missing or is not YAML.
         UsageError: It says something that is not possible.
     """
-    document = read_yaml(path, "configuration")
-    try:
-        return from_mapping(document)
-    except UsageError as error:
-        raise UsageError(f"configuration '{path}': {error.what}", hint=error.hint) from None
+    return load(FamilyConfig, path, "configuration")
 
 
 def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:
@@ -253,13 +255,7 @@ def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:
     Raises:
         UsageError: It says something that is not possible; the message names the key.
     """
-    config = parse(FamilyConfig, document)
-    config = dataclasses.replace(config, architecture=config.architecture.resolved())
-    if not config.runs:
-        raise UsageError("'runs' is empty")
-    for i, run in enumerate(config.runs):
-        _check_run(config, run, f"runs[{i}]")
-    return config
+    return parse(FamilyConfig, document)
 
 
 def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:

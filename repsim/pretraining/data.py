@@ -135,8 +135,8 @@ def _make(config: FamilyConfig, out: Path) -> None:
     """Train tokenizers and write shards, unless that was done."""
     asked = {
         "schema": SCHEMA,
-        "corpus": dataclasses.asdict(config.corpus) | {"languages": list(config.corpus.languages)},
-        "tokenizer": dataclasses.asdict(config.tokenizer),
+        "corpus": config.corpus.model_dump(mode="json"),
+        "tokenizer": config.tokenizer.model_dump(),
     }
     marker = out / "data.json"
     if marker.exists():

@@ -127,12 +127,10 @@ class RunPlan:
 
     def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
         """Hash of everything that the resulting weights depend on."""
-        training = dataclasses.asdict(self.training)
-        for neutral in ("tokens", "steps"):
-            training.pop(neutral)
+        training = self.training.model_dump(exclude={"tokens", "steps"})
         return hash_json(
             {
-                "architecture": dataclasses.asdict(config.architecture),
+                "architecture": config.architecture.model_dump(),
                 "training": training,
                 "schedule": dataclasses.asdict(self.schedule) | {"start": self.schedule_start},
                 "mix": dict(self.mix) or {"of": self.languages, "temperature": self.temperature},

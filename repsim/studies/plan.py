@@ -112,7 +112,7 @@ def _pretrain(
     config: StudyConfig, model: StudyModel, models: Mapping[str, StudyModel], how: Mapping[str, Any]
 ) -> Unit:
     """The specification holds what the weights depend on; `how` what they do not."""
-    run = dataclasses.asdict(model.run)
+    run = dataclasses.asdict(model.run) | {"training": model.run.training.model_dump()}
     neutral = ("fork_steps", "checkpoints", "flops", "parameters")
     trunk = f"{model.family.name}/{model.run.fork_from}" if model.run.fork_from else None
     family = model.family.to_dict()

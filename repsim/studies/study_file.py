@@ -5,23 +5,22 @@ YAML, read strictly into frozen dataclasses. `studies/examples/cpu_atlas.yaml` i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from pydantic import Field, model_validator
+
+from repsim.core.config import Config, Number, Switch, Whole, load, parse
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.files import hash_json
-from repsim.core.schema import parse, setting
-from repsim.core.yaml_files import read_yaml
 
 EXAMPLES = Path(__file__).parent / "examples"
 ControlKind = Literal["self", "permuted", "rotated", "noise", "adjacent", "untrained"]
 Arm = Literal["A", "A2", "B", "C", "D", "E", "F", "G"]
 
 
-@dataclasses.dataclass(frozen=True)
-class ForkArm:
+class ForkArm(Config):
     """Arm A: forks of one mixed trunk, each then trained on one language for the rest.
 
     Attributes:
@@ -31,23 +30,21 @@ class ForkArm:
         with_trunk: Also merge each fork with the trunk itself.
     """
 
-    fractions: tuple[float, ...]
+    fractions: tuple[Number, ...]
     languages: tuple[str, ...] = ()
-    k: tuple[int, ...] = (2,)
-    with_trunk: bool = False
+    k: tuple[Whole, ...] = (2,)
+    with_trunk: Switch = False
 
 
-@dataclasses.dataclass(frozen=True)
-class TrunkArm:
+class TrunkArm(Config):
     """Arm A2: the trunk has read one language; forks go to others. They merge with it too."""
 
     trunk: str
-    fractions: tuple[float, ...]
+    fractions: tuple[Number, ...]
     languages: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class SeedArm:
+class SeedArm(Config):
     """Arm B: independent initialisations, the same language with several seeds among them.
 
     Attributes:
@@ -57,13 +54,12 @@ class SeedArm:
             different languages and seeds.
     """
 
-    seed: int
+    seed: Whole
     languages: tuple[str, ...]
-    k: tuple[int, ...] = (2,)
+    k: tuple[Whole, ...] = (2,)
 
 
-@dataclasses.dataclass(frozen=True)
-class OrderArm:
+class OrderArm(Config):
     """Arm C: the same initial weights and language, another data order or other documents.
 
     Attributes:
@@ -73,12 +69,11 @@ class OrderArm:
     """
 
     languages: tuple[str, ...]
-    data_seed: int | None = None
+    data_seed: Whole | None = None
     content: Literal["same", "disjoint"] = "same"
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenizerArm:
+class TokenizerArm(Config):
     """Arm D: one tokenizer per language (the body from the same or another seed), or bytes.
 
     Attributes:
@@ -90,12 +85,11 @@ class TokenizerArm:
 
     kind: Literal["per-language", "bytes"]
     languages: tuple[str, ...]
-    seeds: tuple[int, ...] = (1,)
-    tokens: int | None = setting(None, low=1)
+    seeds: tuple[Whole, ...] = (1,)
+    tokens: Whole | None = Field(None, ge=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class DoseArm:
+class DoseArm(Config):
     """Arm E: fine-tuning doses of one language on the finished mixed model.
 
     Attributes:
@@ -105,14 +99,13 @@ class DoseArm:
         k: Numbers of models of one dose and rate that are merged.
     """
 
-    doses: tuple[float, ...]
-    rates: tuple[float, ...] = (1.0,)
+    doses: tuple[Number, ...]
+    rates: tuple[Number, ...] = (1.0,)
     languages: tuple[str, ...] = ()
-    k: tuple[int, ...] = (2,)
+    k: tuple[Whole, ...] = (2,)
 
 
-@dataclasses.dataclass(frozen=True)
-class DerivedArm:
+class DerivedArm(Config):
     """Arm F: a language and its derived forms, from one initialisation; see `corpora.derived`.
 
     Attributes:
@@ -123,11 +116,10 @@ class DerivedArm:
 
     language: str
     rules: tuple[str, ...]
-    fractions: tuple[float, ...] = (0.0,)
+    fractions: tuple[Number, ...] = (0.0,)
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlArm:
+class ControlArm(Config):
     """Arm G: pairs whose outcome is known beforehand.
 
     Attributes:
@@ -140,8 +132,7 @@ class ControlArm:
     languages: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class ArmsConfig:
+class ArmsConfig(Config):
     """The arms of a study; each may be empty. Letters as in the literature on fork fractions."""
 
     A: tuple[ForkArm, ...] = ()
@@ -154,8 +145,7 @@ class ArmsConfig:
     G: tuple[ControlArm, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class MergingConfig:
+class MergingConfig(Config):
     """How groups of parents are merged.
 
     Attributes:
@@ -174,18 +164,16 @@ class MergingConfig:
     alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
     larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
     from_zero: tuple[str, ...] = ("ties", "dare_ties")
-    parameters: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Config):
     """What merges and parents are scored on: held-out text of the study's corpus."""
 
-    max_bytes: int = setting(30_000, low=1000)
+    max_bytes: Whole = Field(30_000, ge=1000)
 
 
-@dataclasses.dataclass(frozen=True)
-class PathsConfig:
+class PathsConfig(Config):
     """Pairs of parents between which the loss is followed along the straight path.
 
     Attributes:
@@ -195,14 +183,13 @@ class PathsConfig:
         languages: Pairs whose languages are all among these; every pair if empty.
     """
 
-    points: int = setting(11, low=3)
+    points: Whole = Field(11, ge=3)
     alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
     arms: tuple[Arm, ...] = ("A", "B", "E", "G")
     languages: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class FeaturesConfig:
+class FeaturesConfig(Config):
     """What is measured of each group of parents before it is merged.
 
     Attributes:
@@ -215,11 +202,10 @@ class FeaturesConfig:
         "T0", "T1", "T2", "T3", "oracle",
     )  # fmt: skip
     corpus: str = "bible-heldout"
-    sentences: int = setting(200, low=30)
+    sentences: Whole = Field(200, ge=30)
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Config):
     """A whole study.
 
     Attributes:
@@ -250,10 +236,10 @@ class StudyConfig:
     architecture: dict[str, Any]
     training: dict[str, Any]
     arms: ArmsConfig
-    vocabulary: int = setting(4096, low=384)
-    seed: int = setting(1, low=0)
-    finished: float = setting(2.0, low=0.1)
-    max_bytes: int | None = setting(None, low=1)
+    vocabulary: Whole = Field(4096, ge=384)
+    seed: Whole = Field(1, ge=0)
+    finished: Number = Field(2.0, ge=0.1)
+    max_bytes: Whole | None = Field(None, ge=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
     merging: MergingConfig = MergingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -272,8 +258,24 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able document that `study_from_mapping` reads back."""
-        document: dict[str, Any] = dataclasses.asdict(self)
-        return document
+        return self.model_dump()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not isinstance(self.training.get("tokens"), int):
+            raise UsageError("'training.tokens' is missing", hint="the length of a run, in tokens")
+        for arm in ArmsConfig.model_fields:
+            for number, entry in enumerate(getattr(self.arms, arm)):
+                _check_languages(self, entry, f"arms.{arm}[{number}]")
+                _check_fractions(entry, f"arms.{arm}[{number}]")
+        if self.paths:
+            _check_languages(self, self.paths, "paths")
+        for order in self.arms.C:
+            if (order.data_seed is None) == (order.content == "same"):
+                raise UsageError(
+                    "each entry of 'arms.C' needs one of 'data_seed', 'content: disjoint'"
+                )
+        return self
 
 
 def load_study(path: str | Path) -> StudyConfig:
@@ -290,14 +292,8 @@ def load_study(path: str | Path) -> StudyConfig:
     chosen = packaged if not Path(path).is_file() and packaged.exists() else Path(path)
     if not chosen.exists():
         known = ", ".join(sorted(p.stem for p in EXAMPLES.glob("*.yaml")))
-        raise InputError(
-            f"study file '{path}' does not exist", hint=f"a path, or one of: {known}"
-        )  # fmt: skip
-    document = read_yaml(chosen, "study file")
-    try:
-        return study_from_mapping(document)
-    except UsageError as error:
-        raise UsageError(f"study file '{chosen}': {error.what}", hint=error.hint) from None
+        raise InputError(f"study file '{path}' does not exist", hint=f"a path, or one of: {known}")
+    return load(StudyConfig, chosen, "study file")
 
 
 def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
@@ -306,19 +302,7 @@ def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
     Raises:
         UsageError: It says something that is not possible.
     """
-    config = parse(StudyConfig, document)
-    if not isinstance(config.training.get("tokens"), int):
-        raise UsageError("'training.tokens' is missing", hint="the length of a run, in tokens")
-    for arm in dataclasses.fields(config.arms):
-        for number, entry in enumerate(getattr(config.arms, arm.name)):
-            _check_languages(config, entry, f"arms.{arm.name}[{number}]")
-            _check_fractions(entry, f"arms.{arm.name}[{number}]")
-    if config.paths:
-        _check_languages(config, config.paths, "paths")
-    for order in config.arms.C:
-        if (order.data_seed is None) == (order.content == "same"):
-            raise UsageError("each entry of 'arms.C' needs one of 'data_seed', 'content: disjoint'")
-    return config
+    return parse(StudyConfig, document)
 
 
 def _check_languages(config: StudyConfig, entry: Any, where: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 PROGRAM = """
 import sys
-for name in "pyarrow pydantic click datasets matplotlib jinja2 scipy sklearn".split():
+for name in "pyarrow click datasets matplotlib jinja2 scipy sklearn".split():
     sys.modules[name] = None
 from repsim.pretraining.__main__ import main
 sys.exit(main(sys.argv[1:]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,7 +38,7 @@ def test_the_seed_alone_decides_initial_weights(shape: ArchitectureConfig) -> No
 @pytest.mark.parametrize("shape", [LLAMA, GPT2], ids=["llama", "gpt2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_counted_operations_are_those_that_run(shape: ArchitectureConfig, tied: bool) -> None:
-    shape = dataclasses.replace(shape, tied=tied)
+    shape = shape.model_copy(update={"tied": tied})
     model = build_model(hf_config(shape, 300), 0)
     windows = torch.zeros(1, shape.context + 1, dtype=torch.int64)
     plain_kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)

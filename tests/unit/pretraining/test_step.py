@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -50,7 +48,7 @@ def test_the_loss_is_the_models_own(family: str) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_engine_trains_the_next_run_as_a_new_one_would(optimizer: str) -> None:
-    training = dataclasses.replace(TRAINING, optimizer=optimizer)
+    training = TRAINING.model_copy(update={"optimizer": optimizer})
     config = hf_config(SHAPE, 300)
     first, second = (full_state(build_model(config, seed)) for seed in (1, 2))
     used, fresh = Engine.create(config, training, ALONE), Engine.create(config, training, ALONE)
@@ -63,7 +61,7 @@ def test_an_engine_trains_the_next_run_as_a_new_one_would(optimizer: str) -> Non
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_training_goes_on_to_the_same_bits_from_whole_state(optimizer: str) -> None:
-    training = dataclasses.replace(TRAINING, optimizer=optimizer)
+    training = TRAINING.model_copy(update={"optimizer": optimizer})
     config = hf_config(SHAPE, 300)
     engine, other = Engine.create(config, training, ALONE), Engine.create(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
@@ -81,7 +79,7 @@ def test_accumulated_parts_are_one_batch() -> None:
     weights = full_state(build_model(config, 1))
     losses = []
     for parts in (1, 4):
-        training = dataclasses.replace(TRAINING, accumulation=parts)
+        training = TRAINING.model_copy(update={"accumulation": parts})
         engine = Engine.create(config, training, ALONE)
         engine.begin(weights, training)
         losses.append(run(engine))
@@ -90,7 +88,7 @@ def test_accumulated_parts_are_one_batch() -> None:
 
 def test_the_gradient_is_clipped_and_its_norm_reported() -> None:
     config = hf_config(SHAPE, 300)
-    training = dataclasses.replace(TRAINING, clip=1e-9, weight_decay=0.0)
+    training = TRAINING.model_copy(update={"clip": 1e-9, "weight_decay": 0.0})
     engine = Engine.create(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
     engine.optimizer = torch.optim.SGD(engine.model.parameters(), lr=1.0)
@@ -114,7 +112,7 @@ def test_weights_of_another_shape_are_refused() -> None:
 
 def test_bfloat16_keeps_full_precision_weights() -> None:
     config = hf_config(SHAPE, 300)
-    training = dataclasses.replace(TRAINING, precision="bf16")
+    training = TRAINING.model_copy(update={"precision": "bf16"})
     engine = Engine.create(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
     exact = Engine.create(config, TRAINING, ALONE)

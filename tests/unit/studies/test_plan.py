@@ -147,7 +147,7 @@ def test_paths_are_followed_between_pairs_of_one_vocabulary(atlas) -> None:
     assert all(len(set(unit.spec["parents"])) == 2 for unit in paths)
     arms = {group.name: group.arm for group in atlas.groups}
     assert {arms[unit.name.removeprefix("path ")] for unit in paths} == {"A", "B", "E", "G"}
-    none = dataclasses.replace(atlas.config, paths=None)
+    none = atlas.config.model_copy(update={"paths": None})
     kept = [unit for unit in atlas.units if unit.kind != "path"]
     assert unit_keys(plan_study(none).units) == unit_keys(kept)
 

@@ -1,0 +1,259 @@
+"""Configuration files: YAML in, a checked model out, errors that name the key (`runs[2].at`)."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
+
+from repsim.core.errors import InputError, UsageError
+
+#: Bounds of a document: bytes of its file, levels of nesting, and values with aliases followed.
+MOST_BYTES, MOST_LEVELS, MOST_VALUES = 4_000_000, 40, 500_000
+_WANTED = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
+    "tuple": "a list", "list": "a list", "dict": "a mapping of keys to values",
+    "model": "a mapping of keys to values", "mapping": "a mapping of keys to values",
+}  # fmt: skip
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+def _number(value: Any) -> Any:
+    try:
+        value = float(value) if isinstance(value, str) else value
+    except ValueError:
+        raise PydanticKnownError("float_type") from None
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PydanticKnownError("finite_number")
+    return value
+
+
+#: A whole number; 3.0 is one, `true` and "3" are not.
+Whole = Annotated[int, BeforeValidator(_whole)]
+#: A finite number. YAML 1.1 reads 3e-3, without a dot, as text: it counts as the number it is.
+Number = Annotated[float, BeforeValidator(_number)]
+#: `true` or `false`, and nothing that resembles them.
+Switch = StrictBool
+
+
+class Config(BaseModel):
+    """Base of configurations: immutable, and keys that it does not know are refused.
+
+    Fields are annotated with `Whole`, `Number`, `Switch`, `str`, `Literal`, tuples, mappings and
+    other configurations; ranges with `pydantic.Field(ge=..., le=...)`.
+
+    Example:
+        >>> from pydantic import Field
+        >>> class Wheel(Config):
+        ...     spokes: Whole = Field(ge=3)
+        >>> parse(Wheel, {"spokes": 32})
+        Wheel(spokes=32)
+        >>> parse(Wheel, {"spoke": 32})
+        Traceback (most recent call last):
+        repsim.core.errors.UsageError: unknown key 'spoke' (hint: did you mean 'spokes'?)
+        >>> parse(Wheel, {"spokes": 2})
+        Traceback (most recent call last):
+        repsim.core.errors.UsageError: 'spokes' is 2, must be at least 3
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, document: Any) -> Any:
+        if not isinstance(document, Mapping):
+            return document
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in document:
+            if key not in known:
+                context = {"key": str(key), "known": known}
+                raise PydanticCustomError("unknown_key", "unknown key", context)
+        return dict(document)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse(kind: type[C], document: Any, where: str = "") -> C:
+    """Turn a mapping into a configuration.
+
+    Args:
+        kind: What it should be.
+        document: The mapping.
+        where: Its own path in a larger document, for messages.
+
+    Raises:
+        UsageError: An unknown or missing key, a wrong type, a value out of range.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise _translated(error.errors(), document, where) from None
+
+
+def load(kind: type[C], path: str | Path, what: str) -> C:
+    """Turn a YAML file into a configuration; messages name the file.
+
+    Raises:
+        InputError: The file is missing or is not YAML.
+        UsageError: It says something that is not possible.
+    """
+    document = read_yaml(path, what)
+    try:
+        return parse(kind, document)
+    except UsageError as error:
+        raise UsageError(f"{what} '{path}': {error.what}", hint=error.hint) from None
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """Read a YAML document; keys that are repeated and documents beyond all measure are refused.
+
+    Args:
+        path: The file.
+        what: What the file is, for messages ("study file").
+
+    Raises:
+        InputError: It is missing, is not YAML, repeats a key, or is too large or too deep.
+    """
+    import yaml
+
+    subject = f"{what} '{path}'"
+    try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise InputError(f"{subject} has more than {MOST_BYTES:,} bytes")
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{subject} cannot be read: {reason}") from None
+    try:
+        document = yaml.load(text, Loader=_strict_loader())
+    except yaml.YAMLError as error:
+        raise InputError(f"{subject} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{subject} is nested too deeply") from None
+    _check_bounds(document, subject)
+    return document
+
+
+def _strict_loader() -> Any:
+    """YAML's safe loader, refusing repeated keys, of which the last would silently win."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
+            if repeated:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{repeated[0]}' is repeated", node.start_mark
+                )
+            return dict(super().construct_mapping(node, deep=deep))
+
+    return Loader
+
+
+def _check_bounds(document: Any, subject: str) -> None:
+    """Refuse documents that aliases (`&a`, `*a`) make deep, endless or huge."""
+    level, values = [document], 0
+    for _ in range(MOST_LEVELS):
+        level = [
+            child
+            for value in level
+            if isinstance(value, list | dict)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+        values += len(level)
+        if not level:
+            return
+        if values > MOST_VALUES:
+            raise InputError(f"{subject} has more than {MOST_VALUES:,} values")
+    raise InputError(f"{subject} is nested deeper than {MOST_LEVELS} levels")
+
+
+def join(path: str, key: str) -> str:
+    """The path of a key below a path."""
+    return f"{path}.{key}" if path else key
+
+
+def _translated(errors: list[ErrorDetails], document: Any, where: str) -> UsageError:
+    """The first of pydantic's errors; of a union's alternatives, those that got furthest."""
+    located = [(_path(error, document, where), error) for error in errors]
+    first = located[0][0]
+    path = max((p for p, _ in located if p.startswith(first)), key=len)
+    here = [error for p, error in located if p == path]
+    error = here[-1]
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "unknown_key":
+        return _unknown_key(path, context["key"], context["known"])
+    if kind == "missing":
+        return UsageError(f"'{path}' is missing")
+    if kind == "finite_number":
+        return UsageError(f"'{path}' is {value}, not a finite number")
+    for name, words in _BOUNDS.items():
+        if name in context:
+            bound = context[name]
+            return UsageError(f"'{path}' is {float(value):g}, must be {words} {bound:g}")
+    subject = f"'{path}'" if path else "the document"
+    shown = "nothing" if value is None else repr(value)
+    options = [option for e in here for option in _options(e)]
+    wanted = dict.fromkeys(_wanted(e) for e in here)
+    return UsageError(
+        f"{subject} is {shown}, must be {' or '.join(wanted)}", hint=_nearest(value, options)
+    )
+
+
+def _path(error: ErrorDetails, document: Any, where: str) -> str:
+    """Where an error stands in the document; pydantic adds the alternatives of a union to it."""
+    path, value, last = where, document, len(error["loc"]) - 1
+    for i, key in enumerate(error["loc"]):
+        if isinstance(key, int):
+            path, value = f"{path}[{key}]", value[key]
+        elif isinstance(value, Mapping) and key in value:
+            path, value = join(path, key), value[key]
+        elif i == last and error["type"] == "missing":
+            path = join(path, key)
+    return path
+
+
+def _wanted(error: ErrorDetails) -> str:
+    if options := _options(error):
+        return f"one of: {', '.join(options)}"
+    return _WANTED.get(error["type"].split("_")[0], error["msg"])
+
+
+def _options(error: ErrorDetails) -> list[str]:
+    if error["type"] != "literal_error":
+        return []
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
+
+
+def _nearest(value: Any, options: list[str]) -> str | None:
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else None
+
+
+def _unknown_key(path: str, key: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{join(path, near[0])}'?" if near else f"known: {', '.join(known)}"
+    return UsageError(f"unknown key '{join(path, key)}'", hint=hint)
