@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 PLOTS: Registry[Any] = Registry("plot", see="repsim plot --help")
 PLOTS.add("layers", "repsim.plots.layers:plot_layers")
-PLOTS.add("heatmap", "repsim.plots.heatmap:plot_heatmap")
+PLOTS.add("heatmap", "repsim.plots.heatmap:HEATMAP")
 PLOTS.add("languages", "repsim.plots.languages:plot_languages")
 PLOTS.add("space", "repsim.plots.space:plot_space")
 PLOTS.add("ladder", "repsim.plots.ladder:plot_ladder")

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.similarity_table import COLUMNS, SimilarityTable
-from repsim.plots.appearance import Size
+from repsim.plots.appearance import Size, style, width_of
 from repsim.plots.colours import ColourScale
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.matrix import add_colour_bar, align_colour_bar, draw_matrix, ink_on
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import MeasureFacts, Pair, Selection, depths, sample_size, select
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 MAX_PANELS = 30
 #: More panels than this are cut to one pair of models, unless models are chosen.
 MANY_PANELS = 12
 
 
-@dataclasses.dataclass(frozen=True)
-class HeatmapPanel:
-    """One layer x layer matrix.
+class HeatmapPanel(NamedTuple):
+    """One layer x layer matrix: NaN where the table has no row.
 
-    Attributes:
-        title: What tells it from the other panels; "" for a single one.
-        label_a, label_b: Names of rows and columns.
-        layers_a, layers_b: Layer numbers of rows and columns.
-        values: `[len(layers_a), len(layers_b)]`, NaN where the table has no row.
-        best: `[len(layers_a)]` column of the most similar layer of each row, -1 for an empty row.
-        at_null: Same shape as values: True where the value is not beyond the null's 95 %.
+    `best` is the column of the most similar layer of each row (-1 for an empty row), `at_null` is
+    True where the value is not beyond the null's 95 %.
     """
 
     title: str
@@ -48,7 +46,7 @@ class HeatmapPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeatmapData:
+class HeatmapInfo:
     """Everything that the figure shows.
 
     Attributes:
@@ -84,7 +82,7 @@ class HeatmapData:
         )
 
 
-def prepare_heatmap(
+def heatmap_info(
     table: SimilarityTable,
     *,
     measure: str | None = None,
@@ -95,7 +93,7 @@ def prepare_heatmap(
     column: str = "value",
     limits: tuple[float, float] | None = None,
     title: str | None = None,
-) -> HeatmapData:
+) -> HeatmapInfo:
     """Layer x layer matrices, one panel per pair of (model, language); rows are the shallower side.
 
     Args:
@@ -115,8 +113,8 @@ def prepare_heatmap(
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
-        >>> data = prepare_heatmap(synthetic_table(), languages=["deu_Latn"])
-        >>> data.panels[0].values.shape, data.scale.cmap
+        >>> info = heatmap_info(synthetic_table(), languages=["deu_Latn"])
+        >>> info.panels[0].values.shape, info.scale.cmap
         ((7, 13), 'magma')
     """
     if column not in COLUMNS or COLUMNS[column][0] != "float":
@@ -151,7 +149,7 @@ def prepare_heatmap(
         for pair in pairs
     )
     scale = ColourScale.of(facts, np.concatenate([p.values.ravel() for p in panels]), limits)
-    return HeatmapData(
+    return HeatmapInfo(
         panels=panels,
         facts=facts,
         scale=scale,
@@ -236,23 +234,111 @@ def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourSca
     return [*note, scale.note] if scale.note else note
 
 
-def plot_heatmap(
-    table: SimilarityTable, *, ax: Axes | None = None, size: Size = "wide", **options: Any
-) -> Figure:
-    """Draw every layer of one model against every layer of another.
+@style()
+def draw_heatmap(info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Square cells, a ring on each row's best; one colour bar for all panels."""
+    width, count = width_of(size), len(info.panels)
+    columns, height = _arrangement(info, size)
+    axes = fig.frames(info, ax, count, columns, size, height)
+    figure = fig.figure_of(axes[0])
+    for frame, panel in zip(axes, info.panels, strict=True):
+        image = _draw_panel(frame, info, panel, small=count > 1)
+    if ax is not None:
+        height = ax.get_window_extent().height / figure.dpi
+        _name_sides(ax, info.panels[0], height=height, size=8.5)
+        add_colour_bar(figure, image, axes, info.scale, info.facts, height)
+        return figure
+    for frame, panel in zip(axes, info.panels, strict=True):
+        fig.title_panel(frame, panel.title, (width - 1.15) / columns - 0.2)
+    _label_axes(figure, info, axes, columns, height)
+    bar = add_colour_bar(figure, image, axes, info.scale, info.facts, height)
+    if count == 1:
+        tall, wide = info.panels[0].values.shape
+        fig.keep_left(figure, (height - 0.55) * wide / tall + 1.35)
+    fig.freeze(figure)
+    align_colour_bar(figure, bar, axes)
+    return figure
 
-    Args:
-        table: The similarities.
-        ax: Axes to draw into; a figure of its own is made if left out. Takes one panel.
-        size: "single" (3.4 in), "medium" (5 in) or "wide" (7 in).
-        **options: See `prepare_heatmap`.
 
-    Returns:
-        The figure (`ax.figure` if an axes was given).
+def _arrangement(info: HeatmapInfo, size: Size) -> tuple[int, float]:
+    """Columns, and the height of all panels in inches, from the shape of the matrices."""
+    room = width_of(size) - 1.15
+    count = len(info.panels)
+    shape = max(panel.values.shape[0] / panel.values.shape[1] for panel in info.panels)
+    if count == 1:
+        return 1, min((room - 0.2) * shape, 3.6) + 0.55
+    named = len(_sides(info)) > 1
+    most = {"single": 2, "medium": 3, "wide": 4}[size] + (count > 12)
+    columns = math.ceil(count / math.ceil(count / most))
+    if shape <= 0.75 and size == "wide":
+        columns = min(columns, 3) if count <= 12 else columns
+    around = 0.6 if named else 0.12
+    while columns > 1 and (room / columns - around) < (0.95 if named else 0.6):
+        columns -= 1
+    body = (room / columns - around) * shape
+    return columns, math.ceil(count / columns) * (body + (0.62 if named else 0.3)) + 0.45
 
-    Raises:
-        UsageError: Nothing to draw, or too much for one figure.
-    """
-    from repsim.plots.drawing.heatmap import draw_heatmap
 
-    return draw_heatmap(prepare_heatmap(table, **options), ax=ax, size=size)
+def _sides(info: HeatmapInfo) -> set[tuple[str, str]]:
+    return {(panel.label_a, panel.label_b) for panel in info.panels}
+
+
+def _draw_panel(ax: Axes, info: HeatmapInfo, panel: HeatmapPanel, *, small: bool) -> Any:
+    image = draw_matrix(ax, panel.values, info.scale)
+    ink = ink_on(panel.values, info.scale)
+    rows = np.flatnonzero(panel.best >= 0)
+    columns = panel.best[rows]
+    side = 72 * (1.6 if small else 3.0) / max(panel.values.shape)  # of a cell, points, roughly
+    ax.scatter(
+        columns, rows, s=min(0.42 * side, 5.5) ** 2, facecolors="none", label="best",
+        edgecolors=list(ink[rows, columns]), linewidths=min(0.09 * side, 1.1), zorder=3,
+    )  # fmt: skip
+    i, j = np.nonzero(panel.at_null)
+    if i.size:
+        ax.scatter(
+            j, i, s=min(0.3 * side, 3.5) ** 2, marker="x", c=list(ink[i, j]), alpha=0.6,
+            linewidths=min(0.06 * side, 0.7), zorder=2, label="not beyond the null",
+        )  # fmt: skip
+    _layer_ticks(ax.xaxis, panel.layers_b, most=4 if small else 7)
+    _layer_ticks(ax.yaxis, panel.layers_a, most=5 if small else 8)
+    return image
+
+
+def _layer_ticks(axis: Any, layers: Sequence[int], most: int) -> None:
+    """Ticks at round layer numbers; the embedding is called by its name."""
+    step = next(s for s in (1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 1000) if len(layers) / s <= most)
+    shown = [place for place, layer in enumerate(layers) if layer % step == 0]
+    axis.set_ticks(shown, [str(layers[place]) if layers[place] else "emb" for place in shown])
+
+
+def _name_sides(ax: Axes, panel: HeatmapPanel, *, height: float, size: float) -> None:
+    """Name rows and columns of a matrix that is about `height` inches high."""
+    figure = fig.figure_of(ax)
+    wide = height * panel.values.shape[1] / panel.values.shape[0]
+    names = [
+        fig.fitted(figure, f"layer of {label}", room, size=size)
+        for label, room in ((panel.label_b, wide), (panel.label_a, height))
+    ]
+    ax.set_xlabel(names[0], fontsize=size)
+    ax.set_ylabel(names[1], fontsize=size)
+
+
+def _label_axes(
+    figure: Drawing, info: HeatmapInfo, axes: Sequence[Axes], columns: int, height: float
+) -> None:
+    """Name rows and columns once if all panels share them, else at each panel."""
+    sides = _sides(info)
+    if len(axes) == 1:
+        _name_sides(axes[0], info.panels[0], height=height - 0.4, size=8.5)
+    elif len(sides) > 1:
+        each = 0.8 * (height / math.ceil(len(axes) / columns) - 0.62)
+        for ax, panel in zip(axes, info.panels, strict=True):
+            _name_sides(ax, panel, height=each, size=7.0)
+    else:
+        label_a, label_b = sides.pop()
+        fig.name_outer_axes(figure, f"layer of {label_b}", f"layer of {label_a}", height)
+        for place, ax in enumerate(axes):
+            ax.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(axes))
+
+
+HEATMAP = Figure("heatmap", "similarity", heatmap_info, draw_heatmap, vector=False)

@@ -51,6 +51,11 @@ def _draw(table: SimilarityTable, kind: str, options: dict[str, Any]) -> tuple[A
     """Prepared data and drawn figure of one kind."""
     import importlib
 
+    from repsim.plots import FIGURES
+
+    if kind in FIGURES:
+        info = FIGURES[kind].info(table, **options)
+        return info, FIGURES[kind].draw(info)
     module = importlib.import_module(f"repsim.plots.{kind}")
     data = getattr(module, f"prepare_{kind}")(table, **options)
     return data, getattr(table.plot, kind)(size="wide", **options)

@@ -1,27 +1,21 @@
-"""Figures that carry their style with them, their header, and the settling of their layout.
-
-No pyplot: a figure belongs to whoever holds it, and drawing one changes no global state.
-"""
+"""A figure's header, axes and settled layout; matplotlib is imported when something is drawn."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Text
-
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import GREY, INK, LABEL, style
+from repsim.plots.appearance import GREY, INK, LABEL, Size, style, width_of
 from repsim.plots.names import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
 
@@ -30,32 +24,6 @@ READING_SIZE = 8.5
 NOTE_SIZE = 7.5
 #: White space around a figure, inches.
 MARGIN = 0.07
-
-
-class StyledFigure(Figure):
-    """A figure that is always rendered in the repsim style, and shows itself in notebooks."""
-
-    def draw(self, renderer: Any) -> None:
-        """Render in the repsim style, whatever the caller's settings are."""
-        with style():
-            super().draw(renderer)
-
-    def savefig(self, fname: Any, **kwargs: Any) -> None:
-        """Save in the repsim style (`repsim.plots.save_figure` is byte-stable and atomic)."""
-        with style():
-            super().savefig(fname, **kwargs)
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=150)
-        return buffer.getvalue()
-
-
-def bare_figure(width: float, height: float) -> StyledFigure:
-    """An empty figure of that many inches, with constrained layout."""
-    figure = StyledFigure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -81,6 +49,8 @@ def only_one_panel(ax: Axes | None, panels: int) -> None:
 
 def renderer_of(figure: Figure) -> RendererAgg:
     """A renderer to measure text with."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = figure.canvas
     if not isinstance(canvas, FigureCanvasAgg):
         canvas = FigureCanvasAgg(figure)
@@ -91,6 +61,8 @@ def text_size(
     figure: Figure, string: str, size: float, weight: str = "normal"
 ) -> tuple[float, float]:
     """Width and height of a text in inches."""
+    from matplotlib.text import Text
+
     text = Text(0, 0, string, fontsize=size, fontweight=weight)
     text.set_figure(figure)
     box = text.get_window_extent(renderer_of(figure))
@@ -157,7 +129,7 @@ def new_figure(
     *,
     reading: str = "",
     key: Sequence[Line2D] = (),
-) -> StyledFigure:
+) -> Figure:
     """A figure with title, a sentence that reads it, grey note and key, flush left on top.
 
     The note shares the title's line, flush right, where there is room.
@@ -173,7 +145,9 @@ def new_figure(
     Returns:
         The figure; its constrained layout stays below the header.
     """
-    figure = bare_figure(width, height)
+    from repsim.plots.drawing.styled import StyledFigure
+
+    figure = StyledFigure(figsize=(width, height), layout="constrained")
     room = width - 2 * MARGIN
     header = _Header()
     heading = wrap_to_width(figure, title.split(" "), room, size=TITLE_SIZE, weight="bold")
@@ -215,6 +189,8 @@ def new_figure(
 
 
 def _engine(figure: Figure) -> ConstrainedLayoutEngine:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     engine = figure.get_layout_engine()
     if not isinstance(engine, ConstrainedLayoutEngine):
         raise TypeError("the figure has no constrained layout any more")
@@ -321,3 +297,17 @@ def name_outer_axes(figure: Figure, x: str, y: str, height: float) -> None:
     middle = (1 - header_height(figure) / total) / 2
     figure.supxlabel(fitted(figure, x, width - 0.8), **options)
     figure.supylabel(fitted(figure, y, height - 0.3), y=middle, **options)
+
+
+def frames(
+    info: Any, ax: Axes | None, count: int, columns: int, size: Size, height: float,
+    *, key: Sequence[Line2D] = (), **grid: Any,
+) -> list[Axes]:  # fmt: skip
+    """The caller's axes, or a new figure under its header with one axes per panel."""
+    width = width_of(size)
+    if ax is None:
+        figure = new_figure(width, height, info.title, info.note, key=key)
+        return panel_axes(figure, count, columns, **grid)
+    only_one_panel(ax, count)
+    ax.set_title(info.title, loc="left")
+    return [ax]

@@ -3,9 +3,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
-from repsim.plots import draw_heatmap, plot_heatmap, prepare_heatmap
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing.matrix import ink_on
+from repsim.plots.heatmap import HEATMAP, draw_heatmap, heatmap_info
 from repsim.plots.selection import MeasureFacts
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
@@ -15,7 +15,7 @@ ANGLE = MeasureFacts("procrustes", "angle", "distance", 0.0, np.pi / 2, 0.0, Tru
 
 
 def test_values_are_those_of_the_grid_with_the_shallower_model_as_rows(two_encoders):
-    panel = prepare_heatmap(two_encoders, languages=["fra_Latn"]).panels[0]
+    panel = heatmap_info(two_encoders, languages=["fra_Latn"]).panels[0]
     grid = two_encoders.grid(
         "minilm-l6", "multilingual-e5-small", measure="cka", language_a="fra_Latn"
     )
@@ -25,7 +25,7 @@ def test_values_are_those_of_the_grid_with_the_shallower_model_as_rows(two_encod
 
 def test_the_best_layer_of_a_row_is_the_largest_similarity_or_smallest_distance(two_encoders):
     for measure, pick in (("cka", np.argmax), ("procrustes", np.argmin)):
-        panel = prepare_heatmap(two_encoders, measure=measure).panels[0]
+        panel = heatmap_info(two_encoders, measure=measure).panels[0]
         np.testing.assert_array_equal(panel.best, pick(panel.values, axis=1))
 
 
@@ -35,9 +35,9 @@ def test_cells_within_the_null_are_marked(table_of):
         {"layer_b": 1, "value": 0.50, "null_q95": 0.1},
         {"layer_b": 2, "value": 0.50},
     ]
-    panel = prepare_heatmap(table_of(rows)).panels[0]
+    panel = heatmap_info(table_of(rows)).panels[0]
     assert panel.at_null.tolist() == [[True, False, False]]
-    ax = draw_heatmap(prepare_heatmap(table_of(rows))).axes[0]
+    ax = draw_heatmap(heatmap_info(table_of(rows))).axes[0]
     marks = [c for c in ax.collections if c.get_label() == "not beyond the null"]
     np.testing.assert_allclose(marks[0].get_offsets(), [[0, 0]])
 
@@ -62,7 +62,7 @@ def test_values_beyond_the_scale_are_said_and_not_clipped_in_silence():
 
 def test_the_colour_bar_has_an_arrow_and_states_direction():
     table = synthetic_table({"a": 4, "b": 4}, languages=("eng_Latn",), offset=-0.5)
-    figure = plot_heatmap(table)
+    figure = HEATMAP(table)
     texts = " ".join(text.string for text in drawn_texts(figure)).replace("\xa0", " ")
     assert "CKA (debiased) (↑ more similar)" in texts
     assert "cells below 0" in texts
@@ -70,7 +70,7 @@ def test_the_colour_bar_has_an_arrow_and_states_direction():
 
 
 def test_rings_stand_on_the_best_cells(two_encoders):
-    data = prepare_heatmap(two_encoders, languages=["eng_Latn"])
+    data = heatmap_info(two_encoders, languages=["eng_Latn"])
     ax = draw_heatmap(data).axes[0]
     rings = next(c for c in ax.collections if c.get_label() == "best")
     assert len(rings.get_facecolors()) == 0
@@ -79,7 +79,7 @@ def test_rings_stand_on_the_best_cells(two_encoders):
 
 
 def test_the_image_holds_the_values_with_layer_zero_below(two_encoders):
-    data = prepare_heatmap(two_encoders, languages=["eng_Latn"])
+    data = heatmap_info(two_encoders, languages=["eng_Latn"])
     image = draw_heatmap(data).axes[0].images[0]
     np.testing.assert_allclose(image.get_array(), data.panels[0].values)
     assert image.origin == "lower"
@@ -87,13 +87,13 @@ def test_the_image_holds_the_values_with_layer_zero_below(two_encoders):
 
 
 def test_several_languages_share_one_colour_bar(two_encoders):
-    figure = plot_heatmap(two_encoders)
+    figure = HEATMAP(two_encoders)
     assert len(figure.axes) == 6 + 1
 
 
 def test_missing_cells_are_hatched_and_named():
     table = synthetic_table({"m": 3}, languages=("eng_Latn", "deu_Latn"), measures=("cka",))
-    data = prepare_heatmap(table)
+    data = heatmap_info(table)
     assert "hatched = not computed" in data.note
     ax = draw_heatmap(data).axes[0]
     assert ax.patches[0].get_hatch()
@@ -101,21 +101,21 @@ def test_missing_cells_are_hatched_and_named():
 
 
 def test_another_column_is_named_on_the_scale(two_encoders):
-    data = prepare_heatmap(two_encoders, column="calibrated", measure="procrustes")
+    data = heatmap_info(two_encoders, column="calibrated", measure="procrustes")
     assert data.facts.label == "angular Procrustes, calibrated"
     assert data.scale.cmap == "magma"
 
 
 def test_a_column_without_numbers_is_refused(two_encoders):
     with pytest.raises(UsageError, match="column 'note' holds no number"):
-        prepare_heatmap(two_encoders, column="note")
+        heatmap_info(two_encoders, column="note")
 
 
 def test_many_pairs_of_models_are_cut_to_the_first_and_it_is_said():
     table = synthetic_table(
         {f"m{i}": 1 for i in range(5)}, languages=("eng_Latn", "deu_Latn"), measures=("cka",)
     )
-    data = prepare_heatmap(table)
+    data = heatmap_info(table)
     assert len(data.panels) == 2
     assert data.note[0] == "first of 10 pairs of models"
 
@@ -130,7 +130,7 @@ def test_too_many_languages_are_refused():
     from repsim.core import SimilarityTable
 
     with pytest.raises(UsageError, match="31 panels, more than 30"):
-        prepare_heatmap(SimilarityTable(rows))
+        heatmap_info(SimilarityTable(rows))
 
 
 def test_ink_is_light_on_dark_and_dark_on_bright():
@@ -141,14 +141,14 @@ def test_ink_is_light_on_dark_and_dark_on_bright():
 def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
     figure = Figure()
     ax = figure.add_subplot()
-    assert plot_heatmap(two_encoders, languages=["eng_Latn"], ax=ax) is figure
+    assert HEATMAP(two_encoders, languages=["eng_Latn"], ax=ax) is figure
     assert ax.images
 
 
 def test_the_caption_names_the_most_similar_layers(table_of):
     rows = [{"layer_a": a, "layer_b": b, "value": 0.9 if (a, b) == (1, 2) else 0.1}
             for a in range(3) for b in range(3)]  # fmt: skip
-    caption = prepare_heatmap(table_of(rows)).caption()
+    caption = heatmap_info(table_of(rows)).caption()
     assert "Most similar layers: 1 and 2 (0.90)" in caption
     assert "n = 100 sentences" in caption
 
@@ -173,4 +173,4 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_off_or_covered(case):
     table, options = CASES[case]
-    check_figure(plot_heatmap(synthetic_table(**({"measures": ("cka",)} | table)), **options))
+    check_figure(HEATMAP(synthetic_table(**({"measures": ("cka",)} | table)), **options))

@@ -1,0 +1,98 @@
+"""What a figure declares: the numbers (`info`) and the drawing (`draw`) of one figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+_DRAWN = {
+    "ax": "Axes to draw into, for a figure of one panel; a figure of its own is made if left out.",
+    "size": '"single" (3.4 in), "medium" (5 in) or "wide" (7 in).',
+}
+
+
+class Info(Protocol):
+    """The numbers and words of one figure, without matplotlib."""
+
+    def caption(self) -> str:
+        """What is shown, n, interval, how to read it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One kind of figure. Calling it draws: `figure(table, **options)`.
+
+    Its signature is that of `info`, followed by what `draw` takes (`ax`, `size`), so that `help()`
+    and `inspect.signature` show every option.
+
+    Args:
+        name: Name in the registry.
+        reads: The noun that `info` takes first: "similarity", "evaluation", "atlas" ...
+        info: `info(table, ...options...)` gives the numbers; imports no matplotlib.
+        draw: `draw(info, *, ax=None, size=...)` gives the `matplotlib.figure.Figure`.
+        vector: Whether a page holds it as SVG (curves) rather than as PNG (many cells or points).
+
+    Example:
+        >>> from repsim.plots import FIGURES
+        >>> from repsim.testing.tables import synthetic_table
+        >>> heatmap, table = FIGURES["heatmap"], synthetic_table(languages=("eng_Latn",))
+        >>> heatmap.info(table, measure="cka").panels[0].values.shape
+        (7, 13)
+        >>> type(heatmap(table, measure="cka", size="single")).__mro__[1]
+        <class 'matplotlib.figure.Figure'>
+    """
+
+    name: str
+    reads: str
+    info: Callable[..., Any]
+    draw: Callable[..., Drawing]
+    vector: bool = True
+
+    def __post_init__(self) -> None:
+        signature, drawn = inspect.signature(self.info), inspect.signature(self.draw)
+        more = list(drawn.parameters.values())[1:]
+        parameters = [*signature.parameters.values(), *more]
+        result = drawn.return_annotation
+        made = signature.replace(parameters=parameters, return_annotation=result)
+        object.__setattr__(self, "__signature__", made)
+        object.__setattr__(self, "__doc__", _documented(self.info, [p.name for p in more]))
+
+    def __call__(self, table: Any, **options: Any) -> Drawing:
+        """The figure, drawn from a table."""
+        drawn = {name: options.pop(name) for name in self._drawing() if name in options}
+        return self.draw(self.info(table, **options), **drawn)
+
+    def of(self, table: Any) -> Callable[..., Drawing]:
+        """A function that draws this table, with the signature and help of the figure."""
+        whole = inspect.signature(self)
+
+        @functools.wraps(self.info)
+        def figure(**options: Any) -> Drawing:
+            return self(table, **options)
+
+        figure.__name__ = figure.__qualname__ = self.name
+        figure.__doc__ = re.sub(r"\n    table: .*?(?=\n    \w)", "", self.__doc__ or "", flags=re.S)
+        figure.__signature__ = whole.replace(  # type: ignore[attr-defined]
+            parameters=list(whole.parameters.values())[1:]
+        )
+        return figure
+
+    def _drawing(self) -> list[str]:
+        return list(inspect.signature(self.draw).parameters)[1:]
+
+
+def _documented(info: Callable[..., Any], drawn: list[str]) -> str:
+    """The docstring of `info` without its example, `ax` and `size` among the arguments."""
+    text = re.split(r"\n\n(?:Example|Returns):", inspect.getdoc(info) or "")[0]
+    added = "".join(f"\n    {name}: {_DRAWN[name]}" for name in drawn if name in _DRAWN)
+    head, raises, errors = text.partition("\n\nRaises:")
+    returns = "\n\nReturns:\n    The `matplotlib.figure.Figure` (that of `ax` if one was given)."
+    return head + added + returns + raises + errors
