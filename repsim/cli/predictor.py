@@ -9,7 +9,7 @@ import click
 
 from repsim.cli.output import print_json, print_table, say
 from repsim.core.errors import InputError, UsageError
-from repsim.core.workers import available_cores
+from repsim.core.pool import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,14 +7,14 @@ told numbers of units only; what it reads, it reads from the activation files.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
+import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from repsim.core import Activations, SimilarityTable
-from repsim.core.workers import available_cores, end_with_parent
+from repsim.core.pool import Pool, available_cores
+from repsim.measures.base import get_measure
 from repsim.measures.sweep_plan import Statistics, SweepUnit, plan_sweep
 from repsim.measures.sweep_run import FeatureCache, run_unit
 
@@ -82,34 +82,29 @@ def run_units(
         InputError: As `run_unit`; what was yielded before is done.
     """
     count = min(workers or available_cores(), len(wanted))
-    if count <= 1 or len(wanted) < FEWEST_UNITS or (device or "cpu") != "cpu":
+    modules = _modules_of(requests)
+    alone = count <= 1 or len(wanted) < FEWEST_UNITS or "__main__" in modules
+    if alone or (device or "cpu") != "cpu":
         units, cache = units_of(requests), FeatureCache(device=device)
         for number in wanted:
             yield number, run_unit(units[number], cache)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(tuple(requests),),
-    ) as pool:
-        futures = {pool.submit(_run_number, number): number for number in wanted}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    with Pool(count, start=_start_worker, arguments=(tuple(requests), modules)) as pool:
+        yield from pool.completed(_run_number, wanted)
+
+
+def _modules_of(requests: Sequence[SweepRequest]) -> tuple[str, ...]:
+    """Modules that define the measures: a worker imports them, and cannot import a script."""
+    names = {name for request in requests for name in request.measures}
+    return tuple(sorted({get_measure(name).function.__module__ for name in names}))
 
 
 _WORKER: dict[str, Any] = {}
 
 
-def _start_worker(requests: tuple[SweepRequest, ...]) -> None:
-    import torch
-
-    end_with_parent()
-    torch.set_num_threads(1)
+def _start_worker(requests: tuple[SweepRequest, ...], modules: tuple[str, ...]) -> None:
+    for module in modules:
+        importlib.import_module(module)
     _WORKER["units"] = units_of(requests)
     _WORKER["cache"] = FeatureCache(max_bytes=WORKER_BYTES)
 

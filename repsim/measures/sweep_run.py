@@ -18,8 +18,8 @@ import torch
 
 from repsim.core import Activations, InputError, Measure, Rung, SimilarityTable, UsageError
 from repsim.core.files import hash_bytes
+from repsim.core.pool import available_cores
 from repsim.core.progress import progress
-from repsim.core.workers import available_cores
 from repsim.measures.base import caution
 from repsim.measures.cells import evaluate, is_dear, matched_mask
 from repsim.measures.confounds import shared_covariates

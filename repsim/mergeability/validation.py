@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
+from repsim.core.pool import Pool
 from repsim.core.progress import progress
-from repsim.core.workers import end_with_parent
 from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.baselines import (
     MEAN,
@@ -45,7 +42,7 @@ from repsim.mergeability.metrics import (
     interval_of,
 )
 from repsim.mergeability.models.candidates import MODELS
-from repsim.mergeability.out_of_fold import Each, OutOfFold, carry_out
+from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
 from repsim.mergeability.predictor import DEFAULT_LAW
 from repsim.mergeability.splits import Split, incidence, standard_splits
@@ -140,13 +137,13 @@ def validate(
     wanted = {
         split.name: sets if split.name == MAIN_SPLIT else {main: sets[main]} for split in made
     }
-    with _Pace(made, wanted) as pace, _mapping(workers) as each:
+    with _Pace(made, wanted) as pace, Pool(workers) as pool:
         for split in made:
             tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
             own = {
                 name: carry_out(
                     table, split, tiers, law=law, features=features, blocks=inner_blocks,
-                    seed=seed, advance=pace.advance, each=each,
+                    seed=seed, advance=pace.advance, each=pool.map,
                 )
                 for name, tiers in wanted[split.name].items()
             }  # fmt: skip
@@ -184,26 +181,6 @@ def validate(
         GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, costs)),
         info,
     )
-
-
-@contextlib.contextmanager
-def _mapping(workers: int) -> Iterator[Each]:
-    """`map`, or that of a pool of so many processes."""
-    if workers == 1:
-        yield map
-        return
-    # A fork of a process whose linear algebra has threads may hang; fresh ones do not.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        yield pool.map
-
-
-def _start_worker() -> None:
-    """Keep linear algebra to one thread, for there is a process for each core."""
-    from threadpoolctl import threadpool_limits
-
-    end_with_parent()
-    threadpool_limits(1)
 
 
 class _Pace:

@@ -119,7 +119,7 @@ class Comparison:
 
     def _seconds(self, comparisons: int, dear_comparisons: int) -> float:
         """Rough time: forward passes at 20 GFLOP/s a core, cells by the n and d of this job."""
-        from repsim.core.workers import available_cores
+        from repsim.core.pool import available_cores
 
         cores = available_cores()
         characters = sum(len(s) for lang in self.corpus.languages for s in self.corpus[lang])

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from repsim.core.errors import RepsimError
+from repsim.core.pool import one_thread
 from repsim.studies.engine.claims import claimed
 from repsim.studies.engine.kinds import unit_function
 from repsim.studies.engine.store import Store
 from repsim.studies.engine.unit import HOW
 from repsim.studies.engine.workspace import Workspace
-
-#: Libraries that read it start so many threads; set before they are imported.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,33 +144,3 @@ def _failed(
          "seconds": seconds},
     )  # fmt: skip
     return Report(task.key, "failed", seconds, message)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for each library of numbers, whether loaded already or not; restored after.
-
-    Example:
-        >>> with one_thread():
-        ...     os.environ["OMP_NUM_THREADS"]
-        '1'
-    """
-    from threadpoolctl import threadpool_limits
-
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else None
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        with threadpool_limits(limits=1):
-            if torch:
-                torch.set_num_threads(1)
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        if torch:
-            torch.set_num_threads(threads)
