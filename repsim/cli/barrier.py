@@ -54,10 +54,9 @@ def barrier(
     if out is None:
         say("next", "add -o DIR to keep table and figure")
         return
-    from repsim.plots.barrier import plot_barrier
-    from repsim.plots.save import save_figure
+    from repsim.plots import FIGURES, save_figure
 
-    written = [*table.export(out), *save_figure(plot_barrier(table), out / "barrier")]
+    written = [*table.export(out), *save_figure(FIGURES["barrier"](table), out / "barrier")]
     say("wrote", f"{out}: {', '.join(path.name for path in written)}")
     say("next", f"repsim merge {a} {b} {out / 'merged'}" + _alignment(options["align"]))
 

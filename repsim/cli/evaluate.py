@@ -71,10 +71,11 @@ def evaluate(
         return
     written = [path.name for path in table.export(out)]
     if any(row["metric"] == "retention" and row["value"] is not None for row in table.rows()):
-        from repsim.plots.retention import plot_retention
-        from repsim.plots.save import save_figure
+        from repsim.plots import FIGURES, save_figure
 
-        written += [path.name for path in save_figure(plot_retention(table), out / "retention")]
+        written += [
+            path.name for path in save_figure(FIGURES["retention"](table), out / "retention")
+        ]
     say("wrote", f"{out}: {', '.join(written)}")
     names = " ".join(models[:2]) if len(models) > 1 else "A B"
     say("next", f"repsim barrier {names} -o {out}")

@@ -293,11 +293,10 @@ def _write(forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, docum
 
 
 def _draw(forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool) -> list[Path]:
-    from repsim.plots.forecast import plot_forecast, plot_forecast_matrix
-    from repsim.plots.save import save_figure
+    from repsim.plots import FIGURES, save_figure
 
     if all(found.refusal for found in forecasts):
         say("skip", "the figure: everything was refused")
         return []
-    figure = plot_forecast_matrix(forecasts) if matrix else plot_forecast(forecasts)
+    figure = FIGURES["forecast_matrix" if matrix else "forecast"](forecasts)
     return save_figure(figure, out / "forecast")

@@ -74,10 +74,12 @@ def pretrain(
 
 def _draw_curves(out: Path) -> list[str]:
     """Loss and bits per byte of all runs of the family, as PNG and SVG."""
-    from repsim.plots import save_figure
-    from repsim.plots.training import plot_training
+    from repsim.plots import FIGURES, save_figure
 
-    return [str(path) for path in save_figure(plot_training([out]), out / "curves", ("png", "svg"))]
+    return [
+        str(path)
+        for path in save_figure(FIGURES["training"]([out]), out / "curves", ("png", "svg"))
+    ]
 
 
 def _find(config: str) -> Path:

@@ -150,12 +150,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def line_marker(look: Look, size: float = 4.5) -> dict[str, Any]:
-    """Marker of a point on a line, as options of a plot."""
-    return {
-        "marker": look.marker,
-        "markersize": size,
-        "color": look.line,
-        "markerfacecolor": look.fill if look.filled else "white",
-        "markeredgecolor": look.line,
-    }
+def line_marker(
+    look: Look, size: float | None = 4.5, *, hollow: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Options of a line's markers (and of the line); `size` None leaves the style's own."""
+    sized = {} if size is None else {"markersize": size}
+    face = look.fill if look.filled and not hollow else "white"
+    marked = {"marker": look.marker, "markerfacecolor": face, "markeredgecolor": look.line}
+    return {"color": look.line, **marked, **sized, **more}

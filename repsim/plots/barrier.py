@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import Size
-from repsim.plots.names import number, short_codes
+from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.names import number, short_codes, wrapped
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-#: Most panels that a figure has.
 MAX_PANELS = 12
 #: Alignment -> (label, role that decides colour and marker).
 PATHS = {
@@ -23,22 +25,12 @@ PATHS = {
     "permutation": ("permutation-aligned", "merged"),
     "orthogonal": ("rotation-aligned", "monolingual"),
 }
+#: Barriers below this (bits per byte) are said and have no arrow: it would have no length.
+_LEAST_ARROW = 0.05
 
 
-@dataclasses.dataclass(frozen=True)
-class PathCurve:
-    """One path.
-
-    Attributes:
-        label: "naive" or how it was aligned.
-        role: Role that decides colour and marker.
-        t: `[k]` share of the second model, from 0 to 1.
-        value: `[k]` bits per byte.
-        low: `[k]` lower ends of the intervals, NaN where there are none.
-        high: `[k]` upper ends.
-        barrier: Bits per byte over the chord at the highest point.
-        at: The t of that point.
-    """
+class PathCurve(NamedTuple):
+    """One path: `[k]` bits per byte at each share `t` of the second model, and its barrier."""
 
     label: str
     role: str
@@ -54,8 +46,7 @@ class PathCurve:
         return float((1 - t) * self.value[0] + t * self.value[-1])
 
 
-@dataclasses.dataclass(frozen=True)
-class BarrierPanel:
+class BarrierPanel(NamedTuple):
     """Paths in one language; the first is the naive one."""
 
     title: str
@@ -63,14 +54,8 @@ class BarrierPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class BarrierData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per language.
-        ends: Names of the models at t = 0 and t = 1.
-        title, note: Heading, and pieces of the grey line.
-    """
+class BarrierInfo:
+    """A panel per language, the models at t = 0 and t = 1, heading and grey line."""
 
     panels: tuple[BarrierPanel, ...]
     ends: tuple[str, str]
@@ -90,8 +75,8 @@ class BarrierData:
         )
 
 
-def prepare_barrier(table: Table, *, title: str | None = None) -> BarrierData:
-    """Curves of a table of barriers, a panel per language.
+def barrier_info(table: Table, *, title: str | None = None) -> BarrierInfo:
+    """Loss along the merge path, a panel per language.
 
     Args:
         table: What `repsim.evaluation.barrier` returned.
@@ -102,8 +87,8 @@ def prepare_barrier(table: Table, *, title: str | None = None) -> BarrierData:
 
     Example:
         >>> from repsim.testing.evaluation_tables import barrier_table
-        >>> data = prepare_barrier(barrier_table())
-        >>> [panel.title for panel in data.panels], data.panels[0].curves[0].label
+        >>> info = barrier_info(barrier_table())
+        >>> [panel.title for panel in info.panels], info.panels[0].curves[0].label
         (['eng', 'deu'], 'naive')
     """
     languages = [str(name) for name in table.unique("language")]
@@ -125,12 +110,8 @@ def prepare_barrier(table: Table, *, title: str | None = None) -> BarrierData:
     note = ["held-out text", f"{len(panels[0].curves[0].t)} points"]
     if any(np.isfinite(curve.low).any() for panel in panels for curve in panel.curves):
         note.append("band: 95 % interval over documents")
-    return BarrierData(
-        panels=panels,
-        ends=(str(firsts[0]), str(seconds[0])),
-        title=title if title is not None else "Loss along the merge path",
-        note=tuple(note),
-    )
+    made = title if title is not None else "Loss along the merge path"
+    return BarrierInfo(panels, (str(firsts[0]), str(seconds[0])), made, tuple(note))
 
 
 def _curves(table: Table) -> tuple[PathCurve, ...]:
@@ -139,24 +120,90 @@ def _curves(table: Table) -> tuple[PathCurve, ...]:
         mine = table.where(alignment=alignment)
         path, top = mine.where(metric="bits_per_byte"), mine.where(metric="barrier")
         order = np.argsort(path.column("t"), kind="stable")
+        columns = [path.column(name)[order] for name in ("t", "value", "ci_low", "ci_high")]
         label, role = PATHS.get(alignment, (alignment, "other"))
-        curves.append(
-            PathCurve(
-                label=label,
-                role=role,
-                t=path.column("t")[order],
-                value=path.column("value")[order],
-                low=path.column("ci_low")[order],
-                high=path.column("ci_high")[order],
-                barrier=float(top.column("value")[0]),
-                at=float(top.column("t")[0]),
-            )
-        )
+        highest = float(top.column("value")[0]), float(top.column("t")[0])
+        curves.append(PathCurve(label, role, *columns, *highest))
     return tuple(curves)
 
 
-def plot_barrier(table: Table, *, size: Size = "wide", title: str | None = None) -> Figure:
-    """Draw loss along the path; arguments as for `prepare_barrier`."""
-    from repsim.plots.drawing.barrier import draw_barrier
+@style()
+def draw_barrier(info: BarrierInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """One frame per language, a double arrow at its highest barrier."""
+    count = len(info.panels)
+    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
+    room = width_of(size) / columns
+    height = -(-count // columns) * min(max(room * 0.85, 2.3), 3.2)
+    roles = {curve.label: curve.role for panel in info.panels for curve in panel.curves}
+    found = dict(zip(roles, looks(list(roles.values())), strict=True))
+    lines = {label: line_marker(look, 3.2, linewidth=1.4) for label, look in found.items()}
+    key = fig.key_of(lines | {"chord": _CHORD})
+    axes = fig.frames(info, ax, count, columns, size, height, key=key, sharex=True)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, found)
+        _name_ends(frame, info.ends, narrow=columns > 1)
+    if ax is not None:
+        ax.set(xlabel="interpolation t", ylabel="held-out bits per byte")
+        return fig.finish(axes, ax)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        fig.title_panel(frame, panel.title, room)
+    fig.name_outer_axes(fig.figure_of(axes[0]), "interpolation t", "held-out bits per byte", height)
+    return fig.finish(axes, ax)
 
-    return draw_barrier(prepare_barrier(table, title=title), size=size)
+
+_CHORD = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
+
+
+def _draw_panel(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:
+    ax.grid(visible=True, axis="y")
+    for curve in panel.curves:
+        look = found[curve.label]
+        if np.isfinite(curve.low).any():
+            ax.fill_between(
+                curve.t, curve.low, curve.high, color=look.fill, alpha=0.18, linewidth=0
+            )
+        ax.plot(
+            curve.t, curve.value, label=curve.label, zorder=3,
+            **line_marker(look, 3.2, linewidth=1.4),
+        )  # fmt: skip
+    naive = panel.curves[0].value
+    ax.plot([0, 1], [float(naive[0]), float(naive[-1])], zorder=2, label="chord", **_CHORD)
+    _leave_room(ax, panel)
+    _mark_barriers(ax, panel, found)
+
+
+def _leave_room(ax: Axes, panel: BarrierPanel) -> None:
+    """Room above for the number of each path's barrier."""
+    values = np.concatenate([np.r_[c.value, c.low, c.high] for c in panel.curves])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = high - low or max(abs(high), 1.0) * 0.1
+    ax.set_ylim(low - 0.06 * span, high + (0.16 + 0.1 * len(panel.curves)) * span)
+    ax.set_xlim(-0.04, 1.04)
+
+
+def _mark_barriers(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:
+    """A double arrow from the chord to the highest path, and all numbers with their unit."""
+    highest = max(panel.curves, key=lambda curve: curve.barrier)
+    if highest.barrier >= _LEAST_ARROW:
+        foot = highest.chord(highest.at)
+        arrow = {
+            "arrowstyle": "<->", "color": GREY, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0,
+            "mutation_scale": 9,
+        }  # fmt: skip
+        top = foot + highest.barrier
+        ax.annotate("", (highest.at, top), (highest.at, foot), arrowprops=arrow, zorder=4)
+    for i, curve in enumerate(panel.curves):
+        colour = found[curve.label].text if len(panel.curves) > 1 else LABEL
+        ax.text(
+            0.5, 0.985 - 0.085 * i, f"barrier {number(curve.barrier)} bits/byte",
+            transform=ax.transAxes, ha="center", va="top", fontsize=7.5, color=colour,
+        )  # fmt: skip
+
+
+def _name_ends(ax: Axes, ends: tuple[str, str], *, narrow: bool) -> None:
+    first, second = (wrapped(name, 10 if narrow else 16) for name in ends)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], [f"A\n{first}", "¼", "½", "¾", f"B\n{second}"])
+    ax.tick_params(labelbottom=True)
+
+
+BARRIER = Figure("barrier", "barrier", barrier_info, draw_barrier)

@@ -5,52 +5,52 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
-from repsim.plots.appearance import Size
+from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.colours import ColourScale
-from repsim.plots.names import number, short_codes
-from repsim.plots.retention import COLLAPSE, MAX_ROWS, RetentionPoint
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.matrix import (
+    add_colour_bar,
+    align_colour_bar,
+    blank_diagonal,
+    draw_matrix,
+    ink_on,
+    size_in_cells,
+)
+from repsim.plots.names import number, short_codes, shortened, wrapped
+from repsim.plots.retention import (
+    COLLAPSE,
+    MAX_ROWS,
+    RetentionPoint,
+    RetentionRow,
+    retention_rows,
+)
+from repsim.plots.selection import MeasureFacts
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Retention below this is drawn at the left edge, with an arrow: how far a merge is below unigrams
 #: matters to nobody.
 LEAST = -0.5
 MAX_POOL = 40
+_WORST = MeasureFacts(
+    "retention", "retention, worst language", "similarity", None, 1.0, 1.0, True, None
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastRow:
-    """One merge: what is foretold of it, or what a known one kept.
+class ForecastInfo:
+    """Forecasts (the best first), then the nearest known merges of a single one."""
 
-    Attributes:
-        label: Name.
-        points: By language.
-        known: Whether it is a merge that was made and measured.
-    """
-
-    label: str
-    points: tuple[RetentionPoint, ...]
-    known: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ForecastData:
-    """Everything that the figure of intervals shows.
-
-    Attributes:
-        rows: Forecasts, the best first, then the nearest known merges of a single one.
-        languages: Short codes in the order of the colours.
-        title, note: Heading, and pieces of the grey line.
-    """
-
-    rows: tuple[ForecastRow, ...]
+    rows: tuple[RetentionRow, ...]
     languages: tuple[str, ...]
     title: str
     note: tuple[str, ...]
@@ -58,17 +58,14 @@ class ForecastData:
     def caption(self) -> str:
         """What is shown, and the best."""
         best = self.rows[0]
-        worst = min(point.value for point in best.points)
         return (
             "Forecast of retention by language: 1 is what the best parent of that language "
             "reaches, 0 what counting tokens reaches. Bars are 90 % intervals; hollow markers are "
-            f"known merges. {best.label}: worst language {number(worst)}."
+            f"known merges. {best.label}: worst language {number(best.worst)}."
         )
 
 
-def prepare_forecast(
-    forecasts: Sequence[MergeForecast], *, title: str | None = None
-) -> ForecastData:
+def forecast_info(forecasts: Sequence[MergeForecast], *, title: str | None = None) -> ForecastInfo:
     """Intervals of one forecast beside its nearest known merges, or of several ways to merge.
 
     Args:
@@ -80,84 +77,94 @@ def prepare_forecast(
 
     Example:
         >>> from repsim.testing.predictors import planted_forecast
-        >>> [row.label for row in prepare_forecast([planted_forecast()]).rows]
+        >>> [row.label for row in forecast_info([planted_forecast()]).rows]
         ['linear', 'known']
     """
-    given = [found for found in forecasts if found.retention]
+    given = [one for one in forecasts if one.retention]
     if not given:
         raise UsageError(
             "there is no forecast to draw: it was refused",
-            hint="; ".join(sorted({found.refusal for found in forecasts})) or None,
+            hint="; ".join(sorted({one.refusal for one in forecasts})) or None,
         )
     if len(given) > MAX_ROWS:
         raise UsageError(f"{len(given)} forecasts are more than {MAX_ROWS} rows")
-    spoken = [language for found in given for language in found.retention]
     near = given[0].nearest if len(given) == 1 else ()
-    codes = short_codes([*spoken, *(known.language for known in near)])
-    ordered = sorted(given, key=lambda found: -_worst(found))
-    several = len({found.models for found in given}) > 1
-    rows = [_row(found, codes, several) for found in ordered]
-    for name in dict.fromkeys(known.merge for known in near):
-        points = tuple(
-            RetentionPoint(codes[known.language], known.retention, math.nan, math.nan)
-            for known in near
-            if known.merge == name
-        )
-        rows.append(ForecastRow(name, points, known=True))
-    note = ["bars: 90 % interval", "shaded: collapse"]
-    if near:
-        note.append("hollow: known merges")
-    if len(given) < len(forecasts):
-        note.append(f"{len(forecasts) - len(given)} refused, not shown")
+    languages = [language for one in given for language in one.retention]
+    codes = short_codes([*languages, *(known.language for known in near)])
+    several = len({one.models for one in given}) > 1
+    rows = [_row(one, codes, several) for one in given]
+    rows.sort(key=lambda row: -row.worst)
+    known: dict[str, list[RetentionPoint]] = {}
+    for merge in near:
+        point = RetentionPoint(codes[merge.language], merge.retention)
+        known.setdefault(merge.merge, []).append(point)
+    rows += [RetentionRow(name, tuple(points), known=True) for name, points in known.items()]
+    refused = len(forecasts) - len(given)
     made = "Forecast" if several else f"Forecast: {' + '.join(given[0].models)}"
-    return ForecastData(
+    return ForecastInfo(
         rows=tuple(rows),
         languages=tuple(dict.fromkeys(codes.values())),
         title=title if title is not None else made,
-        note=tuple(note),
-    )
+        note=(
+            "bars: 90 % interval", "shaded: collapse", *["hollow: known merges"] * bool(near),
+            *[f"{refused} refused, not shown"] * bool(refused),
+        ),
+    )  # fmt: skip
 
 
-def _worst(found: MergeForecast) -> float:
-    return min(kept.value for kept in found.retention.values())
-
-
-def _row(found: MergeForecast, codes: dict[str, str], several: bool) -> ForecastRow:
-    way = found.method if found.alignment == "none" else f"{found.method}, {found.alignment}"
+def _row(one: MergeForecast, codes: dict[str, str], several: bool) -> RetentionRow:
+    way = one.method if one.alignment == "none" else f"{one.method}, {one.alignment}"
     points = tuple(
         RetentionPoint(
-            codes[language],
-            kept.value,
+            codes[language], kept.value,
             math.nan if kept.low is None else kept.low,
             math.nan if kept.high is None else kept.high,
         )
-        for language, kept in found.retention.items()
-    )
-    label = f"{' + '.join(found.models)} ({way})" if several else way
-    return ForecastRow(label, points, known=False)
+        for language, kept in one.retention.items()
+    )  # fmt: skip
+    return RetentionRow(f"{' + '.join(one.models)} ({way})" if several else way, points)
 
 
-def plot_forecast(
-    forecasts: Sequence[MergeForecast], *, size: Size = "medium", title: str | None = None
-) -> Figure:
-    """Draw intervals; arguments as for `prepare_forecast`."""
-    from repsim.plots.drawing.forecast import draw_forecast
+@style()
+def draw_forecast(info: ForecastInfo, *, ax: Axes | None = None, size: Size = "medium") -> Drawing:
+    """A row per merge, a marker per language."""
+    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
+    key = {name: line_marker(look, linestyle="") for name, look in found.items()}
+    height = 0.75 + 0.34 * len(info.rows)
+    axes = fig.frames(info, ax, 1, 1, size, height, key=fig.key_of(key))
+    highest = max(np.nanmax(point[1:]) for row in info.rows for point in row.points)
+    retention_rows(
+        axes[0], [wrapped(row.label, 26) for row in info.rows], LEAST, max(1.05, highest + 0.05),
+        "retention (0 unigrams, 1 best parent)", None if ax else 1.8,
+    )  # fmt: skip
+    for tick, row in zip(axes[0].get_yticklabels(), info.rows, strict=True):
+        if row.known:
+            tick.set_color(GREY)
+    for place, row in enumerate(info.rows):
+        _draw_row(axes[0], row, place, found)
+    return fig.finish(axes, ax)
 
-    return draw_forecast(prepare_forecast(forecasts, title=title), size=size)
+
+def _draw_row(ax: Axes, row: RetentionRow, place: int, found: dict[str, Look]) -> None:
+    """Languages of a row stand a little apart, so that their intervals do not cover each other."""
+    apart = np.linspace(-0.17, 0.17, len(row.points)) if len(row.points) > 1 else np.zeros(1)
+    for point, shift in zip(row.points, apart, strict=True):
+        look, at = found[point.language], place + shift
+        if np.isfinite(point.low):
+            ends = [max(point.low, LEAST), max(point.high, LEAST)]
+            ax.plot(ends, [at, at], color=look.line, linewidth=1.1, zorder=2)
+        marker = line_marker(look, hollow=row.known, linestyle="")
+        if point.value < LEAST:
+            marker |= {"marker": "<", "clip_on": False}
+        ax.plot([max(point.value, LEAST)], [at], zorder=3, **marker)
+
+
+FORECAST = Figure("forecast", "forecasts", forecast_info, draw_forecast)
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastMatrixData:
-    """Everything that the matrix of a pool shows.
-
-    Attributes:
-        models: Names of rows and columns.
-        values: `[n, n]` retention of the worst language, NaN where it was refused and on the
-            diagonal.
-        risk: `[n, n]` probability of collapse.
-        scale: Colours, 0 to 1.
-        title, note: Heading, and pieces of the grey line.
-    """
+class ForecastMatrixInfo:
+    """`[n, n]` retention of the worst language and probability of collapse; NaN where refused."""
 
     models: tuple[str, ...]
     values: np.ndarray
@@ -167,20 +174,19 @@ class ForecastMatrixData:
     note: tuple[str, ...]
 
     def caption(self) -> str:
-        """What is shown, and which pairs are forecast to live."""
-        pairs = np.triu(np.ones_like(self.risk, dtype=bool), 1)
-        alive = int((self.risk[pairs] < COLLAPSE).sum())
-        asked = int(np.isfinite(self.risk[pairs]).sum())
+        """What is shown, and which pairs are forecast to survive."""
+        risk = self.risk[np.triu_indices(len(self.models), 1)]
         return (
             "Forecast retention of the worst language for every pair of the pool. "
-            f"{'; '.join(self.note)}. {alive} of {asked} pairs are more likely to live than to "
+            f"{'; '.join(self.note)}. {int((risk < COLLAPSE).sum())} of "
+            f"{int(np.isfinite(risk).sum())} pairs are more likely to live than to "
             "collapse; hatched pairs were refused."
         )
 
 
-def prepare_forecast_matrix(
+def forecast_matrix_info(
     forecasts: Sequence[MergeForecast], *, title: str | None = None
-) -> ForecastMatrixData:
+) -> ForecastMatrixInfo:
     """The matrix of a pool, out of forecasts of one method and alignment; only pairs are shown.
 
     Args:
@@ -192,48 +198,81 @@ def prepare_forecast_matrix(
 
     Example:
         >>> from repsim.testing.predictors import planted_forecast
-        >>> prepare_forecast_matrix([planted_forecast()]).values.tolist()
+        >>> forecast_matrix_info([planted_forecast()]).values.tolist()
         [[nan, 0.9], [0.9, nan]]
     """
-    pairs = [found for found in forecasts if len(found.models) == 2]
+    pairs = [one for one in forecasts if len(one.models) == 2]
     if not pairs:
         raise UsageError("there is no pair among the forecasts to draw a matrix of")
-    ways = {(found.method, found.alignment) for found in pairs}
+    ways = {(one.method, one.alignment) for one in pairs}
     if len(ways) > 1:
         raise UsageError("a matrix shows one method and alignment", hint="draw one for each")
-    names = list(dict.fromkeys(name for found in pairs for name in found.models))
+    names = list(dict.fromkeys(name for one in pairs for name in one.models))
     if len(names) > MAX_POOL:
         raise UsageError(f"{len(names)} models are more than {MAX_POOL} rows")
     values, risk = (np.full((len(names), len(names)), np.nan) for _ in range(2))
-    for found in pairs:
-        i, j = (names.index(name) for name in found.models)
-        if found.worst is not None:
-            values[i, j] = values[j, i] = found.worst.value
-        if found.p_collapse is not None:
-            risk[i, j] = risk[j, i] = found.p_collapse
-    known = np.triu(np.isfinite(values), 1)
-    below = int((values[known] < 0).sum())
-    above = int((values[known] > 1).sum())
-    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+    for one in pairs:
+        i, j = (names.index(name) for name in one.models)
+        if one.worst is not None:
+            values[i, j] = values[j, i] = one.worst.value
+        if one.p_collapse is not None:
+            risk[i, j] = risk[j, i] = one.p_collapse
     method, alignment = ways.pop()
-    note = [f"{method}{'' if alignment == 'none' else f', {alignment} alignment'}"]
-    note += ["strokes: more likely to collapse than not"]
-    refused = sum(1 for found in pairs if found.refusal)
-    note += [f"hatched: {refused} refused"] if refused else []
-    return ForecastMatrixData(
+    refused = sum(1 for one in pairs if one.refusal)
+    return ForecastMatrixInfo(
         models=tuple(names),
         values=values,
         risk=risk,
-        scale=ColourScale("magma", 0.0, 1.0, extend[bool(below), bool(above)], ""),
+        scale=ColourScale.of(_WORST, values, (0.0, 1.0)),
         title=title if title is not None else "Forecast of every pair",
-        note=tuple(note),
+        note=(
+            f"{method}{'' if alignment == 'none' else f', {alignment} alignment'}",
+            "strokes: more likely to collapse than not",
+            *[f"hatched: {refused} refused"] * bool(refused),
+        ),
     )
 
 
-def plot_forecast_matrix(
-    forecasts: Sequence[MergeForecast], *, size: Size = "medium", title: str | None = None
-) -> Figure:
-    """Draw the matrix; arguments as for `prepare_forecast_matrix`."""
-    from repsim.plots.drawing.forecast import draw_forecast_matrix
+@style()
+def draw_forecast_matrix(
+    info: ForecastMatrixInfo, *, ax: Axes | None = None, size: Size = "medium"
+) -> Drawing:
+    """Colour and hundredths are the worst language's retention."""
+    count = len(info.models)
+    side = min(width_of(size) - 2.2, 0.62 * count + 0.3)
+    axes = fig.frames(info, ax, 1, 1, size, side + 1.0)
+    figure = fig.figure_of(axes[0])
+    image = draw_matrix(axes[0], info.values, info.scale, origin="upper")
+    blank_diagonal(axes[0], count)
+    names = [shortened(name, 18) for name in info.models]
+    small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5}
+    axes[0].set_xticks(range(count), names, rotation=90, **small)
+    axes[0].set_yticks(range(count), names, **small)
+    bar = add_colour_bar(figure, image, axes, info.scale, _WORST, side)
+    bar.set_label(_WORST.label, color=LABEL)
+    if ax is None:
+        fig.keep_left(figure, side + 2.2)
+    fig.finish(axes, ax)
+    if ax is None:
+        align_colour_bar(figure, bar, axes)
+    _annotate(axes[0], info)
+    return figure
 
-    return draw_forecast_matrix(prepare_forecast_matrix(forecasts, title=title), size=size)
+
+def _annotate(ax: Axes, info: ForecastMatrixInfo) -> None:
+    """Retention in each cell; two strokes mark those that are more likely to collapse."""
+    fontsize = size_in_cells(ax, len(info.models), 2.6)
+    ink = ink_on(info.values, info.scale)
+    for i, j in zip(*np.nonzero(np.isfinite(info.values)), strict=True):
+        text = number(float(info.values[i, j]))
+        options = {"ha": "center", "va": "center", "fontsize": fontsize, "color": ink[i, j]}
+        ax.text(j, i, text, zorder=4, **options)
+        if info.risk[i, j] > COLLAPSE:
+            for sign in (-1, 1):
+                ends = ([j + 0.24 * sign, j + 0.42 * sign], [i - 0.24 * sign, i - 0.42 * sign])
+                ax.plot(*ends, color=ink[i, j], linewidth=0.9, zorder=3)
+
+
+FORECAST_MATRIX = Figure(
+    "forecast_matrix", "forecasts", forecast_matrix_info, draw_forecast_matrix, vector=False
+)

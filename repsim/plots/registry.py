@@ -16,6 +16,11 @@ FIGURES: Registry[Figure] = Registry(
     "figure", entry_point_group="repsim.figures", see="repsim plot --help"
 )
 FIGURES.add("heatmap", "repsim.plots.heatmap:HEATMAP")
+FIGURES.add("barrier", "repsim.plots.barrier:BARRIER")
+FIGURES.add("retention", "repsim.plots.retention:RETENTION")
+FIGURES.add("forecast", "repsim.plots.forecast:FORECAST")
+FIGURES.add("forecast_matrix", "repsim.plots.forecast:FORECAST_MATRIX")
+FIGURES.add("training", "repsim.plots.training:TRAINING")
 
 
 class TablePlots:

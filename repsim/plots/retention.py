@@ -1,53 +1,54 @@
-"""Retention of merges by language: what lives, what collapses."""
+"""Retention of merges by language: what survives, what collapses."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import Size
-from repsim.plots.names import number, short_codes
+from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.names import number, short_codes, wrapped
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Retention below which a merge counts as collapsed.
 COLLAPSE = 0.5
 MAX_ROWS = 40
 
 
-@dataclasses.dataclass(frozen=True)
-class RetentionPoint:
+class RetentionPoint(NamedTuple):
     """One model in one language; `low` and `high` are NaN where there is no interval."""
 
     language: str
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
 
-@dataclasses.dataclass(frozen=True)
-class RetentionRow:
-    """One model: its points by language, and whether its worst language is below the threshold."""
+class RetentionRow(NamedTuple):
+    """A merge and its points by language; `known` if it was made and measured, not forecast."""
 
-    model: str
+    label: str
     points: tuple[RetentionPoint, ...]
-    collapsed: bool
+    known: bool = False
+
+    @property
+    def worst(self) -> float:
+        """Retention of the worst language."""
+        return min(point.value for point in self.points)
 
 
 @dataclasses.dataclass(frozen=True)
-class RetentionData:
-    """Everything that the figure shows.
-
-    Attributes:
-        rows: One per model, the best worst language first.
-        languages: Short codes in the order of the colours.
-        title, note: Heading, and pieces of the grey line.
-    """
+class RetentionInfo:
+    """Rows (the best worst language first), short codes in the order of colours, heading, note."""
 
     rows: tuple[RetentionRow, ...]
     languages: tuple[str, ...]
@@ -56,18 +57,17 @@ class RetentionData:
 
     def caption(self) -> str:
         """What is shown, and which merges collapse."""
-        gone = [row.model for row in self.rows if row.collapsed]
-        words = f"{len(gone)} of {len(self.rows)} collapse (worst language below {COLLAPSE:g})"
+        gone = sum(row.worst < COLLAPSE for row in self.rows)
         best = self.rows[0]
-        worst = min(point.value for point in best.points)
         return (
             "Retention by language: 1 is what the best parent of that language reaches, 0 what "
-            f"counting tokens reaches. {words}. Best: {best.model}, worst language {number(worst)}."
+            f"counting tokens reaches. {gone} of {len(self.rows)} collapse (worst language below "
+            f"{COLLAPSE:g}). Best: {best.label}, worst language {number(best.worst)}."
         )
 
 
-def prepare_retention(table: Table, *, title: str | None = None) -> RetentionData:
-    """Retention of each merge in an evaluation.
+def retention_info(table: Table, *, title: str | None = None) -> RetentionInfo:
+    """Retention of each merge in an evaluation, by language.
 
     Args:
         table: What `repsim.evaluation.evaluate` returned.
@@ -78,7 +78,7 @@ def prepare_retention(table: Table, *, title: str | None = None) -> RetentionDat
 
     Example:
         >>> from repsim.testing.evaluation_tables import retention_table
-        >>> [row.model for row in prepare_retention(retention_table()).rows]
+        >>> [row.label for row in retention_info(retention_table()).rows]
         ['lives', 'collapses']
     """
     kept = table.where(metric="retention")
@@ -86,7 +86,7 @@ def prepare_retention(table: Table, *, title: str | None = None) -> RetentionDat
     found: dict[str, list[RetentionPoint]] = {}
     for row in kept.rows():
         if row["value"] is not None:
-            ends = [np.nan if row[end] is None else row[end] for end in ("ci_low", "ci_high")]
+            ends = [math.nan if row[end] is None else row[end] for end in ("ci_low", "ci_high")]
             point = RetentionPoint(codes[row["language"]], row["value"], *ends)
             found.setdefault(row["model"], []).append(point)
     if not found:
@@ -96,26 +96,60 @@ def prepare_retention(table: Table, *, title: str | None = None) -> RetentionDat
         )
     if len(found) > MAX_ROWS:
         raise UsageError(f"{len(found)} models are more than {MAX_ROWS} rows")
-
-    def least(points: list[RetentionPoint]) -> float:
-        return min(point.value for point in points)
-
-    rows = tuple(
-        RetentionRow(model, tuple(points), least(points) < COLLAPSE)
-        for model, points in sorted(found.items(), key=lambda item: -least(item[1]))
-    )
+    rows = [RetentionRow(model, tuple(points)) for model, points in found.items()]
     intervals = any(np.isfinite(point.low) for row in rows for point in row.points)
-    note = ["held-out text", *(["bars: 95 % interval over documents"] if intervals else [])]
-    return RetentionData(
-        rows=rows,
+    return RetentionInfo(
+        rows=tuple(sorted(rows, key=lambda row: -row.worst)),
         languages=tuple(codes.values()),
         title=title if title is not None else "What the merges kept",
-        note=tuple(note),
+        note=("held-out text", *["bars: 95 % interval over documents"] * intervals),
     )
 
 
-def plot_retention(table: Table, *, size: Size = "medium", title: str | None = None) -> Figure:
-    """Draw retention by model and language; arguments as for `prepare_retention`."""
-    from repsim.plots.drawing.retention import draw_retention
+@style()
+def draw_retention(
+    info: RetentionInfo, *, ax: Axes | None = None, size: Size = "medium"
+) -> Drawing:
+    """A line per model, a marker per language."""
+    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
+    key = {name: line_marker(look, linestyle="") for name, look in found.items()}
+    height = 0.75 + 0.34 * len(info.rows)
+    axes = fig.frames(info, ax, 1, 1, size, height, key=fig.key_of(key))
+    numbers = np.array([point[1:] for row in info.rows for point in row.points])
+    low, high = float(np.nanmin(numbers)) - 0.05, float(np.nanmax(numbers)) + 0.05
+    retention_rows(
+        axes[0], [wrapped(row.label, 22) for row in info.rows], min(-0.05, low), max(1.05, high),
+        "retention (0 unigrams, 1 best parent; shaded: collapse)", None if ax else 1.6,
+    )  # fmt: skip
+    for place, row in enumerate(info.rows):
+        reach = [point.value for point in row.points]
+        axes[0].plot(
+            [min(reach), max(reach)], [place, place], color=FAINT, linewidth=1.4, zorder=1.5
+        )
+        for point in row.points:
+            look = found[point.language]
+            if np.isfinite(point.low):
+                ends = [point.low, point.high]
+                axes[0].plot(ends, [place, place], color=look.line, linewidth=1.0, zorder=2)
+            axes[0].plot([point.value], [place], linestyle="", zorder=3, **line_marker(look))
+    return fig.finish(axes, ax)
 
-    return draw_retention(prepare_retention(table, title=title), size=size)
+
+def retention_rows(
+    ax: Axes, labels: list[str], low: float, high: float, axis: str, beside: float | None
+) -> None:
+    """A row per merge over retention, shaded where it collapses; `beside`: inches of the labels."""
+    ax.axvspan(low, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
+    ax.axvline(COLLAPSE, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
+    for at in (0.0, 1.0):
+        ax.axvline(at, color=FAINT, linewidth=0.8, zorder=1)
+    ax.set_xlim(low, high)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.set_yticks(range(len(labels)), labels)
+    figure = fig.figure_of(ax)
+    whole = float(figure.get_size_inches()[0])
+    room = fig.inches_of(ax)[0] if beside is None else whole - beside
+    ax.set_xlabel(fig.fitted(figure, axis, room))
+
+
+RETENTION = Figure("retention", "evaluation", retention_info, draw_retention)

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
-from repsim.plots.appearance import Size
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Points that a loss curve keeps: each is the mean over its stretch of steps.
 LOSS_POINTS = 120
+_LOSS = "training loss (nats per token)"
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingCurve:
-    """One run.
-
-    Attributes:
-        label: Name of the run.
-        role: Role that decides its colour.
-        tokens: `[k]` millions of tokens seen, those of its trunk included.
-        value: `[k]` bits per byte, or loss in nats per token.
-    """
+class TrainingCurve(NamedTuple):
+    """One run: `[k]` millions of tokens (its trunk's included), and bits per byte or nats."""
 
     label: str
     role: str
@@ -44,18 +41,18 @@ class TrainingPanel:
     """Curves of one language (or of the training loss), and that language's unigram floor."""
 
     title: str
-    curves: tuple[TrainingCurve, ...]
-    floor: float | None
+    curves: list[TrainingCurve] = dataclasses.field(default_factory=list)
+    floors: set[float] = dataclasses.field(default_factory=set)
+
+    @property
+    def floor(self) -> float | None:
+        """The floor that all runs share."""
+        return next(iter(self.floors)) if len(self.floors) == 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per language, then the training loss.
-        title, note: Heading, and pieces of the grey line.
-    """
+class TrainingInfo:
+    """A panel per language, then the training loss; heading and grey line."""
 
     panels: tuple[TrainingPanel, ...]
     title: str
@@ -76,11 +73,12 @@ class TrainingData:
         )
 
 
-def prepare_training(folders: Sequence[str | Path]) -> TrainingData:
-    r"""Read the curves of some runs.
+def training_info(folders: Sequence[str | Path], *, title: str | None = None) -> TrainingInfo:
+    r"""Training curves of some runs, a panel per language and one for the training loss.
 
     Args:
         folders: Folders of runs, each with a `metrics.jsonl`; or one folder of a family.
+        title: Heading instead of the one that is made.
 
     Raises:
         InputError: A folder holds no metrics, or damaged ones.
@@ -92,42 +90,17 @@ def prepare_training(folders: Sequence[str | Path]) -> TrainingData:
         >>> rows = [{"kind": "validation", "step": 0, "eng_Latn": 4.0, "eng_Latn_hex": ""},
         ...         {"kind": "train", "step": 1, "loss": 5.0, "tokens": 1000}]
         >>> _ = (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        >>> [panel.title for panel in prepare_training([folder]).panels]
+        >>> [panel.title for panel in training_info([folder]).panels]
         ['eng_Latn', 'training loss (nats per token)']
     """
     paths = _runs([Path(folder) for folder in folders])
-    runs = [_read(path) for path in paths]
-    languages = list(dict.fromkeys(name for run in runs for name in run.scores))
-    panels = []
-    for language in languages:
-        curves = [run.curve(*run.scores[language]) for run in runs if language in run.scores]
-        floors = {run.floors[language] for run in runs if language in run.floors}
-        panels.append(
-            TrainingPanel(language, tuple(curves), floors.pop() if len(floors) == 1 else None)
-        )
-    losses = tuple(run.curve(*_thinned(*run.losses)) for run in runs if len(run.losses[0]))
-    panels.append(TrainingPanel("training loss (nats per token)", losses, None))
-    note = (f"{len(runs)} runs", "held-out documents, BOS first, windows without overlap")
-    return TrainingData(tuple(panels), "Training curves", note)
-
-
-def plot_training(folders: Sequence[str | Path], *, size: Size = "wide") -> Figure:
-    """Training curves as a figure; arguments as for `prepare_training`."""
-    from repsim.plots.drawing.training import draw_training
-
-    return draw_training(prepare_training(folders), size=size)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    name: str
-    role: str
-    floors: dict[str, float]
-    scores: dict[str, tuple[np.ndarray, np.ndarray]]
-    losses: tuple[np.ndarray, np.ndarray]
-
-    def curve(self, tokens: np.ndarray, value: np.ndarray) -> TrainingCurve:
-        return TrainingCurve(self.name, self.role, tokens / 1e6, value)
+    panels: dict[str, TrainingPanel] = {}
+    losses = TrainingPanel(_LOSS)
+    for path in paths:
+        _add_run(path, panels, losses)
+    note = (f"{len(paths)} runs", "held-out documents, BOS first, windows without overlap")
+    made = title if title is not None else "Training curves"
+    return TrainingInfo((*panels.values(), losses), made, note)
 
 
 def _runs(folders: list[Path]) -> list[Path]:
@@ -145,29 +118,33 @@ def _runs(folders: list[Path]) -> list[Path]:
     return found
 
 
-def _read(folder: Path) -> _Run:
+def _add_run(folder: Path, panels: dict[str, TrainingPanel], losses: TrainingPanel) -> None:
+    """Put the curves of one run into the panels of its languages and of the loss."""
     rows = _rows(folder / "metrics.jsonl")
     train = [row for row in rows if row["kind"] == "train"]
-    tokens_at = _tokens_by_step(train)
-    scores: dict[str, tuple[list[float], list[float]]] = {}
-    for row in rows:
-        if row["kind"] == "validation":
-            for name in (key for key in row if f"{key}_hex" in row):
-                xs, ys = scores.setdefault(name, ([], []))
-                xs.append(tokens_at(row["step"]))
-                ys.append(row[name])
+    steps, tokens, loss = (
+        np.array([row[name] for row in train], dtype=float) for name in ("step", "tokens", "loss")
+    )
+    tokens_at = _tokens_by_step(steps, tokens)
     about = folder / "repsim_provenance.json"
     known: dict[str, Any] = read_json(about) if about.exists() else {}
-    return _Run(
-        name=folder.name,
-        role=known.get("role", "other"),
-        floors=known.get("unigram_floor", {}),
-        scores={name: (np.array(x), np.array(y)) for name, (x, y) in scores.items()},
-        losses=(
-            np.array([row["tokens"] for row in train], dtype=float),
-            np.array([row["loss"] for row in train], dtype=float),
-        ),
-    )
+    label, role = folder.name, known.get("role", "other")
+    checks = [row for row in rows if row["kind"] == "validation"]
+    for name in dict.fromkeys(key for row in checks for key in row if f"{key}_hex" in row):
+        mine = [row for row in checks if f"{name}_hex" in row]
+        seen = np.array([tokens_at(row["step"]) for row in mine])
+        panel = panels.setdefault(name, TrainingPanel(name))
+        score = np.array([row[name] for row in mine])
+        panel.curves.append(TrainingCurve(label, role, seen / 1e6, score))
+        floors = known.get("unigram_floor", {})
+        panel.floors.update([floors[name]] if name in floors else [])
+    if train:
+        parts = min(LOSS_POINTS, len(train))
+        thin = [
+            np.array([part.mean() for part in np.array_split(values, parts)])
+            for values in (tokens, loss)
+        ]
+        losses.curves.append(TrainingCurve(label, role, thin[0] / 1e6, thin[1]))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -180,20 +157,50 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tokens_by_step(train: list[dict[str, Any]]) -> Any:
+def _tokens_by_step(steps: np.ndarray, tokens: np.ndarray) -> Callable[[float], float]:
     """Step -> tokens seen, also for the step before the first that is known."""
-    if not train:
+    if not len(steps):
         return float
-    steps = np.array([row["step"] for row in train], dtype=float)
-    tokens = np.array([row["tokens"] for row in train], dtype=float)
     each = (tokens[-1] - tokens[0]) / (steps[-1] - steps[0]) if len(steps) > 1 else tokens[0]
     return lambda step: float(tokens[0] + (step - steps[0]) * each)
 
 
-def _thinned(tokens: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over at most `LOSS_POINTS` stretches of equal length."""
-    parts = min(LOSS_POINTS, len(tokens))
-    return (
-        np.array([part.mean() for part in np.array_split(tokens, parts)]),
-        np.array([part.mean() for part in np.array_split(losses, parts)]),
-    )
+@style()
+def draw_training(info: TrainingInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """One frame per language and one for the training loss."""
+    count = len(info.panels)
+    columns = min(count, 1 if size == "single" else 3)
+    runs = {curve.label: curve.role for panel in info.panels for curve in panel.curves}
+    found = dict(zip(runs, looks(list(runs.values())), strict=True))
+    key = fig.key_of({label: _line(look) for label, look in found.items()})
+    height = -(-count // columns) * (width_of(size) / columns) * 0.78 + 0.3
+    axes = fig.frames(info, ax, count, columns, size, height, key=key)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, found)
+    figure = fig.finish(axes, ax)
+    for frame in axes:
+        spread_end_labels(frame)
+    return figure
+
+
+def _line(look: Look) -> dict[str, Any]:
+    return line_marker(look, 2.6, linewidth=1.2)
+
+
+def _draw_panel(ax: Axes, panel: TrainingPanel, found: dict[str, Look]) -> None:
+    ax.grid(visible=True, axis="y")
+    for curve in panel.curves:
+        options = _line(found[curve.label])
+        if len(curve.value) > 30:
+            options |= {"marker": ""}
+        ax.plot(curve.tokens, curve.value, label=curve.label, **options)
+    if panel.floor is not None:
+        ax.axhline(panel.floor, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)))
+        write_end_labels(ax, [EndLabel(panel.floor, "unigrams", GREY, bold=False)], size=7.0)
+    is_loss = panel.title == _LOSS
+    ax.set_title("training loss" if is_loss else panel.title, loc="left")
+    ax.set_xlabel("million tokens")
+    ax.set_ylabel("nats per token" if is_loss else "bits per byte")
+
+
+TRAINING = Figure("training", "run folders", training_info, draw_training)

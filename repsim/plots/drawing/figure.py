@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
@@ -310,4 +310,29 @@ def frames(
         return panel_axes(figure, count, columns, **grid)
     only_one_panel(ax, count)
     ax.set_title(info.title, loc="left")
+    if key:
+        ax.legend(handles=list(key))
     return [ax]
+
+
+def finish(axes: Sequence[Axes], ax: Axes | None) -> Figure:
+    """Keep the layout of a figure of our own; only read that of the caller's."""
+    figure = figure_of(axes[0])
+    if ax is None:
+        freeze(figure)
+    else:
+        settle(figure)
+    return figure
+
+
+def key_of(options: Mapping[str, Mapping[str, Any]]) -> list[Line2D]:
+    """Named lines or markers for a key: label -> options of a line."""
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], label=label, **those) for label, those in options.items()]
+
+
+def inches_of(ax: Axes) -> tuple[float, float]:
+    """Width and height of an axes."""
+    box = ax.get_window_extent()
+    return box.width / figure_of(ax).dpi, box.height / figure_of(ax).dpi

@@ -9,7 +9,7 @@ import numpy as np
 
 from repsim.plots.appearance import LABEL, luminance
 from repsim.plots.colours import ColourScale
-from repsim.plots.drawing.figure import fitted
+from repsim.plots.drawing.figure import fitted, inches_of
 from repsim.plots.names import number
 from repsim.plots.selection import MeasureFacts
 
@@ -58,6 +58,21 @@ def ink_on(values: np.ndarray, scale: ColourScale) -> np.ndarray:
     ]
     ink = ["#15181D" if luminance(colour) > 0.28 else "#FFFFFF" for colour in flat]
     return np.array(ink, dtype=object).reshape(values.shape)
+
+
+def blank_diagonal(ax: Axes, count: int) -> None:
+    """White where a row meets itself."""
+    from matplotlib.patches import Rectangle
+
+    for i in range(count):
+        cell = Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="white", edgecolor="none", zorder=2)
+        ax.add_patch(cell)
+
+
+def size_in_cells(ax: Axes, count: int, characters: float) -> float:
+    """Font size of a text of that width in ems, so that it fits a cell: 3 to 7.5 points."""
+    cell = inches_of(ax)[0] / count * 72
+    return max(min(7.5, (cell - 2) / characters), 3.0)
 
 
 def add_colour_bar(

@@ -9,14 +9,14 @@ from repsim.core.errors import UsageError
 from repsim.evaluation.path import BarrierTable
 from repsim.evaluation.table import EvaluationTable
 from repsim.plots.appearance import Size
-from repsim.plots.barrier import plot_barrier, prepare_barrier
-from repsim.plots.retention import plot_retention, prepare_retention
+from repsim.plots.barrier import BARRIER, barrier_info
+from repsim.plots.retention import COLLAPSE, RETENTION, retention_info
 from repsim.testing.evaluation_tables import barrier_table, retention_table
 from repsim.testing.figures import check_figure
 
 
 def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:
-    ax = plot_barrier(barrier_table(("eng_Latn",), {"none": 1.2})).axes[0]
+    ax = BARRIER(barrier_table(("eng_Latn",), {"none": 1.2})).axes[0]
     (chord,) = [line for line in ax.lines if line.get_label() == "chord"]
     assert chord.is_dashed()
     assert np.asarray(chord.get_ydata()).tolist() == [1.5, 3.0]
@@ -30,24 +30,24 @@ def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:
 def test_no_text_is_cut_off_or_covered(size: Size) -> None:
     heights = {"none": 1.2, "permutation": 0.3, "orthogonal": 0.02}
     table = barrier_table(("eng_Latn", "deu_Latn", "fra_Latn"), heights)
-    check_figure(plot_barrier(table, size=size))
-    check_figure(plot_retention(retention_table(), size=size))
+    check_figure(BARRIER(table, size=size))
+    check_figure(RETENTION(retention_table(), size=size))
 
 
 def test_a_barrier_of_nothing_has_no_arrow_and_is_said() -> None:
-    ax = plot_barrier(barrier_table(("eng_Latn",), {"none": 0.0})).axes[0]
+    ax = BARRIER(barrier_table(("eng_Latn",), {"none": 0.0})).axes[0]
     assert not [text for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert "barrier 0.00 bits/byte" in [text.get_text() for text in ax.texts]
 
 
 def test_the_caption_states_every_barrier() -> None:
-    caption = prepare_barrier(barrier_table()).caption()
+    caption = barrier_info(barrier_table()).caption()
     assert "eng: 1.20 naive, 0.30 permutation-aligned; deu: 1.20 naive" in caption
 
 
 def test_merges_are_sorted_by_their_worst_language() -> None:
-    data = prepare_retention(retention_table())
-    assert [(row.model, row.collapsed) for row in data.rows] == [
+    data = retention_info(retention_table())
+    assert [(row.label, row.worst < COLLAPSE) for row in data.rows] == [
         ("lives", False), ("collapses", True)
     ]  # fmt: skip
     assert "1 of 2 collapse" in data.caption()
@@ -55,13 +55,13 @@ def test_merges_are_sorted_by_their_worst_language() -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(UsageError, match="one pair of models, the table has 0"):
-        prepare_barrier(BarrierTable([]))
+        barrier_info(BarrierTable([]))
     with pytest.raises(UsageError, match="13 languages are more than 12 panels"):
-        prepare_barrier(barrier_table([f"l{i:02}_Latn" for i in range(13)]))
+        barrier_info(barrier_table([f"l{i:02}_Latn" for i in range(13)]))
     with pytest.raises(UsageError, match="no retention to draw"):
-        prepare_retention(EvaluationTable([]))
+        retention_info(EvaluationTable([]))
     rows = [
         {"model": str(i), "language": "x", "metric": "retention", "value": 1.0} for i in range(41)
     ]
     with pytest.raises(UsageError, match="41 models are more than 40 rows"):
-        prepare_retention(EvaluationTable(rows))
+        retention_info(EvaluationTable(rows))

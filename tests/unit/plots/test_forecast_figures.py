@@ -10,11 +10,11 @@ import pytest
 from repsim.core.errors import UsageError
 from repsim.core.forecast import Interval
 from repsim.plots.forecast import (
+    FORECAST,
+    FORECAST_MATRIX,
     LEAST,
-    plot_forecast,
-    plot_forecast_matrix,
-    prepare_forecast,
-    prepare_forecast_matrix,
+    forecast_info,
+    forecast_matrix_info,
 )
 from repsim.plots.save import save_figure
 from repsim.testing.predictors import planted_forecast
@@ -32,7 +32,7 @@ def collapsing(**changes: object) -> object:
 
 
 def test_ways_are_ordered_by_their_worst_language_and_refusals_counted() -> None:
-    data = prepare_forecast([collapsing(method="ties"), planted_forecast(), REFUSED])  # type: ignore[list-item]
+    data = forecast_info([collapsing(method="ties"), planted_forecast(), REFUSED])  # type: ignore[list-item]
     assert [row.label for row in data.rows] == ["linear", "ties"]
     assert "1 refused, not shown" in data.note
     assert data.languages == ("eng", "deu")
@@ -40,7 +40,7 @@ def test_ways_are_ordered_by_their_worst_language_and_refusals_counted() -> None
 
 
 def test_known_merges_stand_beside_a_single_forecast() -> None:
-    rows = prepare_forecast([planted_forecast(alignment="permutation")]).rows
+    rows = forecast_info([planted_forecast(alignment="permutation")]).rows
     assert [(row.label, row.known) for row in rows] == [
         ("linear, permutation", False), ("known", True),
     ]  # fmt: skip
@@ -48,7 +48,7 @@ def test_known_merges_stand_beside_a_single_forecast() -> None:
 
 
 def test_what_lies_far_below_is_drawn_at_the_edge() -> None:
-    figure = plot_forecast([collapsing()])  # type: ignore[list-item]
+    figure = FORECAST([collapsing()])  # type: ignore[list-item]
     (ax,) = figure.axes
     assert ax.get_xlim()[0] == LEAST
     shown = [line for line in ax.lines if line.get_marker() == "<"]
@@ -63,26 +63,26 @@ def test_a_matrix_is_symmetric_and_strokes_mark_collapse(tmp_path: Path) -> None
         ),
         planted_forecast(models=("a", "b", "c")),
     ]  # fmt: skip
-    data = prepare_forecast_matrix(pool)  # type: ignore[arg-type]
+    data = forecast_matrix_info(pool)  # type: ignore[arg-type]
     assert np.array_equal(data.values, data.values.T, equal_nan=True)
     assert data.values[0, 1] == 0.9
     assert data.scale.extend == "min"
     assert "hatched: 1 refused" in data.note
     assert "1 of 2 pairs are more likely to live" in data.caption()
-    figure = plot_forecast_matrix(pool)  # type: ignore[arg-type]
+    figure = FORECAST_MATRIX(pool)  # type: ignore[arg-type]
     assert len(figure.axes[0].lines) == 4  # two strokes in each of the two cells of a and c
     first = [p.read_bytes() for p in save_figure(figure, tmp_path / "a", ("png", "svg"))]
-    again = plot_forecast_matrix(pool)  # type: ignore[arg-type]
+    again = FORECAST_MATRIX(pool)  # type: ignore[arg-type]
     assert first == [p.read_bytes() for p in save_figure(again, tmp_path / "b", ("png", "svg"))]
 
 
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(UsageError, match="refused") as stop:
-        prepare_forecast([REFUSED])
+        forecast_info([REFUSED])
     assert stop.value.hint == "too large"
     with pytest.raises(UsageError, match="no pair"):
-        prepare_forecast_matrix([planted_forecast(models=("a", "b", "c"))])
+        forecast_matrix_info([planted_forecast(models=("a", "b", "c"))])
     with pytest.raises(UsageError, match="one method"):
-        prepare_forecast_matrix([planted_forecast(), planted_forecast(method="ties")])
+        forecast_matrix_info([planted_forecast(), planted_forecast(method="ties")])
     with pytest.raises(UsageError, match="more than 40"):
-        prepare_forecast([planted_forecast()] * 41)
+        forecast_info([planted_forecast()] * 41)

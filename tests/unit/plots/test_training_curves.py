@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import InputError
-from repsim.plots.training import LOSS_POINTS, plot_training, prepare_training
+from repsim.plots.training import LOSS_POINTS, TRAINING, training_info
 
 
 def write_run(folder: Path, first: int, last: int, end: float) -> Path:
@@ -33,7 +33,7 @@ def write_run(folder: Path, first: int, last: int, end: float) -> Path:
 def test_a_familys_runs_are_found_with_floor_and_history(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0, 400, 1.5)
     write_run(tmp_path / "b", 300, 400, 1.9)
-    data = prepare_training([tmp_path])
+    data = training_info([tmp_path])
     validation, loss = data.panels
     assert validation.title == "eng_Latn"
     assert validation.floor == 2.5
@@ -47,7 +47,7 @@ def test_a_familys_runs_are_found_with_floor_and_history(tmp_path: Path) -> None
 
 def test_the_figure_shows_every_curve_and_the_floor(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0, 60, 1.5)
-    figure = plot_training([tmp_path / "a"])
+    figure = TRAINING([tmp_path / "a"])
     validation, loss = figure.axes
     assert [line.get_label() for line in loss.lines] == ["a"]
     assert np.asarray(validation.lines[-1].get_ydata()).tolist() == [2.5, 2.5]
@@ -56,8 +56,8 @@ def test_the_figure_shows_every_curve_and_the_floor(tmp_path: Path) -> None:
 
 def test_what_holds_no_metrics_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no training metrics"):
-        prepare_training([tmp_path])
+        training_info([tmp_path])
     run = write_run(tmp_path / "a", 0, 3, 1.0)
     (run / "metrics.jsonl").write_text('{"kind": "tr', encoding="utf-8")
     with pytest.raises(InputError, match="line 1 of '.*metrics.jsonl' is damaged"):
-        prepare_training([run])
+        training_info([run])
