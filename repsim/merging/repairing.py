@@ -113,10 +113,9 @@ def calibrate(
             hint="leave out 'repair', or 'layers'",
         )
     config, spec = read_config(folders[recipe.donor])
-    if spec.weight_spaces is None:
+    if reason := spec.why_unalignable(config):
         raise IncompatibleModelsError(
-            f"architecture '{spec.name}' does not say where its units are, so they cannot be "
-            "repaired",
+            f"models of architecture '{spec.name}' cannot be repaired: {reason}",
             hint="leave out 'repair'",
         )
     names = repair.languages or _spoken(recipe, folders)

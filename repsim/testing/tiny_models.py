@@ -70,6 +70,9 @@ _GPT_NEOX = {
 }
 # The head size of Gemma and Qwen 3 is not width / heads.
 _WIDE_HEADS = {**_LLAMA, "head_dim": 16}
+_HALF_ROTARY = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+}
 
 #: Kind -> recipe. The key is a model type, or a model type with a variant after "+".
 _RECIPES: dict[str, _Recipe] = {
@@ -81,6 +84,16 @@ _RECIPES: dict[str, _Recipe] = {
     "gemma": _Recipe("GemmaConfig", _WIDE_HEADS),
     "gemma2": _Recipe("Gemma2Config", {**_WIDE_HEADS, "sliding_window": 16}),
     "gemma3_text": _Recipe("Gemma3TextConfig", {**_WIDE_HEADS, "sliding_window": 16}),
+    "granite": _Recipe("GraniteConfig", {**_LLAMA, "embedding_multiplier": 2.0}),
+    "granite+scaled": _Recipe("GraniteConfig", {**_LLAMA, "residual_multiplier": 0.5}),
+    "olmo2": _Recipe("Olmo2Config", _LLAMA, "$A"),
+    "olmo3": _Recipe("Olmo3Config", {**_LLAMA, "sliding_window": 16}, "$A"),
+    "phi": _Recipe("PhiConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
+    "phi3": _Recipe("Phi3Config", _LLAMA),
+    "smollm3": _Recipe("SmolLM3Config", {**_LLAMA, "no_rope_layer_interval": 2}),
+    "stablelm": _Recipe("StableLmConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
+    "stablelm+parallel": _Recipe("StableLmConfig", {**_LLAMA, "use_parallel_residual": True}, "$A"),
+    "starcoder2": _Recipe("Starcoder2Config", {**_LLAMA, "sliding_window": 16}, "$A"),
     "gpt2": _Recipe(
         "GPT2Config", {"n_embd": WIDTH, "n_layer": 3, "n_head": HEADS, "n_positions": 128}, "$A"
     ),

@@ -47,25 +47,27 @@ def test_registry_lines_and_specs_name_the_same_model_types(name: str) -> None:
 
 
 def test_the_contract_notices_attn_read_before_a_norm_that_follows_it() -> None:
-    wrong = dataclasses.replace(ARCHITECTURES["gemma2"], attn="self_attn.o_proj")
+    spec = ARCHITECTURES["gemma2"]
+    wrong = dataclasses.replace(spec, block={**spec.block, "attn": "self_attn.o_proj"})
     with pytest.raises(AssertionError, match="do not add up to resid"):
         check_arch(wrong, model_of("gemma2"))
 
 
 def test_the_contract_notices_a_forgotten_final_norm() -> None:
-    wrong = dataclasses.replace(ARCHITECTURES["llama"], norm=None)
+    wrong = dataclasses.replace(ARCHITECTURES["llama"], stream={})
     with pytest.raises(AssertionError, match=re.escape("resid 2 is not hidden_states[2]")):
         check_arch(wrong, model_of("llama"))
 
 
 def test_the_contract_notices_a_post_norm_block_called_additive() -> None:
-    wrong = dataclasses.replace(ARCHITECTURES["bert"], additive_when=lambda config: True)
+    wrong = dataclasses.replace(ARCHITECTURES["bert"], post_norm=False)
     with pytest.raises(AssertionError, match="do not add up to resid"):
         check_arch(wrong, model_of("bert"))
 
 
 def test_a_model_built_otherwise_is_refused_by_the_name_of_the_missing_part() -> None:
-    wrong = dataclasses.replace(ARCHITECTURES["llama"], mlp="mlp.no_such_projection")
+    spec = ARCHITECTURES["llama"]
+    wrong = dataclasses.replace(spec, block={**spec.block, "mlp": "mlp.no_such_projection"})
     with pytest.raises(IncompatibleModelsError, match="no part 'layers.0.mlp.no_such_projection'"):
         check_arch(wrong, model_of("llama"))
 

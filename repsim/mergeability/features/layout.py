@@ -79,7 +79,7 @@ def spaces_of(config: Any) -> WeightSpaces | None:
         ('gpt2', None)
     """
     spec = spec_for(config.model_type, generic=True)
-    return None if spec.weight_spaces is None else spec.spaces(config)
+    return None if spec.why_unalignable(config) else spec.spaces(config)
 
 
 def places_of(shapes: Mapping[str, tuple[int, ...]], config: Any) -> list[Place]:

@@ -100,6 +100,9 @@ def units_of(place: Place, tensor: torch.Tensor, sizes: Mapping[str, int]) -> to
         `[units, values]`; None if the tensor describes neither.
     """
     weight = place.stored
+    if weight is not None and weight.roles == ("gate", "up"):
+        halves = [_chosen(half, 0, MOST_UNITS) for half in tensor.chunk(2)]
+        return rearrange(halves, "part mlp resid -> mlp (part resid)")
     if weight is None or len(weight.roles) != 1 or len(place.shape) != 2:
         return None
     top = weight.stored.replace("(", " ( ").split()

@@ -171,50 +171,58 @@ class _Where:
     out_axis: int
     bias: str | None
     shifts: bool
+    first_row: int = 0
+    offset: float = 0.0
 
     @property
     def parameters(self) -> tuple[str, ...]:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
 
-def _places(
-    state: StateDict, spaces: WeightSpaces, points: Sequence[str]
-) -> dict[Place, _Where]:  # fmt: skip
-    stored = {weight.keys[0]: weight for weight in spaces.weights if len(weight.roles) == 1}
+#: Point -> the weights that may be scaled, the last to act first.
+_SCALED = {"mlp_hidden": ("up",), "attn": ("attn_out_norm", "o"), "mlp": ("mlp_out_norm", "down")}
 
-    def name(key: str) -> str | None:
-        weight = stored.get(key)
-        found = stored_name(weight, state, spaces) if weight else ""
-        return found if found in state else None
 
+def _places(state: StateDict, spaces: WeightSpaces, points: Sequence[str]) -> dict[Place, _Where]:
+    stored = {
+        key: (weight, name)
+        for weight in spaces.weights
+        if (name := stored_name(weight, state, spaces)) in state
+        for key in weight.keys
+    }
     places: dict[Place, _Where] = {}
     for point in points:
         for layer in range(spaces.layers):
-            gated = point == "mlp_hidden" and name(weight_key("gate", layer)) is not None
-            role = {"mlp_hidden": "up", "attn": "o", "mlp": "down"}[point]
-            key = weight_key(role, layer)
-            weight = name(key)
-            read = name(weight_key("down", layer)) if gated else weight
-            if weight is None or read is None:
+            keys = [weight_key(role, layer) for role in _SCALED[point]]
+            key = next((key for key in keys if key in stored), None)
+            down = stored.get(weight_key("down", layer))
+            if key is None or down is None:
                 raise IncompatibleModelsError(
-                    f"layer {layer} has no tensor for '{key}', so its units cannot be repaired",
+                    f"layer {layer} has no tensor for '{keys[-1]}', so its units cannot be "
+                    "repaired",
                     hint="leave out repair for models of this family",
                 )
-            bias = name(f"{key}_bias")
+            gated = point == "mlp_hidden" and weight_key("gate", layer) in stored
+            weight, name = stored[key]
+            _, bias = stored.get(f"{key}_bias", (None, None))
             places[point, layer + 1] = _Where(
-                module=read.removesuffix(".weight"),
+                module=(down[1] if gated else name).removesuffix(".weight"),
                 reads_input=gated,
-                weight=weight,
-                out_axis=_out_axis(stored[key]),
+                weight=name,
+                out_axis=_out_axis(weight),
                 bias=bias,
                 # Behind a gate a bias of `up` is multiplied by the gate: it cannot shift a unit.
                 shifts=bias is not None and not gated,
+                first_row=spaces.sizes["mlp"] if len(weight.roles) > 1 else 0,
+                offset=spaces.gain_offset if key.endswith("norm") else 0.0,
             )
     return places
 
 
 def _out_axis(weight: StoredWeight) -> int:
     """Axis of the stored matrix that holds what it gives: the stream of a writer, or the units."""
+    if weight.stored == "resid":
+        return 1
     given = "resid" if weight.writes else "mlp"
     return 0 if weight.stored.startswith(given) else 1
 
@@ -234,9 +242,9 @@ def _correct(
     shift = torch.where(alive, wanted.mean - scale * met.mean, 0.0)
     if not where.shifts:
         shift = torch.zeros_like(shift)
-    parameter = model.get_parameter(where.weight)
-    by_unit = scale if where.out_axis == 1 else scale[:, None]
-    parameter.mul_(by_unit.to(parameter))
+    parameter = model.get_parameter(where.weight)[where.first_row :]
+    by_unit = (scale if where.out_axis == 1 else scale[:, None]).to(parameter)
+    parameter.mul_(by_unit).add_(where.offset * (by_unit - 1.0))
     if where.bias is not None:
         bias = model.get_parameter(where.bias)
         bias.copy_((scale * bias.double() + shift).to(bias))

@@ -6,6 +6,7 @@ role, float64, with the axes that `ROLE_AXES` names; all of alignment works on t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -185,21 +186,14 @@ def check_known(state: StateDict, spaces: WeightSpaces) -> None:
 def _take_apart(
     weight: StoredWeight, tensor: torch.Tensor, name: str, spaces: WeightSpaces
 ) -> Weights:
-    axes = _axes(weight.stored)
-    rest = " ".join(axis for axis in axes if axis != "part")
-    fused = "part" in axes
     try:
-        if fused:
-            stacked = rearrange(
-                tensor, f"{weight.stored} -> part {rest}", **_sizes(weight.stored, spaces)
-            )
-        parts, stored = (list(stacked), rest) if fused else ([tensor], weight.stored)
+        pieces = _pieces(weight.stored, tensor, spaces)
         single: Weights = {}
-        for key, part in zip(weight.keys, parts, strict=True):
-            here = _fit(stored, key)
-            single[key] = rearrange(part, f"{here} -> {_order(key)}", **_sizes(here, spaces))
-        return {key: part.clone().contiguous() for key, part in single.items()}
-    except EinopsError:
+        for key, (pattern, piece) in zip(weight.keys, pieces, strict=True):
+            here = _fit(pattern, key)
+            single[key] = rearrange(piece, f"{here} -> {_order(key)}", **_sizes(here, spaces))
+        return {key: piece.clone().contiguous() for key, piece in single.items()}
+    except (EinopsError, RuntimeError, ValueError):
         raise IncompatibleModelsError(
             f"tensor '{name}' has shape {tuple(tensor.shape)}, which is not '{weight.stored}' "
             f"with {dict(spaces.sizes)}",
@@ -207,24 +201,54 @@ def _take_apart(
         ) from None
 
 
+def _pieces(
+    stored: str, tensor: torch.Tensor, spaces: WeightSpaces
+) -> list[tuple[str, torch.Tensor]]:
+    """Pattern and part of each weight in a tensor."""
+    if "part" in _axes(stored):
+        rest = _without_part(stored)
+        stacked = rearrange(tensor, f"{stored} -> part {rest}", **_sizes(stored, spaces))
+        return [(rest, piece) for piece in stacked]
+    patterns = stored.split(" | ")
+    if len(patterns) == 1:
+        return [(stored, tensor)]
+    lengths = [math.prod(spaces.sizes[axis] for axis in _given(p)) for p in patterns]
+    pieces = tensor.split(lengths, dim=_joint_axis(patterns[0]))
+    return list(zip(patterns, pieces, strict=True))
+
+
 def _put_together(
     weight: StoredWeight, parts: list[torch.Tensor], spaces: WeightSpaces
 ) -> torch.Tensor:
     import torch
 
-    axes = _axes(weight.stored)
-    rest = " ".join(axis for axis in axes if axis != "part")
+    fused = "part" in _axes(weight.stored)
+    patterns = [_without_part(weight.stored)] * len(parts) if fused else weight.stored.split(" | ")
     single = [
-        rearrange(part, f"{_order(key)} -> {_fit(rest, key)}")
-        for key, part in zip(weight.keys, parts, strict=True)
+        rearrange(part, f"{_order(key)} -> {_fit(pattern, key)}")
+        for key, part, pattern in zip(weight.keys, parts, patterns, strict=True)
     ]
-    if "part" in axes:
-        return rearrange(torch.stack(single), f"part {rest} -> {weight.stored}")
-    return rearrange(single[0], f"{rest} -> {weight.stored}")
+    if fused:
+        return rearrange(torch.stack(single), f"part {patterns[0]} -> {weight.stored}")
+    return torch.cat(single, dim=_joint_axis(patterns[0])) if len(single) > 1 else single[0]
 
 
 def _axes(stored: str) -> tuple[str, ...]:
     return tuple(stored.replace("(", "").replace(")", "").split())
+
+
+def _without_part(stored: str) -> str:
+    return " ".join(axis for axis in _axes(stored) if axis != "part")
+
+
+def _given(pattern: str) -> tuple[str, ...]:
+    """Axes that a fused matrix gives: all but the residual stream."""
+    return tuple(axis for axis in _axes(pattern) if axis != "resid")
+
+
+def _joint_axis(pattern: str) -> int:
+    """Where weights that lie one behind the other are joined: on the axis that they give."""
+    return 1 if pattern.startswith("resid ") else 0
 
 
 def _order(key: str) -> str:

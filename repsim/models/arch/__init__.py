@@ -1,4 +1,4 @@
-"""Model families that are known. Adding one = a spec in a file of its own and a line here.
+"""Model families that are known. Adding one = its spec, as data, and a line here.
 
 Aliases are further values of `model_type` in config.json. Other distributions add families through
 the entry-point group `repsim.architectures`, one entry point per model type.
@@ -13,19 +13,26 @@ from repsim.models.arch.base import POINTS, ArchSpec, HookPoint, read_activation
 ARCHITECTURES: Registry[ArchSpec] = Registry(
     "architecture", entry_point_group="repsim.architectures", see="repsim models"
 )
-ARCHITECTURES.add(
-    "llama", "repsim.models.arch.llama:LLAMA", aliases=("mistral", "qwen2", "qwen3", "gemma")
-)
-ARCHITECTURES.add("gemma2", "repsim.models.arch.llama:GEMMA2", aliases=("gemma3_text",))
-ARCHITECTURES.add("gpt2", "repsim.models.arch.gpt2:GPT2")
-ARCHITECTURES.add("gpt_neox", "repsim.models.arch.gpt_neox:GPT_NEOX")
-ARCHITECTURES.add("opt", "repsim.models.arch.opt:OPT")
-ARCHITECTURES.add("bloom", "repsim.models.arch.bloom:BLOOM")
-ARCHITECTURES.add(
-    "bert", "repsim.models.arch.bert:BERT", aliases=("roberta", "xlm-roberta", "camembert")
-)
-ARCHITECTURES.add("distilbert", "repsim.models.arch.bert:DISTILBERT")
-ARCHITECTURES.add("t5", "repsim.models.arch.t5:T5", aliases=("mt5",))
+_DECODERS, _ENCODERS = "repsim.models.arch.decoders", "repsim.models.arch.encoders"
+ARCHITECTURES.add("llama", f"{_DECODERS}:LLAMA", aliases=("mistral", "qwen2", "smollm3"))
+ARCHITECTURES.add("granite", f"{_DECODERS}:GRANITE")
+ARCHITECTURES.add("qwen3", f"{_DECODERS}:QWEN3")
+ARCHITECTURES.add("gemma", f"{_DECODERS}:GEMMA")
+ARCHITECTURES.add("gemma2", f"{_DECODERS}:GEMMA2")
+ARCHITECTURES.add("gemma3_text", f"{_DECODERS}:GEMMA3")
+ARCHITECTURES.add("olmo2", f"{_DECODERS}:OLMO2", aliases=("olmo3",))
+ARCHITECTURES.add("phi", f"{_DECODERS}:PHI")
+ARCHITECTURES.add("phi3", f"{_DECODERS}:PHI3")
+ARCHITECTURES.add("stablelm", f"{_DECODERS}:STABLELM")
+ARCHITECTURES.add("starcoder2", f"{_DECODERS}:STARCODER2")
+ARCHITECTURES.add("gpt2", f"{_DECODERS}:GPT2")
+ARCHITECTURES.add("gpt_neox", f"{_DECODERS}:GPT_NEOX")
+ARCHITECTURES.add("opt", f"{_DECODERS}:OPT")
+ARCHITECTURES.add("bloom", f"{_DECODERS}:BLOOM")
+ARCHITECTURES.add("bert", f"{_ENCODERS}:BERT")
+ARCHITECTURES.add("roberta", f"{_ENCODERS}:ROBERTA", aliases=("xlm-roberta", "camembert"))
+ARCHITECTURES.add("distilbert", f"{_ENCODERS}:DISTILBERT")
+ARCHITECTURES.add("t5", f"{_ENCODERS}:T5", aliases=("mt5",))
 
 
 def supported_model_types() -> list[str]:

@@ -1,9 +1,4 @@
-"""Where the activations of a model family are read.
-
-A family is described by the dotted paths of its parts inside one block; everything else follows
-from them. Paths are relative to the *body*: the stack of blocks without a language-model head (of
-an encoder-decoder, the encoder), which is what extraction runs.
-"""
+"""What is known of a model family: where activations are read, and where its weights lie."""
 
 from __future__ import annotations
 
@@ -14,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from einops import rearrange
 
 from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
+from repsim.models.arch.template import Template
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from repsim.models.arch.spaces import WeightSpaces
 
 Side = Literal["input", "output"]
 
@@ -55,61 +49,84 @@ class HookPoint:
     side: Side
 
 
-@dataclasses.dataclass(frozen=True)
-class ArchSpec:
-    """Description of one model family.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ArchSpec(Template):
+    """Description of one model family, as data: the names of its parts and how a block is built.
+
+    Everything else is derived: the hook points, the hidden units, and (for alignment) what the axes
+    of every weight mean and which permutations and rotations leave the model's function unchanged.
+    `repsim.testing.check_arch` and `check_symmetries` prove a spec on a tiny model.
+
+    Roles in `block`: `attn_norm`, `q`, `k`, `v`, `o`, `mlp_norm`, `gate` (of a gated MLP), `up`,
+    `down`; `attn_out_norm` and `mlp_out_norm`, which normalise what a branch adds; `q_norm` and
+    `k_norm`. One tensor that holds several has a key such as "q k v". Without `mlp_norm`, attention
+    and MLP read one norm. Only `o` and `down` are needed for hook points; `attn` and `mlp` name
+    another module to read a branch at. Roles in `stream`: `embed`, `positions`, `token_types`,
+    `embed_norm`, `final_norm`, `transform` and `pooler` (of encoders).
 
     Attributes:
         name: Name of the family, as in `ModelRef.architecture`.
         model_types: Values of `model_type` in config.json that it describes.
         decoder: Whether tokens see only what stands before them.
-        blocks: Path of the list of blocks.
-        attn: Path inside a block of the module whose output attention adds to the residual stream;
-            None where the family offers no such point.
-        heads: Path of the projection whose input holds the heads' outputs, `[heads * head_dim]`.
-        mlp: Path of the module whose output the feed-forward part adds to the residual stream.
-        mlp_hidden: Path of the projection whose input holds the hidden units.
-        norm: Path of the norm after the last block, None if there is none.
+        blocks: Path of the list of blocks, inside the body.
+        block: Role -> path of the module inside a block.
+        stream: Role -> path of the module inside the body; with a leading "/", inside the model
+            with its head.
+        prefix: Name of the base model inside the model with its head.
         body_path: Path from the base model to the body; empty if they are the same.
+        lm_heads: Names that the head may have, inside the model with its head.
         auto_class: The `transformers` class that loads the base model.
-        additive_when: Says from the config whether `resid[i] = resid[i-1] + attn[i] + mlp[i]`. It
-            does not hold where a block ends in a norm.
+        rotary: Whether positions are rotary, in pairs (i, i + n/2) of a head.
+        layer_norm: Whether norms subtract the mean.
+        post_norm: Whether norms stand on the residual stream itself, after each sum.
+        gain_offset: What a norm adds to its stored gain.
+        qk_norm: Whether queries and keys are normalised: over each "head", or "all" heads.
+        fused: How the parts of one tensor lie: "stacked", or "by_head".
+        conv1d: Whether matrices in blocks are stored `[in, out]`.
+        absent: Says from the config which roles its models lack.
+        unalignable: Says from the config why its weights have no symmetries that can be used, or
+            None.
+        untouched: Regular expressions of tensors that no symmetry acts on.
+        additive_when: Says from the config whether `resid[i] = resid[i-1] + attn[i] + mlp[i]`, up
+            to rounding. It never holds with `post_norm`.
         refuses: Says from the config why `attn`, `mlp`, `heads` and `mlp_hidden` cannot be read, or
             None.
-        weight_spaces: Says from the config what the axes of the weights mean and which symmetries
-            act on them; None where that is not declared.
 
     Example:
         >>> from repsim.models.arch import ARCHITECTURES
-        >>> ARCHITECTURES["llama"].blocks
-        'layers'
+        >>> from repsim.testing.tiny_models import tiny_config
+        >>> llama = ARCHITECTURES["llama"]
+        >>> llama.points
+        ('embed', 'resid', 'attn', 'mlp', 'heads', 'mlp_hidden')
+        >>> spaces = llama.spaces(tiny_config("llama"))
+        >>> [space.key for space in spaces.spaces if space.layer in (0, None)][:4]
+        ['0.kv_groups', '0.query_heads', '0.value_basis', '0.query_key_basis']
     """
 
-    name: str
     model_types: tuple[str, ...]
-    decoder: bool
-    blocks: str
-    attn: str | None = None
-    heads: str | None = None
-    mlp: str | None = None
-    mlp_hidden: str | None = None
-    norm: str | None = None
-    body_path: str = ""
     auto_class: str = "AutoModel"
     additive_when: Callable[[Any], bool] = lambda config: True
     refuses: Callable[[Any], str | None] = lambda config: None
-    weight_spaces: Callable[[Any], WeightSpaces] | None = None
 
     @property
     def points(self) -> tuple[str, ...]:
         """Hook points that the family offers."""
-        parts = {
-            "attn": self.attn,
-            "mlp": self.mlp,
-            "heads": self.heads,
-            "mlp_hidden": self.mlp_hidden,
+        return ("embed", "resid", *self._parts())
+
+    def _parts(self) -> dict[str, tuple[str, Side]]:
+        """Hook point inside a block -> path and side, as far as the family has it."""
+        block = self.block
+        ways: dict[str, tuple[tuple[str, ...], Side]] = {
+            "attn": (("attn", "attn_out_norm", "o"), "output"),
+            "mlp": (("mlp", "mlp_out_norm", "down"), "output"),
+            "heads": (("o",), "input"),
+            "mlp_hidden": (("down",), "input"),
         }
-        return ("embed", "resid", *(point for point, path in parts.items() if path))
+        return {
+            point: (next(block[role] for role in roles if role in block), side)
+            for point, (roles, side) in ways.items()
+            if any(role in block for role in roles)
+        }
 
     def body(self, model: nn.Module) -> nn.Module:
         """The stack of blocks that extraction calls, found inside `model` (with or without a head).
@@ -147,18 +164,13 @@ class ArchSpec:
             if point == "resid":
                 found += [HookPoint(point, i + 1, f"{path}.{i}", "output") for i in range(n_blocks)]
             elif point != "embed":
-                part, side = self._part(point)
+                part, side = self._parts()[point]
                 found += [
                     HookPoint(point, i + 1, f"{path}.{i}.{part}", side) for i in range(n_blocks)
                 ]
         for hook in found:
             _submodule(body, hook.module, self.name)
         return found
-
-    def _part(self, point: str) -> tuple[str, Side]:
-        if point in ("attn", "mlp"):
-            return str(getattr(self, point)), "output"
-        return str(getattr(self, point)), "input"
 
     def _check_points(self, model: nn.Module, points: Sequence[str]) -> None:
         for point in points:
@@ -182,57 +194,12 @@ class ArchSpec:
 
     def final_norm(self, model: nn.Module) -> nn.Module | None:
         """What is applied to the last `resid` to give `hidden_states[-1]`; None if nothing is."""
-        if self.norm is None:
-            return None
-        return _submodule(self.body(model), self.norm, self.name)
+        path = self.stream.get("final_norm", "/")
+        return None if path[0] == "/" else _submodule(self.body(model), path, self.name)
 
     def additive(self, config: Any) -> bool:
         """Whether `resid[i] = resid[i-1] + attn[i] + mlp[i]` up to rounding."""
-        return self.additive_when(config)
-
-    def spaces(self, config: Any) -> WeightSpaces:
-        """The weights of a model of this family, and the symmetries among them.
-
-        Raises:
-            IncompatibleModelsError: The family declares none.
-        """
-        if self.weight_spaces is None:
-            raise IncompatibleModelsError(
-                f"architecture '{self.name}' declares no symmetries of its weights, so its models "
-                "cannot be aligned",
-                hint="merge them as they are, or write `weight_spaces` for its ArchSpec",
-            )
-        return self.weight_spaces(config)
-
-    def n_layers(self, config: Any) -> int:
-        """Number of blocks, L; the layer axis runs from 0 to L."""
-        return config_value(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
-
-    def width(self, config: Any) -> int:
-        """Size of the residual stream."""
-        return config_value(config, "hidden_size", "n_embd", "d_model", "dim")
-
-    def n_heads(self, config: Any) -> int:
-        """Number of attention heads (query heads where keys are shared)."""
-        return config_value(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
-
-
-def config_value(config: Any, *names: str) -> int:
-    """The first of some attributes that a config has; families name the same thing differently.
-
-    Raises:
-        IncompatibleModelsError: None of them is there.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> config_value(SimpleNamespace(n_embd=8), "hidden_size", "n_embd")
-        8
-    """
-    for name in names:
-        value = getattr(config, name, None)
-        if value is not None:
-            return int(value)
-    raise IncompatibleModelsError(f"the model's config states none of {', '.join(names)}")
+        return not self.post_norm and self.additive_when(config)
 
 
 def read_activation(value: Any, batch: int) -> torch.Tensor:

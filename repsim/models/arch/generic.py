@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class GenericSpec(ArchSpec):
     """Finds the list of blocks in the model instead of knowing it."""
 
@@ -52,4 +52,4 @@ class GenericSpec(ArchSpec):
         return found
 
 
-GENERIC = GenericSpec(name="generic", model_types=(), decoder=True, blocks="")
+GENERIC = GenericSpec(name="generic", model_types=())

@@ -1,55 +1,41 @@
-"""Which re-arrangements of a model's weights leave what it computes unchanged, as data.
-
-A family states, for each tensor in the file, what its axes mean (`StoredWeight`), and which
-symmetry acts on which axis of which weights (`SymmetrySpace`). Whatever applies, searches or tests
-a symmetry works from these declarations and knows no family.
-"""
+"""Which re-arrangements of a model's weights leave what it computes unchanged, as data."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 Group = Literal["permutation", "grouped permutation", "linear", "rotary", "rotation"]
 
+#: Gains of norms: a rotation does not act on them. `attn_out_norm` and `mlp_out_norm` stand on what
+#: attention and MLP give, `q_norm` and `k_norm` on the queries and keys of all heads at once.
+GAINS = (
+    "embed_norm", "attn_norm", "attn_out_norm", "mlp_norm", "mlp_out_norm", "final_norm",
+    "q_norm", "k_norm",
+)  # fmt: skip
 #: Role of a weight -> its axes in working order. `resid` is the residual stream, `entry` an axis
 #: that nothing may act on (vocabulary, positions), `kv` key-value heads, `q` query heads that
 #: share one of them, `dim` the width of a head, `mlp` hidden units. Writers are transposed where
 #: need be, so that `resid` always comes last.
 ROLE_AXES: dict[str, str] = {
-    "embed": "entry resid",
-    "positions": "entry resid",
-    "token_types": "entry resid",
-    "head": "entry resid",
+    **dict.fromkeys(("embed", "positions", "token_types", "head", "pooler"), "entry resid"),
     "transform": "resid_out resid",
-    "pooler": "entry resid",
     "q": "kv q dim resid",
-    "q_bias": "kv q dim",
     "k": "kv dim resid",
-    "k_bias": "kv dim",
     "v": "kv dim resid",
-    "v_bias": "kv dim",
     "o": "kv q dim resid",
-    "o_bias": "resid",
-    "gate": "mlp resid",
+    **dict.fromkeys(("gate", "up", "down"), "mlp resid"),
+    "q_bias": "kv q dim",
+    "k_bias": "kv dim",
+    "v_bias": "kv dim",
     "gate_bias": "mlp",
-    "up": "mlp resid",
     "up_bias": "mlp",
-    "down": "mlp resid",
-    "down_bias": "resid",
-    "transform_bias": "resid",
-    "embed_norm": "resid",
-    "embed_norm_bias": "resid",
-    "attn_norm": "resid",
-    "attn_norm_bias": "resid",
-    "mlp_norm": "resid",
-    "mlp_norm_bias": "resid",
-    "final_norm": "resid",
-    "final_norm_bias": "resid",
+    **dict.fromkeys(("o_bias", "down_bias", "transform_bias"), "resid"),
+    **dict.fromkeys([role for gain in GAINS for role in (gain, f"{gain}_bias")], "resid"),
+    "q_norm": "kv q dim",
+    "k_norm": "kv dim",
 }
-#: Gains of norms: a rotation does not act on them, since folding has made them all alike.
-GAINS = ("embed_norm", "attn_norm", "mlp_norm", "final_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +43,15 @@ class StoredWeight:
     """What a tensor of the checkpoint holds.
 
     Attributes:
-        tensor: Name relative to the body; with a leading "/", relative to the whole model.
-        stored: Its axes as stored, an einops pattern such as "(kv q dim) resid"; an axis `part`
-            stacks several weights in one tensor.
-        roles: Role of the weight, or of each one along `part`; keys of `ROLE_AXES`.
+        tensor: Name relative to the base model; with a leading "/", relative to the whole model.
+        stored: Its axes as stored, an einops pattern such as "(kv q dim) resid". Several weights in
+            one tensor lie along an axis `part`, or one behind the other: their patterns joined by
+            " | ".
+        roles: Role of the weight, or of each one in the tensor; keys of `ROLE_AXES`.
         layer: Block it belongs to, counted from 0; None outside the blocks.
         norm: Key of the norm whose output it reads; "" if it reads none.
         writes: Whether it adds to the residual stream.
         optional: Whether a checkpoint may lack it.
-
-    Example:
-        >>> weight = StoredWeight("layers.0.mlp.down_proj.weight", "resid mlp", ("down",), layer=0)
-        >>> weight.keys
-        ('0.down',)
     """
 
     tensor: str
@@ -112,10 +94,6 @@ class SymmetrySpace:
         copies: Number of independent elements of a "grouped permutation", "linear" or "rotary".
         rotary: Dimensions that carry rotary positions.
         fixes_mean: Whether Q must keep the constant direction, along which LayerNorm is blind.
-
-    Example:
-        >>> SymmetrySpace("mlp_units", "permutation", ("mlp",), ("up", "down"), 48, layer=1).key
-        '1.mlp_units'
     """
 
     name: str
@@ -151,7 +129,7 @@ class WeightSpaces:
 
     Attributes:
         family: Name of the family.
-        body: Name that the body's tensors are prefixed with in a model with a head.
+        body: Name that the base model's tensors are prefixed with in a model with a head.
         weights: Tensors that symmetries act on.
         spaces: Symmetries, in the order in which they are applied.
         sizes: Lengths of the axes, as far as the config states them.
@@ -160,15 +138,6 @@ class WeightSpaces:
         centred: Whether norms subtract the mean (LayerNorm).
         gain_offset: What a norm adds to its stored gain.
         untouched: Regular expressions of tensors that no symmetry acts on.
-
-    Example:
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_config
-        >>> spaces = ARCHITECTURES["llama"].spaces(tiny_config("llama"))
-        >>> [space.key for space in spaces.spaces if space.layer in (0, None)][:4]
-        ['0.kv_groups', '0.query_heads', '0.value_basis', '0.query_key_basis']
-        >>> spaces["residual_rotation"].needs_folding
-        True
     """
 
     family: str
@@ -202,12 +171,7 @@ def weight_key(role: str, layer: int | None) -> str:
 
 
 def split_key(key: str) -> tuple[int | None, str]:
-    """Layer and role of a key.
-
-    Example:
-        >>> split_key("3.q_bias"), split_key("embed")
-        ((3, 'q_bias'), (None, 'embed'))
-    """
+    """Layer and role of a key."""
     layer, _, role = key.rpartition(".")
     return (int(layer) if layer else None), role
 
@@ -220,26 +184,12 @@ def axes_of(key: str) -> tuple[str, ...]:
 def attention_spaces(
     layer: int, *, kv: int, q: int, dim: int, rotary: int = 0, query_key_basis: bool = True
 ) -> list[SymmetrySpace]:
-    """Symmetries of one attention part.
-
-    Args:
-        layer: Block.
-        kv: Number of key-value heads.
-        q: Query heads per key-value head.
-        dim: Width of a head.
-        rotary: Leading dimensions of a head that carry rotary positions.
-        query_key_basis: False where queries and keys are normalised per head, which only a
-            rotation with equal gains would survive.
-
-    Example:
-        >>> [space.name for space in attention_spaces(0, kv=2, q=1, dim=4)]
-        ['kv_groups', 'value_basis', 'query_key_basis']
-    """
-    queries, values = ("q", "q_bias"), ("v", "v_bias")
-    keys, heads = ("k", "k_bias"), ("q", "q_bias", "o")
-    everything = (*queries, *keys, *values, "o")
+    """Symmetries of one attention part; no `query_key_basis` where queries are normalised."""
+    queries, keys, values = ("q", "q_bias"), ("k", "k_bias"), ("v", "v_bias")
+    everything = (*queries, "q_norm", *keys, "k_norm", *values, "o")
     found = [SymmetrySpace("kv_groups", "permutation", ("kv",), everything, kv, layer=layer)]
     if q > 1:
+        heads = (*queries, "q_norm", "o")
         found.append(
             SymmetrySpace(
                 "query_heads", "grouped permutation", ("q",), heads, q, layer=layer, copies=kv
@@ -262,12 +212,7 @@ def attention_spaces(
 
 
 def mlp_space(layer: int, units: int) -> SymmetrySpace:
-    """Order of the hidden units of one feed-forward part.
-
-    Example:
-        >>> mlp_space(0, 48).key
-        '0.mlp_units'
-    """
+    """Order of the hidden units of one feed-forward part."""
     roles = ("gate", "gate_bias", "up", "up_bias", "down")
     return SymmetrySpace("mlp_units", "permutation", ("mlp",), roles, units, layer=layer)
 
@@ -275,17 +220,7 @@ def mlp_space(layer: int, units: int) -> SymmetrySpace:
 def residual_spaces(
     width: int, *, rotation: bool = True, fixes_mean: bool = False
 ) -> list[SymmetrySpace]:
-    """Order, and (where no norm stands on the stream itself) orientation of the residual stream.
-
-    Args:
-        width: Its size.
-        rotation: Whether it may be rotated.
-        fixes_mean: Whether the rotation must keep the constant direction (LayerNorm).
-
-    Example:
-        >>> [space.name for space in residual_spaces(32, rotation=False)]
-        ['residual_permutation']
-    """
+    """Order, and (where every gain can be folded into a reader) orientation of the stream."""
     roles = tuple(role for role, axes in ROLE_AXES.items() if "resid" in axes.split())
     axes = ("resid", "resid_out")
     found = [SymmetrySpace("residual_permutation", "permutation", axes, roles, width)]
@@ -294,36 +229,6 @@ def residual_spaces(
         found.append(
             SymmetrySpace(
                 "residual_rotation", "rotation", ("resid",), rotated, width, fixes_mean=fixes_mean
-            )
-        )
-    return found
-
-
-def with_biases(weights: Iterable[StoredWeight]) -> list[StoredWeight]:
-    """Weights of linear maps and norms, each followed by its optional bias.
-
-    The bias of a map has the axes that the map writes: those of the weight without the one it
-    reads.
-
-    Example:
-        >>> up = StoredWeight("fc.weight", "mlp resid", ("up",), norm="0.mlp_norm", layer=0)
-        >>> [weight.tensor for weight in with_biases([up])]
-        ['fc.weight', 'fc.bias']
-    """
-    found: list[StoredWeight] = []
-    for weight in weights:
-        found.append(weight)
-        roles = tuple(f"{role}_bias" for role in weight.roles)
-        if not all(role in ROLE_AXES for role in roles):
-            continue
-        written = [axis for axis in weight.stored.split() if axis != "resid"]
-        if not written or weight.writes or "resid_out" in written:
-            written = ["resid"]
-        stored = " ".join(written)
-        tensor = weight.tensor.removesuffix(".weight") + ".bias"
-        found.append(
-            dataclasses.replace(
-                weight, tensor=tensor, stored=stored, roles=roles, norm="", optional=True
             )
         )
     return found

@@ -14,6 +14,7 @@ from repsim.models.check import read_streams
 from repsim.testing.tiny_models import tiny_model
 
 State = dict[str, torch.Tensor]
+WITHOUT_BIASES = ("llama", "gemma2", "phi3")
 
 
 def family(kind: str) -> tuple[Any, State, list[State]]:
@@ -37,7 +38,7 @@ def statistics(config: Any, state: State, point: str, layer: int) -> torch.Tenso
     return torch.stack([rows.mean(0), rows.std(0, correction=0)])
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox", "bert"])
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "phi3", "gpt2", "gpt_neox", "bert"])
 def test_what_is_written_to_the_stream_varies_as_in_the_parents(kind: str) -> None:
     config, merged, parents = family(kind)
     repaired = repair_state_dict(merged, parents, config, text()).state
@@ -47,8 +48,9 @@ def test_what_is_written_to_the_stream_varies_as_in_the_parents(kind: str) -> No
             before = statistics(config, merged, point, layer)
             after = statistics(config, repaired, point, layer)
             torch.testing.assert_close(after[1], wanted[1], rtol=1e-3, atol=1e-5)
-            assert float((before[1] / wanted[1]).median()) < 0.95
-            if kind != "llama":
+            if kind != "gemma2":  # behind a norm there is nothing that averaging shrinks
+                assert float((before[1] / wanted[1]).median()) < 0.95
+            if kind not in WITHOUT_BIASES:
                 torch.testing.assert_close(after[0], wanted[0], rtol=1e-3, atol=1e-4)
 
 
@@ -61,7 +63,7 @@ def test_gated_units_vary_as_in_the_parents() -> None:
         torch.testing.assert_close(after[1], wanted[1], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "phi3", "gpt2", "bert"])
 def test_the_report_states_what_is_left(kind: str) -> None:
     config, merged, parents = family(kind)
     report = repair_state_dict(merged, parents, config, text()).report
@@ -70,7 +72,7 @@ def test_the_report_states_what_is_left(kind: str) -> None:
         assert entry.std_error_after < 1e-3
         assert entry.dead == 0
         # Without biases there is nothing to shift a mean with.
-        assert (entry.mean_error_after is None) == (kind == "llama")
+        assert (entry.mean_error_after is None) == (kind in WITHOUT_BIASES)
         assert entry.mean_error_after is None or entry.mean_error_after < 1e-3
 
 

@@ -1,0 +1,258 @@
+"""Decoder families, as data for the block template."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from repsim.models.arch.base import ArchSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LLAMA = ArchSpec(
+    name="llama",
+    model_types=("llama", "mistral", "qwen2", "smollm3"),
+    prefix="model",
+    blocks="layers",
+    stream={"embed": "embed_tokens", "final_norm": "norm"},
+    block={
+        "attn_norm": "input_layernorm",
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.o_proj",
+        "mlp_norm": "post_attention_layernorm",
+        "gate": "mlp.gate_proj",
+        "up": "mlp.up_proj",
+        "down": "mlp.down_proj",
+    },
+    rotary=True,
+)
+
+# Multipliers of embedding, branches and logits are scalars: they commute with every symmetry.
+GRANITE = dataclasses.replace(
+    LLAMA,
+    name="granite",
+    model_types=("granite",),
+    additive_when=lambda config: config.residual_multiplier == 1.0,
+)
+
+GEMMA = dataclasses.replace(LLAMA, name="gemma", model_types=("gemma",), gain_offset=1.0)
+
+_QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
+
+QWEN3 = dataclasses.replace(
+    LLAMA,
+    name="qwen3",
+    model_types=("qwen3",),
+    block={**LLAMA.block, **_QK_NORMS},
+    qk_norm="head",
+)
+
+# What attention and MLP give is normalised before it is added: `attn` and `mlp` are read behind.
+GEMMA2 = dataclasses.replace(
+    GEMMA,
+    name="gemma2",
+    model_types=("gemma2",),
+    block={
+        **LLAMA.block,
+        "attn_out_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "mlp_out_norm": "post_feedforward_layernorm",
+    },
+)
+
+GEMMA3 = dataclasses.replace(
+    GEMMA2,
+    name="gemma3_text",
+    model_types=("gemma3_text",),
+    block={**GEMMA2.block, **_QK_NORMS},
+    qk_norm="head",
+)
+
+# No norm before attention and MLP, one behind each; queries and keys normalised over all heads.
+_PRE_NORMS = ("attn_norm", "mlp_norm")
+OLMO2 = dataclasses.replace(
+    LLAMA,
+    name="olmo2",
+    model_types=("olmo2", "olmo3"),
+    block={
+        **{role: path for role, path in LLAMA.block.items() if role not in _PRE_NORMS},
+        **_QK_NORMS,
+        "attn_out_norm": "post_attention_layernorm",
+        "mlp_out_norm": "post_feedforward_layernorm",
+    },
+    qk_norm="all",
+)
+
+PHI3 = dataclasses.replace(
+    LLAMA,
+    name="phi3",
+    model_types=("phi3",),
+    block={
+        "attn_norm": "input_layernorm",
+        "q k v": "self_attn.qkv_proj",
+        "o": "self_attn.o_proj",
+        "mlp_norm": "post_attention_layernorm",
+        "gate up": "mlp.gate_up_proj",
+        "down": "mlp.down_proj",
+    },
+)
+
+
+def _norms_per_head(config: Any) -> str | None:
+    return "queries and keys of each head have a norm of their own" if config.qk_layernorm else None
+
+
+# With `use_parallel_residual` attention and MLP read the same norm.
+STABLELM = dataclasses.replace(
+    LLAMA,
+    name="stablelm",
+    model_types=("stablelm",),
+    layer_norm=True,
+    absent=lambda config: ("mlp_norm",) if config.use_parallel_residual else (),
+    unalignable=_norms_per_head,
+)
+
+PHI = ArchSpec(
+    name="phi",
+    model_types=("phi",),
+    prefix="model",
+    blocks="layers",
+    stream={"embed": "embed_tokens", "final_norm": "final_layernorm"},
+    block={
+        "attn_norm": "input_layernorm",
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.dense",
+        "up": "mlp.fc1",
+        "down": "mlp.fc2",
+    },
+    rotary=True,
+    layer_norm=True,
+    unalignable=_norms_per_head,
+)
+
+STARCODER2 = dataclasses.replace(
+    LLAMA,
+    name="starcoder2",
+    model_types=("starcoder2",),
+    block={
+        **{role: path for role, path in LLAMA.block.items() if role != "gate"},
+        "up": "mlp.c_fc",
+        "down": "mlp.c_proj",
+    },
+    layer_norm=True,
+)
+
+GPT2 = ArchSpec(
+    name="gpt2",
+    model_types=("gpt2",),
+    prefix="transformer",
+    blocks="h",
+    stream={"embed": "wte", "positions": "wpe", "final_norm": "ln_f"},
+    block={
+        "attn_norm": "ln_1",
+        "q k v": "attn.c_attn",
+        "o": "attn.c_proj",
+        "mlp_norm": "ln_2",
+        "up": "mlp.c_fc",
+        "down": "mlp.c_proj",
+    },
+    layer_norm=True,
+    conv1d=True,
+    untouched=(r"h\.\d+\.attn\.(masked_)?bias",),
+)
+
+# Query, key and value of one head lie together. Early releases call the head embed_out.
+GPT_NEOX = ArchSpec(
+    name="gpt_neox",
+    model_types=("gpt_neox",),
+    prefix="gpt_neox",
+    blocks="layers",
+    lm_heads=("lm_head", "embed_out"),
+    stream={"embed": "embed_in", "final_norm": "final_layer_norm"},
+    block={
+        "attn_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+        "q k v": "attention.query_key_value",
+        "o": "attention.dense",
+        "up": "mlp.dense_h_to_4h",
+        "down": "mlp.dense_4h_to_h",
+    },
+    fused="by_head",
+    rotary=True,
+    layer_norm=True,
+    untouched=(r"layers\.\d+\.attention\.(masked_)?bias",),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OptSpec(ArchSpec):
+    """OPT's spec: what follows the last block may be a norm, a projection, both or nothing."""
+
+    def final_norm(self, model: nn.Module) -> nn.Module | None:
+        """Final norm and output projection, as far as the model has them."""
+        from torch import nn
+
+        body = self.body(model)
+        parts = [getattr(body, name, None) for name in ("final_layer_norm", "project_out")]
+        there = [part for part in parts if part is not None]
+        return nn.Sequential(*there) if there else None
+
+
+def _opt_350m(config: Any) -> str | None:
+    """The 350M model ends each block in a norm and has a narrower embedding."""
+    if not config.do_layer_norm_before:
+        return "norms stand on the stream, between embeddings of another width"
+    return None
+
+
+OPT = OptSpec(
+    name="opt",
+    model_types=("opt",),
+    prefix="model",
+    body_path="decoder",
+    blocks="layers",
+    stream={
+        "embed": "embed_tokens",
+        "positions": "embed_positions",
+        "final_norm": "final_layer_norm",
+    },
+    block={
+        "attn_norm": "self_attn_layer_norm",
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.out_proj",
+        "mlp_norm": "final_layer_norm",
+        "up": "fc1",
+        "down": "fc2",
+    },
+    layer_norm=True,
+    additive_when=lambda config: bool(config.do_layer_norm_before),
+    unalignable=_opt_350m,
+)
+
+
+def _sliced_projections(config: Any) -> str | None:
+    """The projections are not called as modules in the tensor-parallel emulation of BLOOM."""
+    if config.slow_but_exact and config.pretraining_tp > 1:
+        return "a BLOOM config with slow_but_exact and pretraining_tp > 1 hides its projections"
+    return None
+
+
+# `attn` and `mlp` are read at the projections, before the modules add the residual stream.
+BLOOM = ArchSpec(
+    name="bloom",
+    model_types=("bloom",),
+    prefix="transformer",
+    blocks="h",
+    stream={"final_norm": "ln_f"},
+    block={"o": "self_attention.dense", "down": "mlp.dense_4h_to_h"},
+    additive_when=lambda config: not config.apply_residual_connection_post_layernorm,
+    refuses=_sliced_projections,
+    unalignable=lambda config: "ALiBi gives each head a slope of its own",
+)
