@@ -1,23 +1,15 @@
-"""Run folders: a manifest, immutable part files, and resumption.
-
-A run is a folder. Each unit of work writes one part under `scores/`, named by the hash of what it
-depends on; a part that is there is never computed again. The manifest states what was asked, with
-which versions, and how it ended. Everything is written aside and renamed, so that a run killed at
-any moment can be continued.
-"""
+"""Run folders: a manifest, immutable parts, and resumption."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from repsim.core.errors import InputError, UsageError
-from repsim.core.files import hash_json, read_json, write_json, written_aside
+from repsim.core.errors import UsageError
+from repsim.core.files import hash_json, read_json, write_json
+from repsim.core.parts import PARQUET, Files, Parts
 from repsim.core.provenance import environment, now
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SCHEMA = "repsim/run/1"
 
@@ -29,12 +21,14 @@ class RunFolder:
         path: The folder.
         manifest: Its manifest, as written.
         resumed: Whether parts of an earlier, unfinished go are there.
+        parts: Tables under `scores/`, one for each unit of work.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], *, resumed: bool) -> None:
         self.path = path
         self.manifest = manifest
         self.resumed = resumed
+        self.parts = Parts(Files(path), "scores", PARQUET)
 
     @classmethod
     def open(
@@ -80,63 +74,10 @@ class RunFolder:
         }
         run = cls(folder, manifest, resumed=resumed)
         if not resumed:
-            run._clear_parts()
-        (folder / "scores").mkdir(parents=True, exist_ok=True)
+            run.parts.clear()
+        folder.mkdir(parents=True, exist_ok=True)
         run._write_manifest()
         return run
-
-    @classmethod
-    def load(cls, path: str | Path, *, kind: str | None = None) -> RunFolder:
-        """Read a run folder without changing it.
-
-        Raises:
-            InputError: There is no manifest, or the run is of another kind.
-        """
-        folder = Path(path)
-        if not (folder / "manifest.json").exists():
-            raise InputError(
-                f"'{folder}' is not a run folder: it has no manifest.json",
-                hint="make one with: repsim compare MODEL MODEL --corpus kolibri -o DIR",
-            )
-        manifest = read_json(folder / "manifest.json")
-        if kind and manifest.get("kind") != kind:
-            raise InputError(f"'{folder}' holds a run of '{manifest.get('kind')}', not of '{kind}'")
-        return cls(folder, manifest, resumed=True)
-
-    def _part_path(self, key: str) -> Path:
-        return self.path / "scores" / f"part-{key[:24]}.parquet"
-
-    def has_part(self, key: str) -> bool:
-        """Whether the part of this key (a hash) was written."""
-        return self._part_path(key).exists()
-
-    def write_part(self, key: str, table: pa.Table) -> Path:
-        """Write one part, once."""
-        import pyarrow.parquet as pq
-
-        path = self._part_path(key)
-        with written_aside(path) as aside:
-            pq.write_table(table, aside, compression="zstd")
-        return path
-
-    def read_part(self, key: str) -> pa.Table:
-        """Read one part.
-
-        Raises:
-            InputError: It is missing or damaged.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self._part_path(key)
-        try:
-            return pq.read_table(path)
-        except FileNotFoundError:
-            raise InputError(f"part '{path}' is missing", hint="run the command again") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                f"part '{path}' is damaged: {error}", hint="delete it and run the command again"
-            ) from error
 
     def finish(self, **outputs: Any) -> None:
         """Mark the run as complete and note what it made."""
@@ -147,10 +88,6 @@ class RunFolder:
         """Mark the run as failed or interrupted; its parts stay."""
         self.manifest |= {"status": status, "reason": reason, "finished": now()}
         self._write_manifest()
-
-    def _clear_parts(self) -> None:
-        for part in (self.path / "scores").glob("part-*.parquet"):
-            part.unlink()
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)

@@ -140,8 +140,8 @@ def _sweep(
         )
     parts: dict[int, pa.Table] = {}
     if run:
-        there = [i for i, unit in enumerate(units) if run.has_part(unit.key)]
-        parts = {i: run.read_part(units[i].key) for i in there}
+        there = run.parts.read_all(unit.key for unit in units)
+        parts = {i: there[unit.key] for i, unit in enumerate(units) if unit.key in there}
         if parts:
             say("resume", f"{len(parts)} of {len(units)} parts are there")
     wanted = [i for i in range(len(units)) if i not in parts]
@@ -150,7 +150,7 @@ def _sweep(
         for i, table in run_units(requests, wanted, device=str(comparison.loading["device"])):
             parts[i] = table.to_arrow()
             if run:
-                run.write_part(units[i].key, parts[i])
+                run.parts.write(units[i].key, parts[i])
             bar.update(units[i].comparisons)
     info = sweep_info(units) | {
         "corpus": comparison.corpus.describe(),

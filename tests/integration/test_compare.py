@@ -86,11 +86,11 @@ def test_a_killed_comparison_goes_on_without_computing_again(
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(out.glob("scores/part-*.parquet")) and time.monotonic() < deadline:
+    while not list(out.glob("scores/[!.]*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    parts = {path: path.stat().st_mtime_ns for path in out.glob("scores/part-*.parquet")}
+    parts = {path: path.stat().st_mtime_ns for path in out.glob("scores/[!.]*.parquet")}
     assert parts, "no part was written before the kill"
     assert not (out / "report.html").exists()
     again = repsim_command(cache, *arguments)

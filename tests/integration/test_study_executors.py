@@ -119,7 +119,7 @@ def test_a_killed_worker_is_replaced_and_its_unit_tried_again(tmp_path: Path) ->
     assert store.results(found.keys)["victim"] == "survived"
     assert "was killed by signal 9 (was memory short?), 2 times" in found.failed["hopeless"]
     assert found.skipped == {"b": "hopeless"}
-    failure = store.read("failed", found.keys["hopeless"])
+    failure = store.noted("failed", found.keys["hopeless"])
     assert failure is not None
     assert "start  hopeless" in Path(failure["log"]).read_text()
     assert store.keys("claims") <= {found.keys["hopeless"]}

@@ -58,12 +58,12 @@ def claimed(
     Yields:
         Whether the unit is ours; if not, another run is at work on it.
     """
-    known = store.read("claims", key)
+    known = store.noted("claims", key)
     if known is not None and known["owner"] != owner and alive(known):
         yield False
         return
     if known is not None:
-        store.remove("claims", key)
+        store.forget("claims", key)
     mine = {"owner": owner, "host": platform.node(), "pid": os.getpid(), "since": time.time()}
     if not _created(store, key, mine):
         yield False
@@ -72,7 +72,7 @@ def claimed(
 
     def renew() -> None:
         while not ended.wait(RENEW):
-            store.write("claims", key, {**mine, "beat": time.time()})
+            store.note("claims", key, {**mine, "beat": time.time()})
             if also is not None:
                 also()
 
@@ -83,20 +83,20 @@ def claimed(
     finally:
         ended.set()
         thread.join()
-        store.remove("claims", key)
+        store.forget("claims", key)
 
 
 def _created(store: Store, key: str, mine: dict[str, Any]) -> bool:
     """Create the file unless somebody was faster."""
-    text = json.dumps({**mine, "beat": time.time()})
+    document = {**mine, "beat": time.time()}
     if store.local is None:
-        store.write_text(store.path("claims", key), text)
-        found = store.read("claims", key)
+        store.note("claims", key, document)
+        found = store.noted("claims", key)
         return found is not None and found["owner"] == mine["owner"]
     folder = store.local / "claims"
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{key}.{os.getpid()}.tmp"
-    aside.write_text(text, encoding="utf-8")
+    aside.write_text(json.dumps(document), encoding="utf-8")
     try:
         os.link(aside, folder / f"{key}.json")  # fails if it exists, and is never half written
     except FileExistsError:

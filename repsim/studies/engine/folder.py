@@ -145,8 +145,8 @@ def study_status(units: Sequence[Mapping[str, Any]], store: Store) -> StudyStatu
     running, failures = [], []
     for unit in units:
         key, name = unit["key"], unit["name"]
-        claim = store.read("claims", key) if key in claims else None
-        failure = store.read("failed", key) if key in failed else None
+        claim = store.noted("claims", key) if key in claims else None
+        failure = store.noted("failed", key) if key in failed else None
         blocked = any(states[need] in ("failed", "skipped") for need in unit["needs"])
         state = "skipped" if blocked else "left"
         if key in done:

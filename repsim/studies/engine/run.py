@@ -13,7 +13,7 @@ from repsim.studies.engine.claims import alive
 from repsim.studies.engine.executors import Executor
 from repsim.studies.engine.graph import Graph, selected
 from repsim.studies.engine.store import Store
-from repsim.studies.engine.unit import Unit
+from repsim.studies.engine.unit import Unit, unit_keys
 from repsim.studies.engine.work import Report, Task
 
 #: Seconds between looks at what executors and other runs are doing.
@@ -97,7 +97,9 @@ def run_graph(
         UsageError: The units are no graph, or `only` fits none.
     """
     chosen = selected(units, only)
-    run = _Run(Graph(chosen, store.keys("parts")), store, executor, on_event, workspace)
+    there = store.keys("parts") & set(unit_keys(chosen).values())
+    whole = store.parts.read_all(there).keys()  # a damaged one is dropped, and made anew
+    run = _Run(Graph(chosen, whole), store, executor, on_event, workspace)
     run.learn()
     try:
         run.work(max_seconds)
@@ -126,7 +128,7 @@ class _Run:
         """Correct estimates by what units of an earlier run took."""
         for key in sorted(self.store.keys("timings")):
             name = self.graph.names.get(key)
-            known = self.store.read("timings", key) if name else None
+            known = self.store.noted("timings", key) if name else None
             if name and known and (estimate := self.graph.units[name].seconds):
                 self.graph.learn(known["kind"], known["seconds"] / estimate)
 
@@ -157,9 +159,9 @@ class _Run:
         """End what still runs and give its claims back."""
         self.executor.close()
         for name in self.graph.running:
-            known = self.store.read("claims", self.graph.keys[name])
+            known = self.store.noted("claims", self.graph.keys[name])
             if known and known["owner"] == self.id:
-                self.store.remove("claims", self.graph.keys[name])
+                self.store.forget("claims", self.graph.keys[name])
 
     def _send(self, left: float | None, whole: float | None) -> None:
         for unit in self.graph.ready():
@@ -210,12 +212,12 @@ class _Run:
         """Take note of what other runs did; take over what they left."""
         for name in sorted(self.graph.elsewhere):
             key = self.graph.keys[name]
-            if self.store.has_part(key):
+            if self.store.parts.has(key):
                 self.graph.finish(name, None)
                 self._tell(Event("done", self.graph.units[name], self.graph))
-            elif alive(self.store.read("claims", key)):
+            elif alive(self.store.noted("claims", key)):
                 continue
-            elif failure := self.store.read("failed", key):
+            elif failure := self.store.noted("failed", key):
                 self.graph.elsewhere.discard(name)
                 self._failed(
                     self.graph.units[name], Report(key, "failed", 0.0, str(failure["error"]))

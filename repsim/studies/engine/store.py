@@ -1,4 +1,4 @@
-"""Where results live: immutable parts in a folder or an object store, through fsspec.
+"""Where results live: immutable parts in a folder or an object store, and what is said of them.
 
 ```
 parts/KEY.json     what a unit found; a function of its key alone, the same bytes on every machine
@@ -14,144 +14,83 @@ models/...         the folders themselves
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import InputError, ResourceError
-from repsim.core.files import write_text
+from repsim.core.errors import InputError
+from repsim.core.parts import JSON, Files, Parts
 from repsim.core.provenance import now
 
 SCHEMA = "repsim/part/1"
 
 
-class Store:
-    """Parts, failures, logs and published folders of a study.
-
-    Args:
-        url: A folder, or any URL that fsspec knows (`s3://bucket/study`).
-
-    Attributes:
-        url: As given; a folder as an absolute path.
-        local: The folder, None if the store is not one.
-
-    Example:
-        >>> import tempfile
-        >>> store = Store(tempfile.mkdtemp())
-        >>> store.write_part("ab12", {"result": {"bits": 2.5}})
-        >>> store.part("ab12")["result"], store.keys("parts")
-        ({'bits': 2.5}, {'ab12'})
-    """
+class Store(Files):
+    """Parts, failures, logs and published folders of a study, below a folder or an fsspec URL."""
 
     def __init__(self, url: str | Path) -> None:
-        self.local: Path | None = None
-        if "://" not in str(url) or str(url).startswith("file://"):
-            self.local = Path(str(url).removeprefix("file://")).resolve()
-            self.url = str(self.local)
-        else:
-            self.url = str(url)
-        self.fs, self.root = _filesystem(self.url)
+        super().__init__(url)
+        self.parts: Parts[Mapping[str, Any]] = Parts(self, "parts", JSON)
 
-    def part(self, key: str) -> dict[str, Any]:
-        """Read what a unit found.
+    def part(self, key: str) -> Mapping[str, Any]:
+        """What a unit found.
 
         Raises:
-            InputError: It is not there, or is damaged.
+            InputError: It is not there, or was damaged.
         """
-        document = self.read("parts", key)
+        document = self.parts.read(key)
         if document is None:
             raise InputError(f"part '{self.path('parts', key)}' is missing", hint="run again")
         return document
 
-    def has_part(self, key: str) -> bool:
-        """Whether a unit is done."""
-        return bool(self.fs.exists(self.path("parts", key)))
-
     def write_part(self, key: str, document: Mapping[str, Any]) -> None:
-        """Write what a unit found, whole or not at all.
-
-        Raises:
-            InputError: It is not JSON, or holds NaN or infinity.
-        """
-        self.write("parts", key, {"schema": SCHEMA, "key": key, **document})
+        """Write what a unit found, whole or not at all."""
+        self.parts.write(key, {"schema": SCHEMA, "key": key, **document})
 
     def results(self, keys: Mapping[str, str]) -> dict[str, Any]:
-        """Results of those units that are done.
-
-        Args:
-            keys: Name of a unit -> its key.
-        """
-        there = self.keys("parts")
-        return {name: self.part(key)["result"] for name, key in keys.items() if key in there}
+        """Results of those units (name -> key) that are done."""
+        there = self.parts.read_all(keys.values())
+        return {name: there[key]["result"] for name, key in keys.items() if key in there}
 
     def write_failure(self, key: str, document: Mapping[str, Any]) -> None:
         """Note that a unit failed, and why."""
-        self.write("failed", key, {"time": now(), "log": self.path("logs", key, "log"), **document})
+        self.note("failed", key, {"time": now(), "log": self.path("logs", key, "log"), **document})
 
     def keys(self, kind: str) -> set[str]:
         """Keys of all documents of a kind ("parts", "failed", "claims")."""
-        self.fs.invalidate_cache()
-        folder = f"{self.root}/{kind}"
-        if not self.fs.exists(folder):
-            return set()
-        names = (str(path).rpartition("/")[2] for path in self.fs.ls(folder, detail=False))
-        return {name[: -len(".json")] for name in names
-                if name.endswith(".json") and not name.startswith(".")}  # fmt: skip
+        return {name[: -len(".json")] for name in self.names(kind) if name.endswith(".json")}
 
     def path(self, kind: str, key: str, suffix: str = "json") -> str:
         """Where a document lies."""
-        return f"{self.root}/{kind}/{key}.{suffix}"
+        return self.place(f"{kind}/{key}.{suffix}")
 
-    def read(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Read a document; None if there is none.
+    def noted(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A document that may change; None if there is none.
 
         Raises:
             InputError: It is damaged.
         """
-        path = self.path(kind, key)
+        data = self.read(f"{kind}/{key}.json")
         try:
-            text = self.fs.cat_file(path)
-        except FileNotFoundError:
-            return None
-        try:
-            found: dict[str, Any] = json.loads(text)
+            return None if data is None else json.loads(data)
         except ValueError as error:
             hint = "delete it and run the study again"
-            raise InputError(f"'{path}' is damaged: {error}", hint=hint) from None
-        return found
+            raise InputError(f"'{self.path(kind, key)}' is damaged: {error}", hint=hint) from None
 
-    def write(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
-        """Write a document: aside and renamed in a folder, in one request elsewhere.
+    def note(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
+        """Write a document that may change."""
+        self.write(f"{kind}/{key}.json", json.dumps(document, ensure_ascii=False).encode())
 
-        Raises:
-            InputError: It is not JSON, or holds NaN or infinity.
-        """
-        try:
-            text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"what '{key[:12]}' gave is not JSON: {error}") from None
-        self.write_text(self.path(kind, key), text + "\n")
-
-    def write_text(self, path: str, text: str) -> None:
-        """Write a file of the store."""
-        if self.local is not None:
-            write_text(path, text)
-        else:
-            self.fs.pipe_file(path, text.encode())
-
-    def remove(self, kind: str, key: str) -> None:
+    def forget(self, kind: str, key: str) -> None:
         """Remove a document, if it is there."""
-        try:
-            self.fs.rm_file(self.path(kind, key))
-        except FileNotFoundError:
-            return
+        self.remove(f"{kind}/{key}.json")
 
     def put_folder(self, local: Path, name: str) -> None:
         """Copy a folder into the store, replacing what an earlier try left there."""
-        target = f"{self.root}/{name}"
+        target = self.place(name)
         if self.fs.exists(target):
             self.fs.rm(target, recursive=True)
-        for file in _files(local):
+        for file in sorted(path for path in local.rglob("*") if path.is_file()):
             there = f"{target}/{file.relative_to(local).as_posix()}"
             self.fs.makedirs(there.rpartition("/")[0], exist_ok=True)
             self.fs.put_file(str(file), there)
@@ -162,7 +101,7 @@ class Store:
         Raises:
             InputError: It is not there.
         """
-        source = f"{self.root}/{name}"
+        source = self.place(name)
         self.fs.invalidate_cache()
         if not self.fs.exists(source):
             raise InputError(f"'{source}' is missing", hint="run the study again")
@@ -170,22 +109,3 @@ class Store:
             target = local / str(path)[len(source) :].lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(target))
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it.
-
-    Raises:
-        ResourceError: The library for such URLs is not installed.
-    """
-    import fsspec
-
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ResourceError(f"the store '{url}' cannot be used: {error}") from error
-    return fs, str(root).rstrip("/")

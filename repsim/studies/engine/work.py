@@ -98,7 +98,7 @@ def perform(text: str) -> str:
     """
     task = Task.from_json(text)
     store = Store(task.store)
-    if store.has_part(task.key):
+    if store.parts.has(task.key):
         return Report(task.key, "done").to_json()
     workspace = Workspace(task.workspace, store, task.key)
     with claimed(store, task.key, task.run, workspace.flush) as ours:
@@ -108,7 +108,7 @@ def perform(text: str) -> str:
 
 
 def _perform(task: Task, store: Store, workspace: Workspace) -> Report:
-    store.remove("failed", task.key)
+    store.forget("failed", task.key)
     started = time.monotonic()
     with workspace.logging(), one_thread():
         workspace.log(f"start  {task.name}")
@@ -116,7 +116,7 @@ def _perform(task: Task, store: Store, workspace: Workspace) -> Report:
             needs = {name: store.part(key)["result"] for name, key in task.needs.items()}
             result = unit_function(task.kind)(task.spec, needs, workspace)
             seconds = time.monotonic() - started
-            store.write("timings", task.key, {"kind": task.kind, "seconds": seconds})
+            store.note("timings", task.key, {"kind": task.kind, "seconds": seconds})
             store.write_part(task.key, _part(task, result))
         except Exception as error:  # noqa: BLE001 - a unit may fail in any way; it is written down
             seconds = time.monotonic() - started

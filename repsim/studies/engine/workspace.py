@@ -71,8 +71,7 @@ class Workspace:
         if not self.shared:
             self.store.put_folder(local, name)
             self._note_local(name, self.key)
-        record = {"unit": self.key, "time": now()}
-        self.store.write_text(self._record(name), _json(record))
+        self.store.note("folders", _flat(name), {"unit": self.key, "time": now()})
 
     def fetch(self, name: str) -> Path:
         """Local path of a published folder; copied here once.
@@ -123,11 +122,8 @@ class Workspace:
             for left in (aside, old):
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _record(self, name: str) -> str:
-        return f"{self.store.root}/folders/{name.replace('/', '--')}.json"
-
     def _owner(self, name: str) -> str | None:
-        found = self.store.read("folders", name.replace("/", "--"))
+        found = self.store.noted("folders", _flat(name))
         return str(found["unit"]) if found else None
 
     def _note_local(self, name: str, owner: str) -> None:
@@ -138,7 +134,7 @@ class Workspace:
         return read_json(record)["unit"] if record.exists() else None
 
     def _local_record(self, name: str) -> Path:
-        return self.root / ".fetched" / f"{name.replace('/', '--')}.json"
+        return self.root / ".fetched" / f"{_flat(name)}.json"
 
     def _refuse_foreign(self, name: str) -> None:
         owner = self._owner(name)
@@ -156,7 +152,7 @@ class UnitLog(logging.Handler):
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter("%(message)s"))
         self._store = store
-        self._path = store.path("logs", key, "log")
+        self._name = f"logs/{key}.log"
         self._text = ""
         self._sent = 0
         self._lock = threading.Lock()
@@ -169,7 +165,7 @@ class UnitLog(logging.Handler):
         """Write text as it is; what makes this a stream."""
         with self._lock:
             if self._store.local is not None:
-                path = Path(self._path)
+                path = Path(self._store.place(self._name))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8") as handle:
                     handle.write(text)
@@ -183,7 +179,7 @@ class UnitLog(logging.Handler):
             text, behind = self._text, self._sent < len(self._text)
             self._sent = len(text)
         if behind:
-            self._store.write_text(self._path, text)
+            self._store.write(self._name, text.encode())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record of `logging`."""
@@ -210,7 +206,5 @@ class UnitLog(logging.Handler):
             self.flush()
 
 
-def _json(document: Any) -> str:
-    import json
-
-    return json.dumps(document) + "\n"
+def _flat(name: str) -> str:
+    return name.replace("/", "--")

@@ -75,7 +75,7 @@ def test_a_failure_is_kept_with_its_log_skips_its_users_and_is_tried_again(tmp_p
     assert found.skipped == {"after bad": "bad", "after that": "bad"}
     assert found.done == ("user",)
     assert told(events, "skipped") == ["after bad", "after that"]
-    failure = store.read("failed", found.keys["bad"])
+    failure = store.noted("failed", found.keys["bad"])
     assert failure is not None
     assert "raise InputError" in failure["traceback"]
     log = Path(failure["log"]).read_text()
@@ -219,3 +219,18 @@ def test_more_workers_than_one_process_has_are_refused() -> None:
         make_executor("inprocess", workers=4)
     with pytest.raises(UsageError, match="did you mean 'processes'"):
         make_executor("proceses")
+
+
+def test_a_damaged_part_is_made_anew_with_a_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    units = [unit("total", "a", x=1), unit("total", "b", ("a",), x=2)]
+    found, _ = run(units, tmp_path)
+    part = tmp_path / "parts" / f"{found.keys['a']}.json"
+    before = part.read_bytes()
+    part.write_bytes(before.replace(b'"result": 1', b'"result": 7'))
+    again, events = run(units, tmp_path)
+    assert again.complete
+    assert told(events, "start") == ["a"]
+    assert part.read_bytes() == before
+    assert "was damaged and is made anew" in caplog.text
