@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     )
     from repsim.core.forecast import MergeForecast
     from repsim.corpora import load_corpus
+    from repsim.evaluation import barrier, evaluate
     from repsim.measures import sweep
     from repsim.mergeability.forecast import predict_merge
+    from repsim.merging.align import align
     from repsim.models import load_model
     from repsim.studies.compare import compare
 
@@ -41,7 +43,10 @@ _PUBLIC = {
     "ParallelCorpus": "repsim.core",
     "RepsimError": "repsim.core",
     "SimilarityTable": "repsim.core",
+    "align": "repsim.merging.align",
+    "barrier": "repsim.evaluation",
     "compare": "repsim.studies.compare",
+    "evaluate": "repsim.evaluation",
     "MergeForecast": "repsim.core.forecast",
     "load_corpus": "repsim.corpora",
     "load_model": "repsim.models",
@@ -52,8 +57,8 @@ _PUBLIC = {
 
 __all__ = [
     "Activations", "Measure", "MergeForecast", "ModelRef", "ParallelCorpus", "RepsimError",
-    "SimilarityTable", "__version__", "compare", "extract", "load_corpus", "load_model",
-    "predict_merge", "sweep",
+    "SimilarityTable", "__version__", "align", "barrier", "compare", "evaluate", "extract",
+    "load_corpus", "load_model", "predict_merge", "sweep",
 ]  # fmt: skip
 
 

@@ -216,9 +216,9 @@ def _ends(
     start, end = (_copied(loaded.model) for loaded in (first, second))
     if alignment == NAIVE:
         return _Ends(_fresh(first.model, first.model.config), start, end), {}
-    from repsim.merging.align import align_state_dicts
+    from repsim.merging.align import align
 
-    result = align_state_dicts(start, [end], first.model.config, method=alignment, seed=seed)  # type: ignore[arg-type]
+    result = align(start, [end], first.model.config, method=alignment, seed=seed)  # type: ignore[arg-type]
     report = dataclasses.asdict(result.report[0])
     model = _fresh(first.model, result.config)
     return _Ends(model, result.states[0], result.states[1]), report

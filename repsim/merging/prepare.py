@@ -232,7 +232,7 @@ def _align(
     config: Mapping[str, Any],
 ) -> tuple[dict[str, StateDict], dict[str, Any], list[str]]:  # fmt: skip
     """Bring all models to the coordinates of the base, or of the first one; in memory, whole."""
-    from repsim.merging.align import align_state_dicts
+    from repsim.merging.align import align
 
     reference = recipe.donor
     others = [model for model in recipe.sources if model != reference]
@@ -245,7 +245,7 @@ def _align(
         for model, source in sources.items()
     }
     parsed, _ = read_config(located[reference].folder)
-    result = align_state_dicts(
+    result = align(
         states[reference],
         [states[model] for model in others],
         parsed,

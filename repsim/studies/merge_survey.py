@@ -143,7 +143,7 @@ def _merges(
 ) -> Iterator[_Job]:
     """All merges of one pair; each alignment is made once."""
     from repsim.merging import METHODS, list_methods
-    from repsim.merging.align import align_state_dicts
+    from repsim.merging.align import align
 
     list_methods()  # registers them
     first, second = (models[name].model for name in pair)
@@ -152,7 +152,7 @@ def _merges(
         states: Sequence[State] = (first.state_dict(), second.state_dict())
         config = first.config
         if alignment != "none":
-            aligned = align_state_dicts(states[0], [states[1]], config, method=alignment)
+            aligned = align(states[0], [states[1]], config, method=alignment)
             states, config = aligned.states, aligned.config
         for name in chosen:
             method = METHODS[name]

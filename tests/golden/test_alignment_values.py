@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig
 
-from repsim.merging.align import align_state_dicts, build_model
+from repsim.merging.align import align, build_model
 from repsim.merging.align.checking import model_output
 from repsim.merging.align.fold import fold_norms
-from repsim.merging.align.orthogonal import residual_rotation
+from repsim.merging.align.solvers import best_rotation
 from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import ARCHITECTURES
 
@@ -46,7 +46,7 @@ def with_noise(state: State, size: float) -> State:
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.03])
 def test_the_planted_order_of_units_and_heads_is_found(noise: float) -> None:
-    result = align_state_dicts(load("reference"), [with_noise(load("permuted"), noise)], config())
+    result = align(load("reference"), [with_noise(load("permuted"), noise)], config())
     planted = json.loads((FOLDER / "permuted.json").read_text(encoding="utf-8"))["layers"]
     for layer, truth in enumerate(planted):
         # Unit i of the twin is unit truth[i] of the model: the map undoes that.
@@ -60,7 +60,7 @@ def test_the_planted_order_of_units_and_heads_is_found(noise: float) -> None:
 
 def test_a_model_merged_with_its_permuted_twin_is_the_model() -> None:
     reference, twin = load("reference"), load("permuted")
-    aligned = align_state_dicts(reference, [twin], config()).states
+    aligned = align(reference, [twin], config()).states
     assert largest_difference(average(*aligned), reference) == 0.0
     known = load("inputs_logits")
     ids = known["input_ids"]
@@ -78,13 +78,13 @@ def test_folding_gives_the_folded_model() -> None:
 
 
 def test_the_planted_rotation_is_found_to_rounding() -> None:
-    result = align_state_dicts(load("reference"), [load("rotated")], config(), method="orthogonal")
+    result = align(load("reference"), [load("rotated")], config(), method="orthogonal")
     assert rotation_error(result.maps[0]["residual_rotation"]) < 1e-6
     assert result.report[0].function_kept
 
 
 def test_a_model_merged_with_its_rotated_twin_is_the_folded_model() -> None:
-    result = align_state_dicts(load("reference"), [load("rotated")], config(), method="orthogonal")
+    result = align(load("reference"), [load("rotated")], config(), method="orthogonal")
     merged = average(*result.states)
     assert largest_difference(merged, load("folded")) < 1e-6
     known = load("rotation")
@@ -96,7 +96,7 @@ def test_a_model_merged_with_its_rotated_twin_is_the_folded_model() -> None:
 def test_a_rotation_under_noise_is_found_from_all_weights(noise: float, bound: float) -> None:
     gains = [name for name in load("rotated") if name.endswith("norm.weight")]
     twin = {**with_noise(load("rotated"), noise), **{name: load("rotated")[name] for name in gains}}
-    result = align_state_dicts(load("reference"), [twin], config(), method="orthogonal")
+    result = align(load("reference"), [twin], config(), method="orthogonal")
     assert rotation_error(result.maps[0]["residual_rotation"]) < bound
 
 
@@ -104,9 +104,9 @@ def test_all_weights_tell_more_of_a_rotation_than_the_embeddings() -> None:
     spaces = ARCHITECTURES["llama"].spaces(config())
     a, b = (unpack(state, spaces) for state in (load("folded"), with_noise(load("rotated"), 0.03)))
     space = spaces["residual_rotation"]
-    from_all = rotation_error(residual_rotation(a, b, space))
+    from_all = rotation_error(best_rotation(a, b, space))
     embeddings = [{"embed": weights["embed"]} for weights in (a, b)]
-    assert 2 * from_all < rotation_error(residual_rotation(*embeddings, space))
+    assert 2 * from_all < rotation_error(best_rotation(*embeddings, space))
 
 
 def rotation_error(found: torch.Tensor) -> float:

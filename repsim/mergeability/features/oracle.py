@@ -176,7 +176,7 @@ class _Trial:
 
 def _average(parents: Sequence[Parent], alignment: str, seed: int) -> nn.Module:
     """The plain average as a model, the others aligned to the first before."""
-    from repsim.merging.align import align_state_dicts, build_model
+    from repsim.merging.align import align, build_model
     from repsim.merging.in_memory import merge_state_dicts
 
     first = parents[0].head
@@ -190,7 +190,7 @@ def _average(parents: Sequence[Parent], alignment: str, seed: int) -> nn.Module:
         model = copy.deepcopy(first)
         model.load_state_dict(merge_state_dicts(states, "linear", config=first.config))
         return model
-    aligned = align_state_dicts(
+    aligned = align(
         states[0], states[1:], first.config,
         method="permutation" if alignment == "permutation" else "orthogonal", seed=seed,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Symmetry-aware alignment: models into the coordinates of a reference before they are merged."""
 
 from repsim.merging.align.activation_matching import collect_activations
-from repsim.merging.align.align import AlignmentResult, ModelAlignment, align_state_dicts
+from repsim.merging.align.alignment import AlignmentResult, ModelAlignment, align
 from repsim.merging.align.checking import build_model, output_difference
 from repsim.merging.align.repair import RepairReport, RepairResult, repair_state_dict
 
@@ -10,7 +10,7 @@ __all__ = [
     "ModelAlignment",
     "RepairReport",
     "RepairResult",
-    "align_state_dicts",
+    "align",
     "build_model",
     "collect_activations",
     "output_difference",

@@ -16,8 +16,8 @@ from repsim.core.errors import UsageError
 from repsim.merging.align.apply import AlignmentMap, transform
 from repsim.merging.align.attention import Method, solve_attention
 from repsim.merging.align.checking import build_model
-from repsim.merging.align.matching import best_assignment, block_of
-from repsim.merging.align.orthogonal import rotation_from
+from repsim.merging.align.matching import block_of
+from repsim.merging.align.solvers import best_assignment, rotation_from
 from repsim.merging.align.weights import StateDict, Weights
 from repsim.models.arch import spec_for
 from repsim.models.arch.spaces import WeightSpaces
@@ -81,22 +81,7 @@ def match_activations(
     method: Method = "permutation",
     residual: bool = True,
 ) -> AlignmentMap:
-    """Map of B onto A from what both make of the same text.
-
-    Bases inside heads come from the weights, once heads and stream are known.
-
-    Args:
-        a: Weights of A, folded if `method` is "orthogonal".
-        b: Weights of B, likewise.
-        spaces: Symmetries of the model.
-        of_a: Activations of A; see `collect_activations`.
-        of_b: Activations of B on the same rows.
-        method: Whether the stream is re-ordered or rotated.
-        residual: Whether the stream is aligned at all.
-
-    Raises:
-        UsageError: Activations are missing, or not of the same rows.
-    """
+    """Map of B onto A from what both make of the same text."""
     _check_rows(of_a, of_b, spaces, residual)
     maps: AlignmentMap = {}
     if residual and method == "orthogonal":
@@ -121,14 +106,7 @@ def match_activations(
 
 
 def correlations(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation of all columns of two `[rows, d]`; 0 with a column that is constant.
-
-    Example:
-        >>> import torch
-        >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [4.0, 0.0]])
-        >>> correlations(x, -x).round().tolist()
-        [[-1.0, 0.0], [0.0, 0.0]]
-    """
+    """Pearson correlation of all columns of two `[rows, d]`; 0 with a column that is constant."""
     import torch
 
     standard = []
@@ -141,21 +119,7 @@ def correlations(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def head_cka(x: torch.Tensor, y: torch.Tensor, *, kv: int, q: int) -> torch.Tensor:
-    """Linear CKA of all pairs of heads, `[kv of A, q of A, kv of B, q of B]`.
-
-    Args:
-        x: Outputs of the heads of A side by side, `[rows, kv * q * dim]`.
-        y: Those of B.
-        kv: Key-value heads.
-        q: Query heads for each.
-
-    Example:
-        >>> import torch
-        >>> x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-        >>> y = torch.cat([x[:, 4:], -x[:, :4]], dim=1)
-        >>> head_cka(x, y, kv=2, q=1).argmax(2).flatten().tolist()
-        [1, 0]
-    """
+    """Linear CKA of all pairs of heads, `[kv of A, q of A, kv of B, q of B]`."""
     import torch
 
     heads = [

@@ -19,26 +19,7 @@ AlignmentMap = dict[str, "torch.Tensor"]
 
 
 def transform(weights: Weights, space: SymmetrySpace, element: torch.Tensor) -> Weights:
-    """Weights after one element of one space acted on them.
-
-    Args:
-        weights: Weights by key, of the whole model or a part of it.
-        space: The space.
-        element: Its element; see `SymmetrySpace` for shapes.
-
-    Returns:
-        All weights, those that the space does not act on unchanged (not copied).
-
-    Raises:
-        UsageError: The element has another shape than the space says.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch.spaces import mlp_space
-        >>> weights = {"0.up": torch.tensor([[1.0], [2.0]]), "0.q": torch.ones(1, 1, 1, 1)}
-        >>> transform(weights, mlp_space(0, 2), torch.tensor([1, 0]))["0.up"].tolist()
-        [[2.0], [1.0]]
-    """
+    """Weights after one element of one space acted on them."""
     _check_shape(space, element)
     dual = None
     if space.dual_roles:
@@ -57,16 +38,7 @@ def transform(weights: Weights, space: SymmetrySpace, element: torch.Tensor) -> 
 
 
 def apply_map(weights: Weights, spaces: WeightSpaces, maps: Mapping[str, torch.Tensor]) -> Weights:
-    """Weights after a map, space by space in the order that the family declares.
-
-    Args:
-        weights: Weights by key, of the whole model or a part of it.
-        spaces: Symmetries of the model.
-        maps: Key of a space -> element.
-
-    Raises:
-        UsageError: The map names a space that the model does not have.
-    """
+    """Weights after a map, space by space in the order that the family declares."""
     unknown = [key for key in maps if key not in spaces]
     if unknown:
         raise UsageError(f"architecture '{spaces.family}' has no symmetry '{unknown[0]}'")
@@ -77,13 +49,7 @@ def apply_map(weights: Weights, spaces: WeightSpaces, maps: Mapping[str, torch.T
 
 
 def identity_element(space: SymmetrySpace) -> torch.Tensor:
-    """The element that changes nothing.
-
-    Example:
-        >>> from repsim.models.arch.spaces import mlp_space
-        >>> identity_element(mlp_space(0, 3)).tolist()
-        [0, 1, 2]
-    """
+    """The element that changes nothing."""
     import torch
 
     if space.group == "permutation":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from einops import einsum, rearrange, repeat
 
 from repsim.merging.align.apply import AlignmentMap, transform
+from repsim.merging.align.solvers import best_assignment, polar_factor
 from repsim.merging.align.weights import Weights
 from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, weight_key
 
@@ -31,30 +32,7 @@ def solve_attention(
     method: Method,
     similarity: torch.Tensor | None = None,
 ) -> AlignmentMap:
-    """Map of the attention part of one block of B onto that of A.
-
-    Args:
-        a: Weights of A.
-        b: Weights of B, the residual stream in A's coordinates.
-        spaces: Symmetries of the model.
-        layer: The block, counted from 0.
-        method: Whether bases inside heads may be rotated, or only re-ordered.
-        similarity: `[kv of A, q of A, kv of B, q of B]`, larger = more alike; from the weights
-            (`head_similarity`) if None.
-
-    Returns:
-        Elements of the block's attention spaces.
-
-    Example:
-        >>> from repsim.merging.align.weights import unpack
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> model = tiny_model("llama")
-        >>> spaces = ARCHITECTURES["llama"].spaces(model.config)
-        >>> a = unpack(model.state_dict(), spaces)
-        >>> solve_attention(a, a, spaces, 0, method="permutation")["0.kv_groups"].tolist()
-        [0, 1]
-    """
+    """Map of the attention part of one block of B onto that of A."""
     key = {name: weight_key(name, layer) for name in
            ("kv_groups", "query_heads", "value_basis", "query_key_basis")}  # fmt: skip
     rotary = spaces[key["query_key_basis"]].rotary if key["query_key_basis"] in spaces else 0
@@ -74,22 +52,7 @@ def solve_attention(
 
 
 def head_similarity(a: Weights, b: Weights, layer: int, *, rotary: int = 0) -> torch.Tensor:
-    """How alike the heads of two models are, whatever the bases inside them.
-
-    The sum of `<Q_a^T K_a, Q_b^T K_b>` and `<O_a^T V_a, O_b^T V_b>`, each over the mean squared
-    norms of the heads, so that neither outweighs the other.
-
-    Returns:
-        `[kv of A, q of A, kv of B, q of B]`.
-
-    Example:
-        >>> import torch
-        >>> g = torch.Generator().manual_seed(0)
-        >>> part = {f"0.{r}": torch.randn(2, 1, 3, 8, generator=g) for r in "qo"}
-        >>> part |= {f"0.{r}": torch.randn(2, 3, 8, generator=g) for r in "kv"}
-        >>> head_similarity(part, part, 0).argmax(2).flatten().tolist()
-        [0, 1]
-    """
+    """How alike the heads of two models are, whatever the bases inside them."""
     total: torch.Tensor | float = 0.0
     for outer, inner, turning in (("q", "k", rotary), ("o", "v", 0)):
         many_a, one_a = _with_bias(a, layer, outer), _with_bias(a, layer, inner)
@@ -131,25 +94,8 @@ def _inner_products(
 
 
 def match_heads(similarity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Best assignment of key-value groups, query heads assigned inside each pair of groups.
-
-    Args:
-        similarity: `[kv of A, q of A, kv of B, q of B]`.
-
-    Returns:
-        Group of B for each group of A, `[kv]`; and for each, the query head of that group of B for
-        each query head of A, `[kv, q]`.
-
-    Example:
-        >>> import torch
-        >>> similarity = torch.zeros(2, 2, 2, 2)
-        >>> similarity[0, 0, 1, 1] = similarity[1, 1, 0, 1] = 1
-        >>> [found.tolist() for found in match_heads(similarity)]
-        [[1, 0], [[1, 0], [0, 1]]]
-    """
+    """Best assignment of key-value groups, query heads assigned inside each pair of groups."""
     import torch
-
-    from repsim.merging.align.matching import best_assignment
 
     kv, q = similarity.shape[:2]
     values = torch.empty(kv, kv, dtype=torch.float64)
@@ -164,11 +110,7 @@ def match_heads(similarity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def value_basis(a: Weights, b: Weights, layer: int, method: Method) -> torch.Tensor:
-    """Basis of the values of each key-value group: Procrustes over V and all O that read it.
-
-    Returns:
-        `[kv, dim, dim]`, orthogonal (a permutation if `method` is that).
-    """
+    """Basis of the values of each key-value group: Procrustes over V and all O that read it."""
     values = [_with_bias(w, layer, "v") for w in (a, b)]
     outputs = [w[weight_key("o", layer)] for w in (a, b)]
     cross = einsum(values[0], values[1], "kv d r, kv e r -> kv d e")
@@ -177,14 +119,7 @@ def value_basis(a: Weights, b: Weights, layer: int, method: Method) -> torch.Ten
 
 
 def query_key_basis(a: Weights, b: Weights, space: SymmetrySpace, method: Method) -> torch.Tensor:
-    """Basis of queries and keys of each group, as far as rotary positions allow one.
-
-    Without positions: Procrustes over Q and K. With them: per frequency a rotation and a scale in
-    closed form, or nothing at all where only permutations are allowed, because none is legal.
-
-    Returns:
-        `[kv, dim, dim]`, for the queries.
-    """
+    """Basis of queries and keys of each group, as far as rotary positions allow one."""
     import torch
 
     q = [_with_bias(w, space.layer, "q") for w in (a, b)]
@@ -202,12 +137,7 @@ def query_key_basis(a: Weights, b: Weights, space: SymmetrySpace, method: Method
 
 
 def _rotary_basis(q: list[torch.Tensor], k: list[torch.Tensor]) -> torch.Tensor:
-    """Per frequency `q -> c e^(i t) q`, `k -> (1/c) e^(i t) k`, nearest to A.
-
-    Given c, the best angle is that of the summed products. For c there are two candidates: 1, and
-    the one that gives B's queries and keys A's ratio of norms (exact for a twin of A); the one that
-    comes nearer is taken.
-    """
+    """Per frequency `q -> c e^(i t) q`, `k -> (1/c) e^(i t) k`, nearest to A."""
     import torch
 
     qa, qb = (_as_complex(x) for x in q)
@@ -236,9 +166,6 @@ def _rotary_basis(q: list[torch.Tensor], k: list[torch.Tensor]) -> torch.Tensor:
 def _nearest(cross: torch.Tensor, method: Method) -> torch.Tensor:
     """The orthogonal (or permutation) matrix per group that maximises `<M, cross>`."""
     import torch
-
-    from repsim.merging.align.matching import best_assignment
-    from repsim.merging.align.orthogonal import polar_factor
 
     if method == "orthogonal":
         return polar_factor(cross)

@@ -76,14 +76,7 @@ def build_model(config: Any, state: StateDict) -> nn.Module:
 
 
 def random_tokens(config: Any, *, seed: int = 0, shape: Sequence[int] = (2, 16)) -> torch.Tensor:
-    """Token ids drawn from the whole vocabulary, `shape`.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> ids = random_tokens(SimpleNamespace(vocab_size=50), shape=(1, 4))
-        >>> tuple(ids.shape), bool((ids < 50).all())
-        ((1, 4), True)
-    """
+    """Token ids drawn from the whole vocabulary, `shape`."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -91,15 +84,7 @@ def random_tokens(config: Any, *, seed: int = 0, shape: Sequence[int] = (2, 16))
 
 
 def model_output(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
-    """Logits, or the last hidden states of a model without a head, `[batch, tokens, ...]`.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> tiny = tiny_model("gpt2", head=True)
-        >>> output = model_output(tiny, random_tokens(tiny.config, shape=(1, 4)))
-        >>> output.shape[-1] == tiny.config.vocab_size
-        True
-    """
+    """Logits, or the last hidden states of a model without a head, `[batch, tokens, ...]`."""
     import torch
 
     with torch.no_grad():

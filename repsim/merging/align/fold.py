@@ -23,33 +23,7 @@ LEAST_GAIN = 1e-6
 
 
 def fold_norms(weights: Weights, spaces: WeightSpaces) -> tuple[Weights, WeightSpaces]:
-    """The same function with all gains of norms at one and, for LayerNorm, zero-mean writers.
-
-    Biases of norms go into the biases of their readers; where a reader has none (the head), the
-    norm keeps a bias, divided by the gain. A tied head becomes a matrix of its own: it now holds
-    the gains of the final norm, which the embedding must not.
-
-    Args:
-        weights: Weights of a decoder with its head.
-        spaces: Symmetries of the model.
-
-    Returns:
-        Folded weights, and the symmetries of the untied model.
-
-    Raises:
-        IncompatibleModelsError: The family allows no rotation, there is no head, or a gain that
-            would have to be divided by is zero.
-
-    Example:
-        >>> from repsim.merging.align.weights import unpack
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> model = tiny_model("llama+tied", head=True)
-        >>> spaces = ARCHITECTURES["llama"].spaces(model.config)
-        >>> folded, untied = fold_norms(unpack(model.state_dict(), spaces), spaces)
-        >>> untied.tied, "head" in folded, float(folded["0.attn_norm"].std())
-        (False, True, 0.0)
-    """
+    """The same function with all gains of norms at one and, for LayerNorm, zero-mean writers."""
     check_rotatable(weights, spaces)
     folded = dict(weights)
     if spaces.tied:
@@ -62,11 +36,7 @@ def fold_norms(weights: Weights, spaces: WeightSpaces) -> tuple[Weights, WeightS
 
 
 def check_rotatable(weights: Weights, spaces: WeightSpaces) -> None:
-    """Refuse models whose residual stream cannot be rotated.
-
-    Raises:
-        IncompatibleModelsError: The family allows no rotation, or there is no head.
-    """
+    """Refuse models whose residual stream cannot be rotated."""
     if "residual_rotation" not in spaces:
         raise IncompatibleModelsError(
             f"the residual stream of architecture '{spaces.family}' cannot be rotated: norms stand "

@@ -32,15 +32,7 @@ Place = tuple[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class UnitStatistics:
-    """Mean and standard deviation of the units at one place, each `[units]`, float64.
-
-    Example:
-        >>> import torch
-        >>> rows = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float64)
-        >>> found = UnitStatistics(rows.mean(0), rows.std(0, correction=0))
-        >>> found.std.tolist()
-        [1.0, 0.0]
-    """
+    """Mean and standard deviation of the units at one place, each `[units]`, float64."""
 
     mean: torch.Tensor
     std: torch.Tensor

@@ -13,7 +13,7 @@ from einops import rearrange
 
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.fold import fold_norms
-from repsim.merging.align.orthogonal import polar_factor
+from repsim.merging.align.solvers import polar_factor
 from repsim.merging.align.weights import StateDict, pack, unpack
 from repsim.models.arch import spec_for
 from repsim.models.arch.spaces import GAINS, SymmetrySpace, split_key
@@ -23,18 +23,7 @@ if TYPE_CHECKING:
 
 
 def random_element(space: SymmetrySpace, generator: torch.Generator) -> torch.Tensor:
-    """A random element of a space, far from changing nothing.
-
-    Args:
-        space: The space.
-        generator: Where it is drawn from.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch.spaces import mlp_space
-        >>> random_element(mlp_space(0, 5), torch.Generator().manual_seed(0)).sort().values.tolist()
-        [0, 1, 2, 3, 4]
-    """
+    """A random element of a space, far from changing nothing."""
     import torch
 
     def normal(*shape: int) -> torch.Tensor:
@@ -66,15 +55,7 @@ def _random_order(size: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def random_rotation(space: SymmetrySpace, generator: torch.Generator) -> torch.Tensor:
-    """A random rotation of the residual stream; it keeps the constant direction where it must.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch.spaces import residual_spaces
-        >>> q = random_rotation(residual_spaces(4)[1], torch.Generator().manual_seed(0))
-        >>> torch.allclose(q @ q.T, torch.eye(4, dtype=q.dtype))
-        True
-    """
+    """A random rotation of the residual stream; it keeps the constant direction where it must."""
     import torch
 
     noise = torch.randn(space.size, space.size, dtype=torch.float64, generator=generator)
@@ -102,29 +83,7 @@ def planted_twin(
     seed: int = 0,
     noise: float = 0.0,
 ) -> tuple[dict[str, torch.Tensor], AlignmentMap]:
-    """A model that computes the same with its weights re-arranged, as a test of alignment.
-
-    Args:
-        config: Config of the model.
-        state: Its tensors.
-        names: Names of the spaces from which a random element is applied; with
-            "residual_rotation" among them norms are folded, and a tied head is untied. Bases
-            without rotary positions are turned, not stretched.
-        seed: Seed of elements and noise.
-        noise: Standard deviation of what is added to all weights but gains of norms.
-
-    Returns:
-        Tensors of the twin, and the map that was applied.
-
-    Example:
-        >>> import torch
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> from repsim.merging.align import output_difference
-        >>> tiny = tiny_model("gpt2", head=True)
-        >>> twin, planted = planted_twin(tiny.config, tiny.state_dict(), ["mlp_units"])
-        >>> sorted(planted), output_difference(tiny.config, tiny.state_dict(), twin) < 1e-5
-        (['0.mlp_units', '1.mlp_units', '2.mlp_units'], True)
-    """
+    """A model that computes the same with its weights re-arranged, as a test of alignment."""
     import torch
 
     spaces = spec_for(config.model_type).spaces(config)

@@ -31,28 +31,7 @@ StateDict = Mapping[str, "torch.Tensor"]
 
 
 def unpack(state: StateDict, spaces: WeightSpaces) -> Weights:
-    """Weights by role, in float64, out of a state dict.
-
-    Args:
-        state: Tensors as in the checkpoint, of a model with or without its head.
-        spaces: What the family says of its weights.
-
-    Returns:
-        Weights without the head, where it is the embedding.
-
-    Raises:
-        IncompatibleModelsError: A tensor is missing, unknown, or of a shape that the config does
-            not give, or a head differs from the embedding although the config ties them.
-        InputError: A tensor holds NaN or infinity.
-
-    Example:
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> model = tiny_model("llama", head=True)
-        >>> spaces = ARCHITECTURES["llama"].spaces(model.config)
-        >>> tuple(unpack(model.state_dict(), spaces)["0.q"].shape)
-        (2, 2, 8, 32)
-    """
+    """Weights by role, in float64, out of a state dict."""
     import torch
 
     check_known(state, spaces)
@@ -76,27 +55,7 @@ def unpack(state: StateDict, spaces: WeightSpaces) -> Weights:
 
 
 def pack(weights: Weights, state: StateDict, spaces: WeightSpaces) -> dict[str, torch.Tensor]:
-    """The inverse of `unpack`: a state dict with the types and layout of `state`.
-
-    Args:
-        weights: Weights by role.
-        state: Where the weights came from; tensors that no symmetry acts on are taken from it.
-        spaces: What the family says of its weights; if it says that the head is not tied and
-            `state` has none, the head is added.
-
-    Returns:
-        Tensors by name, contiguous, in the type that `state` has them in.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> state = tiny_model("gpt2").state_dict()
-        >>> spaces = ARCHITECTURES["gpt2"].spaces(tiny_model("gpt2").config)
-        >>> again = pack(unpack(state, spaces), state, spaces)
-        >>> all(torch.equal(again[name], state[name]) for name in state)
-        True
-    """
+    """The inverse of `unpack`: a state dict with the types and layout of `state`."""
     packed = dict(state)
     for weight in spaces.weights:
         name = stored_name(weight, state, spaces)
@@ -117,15 +76,7 @@ def _has_head(state: StateDict, spaces: WeightSpaces) -> bool:
 
 
 def has_body_prefix(state: StateDict, spaces: WeightSpaces) -> bool:
-    """Whether the state dict is that of a model with a head, whose body has a name.
-
-    Example:
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> spaces = ARCHITECTURES["llama"].spaces(tiny_model("llama").config)
-        >>> has_body_prefix({"model.norm.weight": None}, spaces), has_body_prefix({}, spaces)
-        (True, False)
-    """
+    """Whether the state dict is that of a model with a head, whose body has a name."""
     return any(name.startswith(f"{spaces.body}.") for name in state)
 
 
@@ -137,20 +88,7 @@ def stored_name(weight: StoredWeight, state: StateDict, spaces: WeightSpaces) ->
 
 
 def check_known(state: StateDict, spaces: WeightSpaces) -> None:
-    """Refuse a state dict whose tensors are not those that the family declares.
-
-    A tensor that nobody declared would stay as it is while its neighbours move, and the model would
-    become another one.
-
-    Raises:
-        IncompatibleModelsError: Names of what is missing, or not declared.
-
-    Example:
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> tiny = tiny_model("llama")
-        >>> check_known(tiny.state_dict(), ARCHITECTURES["llama"].spaces(tiny.config))
-    """
+    """Refuse a state dict whose tensors are not those that the family declares."""
     declared = {stored_name(weight, state, spaces): weight for weight in spaces.weights}
     missing = [
         name for name, weight in declared.items() if not weight.optional and name not in state

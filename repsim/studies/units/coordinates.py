@@ -27,7 +27,7 @@ def in_coordinates(
     Yields:
         Alignment, state dicts, and the config of models that hold them.
     """
-    from repsim.merging.align import align_state_dicts
+    from repsim.merging.align import align
 
     naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
     for alignment in alignments:
@@ -35,7 +35,7 @@ def in_coordinates(
         if _heads_differ(models):
             states, config = _untied(naive, config)
         if alignment != NAIVE:
-            found = align_state_dicts(states[0], states[1:], config, method=alignment, check=False)
+            found = align(states[0], states[1:], config, method=alignment, check=False)
             states, config = list(found.states), found.config
         yield alignment, states, config
 

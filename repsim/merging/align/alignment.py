@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
@@ -13,7 +14,8 @@ from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
 from repsim.merging.align.attention import Method
 from repsim.merging.align.checking import TOLERANCE, output_difference
 from repsim.merging.align.fold import fold_norms
-from repsim.merging.align.matching import Descent, distance, match_weights
+from repsim.merging.align.matching import Descent, match_weights
+from repsim.merging.align.solvers import distance
 from repsim.merging.align.weights import (
     StateDict,
     Weights,
@@ -89,10 +91,10 @@ class AlignmentResult:
     config: Any
 
 
-def align_state_dicts(
-    reference: StateDict,
-    others: Sequence[StateDict],
-    config: Any,
+def align(
+    reference: StateDict | str | Path,
+    others: Sequence[StateDict | str | Path],
+    config: Any = None,
     *,
     method: Method = "permutation",
     match: Match = "weights",
@@ -110,8 +112,9 @@ def align_state_dicts(
     pass `residual=False`, or do not align them.
 
     Args:
-        reference: Tensors of the model that the others are brought to.
-        others: Tensors of the other models, of the same config.
+        reference: The model that the others are brought to: its tensors by name, or (without
+            `config`) a folder, "zoo:NAME" or the id of a hub model that is on this machine.
+        others: The other models, of the same config.
         config: `transformers` config of all of them; not changed.
         method: "permutation" re-orders hidden units, heads, bases inside heads and the residual
             stream. "orthogonal" folds the norms, then rotates the stream and the bases inside heads
@@ -139,21 +142,22 @@ def align_state_dicts(
         >>> from repsim.testing.tiny_models import tiny_model
         >>> models = [tiny_model("llama", head=True, seed=seed) for seed in (0, 1)]
         >>> a, b = (model.state_dict() for model in models)
-        >>> result = align_state_dicts(a, [b], models[0].config)
+        >>> result = align(a, [b], models[0].config)
         >>> result.report[0].improved, result.report[0].function_kept
         (True, True)
     """
     _check_arguments(method, match, activations, len(others), max_iterations)
+    config, first, *rest = _opened((reference, *others), config)
     spaces = spec_for(config.model_type).spaces(config)
-    _check_same((reference, *others), spaces)
+    _check_same((first, *rest), spaces)
     config_after, own = copy.deepcopy(config), spaces
-    states = [dict(reference)]
-    a = _prepared(reference, spaces, method)
+    states = [dict(first)]
+    a = _prepared(first, spaces, method)
     if method == "orthogonal":
         config_after.tie_word_embeddings, own = False, spaces.untied()
-        states = [pack(a, reference, own)]
+        states = [pack(a, first, own)]
     result = AlignmentResult(states, [], [], config_after)
-    for number, state in enumerate(others, start=1):
+    for number, state in enumerate(rest, start=1):
         b = _prepared(state, spaces, method)
         if match == "activations" and activations is not None:
             maps = match_activations(
@@ -174,6 +178,26 @@ def align_state_dicts(
         result.maps.append(found.maps)
         result.report.append(_report(a, found, own, (method, match), change, note))
     return result
+
+
+def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
+    """The config, and the tensors of each model, read from its folder where it is named."""
+    from safetensors.torch import load_file
+
+    from repsim.models.inspect import locate, read_config, weight_files
+
+    states: list[StateDict] = []
+    for model in models:
+        if not isinstance(model, (str, Path)):
+            states.append(model)
+            continue
+        folder = locate(model).folder
+        config = read_config(folder)[0] if config is None else config
+        parts = (load_file(path) for path in weight_files(folder))
+        states.append({name: tensor for part in parts for name, tensor in part.items()})
+    if config is None:
+        raise UsageError("tensors alone do not say what they are", hint="give `config` with them")
+    return [config, *states]
 
 
 def _prepared(state: StateDict, spaces: WeightSpaces, method: Method) -> Weights:

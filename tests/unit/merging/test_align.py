@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from repsim.core.errors import IncompatibleModelsError, UsageError
-from repsim.merging.align import align_state_dicts, collect_activations, output_difference
+from repsim.merging.align import align, collect_activations, output_difference
 from repsim.merging.align.activation_matching import head_cka
 from repsim.merging.align.apply import apply_map
 from repsim.merging.align.fold import fold_norms
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import spec_for
-from repsim.testing.tiny_models import tiny_model
+from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 ORDERS = ("kv_groups", "query_heads", "mlp_units", "residual_permutation")
 TURNS = (
@@ -48,7 +49,7 @@ def average(states: list[State]) -> State:
 def test_a_planted_permutation_is_found_exactly(kind: str, noise: float) -> None:
     config, state = model_of(kind)
     twin, planted = planted_twin(config, state, ORDERS, seed=1, noise=noise)
-    result = align_state_dicts(state, [twin], config, check=False)
+    result = align(state, [twin], config, check=False)
     for key, order in planted.items():
         if order.ndim == 1:
             assert torch.equal(order[result.maps[0][key]], torch.arange(len(order))), key
@@ -63,7 +64,7 @@ def test_merging_with_a_rotated_twin_gives_the_model_back(kind: str) -> None:
     config, reference = folded(original, state)
     twin, _ = planted_twin(config, reference, TURNS, seed=1)
     assert output_difference(config, reference, average([reference, twin])) > 0.1
-    result = align_state_dicts(reference, [twin], config, method="orthogonal")
+    result = align(reference, [twin], config, method="orthogonal")
     merged = average(result.states)
     assert output_difference(original, state, merged, after_config=config) <= 1e-5
     assert result.report[0].function_kept
@@ -74,7 +75,7 @@ def test_merging_with_a_rotated_twin_gives_the_model_back(kind: str) -> None:
 def test_strangers_keep_their_function_and_come_nearer(kind: str, method: Any) -> None:
     config, state = model_of(kind)
     _, stranger = model_of(kind, seed=1)
-    result = align_state_dicts(state, [stranger], config, method=method)
+    result = align(state, [stranger], config, method=method)
     report = result.report[0]
     assert report.improved
     assert report.function_kept
@@ -85,7 +86,7 @@ def test_strangers_keep_their_function_and_come_nearer(kind: str, method: Any) -
 def test_several_models_are_all_brought_to_the_reference() -> None:
     config, state = model_of("llama")
     twins = [planted_twin(config, state, ORDERS, seed=seed)[0] for seed in (1, 2, 3)]
-    result = align_state_dicts(state, twins, config, check=False)
+    result = align(state, twins, config, check=False)
     assert len(result.states) == 4
     assert len(result.report) == 3
     merged = average(result.states)
@@ -97,10 +98,10 @@ def test_tied_models_are_untied_by_rotation_only() -> None:
     _, stranger = model_of("llama+tied", seed=1)
     del state["lm_head.weight"]
     del stranger["lm_head.weight"]
-    ordered = align_state_dicts(state, [stranger], config)
+    ordered = align(state, [stranger], config)
     assert ordered.config.tie_word_embeddings
     assert "lm_head.weight" not in ordered.states[1]
-    turned = align_state_dicts(state, [stranger], config, method="orthogonal")
+    turned = align(state, [stranger], config, method="orthogonal")
     assert not turned.config.tie_word_embeddings
     assert all("lm_head.weight" in tensors for tensors in turned.states)
     assert turned.report[0].function_kept
@@ -110,20 +111,20 @@ def test_tied_models_are_untied_by_rotation_only() -> None:
 def test_models_that_share_their_coordinates_are_left_alone() -> None:
     config, state = model_of("llama")
     near = {name: tensor * 1.01 for name, tensor in state.items()}
-    report = align_state_dicts(state, [near], config).report[0]
+    report = align(state, [near], config).report[0]
     assert not report.improved
     assert all(moved == 0 for moved in report.moved.values())
     assert "aligning brought nothing: the distance to the reference went from 0.01 to 0.01" in (
         report.note
     )
-    same = align_state_dicts(state, [state], config, check=False).report[0]
+    same = align(state, [state], config, check=False).report[0]
     assert "the models share their coordinates" in same.note
 
 
 def test_the_residual_stream_can_be_left_as_it_is() -> None:
     config, state = model_of("gpt2")
     _, stranger = model_of("gpt2", seed=1)
-    maps = align_state_dicts(state, [stranger], config, residual=False, check=False).maps[0]
+    maps = align(state, [stranger], config, residual=False, check=False).maps[0]
     assert "residual_permutation" not in maps
     assert "0.mlp_units" in maps
 
@@ -133,7 +134,7 @@ def test_alignment_is_the_same_each_time_and_reports_its_rounds() -> None:
     _, stranger = model_of("llama", seed=1)
     rounds: list[tuple[int, float]] = []
     first, second = (
-        align_state_dicts(
+        align(
             state, [stranger], config, method="orthogonal", check=False, max_iterations=3,
             on_round=lambda number, d: rounds.append((number, d)),
         )
@@ -151,7 +152,7 @@ def test_types_stay_and_rounding_is_not_called_a_broken_map() -> None:
     config, state = model_of("llama")
     _, stranger = model_of("llama", seed=1)
     low = [{name: t.to(torch.bfloat16) for name, t in s.items()} for s in (state, stranger)]
-    result = align_state_dicts(low[0], [low[1]], config, method="orthogonal")
+    result = align(low[0], [low[1]], config, method="orthogonal")
     assert {tensor.dtype for tensor in result.states[1].values()} == {torch.bfloat16}
     assert result.report[0].function_kept is False
     assert "rounding to the type of the checkpoint" in result.report[0].note
@@ -162,9 +163,9 @@ def test_a_map_that_changes_the_model_is_reported(monkeypatch: pytest.MonkeyPatc
         moved = apply_map(weights, spaces, maps)
         return {**moved, "0.q": moved["0.q"].roll(1, -2)}
 
-    monkeypatch.setattr("repsim.merging.align.align.apply_map", broken)
+    monkeypatch.setattr("repsim.merging.align.alignment.apply_map", broken)
     config, state = model_of("llama")
-    report = align_state_dicts(state, [model_of("llama", seed=1)[1]], config).report[0]
+    report = align(state, [model_of("llama", seed=1)[1]], config).report[0]
     assert report.function_kept is False
     assert "the map is not a symmetry of this model" in report.note
 
@@ -172,7 +173,7 @@ def test_a_map_that_changes_the_model_is_reported(monkeypatch: pytest.MonkeyPatc
 def test_outputs_that_cannot_be_compared_are_said_not_to_be() -> None:
     config, state = model_of("bert")
     partial = {f"bert.{name}": tensor for name, tensor in state.items()}
-    report = align_state_dicts(partial, [partial], config).report[0]
+    report = align(partial, [partial], config).report[0]
     assert report.function_kept is None
     assert "outputs were not compared: the tensors do not make up a BertForMaskedLM" in report.note
 
@@ -183,7 +184,7 @@ def test_activation_matching_finds_a_planted_permutation(kind: str) -> None:
     twin, planted = planted_twin(config, state, ORDERS, seed=1)
     ids = torch.randint(4, 260, (8, 24), generator=torch.Generator().manual_seed(0))
     seen = [collect_activations(config, tensors, ids) for tensors in (state, twin)]
-    result = align_state_dicts(state, [twin], config, match="activations", activations=seen)
+    result = align(state, [twin], config, match="activations", activations=seen)
     for key, order in planted.items():
         if order.ndim == 1:
             assert torch.equal(order[result.maps[0][key]], torch.arange(len(order))), key
@@ -197,7 +198,7 @@ def test_activation_matching_finds_a_planted_rotation(kind: str) -> None:
     twin, planted = planted_twin(config, reference, TURNS, seed=1)
     ids = torch.randint(4, 260, (8, 24), generator=torch.Generator().manual_seed(0))
     seen = [collect_activations(config, tensors, ids) for tensors in (reference, twin)]
-    result = align_state_dicts(
+    result = align(
         reference, [twin], config, method="orthogonal", match="activations", activations=seen
     )
     found = result.maps[0]["residual_rotation"]
@@ -223,13 +224,13 @@ def test_activations_that_are_missing_or_of_other_rows_are_refused() -> None:
     ids = torch.arange(4, 28).reshape(2, 12)
     seen = collect_activations(config, state, ids)
     with pytest.raises(UsageError, match="needs those of all 2 models, 0 given"):
-        align_state_dicts(state, [state], config, match="activations")
+        align(state, [state], config, match="activations")
     less = {where: values for where, values in seen.items() if where != ("heads", 2)}
     with pytest.raises(UsageError, match="needs 'heads' of layer 2 of every model"):
-        align_state_dicts(state, [state], config, match="activations", activations=[seen, less])
+        align(state, [state], config, match="activations", activations=[seen, less])
     short = {where: values[1:] for where, values in seen.items()}
     with pytest.raises(UsageError, match="models must read the same rows"):
-        align_state_dicts(state, [state], config, match="activations", activations=[seen, short])
+        align(state, [state], config, match="activations", activations=[seen, short])
 
 
 def test_heads_under_an_older_name_are_heads() -> None:
@@ -237,7 +238,7 @@ def test_heads_under_an_older_name_are_heads() -> None:
     old = {
         name.replace("lm_head", "embed_out"): t for name, t in model_of("gpt_neox", 1)[1].items()
     }
-    result = align_state_dicts(state, [old], config, method="orthogonal")
+    result = align(state, [old], config, method="orthogonal")
     assert result.report[0].function_kept
     assert "embed_out.weight" in result.states[1]
     assert "lm_head.weight" not in result.states[1]
@@ -246,11 +247,11 @@ def test_heads_under_an_older_name_are_heads() -> None:
 def test_impossible_arguments_are_refused() -> None:
     config, state = model_of("llama")
     with pytest.raises(UsageError, match="unknown alignment method 'rotation'"):
-        align_state_dicts(state, [state], config, method="rotation")  # type: ignore[arg-type]
+        align(state, [state], config, method="rotation")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="unknown way to match 'weight'"):
-        align_state_dicts(state, [state], config, match="weight")  # type: ignore[arg-type]
+        align(state, [state], config, match="weight")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="needs at least one round, 0 allowed"):
-        align_state_dicts(state, [state], config, max_iterations=0)
+        align(state, [state], config, max_iterations=0)
 
 
 def test_models_of_other_shapes_are_refused() -> None:
@@ -258,16 +259,28 @@ def test_models_of_other_shapes_are_refused() -> None:
     other = tiny_model("llama", head=True, intermediate_size=40).state_dict()
     wanted = r"'0.gate' is \(48, 32\) in the reference and \(40, 32\) in model 2"
     with pytest.raises(IncompatibleModelsError, match=wanted):
-        align_state_dicts(state, [other], config)
+        align(state, [other], config)
     biased = dict(state)
     biased["model.layers.0.mlp.up_proj.bias"] = torch.zeros(48)
     with pytest.raises(
         IncompatibleModelsError, match=r"'0.up_bias' is missing in the reference and"
     ):
-        align_state_dicts(state, [biased], config)
+        align(state, [biased], config)
 
 
 def test_a_family_that_cannot_be_rotated_is_refused() -> None:
     config, state = model_of("bert")
     with pytest.raises(IncompatibleModelsError, match="'bert' cannot be rotated"):
-        align_state_dicts(state, [state], config, method="orthogonal")
+        align(state, [state], config, method="orthogonal")
+
+
+def test_models_may_be_named_by_their_folders(tmp_path: Path) -> None:
+    folders = [write_tiny_model("llama", tmp_path / f"m{i}", head=True, seed=i) for i in (0, 1)]
+    config, state = model_of("llama", seed=0)
+    named, given = (
+        align(folders[0], folders[1:]),
+        align(state, [model_of("llama", seed=1)[1]], config),
+    )
+    torch.testing.assert_close(named.states, given.states, rtol=0, atol=0)
+    with pytest.raises(UsageError, match="do not say what they are"):
+        align(state, [state])
