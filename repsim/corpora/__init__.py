@@ -1,12 +1,4 @@
-"""Text in: parallel corpora, training text, tokenizers and token shards.
-
-Names are loaded on first use; importing this package costs nothing.
-
-Example:
-    >>> from repsim import corpora
-    >>> [corpus.name for corpus in corpora.list_corpora()][:2]
-    ['kolibri', 'udhr']
-"""
+"""Text in: parallel corpora, training text, tokenizers and token shards."""
 
 from __future__ import annotations
 
@@ -18,11 +10,11 @@ _PUBLIC = {
     "BuiltinCorpus": "repsim.corpora.builtin",
     "CORPORA": "repsim.corpora.builtin",
     "DataOrder": "repsim.corpora.data_order",
-    "Document": "repsim.corpora.training_text",
+    "Document": "repsim.corpora.documents",
     "READERS": "repsim.corpora.readers",
     "TokenShards": "repsim.corpora.shards",
     "Tokenizer": "repsim.corpora.tokenizers",
-    "TrainingText": "repsim.corpora.training_text",
+    "TrainingText": "repsim.corpora.documents",
     "WindowSource": "repsim.corpora.shards",
     "builtin_parallel": "repsim.corpora.builtin_training",
     "list_corpora": "repsim.corpora.builtin",

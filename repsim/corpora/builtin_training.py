@@ -1,9 +1,4 @@
-"""The training corpus that ships with the package: ten old Bibles, verse by verse parallel.
-
-Public-domain editions only; `data/NOTICE-bible.md` names them. Documents are chapters ("GEN.1"),
-lines are verses. The same 55 chapters are held out in every language. Of these, verses that stand
-verbatim in the training text of any language are left out everywhere.
-"""
+"""The training corpus that ships with the package: ten old Bibles, verse by verse parallel."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from pathlib import Path
 from repsim.core.corpus import ParallelCorpus
 from repsim.core.errors import InputError, unknown_name
 from repsim.corpora.document_files import read_documents, read_records
-from repsim.corpora.training_text import Document, Split, TrainingText
+from repsim.corpora.documents import Document, Split, TrainingText
 
 FOLDER = Path(__file__).parent / "data" / "bible"
 SPLIT_RULE = "by chapter, the same 55 of 1189 held out in every language"
@@ -22,13 +17,7 @@ SPLIT_RULE = "by chapter, the same 55 of 1189 held out in every language"
 
 @dataclasses.dataclass(frozen=True)
 class Edition:
-    """The edition of one language.
-
-    Attributes:
-        title: Its name.
-        year: Year of publication of the text.
-        public_domain: Why it is in the public domain.
-    """
+    """The edition of one language."""
 
     title: str
     year: int
@@ -59,16 +48,7 @@ WHOLE = tuple(language for language in EDITIONS if language != "hbo_Hebr")
 
 
 def bible_text(language: str, split: Split = "train") -> TrainingText:
-    """Training or held-out chapters of one language; 2.7 to 6 MB of text are read in about 0.1 s.
-
-    Raises:
-        UsageError: A language that is not there.
-
-    Example:
-        >>> text = bible_text("deu_Latn", "heldout")
-        >>> next(iter(text)).text.splitlines()[0][:31]
-        'Und Gott sprach zu Jakob: Mache'
-    """
+    """Training or held-out chapters of one language: 2.7 to 6 MB of text."""
     if language not in EDITIONS:
         raise unknown_name("language in the built-in training corpus", language, EDITIONS)
     edition, path = EDITIONS[language], _path(language, split)

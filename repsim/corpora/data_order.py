@@ -28,15 +28,7 @@ _KEPT = 64
 
 
 def seeded_permutation(n: int, *key: int | str) -> np.ndarray:
-    """A permutation of `0 .. n-1` that depends on `n` and `key` only.
-
-    Returns:
-        `[n]` int64.
-
-    Example:
-        >>> seeded_permutation(5, "demo", 1).tolist() == seeded_permutation(5, "demo", 1).tolist()
-        True
-    """
+    """A permutation of `0 .. n-1` that depends on `n` and `key` only."""
     text = "\0".join(str(part) for part in key)
     philox_key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
     words = np.random.Philox(key=philox_key).random_raw(n)
@@ -44,20 +36,7 @@ def seeded_permutation(n: int, *key: int | str) -> np.ndarray:
 
 
 def temperature_ratios(sizes: Mapping[str, float], tau: float) -> dict[str, float]:
-    """Mixing ratios `p_i = n_i^tau / sum_j n_j^tau`.
-
-    Args:
-        sizes: Language -> amount of text, positive.
-        tau: 1 = proportional to size, 0 = uniform; multilingual models use 0.3 to 0.7
-            (Conneau et al. 2020, XLM-R).
-
-    Raises:
-        UsageError: A size that is not positive, or a `tau` that is not finite.
-
-    Example:
-        >>> temperature_ratios({"eng_Latn": 100, "deu_Latn": 25}, 0.5)
-        {'eng_Latn': 0.6666666666666666, 'deu_Latn': 0.3333333333333333}
-    """
+    """Mixing ratios `p_i = n_i^tau / sum_j n_j^tau`."""
     if not math.isfinite(tau):
         raise UsageError(f"temperature {tau} is not a finite number")
     if bad := [name for name, size in sizes.items() if not size > 0]:
@@ -68,14 +47,7 @@ def temperature_ratios(sizes: Mapping[str, float], tau: float) -> dict[str, floa
 
 
 def largest_remainder(ratios: Mapping[str, float], seats: int) -> dict[str, int]:
-    """Whole numbers that add up to `seats` and lie nearest to the ratios (Hamilton's method).
-
-    Ties go to the name that sorts first, so the result does not depend on the mapping's order.
-
-    Example:
-        >>> largest_remainder({"a": 0.5, "b": 0.25, "c": 0.25}, 6)
-        {'a': 3, 'b': 2, 'c': 1}
-    """
+    """Whole numbers that add up to `seats` and lie nearest to the ratios (Hamilton's method)."""
     total = math.fsum(ratios.values())
     exact = {name: ratios[name] / total * seats for name in sorted(ratios)}
     quota = {name: math.floor(share) for name, share in exact.items()}

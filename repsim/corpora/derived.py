@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from repsim.core.corpus import ParallelCorpus
 from repsim.core.errors import UsageError, unknown_name
 from repsim.corpora.data_order import seeded_permutation
-from repsim.corpora.training_text import Document, TrainingText
+from repsim.corpora.documents import Document, TrainingText
 
 MARK = "~"
 #: Vowels and consonants of the scripts that can be respelled, in lower case.
@@ -34,17 +34,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def split_language(code: str) -> tuple[str, tuple[str, ...]]:
-    """The natural language of a code, and the rules that change it.
-
-    Raises:
-        UsageError: An unknown rule.
-
-    Example:
-        >>> split_language("eng_Latn~respelled~reversed")
-        ('eng_Latn', ('respelled', 'reversed'))
-        >>> split_language("eng_Latn")
-        ('eng_Latn', ())
-    """
+    """The natural language of a code, and the rules that change it."""
     base, *rules = code.split(MARK)
     for rule in rules:
         if rule not in RULES:
@@ -55,22 +45,12 @@ def split_language(code: str) -> tuple[str, tuple[str, ...]]:
 
 
 def respelled(line: str) -> str:
-    """The line with every letter exchanged; invertible, case and other scripts are kept.
-
-    Example:
-        >>> respelled("And God said")
-        'Ezc Lyc weoc'
-    """
+    """The line with every letter exchanged; invertible, case and other scripts are kept."""
     return line.translate(_cipher())
 
 
 def word_order_reversed(line: str) -> str:
-    """The line with its words in reverse order; punctuation stays in its place.
-
-    Example:
-        >>> word_order_reversed("And God said, let there be light.")
-        'light be there, let said God And.'
-    """
+    """The line with its words in reverse order; punctuation stays in its place."""
     words = _WORD.findall(line)[::-1]
     return _WORD.sub(lambda _: words.pop(0), line)
 
@@ -94,12 +74,7 @@ def _cipher() -> dict[int, int]:
 
 
 def derive(text: str, rules: Sequence[str]) -> str:
-    r"""Apply rules to every line of a text.
-
-    Example:
-        >>> derive("a b\nc d", ["reversed"])
-        'b a\nd c'
-    """
+    """Apply rules to every line of a text."""
     lines = text.split("\n")
     for rule in rules:
         lines = [RULES[rule](line) for line in lines]
@@ -118,22 +93,12 @@ def derived_text(text: TrainingText, code: str) -> TrainingText:
 
 
 def natural_languages(codes: Sequence[str]) -> tuple[str, ...]:
-    """The natural languages behind some codes, each once.
-
-    Example:
-        >>> natural_languages(["eng_Latn~reversed", "eng_Latn", "deu_Latn"])
-        ('eng_Latn', 'deu_Latn')
-    """
+    """The natural languages behind some codes, each once."""
     return tuple(dict.fromkeys(split_language(code)[0] for code in codes))
 
 
 def derived_corpus(corpus: ParallelCorpus, codes: Sequence[str]) -> ParallelCorpus:
-    """A parallel corpus with derived languages beside, or in place of, natural ones.
-
-    Args:
-        corpus: Holds the natural languages of all codes.
-        codes: Languages wanted, in this order.
-    """
+    """A parallel corpus with derived languages beside, or in place of, natural ones."""
     sentences = {}
     for code in codes:
         base, rules = split_language(code)

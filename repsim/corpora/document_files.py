@@ -17,11 +17,7 @@ _OPENERS: dict[str, Callable[..., IO[str]]] = {"": open, ".gz": gzip.open, ".xz"
 
 
 def find_document_file(folder: Path, language: str, split: str) -> Path | None:
-    """The file of a language and split: `LANG.SPLIT.*`, for training text also `LANG.*`.
-
-    Raises:
-        InputError: There are two, and it is not clear which is meant.
-    """
+    """The file of a language and split: `LANG.SPLIT.*`, for training text also `LANG.*`."""
     stems = [f"{language}.{split}"] + ([language] if split == "train" else [])
     names = [
         f"{stem}.{kind}{packed}"
@@ -39,14 +35,7 @@ def find_document_file(folder: Path, language: str, split: str) -> Path | None:
 
 
 def read_documents(path: Path) -> Iterator[tuple[str, str]]:
-    """Ids and texts of the documents of a file; documents without text are passed over.
-
-    In a text file documents are separated by blank lines, and are numbered from 0. In a JSON-lines
-    file each line is an object with `text`, and `id` where there is one, else the line's number.
-
-    Raises:
-        InputError: The file cannot be unpacked, is not UTF-8, or has a malformed line.
-    """
+    """Ids and texts of the documents of a file; documents without text are passed over."""
     if ".jsonl" not in path.suffixes:
         with _readable(path) as lines:
             yield from _paragraphs(lines)
@@ -60,11 +49,7 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Line number (from 0) and object of each line of a JSON-lines file.
-
-    Raises:
-        InputError: The file cannot be unpacked, is not UTF-8, or a line is no JSON object.
-    """
+    """Line number (from 0) and object of each line of a JSON-lines file."""
     with _readable(path) as lines:
         for number, line in enumerate(lines):
             if not line.strip():

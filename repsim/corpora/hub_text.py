@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.errors import InputError, ResourceError, UsageError
-from repsim.corpora.training_text import Document, Split, TrainingText, hashed_split
+from repsim.corpora.documents import Document, Split, TrainingText, hashed_split
 
 #: Names under which data sets keep text that is not for training.
 HELDOUT_NAMES = ("heldout", "validation", "dev", "test")
@@ -17,19 +17,7 @@ HELDOUT_NAMES = ("heldout", "validation", "dev", "test")
 def hub_text(
     spec: str, language: str, split: Split, *, allow_network: bool = False
 ) -> TrainingText:
-    """The text of one language of a data set with a field `text`, and `id` where there is one.
-
-    Args:
-        spec: "hub:NAME" or "hub:NAME:CONFIG"; NAME is a local folder or a data set on the hub.
-        language: Language code; stands for `{language}` in CONFIG.
-        split: The data set's own split, or a hashed part of "train" if it has no other.
-        allow_network: Whether a data set that is no local folder may be fetched.
-
-    Raises:
-        UsageError: The data set is on the hub and the network is not allowed.
-        ResourceError: `datasets` is not installed.
-        InputError: The data set cannot be opened, or has no field `text`.
-    """
+    """The text of one language of a data set with a field `text`, and `id` where there is one."""
     name, config = _parse(spec, language)
     if not Path(name).is_dir() and not allow_network:
         raise UsageError(

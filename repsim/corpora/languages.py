@@ -68,14 +68,7 @@ _PATTERN = re.compile(
 
 
 class LanguageTag(NamedTuple):
-    """A language code, taken apart.
-
-    Attributes:
-        language: ISO 639-3.
-        script: ISO 15924, None where it is not said and does not follow.
-        region: ISO 3166, None where it is not said.
-        variant: A dialect or spelling, None where it is not said.
-    """
+    """A language code, taken apart."""
 
     language: str
     script: str | None
@@ -94,17 +87,7 @@ class LanguageTag(NamedTuple):
 
 
 def parse_language(code: str) -> LanguageTag | None:
-    """Take a code apart; None if it is no language code that is known.
-
-    A code with a script is always taken (`hsb_Latn`); a bare one only if FLORES-200 has the
-    language.
-
-    Example:
-        >>> parse_language("en").label, parse_language("zh-TW").label, parse_language("sr").label
-        ('eng_Latn', 'zho_Hant', 'srp')
-        >>> parse_language("url") is None
-        True
-    """
+    """Take a code apart; None if it is no language code that is known."""
     match = _PATTERN.fullmatch(code.strip())
     if match is None:
         return None
@@ -126,26 +109,7 @@ def parse_language(code: str) -> LanguageTag | None:
 def choose_languages(
     wanted: Sequence[str] | None, available: Sequence[str], *, where: str
 ) -> dict[str, str]:
-    """Match what the user asked for with what a corpus offers.
-
-    Args:
-        wanted: Codes as the user writes them; None takes everything.
-        available: Codes as the corpus writes them.
-        where: Name of the corpus, for messages.
-
-    Returns:
-        FLORES-style label -> code as the corpus writes it, in the order asked for.
-
-    Raises:
-        InputError: The corpus offers nothing.
-        UsageError: A code that is not there, that fits several, or that is asked for twice.
-
-    Example:
-        >>> choose_languages(["de", "zh"], ["eng_Latn", "deu_Latn", "zho_Hans"], where="mine")
-        {'deu_Latn': 'deu_Latn', 'zho_Hans': 'zho_Hans'}
-        >>> choose_languages(None, ["en", "pt_BR", "pt_PT"], where="mine")
-        {'eng_Latn': 'en', 'pt_BR': 'pt_BR', 'pt_PT': 'pt_PT'}
-    """
+    """Match what the user asked for with what a corpus offers."""
     if not available:
         raise InputError(
             f"{where} holds no language",

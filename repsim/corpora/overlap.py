@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from repsim.corpora.training_text import TrainingText
+from repsim.corpora.documents import TrainingText
 
 #: Characters of a line's beginning that are looked up before the whole line is compared.
 _WIDTH = 16
@@ -30,7 +30,7 @@ def unseen_rows(
         line) in the training text of its own language.
 
     Example:
-        >>> from repsim.corpora.training_text import Document
+        >>> from repsim.corpora.documents import Document
         >>> text = TrainingText("demo", "eng_Latn", lambda: iter([Document("1", "He said: Go.")]))
         >>> unseen_rows({"eng_Latn": ["Go.", "Come."]}, {"eng_Latn": text})
         [1]
@@ -44,12 +44,7 @@ def unseen_rows(
 
 
 def _found(lines: Sequence[str], documents: Iterable[str]) -> set[int]:
-    """Rows whose line stands in a document.
-
-    Hashes of all windows of a document are looked up among the hashes of the lines' beginnings;
-    only where one agrees are characters compared. The time is that of one pass over the text,
-    however many lines there are (Karp and Rabin 1987).
-    """
+    """Rows whose line stands in a document."""
     short = [row for row, line in enumerate(lines) if len(line) < _WIDTH]
     starts: dict[int, list[int]] = {}
     for row, line in enumerate(lines):

@@ -13,10 +13,10 @@ from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.corpora.builtin import CORPORA
 from repsim.corpora.derived import MARK, derived_corpus, natural_languages
 from repsim.corpora.languages import choose_languages
-from repsim.corpora.readers import READERS, Request
+from repsim.corpora.readers import READERS
 from repsim.corpora.readers.flores import flores_files
 from repsim.corpora.readers.moses import moses_files
-from repsim.corpora.rows import Empty, build_corpus
+from repsim.corpora.rows import Empty, Request, build_corpus
 from repsim.corpora.text_files import read_lines, stem
 
 _SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -125,12 +125,7 @@ def _name(format_name: str, location: str) -> str:
 
 
 def _recognise(spec: str) -> tuple[str, str]:
-    """Format and location of what the user wrote.
-
-    Raises:
-        InputError: Nothing is there, or its format does not show.
-        UsageError: A word that is no corpus and no path.
-    """
+    """Format and location of what the user wrote."""
     prefix, colon, rest = spec.partition(":")
     if colon and prefix in READERS:
         return prefix, rest

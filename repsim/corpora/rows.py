@@ -15,21 +15,19 @@ from repsim.corpora.text_files import check_control
 Empty = Literal["drop", "refuse"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a reader is asked for."""
+
+    location: str
+    languages: Sequence[str] | None = None
+    split: str | None = None
+    allow_network: bool = False
+
+
 @dataclasses.dataclass
 class ParallelRows:
-    """Aligned cells as a reader found them, not yet checked.
-
-    Attributes:
-        cells: Language label -> text per row, outer white space removed; "" where there is none.
-        ids: One id per row.
-        place: (language label, row) -> where that cell stands, for messages.
-        source: Where the text comes from.
-        documents: Document per row; empty if nothing is known.
-        splits: Split per row; empty if the source has none.
-        notes: What was noticed while reading.
-        empty: What an empty cell means in this format: a missing translation (drop the row), or a
-            damaged file (refuse).
-    """
+    """Aligned cells as a reader found them, not yet checked."""
 
     cells: dict[str, list[str]]
     ids: list[str]
@@ -63,20 +61,7 @@ def build_corpus(
     empty: Empty | None = None,
     deduplicate: bool = True,
 ) -> ParallelCorpus:
-    """Check rows and make a corpus of them.
-
-    Args:
-        rows: What a reader found, in the chosen languages only.
-        name: Label of the corpus.
-        split: Keep the rows of this split; None keeps all.
-        empty: Overrides what the format does with rows in which a language has no text.
-        deduplicate: Leave out each row whose text repeats an earlier row in any language: the two
-            would be each other's nearest neighbours, and count double.
-
-    Raises:
-        InputError: A repeated id, an empty sentence where that is refused, or nothing left.
-        UsageError: An unknown split.
-    """
+    """Check rows and make a corpus of them."""
     if split is not None:
         rows = _of_split(rows, split, name)
     elif len(set(rows.splits)) > 1:
@@ -188,11 +173,7 @@ def _without_repeats(rows: ParallelRows, *, drop: bool) -> ParallelRows:
 
 
 def text_of(value: object, place: str, what: str) -> str:
-    """One cell as text, outer white space removed; "" for None.
-
-    Raises:
-        InputError: It is no text, holds only white space, or a control character.
-    """
+    """One cell as text, outer white space removed; "" for None."""
     if value is None or value == "":
         return ""
     if not isinstance(value, str):

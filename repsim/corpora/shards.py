@@ -1,10 +1,4 @@
-"""Token shards: raw token files that are mapped into memory, document starts, one manifest.
-
-A folder holds, for every language and split, `LANG.SPLIT.bin` (little-endian uint16, or uint32
-where the vocabulary needs it; every document begins with `<bos>`) and `LANG.SPLIT.idx.npy` (int64
-index of each document's first token). `manifest.json` says what they are. Document starts are
-stored and never guessed from the tokens.
-"""
+"""Token shards: raw token files that are mapped into memory, document starts, one manifest."""
 
 from __future__ import annotations
 
@@ -20,8 +14,8 @@ import numpy as np
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json, write_json, written_aside
 from repsim.core.progress import progress
+from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.tokenizers import Tokenizer, token_byte_lengths
-from repsim.corpora.training_text import Document, TrainingText
 
 MANIFEST = "manifest.json"
 SCHEMA = "repsim-shards/1"

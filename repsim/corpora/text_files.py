@@ -21,21 +21,12 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def stem(path: Path) -> str:
-    """File name without its compression suffix.
-
-    Example:
-        >>> stem(Path("data/train.en.xz"))
-        'train.en'
-    """
+    """File name without its compression suffix."""
     return path.name.removesuffix(path.suffix) if path.suffix in COMPRESSED else path.name
 
 
 def read_bytes(path: Path) -> bytes:
-    """Contents of a file, decompressed by its suffix.
-
-    Raises:
-        InputError: Missing, not a file, not readable, or damaged.
-    """
+    """Contents of a file, decompressed by its suffix."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -57,13 +48,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Lines of a UTF-8 text file, without their ends (`\n`, `\r\n`) and without a byte order mark.
-
-    Only `\n` ends a line: other separators of Unicode may stand inside a sentence.
-
-    Raises:
-        InputError: As `read_bytes`; not UTF-8, or a control character, named by line.
-    """
+    r"""Lines of a UTF-8 text file, without their ends (`\n`, `\r\n`) and byte order mark."""
     data = read_bytes(path)
     text = _decode(data, path)
     lines = text.split("\n")
@@ -99,11 +84,7 @@ def _refuse_control(lines: list[str], path: Path) -> None:
 
 
 def check_control(text: str, place: str) -> None:
-    """Refuse a control character other than tab and newline.
-
-    Raises:
-        InputError: There is one, with its column.
-    """
+    """Refuse a control character other than tab and newline."""
     found = _CONTROL.search(text)
     if found is None:
         return

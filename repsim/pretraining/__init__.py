@@ -1,14 +1,4 @@
-"""Families of language models with a known history, trained from scratch.
-
-Imports nothing beyond torch, transformers, tokenizers, safetensors, numpy, einops, tqdm, pydantic
-and PyYAML,
-and these only when something is trained.
-
-Example:
-    >>> from repsim import pretraining
-    >>> pretraining.load_config.__name__
-    'load_config'
-"""
+"""Families of language models with a known history, trained from scratch."""
 
 from __future__ import annotations
 

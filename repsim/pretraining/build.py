@@ -16,12 +16,7 @@ VOCAB_MULTIPLE = 128
 
 
 def padded_vocabulary(size: int) -> int:
-    """Vocabulary size rounded up to a multiple of 128.
-
-    Example:
-        >>> padded_vocabulary(4096), padded_vocabulary(4097)
-        (4096, 4224)
-    """
+    """Vocabulary size rounded up to a multiple of 128."""
     return VOCAB_MULTIPLE * math.ceil(size / VOCAB_MULTIPLE)
 
 
@@ -32,14 +27,7 @@ def hf_config(
     bos_token_id: int | None = None,
     eos_token_id: int | None = None,
 ) -> Any:
-    """The `transformers` configuration of an architecture.
-
-    Args:
-        architecture: Resolved shape.
-        vocab_size: Of the tokenizer; padded here.
-        bos_token_id: Of the tokenizer.
-        eos_token_id: Of the tokenizer.
-    """
+    """The `transformers` configuration of an architecture."""
     from transformers import GPT2Config, LlamaConfig
 
     shared = {
@@ -76,15 +64,7 @@ def hf_config(
 
 
 def build_model(config: Any, init_seed: int | None) -> nn.Module:
-    """A model in float32 on the CPU, with weights that depend on `init_seed` and the shape alone.
-
-    Made on the CPU so that they are the same whatever device trains them. The caller's random state
-    is left as it was.
-
-    Args:
-        config: What `hf_config` returns.
-        init_seed: Seed; `None` for a model whose weights will be loaded anyway.
-    """
+    """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone."""
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
@@ -101,13 +81,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def shape_parameters(architecture: ArchitectureConfig, vocab_size: int) -> int:
-    """Number of parameters without building the model.
-
-    Example:
-        >>> from repsim.pretraining.architecture import ArchitectureConfig
-        >>> shape_parameters(ArchitectureConfig(size="1m").resolved(), 4096)
-        1262720
-    """
+    """Number of parameters without building the model."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -116,17 +90,7 @@ def shape_parameters(architecture: ArchitectureConfig, vocab_size: int) -> int:
 
 
 def flops_per_token(architecture: ArchitectureConfig, parameters: int, vocab_size: int) -> float:
-    """Floating point operations to train on one token: forward, backward, no recomputation.
-
-    6 for each parameter that takes part in a matrix product (the input embedding is a look-up and
-    counts only where it is the output matrix too), and 6 x layers x width x context for causal
-    attention, of whose score matrix half is computed (Chowdhery et al. 2022, appendix B, halved).
-
-    Args:
-        architecture: Resolved shape.
-        parameters: Parameters of the model.
-        vocab_size: Of the tokenizer.
-    """
+    """Floating point operations to train on one token: forward, backward, no recomputation."""
     lookups = 0 if architecture.tied else padded_vocabulary(vocab_size) * architecture.hidden
     if architecture.family == "gpt2":
         lookups += architecture.context * architecture.hidden

@@ -7,11 +7,7 @@ from typing import Any
 
 
 def model_card(provenance: Mapping[str, Any]) -> str:
-    """The README.md of a model folder, from its provenance.
-
-    Args:
-        provenance: What `repsim_provenance.json` states.
-    """
+    """The README.md of a model folder, from its provenance."""
     parts = [
         _front_matter(provenance),
         f"# {provenance['name']}",

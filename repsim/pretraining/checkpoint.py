@@ -1,9 +1,4 @@
-"""Training states: whole or not there, checked when read, the one before as a fall-back.
-
-A state is a folder `step-000500/` with the weights and the optimizer's state as safetensors, a JSON
-of positions, and a manifest of checksums. It is written beside its place, forced to disk and then
-renamed: a run that is killed at any moment finds whole states only.
-"""
+"""Training states: whole or not there, checked when read, the one before as a fall-back."""
 
 from __future__ import annotations
 
@@ -28,15 +23,7 @@ _FILES = ("weights.safetensors", "optimizer.safetensors", "position.json")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """What a run needs to go on.
-
-    Attributes:
-        step: Updates done, counted from the root of the history.
-        weights: Parameters by name, whole, float32, on the CPU.
-        optimizer: Optimizer state as `parameter/key`.
-        run_key: Hash of everything that the run depends on.
-        versions: Libraries that wrote it.
-    """
+    """What a run needs to go on."""
 
     step: int
     weights: Mapping[str, torch.Tensor]
@@ -58,11 +45,7 @@ def steps_in(parent: Path) -> list[int]:
 
 @contextlib.contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Turn a full disk into an error that says what to do.
-
-    Raises:
-        ResourceError: The disk is full.
-    """
+    """Turn a full disk into an error that says what to do."""
     from safetensors import SafetensorError
 
     try:
@@ -78,11 +61,7 @@ def disk_errors(what: str) -> Iterator[None]:
 
 
 def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -> Path:
-    """Write a state and drop the oldest beyond `keep`.
-
-    Raises:
-        ResourceError: The disk is full; earlier states are untouched.
-    """
+    """Write a state and drop the oldest beyond `keep`."""
     from safetensors.torch import save_file
 
     target = step_folder(parent, state.step)
@@ -120,11 +99,7 @@ def force_to_disk(path: Path) -> None:
 
 
 def read_state(folder: Path) -> TrainingState:
-    """Read one state and check it.
-
-    Raises:
-        InputError: It is missing, incomplete or damaged.
-    """
+    """Read one state and check it."""
     from safetensors.torch import load_file
 
     if not folder.is_dir():

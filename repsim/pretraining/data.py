@@ -13,6 +13,7 @@ import numpy as np
 from repsim.core.errors import UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.corpora.data_order import DataOrder
+from repsim.corpora.documents import TrainingText
 from repsim.corpora.shards import TokenShards, WindowSource, write_shards
 from repsim.corpora.tokenizers import (
     Tokenizer,
@@ -21,7 +22,7 @@ from repsim.corpora.tokenizers import (
     token_byte_lengths,
     train_tokenizer,
 )
-from repsim.corpora.training_text import TrainingText, load_training_text
+from repsim.corpora.training_text import load_training_text
 from repsim.evaluation.bits_per_byte import HeldOut
 from repsim.evaluation.floor import unigram_floor
 from repsim.pretraining.config import FamilyConfig
@@ -34,14 +35,7 @@ SHARED = "shared"
 
 
 class TrainingData:
-    """Everything that runs with one tokenizer read.
-
-    Attributes:
-        tokenizer: The tokenizer.
-        shards: Token shards of train and held-out text.
-        windows: Training windows.
-        context: Tokens that a window predicts.
-    """
+    """Everything that runs with one tokenizer read."""
 
     def __init__(self, tokenizer: Tokenizer, shards: TokenShards, context: int) -> None:
         self.tokenizer = tokenizer
@@ -105,12 +99,7 @@ class FamilyData:
 
 
 def prepare(config: FamilyConfig, out: Path, world: World) -> FamilyData:
-    """Tokenizers and shards under `out`; made once, by the main process, and then read.
-
-    Raises:
-        UsageError: `out` holds data of another corpus or tokenizer.
-        InputError: The corpus cannot be read, or a shard is missing or damaged.
-    """
+    """Tokenizers and shards under `out`; made once, by the main process, and then read."""
     if world.is_main:
         with locked(out / ".locks" / "data"):
             _make(config, out)
@@ -185,16 +174,7 @@ def _make_one(
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True, what: str = "this folder") -> Iterator[None]:
-    """Hold an exclusive lock on a file while the block runs.
-
-    Args:
-        path: The lock file; it stays behind, empty.
-        wait: Wait for another process, or refuse at once.
-        what: What is locked, for the refusal.
-
-    Raises:
-        UsageError: Another process holds it and `wait` is false.
-    """
+    """Hold an exclusive lock on a file while the block runs."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,4 @@
-"""One process or many: where this process stands, and how tensors are spread and gathered.
-
-Everything that is saved or compared is whole (not sharded) and on the CPU, so that a run can go on
-with another number of processes.
-"""
+"""One process or many: where this process stands, and how tensors are spread and gathered."""
 
 from __future__ import annotations
 
@@ -23,18 +19,7 @@ Parallel = Literal["ddp", "fsdp"]
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """This process among the others.
-
-    Attributes:
-        rank: Number of this process; 0 writes the files.
-        size: Number of processes.
-        device: Where this process computes.
-        parallel: `ddp` keeps a copy of the model in each process, `fsdp` a share of it (FSDP2).
-
-    Example:
-        >>> World(0, 1, torch.device("cpu")).is_main
-        True
-    """
+    """This process among the others."""
 
     rank: int
     size: int
@@ -47,11 +32,7 @@ class World:
         return self.rank == 0
 
     def share(self, rows: int) -> slice:
-        """Rows of a global batch that this process takes.
-
-        Raises:
-            UsageError: The batch does not divide by the number of processes.
-        """
+        """Rows of a global batch that this process takes."""
         if rows % self.size:
             raise UsageError(
                 f"a batch of {rows} cannot be shared by {self.size} processes",
@@ -110,16 +91,7 @@ class World:
 
 @contextlib.contextmanager
 def world(device: str | None = None, parallel: Parallel = "ddp") -> Iterator[World]:
-    """Join the processes that torchrun started, or stand alone.
-
-    Args:
-        device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.
-        parallel: How several processes share the work.
-
-    Raises:
-        ResourceError: The device is not there.
-        UsageError: It is no device at all.
-    """
+    """Join the processes that torchrun started, or stand alone."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
     joined = False
@@ -186,11 +158,7 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def load_full_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy whole parameters into a model, sharded or not.
-
-    Raises:
-        UsageError: Names or shapes differ.
-    """
+    """Copy whole parameters into a model, sharded or not."""
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys():
         name = sorted(parameters.keys() ^ weights.keys())[0]

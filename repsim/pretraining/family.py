@@ -81,11 +81,7 @@ def pretrain(
 
 
 def select(plans: list[RunPlan], only: Sequence[str] | None) -> list[RunPlan]:
-    """The runs that are named, and the trunks that they need.
-
-    Raises:
-        UsageError: There is no run of a name.
-    """
+    """The runs that are named, and the trunks that they need."""
     if only is None:
         return plans
     by_name = {run.name: run for run in plans}
@@ -157,11 +153,7 @@ class _Trainer:
         return run.key(self.config, data.hash, trunk_key)
 
     def _complete(self, folder: Path, about: Described) -> ModelRef | None:
-        """The finished model of an earlier go.
-
-        Raises:
-            UsageError: The folder holds a model of another configuration.
-        """
+        """The finished model of an earlier go."""
         known = read_provenance(folder)
         if known is None:
             return None

@@ -28,15 +28,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """A run with what its folders state of it.
-
-    Attributes:
-        config: The family.
-        plan: The run.
-        data: What it reads.
-        key: Hash of everything that its weights depend on.
-        model_config: The `transformers` configuration.
-    """
+    """A run with what its folders state of it."""
 
     config: FamilyConfig
     plan: RunPlan
@@ -53,22 +45,7 @@ def write_model(
     scores: Mapping[str, float],
     dtype: str,
 ) -> ModelRef:
-    """Write a model as a Hugging Face folder.
-
-    Files are written aside, forced to disk and moved in, the provenance last: a folder that has one
-    is whole.
-
-    Args:
-        folder: May hold other things (checkpoints, metrics); files of the same name are replaced.
-        weights: Parameters by name, whole, tied ones once.
-        about: The run.
-        step: Updates done.
-        scores: Bits per byte of each language that was measured; may be empty.
-        dtype: `float32` or `bfloat16`.
-
-    Raises:
-        ResourceError: The disk is full.
-    """
+    """Write a model as a Hugging Face folder."""
     aside = folder / ".model.tmp"
     remove(aside)
     try:
@@ -194,11 +171,7 @@ def model_ref(folder: str | Path) -> ModelRef:
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights of a checkpoint folder, tied ones once.
-
-    Raises:
-        InputError: There are none.
-    """
+    """Weights of a checkpoint folder, tied ones once."""
     from safetensors.torch import load_file
 
     if not (folder / WEIGHTS).is_file():

@@ -42,14 +42,7 @@ class DivergedError(RepsimError):
 
 @dataclasses.dataclass
 class Run:
-    """One run in progress.
-
-    Attributes:
-        about: What is trained, on what.
-        engine: The model and its optimizer.
-        folder: Where it is written.
-        world: This process among the others.
-    """
+    """One run in progress."""
 
     about: Described
     engine: Engine
@@ -71,20 +64,7 @@ class Run:
     # -- the whole of it -----------------------------------------------------------------------
 
     def train(self, start: TrainingState, *, resume: bool = True) -> ModelRef | None:
-        """Train from `start`, or from the newest state of an earlier go, to the last step.
-
-        Args:
-            start: Initial weights, or what a fork takes over.
-            resume: Go on with what is there.
-
-        Returns:
-            The model, in the main process; None in the others.
-
-        Raises:
-            DivergedError: Loss or gradient became infinite or NaN.
-            ResourceError: The disk is full. The states before are whole.
-            UsageError: The folder holds a run of another configuration.
-        """
+        """Train from `start`, or from the newest state of an earlier go, to the last step."""
         self._begin(start, resume=resume)
         per_token = self.plan.flops / self.plan.tokens
         self.speed = Speed(per_token, self.world.size, self.world.device)
@@ -188,11 +168,7 @@ class Run:
         return True
 
     def _fetch(self) -> None:
-        """Bring pending losses from the device, check and write them.
-
-        Raises:
-            DivergedError: One is not finite.
-        """
+        """Bring pending losses from the device, check and write them."""
         if not self.pending:
             return
         steps = [step for step, _, _ in self.pending]
@@ -310,16 +286,7 @@ class Run:
 
 
 def fork_state(trunk: Path, step: int, *, with_optimizer: bool) -> TrainingState:
-    """What a fork takes over from a finished or unfinished trunk.
-
-    Args:
-        trunk: Folder of the trunk's run.
-        step: Where it is left.
-        with_optimizer: Take the optimizer's state too.
-
-    Raises:
-        InputError: The trunk kept nothing of that step.
-    """
+    """What a fork takes over from a finished or unfinished trunk."""
     for parent in ("forks", "state"):
         folder = step_folder(trunk / parent, step)
         if folder.is_dir():

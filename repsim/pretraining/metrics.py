@@ -1,9 +1,4 @@
-"""What a run reports: one log line, JSON lines of metrics, TensorBoard if asked.
-
-`metrics.jsonl` holds what the run computed and nothing else, floats also as hexadecimal, so that a
-run that was killed and resumed writes the same bytes as one that was not. Speeds go to
-`timing.jsonl`.
-"""
+"""What a run reports: one log line, JSON lines of metrics, TensorBoard if asked."""
 
 from __future__ import annotations
 
@@ -41,17 +36,7 @@ def log_to_stderr() -> None:
 
 
 class Metrics:
-    """The metrics files of one run.
-
-    Args:
-        folder: The run's folder.
-        last_step: Rows of later steps are dropped: they will be computed again.
-        last_validation: The same for validations alone, if another step.
-        tensorboard: Write events too.
-
-    Raises:
-        InputError: TensorBoard is asked for and not installed.
-    """
+    """The metrics files of one run."""
 
     def __init__(
         self,
@@ -155,13 +140,7 @@ def _tensorboard(folder: Path, last_step: int) -> Any:
 
 
 class Speed:
-    """Tokens per second and share of the device's rate, since the last look.
-
-    Args:
-        flops_per_token: See `build.flops_per_token`.
-        devices: Number of devices that work together.
-        device: One of them.
-    """
+    """Tokens per second and share of the device's rate, since the last look."""
 
     def __init__(self, flops_per_token: float, devices: int, device: torch.device) -> None:
         self.flops_per_token = flops_per_token
@@ -173,14 +152,7 @@ class Speed:
         self._total_tokens, self._total_time = 0, 0.0
 
     def look(self, tokens: int) -> dict[str, float]:
-        """Speed since the last look.
-
-        Args:
-            tokens: Trained on in this process's life so far, over all devices.
-
-        Returns:
-            `tokens_per_second`, `share` of the device's rate, `mean_tokens_per_second`.
-        """
+        """Speed since the last look."""
         fresh = tokens - self._tokens
         seconds = max(time.perf_counter() - self._time, 1e-9)
         busy = max(self._clock() - self._busy, 1e-9)
@@ -199,11 +171,7 @@ class Speed:
 
 
 def device_rate(device: torch.device) -> tuple[str, float]:
-    """What a share refers to: the vendor's peak on known GPUs, measured products elsewhere.
-
-    Returns:
-        `MFU` or `of GEMM rate`, and FLOP/s.
-    """
+    """What a share refers to: the vendor's peak on known GPUs, measured products elsewhere."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for known, rate in PEAK_FLOPS.items():
@@ -213,16 +181,7 @@ def device_rate(device: torch.device) -> tuple[str, float]:
 
 
 def measured_gemm_rate(device: torch.device, size: int | None = None, repeats: int = 4) -> float:
-    """Best rate of a square matrix product in the training precision.
-
-    Args:
-        device: Where.
-        size: Rows and columns; 8192 on CUDA, 1024 elsewhere.
-        repeats: Products, of which the fastest counts.
-
-    Returns:
-        FLOP per second; on a CPU per second of processor time, over all its threads.
-    """
+    """Best rate of a square matrix product in the training precision."""
     on_cuda = device.type == "cuda"
     clock = time.perf_counter if on_cuda else time.process_time
     size = size or (8192 if on_cuda else 1024)
@@ -240,12 +199,7 @@ def measured_gemm_rate(device: torch.device, size: int | None = None, repeats: i
 
 
 def duration(seconds: float) -> str:
-    """Time left, as one reads it.
-
-    Example:
-        >>> duration(75), duration(7260)
-        ('1:15', '2:01:00')
-    """
+    """Time left, as one reads it."""
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -260,17 +214,7 @@ def log_line(
     rate_name: str,
     tokens_per_step: int,
 ) -> str:
-    """One line that tells how a run is doing.
-
-    Args:
-        run: Name of the run.
-        steps: This step, the first and the last.
-        loss: Of this step, in nats per token.
-        rate: Learning rate of this step.
-        speed: What `Speed.look` gave.
-        rate_name: What the share refers to.
-        tokens_per_step: Over all processes.
-    """
+    """One line that tells how a run is doing."""
     step, first, last = steps
     left = (last - step) * tokens_per_step / speed["mean_tokens_per_second"]
     return (

@@ -18,13 +18,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer that a configuration names, over all parameters of a model.
-
-    Weight decay acts on matrices (embeddings included) and not on gains and biases.
-
-    Raises:
-        UsageError: Muon over sharded parameters.
-    """
+    """The optimizer that a configuration names, over all parameters of a model."""
     hidden, tables, vectors = parameter_groups(model)
     adam: dict[str, Any] = {
         "lr": training.learning_rate,
@@ -64,32 +58,7 @@ def parameter_groups(
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices, AdamW for the rest, in one optimizer.
-
-    The Nesterov momentum of each matrix is replaced by the nearest orthogonal matrix, approximately
-    (five Newton-Schulz steps; Jordan et al. 2024), scaled by `0.2 sqrt(max(rows, columns))` so that
-    AdamW's learning rate and weight decay fit it too (Liu et al. 2025, "Muon is scalable").
-    Matrices of one shape are stacked and iterated together: a model of 8 blocks needs a few batched
-    products where one call per matrix would need hundreds. bfloat16 on CUDA, float32 elsewhere
-    (CPUs without bfloat16 units are many times slower with it).
-
-    Args:
-        hidden: Matrices to orthogonalise.
-        tables: Embedding tables, for AdamW.
-        vectors: Gains and biases, for AdamW without weight decay.
-        lr: Learning rate of both parts.
-        betas, eps: Of AdamW.
-        weight_decay: Decoupled.
-        momentum: Of Muon.
-
-    Example:
-        >>> weight = nn.Parameter(torch.zeros(4, 3))
-        >>> optimizer = Muon([weight], [], [], lr=0.1)
-        >>> weight.grad = torch.eye(4, 3)
-        >>> optimizer.step()
-        >>> bool((weight.diagonal() < -0.02).all())
-        True
-    """
+    """Muon for matrices, AdamW for the rest, in one optimizer."""
 
     def __init__(
         self,
@@ -169,20 +138,7 @@ def _by_shape(parameters: list[torch.Tensor]) -> list[list[torch.Tensor]]:
 
 
 def orthogonalised(stack: torch.Tensor) -> torch.Tensor:
-    """Push the singular values of each matrix towards 1 by quintic Newton-Schulz steps.
-
-    Args:
-        stack: `[k, rows, columns]`.
-
-    Returns:
-        The same shape and dtype; singular values roughly within 0.7 to 1.2.
-
-    Example:
-        >>> g = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
-        >>> s = torch.linalg.svdvals(orthogonalised(g))
-        >>> bool(((s > 0.5) & (s < 1.3)).all())
-        True
-    """
+    """Push the singular values of each matrix towards 1 by quintic Newton-Schulz steps."""
     a, b, c = NEWTON_SCHULZ
     work = stack.bfloat16() if stack.is_cuda else stack.float()
     tall = work.shape[-2] > work.shape[-1]

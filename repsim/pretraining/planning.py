@@ -20,14 +20,7 @@ CPU_FLOPS = 40e9
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One stretch of a model's history.
-
-    Attributes:
-        run: Name of the run that did it.
-        mix: Language -> share.
-        first_step, last_step: From, up to.
-        data_seed: Seed of the data order.
-    """
+    """One stretch of a model's history."""
 
     run: str
     mix: Mapping[str, float]

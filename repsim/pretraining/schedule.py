@@ -9,25 +9,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Learning rate over a run of `steps` steps.
-
-    A pure function of the step, so that a resumed or forked run needs nothing but its position.
-
-    Attributes:
-        kind: `wsd` warms up linearly, stays at the peak, and decays linearly over the last steps
-            (Hu et al. 2024); `cosine` decays along half a cosine after the warm-up; `constant`
-            stays.
-        peak: Highest rate.
-        steps: Length of the run.
-        warmup: Steps of linear warm-up.
-        decay: Steps of decay at the end (`wsd`).
-        final: Rate at the end, as a share of the peak.
-
-    Example:
-        >>> schedule = Schedule("wsd", peak=1.0, steps=10, warmup=2, decay=4)
-        >>> [round(schedule(step), 2) for step in range(10)]
-        [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
-    """
+    """Learning rate over a run of `steps` steps."""
 
     kind: Literal["wsd", "cosine", "constant"]
     peak: float

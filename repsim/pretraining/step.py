@@ -18,11 +18,7 @@ from repsim.pretraining.optimizer import build_optimizer
 
 
 class NextTokenLoss(nn.Module):
-    """Cross-entropy, in nats, of predicting each token of a window from those before it.
-
-    The loss is formed here, from hidden states and output matrix, and not by the model: one graph
-    for the compiler, and no logits kept for a caller who does not want them.
-    """
+    """Cross-entropy, in nats, of predicting each token of a window from those before it."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -42,20 +38,7 @@ class NextTokenLoss(nn.Module):
 
 @dataclasses.dataclass
 class Engine:
-    """A model, its compiled loss and its optimizer, for all runs of one shape.
-
-    Building, moving and above all compiling are done once; a run begins by loading its weights into
-    the same module and forgetting the optimizer's state.
-
-    Attributes:
-        model: The Hugging Face model (its parameters may be sharded).
-        losses: `[b, context + 1] -> [b, context]`, compiled and wrapped for several processes.
-        optimizer: Over the model's parameters.
-        world: Processes and device.
-        training: Settings of the present run.
-        amp: Autocast to bfloat16.
-        compiled: Whether `losses` is compiled, and so prefers one shape.
-    """
+    """A model, its compiled loss and its optimizer, for all runs of one shape."""
 
     model: nn.Module
     losses: Callable[[torch.Tensor], torch.Tensor]
@@ -104,16 +87,7 @@ class Engine:
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
     def step(self, windows: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update from this process's share of a batch.
-
-        Args:
-            windows: `[rows, context + 1]` token ids on the device.
-            rate: Learning rate.
-
-        Returns:
-            Mean loss over the share and norm of the whole gradient before clipping: scalars on the
-            device. Nothing waits for them.
-        """
+        """One update from this process's share of a batch."""
         parts = windows.chunk(self.training.accumulation)
         total = torch.zeros((), device=windows.device)
         for i, part in enumerate(parts):

@@ -17,14 +17,7 @@ MIXED, FINISHED = "mixed", "mixed-long"
 
 @dataclasses.dataclass(frozen=True)
 class StudyModel:
-    """One trained model of a study.
-
-    Attributes:
-        name: `FAMILY/RUN`.
-        arm: Arm that asked for it first.
-        family: Configuration of its family.
-        run: Its run, worked out.
-    """
+    """One trained model of a study."""
 
     name: str
     arm: str
@@ -57,23 +50,13 @@ class _Family:
 
 
 def short(language: str) -> str:
-    """A language in the name of a run.
-
-    Example:
-        >>> short("eng_Latn"), short("eng_Latn~respelled~reversed")
-        ('eng', 'eng-respelled-reversed')
-    """
+    """A language in the name of a run."""
     base, *rules = language.split("~")
     return "-".join([base.split("_")[0], *rules])
 
 
 def fork_name(language: str, fraction: float) -> str:
-    """Name of a fork of the mixed trunk.
-
-    Example:
-        >>> fork_name("deu_Latn", 0.3), fork_name("deu_Latn", 0)
-        ('deu-f0.3', 'deu-f0')
-    """
+    """Name of a fork of the mixed trunk."""
     return f"{short(language)}-f{fraction:g}"
 
 
@@ -108,13 +91,7 @@ def derived_languages(arm: DerivedArm) -> tuple[str, ...]:
 
 
 def families(config: StudyConfig) -> dict[str, FamilyConfig]:
-    """Every family that the arms ask for.
-
-    Example:
-        >>> from repsim.studies.study_file import load_study
-        >>> sorted(families(load_study("tiny")))[0]
-        'derived-eng'
-    """
+    """Every family that the arms ask for."""
     return {name: _configured(config, name, made) for name, made in _made(config).items()}
 
 
@@ -275,13 +252,7 @@ def _without_none(**values: Any) -> dict[str, Any]:
 
 
 def common_history(runs: Iterable[RunPlan]) -> tuple[str, int] | None:
-    """Run and step up to which all of some models were one, None if they began apart.
-
-    Models of the same initial weights that parted at once have step 0.
-
-    Args:
-        runs: Of one family.
-    """
+    """Run and step up to which all of some models were one, None if they began apart."""
     chosen = list(runs)
     if len({run.init_seed for run in chosen}) > 1:
         return None

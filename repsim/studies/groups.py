@@ -31,14 +31,7 @@ TWINS = ("permuted", "rotated", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class ControlModel:
-    """A model made from a trained one.
-
-    Attributes:
-        name: `controls/...`.
-        kind: What is done to it.
-        source: The trained model.
-        distance_to: Of `noise`: the model whose distance the noise has.
-    """
+    """A model made from a trained one."""
 
     name: str
     kind: ControlKind
@@ -48,12 +41,7 @@ class ControlModel:
 
 @dataclasses.dataclass(frozen=True)
 class Ancestor:
-    """The last point at which all parents were one model.
-
-    Attributes:
-        run: `FAMILY/RUN`.
-        step: Step of that run; 0 is its initial weights.
-    """
+    """The last point at which all parents were one model."""
 
     run: str
     step: int
@@ -61,18 +49,7 @@ class Ancestor:
 
 @dataclasses.dataclass(frozen=True)
 class ParentGroup:
-    """Models to be merged.
-
-    Attributes:
-        arm: Arm of the study.
-        parents: Names, in the order of merging.
-        languages: What the merge is scored on: the languages of the parents' own training.
-        ancestor: Common ancestor; None if they have none.
-        shared_init: Whether they descend from one set of initial weights.
-        fork_fraction: Share of their training that they had in common.
-        control: Kind of control; empty for none.
-        same_tokenizer: Whether they read the same token ids.
-    """
+    """Models to be merged."""
 
     arm: str
     parents: tuple[str, ...]
@@ -105,12 +82,7 @@ def control_models(config: StudyConfig) -> dict[str, ControlModel]:
 
 
 def parent_groups(config: StudyConfig, models: Mapping[str, StudyModel]) -> list[ParentGroup]:
-    """Every group that the arms ask for, each once, in the order of the arms.
-
-    Args:
-        config: The study.
-        models: `study_models(config)`.
-    """
+    """Every group that the arms ask for, each once, in the order of the arms."""
     arms = {"A": _forks, "A2": _trunks, "B": _seeds, "C": _orders, "D": _tokenizers,
             "E": _doses, "F": _derived}  # fmt: skip
     found: dict[tuple[str, ...], ParentGroup] = {}

@@ -1,9 +1,4 @@
-"""Many merges of a few models, none of which touches the disk: by every method, naive and aligned.
-
-Shows where merges live and where they collapse. For each pair of parents and each alignment the
-second parent is brought into the coordinates of the first once; then every method merges them, and
-held-out text tells what is left.
-"""
+"""Many merges of a few models in memory: by every method, naive and aligned."""
 
 from __future__ import annotations
 
@@ -32,19 +27,7 @@ STATISTICS_WINDOWS = 64
 
 @dataclasses.dataclass(frozen=True)
 class SurveyRow:
-    """One merge and what it kept.
-
-    Attributes:
-        pair: Names of the parents.
-        method: Merge method.
-        alignment: How the second parent was aligned to the first.
-        base: Base model of methods on differences, empty for the others.
-        retention: Language -> share of what the better parent knows that the merge kept; NaN where
-            no parent is better than unigrams.
-        bits_per_byte: Language -> bits per byte of the merge.
-        collapsed: Whether the worst language kept less than half.
-        useful: Whether it beats keeping any one parent for all languages.
-    """
+    """One merge and what it kept."""
 
     pair: tuple[str, str]
     method: str
@@ -73,30 +56,7 @@ def survey_merges(
     max_bytes: int | None = 60_000,
     seed: int = 0,
 ) -> list[SurveyRow]:
-    """Merge each pair by each method under each alignment, and score the results.
-
-    Args:
-        pairs: Two models each, of one architecture and one tokenizer.
-        methods: Names of merge methods; all that merge two models if left out.
-        alignments: How the second is brought to the first before merging.
-        base: Model that methods on differences take as base; those are left out without one, and
-            under rotation, which the base does not take part in.
-        corpus: Held-out and training text, see `load_evaluation_text`.
-        languages: Languages to score.
-        context: Tokens per window.
-        max_bytes: Held-out text per language; all if None.
-        seed: Seed of methods that draw.
-
-    Raises:
-        UsageError: No pairs, or models of different tokenizers.
-        IncompatibleModelsError: Models that do not fit each other.
-
-    Example:
-        >>> rows = survey_merges([("zoo:eng-fork", "zoo:deu-fork")], methods=["linear"],
-        ...                      alignments=["none"], max_bytes=4000)
-        >>> rows[0].method, rows[0].collapsed
-        ('linear', False)
-    """
+    """Merge each pair by each method under each alignment, and score the results."""
     from repsim.evaluation import load_evaluation_text
     from repsim.models.causal import load_causal_lm
 
@@ -246,13 +206,7 @@ def _one(
 
 
 def survey_table(rows: Sequence[SurveyRow]) -> str:
-    """The rows as a Markdown table, pair by pair.
-
-    Example:
-        >>> print(survey_table([SurveyRow(("a", "b"), "linear", "none", "", {"eng": 0.5},
-        ...                               {"eng": 2.0}, False, True)]).splitlines()[-1])
-        | a + b | linear | none | 0.50 | lives | yes |
-    """
+    """The rows as a Markdown table, pair by pair."""
     languages = list(dict.fromkeys(language for row in rows for language in row.retention))
     heads = ["parents", "method", "alignment", *(f"retention {lang}" for lang in languages)]
     lines = ["| " + " | ".join([*heads, "outcome", "useful"]) + " |"]

@@ -21,15 +21,7 @@ SECONDS = {"score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0, "path": 
 
 @dataclasses.dataclass(frozen=True)
 class StudyPlan:
-    """A study, worked out.
-
-    Attributes:
-        config: The study.
-        models: Trained models by name.
-        controls: Models made from them.
-        groups: Groups of parents.
-        units: Units of work; every one stands after those that it needs.
-    """
+    """A study, worked out."""
 
     config: StudyConfig
     models: Mapping[str, StudyModel]

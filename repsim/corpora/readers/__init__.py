@@ -1,36 +1,11 @@
-"""Readers of parallel text, one file per format.
-
-A reader takes where the text lies and which languages are wanted, and returns `ParallelRows`.
-Adding a format is one module and one line here; another distribution adds one by an entry point in
-the group `repsim.corpus_formats`.
-"""
+"""Readers of parallel text, one file per format."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from repsim.core.registry import Registry
-from repsim.corpora.rows import ParallelRows
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a reader is asked for.
-
-    Attributes:
-        location: Path, prefix or hub name, as the user wrote it.
-        languages: Codes as the user wrote them; None for all.
-        split: Read only this split, if reading the others costs something; rows of other splits may
-            be returned too, and are sorted out later.
-        allow_network: Whether the reader may fetch anything.
-    """
-
-    location: str
-    languages: Sequence[str] | None = None
-    split: str | None = None
-    allow_network: bool = False
-
+from repsim.corpora.rows import ParallelRows, Request
 
 Reader = Callable[[Request], ParallelRows]
 

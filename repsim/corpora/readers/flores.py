@@ -7,10 +7,9 @@ from typing import Any
 
 from repsim.core.errors import InputError, unknown_name
 from repsim.corpora.languages import choose_languages, parse_language
-from repsim.corpora.readers import Request
 from repsim.corpora.readers.joined import Record, join_records, record_of
 from repsim.corpora.readers.jsonl import read_objects
-from repsim.corpora.rows import ParallelRows
+from repsim.corpora.rows import ParallelRows, Request
 from repsim.corpora.text_files import read_lines, stem
 
 _SPLITS = ("dev", "devtest", "test", "train")
@@ -18,16 +17,7 @@ _RECORDS = ("jsonl", "parquet")
 
 
 def read_flores(request: Request) -> ParallelRows:
-    """Read `dev/eng_Latn.dev` (FLORES-200) or `dev/eng_Latn.jsonl|parquet` (FLORES+).
-
-    The folder is the one that holds `dev/` and `devtest/`, or one of these. Ids are `dev:1`, by
-    line or by the record's own id. Pages are taken for documents: from `metadata_dev.tsv` (column
-    URL) or from the records' `url`.
-
-    Raises:
-        InputError: No language files, files of different length, an empty line, a damaged record.
-        UsageError: An unknown split or language.
-    """
+    """Read `dev/eng_Latn.dev` (FLORES-200) or `dev/eng_Latn.jsonl|parquet` (FLORES+)."""
     folder = Path(request.location)
     splits = flores_files(folder)
     if not splits:
@@ -49,11 +39,7 @@ def read_flores(request: Request) -> ParallelRows:
 
 
 def flores_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Split -> language code -> file; {} if the folder is not laid out so.
-
-    Raises:
-        InputError: Two files of one language in one split.
-    """
+    """Split -> language code -> file; {} if the folder is not laid out so."""
     if not folder.is_dir():
         return {}
     inner = {name: _language_files(folder / name) for name in _SPLITS}

@@ -1,8 +1,4 @@
-"""Hugging Face data sets: from the hub, from its cache on this machine, or from a folder.
-
-Needs the extra `hub`. Nothing is fetched unless the caller allows it, and no code of a data set is
-ever run.
-"""
+"""Hugging Face data sets: from the hub, from its cache on this machine, or from a folder."""
 
 from __future__ import annotations
 
@@ -16,9 +12,8 @@ from typing import Any
 
 from repsim.core.errors import InputError, ResourceError, UsageError, unknown_name
 from repsim.corpora.languages import choose_languages, parse_language
-from repsim.corpora.readers import Request
 from repsim.corpora.readers.joined import Record, join_records, record_of
-from repsim.corpora.rows import ParallelRows
+from repsim.corpora.rows import ParallelRows, Request
 
 _TEXT_FIELDS = ("text", "sentence")
 # Columns by which FLORES+ says which language a row is in.
@@ -29,12 +24,7 @@ _LOCATION = re.compile(r"(?P<name>[^#@]+)(?:#(?P<config>[^@]+))?(?:@(?P<revision
 
 @dataclasses.dataclass(frozen=True)
 class HubAddress:
-    """A data set, one of its configurations, and a revision (branch, tag or commit).
-
-    Example:
-        >>> HubAddress.parse("Helsinki-NLP/opus-100#de-en@main")
-        HubAddress(name='Helsinki-NLP/opus-100', config='de-en', revision='main')
-    """
+    """A data set, one of its configurations, and a revision (branch, tag or commit)."""
 
     name: str
     config: str | None = None
@@ -42,11 +32,7 @@ class HubAddress:
 
     @classmethod
     def parse(cls, location: str) -> HubAddress:
-        """Read NAME[#CONFIG][@REVISION].
-
-        Raises:
-            UsageError: It is not written so.
-        """
+        """Read NAME[#CONFIG][@REVISION]."""
         match = _LOCATION.fullmatch(location.strip())
         if match is None:
             raise UsageError(
@@ -65,23 +51,7 @@ class HubAddress:
 
 
 def read_hub(request: Request) -> ParallelRows:
-    """Read a data set in one of the shapes that parallel text has on the hub.
-
-    - one configuration per language (FLORES+): joined by the column `id`;
-    - a column `translation` of language -> text (OPUS-100);
-    - one column per language;
-    - rows of all languages below each other, with `iso_639_3`, `iso_15924`, `text` and `id`.
-
-    Args:
-        request: Location NAME[#CONFIG][@REVISION]; NAME is OWNER/NAME on the hub or a folder (saved
-            by `save_to_disk`, or data files that `datasets` loads).
-
-    Raises:
-        UsageError: The extra is missing, or an unknown split, configuration or language.
-        ResourceError: The data set is not on this machine and nothing may be fetched, or the hub
-            cannot be reached.
-        InputError: The data set is in none of these shapes, or malformed.
-    """
+    """Read a data set in one of the shapes that parallel text has on the hub."""
     address = HubAddress.parse(request.location)
     datasets = _import_datasets()
     with _network(datasets, allowed=request.allow_network):
@@ -116,10 +86,7 @@ def _import_datasets() -> Any:
 
 @contextlib.contextmanager
 def _network(datasets: Any, *, allowed: bool) -> Iterator[None]:
-    """Forbid `datasets` and `huggingface_hub` the network while the block runs.
-
-    Both read the environment variable only once, when they are imported.
-    """
+    """Forbid `datasets` and `huggingface_hub` the network while the block runs."""
     import huggingface_hub
 
     switches: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)

@@ -15,14 +15,7 @@ _DOCUMENT_FIELDS = ("document", "url", "URL")
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One sentence of one language.
-
-    Attributes:
-        id: Names the sentence in every language; None where only the position does.
-        text: The sentence; "" if it is missing.
-        document: What it was taken from; "" if unknown.
-        place: Where it stands, for messages.
-    """
+    """One sentence of one language."""
 
     id: str | None
     text: str
@@ -31,11 +24,7 @@ class Record:
 
 
 def record_of(fields: Mapping[str, Any], place: str, text_field: str = "text") -> Record:
-    """A record from named fields: `id`, the text, and a document under one of its usual names.
-
-    Raises:
-        InputError: No such text field, or a text that is none.
-    """
+    """A record from named fields: `id`, the text, and a document under one of its usual names."""
     if text_field not in fields:
         raise InputError(f"{place}: no field '{text_field}'", hint=f"fields: {', '.join(fields)}")
     own = fields.get("id")
@@ -51,25 +40,7 @@ def record_of(fields: Mapping[str, Any], place: str, text_field: str = "text") -
 def join_records(
     parts: Mapping[str, Mapping[str, Sequence[Record]]], *, source: str
 ) -> ParallelRows:
-    """Join the languages of each split, then put the splits one after the other.
-
-    Ids are preceded by the split (`dev:17`), since splits count anew. Where records have no id, the
-    position in the file is the id, and every language must have as many.
-
-    Args:
-        parts: Split (may be "") -> language label -> records.
-        source: Where the text comes from.
-
-    Raises:
-        InputError: Languages of different length that have no ids, an id that is used twice in one
-            language, records with and without id, or a language that a split lacks.
-
-    Example:
-        >>> part = {"eng_Latn": [Record("7", "One.", "", "a:1")],
-        ...         "deu_Latn": [Record("7", "Eins.", "", "b:1")]}
-        >>> join_records({"dev": part}, source="example").ids
-        ['dev:7']
-    """
+    """Join the languages of each split, then put the splits one after the other."""
     labels = list(dict.fromkeys(label for part in parts.values() for label in part))
     rows = ParallelRows(
         cells={label: [] for label in labels}, ids=[], place=lambda *_: "", source=source
@@ -97,10 +68,7 @@ def join_records(
 
 
 def _in_order(ids: Sequence[str]) -> list[str]:
-    """Each id once: numbers by size, others as they first occur.
-
-    Where ids are numbers, rows then stand in one order whichever languages are chosen.
-    """
+    """Each id once: numbers by size, others as they first occur."""
     distinct = dict.fromkeys(ids)
     return sorted(distinct, key=int) if all(own.isdecimal() for own in distinct) else [*distinct]
 

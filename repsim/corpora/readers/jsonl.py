@@ -8,32 +8,14 @@ from typing import Any
 
 from repsim.core.errors import InputError
 from repsim.corpora.languages import choose_languages, parse_language
-from repsim.corpora.readers import Request
-from repsim.corpora.rows import ParallelRows, text_of
+from repsim.corpora.rows import ParallelRows, Request, text_of
 from repsim.corpora.text_files import read_lines
 
 _FIXED = ("id", "split", "document")
 
 
 def read_jsonl(request: Request) -> ParallelRows:
-    r"""Read one object per line: `id`, `split`, `document` (each optional) and the languages.
-
-    Languages stand at top level (`{"en": ..., "de": ...}`) or under `translation`, as Hugging Face
-    writes them. Null, "" or an absent key is a missing translation. Other fields are not read; the
-    notes name them.
-
-    Raises:
-        InputError: A line that is no JSON object, a blank line, a sentence that is no text or only
-            white space, some lines with an id and some without.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "one.jsonl"
-        >>> _ = path.write_text('{"id": 7, "translation": {"en": "One.", "de": "Eins."}}\n')
-        >>> rows = read_jsonl(Request(str(path)))
-        >>> rows.ids, rows.cells["deu_Latn"]
-        (['7'], ['Eins.'])
-    """
+    """Read one object per line: `id`, `split`, `document` (each optional) and the languages."""
     path = Path(request.location)
     objects = read_objects(path)
     texts = [_texts(record, path, i + 1) for i, record in enumerate(objects)]
@@ -58,11 +40,7 @@ def read_jsonl(request: Request) -> ParallelRows:
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, in order.
-
-    Raises:
-        InputError: No lines, or a line that is not a JSON object.
-    """
+    """The objects of a JSON-lines file, in order."""
     lines = read_lines(path)
     while lines and not lines[-1].strip():
         lines.pop()

@@ -6,29 +6,12 @@ from pathlib import Path
 
 from repsim.core.errors import InputError
 from repsim.corpora.languages import choose_languages, parse_language
-from repsim.corpora.readers import Request
-from repsim.corpora.rows import ParallelRows
+from repsim.corpora.rows import ParallelRows, Request
 from repsim.corpora.text_files import read_lines, stem
 
 
 def read_moses(request: Request) -> ParallelRows:
-    r"""Read `PREFIX.en`, `PREFIX.de`, ...: line i of each file is the same sentence.
-
-    Any number of languages, each file plain, .gz, .xz or .bz2. `PREFIX.ids`, if there is one, names
-    the sentences, one per line; of OPUS's four columns the first is taken for the document. Without
-    it lines are numbered from 1. An empty line is refused unless the caller drops such rows.
-
-    Raises:
-        InputError: No or one file, two files of one language, files of different length.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "train.en").write_text("One.\nTwo.\n")
-        >>> _ = (folder / "train.de").write_text("Eins.\nZwei.\n")
-        >>> read_moses(Request(str(folder / "train"))).cells["eng_Latn"]
-        ['One.', 'Two.']
-    """
+    """Read `PREFIX.en`, `PREFIX.de`, ...: line i of each file is the same sentence."""
     prefix = Path(request.location)
     files = moses_files(prefix)
     if len(files) < 2:
@@ -56,11 +39,7 @@ def read_moses(request: Request) -> ParallelRows:
 
 
 def moses_files(prefix: Path) -> dict[str, Path]:
-    """Language code -> file, for the files that are named PREFIX.LANGUAGE.
-
-    Raises:
-        InputError: Two files of one code (`train.en` and `train.en.gz`).
-    """
+    """Language code -> file, for the files that are named PREFIX.LANGUAGE."""
     files: dict[str, Path] = {}
     if not prefix.parent.is_dir():
         return files

@@ -6,30 +6,14 @@ from pathlib import Path
 
 from repsim.core.errors import InputError
 from repsim.corpora.languages import choose_languages, parse_language
-from repsim.corpora.readers import Request
-from repsim.corpora.rows import ParallelRows
+from repsim.corpora.rows import ParallelRows, Request
 from repsim.corpora.text_files import read_lines
 
 _FIXED = ("id", "split", "document")
 
 
 def read_tsv(request: Request) -> ParallelRows:
-    r"""Read columns `id`, `split`, `document` (each optional) and one column per language.
-
-    No quoting: a field is what stands between two tabs. An empty field is a missing translation; a
-    field of nothing but white space is refused. Without an `id` column rows are numbered from 1.
-
-    Raises:
-        InputError: No header, an unknown or repeated column, a row of another length, a blank line,
-            a field of white space.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "two.tsv"
-        >>> _ = path.write_text("en\tde\nOne.\tEins.\nTwo.\tZwei.\n")
-        >>> read_tsv(Request(str(path))).cells["deu_Latn"]
-        ['Eins.', 'Zwei.']
-    """
+    """Read columns `id`, `split`, `document` (each optional) and one column per language."""
     path = Path(request.location)
     lines = read_lines(path)
     while lines and not lines[-1]:

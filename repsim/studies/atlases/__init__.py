@@ -11,12 +11,7 @@ SHIPPED = Path(__file__).parent
 
 
 def shipped_atlases() -> list[str]:
-    """Names of the atlases that ship with the package.
-
-    Example:
-        >>> shipped_atlases()
-        ['cpu_atlas']
-    """
+    """Names of the atlases that ship with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/atlas.json"))
 
 

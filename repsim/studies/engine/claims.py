@@ -1,9 +1,4 @@
-"""Who works on what: so that two runs on one store do not do the same unit at the same time.
-
-A claim is a small file that its owner renews. It is advice: results are immutable and named by
-their content, so that two that do the same unit after all (on a store without exclusive creation,
-or after a clock went wrong) waste time and harm nothing.
-"""
+"""Who works on what: so that two runs on one store do not do the same unit at the same time."""
 
 from __future__ import annotations
 
@@ -23,11 +18,7 @@ RENEW, STALE = 20.0, 90.0
 
 
 def alive(claim: dict[str, Any] | None) -> bool:
-    """Whether the owner of a claim still works, as far as can be told.
-
-    A process of this machine is looked up; of another one the last sign of life counts, so clocks
-    of machines should agree to within a minute.
-    """
+    """Whether the owner of a claim still works, as far as can be told."""
     if claim is None or time.time() - claim["beat"] > STALE:
         return False
     return claim["host"] != platform.node() or _runs(int(claim["pid"]))
@@ -47,17 +38,7 @@ def _runs(pid: int) -> bool:
 def claimed(
     store: Store, key: str, owner: str, also: Callable[[], None] | None = None
 ) -> Iterator[bool]:
-    """Hold the claim on a unit while the block runs.
-
-    Args:
-        store: The store.
-        key: The unit.
-        owner: The run that asks; a claim of the same run is taken over, for its worker has died.
-        also: Called at each renewal.
-
-    Yields:
-        Whether the unit is ours; if not, another run is at work on it.
-    """
+    """Hold the claim on a unit while the block runs."""
     known = store.noted("claims", key)
     if known is not None and known["owner"] != owner and alive(known):
         yield False

@@ -19,12 +19,7 @@ SCHEMA = "repsim/study/1"
 
 
 class StudyFolder:
-    """Manifest and graph of a study, beside its parts.
-
-    Attributes:
-        path: The folder.
-        manifest: Study, versions, store, status.
-    """
+    """Manifest and graph of a study, beside its parts."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -35,18 +30,7 @@ class StudyFolder:
         cls, path: str | Path, *, config: Mapping[str, Any], key: str, units: Sequence[Unit],
         store: str | None = None,
     ) -> StudyFolder:  # fmt: skip
-        """Create the folder, or go on with it; another study may be added to one that is there.
-
-        Args:
-            path: The folder.
-            config: The study, JSON-able.
-            key: Its hash.
-            units: Its units of work.
-            store: URL of the store; the folder itself if left out.
-
-        Raises:
-            UsageError: The folder holds something else, or its results are in another store.
-        """
+        """Create the folder, or go on with it; another study may be added to one that is there."""
         folder = Path(path)
         earlier: list[dict[str, Any]] = []
         if (folder / "manifest.json").exists():
@@ -75,11 +59,7 @@ class StudyFolder:
 
     @classmethod
     def load(cls, path: str | Path) -> StudyFolder:
-        """Read what is there.
-
-        Raises:
-            InputError: It is not the folder of a study.
-        """
+        """Read what is there."""
         folder = Path(path)
         hint = "make one with: repsim study run STUDY -o DIR"
         if not (folder / "manifest.json").exists():
@@ -114,13 +94,7 @@ class StudyFolder:
 
 @dataclasses.dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is.
-
-    Attributes:
-        kinds: One row per kind: units, done, running, failed, skipped, left.
-        running: Name and seconds since the start, of units at work.
-        failed: Name, error and log of units that failed.
-    """
+    """How far a study is."""
 
     kinds: tuple[dict[str, Any], ...]
     running: tuple[dict[str, Any], ...]
@@ -133,12 +107,7 @@ class StudyStatus:
 
 
 def study_status(units: Sequence[Mapping[str, Any]], store: Store) -> StudyStatus:
-    """How far some units are.
-
-    Args:
-        units: `kind`, `name`, `key` and `needs` (names) of each; every one after what it needs.
-        store: Where their results go.
-    """
+    """How far some units are."""
     done, failed, claims = store.keys("parts"), store.keys("failed"), store.keys("claims")
     rows: dict[str, dict[str, Any]] = {}
     states: dict[str, str] = {}

@@ -12,22 +12,7 @@ from repsim.studies.engine.unit import Unit, unit_keys
 
 
 class Graph:
-    """Units and how far they are.
-
-    Those on the longest way to the end come first.
-
-    Args:
-        units: Every one after those that it needs.
-        there: Keys of results that exist.
-
-    Example:
-        >>> graph = Graph([Unit("k", "a", {}), Unit("k", "b", {}, needs=("a",))])
-        >>> [unit.name for unit in graph.ready()]
-        ['a']
-        >>> graph.finish("a", 2.0)
-        >>> [unit.name for unit in graph.ready()]
-        ['b']
-    """
+    """Units and how far they are."""
 
     def __init__(self, units: Iterable[Unit], there: Set[str] = frozenset()) -> None:
         listed = list(units)
@@ -96,19 +81,12 @@ class Graph:
         return skipped
 
     def expected(self, name: str) -> float:
-        """Seconds that a unit will take: its estimate, corrected by what its kind really took.
-
-        A kind that is not known yet is taken to be off as much as the others are.
-        """
+        """Seconds that a unit will take: its estimate, corrected by what its kind really took."""
         unit = self.units[name]
         return unit.seconds * self._corrections.get(unit.kind, self._correction)
 
     def seconds_left(self, workers: int) -> float:
-        """Until all is done, with so many workers: the work shared out, but no less than the chain.
-
-        Args:
-            workers: Units at a time.
-        """
+        """Until all is done with so many workers: the work shared out, or the longest chain."""
         open_ones = self.left | self.running | self.elsewhere
         if not open_ones:
             return 0.0
@@ -129,20 +107,7 @@ class Graph:
 
 
 def selected(units: Sequence[Unit], only: Sequence[str]) -> list[Unit]:
-    """Units of some kinds or names, and all that they need.
-
-    Args:
-        units: Every one after those that it needs.
-        only: Kinds, or patterns of names (`merge main/*`); none: all units.
-
-    Raises:
-        UsageError: A pattern fits nothing.
-
-    Example:
-        >>> units = [Unit("k", "a", {}), Unit("m", "b 1", {}, needs=("a",)), Unit("k", "c", {})]
-        >>> [unit.name for unit in selected(units, ["b *"])]
-        ['a', 'b 1']
-    """
+    """Units of some kinds or names, and all that they need."""
     if not only:
         return list(units)
     wanted: set[str] = set()

@@ -27,18 +27,7 @@ for _kind, _place in {
 
 
 def unit_function(kind: str) -> UnitFunction:
-    """The function that carries out units of a kind.
-
-    Args:
-        kind: A registered name, or "module:function" of something that every worker can import.
-
-    Raises:
-        UsageError: There is no such kind.
-
-    Example:
-        >>> unit_function("operator:add")(2, 3)
-        5
-    """
+    """The function that carries out units of a kind."""
     module, colon, attribute = kind.partition(":")
     if colon:
         return cast("UnitFunction", getattr(importlib.import_module(module), attribute))

@@ -18,15 +18,7 @@ EVERY = 30.0
 def live_view(
     say: Callable[[str, str], None], workers: int, every: float = EVERY
 ) -> Iterator[Callable[[Event], None]]:
-    """Give the listener that shows how far `run_graph` is.
-
-    Failures are said at once, with the path of the log.
-
-    Args:
-        say: Says a line: a label and a text.
-        workers: Units at a time, for the time left.
-        every: Seconds between lines where no terminal is.
-    """
+    """Give the listener that shows how far `run_graph` is."""
     on_terminal = wanted()
     with progress("study", total=1, unit="unit") as bar:
         last, shown = time.monotonic(), 0
@@ -49,13 +41,7 @@ def live_view(
 
 
 def _line(graph: Graph, workers: int) -> str:
-    """Counts and time left.
-
-    Example:
-        >>> from repsim.studies.engine.unit import Unit
-        >>> _line(Graph([Unit("k", "a", {}, seconds=120)]), 1)
-        '0 done · 0 running · 1 left · about 2 min'
-    """
+    """Counts and time left."""
     parts = [f"{len(graph.done)} done", f"{len(graph.running)} running"]
     if graph.failed:
         parts.append(f"{len(graph.failed)} failed, {len(graph.skipped)} skipped for it")
@@ -66,12 +52,7 @@ def _line(graph: Graph, workers: int) -> str:
 
 
 def spoken(seconds: float) -> str:
-    """Seconds in words.
-
-    Example:
-        >>> spoken(44.6), spoken(200), spoken(9000)
-        ('45 s', '3 min', '2.5 h')
-    """
+    """Seconds in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -22,16 +22,7 @@ LOOK = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something happened to a unit.
-
-    Attributes:
-        what: Started, done (here or by another run), failed, skipped, or taken by another run.
-        unit: The unit.
-        graph: How far everything is.
-        seconds: That the unit took.
-        error: Why it failed, or what it was skipped for.
-        log: Where its log is, if it failed.
-    """
+    """Something happened to a unit."""
 
     what: Literal["start", "done", "failed", "skipped", "elsewhere", "look"]
     unit: Unit | None
@@ -43,15 +34,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
-
-    Attributes:
-        done: Units whose results are there.
-        failed: Name -> why.
-        skipped: Name -> the failed unit that it needs.
-        left: Units not done because time was up.
-        keys: Name -> key, of all units.
-    """
+    """How a run ended."""
 
     done: tuple[str, ...]
     failed: dict[str, str]

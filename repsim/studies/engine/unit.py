@@ -40,21 +40,7 @@ class Unit:
 
 
 def unit_keys(units: Iterable[Unit]) -> dict[str, str]:
-    """Content address of every unit: SHA-256 of kind, specification, and what it needs.
-
-    Args:
-        units: Every one after those that it needs.
-
-    Raises:
-        UsageError: Two units of one name, or a need that is not there before.
-
-    Example:
-        >>> a = Unit("add", "a", {"x": 1})
-        >>> b = Unit("add", "b", {"x": 2, "how": {"device": "cuda"}}, needs=("a",))
-        >>> keys = unit_keys([a, b])
-        >>> keys == unit_keys([a, dataclasses.replace(b, spec={"x": 2})])
-        True
-    """
+    """Content address of every unit: SHA-256 of kind, specification, and what it needs."""
     keys: dict[str, str] = {}
     for unit in units:
         if unit.name in keys:

@@ -20,20 +20,7 @@ from repsim.studies.engine.workspace import Workspace
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A unit as it is sent to whoever carries it out.
-
-    Attributes:
-        kind: Kind of unit.
-        name: Its name.
-        key: Address of its result.
-        spec: Its specification.
-        needs: Name of what it needs -> key of the result.
-        store: URL of the store.
-        workspace: Local folder.
-        run: Identity of the run that asks.
-        gpus: Accelerators that it wants.
-        processes: Processes that it launches.
-    """
+    """A unit as it is sent to whoever carries it out."""
 
     kind: str
     name: str
@@ -58,15 +45,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of a task.
-
-    Attributes:
-        key: Address of the unit.
-        status: `done`; `failed`: it raised; `busy`: another run is at work on it; `lost`: whoever
-            carried it out is gone.
-        seconds: That it took.
-        error: Why it failed, in one line.
-    """
+    """What became of a task."""
 
     key: str
     status: Literal["done", "failed", "busy", "lost"]
@@ -84,18 +63,7 @@ class Report:
 
 
 def perform(text: str) -> str:
-    """Carry out a task: write its part, or how it failed, to the store.
-
-    Everything that goes wrong inside a unit is its own failure and is kept with its traceback; only
-    a store that cannot be written is an error of this function. Numbers do not depend on where a
-    unit runs, so each has one thread, as workers have.
-
-    Args:
-        text: A `Task` as JSON.
-
-    Returns:
-        A `Report` as JSON.
-    """
+    """Carry out a task: write its part, or how it failed, to the store."""
     task = Task.from_json(text)
     store = Store(task.store)
     if store.parts.has(task.key):

@@ -18,26 +18,7 @@ from repsim.studies.engine.store import Store
 
 
 class Workspace:
-    """Local folders of a unit, and the way to those of others.
-
-    A folder that a unit has finished is published under its name; others fetch it. Where the store
-    is the local folder itself, both cost nothing.
-
-    Args:
-        root: Local folder.
-        store: Where folders are published.
-        key: The unit at work.
-
-    Example:
-        >>> import tempfile
-        >>> root = tempfile.mkdtemp()
-        >>> workspace = Workspace(root, Store(root), "ab12")
-        >>> made = workspace.folder("models/a")
-        >>> _ = (made / "weights").write_text("1")
-        >>> workspace.publish(made, "models/a")
-        >>> (workspace.fetch("models/a") / "weights").read_text()
-        '1'
-    """
+    """Local folders of a unit, and the way to those of others."""
 
     def __init__(self, root: str | Path, store: Store, key: str) -> None:
         self.root = Path(root).resolve()
@@ -51,22 +32,14 @@ class Workspace:
         return self.store.local == self.root
 
     def folder(self, name: str) -> Path:
-        """A local folder to work in; created if missing, and left as it is if it is there.
-
-        Raises:
-            UsageError: A unit of another study has published a folder of this name.
-        """
+        """A local folder to work in; created if missing, and left as it is if it is there."""
         self._refuse_foreign(name)
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def publish(self, local: Path, name: str) -> None:
-        """Hand over a finished folder under a name that others ask for.
-
-        Raises:
-            UsageError: A unit of another study has published a folder of this name.
-        """
+        """Hand over a finished folder under a name that others ask for."""
         self._refuse_foreign(name)
         if not self.shared:
             self.store.put_folder(local, name)
@@ -74,11 +47,7 @@ class Workspace:
         self.store.note("folders", _flat(name), {"unit": self.key, "time": now()})
 
     def fetch(self, name: str) -> Path:
-        """Local path of a published folder; copied here once.
-
-        Raises:
-            InputError: Nobody has published it.
-        """
+        """Local path of a published folder; copied here once."""
         owner = self._owner(name)
         if owner is None:
             raise InputError(

@@ -24,16 +24,7 @@ SPACES = {
 def control_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Make a control model and keep it.
-
-    Args:
-        spec: `model`, `kind`, `source`, `distance_to`, `seed`.
-        needs: Results of the source's unit.
-        workspace: Holds the source, receives the control.
-
-    Returns:
-        Provenance of the model.
-    """
+    """Make a control model and keep it."""
     from repsim.models.causal import load_causal_lm
 
     folder = workspace.fetch(f"models/{spec['source']}")

@@ -18,15 +18,7 @@ NAIVE = "none"
 def in_coordinates(
     models: Sequence[CausalModel], alignments: Iterable[Any]
 ) -> Iterator[tuple[str, list[State], Any]]:
-    """Parents as they are and after alignment to the first of them.
-
-    Args:
-        models: The parents.
-        alignments: "none", "permutation", "orthogonal".
-
-    Yields:
-        Alignment, state dicts, and the config of models that hold them.
-    """
+    """Parents as they are and after alignment to the first of them."""
     from repsim.merging.align import align
 
     naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
@@ -59,10 +51,7 @@ def _untied(states: Sequence[State], config: Any) -> tuple[list[State], Any]:
 def _one_vocabulary(
     states: list[dict[str, torch.Tensor]], models: Sequence[CausalModel]
 ) -> list[State]:
-    """Rows of embeddings by the first model's tokens; a token that another lacks keeps the first's.
-
-    Tokenizers that cut text differently make this a poor merge, which is what arm D shows.
-    """
+    """Embeddings by the first model's tokens; a token that another lacks keeps the first's."""
     import torch
 
     if len({model.ref.tokenizer_hash for model in models}) == 1:

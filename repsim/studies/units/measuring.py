@@ -17,19 +17,7 @@ if TYPE_CHECKING:
 def features_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Measure one group in the tiers that are asked for.
-
-    A tier that these parents do not have (gradients across different tokenizers, say) is noted and
-    left out; whatever else goes wrong fails the unit.
-
-    Args:
-        spec: `parents`, `languages`, `tiers`, `corpus`, `text`, `sentences`, `max_bytes`.
-        needs: Results of the parents' units.
-        workspace: Holds the parents.
-
-    Returns:
-        Rows of a `FeatureTable`, seconds by tier, notes.
-    """
+    """Measure one group in the tiers that are asked for."""
     folders = [workspace.fetch(f"models/{name}") for name in spec["parents"]]
     cache = workspace.folder("activations")
     rows, seconds, notes = [], {}, []

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One merge to be made.
-
-    Attributes:
-        method: Merge method.
-        alignment: How the others were brought to the first.
-        base: What differences are taken to: a model, "zero", or nothing.
-    """
+    """One merge to be made."""
 
     method: str
     alignment: str
@@ -37,15 +31,7 @@ class Trial:
 
 
 def trials(spec: Mapping[str, Any]) -> list[Trial]:
-    """Every merge of a group.
-
-    Methods on differences take the common ancestor; without one, those that the study names are
-    applied to the weights themselves (differences to zero), and the others are left out. Under
-    rotation there is no ancestor, for it does not take part.
-
-    Args:
-        spec: `parents`, `ancestor`, `methods`, `aligned_methods`, `alignments`, `from_zero`.
-    """
+    """Every merge of a group."""
     from repsim.merging import METHODS, list_methods
 
     list_methods()  # registers them
@@ -67,17 +53,7 @@ def trials(spec: Mapping[str, Any]) -> list[Trial]:
 def merge_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Merge and score.
-
-    Args:
-        spec: See `trials`; also `languages`, `arm`, `control`, `shared_init`, `fork_fraction`,
-            `corpus`, `family_languages`, `max_bytes`, `parameters`, `seed`.
-        needs: Results of the `score` units of the parents.
-        workspace: Holds the parents and the ancestor.
-
-    Returns:
-        Rows of a `MergeTable`.
-    """
+    """Merge and score."""
     from repsim.evaluation.held_out import best_device
     from repsim.models.causal import load_causal_lm
 
@@ -152,14 +128,7 @@ def _base(
 def ancestor_state(
     ancestor: Mapping[str, Any], spec: Mapping[str, Any], config: Any, workspace: Workspace
 ) -> State:
-    """Weights of a run of the study at one of its steps.
-
-    Args:
-        ancestor: `run` and `step`.
-        spec: `ancestor_last_step` and `init_seed` of that run.
-        config: Config of the models.
-        workspace: Holds the run.
-    """
+    """Weights of a run of the study at one of its steps."""
     from repsim.merging.align import build_model
     from repsim.models.causal import load_causal_lm
     from repsim.pretraining.build import build_model as from_seed

@@ -18,17 +18,7 @@ if TYPE_CHECKING:
 def path_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Score the models on the path between two parents.
-
-    Args:
-        spec: `parents`, `languages`, `family_languages`, `corpus`, `max_bytes`, `points`,
-            `alignments`.
-        needs: Results of the parents' units.
-        workspace: Holds the parents.
-
-    Returns:
-        Parents, and rows of a `PathTable` without them.
-    """
+    """Score the models on the path between two parents."""
     from repsim.evaluation.held_out import best_device
     from repsim.evaluation.path import path_scores
     from repsim.merging.align import build_model

@@ -19,16 +19,7 @@ if TYPE_CHECKING:
 def score_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Score a model on every language of its family.
-
-    Args:
-        spec: `model`, `corpus`, `languages`, `max_bytes`.
-        needs: Result of the unit that made the model.
-        workspace: Holds the model.
-
-    Returns:
-        Bits and bytes per document by language, of the model and of unigrams.
-    """
+    """Score a model on every language of its family."""
     from repsim.evaluation.held_out import best_device
     from repsim.models.causal import load_causal_lm
 
@@ -79,12 +70,7 @@ def packed(score: BitsPerByte) -> dict[str, list[float]]:
 
 
 def unpacked(document: Mapping[str, Sequence[float]]) -> BitsPerByte:
-    """Inverse of `packed`.
-
-    Example:
-        >>> float(unpacked({"bits": [16.0], "sizes": [8]}))
-        2.0
-    """
+    """Inverse of `packed`."""
     from repsim.evaluation import BitsPerByte
 
     return BitsPerByte(

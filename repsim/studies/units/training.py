@@ -14,17 +14,7 @@ if TYPE_CHECKING:
 def pretrain_unit(
     spec: Mapping[str, Any], needs: Mapping[str, Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Train one run of a family; its trunk is there already.
-
-    Args:
-        spec: `model` (FAMILY/RUN); `how.family` is the configuration of the family, of which the
-            specification holds what the weights depend on.
-        needs: Results of the trunk's unit.
-        workspace: Holds the trunk, receives the model.
-
-    Returns:
-        Provenance of the model.
-    """
+    """Train one run of a family; its trunk is there already."""
     from repsim.pretraining.config import from_mapping
     from repsim.pretraining.folder import read_provenance
 
@@ -48,11 +38,7 @@ def pretrain_unit(
 
 
 def _with_torchrun(how: Mapping[str, Any], folder: Any, run: str) -> None:
-    """Several processes on one machine train one model together.
-
-    Raises:
-        ResourceError: One of them failed; its messages are in the log of the unit.
-    """
+    """Several processes on one machine train one model together."""
     import subprocess
     import sys
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from repsim.core import InputError, UsageError
+from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.shards import TokenShards, WindowSource, write_shards
 from repsim.corpora.tokenizers import Tokenizer, train_tokenizer
-from repsim.corpora.training_text import Document, TrainingText
 
 DOCUMENTS = [Document(str(i), f"Document {i}: naïve, день. " * (i % 5 + 1)) for i in range(40)]
 OTHERS = [Document(str(i), f"Ganz anders {i}") for i in range(9)]

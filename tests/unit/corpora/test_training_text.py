@@ -11,14 +11,9 @@ import numpy as np
 import pytest
 
 from repsim.core import InputError, ResourceError, UsageError
+from repsim.corpora.documents import HELDOUT_FRACTION, Document, TrainingText, is_held_out
 from repsim.corpora.overlap import unseen_rows
-from repsim.corpora.training_text import (
-    HELDOUT_FRACTION,
-    Document,
-    TrainingText,
-    is_held_out,
-    load_training_text,
-)
+from repsim.corpora.training_text import load_training_text
 
 LANGUAGES = ("eng_Latn", "deu_Latn", "rus_Cyrl")
 

@@ -10,11 +10,7 @@ from repsim.studies.engine.work import Report, Task
 
 
 class Executor(Protocol):
-    """What the engine asks of an executor.
-
-    Attributes:
-        workers: Units that it does at a time, as far as it knows; for estimates.
-    """
+    """What the engine asks of an executor."""
 
     workers: int
 

@@ -15,20 +15,7 @@ AHEAD = 2
 
 
 class RayExecutor:
-    """Sends tasks to the Ray cluster that this process belongs to.
-
-    A cluster is joined by its address in `RAY_ADDRESS` (as `ray job submit` sets it); without one,
-    or with a number of workers, Ray is started on this machine. Tasks declare their processor cores
-    and GPUs, and Ray finds a place. Machines must reach the store: a folder that all of them mount,
-    or an object store.
-
-    Args:
-        workers: Cores of a Ray of one's own on this machine; None joins a cluster or uses all.
-        store: Not used.
-
-    Raises:
-        ResourceError: Ray is not installed, or the cluster does not answer.
-    """
+    """Sends tasks to the Ray cluster that this process belongs to."""
 
     def __init__(self, workers: int | None = None, store: str = "") -> None:
         self._ray = _ray()
@@ -54,11 +41,7 @@ class RayExecutor:
             raise ResourceError(f"Ray cannot be joined: {error}", hint=hint) from error
 
     def has_room(self, gpus: float, processes: int) -> bool:
-        """Whether fewer tasks wait in Ray than keep it busy.
-
-        Raises:
-            ResourceError: No cluster of this size can ever carry out such a task.
-        """
+        """Whether fewer tasks wait in Ray than keep it busy."""
         if gpus > self._gpus or processes > self.workers:
             raise ResourceError(
                 f"a unit wants {processes} cores and {gpus:g} GPUs; the Ray cluster has "
@@ -96,11 +79,7 @@ class RayExecutor:
 
 
 def _ray() -> Any:
-    """The library.
-
-    Raises:
-        ResourceError: It is not installed.
-    """
+    """The library."""
     try:
         import ray
     except ImportError:

@@ -7,12 +7,7 @@ from repsim.studies.engine.work import Report, Task, perform
 
 
 class InProcessExecutor:
-    """Carries a task out while the engine waits.
-
-    Args:
-        workers: One; more are refused.
-        store: Not used.
-    """
+    """Carries a task out while the engine waits."""
 
     def __init__(self, workers: int | None = None, store: str = "") -> None:
         if workers not in (None, 1):

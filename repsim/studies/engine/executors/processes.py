@@ -13,14 +13,7 @@ DEVICE = "CUDA_VISIBLE_DEVICES"
 
 
 class ProcessExecutor:
-    """A few processes, started when there is work for them.
-
-    Args:
-        workers: How many; as many as there are cores if left out.
-        store: Not used.
-        devices: Accelerators to share out, as in `CUDA_VISIBLE_DEVICES`; all that are visible if
-            left out.
-    """
+    """A few processes, started when there is work for them."""
 
     def __init__(
         self, workers: int | None = None, store: str = "", devices: tuple[str, ...] | None = None

@@ -1,8 +1,4 @@
-"""Slurm through submitit: one job per unit (extra `cluster`).
-
-Thin on purpose: partition, account and the like are taken from sbatch's own variables
-(`SBATCH_PARTITION`, `SBATCH_ACCOUNT`), and a study of many small units is better served by Ray.
-"""
+"""Slurm through submitit: one job per unit (extra `cluster`)."""
 
 from __future__ import annotations
 
@@ -25,16 +21,7 @@ QUEUED = 100
 
 
 class SlurmExecutor:
-    """Submits each task as a job.
-
-    Args:
-        workers: Jobs in the queue at a time.
-        store: URL of the store; job files of submitit go to `slurm/` in it if it is a folder.
-        cluster: `slurm`; `local` or `debug` of submitit to try without one.
-
-    Raises:
-        ResourceError: submitit is not installed, or this machine has no sbatch.
-    """
+    """Submits each task as a job."""
 
     def __init__(
         self, workers: int | None = None, store: str = "", cluster: str | None = None
@@ -95,11 +82,7 @@ def _report(job: Any, task: Task) -> Report:
 
 
 def _submitit() -> Any:
-    """The library.
-
-    Raises:
-        ResourceError: It is not installed.
-    """
+    """The library."""
     try:
         import submitit
     except ImportError:

