@@ -61,12 +61,7 @@ class Alone:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Held-out documents of one language, as token ids.
-
-    Attributes:
-        documents: Token ids of each, `[n]` integers, without special tokens.
-        sizes: UTF-8 bytes of each, `[documents]` int64.
-    """
+    """Held-out documents of one language, as token ids."""
 
     documents: tuple[np.ndarray, ...]
     sizes: np.ndarray
@@ -138,16 +133,7 @@ def score_held_out(
     overlap: int = 0,
     rows: int | None = None,
 ) -> BitsPerByte:
-    """As `evaluate_bits_per_byte`, for documents that are tokenized already.
-
-    Args:
-        model: A `transformers` causal model.
-        held_out: Documents and their sizes, from `tokenized`.
-        bos: Id before each document.
-        context: Tokens per window.
-        overlap: See `evaluate_bits_per_byte`.
-        rows: Windows at once.
-    """
+    """As `evaluate_bits_per_byte`, for documents that are tokenized already."""
 
     def losses(windows: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=windows[:, :-1], use_cache=False).logits
@@ -175,12 +161,7 @@ def score_held_out(
 
 
 def tokenized(tokenizer: Any, documents: Sequence[str]) -> tuple[HeldOut, int]:
-    """Token ids and sizes of texts, and the id that stands before each.
-
-    Raises:
-        InputError: No documents, an empty one, or characters that the tokenizer does not know.
-        UsageError: A tokenizer without BOS and EOS.
-    """
+    """Token ids and sizes of texts, and the id that stands before each."""
     if not documents:
         raise InputError("there are no documents to score")
     if hasattr(tokenizer, "bos_id"):
@@ -209,13 +190,7 @@ def tokenized(tokenizer: Any, documents: Sequence[str]) -> tuple[HeldOut, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Documents cut into windows for scoring.
-
-    Attributes:
-        tokens: `[windows, context + 1]` ids, padded with 0 on the right.
-        scored: `[windows, context]`, which targets count.
-        owner: `[windows]`, the document of each.
-    """
+    """Documents cut into windows for scoring."""
 
     tokens: np.ndarray
     scored: np.ndarray
@@ -223,16 +198,7 @@ class Windows:
 
 
 def cut(documents: Sequence[np.ndarray], context: int, bos: int, overlap: int = 0) -> Windows:
-    """Cut documents, `<bos>` before each, into windows in which every token is scored once.
-
-    Raises:
-        UsageError: An overlap that is negative or not below the context.
-
-    Example:
-        >>> windows = cut([np.array([5, 6, 7])], context=2, bos=1)
-        >>> windows.tokens.tolist(), windows.scored.astype(int).tolist()
-        ([[1, 5, 6], [6, 7, 0]], [[1, 1], [1, 0]])
-    """
+    """Cut documents, `<bos>` before each, into windows in which every token is scored once."""
     if not 0 <= overlap < context:
         raise UsageError(f"an overlap of {overlap} does not fit a context of {context}")
     rows, scored, owner = [], [], []
@@ -265,19 +231,7 @@ def score(
     rows: int | None = None,
     fixed_shape: bool = False,
 ) -> BitsPerByte:
-    """Bits per byte under a function that gives the loss of each token.
-
-    Args:
-        losses: `[b, t + 1]` token ids to `[b, t]` nats.
-        held_out: The documents.
-        context: Tokens per window.
-        bos: Id before each document.
-        world: Processes that share the work; each gets the whole result.
-        overlap: See `evaluate_bits_per_byte`.
-        rows: Windows at once.
-        fixed_shape: Keep every batch at `[rows, context + 1]`, for a compiled function; otherwise
-            batches are trimmed to their longest window.
-    """
+    """Bits per byte under a function that gives the loss of each token."""
     windows = cut(held_out.documents, context, bos, overlap)
     kind = "cuda" if world.device.type == "cuda" else "cpu"
     rows = rows or max(1, TOKENS_AT_ONCE[kind] // context)

@@ -16,19 +16,7 @@ _AT_ONCE = 256
 
 
 def unigram_bits(counts: np.ndarray, held_out: HeldOut) -> BitsPerByte:
-    """Bits of each document under a unigram token model with add-one smoothing.
-
-    `p(token) = (count + 1) / (total + tokens that exist)`, fitted on training text.
-
-    Args:
-        counts: Occurrences in the training text, `[tokens that exist]`; special tokens left out.
-        held_out: Documents to score, tokenized alike.
-
-    Example:
-        >>> held_out = HeldOut((np.array([0, 1]), np.array([1])), np.array([2, 1]))
-        >>> unigram_bits(np.array([3, 3]), held_out).bits.tolist()
-        [2.0, 1.0]
-    """
+    """Bits of each document under a unigram token model with add-one smoothing."""
     smoothed = counts.astype(np.float64) + 1.0
     cost = -np.log2(smoothed / smoothed.sum())
     bits = [float(cost[document].sum()) for document in held_out.documents]
@@ -47,25 +35,7 @@ def unigram_floor(counts: np.ndarray, held_out: HeldOut) -> float:
 
 
 def count_tokens(tokenizer: Any, texts: Iterable[str]) -> np.ndarray:
-    """How often each token occurs in some texts, without special tokens.
-
-    Args:
-        tokenizer: A `transformers` tokenizer.
-        texts: Training text; read once.
-
-    Returns:
-        `[tokens that exist]` int64.
-
-    Raises:
-        InputError: There is no text.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_tokenizer
-        >>> tokenizer = tiny_tokenizer()
-        >>> counts = count_tokens(tokenizer, ["the the"])
-        >>> int(counts.sum()), int(counts[tokenizer("the", add_special_tokens=False).input_ids[0]])
-        (2, 1)
-    """
+    """How often each token occurs in some texts, without special tokens."""
     counts = np.zeros(len(tokenizer), dtype=np.int64)
     stream = iter(texts)
     while batch := list(itertools.islice(stream, _AT_ONCE)):

@@ -32,23 +32,7 @@ def model_arguments(
     dtype: str = "float32",
     prompts: bool = False,
 ) -> dict[str, Any]:
-    """`model_args` with which the harness's model "hf" loads a model of ours.
-
-    Args:
-        model: A folder, "zoo:NAME", a hub id that is here, or a `ModelRef`.
-        context: Tokens per window; the model's own limit if left out.
-        dtype: Type of the weights.
-        prompts: Whether the tasks have prompts. Without one the harness itself puts `<bos>` first,
-            and a tokenizer that adds it too would have the second one scored, so that is switched
-            off; before a prompt it is left to the tokenizer.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> folder = write_tiny_model("llama", tempfile.mkdtemp() + "/tiny", head=True)
-        >>> model_arguments(folder, context=64)["max_length"]
-        64
-    """
+    """`model_args` with which the harness's model "hf" loads a model of ours."""
     found: dict[str, Any] = {"pretrained": str(locate(model).folder), "dtype": dtype}
     if not prompts:
         found["add_bos_token"] = False

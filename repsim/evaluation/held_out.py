@@ -121,15 +121,7 @@ def best_device() -> str:
 
 
 def stated_languages(refs: Sequence[ModelRef]) -> tuple[str, ...]:
-    """Languages that the models state, in order of first mention.
-
-    Raises:
-        UsageError: They state none.
-
-    Example:
-        >>> stated_languages([ModelRef("a", "a", languages=("eng_Latn",))])
-        ('eng_Latn',)
-    """
+    """Languages that the models state, in order of first mention."""
     found = tuple(dict.fromkeys(language for ref in refs for language in ref.languages))
     if not found:
         raise UsageError(
@@ -140,11 +132,7 @@ def stated_languages(refs: Sequence[ModelRef]) -> tuple[str, ...]:
 
 
 def common_context(refs: Sequence[ModelRef], wanted: int | None) -> int:
-    """Tokens per window that all models take.
-
-    Raises:
-        UsageError: More was wanted than one of them takes.
-    """
+    """Tokens per window that all models take."""
     limits = {}
     for ref in refs:
         config, _ = read_config(locate(ref).folder, generic=True)

@@ -32,24 +32,7 @@ class Estimate:
 def leave_one_out(
     score: BitsPerByte, documents: Sequence[str], everyone: Sequence[str]
 ) -> np.ndarray:
-    """Bits per byte of all documents, then without each document in turn.
-
-    Bytes vary, so this is a ratio: bits and bytes of a document leave together. What is computed
-    from several such arrays, element by element, is paired over documents.
-
-    Args:
-        score: Bits and bytes per document.
-        documents: Id of each.
-        everyone: Ids to leave out in turn; one that is not among `documents` changes nothing.
-
-    Returns:
-        `[1 + len(everyone)]`.
-
-    Example:
-        >>> score = BitsPerByte(np.array([8.0, 4.0]), np.array([4, 4]))
-        >>> leave_one_out(score, ["a", "b"], ["b", "c"]).tolist()
-        [1.5, 2.0, 1.5]
-    """
+    """Bits per byte of all documents, then without each document in turn."""
     place = {name: i for i, name in enumerate(documents)}
     bits, sizes = float(score.bits.sum()), float(score.sizes.sum())
     known = np.array([place.get(name, -1) for name in everyone], dtype=np.int64)
@@ -61,24 +44,7 @@ def leave_one_out(
 
 
 def jackknife(track: np.ndarray, level: float = 0.95) -> Estimate:
-    """Interval from delete-one replicates, symmetric with a Student quantile.
-
-    Args:
-        track: `[1 + n]`: the value, then the value without each document.
-        level: Nominal coverage.
-
-    Returns:
-        Without an interval if there are fewer than `LEAST_DOCUMENTS` documents.
-
-    Source: Efron and Tibshirani (1993), "An Introduction to the Bootstrap", chapter 11.
-
-    Example:
-        >>> x = np.arange(10.0)
-        >>> means = np.array([x.mean(), *(np.delete(x, i).mean() for i in range(10))])
-        >>> found = jackknife(means)  # of a mean it is the usual t interval
-        >>> round(found.low, 3), round(found.high, 3)
-        (2.334, 6.666)
-    """
+    """Interval from delete-one replicates, symmetric with a Student quantile."""
     from scipy import stats
 
     value, replicates = float(track[0]), track[1:]
@@ -91,20 +57,7 @@ def jackknife(track: np.ndarray, level: float = 0.95) -> Estimate:
 
 
 def wilson(hits: float, n: int, level: float = 0.95) -> Estimate:
-    """Share of hits with its interval.
-
-    Args:
-        hits: Number of hits; ties may count as parts.
-        n: Number of trials.
-        level: Nominal coverage.
-
-    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
-
-    Example:
-        >>> found = wilson(8, 10)
-        >>> found.value, round(found.low, 3), round(found.high, 3)
-        (0.8, 0.49, 0.943)
-    """
+    """Share of hits with its interval."""
     from scipy import stats
 
     if n == 0:

@@ -45,16 +45,7 @@ class MinimalPair:
 
 @dataclasses.dataclass(frozen=True)
 class MinimalPairScore:
-    """How often a model prefers the grammatical sentence; ties count half, chance is 0.5.
-
-    Attributes:
-        accuracy: By summed log-probability.
-        accuracy_per_byte: By log-probability over UTF-8 bytes, where the sentences of a pair differ
-            in length.
-        by_phenomenon: `accuracy` of each phenomenon.
-        n: Pairs.
-        margins: `[n]`, bits by which the good sentence is cheaper.
-    """
+    """How often a model prefers the grammatical sentence; ties count half, chance is 0.5."""
 
     accuracy: Estimate
     accuracy_per_byte: Estimate

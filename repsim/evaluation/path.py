@@ -248,16 +248,7 @@ def path_scores(
     *,
     on_point: Callable[[float], None] | None = None,
 ) -> PathScores:
-    """Score the models on the straight path between two state dicts, in one model's memory.
-
-    Args:
-        model: Takes the weights of each point; holds those of the last one afterwards.
-        start: State dict at t = 0.
-        end: State dict at t = 1, of the same names and shapes.
-        prepared: Text to score.
-        positions: Values of t.
-        on_point: Called with t before each point.
-    """
+    """Score the models on the straight path between two state dicts, in one model's memory."""
     import torch
 
     found = []
@@ -281,21 +272,7 @@ def curve_rows(
     documents: Mapping[str, Sequence[str]],
     level: float = 0.95,
 ) -> list[dict[str, Any]]:
-    """Rows of a `BarrierTable` from the scores along a path, without names of models.
-
-    Args:
-        scores: At each point.
-        positions: Values of t, the ends 0 and 1 first and last.
-        documents: Language -> document ids.
-        level: Nominal coverage.
-
-    Example:
-        >>> from repsim.evaluation.bits_per_byte import BitsPerByte
-        >>> path = [{"eng": BitsPerByte(np.array([bits]), np.array([1]))} for bits in (1, 4, 3)]
-        >>> rows = curve_rows(path, [0, 0.5, 1], {"eng": ["a"]})
-        >>> rows[-1]["metric"], rows[-1]["t"], rows[-1]["value"]
-        ('barrier', 0.5, 2.0)
-    """
+    """Rows of a `BarrierTable` from the scores along a path, without names of models."""
     t = np.asarray(positions, dtype=np.float64)
     rows: list[dict[str, Any]] = []
     for language in scores[0]:

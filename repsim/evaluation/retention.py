@@ -42,13 +42,7 @@ Scores = Mapping[str, BitsPerByte]
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """What a merge kept of one language.
-
-    Attributes:
-        estimate: Retention with its interval; NaN where it is not defined.
-        parent: The parent that is best on the language.
-        note: Why it is not defined, or is doubtful; empty if it is neither.
-    """
+    """What a merge kept of one language."""
 
     estimate: Estimate
     parent: str

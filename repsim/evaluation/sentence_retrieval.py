@@ -17,16 +17,7 @@ _TIE = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """Accuracy at 1 of parallel-sentence retrieval.
-
-    Attributes:
-        forward: From A to B: share of rows of A whose most similar row of B is their own.
-        backward: From B to A.
-        both: Mean of the two, with the interval of one (the two answers about a sentence are not
-            independent, so this interval is on the wide side).
-        chance: What guessing gives, `1 / n`.
-        n: Sentences.
-    """
+    """Accuracy at 1 of parallel-sentence retrieval."""
 
     forward: Estimate
     backward: Estimate

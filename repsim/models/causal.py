@@ -77,7 +77,4 @@ def load_causal_lm(
     ref = describe(located, config, spec)
     tokenizer = load_tokenizer(located.folder, config)
     model = load_weights(located.folder, config, "AutoModelForCausalLM", choose_dtype(dtype, where))
-    model.to(where)
-    model.eval()
-    model.requires_grad_(False)
-    return CausalModel(model, tokenizer, ref)
+    return CausalModel(model.to(where), tokenizer, ref)

@@ -23,13 +23,7 @@ _SAMPLE = ("A short sentence.", "A somewhat longer sentence, with ßpécial char
 
 
 class Check(NamedTuple):
-    """Outcome of one check.
-
-    Attributes:
-        check: What was checked.
-        ok: Whether it held.
-        message: What was found.
-    """
+    """Outcome of one check."""
 
     check: str
     ok: bool
@@ -140,30 +134,7 @@ def read_streams(
     attention_mask: torch.Tensor,
     points: Sequence[str] = ("resid",),
 ) -> tuple[dict[tuple[str, int], torch.Tensor], tuple[torch.Tensor, ...]]:
-    """Run one batch; return what the hooks see beside what the model itself reports.
-
-    Args:
-        spec: Description of the model's family.
-        model: The model.
-        input_ids: Token ids, `[batch, tokens]`.
-        attention_mask: 1 for tokens, 0 for padding, `[batch, tokens]`.
-        points: Hook points to read.
-
-    Returns:
-        (point, layer) -> `[batch, tokens, width]`, and the model's `hidden_states`.
-
-    Raises:
-        IncompatibleModelsError: The model is not built as its spec says, or reports no states.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> ids = torch.ones(2, 5, dtype=torch.long)
-        >>> seen, states = read_streams(ARCHITECTURES["gpt2"], tiny_model("gpt2"), ids, ids)
-        >>> sorted(seen), torch.equal(seen["resid", 1], states[1])
-        ([('resid', 0), ('resid', 1), ('resid', 2), ('resid', 3)], True)
-    """
+    """Run one batch; return what the hooks see beside what the model itself reports."""
     import torch
 
     body = spec.body(model)
@@ -191,21 +162,7 @@ def read_streams(
 
 
 def with_final_norm(spec: ArchSpec, model: nn.Module, last: torch.Tensor) -> torch.Tensor:
-    """The last `resid` as `hidden_states` reports it: behind the final norm, where there is one.
-
-    Args:
-        spec: Description of the model's family.
-        model: The model.
-        last: `resid` of the last layer, `[batch, tokens, width]`.
-
-    Example:
-        >>> import torch
-        >>> from repsim.models.arch import ARCHITECTURES
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> x = torch.ones(1, 1, 32)
-        >>> torch.equal(with_final_norm(ARCHITECTURES["bert"], tiny_model("bert"), x), x)
-        True
-    """
+    """The last `resid` as `hidden_states` reports it: behind the final norm, where there is one."""
     import torch
 
     norm = spec.final_norm(model)

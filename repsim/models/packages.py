@@ -101,13 +101,7 @@ PACKAGED: dict[str, PackagedModel] = {
 
 @dataclasses.dataclass(frozen=True)
 class Availability:
-    """A packaged model and whether it is on this machine.
-
-    Attributes:
-        model: The model.
-        state: Where it is.
-        folder: Its Hugging Face folder, None until there is one.
-    """
+    """A packaged model and whether it is on this machine."""
 
     model: PackagedModel
     state: State

@@ -23,17 +23,7 @@ PREFIX = "zoo:"
 
 @dataclasses.dataclass(frozen=True)
 class ZooModel:
-    """One model of the zoo.
-
-    Attributes:
-        ref: Identity and history.
-        folder: Its Hugging Face folder.
-        mix: Share of each language in its training.
-        tokens: Tokens that it was trained on, those of its trunk included.
-        bits_per_byte: On held-out text of each language of the zoo.
-        unigram_floor: What a unigram model of the training text reaches there.
-        recipe: Family configuration that trains it again.
-    """
+    """One model of the zoo."""
 
     ref: ModelRef
     folder: Path
@@ -86,14 +76,7 @@ def list_zoo() -> list[ZooModel]:
 
 
 def zoo_folder(name: str) -> Path:
-    """Folder of a zoo model.
-
-    Args:
-        name: With or without the prefix `zoo:`.
-
-    Raises:
-        UsageError: No such model.
-    """
+    """Folder of a zoo model."""
     bare = name.removeprefix(PREFIX)
     known = [folder.name for folder in ZOO_FOLDER.iterdir() if folder.is_dir()]
     if bare not in known:

@@ -99,10 +99,7 @@ def shapes_are_stated(spec: ArchSpec, model: Any) -> None:
 
 
 def parts_are_what_the_block_uses(spec: ArchSpec, model: Any) -> None:
-    """Silencing the module of `attn` or `mlp` silences that part, so it is read where it counts.
-
-    With both silenced an additive block leaves the residual stream as it is.
-    """
+    """Silencing the module of `attn` or `mlp` silences that part, so it is read where it counts."""
     import torch
 
     if not {"attn", "mlp"} <= set(spec.points) or not spec.additive(model.config):

@@ -36,20 +36,7 @@ IllegalMove = Callable[[Weights, WeightSpaces, "torch.Generator"], "Weights | No
 
 
 def change_by_element(config: Any, state: StateDict, key: str, *, seed: int = 0) -> float:
-    """Relative change of the outputs by a random element of one space.
-
-    Args:
-        config: Config of the model.
-        state: Its tensors.
-        key: Key of the space; norms are folded first where it needs that.
-        seed: Seed of the element and of the tokens.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> tiny = tiny_model("gpt2", head=True)
-        >>> change_by_element(tiny.config, tiny.state_dict(), "1.kv_groups") < LEGAL
-        True
-    """
+    """Relative change of the outputs by a random element of one space."""
     import torch
 
     spaces = spec_for(config.model_type).spaces(config)
@@ -65,20 +52,7 @@ def change_by_element(config: Any, state: StateDict, key: str, *, seed: int = 0)
 def change_by_illegal_move(
     config: Any, state: StateDict, name: str, *, seed: int = 0
 ) -> float | None:
-    """Relative change of the outputs by a move that is no symmetry; None where it cannot be made.
-
-    Args:
-        config: Config of the model.
-        state: Its tensors.
-        name: Key of `ILLEGAL_MOVES`.
-        seed: Seed of the move and of the tokens.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> tiny = tiny_model("llama", head=True)
-        >>> change_by_illegal_move(tiny.config, tiny.state_dict(), "queries_alone") > ILLEGAL
-        True
-    """
+    """Relative change of the outputs by a move that is no symmetry."""
     import torch
 
     spaces = spec_for(config.model_type).spaces(config)

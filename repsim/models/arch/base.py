@@ -203,20 +203,7 @@ class ArchSpec(Template):
 
 
 def read_activation(value: Any, batch: int) -> torch.Tensor:
-    """Bring what a hook saw to `[batch, tokens, width]`.
-
-    Blocks return a tensor or a tuple that starts with it, and some families run their feed-forward
-    part on `[batch * tokens, width]`.
-
-    Args:
-        value: A module's output, or its tuple of positional inputs.
-        batch: Number of sequences in the batch.
-
-    Example:
-        >>> import torch
-        >>> tuple(read_activation((torch.zeros(6, 4), None), batch=2).shape)
-        (2, 3, 4)
-    """
+    """Bring what a hook saw to `[batch, tokens, width]`."""
     tensor = value[0] if isinstance(value, (tuple, list)) else value
     if tensor.ndim == 2:
         return rearrange(tensor, "(b t) d -> b t d", b=batch)

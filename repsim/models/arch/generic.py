@@ -30,11 +30,7 @@ class GenericSpec(ArchSpec):
         return body
 
     def block_path(self, model: nn.Module) -> str:
-        """Path of the longest `ModuleList` of modules of one class, two or more of them.
-
-        Raises:
-            IncompatibleModelsError: There is none.
-        """
+        """Path of the longest `ModuleList` of modules of one class, two or more of them."""
         from torch import nn
 
         found, longest = "", 1

@@ -86,7 +86,7 @@ def test_matrices_and_vectors_are_read_exactly(written: Written) -> None:
     assert np.array_equal(source.matrix("emb.word", VOCABULARY, WIDTH), written.weights["emb.word"])
     assert np.array_equal(source.matrix("l1.fo.w", WIDTH, HIDDEN), written.weights["l1.fo.w"])
     assert np.array_equal(source.floats("l0.fi.b", HIDDEN), written.weights["l0.fi.b"])
-    assert math.isclose(source.header.epsilon, 1e-12, rel_tol=1e-6)
+    assert math.isclose(source.epsilon, 1e-12, rel_tol=1e-6)
 
 
 def test_the_converted_folder_loads_with_every_weight_in_its_place(
