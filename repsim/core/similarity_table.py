@@ -43,11 +43,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 PLOTS: Registry[Any] = Registry("plot", see="repsim plot --help")
-PLOTS.add("layers", "repsim.plots.layers:plot_layers")
+PLOTS.add("layers", "repsim.plots.layers:LAYERS")
 PLOTS.add("heatmap", "repsim.plots.heatmap:HEATMAP")
-PLOTS.add("languages", "repsim.plots.languages:plot_languages")
-PLOTS.add("space", "repsim.plots.space:plot_space")
-PLOTS.add("ladder", "repsim.plots.ladder:plot_ladder")
+PLOTS.add("languages", "repsim.plots.languages:LANGUAGES")
+PLOTS.add("space", "repsim.plots.space:SPACE")
+PLOTS.add("ladder", "repsim.plots.ladder:LADDER")
 
 REPORTS: Registry[Any] = Registry("report")
 REPORTS.add("folder", "repsim.reports.comparison:write_report")

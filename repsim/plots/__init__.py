@@ -30,9 +30,6 @@ _PUBLIC = {
     "save_figure": "save",
     "style": "appearance",
 }
-_OLD = ("layers", "languages", "space", "ladder")
-_PUBLIC |= {f"{verb}_{kind}": kind for kind in _OLD for verb in ("prepare", "plot")}
-_PUBLIC |= {f"draw_{kind}": f"drawing.{kind}" for kind in _OLD}
 
 __all__ = ["FIGURES", "Figure", "Info", "TablePlots", "save_figure", "style"]
 

@@ -16,7 +16,15 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import add_colour_bar, align_colour_bar, draw_matrix, ink_on
 from repsim.plots.names import listed, number, short_codes, shortened
-from repsim.plots.selection import MeasureFacts, Pair, Selection, depths, sample_size, select
+from repsim.plots.selection import (
+    MeasureFacts,
+    Pair,
+    Selection,
+    depths,
+    limit_panels,
+    sample_size,
+    select,
+)
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -130,18 +138,14 @@ def heatmap_info(
     cut = len(pairs) > MANY_PANELS and models is None and several > 1
     if cut:
         pairs = [pair for pair in pairs if pair.models == pairs[0].models]
-    if len(pairs) > MAX_PANELS:
-        raise UsageError(
-            f"this figure would have {len(pairs)} panels, more than {MAX_PANELS}",
-            hint="choose some with languages=[...]",
-        )
+    limit_panels(len(pairs), MAX_PANELS, "choose some with languages=[...]")
     facts = selection.facts
     if column not in ("value", "partial", "null_q95", "null_mean", "ci_low", "ci_high"):
-        facts = dataclasses.replace(
-            facts, label=f"{facts.label}, {column}", direction="similarity", low=None, high=1.0
+        facts = facts._replace(
+            label=f"{facts.label}, {column}", direction="similarity", low=None, high=1.0
         )
     elif column != "value":
-        facts = dataclasses.replace(facts, label=f"{facts.label}, {column.replace('_', ' ')}")
+        facts = facts._replace(label=f"{facts.label}, {column.replace('_', ' ')}")
     one_models = len({pair.models for pair in pairs}) == 1
     one_language = len({pair.languages for pair in pairs}) == 1
     panels = tuple(

@@ -4,46 +4,52 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
-from repsim.plots.appearance import Size
+from repsim.plots.appearance import GREY, Size, style, width_of
 from repsim.plots.colours import ColourScale
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.matrix import (
+    add_colour_bar,
+    align_colour_bar,
+    blank_diagonal,
+    draw_matrix,
+    ink_on,
+    size_in_cells,
+)
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import (
     MeasureFacts,
     Pair,
     Selection,
     depths,
+    limit_panels,
     sample_size,
     select,
     shallower_side,
 )
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 MAX_PANELS = 12
 #: Height of a dendrogram, as a share of its matrix.
 TREE = 0.16
 
 
-@dataclasses.dataclass(frozen=True)
-class LanguagesPanel:
-    """One model's languages.
+class LanguagesPanel(NamedTuple):
+    """One model's languages, at one layer.
 
-    Attributes:
-        title: Model (or pair of models) and layer.
-        languages: `l` codes, in the order of the dendrogram's leaves.
-        values: `[l, l]` symmetric; NaN on the diagonal and where a pair is missing.
-        linkage: `[l - 1, 4]` average linkage, as SciPy lays it out, over the languages in `order`.
-        order: Leaves, as indices into the languages in table order.
-        layer: The layer that is shown, -1 for the mean.
+    `values` `[l, l]` is symmetric in the order of the dendrogram's leaves, NaN on the diagonal and
+    where a pair is missing; `linkage` `[l - 1, 4]` is SciPy's, over the languages in table order,
+    of which `order` are the leaves.
     """
 
     title: str
@@ -55,16 +61,8 @@ class LanguagesPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguagesData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per model.
-        facts: The measure.
-        scale: Colours, shared by all panels.
-        title, note: Heading, and pieces of the grey line.
-        annotated: Whether the lower triangle carries numbers.
-    """
+class LanguagesInfo:
+    """A panel per model, the measure and its colours; `annotated` if cells carry numbers."""
 
     panels: tuple[LanguagesPanel, ...]
     facts: MeasureFacts
@@ -94,7 +92,7 @@ class LanguagesData:
         )
 
 
-def prepare_languages(
+def languages_info(
     table: SimilarityTable,
     *,
     measure: str | None = None,
@@ -103,7 +101,7 @@ def prepare_languages(
     languages: Sequence[str] | None = None,
     layer: int | None = None,
     title: str | None = None,
-) -> LanguagesData:
+) -> LanguagesInfo:
     """Language x language matrices, one panel per model.
 
     A table with no model of several languages, but one model for each language, gives one panel.
@@ -123,8 +121,8 @@ def prepare_languages(
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
-        >>> data = prepare_languages(synthetic_table(), models=["minilm-l6"])
-        >>> data.panels[0].values.shape, data.panels[0].title
+        >>> info = languages_info(synthetic_table(), models=["minilm-l6"])
+        >>> info.panels[0].values.shape, info.panels[0].title
         ((6, 6), 'minilm-l6, layer 3 of 6')
     """
     selection = select(
@@ -134,11 +132,7 @@ def prepare_languages(
     panels = tuple(
         _panel(selection, name, pairs, layer) for name, pairs in _by_model(selection).items()
     )
-    if len(panels) > MAX_PANELS:
-        raise UsageError(
-            f"this figure would have {len(panels)} panels, more than {MAX_PANELS}",
-            hint="choose some with models=[...]",
-        )
+    limit_panels(len(panels), MAX_PANELS, "choose some with models=[...]")
     scale = ColourScale.of(selection.facts, np.concatenate([p.values.ravel() for p in panels]))
     note = [sample_size(selection), "average linkage"]
     most = max(len(panel.languages) for panel in panels)
@@ -149,7 +143,7 @@ def prepare_languages(
         note.insert(1, "at the layer where languages agree most")
     if any(np.isnan(p.values[np.tril_indices(len(p.languages), -1)]).any() for p in panels):
         note.append("hatched = not computed, joined at the mean distance")
-    return LanguagesData(
+    return LanguagesInfo(
         panels=panels,
         facts=selection.facts,
         scale=scale,
@@ -235,21 +229,10 @@ def _matrices(
 
 
 def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Average linkage of a distance matrix, leaves ordered so that neighbours are close.
+    """Average linkage of a distance matrix `[l, l]`, leaves ordered so that neighbours are close.
 
     A square matrix given to SciPy's `linkage` as it is would be taken for coordinates: the
     distances are condensed first. Missing ones count as the mean of the others.
-
-    Args:
-        distance: `[l, l]` symmetric, l at least 2; the diagonal is not read.
-
-    Returns:
-        The `[l - 1, 4]` linkage and the order of the leaves.
-
-    Example:
-        >>> far, near = 1.0, 0.1
-        >>> cluster(np.array([[0, far, near], [far, 0, far], [near, far, 0]]))[0][0, :3].tolist()
-        [2.0, 0.0, 0.1]
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -263,23 +246,74 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
     return tree, [int(leaf) for leaf in leaves_list(tree)]
 
 
-def plot_languages(
-    table: SimilarityTable, *, ax: Axes | None = None, size: Size = "wide", **options: Any
-) -> Figure:
-    """Draw every language against every language, clustered.
+@style()
+def draw_languages(info: LanguagesInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Matrices with hundredths below the diagonal, their dendrograms on top."""
+    count = len(info.panels)
+    columns = min(count, {"single": 1, "medium": 2}.get(size, 2 if count in (2, 4) else 3))
+    side = min((width_of(size) - 1.0) / columns - 0.35, 3.4)
+    height = -(-count // columns) * (side * (1 + TREE) + 0.6)
+    axes = fig.frames(info, ax, count, columns, size, height)
+    figure = fig.figure_of(axes[0])
+    for frame, panel in zip(axes, info.panels, strict=True):
+        image = _draw_panel(frame, panel, info.scale)
+        if ax is None:
+            fig.title_panel(frame, panel.title, side, y=1 + TREE)
+        else:
+            ax.set_title(panel.title, loc="left", y=1 + TREE)
+    high = side + 0.3 if ax is None else fig.inches_of(ax)[1]
+    bar = add_colour_bar(figure, image, axes, info.scale, info.facts, high)
+    if count == 1 and ax is None:
+        fig.keep_left(figure, side + 1.5)
+    fig.finish(axes, ax)
+    if ax is None:
+        align_colour_bar(figure, bar, axes)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        if info.annotated:
+            _annotate(frame, panel, info.scale)
+    return figure
 
-    Args:
-        table: The similarities.
-        ax: Axes to draw into; a figure of its own is made if left out. Takes one panel.
-        size: "single" (3.4 in), "medium" (5 in) or "wide" (7 in).
-        **options: See `prepare_languages`.
 
-    Returns:
-        The figure (`ax.figure` if an axes was given).
+def _draw_panel(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> Any:
+    image = draw_matrix(ax, panel.values, scale, origin="upper")
+    count = len(panel.languages)
+    blank_diagonal(ax, count)
+    small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5 if count <= 30 else 3.5}
+    ax.set_xticks(range(count), panel.languages, rotation=90 if _turned(panel) else 0, **small)
+    ax.set_yticks(range(count), panel.languages, **small)
+    _draw_tree(ax, panel)
+    return image
 
-    Raises:
-        UsageError: Nothing to draw, or too much for one figure.
-    """
-    from repsim.plots.drawing.languages import draw_languages
 
-    return draw_languages(prepare_languages(table, **options), ax=ax, size=size)
+def _turned(panel: LanguagesPanel) -> bool:
+    """Whether codes below the matrix must stand upright to have room."""
+    return len(panel.languages) * max(len(code) for code in panel.languages) > 28
+
+
+def _draw_tree(ax: Axes, panel: LanguagesPanel) -> None:
+    """The dendrogram, glued to the matrix: leaf i stands at 10 i + 5 in SciPy's coordinates."""
+    from scipy.cluster.hierarchy import dendrogram
+
+    tree = dendrogram(panel.linkage, no_plot=True)
+    above = ax.inset_axes((0.0, 1.01, 1.0, TREE - 0.03))
+    for x, height in zip(tree["icoord"], tree["dcoord"], strict=True):
+        above.plot(x, height, color=GREY, linewidth=0.9, solid_joinstyle="miter")
+    above.set_xlim(0, 10 * len(panel.languages))
+    above.set_ylim(0, float(panel.linkage[:, 2].max()) * 1.05 or 1.0)
+    above.axis("off")
+
+
+def _annotate(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> None:
+    """Hundredths in the lower triangle, as large as the cells allow."""
+    longest = 3 if max(abs(scale.low), abs(scale.high)) > 1 else 2
+    fontsize = size_in_cells(ax, len(panel.languages), 0.66 * longest)
+    ink = ink_on(panel.values, scale)
+    for i, j in zip(*np.nonzero(np.isfinite(np.tril(panel.values, -1))), strict=True):
+        if i > j:
+            ax.text(
+                j, i, number(100 * float(panel.values[i, j]), 0), ha="center", va="center",
+                fontsize=fontsize, color=ink[i, j], zorder=4,
+            )  # fmt: skip
+
+
+LANGUAGES = Figure("languages", "similarity", languages_info, draw_languages, vector=False)

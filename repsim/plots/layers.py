@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
-from repsim.plots.appearance import Size
-from repsim.plots.names import listed, number, short_codes, shortened
+from repsim.plots.appearance import (
+    FAINT,
+    GREY,
+    NULL_BAND,
+    Look,
+    Size,
+    line_marker,
+    looks,
+    style,
+    width_of,
+)  # fmt: skip
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
+from repsim.plots.names import listed, number, short_codes, shortened, wrapped
 from repsim.plots.selection import (
     MeasureFacts,
     Pair,
     Reading,
     Selection,
     depths,
+    limit_panels,
     select,
     shallower_side,
     statistics_note,
 )
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 MAX_PANELS = 30
 #: More curves than this are drawn as small multiples.
@@ -37,21 +52,12 @@ MAX_DASHED = 3
 MAX_MEMBERS = 60
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """One model, or pair of models, through its layers.
+class Curve(NamedTuple):
+    """A model, or pair of models, through its layers; NaN where the table has no such number.
 
-    Attributes:
-        label: Name of the model or pair.
-        role: Role that decides colour and marker.
-        x: `[k]` layer, or relative depth.
-        layers: The k layer pairs behind x.
-        value: `[k]` the measure.
-        low: `[k]` lower end of its interval; NaN, as in what follows, where the table has none.
-        high: `[k]` upper end.
-        null: `[k]` 95 % quantile of the null (5 % for a distance).
-        partial: `[k]` the measure with covariates removed.
-        members: `[m, k]` values of the m language pairs that were averaged; empty if there is one.
+    `x` is the layer or the relative depth of the k layer pairs in `layers`; `null` the 95 %
+    quantile (5 % for a distance), `partial` the measure with covariates removed, all `[k]`.
+    `members` `[m, k]` are the language pairs that were averaged; empty if there is one.
     """
 
     label: str
@@ -66,8 +72,7 @@ class Curve:
     members: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class LayersPanel:
+class LayersPanel(NamedTuple):
     """Curves that share one frame, and the title above it ("" for a single frame)."""
 
     title: str
@@ -75,26 +80,17 @@ class LayersPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayersData:
-    """Everything that the figure shows.
+class LayersInfo:
+    """Frames in reading order on shared axes, the measure, heading and grey line.
 
-    Attributes:
-        panels: Frames in reading order.
-        facts: The measure.
-        title, note: Heading, and pieces of the grey line.
-        x_label: "layer" or "relative depth".
-        relative: Whether x is relative depth.
-        limits: Of the y axis, shared by all panels.
-        pairing: "same text" or "parallel text".
-        averaged_over: In words, "" if nothing was averaged.
-        show_partial: Whether the dashed lines are drawn; panels of many curves go without.
+    `averaged_over` says it in words ("" if nothing was averaged); panels of many curves go without
+    the dashed lines of covariates removed (`show_partial`).
     """
 
     panels: tuple[LayersPanel, ...]
     facts: MeasureFacts
     title: str
     note: tuple[str, ...]
-    x_label: str
     relative: bool
     limits: tuple[float, float]
     pairing: str
@@ -138,7 +134,7 @@ def _peak(curve: Curve, name: str, facts: MeasureFacts) -> str:
     return f"{name}, {where} ({number(float(curve.value[best]))})"
 
 
-def prepare_layers(
+def layers_info(
     table: SimilarityTable,
     *,
     measure: str | None = None,
@@ -148,7 +144,7 @@ def prepare_layers(
     languages: Sequence[str] | None = None,
     average: bool | None = None,
     title: str | None = None,
-) -> LayersData:
+) -> LayersInfo:
     """Curves of one measure, layers matched by relative depth.
 
     Same text gives one curve per pair of models, and a panel per language; parallel text gives one
@@ -171,8 +167,8 @@ def prepare_layers(
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
-        >>> data = prepare_layers(synthetic_table(), models=["minilm-l6"])
-        >>> data.pairing, data.curves[0].x.tolist(), data.averaged_over
+        >>> info = layers_info(synthetic_table(), models=["minilm-l6"])
+        >>> info.pairing, info.curves[0].x.tolist(), info.averaged_over
         ('parallel text', [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], '15 language pairs')
     """
     selection = select(
@@ -188,22 +184,20 @@ def prepare_layers(
         average = crowded or not same_text
     relative = len({deep for rows in selection.pairs.values() for deep in depths(rows)}) > 1
     panels = _panels(selection, grouped, facets, average=average, relative=relative)
-    if len(panels) > MAX_PANELS:
-        raise UsageError(
-            f"this figure would have {len(panels)} panels, more than {MAX_PANELS}",
-            hint="choose some with languages=[...] or models=[...], or pass average=True",
-        )
+    limit_panels(
+        len(panels), MAX_PANELS,
+        "choose some with languages=[...] or models=[...], or pass average=True",
+    )  # fmt: skip
     curves = [curve for panel in panels for curve in panel.curves]
     what = "languages" if same_text else "language pairs"
     averaged = f"{len(facets)} {what}" if average and len(facets) > 1 else ""
     show_partial = max(len(panel.curves) for panel in panels) <= MAX_DASHED
     note = _note(selection, curves, averaged, partial=show_partial)
-    return LayersData(
+    return LayersInfo(
         panels=panels,
         facts=selection.facts,
         title=title if title is not None else _title(selection, grouped, panels, facets, average),
         note=tuple(note),
-        x_label="relative depth" if relative else "layer",
         relative=relative,
         limits=_limits(curves, selection.facts),
         pairing=selection.pairing,
@@ -264,26 +258,22 @@ def _curve(
         for rows in members
     ]
     common = [key for key in cells[0] if all(key in other for other in cells)]
-    means = [Reading.mean([cell[key] for cell in cells]) for key in common]
+    means = np.array([np.mean([cell[key] for cell in cells], axis=0) for key in common])
+    numbers = Reading(*means.T)
     side = 0 if shallower_side(members[0]) == "layer_a" else 1
     depth = max(depths(members[0])[side], 1) if relative else 1
-    several = len(cells) > 1
-
-    def numbers(name: str) -> np.ndarray:
-        return np.array([getattr(mean, name) for mean in means])
-
     first, second = models
     return Curve(
         label=first if first == second else f"{first} – {second}",
         role=selection.role(models),
         x=np.array([key[side] / depth for key in common]),
         layers=tuple(common),
-        value=numbers("value"),
-        low=numbers("ci_low"),
-        high=numbers("ci_high"),
-        null=numbers("null_q95"),
-        partial=numbers("partial"),
-        members=np.array([[cell[key].value for key in common] for cell in cells if several]),
+        value=numbers.value,
+        low=numbers.ci_low,
+        high=numbers.ci_high,
+        null=numbers.null_q95,
+        partial=numbers.partial,
+        members=np.array([[c[key].value for key in common] for c in cells if len(cells) > 1]),
     )
 
 
@@ -326,18 +316,7 @@ def _note(
 
 def _limits(curves: Sequence[Curve], facts: MeasureFacts) -> tuple[float, float]:
     """From zero, or below where values are, to one, or a little over data that stay low."""
-    parts = [
-        part
-        for curve in curves
-        for part in (
-            curve.value,
-            curve.low,
-            curve.high,
-            curve.null,
-            curve.partial,
-            curve.members.ravel(),
-        )
-    ]
+    parts = [part.ravel() for curve in curves for part in (*curve[4:],)]
     everything = np.concatenate(parts)
     everything = everything[np.isfinite(everything)]
     low, high = float(everything.min()), float(everything.max())
@@ -368,23 +347,138 @@ def null_envelope(
     return x, pick([np.interp(x, at, null) for at, null in known], axis=0)
 
 
-def plot_layers(
-    table: SimilarityTable, *, ax: Axes | None = None, size: Size = "wide", **options: Any
-) -> Figure:
-    """Draw similarity layer by layer.
+@style()
+def draw_layers(info: LayersInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Curves over the null's band, named at their ends or, in small multiples, by a key."""
+    width, count = width_of(size), len(info.panels)
+    columns, height = _arrangement(count, size)
+    shared = {"sharex": True, "sharey": True}
+    axes = fig.frames(info, ax, count, columns, size, height, key=_key(info), **shared)
+    figure = fig.figure_of(axes[0])
+    x, y = _x_label(info, size), info.facts.axis_label
+    for place, (frame, panel) in enumerate(zip(axes, info.panels, strict=True)):
+        if ax is None:
+            frame.tick_params(labelbottom=place + columns >= count)
+            fig.title_panel(frame, panel.title, width / columns - 0.4)
+        _draw_panel(frame, info, panel, size)
+    if count > 1:
+        fig.name_outer_axes(figure, x, y, height)
+    else:
+        axes[0].set(xlabel=x, ylabel=y if ax else fig.fitted(figure, y, height - 0.6))
+    fig.finish(axes, ax)
+    for frame in axes:
+        spread_end_labels(frame)
+    return figure
 
-    Args:
-        table: The similarities.
-        ax: Axes to draw into; a figure of its own is made if left out. Takes one panel.
-        size: "single" (3.4 in), "medium" (5 in) or "wide" (7 in).
-        **options: See `prepare_layers`.
 
-    Returns:
-        The figure (`ax.figure` if an axes was given).
+def _arrangement(panels: int, size: Size) -> tuple[int, float]:
+    """Columns, and the height of all panels in inches."""
+    width = width_of(size)
+    if panels == 1:
+        return 1, {"single": 2.3, "medium": 2.6, "wide": 2.9}[size]
+    columns = min(panels, {"single": 2, "medium": 3, "wide": 3 if panels <= 9 else 5}[size])
+    rows = math.ceil(panels / columns)
+    return columns, rows * (width / columns) * 0.72 + 0.35
 
-    Raises:
-        UsageError: Nothing to draw, or too much for one figure.
-    """
-    from repsim.plots.drawing.layers import draw_layers
 
-    return draw_layers(prepare_layers(table, **options), ax=ax, size=size)
+def _x_label(info: LayersInfo, size: Size) -> str:
+    if not info.relative:
+        return "layer"
+    ends = " (0 = embedding, 1 = last block)"
+    return "relative depth" + (ends if size != "single" else "")
+
+
+def _looks(info: LayersInfo) -> dict[str, Look]:
+    """Label -> look; a curve looks the same in every panel."""
+    roles = {curve.label: curve.role for curve in info.curves}
+    if len(roles) > MAX_CURVES:  # each has its own panel, so colour says the role and nothing else
+        return {label: looks([role])[0] for label, role in roles.items()}
+    return dict(zip(roles, looks(list(roles.values())), strict=True))
+
+
+def _key(info: LayersInfo) -> list[Any]:
+    """Named lines above small multiples whose panels hold several curves each."""
+    if len(info.panels) == 1 or max(len(panel.curves) for panel in info.panels) == 1:
+        return []
+    return fig.key_of({label: _line(look) for label, look in _looks(info).items()})
+
+
+def _line(look: Look) -> dict[str, Any]:
+    return line_marker(look, None, markeredgewidth=0.9)
+
+
+def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size) -> None:
+    small = len(info.panels) > 1
+    ax.grid(visible=True, axis="y")
+    _draw_null(ax, panel.curves, info)
+    if small:
+        _draw_context(ax, info, panel)
+    found = _looks(info)
+    for curve in panel.curves:
+        _draw_curve(ax, curve, found[curve.label], small=small, partial=info.show_partial)
+    ax.set_ylim(*info.limits)
+    everything = np.concatenate([curve.x for curve in info.curves])
+    span = float(everything.max() - everything.min()) or 1.0
+    ax.set_xlim(float(everything.min()) - 0.03 * span, float(everything.max()) + 0.03 * span)
+    if info.relative:
+        ax.set_xticks([0, 0.5, 1] if small else [0, 0.25, 0.5, 0.75, 1])
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(4 if small else 8, integer=True))
+    if not small:
+        write_end_labels(ax, _end_labels(panel.curves, found, info, size))
+
+
+def _draw_curve(ax: Axes, curve: Curve, look: Look, *, small: bool, partial: bool) -> None:
+    if len(curve.members) <= MAX_MEMBERS:
+        for member in curve.members:
+            ax.plot(curve.x, member, color=look.fill, linewidth=0.5, alpha=0.3, zorder=1.8)
+    if np.isfinite(curve.low).any():
+        ax.fill_between(curve.x, curve.low, curve.high, color=look.fill, alpha=0.2, linewidth=0)
+    if partial and np.isfinite(curve.partial).any():
+        ax.plot(curve.x, curve.partial, color=look.line, linewidth=1.0, linestyle=(0, (3.5, 2)))
+    options = _line(look) | ({"markersize": 2.6, "linewidth": 1.3} if small else {})
+    ax.plot(curve.x, curve.value, label=curve.label, zorder=3, **options)
+
+
+def _draw_null(ax: Axes, curves: Sequence[Curve], info: LayersInfo) -> None:
+    """One band for all curves of a panel: where shuffled pairs fall, by the widest of the nulls."""
+    envelope = null_envelope(curves, similarity=info.facts.is_similarity)
+    if envelope is None:
+        return
+    x, edge = envelope
+    end = info.limits[0] if info.facts.is_similarity else info.limits[1]
+    ax.fill_between(x, edge, end, color=NULL_BAND, linewidth=0, zorder=0.5, label="null")
+    ax.plot(x, edge, color=FAINT, linewidth=0.8, zorder=0.6)
+
+
+def _draw_context(ax: Axes, info: LayersInfo, panel: LayersPanel) -> None:
+    """The other panels' curves, thin and grey, so that each panel can be placed among them."""
+    for other in info.panels:
+        if other is not panel:
+            for curve in other.curves:
+                ax.plot(curve.x, curve.value, color=FAINT, linewidth=0.6, zorder=1.5)
+
+
+def _end_labels(
+    curves: Sequence[Curve], found: Mapping[str, Look], info: LayersInfo, size: Size
+) -> list[EndLabel]:
+    room = 14 if size == "single" else 24
+    labels = []
+    if len(curves) > 1:
+        labels = [
+            EndLabel(float(curve.value[-1]), wrapped(curve.label, room), found[curve.label].text)
+            for curve in curves
+        ]
+    envelope = null_envelope(curves, similarity=info.facts.is_similarity)
+    if envelope is not None:
+        edge = float(envelope[1][-1])
+        end = info.limits[0] if info.facts.is_similarity else info.limits[1]
+        labels.append(
+            EndLabel((edge + end) / 2, wrapped("shuffled pairs", room - 4), GREY, bold=False)
+        )
+    return labels
+
+
+LAYERS = Figure("layers", "similarity", layers_info, draw_layers)

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 FIGURES: Registry[Figure] = Registry(
     "figure", entry_point_group="repsim.figures", see="repsim plot --help"
 )
+FIGURES.add("layers", "repsim.plots.layers:LAYERS")
 FIGURES.add("heatmap", "repsim.plots.heatmap:HEATMAP")
+FIGURES.add("languages", "repsim.plots.languages:LANGUAGES")
+FIGURES.add("space", "repsim.plots.space:SPACE")
+FIGURES.add("ladder", "repsim.plots.ladder:LADDER")
 FIGURES.add("barrier", "repsim.plots.barrier:BARRIER")
 FIGURES.add("retention", "repsim.plots.retention:RETENTION")
 FIGURES.add("forecast", "repsim.plots.forecast:FORECAST")

@@ -1,11 +1,8 @@
-"""What plots read from a similarity table: pairs, layers, and what the numbers rest on.
-
-Nothing here knows matplotlib.
-"""
+"""What plots read from a similarity table: pairs, layers, and what the numbers rest on."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -47,18 +44,8 @@ class Pair(NamedTuple):
         return Pair(self.model_b, self.language_b, self.model_a, self.language_a)
 
 
-@dataclasses.dataclass(frozen=True)
-class MeasureFacts:
-    """What a figure must know of a measure, from `table.info["measures"]`.
-
-    Attributes:
-        name, label: Name in tables, name in figures.
-        direction: "similarity" or "distance".
-        low, high: Ends of its range, None where unbounded or unknown.
-        identity: Value on identical input.
-        symmetric: Whether order matters not.
-        rung: "L0" ... "L4", or None beside the ladder.
-    """
+class MeasureFacts(NamedTuple):
+    """What a figure must know of a measure, from `table.info["measures"]`."""
 
     name: str
     label: str
@@ -103,18 +90,8 @@ class MeasureFacts:
         return f"{self.label} ({self.arrow}\u00a0more\u00a0similar)"
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """The rows that one figure is about.
-
-    Attributes:
-        facts: The measure.
-        pairing: "same text" or "parallel text".
-        point: Hook point.
-        pairs: Pair -> its rows (dictionaries with the columns of the table). Self-comparisons are
-            left out, and of a symmetric measure only one order is kept.
-        info: The table's info.
-    """
+class Selection(NamedTuple):
+    """The rows of one figure by pair; self-comparisons, and the second order, are left out."""
 
     facts: MeasureFacts
     pairing: str
@@ -133,12 +110,8 @@ class Selection:
         return list(dict.fromkeys(lang for pair in self.pairs for lang in pair.languages))
 
 
-def choose_measure(table: SimilarityTable, measure: str | None) -> str:
-    """The measure asked for, else CKA, else the first in the table.
-
-    Raises:
-        UsageError: The table holds no such measure, or nothing at all.
-    """
+def _choose_measure(table: SimilarityTable, measure: str | None) -> str:
+    """The measure asked for, else CKA, else the first in the table."""
     known = table.unique("measure")
     if not known:
         raise UsageError("the table is empty: there is nothing to draw")
@@ -158,20 +131,8 @@ def select(
     models: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
 ) -> Selection:
-    """Choose the rows of one measure, hook point and pairing.
-
-    Args:
-        table: The similarities.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        pairing: "same text" or "parallel text"; the first of the two that there is if left out.
-        models: Keep pairs whose two models are both among these.
-        languages: Keep pairs whose two languages are both among these.
-
-    Raises:
-        UsageError: A name that the table does not hold, or nothing left.
-    """
-    facts = MeasureFacts.of(table, choose_measure(table, measure))
+    """Choose the rows of one measure, hook point and pairing, or say by name what is not there."""
+    facts = MeasureFacts.of(table, _choose_measure(table, measure))
     for kind, wanted, columns in (
         ("model in this table", models, ("model_a", "model_b")),
         ("language in this table", languages, ("language_a", "language_b")),
@@ -184,15 +145,18 @@ def select(
     if pairing is not None and pairing not in PAIRINGS:
         raise unknown_name("pairing", pairing, PAIRINGS)
     grouped: dict[str, dict[Pair, list[dict[str, Any]]]] = {}
-    for row in table.where(measure=facts.name, point=point).rows():
+    kept = table.where(measure=facts.name, point=point)
+    if models is not None:
+        kept = kept.where(model_a=list(models), model_b=list(models))
+    if languages is not None:
+        kept = kept.where(language_a=list(languages), language_b=list(languages))
+    for row in kept.rows():
         pair = Pair(row["model_a"], row["language_a"], row["model_b"], row["language_b"])
         if row["value"] is None or pair.is_self:
             continue
-        if models is not None and not set(pair.models) <= set(models):
-            continue
-        if languages is not None and not set(pair.languages) <= set(languages):
-            continue
-        grouped.setdefault(row["pairing"], {}).setdefault(pair, []).append(row)
+        of_pairing = grouped.setdefault(row["pairing"], {})
+        if not (facts.symmetric and pair.swapped() in of_pairing):
+            of_pairing.setdefault(pair, []).append(row)
     chosen = pairing or next((name for name in PAIRINGS if name in grouped), PAIRINGS[0])
     pairs = grouped.get(chosen, {})
     if not pairs:
@@ -202,25 +166,16 @@ def select(
             hint=f"measures: {table.unique('measure')}, hook points: {table.unique('point')}, "
             f"pairings: {table.unique('pairing')}",
         )
-    if facts.symmetric:
-        pairs = _one_order(pairs)
     return Selection(facts, chosen, point, pairs, table.info)
 
 
-def _one_order(pairs: dict[Pair, list[dict[str, Any]]]) -> dict[Pair, list[dict[str, Any]]]:
-    kept: dict[Pair, list[dict[str, Any]]] = {}
-    for pair, rows in pairs.items():
-        if pair.swapped() not in kept:
-            kept[pair] = rows
-    return kept
+def limit_panels(count: int, most: int, hint: str) -> None:
+    """Refuse a figure of more panels than can be read."""
+    if count > most:
+        raise UsageError(f"this figure would have {count} panels, more than {most}", hint=hint)
 
 
-#: Numbers of a row that a figure may show.
-NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_q95", "calibrated", "partial")
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """The numbers of one cell, or their mean over several; NaN where there is none.
 
     The mean of interval ends is a conservative interval of the mean: it is exact where the errors
@@ -238,25 +193,16 @@ class Reading:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Reading:
         """From a row of the table."""
-        return cls(*(float("nan") if row[name] is None else float(row[name]) for name in NUMBERS))
+        return cls(*(math.nan if row[name] is None else float(row[name]) for name in cls._fields))
 
     @classmethod
     def mean(cls, readings: Sequence[Reading]) -> Reading:
         """Mean of each number; NaN as soon as one of them is missing."""
-        return cls(*np.array([dataclasses.astuple(r) for r in readings]).mean(axis=0).tolist())
+        return cls(*np.array(readings).mean(axis=0).tolist())
 
 
 def read_at(rows: Sequence[dict[str, Any]], at: At) -> Reading:
-    """One pair's numbers at a depth.
-
-    Args:
-        rows: All rows of one pair.
-        at: "middle" (the middle of the layers matched by relative depth), "mean" (over all of
-            them), or a layer of the shallower side, with its match.
-
-    Raises:
-        UsageError: That layer is not there.
-    """
+    """One pair's numbers at the "middle", as "mean" over matched layers, or at a layer."""
     cells = matched_cells(rows)
     if at == "middle":
         return Reading.of(cells[len(cells) // 2])
@@ -293,17 +239,7 @@ def depth_words(at: At) -> str:
 def statistics_note(
     selection: Selection, *, interval: bool = False, null: bool = False, partial: bool = False
 ) -> list[str]:
-    """What the shown numbers rest on, in pieces for the grey line above a figure.
-
-    Args:
-        selection: The rows, and the table's `info["statistics"]`.
-        interval: Whether the figure shows intervals.
-        null: Whether it shows the null.
-        partial: Whether it shows values with covariates removed.
-
-    Returns:
-        For instance `["n = 686 sentences", "interval 95 % jackknife"]`.
-    """
+    """What the shown numbers rest on, in pieces for the grey line above a figure."""
     stated: Mapping[str, Any] = selection.info.get("statistics") or {}
     pieces = [sample_size(selection)]
     if interval:
@@ -339,7 +275,6 @@ def shuffles_of(selections: Sequence[Selection]) -> str:
         stated: Mapping[str, Any] = selection.info.get("statistics") or {}
         dear = selection.facts.name in stated.get("dear_measures", ())
         count = stated.get("permutations_dear") if dear else stated.get("shuffles")
-        if count:
-            counts.add(int(count))
-    ends = sorted({min(counts), max(counts)}) if counts else []
-    return " ".join([*["–".join(map(str, ends))] * bool(ends), "shuffles"])
+        counts |= {int(count)} if count else set()
+    ends = "–".join(str(end) for end in sorted({min(counts), max(counts)})) if counts else ""
+    return f"{ends} shuffles".lstrip()

@@ -5,28 +5,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.similarity_table import SimilarityTable
-from repsim.plots.appearance import Size
-from repsim.plots.names import listed, number, short_codes
+from repsim.plots.appearance import INK, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.labels import place_beside
+from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import (
     At,
     MeasureFacts,
     Pair,
     Selection,
     depth_words,
+    limit_panels,
     read_at,
     sample_size,
     select,
 )
+from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 Node = tuple[str, str]
 By = Literal["model", "model-language"]
@@ -36,18 +40,11 @@ N_INIT = 8
 MAX_PANELS = 12
 
 
-@dataclasses.dataclass(frozen=True)
-class SpacePanel:
-    """One plane.
+class SpacePanel(NamedTuple):
+    """One plane of k points: groups (models) decide colour and marker, labels stand at the points.
 
-    Attributes:
-        title: "" for a single plane.
-        groups: `k` names that decide colour and marker (models).
-        labels: `k` names written at the points: the model, or its language.
-        roles: `k` roles.
-        xy: `[k, 2]` positions, centred, first axis the longest.
-        distances: `[k, k]` what was embedded.
-        stress: Stress-1 of the embedding.
+    `xy` `[k, 2]` is centred, its first axis the longest; `distances` `[k, k]` were embedded with
+    that stress-1.
     """
 
     title: str
@@ -60,15 +57,8 @@ class SpacePanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class SpaceData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: Planes; several if models can only be compared with themselves.
-        facts: The measure.
-        distance: The distance in words.
-        title, note: Heading, and pieces of the grey line.
-    """
+class SpaceInfo:
+    """Planes (several if models can only be compared with themselves), the distance in words."""
 
     panels: tuple[SpacePanel, ...]
     facts: MeasureFacts
@@ -96,7 +86,7 @@ def _full_name(panel: SpacePanel, k: int) -> str:
     return " ".join(dict.fromkeys((panel.groups[k], panel.labels[k])))
 
 
-def prepare_space(
+def space_info(
     table: SimilarityTable,
     *,
     measure: str | None = None,
@@ -107,7 +97,7 @@ def prepare_space(
     at: At = "middle",
     seed: int = 0,
     title: str | None = None,
-) -> SpaceData:
+) -> SpaceInfo:
     """Embed models, or models x languages, in a plane by metric multidimensional scaling.
 
     Args:
@@ -119,7 +109,7 @@ def prepare_space(
         by: "model" (same text; the mean over languages) or "model-language" (parallel text as
             well). By default models if there are at least three. Models that were not compared
             across languages get a plane each.
-        at: "middle", "mean" or a layer, see `selection.read_at`.
+        at: "middle", "mean" (over layers matched by relative depth) or a layer.
         seed: Seed of the scaling's starts.
         title: Heading instead of the one that is made.
 
@@ -128,8 +118,8 @@ def prepare_space(
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
-        >>> data = prepare_space(synthetic_table({"a": 2, "b": 2, "c": 2}, measures=("cka",)))
-        >>> data.distance, data.panels[0].groups
+        >>> info = space_info(synthetic_table({"a": 2, "b": 2, "c": 2}, measures=("cka",)))
+        >>> info.distance, info.panels[0].groups
         ('arccos of CKA (debiased)', ('a', 'b', 'c'))
     """
     if by not in (None, "model", "model-language"):
@@ -159,7 +149,7 @@ def prepare_space(
     stresses = listed([number(panel.stress) for panel in panels])
     note.append(f"metric MDS, stress-1 = {stresses} (best of {N_INIT} starts, seed {seed})")
     what = "Models" if chosen == "model" else "Models and languages"
-    return SpaceData(
+    return SpaceInfo(
         panels=panels,
         facts=facts,
         distance=_distance_words(facts),
@@ -200,13 +190,7 @@ def _is_cosine(facts: MeasureFacts) -> bool:
 
 
 def as_distance(value: float, facts: MeasureFacts) -> float:
-    """A value as a distance: angle of a CKA, one minus another similarity, a distance as it is.
-
-    Example:
-        >>> facts = MeasureFacts("cka", "CKA", "similarity", None, 1.0, 1.0, True, "L2")
-        >>> as_distance(1.0, facts), round(as_distance(0.0, facts), 3)
-        (0.0, 1.571)
-    """
+    """A value as a distance: angle of a CKA, one minus another similarity, a distance as it is."""
     if not facts.is_similarity:
         return max(value, 0.0)
     if _is_cosine(facts):
@@ -236,11 +220,7 @@ def _nodes(pair: Pair, by: By, codes: Mapping[str, str]) -> tuple[Node, Node]:
 
 
 def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
-    """Title -> nodes that are all compared with each other: all of them, else those of each model.
-
-    Raises:
-        UsageError: Too few points, or too many planes, or distances missing within a model as well.
-    """
+    """Title -> nodes that are all compared with each other: all, else those of each model."""
     nodes = list(dict.fromkeys(node for key in known for node in key))
     models = list(dict.fromkeys(model for model, _ in nodes))
     nodes.sort(key=lambda node: models.index(node[0]))
@@ -262,11 +242,7 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
             f"{names}",
             hint="choose models or languages that were all compared with each other",
         )
-    if len(planes) > MAX_PANELS:
-        raise UsageError(
-            f"this figure would have {len(planes)} panels, more than {MAX_PANELS}",
-            hint="choose some with models=[...]",
-        )
+    limit_panels(len(planes), MAX_PANELS, "choose some with models=[...]")
     return planes if len(planes) > 1 else {"": next(iter(planes.values()))}
 
 
@@ -305,21 +281,12 @@ def _panel(
 
 
 def embed(distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Metric multidimensional scaling into the plane, in a fixed orientation.
+    """Metric MDS of `[k, k]` into the plane, in a fixed orientation: `[k, 2]` and stress-1.
 
-    Args:
-        distances: `[k, k]` symmetric, zero diagonal.
-        seed: Seed of the random starts.
-
-    Returns:
-        `[k, 2]` positions (centred, principal axes, first point on the positive side of both) and
-        stress-1: `sqrt(sum (d - e)^2 / sum d^2)` over pairs, with e the distances in the plane.
-
-    Example:
-        >>> corners = np.array([[0, 3.0, 4], [3, 0, 5], [4, 5, 0]])
-        >>> embed(corners)[1] < 1e-3
-        True
+    Principal axes, the first point on the positive side of both; stress-1 is
+    `sqrt(sum (d - e)^2 / sum d^2)` over pairs, with e the distances in the plane.
     """
+    from scipy.spatial.distance import pdist, squareform
     from sklearn.manifold import smacof
 
     xy, _ = smacof(
@@ -330,30 +297,128 @@ def embed(distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
     _, _, axes = np.linalg.svd(xy, full_matrices=False)
     xy = xy @ axes.T
     xy *= np.where(xy[0] < 0, -1.0, 1.0)
-    upper = np.triu_indices(len(xy), 1)
-    shown = np.linalg.norm(xy[:, None] - xy[None], axis=-1)[upper]
-    total = float((distances[upper] ** 2).sum())
-    stress = math.sqrt(float(((distances[upper] - shown) ** 2).sum()) / total) if total else 0.0
-    return xy, stress
+    wanted = squareform(distances, checks=False)
+    total = float(np.linalg.norm(wanted))
+    return xy, float(np.linalg.norm(wanted - pdist(xy))) / total if total else 0.0
 
 
-def plot_space(
-    table: SimilarityTable, *, ax: Axes | None = None, size: Size = "wide", **options: Any
-) -> Figure:
-    """Draw models, or models x languages, as points whose distances are those of a measure.
+@style()
+def draw_space(info: SpaceInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Planes on one scale, each point beside its name where there is room."""
+    count = len(info.panels)
+    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
+    spread = [np.ptp(panel.xy, axis=0) for panel in info.panels]
+    shape = max(float(s[1] / max(s[0], 1e-9)) for s in spread)
+    side = width_of(size) / columns
+    height = -(-count // columns) * min(max(side * shape, 0.5 * side) + 0.5, side, 4.2)
+    key = _key(info) if ax is None else ()
+    axes = fig.frames(info, ax, count, columns, size, height, key=key)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, info, panel)
+        if ax is None:
+            fig.title_panel(frame, panel.title, side - 0.2)
+    fig.finish(axes, ax)
+    _scale_equally(axes, info.panels)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _name_points(frame, info, panel)
+    return fig.figure_of(axes[0])
 
-    Args:
-        table: The similarities.
-        ax: Axes to draw into; a figure of its own is made if left out. Takes one panel.
-        size: "single" (3.4 in), "medium" (5 in) or "wide" (7 in).
-        **options: See `prepare_space`.
 
-    Returns:
-        The figure (`ax.figure` if an axes was given).
+def _looks(info: SpaceInfo) -> dict[str, Look]:
+    """Model -> look. Names tell points apart, so that every model of a role looks the same."""
+    roles = {
+        group: role
+        for panel in info.panels
+        for group, role in zip(panel.groups, panel.roles, strict=True)
+    }
+    others = [group for group, role in roles.items() if role == "other"]
+    found = dict(zip(others, looks(["other"] * len(others)), strict=True))
+    if _by_language(info):
+        return dict(zip(roles, looks(list(roles.values())), strict=True))
+    return {group: found.get(group) or looks([role])[0] for group, role in roles.items()}
 
-    Raises:
-        UsageError: Fewer than three points, or distances that are not in the table.
-    """
-    from repsim.plots.drawing.space import draw_space
 
-    return draw_space(prepare_space(table, **options), ax=ax, size=size)
+def _by_language(info: SpaceInfo) -> bool:
+    """Whether points are languages of a model rather than models."""
+    return any(panel.labels != panel.groups for panel in info.panels)
+
+
+def _key(info: SpaceInfo) -> list[Any]:
+    """What colours mean: models if points are languages, else the roles that are known."""
+    found = _looks(info)
+    if _by_language(info):
+        if len(info.panels) > 1:
+            return []
+        named = {shortened(group, 32): look for group, look in found.items()}
+    else:
+        roles = dict(zip(info.panels[0].groups, info.panels[0].roles, strict=True))
+        named = {role: found[group] for group, role in roles.items() if role != "other"}
+    return fig.key_of({name: _marker(look) for name, look in named.items()})
+
+
+def _marker(look: Look) -> dict[str, Any]:
+    return line_marker(look, 6, markeredgewidth=1.0, linestyle="none")
+
+
+def _draw_panel(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
+    found = _looks(info)
+    for (x, y), group in zip(panel.xy.tolist(), panel.groups, strict=True):
+        ax.plot(x, y, zorder=3, **_marker(found[group]))
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set_color("#DDE1E6")
+
+
+def _scale_equally(axes: Sequence[Axes], panels: Sequence[SpacePanel]) -> None:
+    """One scale for both directions and all planes, with room at the edges for names."""
+    room = []
+    for ax in axes:
+        inches = np.array(fig.inches_of(ax))
+        room.append((inches, np.maximum(inches - (1.1, 0.5), 0.3 * inches)))
+    scale = max(
+        float((np.ptp(panel.xy, axis=0) / inner).max())
+        for panel, (_, inner) in zip(panels, room, strict=True)
+    )
+    for ax, panel, (inches, _) in zip(axes, panels, room, strict=True):
+        middle = (panel.xy.min(axis=0) + panel.xy.max(axis=0)) / 2
+        half = inches * (scale or 1.0) / 2
+        ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
+        ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
+        ax.set_aspect("equal")
+
+
+def _name_points(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
+    """Write each point's name where there is room; a thin line leads to one that is far."""
+    figure = fig.figure_of(ax)
+    points = 72 / figure.dpi
+    frame = ax.get_window_extent(fig.renderer_of(figure))
+    at = ax.transData.transform(panel.xy) * points
+    names = [shortened(label, 26) for label in panel.labels]
+    fontsize = 8.0 if len(names) <= 30 else 6.5
+    sizes = np.array([fig.text_size(figure, name, fontsize) for name in names]) * 72 + (3.0, 1.0)
+    bounds = (frame.x0 * points, frame.y0 * points, frame.x1 * points, frame.y1 * points)
+    centres = place_beside(at, sizes, bounds, clearance=6.0)
+    found = _looks(info)
+    for k, (name, centre) in enumerate(zip(names, centres, strict=True)):
+        if np.isnan(centre[0]):
+            continue
+        gap = np.maximum(np.abs(centre - at[k]) - sizes[k] / 2, 0.0)
+        far = float(np.hypot(*gap)) > 12.0
+        ax.annotate(
+            name,
+            xy=tuple(panel.xy[k].tolist()),
+            xytext=tuple((centre - at[k]).tolist()),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            color=found[panel.groups[k]].text if panel.roles[k] != "other" else INK,
+            arrowprops={"arrowstyle": "-", "color": "#B3B9C2", "linewidth": 0.6, "shrinkB": 4}
+            if far
+            else None,
+            annotation_clip=False,
+        )
+
+
+SPACE = Figure("space", "similarity", space_info, draw_space)

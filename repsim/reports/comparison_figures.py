@@ -48,14 +48,8 @@ def _kinds(table: SimilarityTable) -> Iterator[tuple[str, str, dict[str, Any], b
 
 
 def _draw(table: SimilarityTable, kind: str, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Prepared data and drawn figure of one kind."""
-    import importlib
-
+    """The numbers of one figure, and its drawing."""
     from repsim.plots import FIGURES
 
-    if kind in FIGURES:
-        info = FIGURES[kind].info(table, **options)
-        return info, FIGURES[kind].draw(info)
-    module = importlib.import_module(f"repsim.plots.{kind}")
-    data = getattr(module, f"prepare_{kind}")(table, **options)
-    return data, getattr(table.plot, kind)(size="wide", **options)
+    info = FIGURES[kind].info(table, **options)
+    return info, FIGURES[kind].draw(info)

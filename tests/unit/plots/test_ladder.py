@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
-from repsim.plots import draw_ladder, plot_ladder, prepare_ladder
-from repsim.plots.ladder import RUNGS, on_scale
+from repsim.plots.ladder import LADDER, RUNGS, draw_ladder, ladder_info, on_scale
 from repsim.plots.selection import MeasureFacts, Reading
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import MEASURES, synthetic_table
@@ -47,13 +46,13 @@ def test_without_a_null_the_range_is_the_scale():
 
 
 def test_scores_agree_with_the_calibrated_column(two_encoders):
-    data = prepare_ladder(two_encoders, languages=["eng_Latn"])
+    data = ladder_info(two_encoders, languages=["eng_Latn"])
     for row in data.rows:
-        assert row.score == pytest.approx(row.reading.calibrated)
+        assert row.at.score == pytest.approx(row.reading.calibrated)
 
 
 def test_measures_stand_on_their_rungs_lowest_first(two_encoders):
-    rungs = prepare_ladder(two_encoders).pairs[0].rungs
+    rungs = ladder_info(two_encoders).pairs[0].rungs
     assert {rung: [row.facts.name for row in rows] for rung, rows in rungs.items()} == {
         "L0": ["unit_correlation"],
         "L1": ["permutation"],
@@ -65,7 +64,7 @@ def test_measures_stand_on_their_rungs_lowest_first(two_encoders):
 
 def test_levels_and_steps_are_means_and_differences():
     table = planted({"unit_correlation": 0.1, "cka": 0.8, "procrustes": 0.6, "svcca": 0.75})
-    pair = prepare_ladder(table).pairs[0]
+    pair = ladder_info(table).pairs[0]
     assert pair.level("L2") == pytest.approx(0.7)
     steps = [(a, b, round(rise, 6)) for a, b, rise in pair.steps()]
     assert steps == [("L0", "L2", 0.6), ("L2", "L3", 0.05)]
@@ -83,13 +82,13 @@ def test_levels_and_steps_are_means_and_differences():
     ],
 )  # fmt: skip
 def test_the_reading_is_that_of_the_steps(scores, words):
-    assert re.search(words, prepare_ladder(planted(scores)).reading)
+    assert re.search(words, ladder_info(planted(scores)).reading)
 
 
 def test_several_languages_are_averaged_and_kept_as_dots(two_encoders):
-    row = prepare_ladder(two_encoders).pairs[0].rungs["L2"][0]
+    row = ladder_info(two_encoders).pairs[0].rungs["L2"][0]
     assert row.members.shape == (6,)
-    assert row.score == pytest.approx(row.members.mean())
+    assert row.at.score == pytest.approx(row.members.mean())
 
 
 def test_an_unbounded_distance_without_null_is_left_out_and_named(table_of):
@@ -99,30 +98,30 @@ def test_an_unbounded_distance_without_null_is_left_out_and_named(table_of):
               "identity_value": 0.0},
     }  # fmt: skip
     rows = [{"measure": "s", "value": 0.5}, {"measure": "d", "value": 3.0}]
-    data = prepare_ladder(table_of(rows, declared))
+    data = ladder_info(table_of(rows, declared))
     assert data.left_out == ("far",)
     assert "left out, no scale: far" in data.note
     with pytest.raises(UsageError, match="no measure of the ladder can be put on a common scale"):
-        prepare_ladder(table_of(rows[1:], declared))
+        ladder_info(table_of(rows[1:], declared))
 
 
 def test_measures_beside_the_ladder_alone_are_refused(table_of):
     declared = {"other": {"label": "other", "rung": None}}
     with pytest.raises(UsageError, match="none of the measures .* stands on the invariance ladder"):
-        prepare_ladder(table_of([{"measure": "other", "value": 0.5}], declared))
+        ladder_info(table_of([{"measure": "other", "value": 0.5}], declared))
 
 
 def test_an_unknown_measure_is_named(two_encoders):
     with pytest.raises(UsageError, match="unknown measure in this table 'ckaa'"):
-        prepare_ladder(two_encoders, measures=["ckaa"])
+        ladder_info(two_encoders, measures=["ckaa"])
 
 
 def test_more_than_four_pairs_are_cut_and_said_or_refused(four_roles):
-    data = prepare_ladder(four_roles)
+    data = ladder_info(four_roles)
     assert len(data.pairs) == 4
     assert data.note[0].startswith("4 of 6 pairs of models, least to most alike")
     with pytest.raises(UsageError, match="6 pairs of models; the ladder shows 4 at most"):
-        prepare_ladder(four_roles, models=["mono-en", "mono-fi", "mixed", "merged-linear"])
+        ladder_info(four_roles, models=["mono-en", "mono-fi", "mixed", "merged-linear"])
 
 
 def test_a_pair_that_lacks_a_measure_is_named(table_of):
@@ -130,46 +129,46 @@ def test_a_pair_that_lacks_a_measure_is_named(table_of):
     rows = [{"measure": "s", "value": 0.5}, {"measure": "s", "value": 0.5, "model_b": "c"},
             {"measure": "t", "value": 0.5}]  # fmt: skip
     with pytest.raises(UsageError, match="the table has no 't' for a and c"):
-        prepare_ladder(table_of(rows, declared))
+        ladder_info(table_of(rows, declared))
 
 
 def test_scores_intervals_and_levels_are_drawn_as_prepared(two_encoders):
-    data = prepare_ladder(two_encoders)
+    data = ladder_info(two_encoders)
     ax = draw_ladder(data).axes[0]
     points = [
         (line.get_xdata()[0], line.get_ydata()[0])
         for line in ax.lines
         if len(line.get_xdata()) == 1 and line.get_marker() == "o"
     ]
-    scores = [row.score for row in data.rows]
+    scores = [row.at.score for row in data.rows]
     np.testing.assert_allclose([x for x, _ in points], scores)
     heights = [y for _, y in points]
     assert heights == sorted(heights)
     assert ax.yaxis_inverted()
     segments = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
-    assert all((row.low, row.high) in segments for row in data.rows)
+    assert all((row.at.low, row.at.high) in segments for row in data.rows)
     bars = [patch.get_width() for patch in ax.patches if patch.get_x() == 0]
     np.testing.assert_allclose(bars[:5], [data.pairs[0].level(rung) for rung in RUNGS])
 
 
 def test_the_largest_step_stands_out(two_encoders):
-    data = prepare_ladder(two_encoders)
+    data = ladder_info(two_encoders)
     ax = draw_ladder(data).axes[0]
     bold = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
     assert bold == [f"+{max(rise for *_, rise in data.pairs[0].steps()):.2f}"]
 
 
 def test_questions_values_and_nulls_stand_beside_the_rungs(two_encoders):
-    texts = {text.string.replace("\n", " ") for text in drawn_texts(plot_ladder(two_encoders))}
+    texts = {text.string.replace("\n", " ") for text in drawn_texts(LADDER(two_encoders))}
     assert {question for _, question in RUNGS.values()} <= texts
     assert {"value", "null", "identical", "CKA (debiased) ↑", "angular Procrustes ↓"} <= texts
-    narrow = {text.string for text in drawn_texts(plot_ladder(two_encoders, size="single"))}
+    narrow = {text.string for text in drawn_texts(LADDER(two_encoders, size="single"))}
     assert {question for _, question in RUNGS.values()} <= narrow
 
 
 def test_scores_without_null_are_hollow():
     table = synthetic_table(nulls=False, languages=("eng_Latn",))
-    data = prepare_ladder(table)
+    data = ladder_info(table)
     assert not data.is_calibrated
     figure = draw_ladder(data)
     faces = {
@@ -182,12 +181,12 @@ def test_scores_without_null_are_hollow():
 def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
     figure = Figure()
     ax = figure.add_subplot()
-    assert plot_ladder(two_encoders, ax=ax) is figure
+    assert LADDER(two_encoders, ax=ax) is figure
     assert ax.get_yticklabels()[0].get_text() == "L0 unit-wise correlation ↑"
 
 
 def test_the_caption_states_scale_levels_and_reading(two_encoders):
-    data = prepare_ladder(two_encoders)
+    data = ladder_info(two_encoders)
     caption = data.caption()
     for words in ("0 is the 95 % quantile under shuffled", "n = 686 sentences", "middle layer",
                   f"L0 {data.pairs[0].level('L0'):.2f}", data.reading):  # fmt: skip
@@ -207,4 +206,4 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_off_or_covered(case):
     table, options = CASES[case]
-    check_figure(plot_ladder(synthetic_table(**table), **options))
+    check_figure(LADDER(synthetic_table(**table), **options))

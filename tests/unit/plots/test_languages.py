@@ -5,8 +5,7 @@ from scipy.cluster.hierarchy import cophenet
 from scipy.spatial.distance import squareform
 
 from repsim.core.errors import UsageError
-from repsim.plots import draw_languages, plot_languages, prepare_languages
-from repsim.plots.languages import cluster
+from repsim.plots.languages import LANGUAGES, cluster, draw_languages, languages_info
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -31,7 +30,7 @@ def test_the_known_tree_comes_back():
 
 def test_similarities_are_clustered_by_one_minus_themselves(table_of):
     values = {(0, 1): 0.2, (0, 2): 0.9, (1, 2): 0.3}
-    panel = prepare_languages(table_of(language_rows(values))).panels[0]
+    panel = languages_info(table_of(language_rows(values))).panels[0]
     np.testing.assert_allclose(panel.linkage[:, 2], [0.1, 0.75])
 
 
@@ -40,12 +39,12 @@ def test_distances_are_clustered_as_they_are(table_of):
                       "identity_value": 0.0}}  # fmt: skip
     values = {(0, 1): 0.2, (0, 2): 0.9, (1, 2): 0.7}
     rows = [row | {"measure": "d"} for row in language_rows(values)]
-    panel = prepare_languages(table_of(rows, declared)).panels[0]
+    panel = languages_info(table_of(rows, declared)).panels[0]
     np.testing.assert_allclose(panel.linkage[:, 2], [0.2, 0.8])
 
 
 def test_matrix_order_and_leaves_agree(two_encoders):
-    panel = prepare_languages(two_encoders).panels[0]
+    panel = languages_info(two_encoders).panels[0]
     assert len(set(panel.languages)) == 6
     i, j = panel.languages.index("eng"), panel.languages.index("deu")
     rows = two_encoders.where(
@@ -62,23 +61,23 @@ def test_the_layer_shown_is_that_of_the_highest_mean(table_of):
         for layer, rise in ((0, 0.0), (1, 0.2), (2, 0.1))
         for row in language_rows({(0, 1): 0.2, (0, 2): 0.3, (1, 2): 0.4})
     ]
-    data = prepare_languages(table_of(rows))
+    data = languages_info(table_of(rows))
     assert (data.panels[0].layer, data.panels[0].title) == (1, "m, layer 1 of 2")
     assert "at the layer where languages agree most" in data.note
-    assert prepare_languages(table_of(rows), layer=2).panels[0].layer == 2
+    assert languages_info(table_of(rows), layer=2).panels[0].layer == 2
     with pytest.raises(UsageError, match=r"layer 9 of 'm' is not in the table.*\[0, 1, 2\]"):
-        prepare_languages(table_of(rows), layer=9)
+        languages_info(table_of(rows), layer=9)
 
 
 def test_both_orders_of_an_asymmetric_measure_are_averaged(table_of):
     declared = {"r2": {"label": "R2", "symmetric": False, "range": [None, 1.0]}}
     values = {(0, 1): 0.2, (1, 0): 0.4}
     rows = [row | {"measure": "r2"} for row in language_rows(values)]
-    assert prepare_languages(table_of(rows, declared)).panels[0].values[0, 1] == pytest.approx(0.3)
+    assert languages_info(table_of(rows, declared)).panels[0].values[0, 1] == pytest.approx(0.3)
 
 
 def test_a_missing_pair_is_hatched_and_joined_at_the_mean(table_of):
-    data = prepare_languages(table_of(language_rows({(0, 1): 0.8, (1, 2): 0.4})))
+    data = languages_info(table_of(language_rows({(0, 1): 0.8, (1, 2): 0.4})))
     assert "hatched = not computed, joined at the mean distance" in data.note
     assert np.isnan(data.panels[0].values).sum() == 3 + 2
     assert np.isfinite(data.panels[0].linkage).all()
@@ -90,18 +89,18 @@ def test_models_of_one_language_each_share_a_panel(table_of):
          "language_a": f"l{i}_Latn", "language_b": f"l{j}_Latn"}
         for i in range(3) for j in range(i)
     ]  # fmt: skip
-    data = prepare_languages(table_of(rows))
+    data = languages_info(table_of(rows))
     assert data.panels[0].title == "one model for each language, layer 0 of 0"
     assert sorted(data.panels[0].languages) == ["l0", "l1", "l2"]
     rows.append(rows[0] | {"model_a": "m9"})
     with pytest.raises(UsageError, match=r"language 'l1_Latn' was read by several models"):
-        prepare_languages(table_of(rows))
+        languages_info(table_of(rows))
 
 
 def test_a_table_without_parallel_text_is_refused():
     table = synthetic_table({"a": 1, "b": 1}, languages=("eng_Latn",))
     with pytest.raises(UsageError, match="no 'cka' between different models or languages"):
-        prepare_languages(table)
+        languages_info(table)
 
 
 def test_too_many_models_are_refused():
@@ -109,11 +108,11 @@ def test_too_many_models_are_refused():
         {f"m{i}": 1 for i in range(13)}, languages=("eng_Latn", "deu_Latn"), measures=("cka",)
     )
     with pytest.raises(UsageError, match="13 panels, more than 12"):
-        prepare_languages(table)
+        languages_info(table)
 
 
 def test_the_dendrogram_is_glued_to_the_columns(two_encoders):
-    data = prepare_languages(two_encoders, models=["minilm-l6"])
+    data = languages_info(two_encoders, models=["minilm-l6"])
     figure = draw_languages(data)
     figure.canvas.draw()
     ax = figure.axes[0]
@@ -128,7 +127,7 @@ def test_the_dendrogram_is_glued_to_the_columns(two_encoders):
 
 
 def test_the_lower_triangle_carries_hundredths(two_encoders):
-    data = prepare_languages(two_encoders, models=["minilm-l6"])
+    data = languages_info(two_encoders, models=["minilm-l6"])
     ax = draw_languages(data).axes[0]
     texts = {text.get_position(): text.get_text() for text in ax.texts}
     assert len(texts) == 15
@@ -141,7 +140,7 @@ def test_the_lower_triangle_carries_hundredths(two_encoders):
 def test_crowded_matrices_carry_no_numbers_and_say_none():
     languages = tuple(f"l{i:02}_Latn" for i in range(20))
     table = synthetic_table({"m": 1}, languages=languages, measures=("cka",))
-    data = prepare_languages(table)
+    data = languages_info(table)
     assert not data.annotated
     assert "numbers × 100" not in data.note
     assert not draw_languages(data).axes[0].texts
@@ -150,13 +149,13 @@ def test_crowded_matrices_carry_no_numbers_and_say_none():
 def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
     figure = Figure()
     ax = figure.add_subplot()
-    assert plot_languages(two_encoders, models=["minilm-l6"], ax=ax) is figure
+    assert LANGUAGES(two_encoders, models=["minilm-l6"], ax=ax) is figure
     assert ax.images
 
 
 def test_the_caption_names_the_nearest_languages(table_of):
     values = {(0, 1): 0.2, (0, 2): 0.9, (1, 2): 0.3}
-    caption = prepare_languages(table_of(language_rows(values))).caption()
+    caption = languages_info(table_of(language_rows(values))).caption()
     assert "mean 0.47, most similar" in caption
     assert "(0.90)" in caption
     assert "n = 100 sentence pairs" in caption
@@ -176,4 +175,4 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_off_or_covered(case):
     table, options = CASES[case]
-    check_figure(plot_languages(synthetic_table(**({"measures": ("cka",)} | table)), **options))
+    check_figure(LANGUAGES(synthetic_table(**({"measures": ("cka",)} | table)), **options))

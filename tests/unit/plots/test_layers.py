@@ -1,13 +1,11 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
-from repsim.plots import draw_layers, plot_layers, prepare_layers, style
+from repsim.plots import style
 from repsim.plots.appearance import ROLES
-from repsim.plots.layers import null_envelope
+from repsim.plots.layers import LAYERS, draw_layers, layers_info, null_envelope
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -17,7 +15,7 @@ def lines(ax, label):
 
 
 def test_each_language_of_a_pair_has_a_panel_on_matched_depth(two_encoders):
-    data = prepare_layers(two_encoders)
+    data = layers_info(two_encoders)
     assert [panel.title for panel in data.panels] == ["eng", "deu", "fra", "fin", "ell", "rus"]
     curve = data.panels[0].curves[0]
     assert curve.layers == tuple((2 * k, k) for k in range(7))
@@ -29,13 +27,13 @@ def test_each_language_of_a_pair_has_a_panel_on_matched_depth(two_encoders):
 
 
 def test_models_of_equal_depth_are_read_by_layer(four_roles):
-    data = prepare_layers(four_roles, languages=["eng_Latn"])
-    assert data.x_label == "layer"
+    data = layers_info(four_roles, languages=["eng_Latn"])
+    assert not data.relative
     assert data.curves[0].x.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_parallel_text_is_averaged_over_language_pairs(two_encoders):
-    data = prepare_layers(two_encoders, pairing="parallel text")
+    data = layers_info(two_encoders, pairing="parallel text")
     assert [curve.label for curve in data.curves] == ["multilingual-e5-small", "minilm-l6"]
     curve = data.curves[1]
     assert curve.members.shape == (15, 7)
@@ -45,13 +43,13 @@ def test_parallel_text_is_averaged_over_language_pairs(two_encoders):
 
 def test_intervals_null_and_partial_are_those_of_the_table(table_of):
     row = {"value": 0.6, "ci_low": 0.5, "ci_high": 0.7, "null_q95": 0.1, "partial": 0.4}
-    curve = prepare_layers(table_of([row])).curves[0]
+    curve = layers_info(table_of([row])).curves[0]
     got = [float(getattr(curve, name)[0]) for name in ("value", "low", "high", "null", "partial")]
     assert got == [0.6, 0.5, 0.7, 0.1, 0.4]
 
 
 def test_what_the_table_lacks_is_neither_drawn_nor_named(table_of):
-    data = prepare_layers(table_of([{"value": 0.6}, {"value": 0.5, "layer_a": 1, "layer_b": 1}]))
+    data = layers_info(table_of([{"value": 0.6}, {"value": 0.5, "layer_a": 1, "layer_b": 1}]))
     assert not any("interval" in piece or "band" in piece for piece in data.note)
     ax = draw_layers(data).axes[0]
     assert not ax.collections
@@ -62,7 +60,7 @@ def test_more_than_six_curves_become_small_multiples():
     table = synthetic_table(
         {f"m{i}": 2 for i in range(5)}, languages=("eng_Latn",), measures=("cka",)
     )
-    data = prepare_layers(table)
+    data = layers_info(table)
     assert len(data.panels) == 10
     assert all(len(panel.curves) == 1 for panel in data.panels)
 
@@ -71,18 +69,18 @@ def test_too_many_panels_are_refused():
     languages = tuple(f"l{i:02}_Latn" for i in range(9))
     table = synthetic_table({"m": 1}, languages=languages, measures=("cka",))
     with pytest.raises(UsageError, match="36 panels, more than 30.*average=True"):
-        prepare_layers(table, average=False)
+        layers_info(table, average=False)
 
 
 def test_several_panels_do_not_go_into_one_axes(two_encoders):
     ax = Figure().add_subplot()
     with pytest.raises(UsageError, match="6 panels and does not fit into one axes"):
-        plot_layers(two_encoders, ax=ax)
+        LAYERS(two_encoders, ax=ax)
 
 
 def test_the_null_band_covers_the_widest_null(two_encoders):
-    curves = prepare_layers(two_encoders, languages=["eng_Latn"]).curves
-    higher = dataclasses.replace(curves[0], null=curves[0].null + np.linspace(-0.1, 0.1, 7))
+    curves = layers_info(two_encoders, languages=["eng_Latn"]).curves
+    higher = curves[0]._replace(null=curves[0].null + np.linspace(-0.1, 0.1, 7))
     _, edge = null_envelope([*curves, higher], similarity=True)
     np.testing.assert_allclose(edge, np.maximum(curves[0].null, higher.null))
     _, edge = null_envelope([*curves, higher], similarity=False)
@@ -90,14 +88,14 @@ def test_the_null_band_covers_the_widest_null(two_encoders):
 
 
 def test_the_null_of_a_distance_lies_above(two_encoders):
-    data = prepare_layers(two_encoders, measure="procrustes", languages=["eng_Latn"])
+    data = layers_info(two_encoders, measure="procrustes", languages=["eng_Latn"])
     band = draw_layers(data).axes[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(1.18)
     assert band[:, 1].max() == pytest.approx(data.limits[1])
 
 
 def test_values_bands_and_dashed_lines_are_drawn_as_prepared(four_roles):
-    data = prepare_layers(four_roles, models=["mono-en", "mixed"], pairing="parallel text")
+    data = layers_info(four_roles, models=["mono-en", "mixed"], pairing="parallel text")
     ax = draw_layers(data).axes[0]
     for curve in data.curves:
         (line,) = lines(ax, curve.label)
@@ -109,13 +107,13 @@ def test_values_bands_and_dashed_lines_are_drawn_as_prepared(four_roles):
 
 
 def test_colour_and_marker_tell_the_role(four_roles):
-    figure = plot_layers(four_roles, pairing="parallel text")
+    figure = LAYERS(four_roles, pairing="parallel text")
     (line,) = lines(figure.axes[0], "merged-linear")
     assert (line.get_markerfacecolor(), line.get_marker()) == ROLES["merged"]
 
 
 def test_few_series_are_labelled_at_their_ends_and_have_no_legend(four_roles):
-    ax = plot_layers(four_roles, pairing="parallel text").axes[0]
+    ax = LAYERS(four_roles, pairing="parallel text").axes[0]
     assert {text.get_text() for text in ax.texts} == {
         "mono-en", "mono-fi", "mixed", "merged-linear", "shuffled pairs",
     }  # fmt: skip
@@ -125,22 +123,22 @@ def test_few_series_are_labelled_at_their_ends_and_have_no_legend(four_roles):
 def test_an_axes_of_the_caller_is_drawn_into_and_its_figure_returned(four_roles):
     figure = Figure()
     ax = figure.add_subplot()
-    assert plot_layers(four_roles, pairing="parallel text", ax=ax) is figure
+    assert LAYERS(four_roles, pairing="parallel text", ax=ax) is figure
     assert ax.lines
 
 
 def test_the_caption_states_what_n_interval_and_reading(two_encoders):
-    caption = prepare_layers(two_encoders).caption()
+    caption = layers_info(two_encoders).caption()
     for words in ("CKA (debiased)", "n = 686 sentences", "95 % jackknife", "100 shuffles",
                   "Higher is more similar", "above the grey band"):  # fmt: skip
         assert words in caption
-    lower = prepare_layers(two_encoders, measure="procrustes").caption()
+    lower = layers_info(two_encoders, measure="procrustes").caption()
     assert "Lower is more similar; only what lies below the grey band" in lower
 
 
 def test_negative_values_are_not_clipped():
     table = synthetic_table({"a": 3, "b": 3}, offset=-0.9, measures=("cka",))
-    data = prepare_layers(table, average=True)
+    data = layers_info(table, average=True)
     assert data.limits[0] < data.curves[0].value.min() < 0
 
 
@@ -158,7 +156,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_off_or_covered(case):
     table, options = CASES[case]
-    check_figure(plot_layers(synthetic_table(**({"measures": ("cka",)} | table)), **options))
+    check_figure(LAYERS(synthetic_table(**({"measures": ("cka",)} | table)), **options))
 
 
 def test_direct_labels_of_lines_that_end_together_stay_apart():
@@ -166,14 +164,14 @@ def test_direct_labels_of_lines_that_end_together_stay_apart():
         {f"model-{i}": 4 for i in range(4)}, languages=("eng_Latn",), measures=("cka",)
     )
     same = [row | {"value": 0.5, "partial": None} for row in table.rows()]
-    check_figure(plot_layers(type(table)(same, table.info)))
+    check_figure(LAYERS(type(table)(same, table.info)))
 
 
 def test_drawing_leaves_the_users_settings_alone(four_roles):
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figure = plot_layers(four_roles, pairing="parallel text")
+    figure = LAYERS(four_roles, pairing="parallel text")
     figure.canvas.draw()
     assert dict(mpl.rcParams) == before
     with style():

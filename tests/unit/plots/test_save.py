@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 import repsim.plots
 from repsim.core.errors import UsageError
 from repsim.core.similarity_table import PLOTS
-from repsim.plots import plot_layers, save_figure
+from repsim.plots import FIGURES, save_figure
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -13,7 +13,7 @@ from repsim.testing.tables import synthetic_table
 @pytest.fixture(scope="module")
 def figure():
     table = synthetic_table({"a": 3, "b": 3}, languages=("eng_Latn",), measures=("cka",))
-    return plot_layers(table, size="single")
+    return FIGURES["layers"](table, size="single")
 
 
 def test_files_are_written_whole_and_nothing_is_left_beside_them(figure, tmp_path):
@@ -27,7 +27,7 @@ def test_files_are_written_whole_and_nothing_is_left_beside_them(figure, tmp_pat
 def test_the_same_figure_is_the_same_bytes(tmp_path):
     table = synthetic_table({"a": 2, "b": 2}, languages=("eng_Latn",), measures=("cka",))
     written = [
-        [path.read_bytes() for path in save_figure(plot_layers(table), tmp_path / name)]
+        [path.read_bytes() for path in save_figure(FIGURES["layers"](table), tmp_path / name)]
         for name in ("one", "two")
     ]
     assert written[0] == written[1]

@@ -6,10 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
-from repsim.plots import draw_space, plot_space, prepare_space
 from repsim.plots.appearance import ROLES
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.space import as_distance, embed
+from repsim.plots.space import SPACE, as_distance, draw_space, embed, space_info
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
 
@@ -59,7 +58,7 @@ def test_measures_become_distances(name, direction, value, distance):
 
 
 def test_three_models_are_points_averaged_over_languages(four_roles):
-    data = prepare_space(four_roles, at=3)
+    data = space_info(four_roles, at=3)
     panel = data.panels[0]
     assert panel.labels == ("mono-en", "mono-fi", "mixed", "merged-linear")
     values = [
@@ -72,7 +71,7 @@ def test_three_models_are_points_averaged_over_languages(four_roles):
 
 
 def test_models_not_compared_across_languages_get_a_plane_each(two_encoders):
-    data = prepare_space(two_encoders)
+    data = space_info(two_encoders)
     assert [panel.title for panel in data.panels] == ["multilingual-e5-small", "minilm-l6"]
     assert data.panels[0].labels == ("eng", "deu", "fra", "fin", "ell", "rus")
 
@@ -81,7 +80,7 @@ def test_models_compared_across_languages_share_a_plane():
     table = synthetic_table(
         {"a": 2, "b": 2}, languages=("eng_Latn", "deu_Latn"), measures=("cka",), cross_language=True
     )
-    (panel,) = prepare_space(table).panels
+    (panel,) = space_info(table).panels
     assert list(zip(panel.groups, panel.labels, strict=True)) == list(
         itertools.product("ab", ("eng", "deu"))
     )
@@ -90,18 +89,18 @@ def test_models_compared_across_languages_share_a_plane():
 def test_two_points_make_no_plane():
     table = synthetic_table({"a": 1, "b": 1}, languages=("eng_Latn",), measures=("cka",))
     with pytest.raises(UsageError, match="needs at least three points, and the table compares 2"):
-        prepare_space(table)
+        space_info(table)
 
 
 def test_missing_distances_are_named(table_of):
     rows = [{"model_a": a, "model_b": b, "value": 0.5} for a, b in ("ab", "bc")]
     with pytest.raises(UsageError, match="1 of the distances .* for example c and a"):
-        prepare_space(table_of(rows), by="model")
+        space_info(table_of(rows), by="model")
 
 
 def test_an_unknown_kind_of_point_is_refused(two_encoders):
     with pytest.raises(UsageError, match="unknown kind of point 'language'"):
-        prepare_space(two_encoders, by="language")
+        space_info(two_encoders, by="language")
 
 
 def test_too_many_planes_are_refused():
@@ -111,11 +110,11 @@ def test_too_many_planes_are_refused():
         measures=("cka",),
     )
     with pytest.raises(UsageError, match="13 panels, more than 12"):
-        prepare_space(table, by="model-language")
+        space_info(table, by="model-language")
 
 
 def test_points_stand_where_they_were_embedded_on_one_scale(four_roles):
-    data = prepare_space(four_roles)
+    data = space_info(four_roles)
     ax = draw_space(data).axes[0]
     drawn = np.array([[line.get_xdata()[0], line.get_ydata()[0]] for line in ax.lines])
     np.testing.assert_allclose(drawn, data.panels[0].xy)
@@ -128,13 +127,13 @@ def test_points_stand_where_they_were_embedded_on_one_scale(four_roles):
 
 
 def test_all_planes_share_one_scale(two_encoders):
-    axes = plot_space(two_encoders).axes
+    axes = SPACE(two_encoders).axes
     scales = [np.ptp(ax.get_xlim()) / ax.get_window_extent().width for ax in axes]
     assert scales[0] == pytest.approx(scales[1])
 
 
 def test_roles_have_their_colour_marker_and_key(four_roles):
-    figure = plot_space(four_roles)
+    figure = SPACE(four_roles)
     found = [(line.get_markerfacecolor(), line.get_marker()) for line in figure.axes[0].lines]
     assert found == [ROLES[r] for r in ("monolingual", "monolingual", "mixed", "merged")]
     named = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -142,7 +141,7 @@ def test_roles_have_their_colour_marker_and_key(four_roles):
 
 
 def test_every_point_is_named_and_stress_is_printed(two_encoders):
-    data = prepare_space(two_encoders)
+    data = space_info(two_encoders)
     texts = [text.string for text in drawn_texts(draw_space(data))]
     assert all(texts.count(code) == 2 for code in data.panels[0].labels)
     assert any("stress-1 = " in text for text in texts)
@@ -151,14 +150,14 @@ def test_every_point_is_named_and_stress_is_printed(two_encoders):
 def test_an_axes_of_the_caller_is_drawn_into(four_roles):
     figure = Figure()
     ax = figure.add_subplot()
-    assert plot_space(four_roles, ax=ax) is figure
+    assert SPACE(four_roles, ax=ax) is figure
     assert len(ax.lines) == 4
 
 
 def test_the_caption_names_the_nearest_points(table_of):
     values = {"ab": 0.9, "bc": 0.5, "ac": 0.4}
     rows = [{"model_a": a, "model_b": b, "value": value} for (a, b), value in values.items()]
-    caption = prepare_space(table_of(rows)).caption()
+    caption = space_info(table_of(rows)).caption()
     assert f"Nearest: a and b ({math.acos(0.9):.2f})" in caption
     assert "arccos of CKA" in caption
 
@@ -175,4 +174,4 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_off_or_covered(case):
     table, options = CASES[case]
-    check_figure(plot_space(synthetic_table(**({"measures": ("cka",)} | table)), **options))
+    check_figure(SPACE(synthetic_table(**({"measures": ("cka",)} | table)), **options))

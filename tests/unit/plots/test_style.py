@@ -87,7 +87,7 @@ def test_preparing_imports_no_matplotlib():
     code = (
         "import sys; from repsim.testing.tables import synthetic_table;"
         "import repsim.plots as p; t = synthetic_table({'a': 2, 'b': 2}, languages=('eng_Latn',));"
-        "p.prepare_layers(t); p.FIGURES['heatmap'].info(t); p.prepare_ladder(t);"
+        "[p.FIGURES[n].info(t) for n in ('layers', 'heatmap', 'ladder')];"
         "sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -97,6 +97,6 @@ def test_drawing_imports_no_pyplot():
     code = (
         "import sys; from repsim.testing.tables import synthetic_table;"
         "import repsim.plots as p; t = synthetic_table({'a': 2, 'b': 2}, languages=('eng_Latn',));"
-        "p.plot_layers(t); sys.exit('matplotlib.pyplot' in sys.modules)"
+        "p.FIGURES['layers'](t); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
