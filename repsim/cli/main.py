@@ -20,6 +20,10 @@ COMMANDS = {
     "compare": ("repsim.cli.compare:compare", "Measure how alike models are; write a report."),
     "plot": ("repsim.cli.plot:plot", "Redraw the figures of a comparison."),
     "check": ("repsim.cli.check:check", "Tell from their files whether models fit each other."),
+    "lineage": (
+        "repsim.cli.lineage:lineage",
+        "Tell from weights what models share.",
+    ),
     "merge": ("repsim.cli.merge:merge", "Merge models by a recipe."),
     "methods": ("repsim.cli.methods:methods", "List the merge methods."),
     "evaluate": ("repsim.cli.evaluate:evaluate", "Measure what merges kept: bits per byte."),

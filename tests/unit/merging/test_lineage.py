@@ -1,0 +1,130 @@
+"""Lineage and the parts of a merge, on models whose history is known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from repsim.core.errors import UsageError
+from repsim.merging.align.twins import planted_twin
+from repsim.merging.lineage import check_base, lineage
+from repsim.merging.parts import take_apart
+
+#: Initial weights and trunk of the zoo's models, as their provenance states.
+SEEDS = {"eng-1": 1, "deu-1": 1, "mixed": 1, "eng-fork": 1, "deu-fork": 1, "eng-2": 2, "deu-2": 2}
+TRUNK = {"mixed", "eng-fork", "deu-fork"}
+
+
+def test_every_pair_of_the_zoo_is_told_right() -> None:
+    table = lineage([f"zoo:{name}" for name in SEEDS])
+    for a, b in itertools.combinations(SEEDS, 2):
+        expected = "shared training" if {a, b} <= TRUNK else "shared initialisation"
+        assert table.relation(a, b) == (expected if SEEDS[a] == SEEDS[b] else "unrelated")
+
+
+def test_a_base_that_is_no_ancestor_is_named() -> None:
+    forks = ["zoo:eng-fork", "zoo:deu-fork"]
+    assert check_base("zoo:mixed", forks).plausible
+    other_origin = check_base("zoo:deu-2", forks)
+    assert not other_origin.plausible
+    assert "not of one origin" in other_origin.why
+    sibling = check_base("zoo:eng-1", forks)
+    assert not sibling.plausible
+    assert "as siblings are" in sibling.why
+
+
+def state(folder: str) -> dict[str, torch.Tensor]:
+    from repsim.models import load_causal_lm
+
+    return load_causal_lm(folder).model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def parents() -> list[dict[str, torch.Tensor]]:
+    return [state("zoo:eng-fork"), state("zoo:deu-fork"), state("zoo:mixed")]
+
+
+def test_a_copy_is_the_same_and_a_noisy_one_is_fine_tuned(
+    parents: list[dict[str, torch.Tensor]],
+) -> None:
+    noise = torch.Generator().manual_seed(0)
+    tuned = {
+        name: t + 0.002 * t.std() * torch.randn(t.shape, generator=noise)
+        for name, t in parents[0].items()
+    }
+    table = lineage([parents[0], dict(parents[0]), tuned])
+    assert table["relation"].tolist() == ["same weights", "fine-tuned", "fine-tuned"]
+
+
+@pytest.mark.parametrize(
+    ("spaces", "told"),
+    [(["mlp_units"], "re-ordered copy"), (["residual_rotation"], "unrelated")],
+)
+def test_a_copy_in_other_coordinates_is_not_called_one_origin(spaces: list[str], told: str) -> None:
+    from repsim.models import load_causal_lm
+
+    model = load_causal_lm("zoo:eng-1").model
+    original = model.state_dict()
+    twin, _ = planted_twin(model.config, original, spaces, seed=3)
+    mlp = {name for name in original if ".mlp." in name or "norm" in name}
+    (row,) = lineage([{n: m[n] for n in mlp} for m in (original, twin)]).rows()
+    assert row["relation"] == told
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda a, b, base: 0.5 * a + 0.5 * b,
+        lambda a, b, base: 0.3 * a + 0.7 * b,
+        lambda a, b, base: base + 0.7 * (a - base) + 0.7 * (b - base),
+    ],
+    ids=["mean", "weighted", "task arithmetic"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_weights_of_a_linear_merge_are_found(
+    parents: list[dict[str, torch.Tensor]],
+    mix: Callable[..., torch.Tensor],
+    dtype: torch.dtype,
+) -> None:
+    merge = {name: mix(*(p[name].float() for p in parents)).to(dtype) for name in parents[0]}
+    residual = 1e-5 if dtype == torch.float32 else 0.1  # rounding to bfloat16 is not linear
+    expected = mix(*np.eye(3))  # the same mix of unit vectors: the weight of each model
+    table = take_apart(merge, parents)
+    for block in table.unique("block"):
+        np.testing.assert_allclose(table.where(block=block)["weight"], expected, atol=0.01)
+        assert table.where(block=block)["residual"].max() < residual
+
+
+def test_weights_by_block_and_a_strange_parent_are_seen(
+    parents: list[dict[str, torch.Tensor]],
+) -> None:
+    merge = {
+        name: parents[0][name] if ".layers.0." in name else parents[1][name] for name in parents[0]
+    }
+    table = take_apart(merge, [parents[0], parents[1], state("zoo:eng-2")])
+    first, later = table.where(block="0"), table.where(block="1")
+    np.testing.assert_allclose(first["weight"], [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(later["weight"], [0, 1, 0], atol=1e-6)
+
+
+def test_little_is_read_of_large_matrices() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names = [
+        f"model.layers.{i}.mlp.{m}.weight" for i in range(12) for m in ("up_proj", "gate_proj")
+    ]
+    shared = {name: torch.randn(2048, 512, generator=generator) for name in names}
+    other = {name: t + torch.randn(t.shape, generator=generator) for name, t in shared.items()}
+    table = lineage([shared, other], max_megabytes=4)
+    assert table["megabytes"][0] <= 4
+    assert table["relation"].tolist() == ["shared training"]  # no gains: told by the matrices
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    with pytest.raises(UsageError, match="one model has no lineage"):
+        lineage(["zoo:eng-1"])
+    table = lineage([{"a": torch.zeros(4, 4)}, {"b": torch.zeros(4, 4)}])
+    assert table["relation"].tolist() == ["other shapes"]
