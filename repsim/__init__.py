@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from repsim.mergeability.forecast import predict_merge
     from repsim.merging.align import align
     from repsim.models import load_model
+    from repsim.pretraining import pretrain
     from repsim.studies.compare import compare
 
 __version__ = "0.1.0"
@@ -53,12 +54,13 @@ _PUBLIC = {
     "extract": "repsim.activations",
     "sweep": "repsim.measures",
     "predict_merge": "repsim.mergeability.forecast",
+    "pretrain": "repsim.pretraining",
 }
 
 __all__ = [
     "Activations", "Measure", "MergeForecast", "ModelRef", "ParallelCorpus", "RepsimError",
     "SimilarityTable", "__version__", "align", "barrier", "compare", "evaluate", "extract",
-    "load_corpus", "load_model", "predict_merge", "sweep",
+    "load_corpus", "load_model", "predict_merge", "pretrain", "sweep",
 ]  # fmt: skip
 
 

@@ -24,13 +24,9 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class CorpusConfig(Config):
-    """Training and held-out text.
+    """Training and held-out text: `source` as `repsim.corpora.load_training_text` takes it.
 
-    Attributes:
-        source: What `repsim.corpora.load_training_text` takes: `bible`, a file or a folder.
-        languages: FLORES-style codes.
-        content: `same`: all languages read the same documents; `disjoint`: each other ones.
-        max_bytes: At most so many bytes of training text per language.
+    `content: disjoint` gives every language other documents; `max_bytes` is per language.
     """
 
     source: str
@@ -47,22 +43,13 @@ class TokenizerConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How to train. Shares (`warmup`, `decay`, `final_rate`) are between 0 and 1.
+    """How to train; `tokens` or `steps` say how long.
 
-    Attributes:
-        tokens, steps: Length of a run; give one of them.
-        batch: Windows of `context` tokens per optimizer step, over all processes.
-        accumulation: Parts in which a batch goes through the model.
-        optimizer: `adamw` (fused), or `muon` for the matrices inside the blocks.
-        learning_rate: Peak.
-        schedule: `wsd` (warm up, stay, decay linearly), `cosine`, `constant`.
-        warmup, decay: Shares of the run; `decay` is used by `wsd`.
-        final_rate: Last learning rate as a share of the peak.
-        clip: Largest norm of the gradient; 0 turns clipping off.
-        precision: `auto` is bf16 autocast over fp32 weights on CUDA, fp32 elsewhere.
-        compile: `auto` compiles on CUDA, where it pays.
-        deterministic: `auto` demands deterministic kernels everywhere, so that a resumed run is
-            bit-identical; `false` lets CUDA choose faster ones.
+    `batch` counts windows of `context` tokens per update over all processes, which go through the
+    model in `accumulation` parts. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
+    `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
+    bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
+    kernels everywhere, so that a resumed run is bit-identical.
     """
 
     tokens: Whole | None = Field(None, ge=1)
@@ -100,15 +87,10 @@ class TrainingConfig(Config):
 class SavingConfig(Config):
     """What a run writes, and how often (in steps).
 
-    Attributes:
-        log_every: Steps between log lines; losses are fetched from the device then.
-        validate_every: Steps between validations; an eighth of the whole history if not given.
-        state_every: Steps between training states, from which a killed run goes on.
-        checkpoints: `log` (0, 1, 2, 4, ... and the last), `none`, or a list of steps.
-        validation_bytes: Held-out text per language at intermediate validations; 0 for all of it.
-            The end of a run is measured on all of it too.
-        dtype: Of the final weights; bits per byte are measured after rounding.
-        tensorboard: Also write TensorBoard events.
+    `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
+    from which a killed run goes on; `checkpoints`: `log` (0, 1, 2, 4, ... and the last), `none` or
+    a list; `validation_bytes`: held-out text per language before the end, 0 for all; `dtype`: of
+    the final weights, whose bits per byte are measured after rounding.
     """
 
     log_every: Whole = Field(10, ge=1)
@@ -121,15 +103,10 @@ class SavingConfig(Config):
 
 
 class ForkConfig(Config):
-    """Where a run starts, if not from scratch.
+    """Where a run starts, if not from scratch: at a share or a step of another run.
 
-    Attributes:
-        run: Name of the run that it leaves (key `from`).
-        at: Share of that run's steps (0 is its initial weights, 1 its end); or
-        step: a step of it.
-        state: What is taken over.
-        schedule: `continue` the learning rate at the position in trunk plus fork (default before
-            the trunk's end), or `restart` with a warm-up of its own (default at its end).
+    `schedule`: `continue` the learning rate at the position in trunk plus fork (default before the
+    trunk's end), or `restart` with a warm-up of its own (default at its end).
     """
 
     run: str = Field(alias="from")
@@ -140,20 +117,11 @@ class ForkConfig(Config):
 
 
 class RunConfig(Config):
-    """One model of a family.
+    """One model of a family, named as its folder.
 
-    Attributes:
-        name: Folder of the model.
-        languages: Languages in equal shares (or by `temperature`); or
-        mix: language -> share of the training tokens.
-        temperature: Shares proportional to (training tokens)^temperature; 0 is equal shares.
-        init_seed: Seed of the initial weights; needed unless the run is a fork.
-        data_seed: Seed of the data order; a fork takes its trunk's if it names none.
-        tokens, steps: Length of this run alone. A fork that names none trains for what was left of
-            its trunk.
-        fork: History.
-        role: `monolingual` or `mixed`, by the number of its own languages if not given.
-        training: Settings that differ from the family's.
+    Languages in equal shares (or proportional to (training tokens)^`temperature`), or a `mix` of
+    shares. A run that is no fork needs an `init_seed`; a fork that names no `data_seed` and no
+    length takes its trunk's. `training` holds settings that differ from the family's.
     """
 
     name: str

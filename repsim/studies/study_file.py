@@ -23,11 +23,8 @@ Arm = Literal["A", "A2", "B", "C", "D", "E", "F", "G"]
 class ForkArm(Config):
     """Arm A: forks of one mixed trunk, each then trained on one language for the rest.
 
-    Attributes:
-        fractions: Shares of the training spent in the trunk; 0 is the same initial weights only.
-        languages: Languages of the forks; all of the study if empty.
-        k: Numbers of forks of one fraction that are merged, in every combination.
-        with_trunk: Also merge each fork with the trunk itself.
+    `fractions`: shares of the training spent in the trunk, 0 being the same initial weights only;
+    `k`: how many forks of one fraction are merged; `with_trunk`: each fork with the trunk too.
     """
 
     fractions: tuple[Number, ...]
@@ -45,13 +42,9 @@ class TrunkArm(Config):
 
 
 class SeedArm(Config):
-    """Arm B: independent initialisations, the same language with several seeds among them.
+    """Arm B: independent initialisations; `seed` is of initial weights and data order.
 
-    Attributes:
-        seed: Seed of initial weights and data order.
-        languages: Languages trained from that seed.
-        k: Numbers of models merged; pairs of any two models of different seeds, larger groups of
-            different languages and seeds.
+    `k`: pairs of any two models of different seeds, larger groups of different languages and seeds.
     """
 
     seed: Whole
@@ -60,13 +53,7 @@ class SeedArm(Config):
 
 
 class OrderArm(Config):
-    """Arm C: the same initial weights and language, another data order or other documents.
-
-    Attributes:
-        languages: Languages.
-        data_seed: Seed of the other order; or
-        content: `disjoint`: each language reads other documents.
-    """
+    """Arm C: the same initial weights and language, another data order or other documents."""
 
     languages: tuple[str, ...]
     data_seed: Whole | None = None
@@ -76,11 +63,7 @@ class OrderArm(Config):
 class TokenizerArm(Config):
     """Arm D: one tokenizer per language (the body from the same or another seed), or bytes.
 
-    Attributes:
-        kind: Of the tokenizer.
-        languages: Languages.
-        seeds: Of the initial weights; every language is trained from each.
-        tokens: Length of a run, if it differs: a byte is less text than a token.
+    `tokens`: length of a run, if it differs, for a byte is less text than a token.
     """
 
     kind: Literal["per-language", "bytes"]
@@ -90,13 +73,9 @@ class TokenizerArm(Config):
 
 
 class DoseArm(Config):
-    """Arm E: fine-tuning doses of one language on the finished mixed model.
+    """Arm E: fine-tuning of the finished mixed model on one language.
 
-    Attributes:
-        doses: Shares of the study's tokens per run.
-        rates: Peak learning rates as multiples of the study's.
-        languages: Languages; all if empty.
-        k: Numbers of models of one dose and rate that are merged.
+    `doses`: shares of the study's tokens; `rates`: multiples of its peak learning rate.
     """
 
     doses: tuple[Number, ...]
@@ -106,12 +85,9 @@ class DoseArm(Config):
 
 
 class DerivedArm(Config):
-    """Arm F: a language and its derived forms, from one initialisation; see `corpora.derived`.
+    """Arm F: a language and its derived forms (`respelled~reversed`), from one initialisation.
 
-    Attributes:
-        language: The natural language.
-        rules: For instance `respelled`, `reversed`, `respelled~reversed`.
-        fractions: Shares of training spent in a trunk that reads all of them.
+    `fractions`: shares of training spent in a trunk that reads all of them.
     """
 
     language: str
@@ -122,10 +98,8 @@ class DerivedArm(Config):
 class ControlArm(Config):
     """Arm G: pairs whose outcome is known beforehand.
 
-    Attributes:
-        kinds: `self`, `permuted` and `rotated` twin, `noise` at the distance of another language's
-            model, `adjacent` (a little more training), `untrained` (two draws of initial weights).
-        languages: Of whose models they are made.
+    `self`, `permuted` and `rotated` twin, `noise` at the distance of another language's model,
+    `adjacent` (a little more training), `untrained` (two draws of initial weights).
     """
 
     kinds: tuple[ControlKind, ...]
@@ -148,15 +122,9 @@ class ArmsConfig(Config):
 class MergingConfig(Config):
     """How groups of parents are merged.
 
-    Attributes:
-        methods: Merge methods of models as they are.
-        aligned_methods: Methods that also merge aligned models (those on differences only under
-            permutation).
-        alignments: Ways to align first.
-        larger_groups: Methods for more than two parents.
-        from_zero: Methods on differences that are applied to the weights themselves where parents
-            have no common ancestor; the others are left out there.
-        parameters: Method -> its parameters.
+    `aligned_methods` also merge aligned models (those on differences only under permutation);
+    `larger_groups` are for more than two parents; `from_zero` are methods on differences that take
+    the weights themselves where parents have no common ancestor (the others are left out there).
     """
 
     methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
@@ -174,13 +142,9 @@ class EvaluationConfig(Config):
 
 
 class PathsConfig(Config):
-    """Pairs of parents between which the loss is followed along the straight path.
+    """Pairs of parents (of some arms and languages) whose straight path of loss is followed.
 
-    Attributes:
-        points: Points on a path, ends included.
-        alignments: Followed again after the second parent was brought to the first.
-        arms: Pairs of these arms.
-        languages: Pairs whose languages are all among these; every pair if empty.
+    `points`: on a path, ends included; `alignments`: followed again after aligning the second.
     """
 
     points: Whole = Field(11, ge=3)
@@ -192,10 +156,7 @@ class PathsConfig(Config):
 class FeaturesConfig(Config):
     """What is measured of each group of parents before it is merged.
 
-    Attributes:
-        tiers: T0 metadata, T1 weights, T2 activations, T3 gradients, and the cheap oracle.
-        corpus: Parallel text for T2.
-        sentences: Of it.
+    T0 metadata, T1 weights, T2 activations (on so many sentences), T3 gradients, and the oracle.
     """
 
     tiers: tuple[Literal["T0", "T1", "T2", "T3", "oracle"], ...] = (
@@ -206,24 +167,10 @@ class FeaturesConfig(Config):
 
 
 class StudyConfig(Config):
-    """A whole study.
+    """A whole study; `architecture` and `training` as in a pretraining configuration.
 
-    Attributes:
-        name: Of the study.
-        corpus: Source of the training text, as `repsim pretrain` takes it.
-        languages: FLORES-style codes.
-        vocabulary: Size of the joint tokenizer.
-        architecture: As in a pretraining configuration.
-        training: As in a pretraining configuration; `tokens` is the length T of a run.
-        arms: What is trained and merged.
-        seed: Of initial weights and data order wherever an arm does not say otherwise.
-        finished: Tokens of the finished mixed model as a multiple of T.
-        max_bytes: Training text per language.
-        dtype: Of the weights kept.
-        merging: How groups are merged.
-        evaluation: On what they are scored.
-        features: What is measured beforehand.
-        paths: Between which parents the loss is followed; none if left out.
+    `training.tokens` is the length T of a run, `finished` the length of the finished mixed model as
+    a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept.
 
     Example:
         >>> load_study("tiny").name
