@@ -14,12 +14,8 @@ from repsim.core.errors import IncompatibleModelsError
 from repsim.models.arch import ARCHITECTURES, spec_for
 from repsim.models.arch.spaces import SymmetrySpace
 from repsim.testing.symmetry_checks import (
-    ILLEGAL,
-    ILLEGAL_MOVES,
-    LEGAL,
-    change_by_element,
-    change_by_illegal_move,
     check_symmetries,
+    illegal_changes,
     random_element,
 )
 from repsim.testing.tiny_models import tiny_config, tiny_model
@@ -78,40 +74,29 @@ def model_of(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS])
-def test_a_random_element_of_every_space_leaves_the_outputs_as_they_are(kind: str) -> None:
+def test_legal_moves_change_nothing_and_illegal_ones_do(kind: str) -> None:
     model = model_of(kind)
-    for space in spec_for(model.config.model_type).spaces(model.config).spaces:
-        change = change_by_element(model.config, model.state_dict(), space.key, seed=3)
-        assert change <= LEGAL, f"{space.key}: {change}"
-
-
-@pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS])
-def test_what_only_looks_like_a_symmetry_changes_the_outputs(kind: str) -> None:
-    model = model_of(kind)
-    tried = 0
-    for name in ILLEGAL_MOVES:
-        change = change_by_illegal_move(model.config, model.state_dict(), name, seed=3)
-        assert change is None or change >= ILLEGAL, f"{name}: {change}"
-        tried += change is not None
-    assert tried >= 2
+    check_symmetries(model.config, model.state_dict(), seed=3)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
+    ("kind", "names"),
     [
-        ("llama", "query_heads_across_groups"),
-        ("llama", "one_order_for_queries_and_keys"),
-        ("llama", "value_basis_of_one_query_head"),
-        ("llama", "gate_without_up"),
-        ("gpt_neox", "rotation_off_the_mean"),
-        ("bert", "rotation_without_folding"),
+        (
+            "llama",
+            (
+                "query_heads_across_groups", "one_order_for_queries_and_keys",
+                "value_basis_of_one_query_head", "gate_without_up",
+            ),
+        ),
+        ("gpt_neox", ("rotation_off_the_mean", "invertible_residual")),
+        ("bert", ("rotation_without_folding",)),
     ],
-)
-def test_illegal_moves_are_made_where_they_exist(kind: str, name: str) -> None:
+)  # fmt: skip
+def test_illegal_moves_are_made_where_they_exist(kind: str, names: tuple[str, ...]) -> None:
     model = model_of(kind)
-    change = change_by_illegal_move(model.config, model.state_dict(), name)
-    assert change is not None
-    assert change > 0.05
+    found = illegal_changes(model.config, model.state_dict())
+    assert min(found[name] for name in names) > 0.05
 
 
 def test_families_with_symmetries_offer_the_spaces_that_their_structure_has() -> None:
@@ -124,8 +109,11 @@ def test_families_with_symmetries_offer_the_spaces_that_their_structure_has() ->
         "residual_permutation", "residual_rotation",
     }  # fmt: skip
     assert names("llama") == everything
-    # Queries and keys that are normalised per head have no basis to choose.
+    # Queries and keys that are normalised have no basis to choose.
     assert names("qwen3") == everything - {"query_key_basis"}
+    # Gains on what a branch adds cannot be folded into a reader.
+    assert names("gemma2") == everything - {"residual_rotation"}
+    assert names("olmo2") == everything - {"residual_rotation", "query_key_basis"}
     # Without shared keys each query head is its own group.
     assert names("gpt2") == names("gpt_neox") == everything - {"query_heads"}
     # Norms that stand on the residual stream let it be re-ordered only.

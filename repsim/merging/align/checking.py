@@ -94,10 +94,6 @@ def model_output(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def _has_head(model: Any) -> bool:
-    return model.get_output_embeddings() is not None
-
-
 def output_difference(
     config: Any,
     before: StateDict,
@@ -128,9 +124,13 @@ def output_difference(
         0.0
     """
     ids = random_tokens(config, seed=seed)
-    model = build_model(config, before)
+    model: Any = build_model(config, before)
     expected = model_output(model, ids)
-    if order is not None and not _has_head(model):
+    if order is not None and model.get_output_embeddings() is None:
         expected = expected[..., order]
-    found = model_output(build_model(after_config or config, after), ids)
+    return relative_change(expected, model_output(build_model(after_config or config, after), ids))
+
+
+def relative_change(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Largest change, relative to the largest of what was expected."""
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))

@@ -18,7 +18,7 @@ from repsim.mergeability.features.opened import Opened, open_weights
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.checkpoint import StateDict
 from repsim.models.arch import spec_for
-from repsim.testing.tiny_models import KINDS, tiny_model, write_tiny_model
+from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 State = dict[str, torch.Tensor]
 PERMUTATIONS = ("kv_groups", "query_heads", "mlp_units", "residual_permutation")
@@ -185,7 +185,9 @@ def test_several_parents_give_mean_and_worst_of_their_pairs() -> None:
         assert all(found[name] == found[f"{name}_worst"] for found in pairs)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "+" not in kind])
+@pytest.mark.parametrize(
+    "kind", ["llama", "olmo2", "phi3", "gpt2", "gpt_neox", "opt", "bloom", "bert", "t5"]
+)
 def test_every_family_has_a_body_and_tells_itself_from_another(kind: str) -> None:
     one, other = (tiny_model(kind, seed=seed) for seed in (0, 1))
     states = [model.state_dict() for model in (one, one, other)]

@@ -15,7 +15,6 @@ from repsim.core.errors import IncompatibleModelsError, InputError, ResourceErro
 from repsim.models import check_model, inspect_model, load_model
 from repsim.models.check import read_streams
 from repsim.testing.tiny_models import (
-    KINDS,
     tiny_config,
     tiny_model,
     tiny_tokenizer,
@@ -29,7 +28,7 @@ def _own_cache_and_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("network was used"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama+tied", "phi3", "gpt2", "opt", "bert", "t5"])
 def test_a_saved_model_is_loaded_bit_for_bit(kind: str, tmp_path: Path) -> None:
     original = tiny_model(kind, seed=1)
     loaded = load_model(write_tiny_model(kind, tmp_path / "m", seed=1))
