@@ -217,7 +217,7 @@ class _Asked:
 
 def _print_one(forecast: MergeForecast) -> None:
     """The table on stdout; verdict, reasons and costs on stderr."""
-    from repsim.mergeability.numerals import signed
+    from repsim.core.formatting import signed
     from repsim.mergeability.words import (
         NOT_A_FORECAST,
         TRIAL,

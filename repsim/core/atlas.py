@@ -18,6 +18,8 @@ from repsim.core.table import Table
 #: Between the names of parents.
 JOIN = " + "
 SCHEMA = "repsim/atlas/1"
+#: Retention of the worst language below which a merge has collapsed.
+COLLAPSE = 0.5
 
 
 def join_parents(names: Sequence[str]) -> str:

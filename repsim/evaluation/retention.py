@@ -26,12 +26,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.evaluation.bits_per_byte import BitsPerByte
 from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
 
-#: Retention below which a merge counts as collapsed; the others are reported beside it.
-COLLAPSE = 0.5
 #: Advantage that is more than rounding: a merge that equals its parent is not better than it.
 LEAST_ADVANTAGE = 1e-6
 THRESHOLDS = (0.25, 0.5, 0.75)

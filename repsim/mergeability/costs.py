@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from repsim.core.atlas import Atlas
+from repsim.core.formatting import brief, percent
 from repsim.mergeability.feature_sets import ORACLE, TIER_SETS
-from repsim.mergeability.numerals import brief, percent
 
 
 @dataclasses.dataclass(frozen=True)

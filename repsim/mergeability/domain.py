@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from repsim.core.formatting import brief
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.models.base import rounded
 from repsim.mergeability.models.neighbours import spread_of, standardised
-from repsim.mergeability.numerals import brief
 from repsim.mergeability.reasons import label_of
 
 #: How far beyond known values a feature may lie, in their standard deviations.

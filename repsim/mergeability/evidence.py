@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from repsim.mergeability.candidate import Candidate
 
-#: Retention of the worst language below which a merge counts as collapsed.
-COLLAPSE = 0.5
 #: Columns beside features: name -> kind. `retention` is the outcome.
 COLUMNS = {
     "merge": "string", "parents": "string", "method": "string", "alignment": "string",

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
+from repsim.core.formatting import percent, signed
 from repsim.mergeability.crossfit import cross_fit
-from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
+from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
-from repsim.mergeability.metrics import auroc, interval_of, ranks, spearman
+from repsim.mergeability.metrics import interval_of
 from repsim.mergeability.models.base import outcome
 from repsim.mergeability.models.candidates import MODELS
-from repsim.mergeability.numerals import percent, signed
 from repsim.mergeability.part import least_by_merge
 from repsim.mergeability.splits import incidence, leave_models_out
+from repsim.stats import auroc, partial_spearman, spearman
 
 #: Fewest merges, or rows, that a claim is tested on.
 LEAST = 20
@@ -373,31 +375,6 @@ def _cka_survives(numbers: Sequence[Number]) -> tuple[str, str]:
         "holds neither raw CKA nor CKA that is both calibrated and free of length, so that it "
         "tells what remains after either, and not how much was taken away."
     )
-
-
-def partial_spearman(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    """Rank correlation of two variables, a third held fixed.
-
-    Args:
-        a: `[n]`.
-        b: `[n]`.
-        given: `[n]`; of no effect if it does not vary.
-
-    Returns:
-        The correlation of what is left of the ranks; NaN if nothing is left of one of them.
-
-    Example:
-        >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-        >>> round(partial_spearman(x, x[::-1], np.array([2.0, 1.0, 2.0, 1.0, 2.0])), 3)
-        -1.0
-    """
-    if np.ptp(given) == 0:
-        return spearman(a, b)
-    base = np.stack([np.ones(len(given)), ranks(given)], axis=1)
-    rest = [r - base @ np.linalg.lstsq(base, r, rcond=None)[0] for r in (ranks(a), ranks(b))]
-    if min(np.ptp(part) for part in rest) < 1e-9:
-        return float("nan")
-    return float(np.corrcoef(*rest)[0, 1])
 
 
 #: The claims, as they were stated before the evidence was there.

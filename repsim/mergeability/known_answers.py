@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repsim.mergeability.evidence import COLLAPSE
+from repsim.core.atlas import COLLAPSE
 from repsim.mergeability.models.base import outcome
 from repsim.mergeability.out_of_fold import OutOfFold
 from repsim.mergeability.part import least_by_merge

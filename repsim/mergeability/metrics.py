@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
-from repsim.mergeability.evidence import COLLAPSE
-
-#: Bins of probability for the expected calibration error.
-BINS = 10
+from repsim.stats import auroc, calibration_error, spearman
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,56 +39,6 @@ class Judged:
     merge_members: np.ndarray
     p_useful: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     useful: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; NaN if one of the two does not vary.
-
-    Example:
-        >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])), 3)
-        0.5
-    """
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean."""
-    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    return ((ends - count + 1 + ends) / 2)[inverse]
-
-
-def auroc(score: np.ndarray, label: np.ndarray) -> float:
-    """Probability that a positive case scores higher than a negative one; NaN without both.
-
-    Example:
-        >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
-        0.75
-    """
-    positive = label > 0.5
-    n, m = int(positive.sum()), int((~positive).sum())
-    if n == 0 or m == 0:
-        return float("nan")
-    return float((ranks(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
-
-
-def calibration_error(p: np.ndarray, label: np.ndarray) -> float:
-    """Expected calibration error: mean gap of stated and observed share over ten bins of width 0.1.
-
-    Naeini, Cooper and Hauskrecht 2015.
-
-    Example:
-        >>> round(calibration_error(np.full(10, 0.3), np.repeat([1.0, 0.0], [4, 6])), 3)
-        0.1
-    """
-    which = np.minimum((p * BINS).astype(int), BINS - 1)
-    gaps = [
-        (which == number).sum() * abs((p - label)[which == number].mean())
-        for number in np.unique(which)
-    ]
-    return float(sum(gaps) / len(p))
 
 
 Metric = Callable[[Judged], float]

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
-from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
+from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.metrics import Judged
 from repsim.mergeability.models.base import outcome
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part, least_by_merge

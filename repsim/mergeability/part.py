@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.mergeability.conformal import Calibration, Logistic, calibrate, fit_logistic
 from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.domain import Domain, fit_domain
-from repsim.mergeability.evidence import COLLAPSE, EvidenceTable
+from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
 from repsim.mergeability.models.base import Fitted, outcome
 from repsim.mergeability.models.candidates import MODELS, fitted_from_json

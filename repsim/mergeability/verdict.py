@@ -21,8 +21,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from repsim.core.forecast import Verdict
+from repsim.core.formatting import percent
 from repsim.mergeability.candidate import Prediction
-from repsim.mergeability.numerals import percent
 
 #: Largest probability of collapse at which merging is advised.
 MOST_RISK = 0.2

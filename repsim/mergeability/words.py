@@ -8,7 +8,7 @@ from typing import Any
 
 from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
-from repsim.mergeability.numerals import signed
+from repsim.core.formatting import signed
 from repsim.mergeability.reasons import label_of
 
 #: Said above the evidence of a forecast that was refused.

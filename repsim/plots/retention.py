@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
 from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, style
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-#: Retention below which a merge counts as collapsed.
-COLLAPSE = 0.5
 MAX_ROWS = 40
 
 

@@ -29,8 +29,8 @@ from repsim.plots.study.outcomes import (
     recipe_label,
     usual_rate,
 )
-from repsim.plots.study.resampling import Estimate, estimate, share
-from repsim.plots.study.similarity import auroc
+from repsim.stats import auroc
+from repsim.stats.bootstrap import Estimate, estimate, share
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "open"]
 

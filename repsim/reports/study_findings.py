@@ -21,8 +21,8 @@ from repsim.plots.study.outcomes import (
     outcomes_of,
     settings_of,
 )
-from repsim.plots.study.resampling import estimate
 from repsim.reports.study_claims import value_words
+from repsim.stats.bootstrap import estimate
 
 #: Settings of which the change by alignment is told.
 ALIGNED = ("one-language", "data-order", "independent", "same-init", "late-forks")

@@ -15,8 +15,8 @@ from repsim.plots.study.outcomes import (
     outcomes_of,
     settings_of,
 )
-from repsim.plots.study.resampling import estimate
 from repsim.reports.table import ReportTable, Row
+from repsim.stats.bootstrap import estimate
 
 
 def study_tables(atlas: Atlas) -> list[ReportTable]:

@@ -18,7 +18,7 @@ from repsim.plots.study.outcomes import (
     outcomes_of,
     settings_of,
 )
-from repsim.plots.study.resampling import Estimate, estimate
+from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

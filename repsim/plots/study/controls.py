@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from repsim.core.atlas import Atlas
+from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.plots.names import short_codes
-from repsim.plots.study.outcomes import ALIGNMENTS, COLLAPSE, Outcome, chosen, outcomes_of
+from repsim.plots.study.outcomes import ALIGNMENTS, Outcome, chosen, outcomes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
 from repsim.plots.study.features import WEIGHTS, measured_pairs
-from repsim.plots.study.resampling import Estimate, spearman
+from repsim.stats.bootstrap import Estimate, spearman
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

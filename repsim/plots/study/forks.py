@@ -23,7 +23,7 @@ from repsim.plots.study.outcomes import (
     percent,
     recipe_label,
 )
-from repsim.plots.study.resampling import Estimate, estimate
+from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

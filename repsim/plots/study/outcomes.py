@@ -6,12 +6,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from repsim.core.atlas import Atlas, split_parents
+from repsim.core.atlas import COLLAPSE, Atlas, split_parents
 from repsim.core.errors import UsageError
 from repsim.plots.names import short_codes
 
-#: Retention of the worst language below which a merge counts as collapsed.
-COLLAPSE = 0.5
 #: The merge that "can these be averaged?" is asked of: the plain mean, coordinates as they are.
 PLAIN = ("linear", "none")
 #: Forks with at most this share of their training in common are called early.

@@ -13,7 +13,7 @@ from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
 from repsim.plots.study.outcomes import SETTINGS, Outcome, outcomes_of
-from repsim.plots.study.resampling import Estimate, estimate
+from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

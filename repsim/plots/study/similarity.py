@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim.core.atlas import Atlas
+from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import listed, number
 from repsim.plots.study.features import LADDER, RUNGS, SECTIONS, Measured, measured_pairs
-from repsim.plots.study.outcomes import COLLAPSE, SETTINGS, settings_of
-from repsim.plots.study.resampling import Estimate, estimate
+from repsim.plots.study.outcomes import SETTINGS, settings_of
+from repsim.stats import auroc
+from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,21 +231,6 @@ def prepare_plane(atlas: Atlas) -> PlaneData:
         title="The invariance ladder between parents, and what became of their mean",
         note=(f"{len(pairs)} pairs", "both models read the same text", "middle blocks"),
     )
-
-
-def auroc(values: np.ndarray, lives: np.ndarray) -> float:
-    """Probability that a value of those that live exceeds one of the others; ties count half.
-
-    Args:
-        values: One per pair.
-        lives: Whether it lives; both kinds must occur.
-
-    Example:
-        >>> auroc(np.array([0.1, 0.5, 0.5, 0.9]), np.array([False, False, True, True]))
-        0.875
-    """
-    gaps = values[lives][:, None] - values[~lives][None, :]
-    return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
 
 
 def setting_words(profile: Profile) -> str:

@@ -17,8 +17,6 @@ from repsim.core.errors import UsageError
 Row = Mapping[str, Any]
 #: Most panels, one per split, that a figure has.
 MAX_SPLITS = 12
-#: Retention below which a merge counts as collapsed.
-COLLAPSE = 0.5
 
 
 def by_split(rows: Iterable[Row], needed: Sequence[str], what: str) -> dict[str, list[Row]]:

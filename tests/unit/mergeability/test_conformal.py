@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.mergeability.conformal import Calibration, calibrate, fit_logistic
-from repsim.mergeability.evidence import COLLAPSE
 
 
 def _drawn(count: int, seed: int, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 
+from repsim.core.formatting import percent, signed
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.hypotheses import (
     CLAIMS,
     Number,
     examine_hypotheses,
 )
-from repsim.mergeability.numerals import percent, signed
 from repsim.testing.evidence import planted_evidence
 
 NUMBERS = {
@@ -88,7 +88,7 @@ def test_sentences_claim_no_more_than_was_counted(name) -> None:
 
 def test_a_small_share_is_not_nothing() -> None:
     _, sentence = conclude("H1", NUMBERS["H1"])
-    assert "under 1 % live" in sentence
+    assert "0.4 % live" in sentence
     _, sentence = conclude("H3", NUMBERS["H3"])
     assert "(rank correlation of gap and gain −0.09" in sentence
     assert (percent(0.0), percent(0.004), percent(1.0)) == ("0 %", "under 1 %", "100 %")

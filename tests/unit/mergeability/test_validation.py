@@ -3,19 +3,16 @@
 import numpy as np
 import pytest
 
-from repsim.mergeability.hypotheses import partial_spearman
 from repsim.mergeability.known_answers import known_answer
 from repsim.mergeability.metrics import (
     FULL,
     Judged,
-    auroc,
     bootstrap,
-    calibration_error,
     interval_of,
-    spearman,
 )
 from repsim.mergeability.validation import validate
 from repsim.mergeability.validation_tables import ValidationReport
+from repsim.stats import auroc, calibration_error, partial_spearman, spearman
 from repsim.testing.evidence import planted_evidence
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from repsim.plots.study.resampling import (
+from repsim.stats.bootstrap import (
     estimate,
     model_weights,
     share,

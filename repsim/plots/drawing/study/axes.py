@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.plots.appearance import FAINT, GREY, INK, Look, darkened, line_marker
-from repsim.plots.study.outcomes import COLLAPSE, SETTINGS
+from repsim.plots.study.outcomes import SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.plots.appearance import INK, LABEL, style, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
@@ -17,7 +18,6 @@ from repsim.plots.study.collapse import (
     CombinationsData,
     MethodsData,
 )
-from repsim.plots.study.outcomes import COLLAPSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

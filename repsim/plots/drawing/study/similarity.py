@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.plots.appearance import FAINT, GREY, Size, darkened, style, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.drawing.study.axes import DIES, LIVES, look_of, marker, setting_key
 from repsim.plots.names import wrapped
 from repsim.plots.study.features import CALIBRATED, SECTIONS
-from repsim.plots.study.outcomes import COLLAPSE
 from repsim.plots.study.similarity import (
     DepthCurve,
     DepthData,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.plots.appearance import (
     ACCENT,
     FAINT,
@@ -20,7 +21,6 @@ from repsim.plots.appearance import (
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number
 from repsim.plots.validation.controls import ControlLine, ControlMerge, ControlsData
-from repsim.plots.validation.rows import COLLAPSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, style
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.validation.layout import panel_grid
 from repsim.plots.validation.forecasts import ForecastPanel, ForecastsData
-from repsim.plots.validation.rows import COLLAPSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
 DRAWS = 1000
 SEED = 20260525
@@ -146,15 +147,9 @@ def spearman(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str, ...]]) -
 
 
 def _weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    """Correlation of mid-ranks; 0 where one side does not vary."""
+    """Rank correlation of the rows drawn; 0 in a draw in which one side does not vary."""
     kept = np.repeat(np.arange(len(x)), weights.astype(int))
-    ranks = [_mid_ranks(side[kept]) for side in (x, y)]
-    spread = [side - side.mean() for side in ranks]
-    scale = math.sqrt(float((spread[0] ** 2).sum() * (spread[1] ** 2).sum()))
-    return float((spread[0] * spread[1]).sum() / scale) if scale > 0 else 0.0
-
-
-def _mid_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[inverse], dtype=np.float64)
+    a, b = rankdata(x[kept]), rankdata(y[kept])
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])

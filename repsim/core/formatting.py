@@ -1,4 +1,4 @@
-"""Numbers in sentences: a true minus sign, and no share that claims more than was counted."""
+"""Numbers for readers: a true minus sign, and no share that claims more than was counted."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ def brief(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; 0 % and 100 % only where that is exact.
-
-    Args:
-        share: 0 to 1, or more.
+    """A share in percent: whole numbers, one digit more near the ends, 0 and 100 only where exact.
 
     Example:
-        >>> percent(0.003), percent(0.0), percent(0.42), percent(0.998), percent(1.05)
-        ('under 1 %', '0 %', '42 %', 'over 99 %', '105 %')
+        >>> percent(0.007), percent(0.0), percent(0.42), percent(0.998), percent(0.00001)
+        ('0.7 %', '0 %', '42 %', '99.8 %', '<0.1 %')
     """
     if share != share:
         return "–"
-    if 0 < share < 0.01:
-        return "under 1 %"
-    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
+    value = 100 * share
+    if 0 < value < 0.05:
+        return "<0.1 %"
+    if 99.95 <= value < 100:
+        return ">99.9 %"
+    near_an_end = 0 < value < 0.95 or 99 < value < 100
+    return f"{value:.1f} %" if near_an_end else f"{value:.0f} %"
