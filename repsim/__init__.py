@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from repsim.core.forecast import MergeForecast
     from repsim.corpora import load_corpus
     from repsim.evaluation import barrier, evaluate
-    from repsim.measures import sweep
+    from repsim.measures import compare_arrays, measure, sweep
     from repsim.mergeability.forecast import predict_merge
     from repsim.merging.align import align
     from repsim.models import load_model
@@ -47,11 +47,13 @@ _PUBLIC = {
     "align": "repsim.merging.align",
     "barrier": "repsim.evaluation",
     "compare": "repsim.studies.compare",
+    "compare_arrays": "repsim.measures",
     "evaluate": "repsim.evaluation",
     "MergeForecast": "repsim.core.forecast",
     "load_corpus": "repsim.corpora",
     "load_model": "repsim.models",
     "extract": "repsim.activations",
+    "measure": "repsim.measures",
     "sweep": "repsim.measures",
     "predict_merge": "repsim.mergeability.forecast",
     "pretrain": "repsim.pretraining",
@@ -59,8 +61,9 @@ _PUBLIC = {
 
 __all__ = [
     "Activations", "Measure", "MergeForecast", "ModelRef", "ParallelCorpus", "RepsimError",
-    "SimilarityTable", "__version__", "align", "barrier", "compare", "evaluate", "extract",
-    "load_corpus", "load_model", "predict_merge", "pretrain", "sweep",
+    "SimilarityTable", "__version__", "align", "barrier", "compare", "compare_arrays",
+    "evaluate", "extract", "load_corpus", "load_model", "measure", "predict_merge", "pretrain",
+    "sweep",
 ]  # fmt: skip
 
 

@@ -91,8 +91,7 @@ def compare(
     A model is a Hugging Face folder, a hub identifier (with --allow-network) or the name of a
     packaged model (see: repsim models).
     """
-    from repsim.studies.compare import run_comparison
-    from repsim.studies.comparison import plan_comparison
+    from repsim.studies.compare import plan_comparison, run_comparison
 
     comparison = plan_comparison(models, **_arguments(options))
     plan = comparison.plan()
@@ -103,7 +102,7 @@ def compare(
         if as_json:
             print_json({"plan": plan})
         return
-    table = run_comparison(comparison, out, force=force, say=say)
+    table = run_comparison(comparison, out, force=force, workers=0, say=say)
     rows = [_summary_row(row) for row in table.summary()]
     if as_json:
         print_json({"summary": table.summary(), "plan": plan, "out": str(out) if out else None})

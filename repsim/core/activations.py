@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import InputError, UsageError
 from repsim.core.model_ref import ModelRef
 
 Pooling = Literal["mean", "last", "position-weighted", "tokens"]
@@ -66,6 +67,61 @@ class Activations:
     covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     documents: tuple[str, ...] = ()
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        layers: Sequence[Any],
+        *,
+        language: str = "",
+        names: Sequence[str] | None = None,
+        documents: Sequence[str] = (),
+        covariates: Mapping[str, Sequence[float]] | None = None,
+    ) -> Activations:
+        """Activations that something else has extracted; what is not stated stays unknown.
+
+        Args:
+            name: Whose.
+            layers: `[n, d]` arrays (numpy or torch), numbered from 0; their hook point is "".
+            language: Language of the sentences, if known.
+            names: Name of each row; their numbers if left out.
+            documents: Document of each row.
+            covariates: Name -> `[n]`, properties of each row.
+
+        Raises:
+            InputError: No layer, a layer that is not `[n, d]`, or another number of rows.
+
+        Example:
+            >>> len(Activations.from_arrays("m", [np.zeros((3, 4)), np.ones((3, 2))]))
+            3
+        """
+        arrays = [np.asarray(layer.detach().float().cpu() if hasattr(layer, "detach") else layer)
+                  for layer in layers]  # fmt: skip
+        shapes = [list(array.shape) for array in arrays]
+        if not arrays or any(array.ndim != 2 for array in arrays):
+            raise InputError(
+                f"'{name}' needs layers of shape [rows, units], got {shapes}",
+                hint=f"{{'{name}': [layer_0, layer_1]}}",
+            )
+        n = len(arrays[0])
+        columns = {"names": names, "documents": documents or None, **(covariates or {})}
+        lengths = {what: len(given) for what, given in columns.items() if given is not None}
+        lengths |= {f"layer {i}": len(array) for i, array in enumerate(arrays)}
+        for what, length in lengths.items():
+            if length != n:
+                raise InputError(f"'{name}' has {n} rows in layer 0 and {length} in {what}")
+        return cls(
+            model=ModelRef(name, ""),
+            language=language,
+            ids=tuple(names if names is not None else map(str, range(n))),
+            layers={"": tuple(range(len(arrays)))},
+            pooling="mean",
+            corpus_hash="",
+            source=ArraysInMemory({("", i): array for i, array in enumerate(arrays)}),
+            covariates={key: np.asarray(v, np.float64) for key, v in (covariates or {}).items()},
+            documents=tuple(documents),
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

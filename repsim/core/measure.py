@@ -1,17 +1,14 @@
-"""What a similarity measure declares about itself.
-
-A measure is one function and one declaration. Everything else is derived from the declaration: its
-name on the command line, its label in plots, its paragraph in a report, and its tests.
-"""
+"""What a similarity measure declares about itself; all else is derived from the declaration."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from repsim.core.errors import UsageError
@@ -49,6 +46,7 @@ class Invariance(enum.Enum):
 
 
 Direction = Literal["similarity", "distance"]
+Cost = Literal["cheap", "expensive"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +78,18 @@ class Measure:
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant (0 for debiased
             CKA); None where it depends on n and d and must come from shuffles.
+        cost: "cheap" if a pair of layers needs a product or a count once each side is factorised:
+            it is tested on all layer pairs and computed on parallel text. "expensive" if every pair
+            needs more (a decomposition, an assignment): few shuffles, at matched depth. Or a
+            function of the parameters that says which.
+        pair_matrix: `f(x, **params) -> [n, n]` symmetric, where the (cheap) measure is the cosine
+            of one such matrix per side; shuffling the rows then only re-indexes it.
+        shuffled: Fast path `f(xs, ys, orders, mask, **params) -> [orders, len(xs), len(ys)]` with
+            the rows of Y shuffled; where there is neither, shuffled features are evaluated.
+        left_out: Closed form `f(xs, ys, groups, **params) -> [groups, len(xs), len(ys)]` without
+            each group of rows; where there is none, the measure is evaluated on the rest.
+        no_interval: Why the measure has no valid interval; empty where it has one.
+        aliases: Other names, each with the parameters that it stands for.
     """
 
     name: str
@@ -102,6 +112,25 @@ class Measure:
     needs_equal_width: bool = False
     undefined_on_constant: bool = True
     null_value: float | None = None
+    cost: Cost | Callable[..., Cost] = "cheap"
+    pair_matrix: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    shuffled: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    left_out: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    no_interval: str = ""
+    aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_expensive(self) -> bool:
+        """Whether every pair of layers needs a decomposition or an assignment of its own."""
+        cost = self.cost(**self.params) if callable(self.cost) else self.cost
+        return cost == "expensive"
+
+    @property
+    def matrix(self) -> Callable[[Any], Any] | None:
+        """The pair-matrix form at the measure's own parameters, if it has one."""
+        if self.pair_matrix is None or self.is_expensive:
+            return None
+        return functools.partial(self.pair_matrix, **self.params)
 
     @property
     def arrow(self) -> str:
@@ -145,6 +174,8 @@ class Measure:
             "invariances": sorted(i.value for i in self.invariances),
             "min_samples": self.min_samples,
             "max_width_ratio": self.max_width_ratio,
+            "cost": "expensive" if self.is_expensive else "cheap",
+            "no_interval": self.no_interval,
             "params": json.loads(json.dumps(dict(self.params))),
             "definition": self.definition,
             "estimator": self.estimator,
@@ -159,10 +190,3 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-
-
-def ladder(measures: Sequence[Measure]) -> list[Measure]:
-    """Those of the measures that stand on the ladder, lowest rung first."""
-    order = list(Rung)
-    on_it = [m for m in measures if m.rung is not None]
-    return sorted(on_it, key=lambda m: order.index(m.rung) if m.rung else -1)

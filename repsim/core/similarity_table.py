@@ -42,6 +42,13 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "note": ("string", "warning of the measure about this cell, empty if none"),
 }
 
+#: Old name -> name of what `info["statistics"]` states.
+_RENAMED = {
+    "dear_measures": "expensive_measures",
+    "permutations_dear": "permutations_expensive",
+    "groups_dear": "groups_expensive",
+}
+
 PLOTS: Registry[Any] = Registry("plot", see="repsim plot --help")
 PLOTS.add("layers", "repsim.plots.layers:LAYERS")
 PLOTS.add("heatmap", "repsim.plots.heatmap:HEATMAP")
@@ -133,6 +140,16 @@ class SimilarityTable(Table):
     HINT = "a run folder is made by: repsim compare MODEL MODEL -o DIR"
     COLUMNS: ClassVar = COLUMNS
 
+    @classmethod
+    def load(cls, path: str | Path) -> SimilarityTable:
+        """Read what `save` wrote, also under the names of version 0.1."""
+        table = super().load(path)
+        stated = table.info.get("statistics")
+        if not stated:
+            return table
+        renamed = {_RENAMED.get(key, key): value for key, value in stated.items()}
+        return cls(table.to_arrow(), {**table.info, "statistics": renamed})
+
     def __repr__(self) -> str:
         models = ", ".join(self.unique("model_a", "model_b"))
         return f"SimilarityTable({len(self)} rows; {models}; {', '.join(self.unique('measure'))})"
@@ -162,7 +179,8 @@ class SimilarityTable(Table):
         Raises:
             UsageError: No such rows.
         """
-        candidates = self.where(measure=measure, point=point)
+        there = self.unique("point") or [""]  # of arrays the point is not known
+        candidates = self.where(measure=measure, point=point if any(there) else "")
         first = language_a or (candidates.unique("language_a") or [""])[0]
         second = language_b or first
         chosen = candidates.where(

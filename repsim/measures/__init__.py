@@ -6,7 +6,7 @@ contract kit (`repsim.testing.check_measure`) turns the declaration into tests.
 Example:
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(40, 3))
-    >>> round(compute("procrustes", x, x @ np.diag([1, -1, 1])), 6)
+    >>> round(measure(x, x @ np.diag([1, -1, 1]), "procrustes"), 6)
     0.0
 """
 
@@ -16,46 +16,42 @@ import importlib
 from typing import Any
 
 from repsim.measures.base import (
-    ALIASES,
     MEASURES,
     MeasureWarning,
     caution,
-    compute,
     compute_grid,
     get_measure,
     list_measures,
     measure,
+    similarity_measure,
 )
 from repsim.measures.features import Features, as_features
 
 # Importing a family registers its measures.
 for _family in (
-    "cka", "minibatch", "rbf", "procrustes", "cca", "regression", "correlation", "rsa", "distance",
-    "neighbours", "neighbour_order", "geometry",
+    "cka", "relational", "procrustes", "linear", "correlation", "neighbours", "geometry",
 ):  # fmt: skip
     importlib.import_module(f"repsim.measures.{_family}")
 
 #: Public name -> module that holds it, imported on first use.
 _LATER = {
-    "FeatureCache": "repsim.measures.sweep_run",
-    "Statistics": "repsim.measures.sweep_plan",
-    "StreamingCKA": "repsim.measures.minibatch",
-    "SweepRequest": "repsim.measures.sweep_parallel",
-    "SweepUnit": "repsim.measures.sweep_plan",
-    "is_dear": "repsim.measures.cells",
-    "partial": "repsim.measures.confounds",
-    "plan_sweep": "repsim.measures.sweep_plan",
-    "run_unit": "repsim.measures.sweep_run",
-    "run_units": "repsim.measures.sweep_parallel",
-    "sweep": "repsim.measures.sweep_run",
-    "sweep_info": "repsim.measures.sweep_run",
-    "unit_rows": "repsim.measures.sweep_run",
-    "units_of": "repsim.measures.sweep_parallel",
+    "FeatureCache": "repsim.measures.cells",
+    "Statistics": "repsim.measures.plan",
+    "StreamingCKA": "repsim.measures.cka",
+    "SweepUnit": "repsim.measures.plan",
+    "compare_arrays": "repsim.measures.sweeps",
+    "partial": "repsim.measures.cells",
+    "plan_sweep": "repsim.measures.plan",
+    "run_unit": "repsim.measures.sweeps",
+    "run_units": "repsim.measures.sweeps",
+    "sweep": "repsim.measures.sweeps",
+    "sweep_info": "repsim.measures.sweeps",
+    "unit_rows": "repsim.measures.cells",
 }
 
 __all__ = [
-    "ALIASES", "MEASURES", "Features", "MeasureWarning", "as_features", "caution", "compute",
-    "compute_grid", "get_measure", "list_measures", "measure", *_LATER,
+    "MEASURES", "Features", "MeasureWarning", "as_features", "caution", "compute_grid",
+    "get_measure", "list_measures", "measure", "similarity_measure", *_LATER,
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ float64, so that float32 activations with a few huge dimensions keep their digit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ TILE = 256
 #: Numbers that one temporary may hold (1 GiB of float32).
 TEMPORARY_NUMBERS = 1 << 28
 
+#: Products that are summed in the vectors' own precision before float64 takes over.
+RUN = 1 << 16
+
 
 def rounding_step(dtype: torch.dtype) -> float:
     """Differences below this share of the largest value are rounding, in a sum of products."""
@@ -27,19 +31,7 @@ def rounding_step(dtype: torch.dtype) -> float:
 
 
 def symmetric_product(a: Tensor) -> Tensor:
-    """`a @ a.T` from the tiles of one triangle, half the work of the full product.
-
-    Args:
-        a: `[n, d]`.
-
-    Returns:
-        `[n, n]`, exactly symmetric.
-
-    Example:
-        >>> a = torch.arange(6.0).reshape(3, 2)
-        >>> torch.equal(symmetric_product(a), a @ a.T)
-        True
-    """
+    """`a @ a.T` from the tiles of one triangle, half the work of the full product."""
     n = a.shape[0]
     product = a.new_empty(n, n)
     for start in range(0, n, TILE):
@@ -62,14 +54,7 @@ def double_centred(matrix: Tensor) -> Tensor:
 
 
 def u_centred(matrix: Tensor) -> Tensor:
-    """U-centred matrix of Székely and Rizzo (2014): unbiased inner products, zero diagonal.
-
-    Args:
-        matrix: `[n, n]` symmetric with n >= 4; the diagonal is not looked at.
-
-    Returns:
-        `[n, n]` whose rows sum to zero.
-    """
+    """U-centred matrix of Székely and Rizzo (2014): unbiased inner products, zero diagonal."""
     n = matrix.shape[0]
     centred = matrix.clone().fill_diagonal_(0)
     rows = centred.sum(dim=1, dtype=torch.float64)
@@ -93,15 +78,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks 1..m as float64; ties, up to rounding, share the mean of their ranks.
-
-    Args:
-        values: `[m]`.
-
-    Example:
-        >>> average_ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
-        [2.5, 1.0, 2.5]
-    """
+    """Ranks 1..m as float64; ties, up to rounding, share the mean of their ranks."""
     step = (float(values.abs().max()) or 1.0) * rounding_step(values.dtype)
     keys = torch.round(values / step).to(torch.int64)
     keys -= keys.min()
@@ -128,16 +105,7 @@ def order_statistics(values: Tensor, positions: list[int]) -> list[float]:
 
 
 def largest_per_row(scores: Tensor, k: int, step: float) -> Tensor:
-    """Columns of the k largest scores of each row, best first; ties go to the lower column.
-
-    Args:
-        scores: `[b, n]`, overwritten.
-        k: How many; less than n.
-        step: Scores that round to the same multiple of it are tied.
-
-    Returns:
-        `[b, k]` column numbers.
-    """
+    """Columns of the k largest scores of each row, best first; ties go to the lower column."""
     scores.div_(step).round_()
     values, columns = torch.topk(scores, k + 1, dim=1)
     undecided = torch.nonzero(values[:, k - 1] == values[:, k]).squeeze(1)
@@ -163,3 +131,26 @@ def truncated_svd(matrix: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Ten
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     rank = int((s > tolerance * s[0]).sum())
     return u[:, :rank], s[:rank], vh[:rank]
+
+
+def half(matrix: Tensor) -> Tensor:
+    """A symmetric matrix as a vector of half the size with the same inner products."""
+    return torch.cat([triangle(matrix) * math.sqrt(2), matrix.diagonal()])
+
+
+def centred_vector(vector: Tensor) -> Tensor:
+    """The vector minus its mean; exactly zero if its entries are equal up to rounding."""
+    spread, largest = vector.max() - vector.min(), vector.abs().max()
+    if bool(spread <= largest * rounding_step(vector.dtype)):
+        return torch.zeros_like(vector)
+    return (vector.double() - vector.mean(dtype=torch.float64)).to(vector.dtype)
+
+
+def products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> np.ndarray:
+    """Inner products of two lists of `[m]` vectors, `[len(rows), len(columns)]` float64."""
+    total = torch.zeros(len(rows), len(columns), dtype=torch.float64, device=rows[0].device)
+    for start in range(0, len(rows[0]), RUN):
+        a = torch.stack([row[start : start + RUN] for row in rows])
+        b = torch.stack([column[start : start + RUN] for column in columns])
+        total += (a @ rearrange(b, "b m -> m b")).double()
+    return total.cpu().numpy()

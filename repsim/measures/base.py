@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,33 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from repsim.core.errors import InputError, unknown_name
-from repsim.core.measure import Direction, Invariance, Measure, Rung, defaults_of
-from repsim.core.registry import DuplicateNameError, Registry
+from repsim.core.errors import InputError
+from repsim.core.measure import Cost, Direction, Invariance, Measure, Rung
+from repsim.core.registry import Registry
+from repsim.measures.algebra import half
 from repsim.measures.features import Features, as_features, require_same_rows
+from repsim.measures.pair_matrices import cosine_grid
 
 MEASURES: Registry[Measure] = Registry(
     "measure", entry_point_group="repsim.measures", see="repsim measures"
 )
-
-#: Other name -> canonical name and the parameters that it stands for.
-ALIASES: dict[str, tuple[str, dict[str, Any]]] = {}
 
 TRANSLATION = Invariance.TRANSLATION
 SCALING = Invariance.ISOTROPIC_SCALING
 PERMUTATION = Invariance.PERMUTATION
 ORTHOGONAL = Invariance.ORTHOGONAL
 INVERTIBLE = Invariance.INVERTIBLE_LINEAR
+ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
+ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
 
 PairFunction = Callable[..., float]
-GridFunction = Callable[..., np.ndarray]
 
 
 class MeasureWarning(UserWarning):
     """A value that is computed as defined but says little, and why."""
 
 
-def measure(
+def similarity_measure(
     *,
     name: str,
     label: str,
@@ -52,7 +53,12 @@ def measure(
     identity_value: float | None = None,
     symmetric: bool = True,
     aliases: Mapping[str, Mapping[str, Any]] | None = None,
-    grid: GridFunction | None = None,
+    cost: Cost | Callable[..., Cost] = "cheap",
+    grid: Callable[..., np.ndarray] | None = None,
+    pair_matrix: Callable[..., Any] | None = None,
+    shuffled: Callable[..., np.ndarray] | None = None,
+    left_out: Callable[..., np.ndarray] | None = None,
+    no_interval: str = "",
     max_width_ratio: float | None = None,
     needs_equal_width: bool = False,
     undefined_on_constant: bool = True,
@@ -62,7 +68,8 @@ def measure(
     """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
 
     The checks that follow from the declaration (equal numbers of rows, least n, equal width,
-    constant input) are made before `f` is called. `repsim.testing.check_measure` tests the rest.
+    constant input) are made before `f` is called. Null, interval and partial value of a sweep need
+    nothing more; `repsim.testing.check_measure` tests what is declared.
 
     Args:
         name: Name in the API, the tables and the command line.
@@ -79,21 +86,27 @@ def measure(
             out, NaN if it depends on the data.
         symmetric: Whether the sides may be exchanged.
         aliases: Other names, each with the parameters that it stands for.
-        grid: Fast path over all pairs of two lists of features.
+        cost: "cheap" or, where every pair of layers needs a decomposition or an assignment of its
+            own, "expensive": few shuffles at matched depth, and left out on parallel text.
+        grid: Fast path `f(xs, ys, **params)` over all pairs; made from `pair_matrix` if left out.
+        pair_matrix: `f(x, **params) -> [n, n]` whose cosine the measure is; see `core.Measure`.
+        shuffled: Fast path of the null; see `core.Measure`.
+        left_out: Closed form of the jackknife; see `core.Measure`.
+        no_interval: Why it has no valid interval, if it has none.
         max_width_ratio: Largest d/n at which the value says anything.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant.
-        register: Whether `compute`, `sweep` and the command line find it by name.
+        register: Whether `measure`, `sweep` and the command line find it by name.
 
     Raises:
         DuplicateNameError: The name or an alias is taken.
 
     Example:
-        >>> @measure(name="mean_gap", label="Gap", rung=None, direction="distance",
-        ...          range=(0, None), invariances=[PERMUTATION], min_samples=1,
-        ...          definition="|mean x - mean y|", reference="-", estimator="-",
-        ...          undefined_on_constant=False, register=False)
+        >>> @similarity_measure(
+        ...     name="mean_gap", label="Gap", rung=None, direction="distance", range=(0, None),
+        ...     invariances=[PERMUTATION], min_samples=1, definition="|mean x - mean y|",
+        ...     reference="-", estimator="-", undefined_on_constant=False, register=False)
         ... def mean_gap(x, y):
         ...     return float((x.mean.mean() - y.mean.mean()).abs())
         >>> mean_gap([[1.0], [3.0]], [[0.0], [1.0]])
@@ -116,28 +129,42 @@ def measure(
             estimator=estimator,
             function=function,
             prepare=as_features,
-            params=defaults_of(function),
+            params=_defaults_of(function),
             grid=grid,
             max_width_ratio=max_width_ratio,
             needs_equal_width=needs_equal_width,
             undefined_on_constant=undefined_on_constant,
             null_value=null_value,
+            cost=cost,
+            pair_matrix=pair_matrix,
+            shuffled=shuffled,
+            left_out=left_out,
+            no_interval=no_interval,
+            aliases=aliases or {},
         )
+        for params in declared.aliases.values():
+            declared.resolve(params)
         checked = _with_checks(declared)
         if register:
-            _register(checked, aliases or {})
+            MEASURES.add(name, checked, aliases=tuple(declared.aliases))
         return checked
 
     return decorate
 
 
-def _register(declared: Measure, aliases: Mapping[str, Mapping[str, Any]]) -> None:
-    for name in (declared.name, *aliases):
-        if name in ALIASES or name in MEASURES:
-            raise DuplicateNameError(f"measure '{name}' is registered twice")
-    MEASURES.add(declared.name, declared)
-    for alias, params in aliases.items():
-        ALIASES[alias] = (declared.name, declared.resolve(params) if params else {})
+def _defaults_of(function: PairFunction) -> dict[str, Any]:
+    """Keyword-only parameters of a measure's function, with their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _default_identity(value: float | None, direction: Direction) -> float:
+    if value is not None:
+        return value
+    return 1.0 if direction == "similarity" else 0.0
 
 
 def get_measure(name: str | Measure) -> Measure:
@@ -157,16 +184,9 @@ def get_measure(name: str | Measure) -> Measure:
     """
     if isinstance(name, Measure):
         return name
-    if name in ALIASES:
-        canonical, params = ALIASES[name]
-        known = MEASURES[canonical]
-        if not params:
-            return known
-        return dataclasses.replace(known.with_params(**params), name=name)
-    if name not in MEASURES:
-        names = [*MEASURES.names(), *ALIASES]
-        raise unknown_name("measure", name, names, see="repsim measures")
-    return MEASURES[name]
+    known = MEASURES[name]
+    params = known.aliases.get(name)
+    return dataclasses.replace(known.with_params(**params), name=name) if params else known
 
 
 def list_measures() -> list[Measure]:
@@ -174,15 +194,17 @@ def list_measures() -> list[Measure]:
     return [MEASURES[name] for name in MEASURES.names()]
 
 
-def compute(name: str | Measure, x: Any, y: Any, *, strict: bool = False, **params: Any) -> float:
+def measure(
+    x: Any, y: Any, name: str | Measure = "cka", *, strict: bool = False, **params: Any
+) -> float:
     """Value of one measure on two representations of the same rows.
 
     Args:
-        name: Name or alias of a measure, or the measure.
         x: `[n, d1]`, numpy or torch or `Features`.
         y: `[n, d2]`, row i from the same sentence as row i of `x`.
+        name: Name or alias of a measure, or the measure.
         strict: Refuse, instead of warning, when n is too small for the value to say anything.
-        **params: Parameters of the measure.
+        **params: Parameters of the measure, as `get_measure(name).params` lists them.
 
     Returns:
         The value; NaN where the measure is undefined.
@@ -194,7 +216,7 @@ def compute(name: str | Measure, x: Any, y: Any, *, strict: bool = False, **para
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(50, 4))
-        >>> round(compute("cka", x, 2 * x + 1), 6)
+        >>> round(measure(x, 2 * x + 1, "cka"), 6)
         1.0
     """
     chosen = get_measure(name)
@@ -208,14 +230,7 @@ def compute(name: str | Measure, x: Any, y: Any, *, strict: bool = False, **para
 
 
 def caution(chosen: Measure, n: int, d1: int, d2: int) -> str:
-    """Why a value at this shape says little, or an empty string.
-
-    Args:
-        chosen: The measure.
-        n: Number of rows.
-        d1: Width of the first side.
-        d2: Width of the second.
-    """
+    """Why a value at this shape says little, or an empty string."""
     limit, width = chosen.max_width_ratio, max(d1, d2)
     if limit is None or width <= limit * n:
         return ""
@@ -226,17 +241,37 @@ def caution(chosen: Measure, n: int, d1: int, d2: int) -> str:
 
 
 def compute_grid(
-    chosen: Measure, xs: Sequence[Features], ys: Sequence[Features], **params: Any
+    chosen: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    mask: np.ndarray | None = None,
+    **params: Any,
 ) -> np.ndarray:
     """All pairs of two lists, by the measure's fast path where it has one.
 
+    Args:
+        chosen: The measure.
+        xs: One side, each `[n, d_i]`.
+        ys: The other, same rows.
+        mask: Boolean `[len(xs), len(ys)]`, pairs to compute; None for all.
+        **params: Parameters of the measure.
+
     Returns:
-        `[len(xs), len(ys)]` float64.
+        `[len(xs), len(ys)]` float64, NaN outside the mask.
 
     Raises:
         InputError: As for a single pair.
     """
     values = chosen.resolve(params)
+    if mask is not None and not mask.all():
+        if chosen.matrix is not None:
+            # The fast path over all cells holds no n x n matrix per layer, single cells would.
+            return np.where(mask, compute_grid(chosen, xs, ys, **params), np.nan)
+        cells = np.full((len(xs), len(ys)), np.nan)
+        for i, j in np.argwhere(mask):
+            # A grid of one cell takes the measure's fast path, where it has one.
+            cells[i, j] = compute_grid(chosen, [xs[i]], [ys[j]], **params)[0, 0]
+        return cells
     if chosen.grid is not None:
         return np.asarray(chosen.grid(xs, ys, **values), dtype=np.float64)
     grid = np.empty((len(xs), len(ys)))
@@ -254,18 +289,8 @@ def _is(a: object, b: object) -> bool:
     return a is b
 
 
-def _default_identity(value: float | None, direction: Direction) -> float:
-    if value is not None:
-        return value
-    return 1.0 if direction == "similarity" else 0.0
-
-
-def require_possible(declared: Measure, x: Features, y: Features) -> None:
-    """Check two sides against a declaration.
-
-    Raises:
-        InputError: Different numbers of rows, too few rows, or unequal width where it matters.
-    """
+def _require_possible(declared: Measure, x: Features, y: Features) -> None:
+    """Check two sides against a declaration."""
     require_same_rows(x, y)
     if x.n < declared.min_samples:
         raise InputError(
@@ -282,22 +307,23 @@ def require_possible(declared: Measure, x: Features, y: Features) -> None:
 
 def _with_checks(declared: Measure) -> Measure:
     """The same declaration with functions that check their input first."""
-    function, fast = declared.function, declared.grid
+    function = declared.function
 
     @functools.wraps(function)
     def checked(x: Features, y: Features, **params: Any) -> float:
-        require_possible(declared, x, y)
+        _require_possible(declared, x, y)
         if declared.undefined_on_constant and (x.is_constant or y.is_constant):
             return math.nan
         return float(function(x, y, **params))
 
+    fast = declared.grid or (_matrix_grid(declared) if declared.pair_matrix else None)
     if fast is None:
         return dataclasses.replace(declared, function=checked)
 
     def checked_grid(xs: Sequence[Features], ys: Sequence[Features], **params: Any) -> np.ndarray:
         for x in xs:
             for y in ys:
-                require_possible(declared, x, y)
+                _require_possible(declared, x, y)
         values = np.array(fast(xs, ys, **params), dtype=np.float64)
         if declared.undefined_on_constant:
             values[[x.is_constant for x in xs], :] = math.nan
@@ -305,3 +331,15 @@ def _with_checks(declared: Measure) -> Measure:
         return values
 
     return dataclasses.replace(declared, function=checked, grid=checked_grid)
+
+
+def _matrix_grid(declared: Measure) -> Callable[..., np.ndarray]:
+    """All pairs as cosines of the pair matrices; one by one at parameters without that form."""
+
+    def grid(xs: Sequence[Features], ys: Sequence[Features], **params: Any) -> np.ndarray:
+        matrix = declared.with_params(**params).matrix
+        if matrix is None:
+            return np.array([[declared.function(x, y, **params) for y in ys] for x in xs])
+        return cosine_grid(xs, ys, lambda x: half(matrix(x)))
+
+    return grid

@@ -1,82 +1,349 @@
-"""Which layer pairs of a grid are computed, and how: the whole grid at once, or chosen cells.
+"""One unit of a sweep: values, null, interval and partial value of every wanted pair of layers.
 
-A grid is `[layers of A, layers of B]`. Some statistics are taken on all of its cells, some, of
-measures whose every pair needs a decomposition, at matched depth only; `mask` says which.
+Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, factors are float32 with
+means, norms and sums over many products in float64; CKA and Procrustes then differ from float64 by
+less than 1e-6, mutual k-NN by 1e-4 (neighbours that float32 cannot tell apart).
+
+A scalar that carries 10 % of the variance of two otherwise unrelated representations gives them a
+debiased CKA of 0.7. So each value is taken again with the covariates of both sides (sentence
+length) regressed out of every unit: `partial` (Cui et al. 2022, arXiv 2202.00095).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
-from repsim.core import Measure
-from repsim.core.similarity_summary import matched_cells
-from repsim.measures.base import ALIASES, compute_grid
-from repsim.measures.features import Features
-from repsim.measures.pair_matrices import pair_matrix
+from repsim.core import Activations, InputError, Measure, Rung, UsageError
+from repsim.core.files import hash_bytes
+from repsim.core.pool import available_cores
+from repsim.measures.base import caution, compute_grid, get_measure
+from repsim.measures.features import Features, as_features
+from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
+from repsim.measures.null import draw_permutations, permutation_null
+from repsim.measures.plan import SweepUnit, identity
 
-#: Measures that need only a product or a count per pair once each side is factorised, besides those
-#: that are an inner product of one matrix per side (`pair_matrices`).
-CHEAP = frozenset({"mutual_knn", "jaccard_knn", "unit_correlation"})
+#: Up to so many sentences everything is computed in float64.
+FLOAT64_ROWS = 1000
+
+#: Rungs on which unrelated data score the higher the wider they are, unless a measure is debiased.
+WIDTH_LIFTS = (Rung.L1, Rung.L2, Rung.L3)
+
+#: Sentences under which every cell is marked: intervals are wide, neighbours are few.
+FEW_SENTENCES = 50
 
 
-def is_dear(measure: Measure) -> bool:
-    """Whether every pair of layers needs a decomposition or an assignment of its own.
+class FeatureCache:
+    """`Features` of layers, kept from unit to unit until their factors exceed a number of bytes.
 
-    Example:
-        >>> from repsim.measures import get_measure
-        >>> is_dear(get_measure("cka")), is_dear(get_measure("procrustes"))
-        (False, True)
+    What is larger than an SVD (Gram matrix and distances of many sentences) is dropped after each
+    measure; the rest stays, so that a layer is factorised once in a sweep.
+
+    Args:
+        device: Where to compute; the CPU if left out.
+        max_bytes: Layers that were used longest ago are dropped above this.
     """
-    name = ALIASES.get(measure.name, (measure.name, {}))[0]
-    return name not in CHEAP and pair_matrix(measure) is None
+
+    def __init__(
+        self, *, device: torch.device | str | None = None, max_bytes: int = 2 << 30
+    ) -> None:
+        self.device = device
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[Any, ...], Features] = OrderedDict()
+
+    def layers(
+        self, acts: Activations, point: str, numbers: Sequence[int], covariates: np.ndarray
+    ) -> list[Features]:
+        """Features of some layers of one side, without the covariates.
+
+        Args:
+            acts: The side.
+            point: Hook point.
+            numbers: Layers.
+            covariates: `[n, c]`; none is removed if c is 0.
+
+        Raises:
+            InputError: NaN or infinite activations, named by model, language, point and layer.
+        """
+        side = hash_bytes(json.dumps(identity(acts), sort_keys=True, default=str).encode())
+        removed = hash_bytes(covariates.tobytes()) if covariates.shape[1] else ""
+        return [self._layer(acts, point, layer, side, covariates, removed) for layer in numbers]
+
+    def _layer(
+        self,
+        acts: Activations,
+        point: str,
+        layer: int,
+        side: str,
+        covariates: np.ndarray,
+        removed: str,
+    ) -> Features:
+        key = (side, point, layer, removed)
+        if key not in self._kept:
+            if removed:
+                whole = self._layer(acts, point, layer, side, covariates[:, :0], "")
+                self._kept[key] = whole.residualised(covariates)
+            else:
+                self._kept[key] = _read(acts, point, layer, self.device)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def trim(self) -> None:
+        """Drop n x n factors, then the layers used longest ago until the rest fits."""
+        sizes = {}
+        for key, features in self._kept.items():
+            svd = 8 * min(features.n, features.d) * (features.n + features.d + 1)
+            features.forget(larger_than=svd)
+            sizes[key] = features.kept_bytes + 8 * features.n * features.d
+        total = sum(sizes.values())
+        while total > self.max_bytes and len(self._kept) > 1:
+            key, _ = self._kept.popitem(last=False)
+            total -= sizes[key]
 
 
-def matched_mask(layers_a: Sequence[int], layers_b: Sequence[int]) -> np.ndarray:
-    """Boolean `[len(layers_a), len(layers_b)]`: for each layer of the shallower side, its partner.
-
-    The partner is the layer nearest in relative depth, as `SimilarityTable.summary` has it.
-
-    Example:
-        >>> matched_mask([0, 1, 2], [0, 1, 2]).astype(int).tolist()
-        [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-        >>> matched_mask([0, 2], [0, 1, 2, 3, 4]).astype(int).tolist()
-        [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
-    """
-    chosen = {
-        (cell["layer_a"], cell["layer_b"])
-        for cell in matched_cells(
-            [{"layer_a": a, "layer_b": b} for a in layers_a for b in layers_b]
+def _read(acts: Activations, point: str, layer: int, device: torch.device | str | None) -> Features:
+    array = acts.array(point, layer)
+    on = f" on {acts.language}" if acts.language else ""
+    which = f"activations of {acts.model.name}{on}, {point} layer {layer},".replace(",  ", ", ")
+    if array.shape[0] != len(acts):
+        raise InputError(f"{which} have {array.shape[0]} rows for {len(acts)} sentences")
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise InputError(
+            f"{which} are NaN or infinite in {len(rows)} of {len(array)} sentences, the first is "
+            f"'{acts.ids[rows[0]]}'",
+            hint="extract in float32 or bfloat16: float16 overflows on massive activations",
         )
+    dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
+    return Features(array, dtype=dtype, device=device)
+
+
+@contextlib.contextmanager
+def _threads_of_this_process() -> Iterator[int]:
+    """Cap BLAS and torch threads to the cores that this process may really use; yield the number.
+
+    More threads than cores make small decompositions tens of times slower.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    count = max(1, min(before, available_cores()))
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(limits=count):
+            yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[str, Any]]:
+    """Compute one unit, as plain rows: for those that need no table, and machines without Arrow.
+
+    Args:
+        unit: From `plan_sweep`.
+        cache: Shared by the units of a sweep.
+
+    Returns:
+        One dictionary per wanted layer pair and measure; what was not computed is NaN or missing.
+
+    Raises:
+        InputError: NaN activations, or too few documents for intervals over documents.
+        UsageError: A covariate that the activations do not carry.
+    """
+    cache = cache if cache is not None else FeatureCache()
+    rows: list[dict[str, Any]] = []
+    with _threads_of_this_process():
+        none = np.empty((len(unit.a), 0))
+        covariates = _shared_covariates(unit.a, unit.b, unit.statistics.covariates)
+        for measure in unit.measures:
+            rows += _rows_of(unit, measure, cache, none, covariates)
+            cache.trim()
+    return rows
+
+
+def _rows_of(
+    unit: SweepUnit,
+    measure: Measure,
+    cache: FeatureCache,
+    none: np.ndarray,
+    covariates: np.ndarray,
+) -> list[dict[str, Any]]:
+    xs = cache.layers(unit.a, unit.point, unit.layers_a, none)
+    ys = cache.layers(unit.b, unit.point, unit.layers_b, none)
+    wanted = unit.mask()
+    if measure.needs_equal_width and xs[0].d != ys[0].d:
+        note = f"needs equal widths: {xs[0].d} and {ys[0].d}"
+        return [_row(unit, measure, i, j, {"note": note}) for i, j in np.argwhere(wanted)]
+    values = compute_grid(measure, xs, ys, wanted)
+    tested = wanted & unit.matched() if measure.is_expensive else wanted
+    cells: dict[str, np.ndarray] = {"value": values}
+    cells |= _null_columns(unit, measure, xs, ys, np.where(tested, values, np.nan), tested)
+    found = _interval(unit, measure, xs, ys, values, tested)
+    if found is not None:
+        cells |= {"ci_low": found.low, "ci_high": found.high}
+    if covariates.shape[1]:
+        free_x = cache.layers(unit.a, unit.point, unit.layers_a, covariates)
+        free_y = cache.layers(unit.b, unit.point, unit.layers_b, covariates)
+        cells["partial"] = compute_grid(measure, free_x, free_y, tested)
+    rows = []
+    for i, j in np.argwhere(wanted):
+        numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
+        note = _note(measure, xs[i], ys[j], found, (i, j))
+        rows.append(_row(unit, measure, i, j, {**numbers, "note": note}))
+    return rows
+
+
+def _row(unit: SweepUnit, measure: Measure, i: int, j: int, more: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model_a": unit.a.model.name,
+        "language_a": unit.a.language or None,
+        "layer_a": unit.layers_a[i],
+        "model_b": unit.b.model.name,
+        "language_b": unit.b.language or None,
+        "layer_b": unit.layers_b[j],
+        "point": unit.point or None,
+        "pairing": unit.pairing,
+        "measure": measure.name,
+        "params": json.dumps(measure.describe()["params"], sort_keys=True),
+        "n": len(unit.a),
+        "seed": unit.statistics.seed,
+        **more,
     }
-    return np.array([[(a, b) in chosen for b in layers_b] for a in layers_a], dtype=bool)
 
 
-def evaluate(
+def _null_columns(
+    unit: SweepUnit,
     measure: Measure,
     xs: Sequence[Features],
     ys: Sequence[Features],
-    mask: np.ndarray | None = None,
-) -> np.ndarray:
-    """The measure on all cells, or on those of `mask`.
+    values: np.ndarray,
+    tested: np.ndarray,
+) -> dict[str, np.ndarray]:
+    count = unit.statistics.shuffles(measure)
+    if count == 0:
+        return {}
+    orders = draw_permutations(len(unit.a), count, unit.statistics.seed)
+    null = permutation_null(measure, xs, ys, values, orders, tested)
+    return {
+        "null_mean": null.mean,
+        "null_q95": null.q95,
+        "calibrated": null.calibrated,
+        "p_value": null.p_value,
+        "p_adjusted": null.p_adjusted,
+    }
+
+
+def _interval(
+    unit: SweepUnit,
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    values: np.ndarray,
+    tested: np.ndarray,
+) -> Interval | None:
+    """Intervals, or None where they are not wanted, not valid, or there are too few sentences."""
+    statistics = unit.statistics
+    documents = unit.a.documents if statistics.unit == "document" else ()
+    units = len(set(documents)) if documents else len(unit.a)
+    groups = min(statistics.left_out(measure), units if documents else units // 2)
+    if groups == 0 or (not documents and groups < LEAST_GROUPS):
+        return None
+    if len(unit.a) * (groups - 1) // groups < measure.min_samples:
+        return None
+    return interval(
+        measure,
+        xs,
+        ys,
+        values,
+        level=statistics.level,
+        groups=max(groups, LEAST_GROUPS),
+        documents=documents,
+        seed=statistics.seed,
+        mask=tested,
+    )
+
+
+def _note(
+    measure: Measure, x: Features, y: Features, found: Interval | None, cell: tuple[int, int]
+) -> str:
+    """Everything that a reader of this cell must be warned of, worded alike for all cells."""
+    notes = []
+    warning = caution(measure, x.n, x.d, y.d)
+    if warning:
+        notes.append(warning)
+    elif measure.rung in WIDTH_LIFTS and measure.null_value is None and x.n < 5 * max(x.d, y.d):
+        notes.append(
+            f"n = {x.n} is under 5 x width {max(x.d, y.d)}: unrelated data score high too, read it "
+            "against its null"
+        )
+    if x.n < FEW_SENTENCES:
+        notes.append(f"only {x.n} sentences: intervals are wide, or missing")
+    if measure.no_interval:
+        notes.append(f"no interval: {measure.no_interval}")
+    if found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0:
+        notes.append("depends on n: the interval is for the value at this n")
+    return "; ".join(notes)
+
+
+# -- covariates -----------------------------------------------------------------------------------
+
+
+def _shared_covariates(a: Activations, b: Activations, names: Sequence[str]) -> np.ndarray:
+    """Covariates of both sides, one column each, those that are equal on both sides once.
 
     Args:
-        measure: What to compute, with its own default parameters.
-        xs: Features of the layers of A.
-        ys: Features of the layers of B, same rows.
-        mask: Boolean `[len(xs), len(ys)]`; None for all.
+        a: One side.
+        b: The other, same sentences.
+        names: Which covariates ("log_length").
 
     Returns:
-        `[len(xs), len(ys)]` float64, NaN outside the mask.
+        `[n, c]` float64.
+
+    Raises:
+        UsageError: A side does not carry a covariate.
     """
-    if mask is None or mask.all():
-        return compute_grid(measure, xs, ys)
-    if pair_matrix(measure) is not None:
-        # The fast path over all cells holds no n x n matrix per layer, single cells would.
-        return np.where(mask, compute_grid(measure, xs, ys), np.nan)
-    values = np.full((len(xs), len(ys)), np.nan)
-    for i, j in np.argwhere(mask):
-        # A grid of one cell takes the measure's fast path, where it has one.
-        values[i, j] = compute_grid(measure, [xs[i]], [ys[j]])[0, 0]
-    return values
+    columns: list[np.ndarray] = []
+    for name in names:
+        for side in (a, b):
+            if name not in side.covariates:
+                raise UsageError(
+                    f"the activations of {side.model.name} on {side.language} carry no covariate "
+                    f"'{name}'",
+                    hint=f"they carry: {', '.join(side.covariates) or 'none'}; to remove none: "
+                    "Statistics(covariates=())",
+                )
+            column = np.asarray(side.covariates[name], dtype=np.float64)
+            if not any(np.array_equal(column, known) for known in columns):
+                columns.append(column)
+    return np.stack(columns, axis=1) if columns else np.empty((len(a), 0))
+
+
+def partial(name: str | Measure, x: Any, y: Any, covariates: Any, **params: Any) -> float:
+    """A measure after the covariates were regressed out of every unit of both sides.
+
+    Args:
+        name: Name of a measure, or the measure.
+        x: `[n, d1]`.
+        y: `[n, d2]`, same rows.
+        covariates: `[n]` or `[n, c]`.
+        **params: Parameters of the measure.
+
+    Raises:
+        InputError: Covariates of another length, not finite, or as many as rows.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> length = rng.normal(size=(300, 1))
+        >>> x, y = (rng.normal(size=(300, 8)) + length * rng.normal(size=(1, 8)) for _ in range(2))
+        >>> raw = get_measure("cka")(x, y)
+        >>> bool(raw > 0.5), bool(abs(partial("cka", x, y, length)) < 0.05)
+        (True, True)
+    """
+    left, right = (as_features(side).residualised(covariates) for side in (x, y))
+    return get_measure(name)(left, right, **params)

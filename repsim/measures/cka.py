@@ -10,20 +10,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from repsim.core.errors import InputError, UsageError
 from repsim.core.measure import Rung
-from repsim.measures.algebra import TILE, inner
-from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
-from repsim.measures.features import Features
+from repsim.measures.algebra import TILE, inner, u_centred
+from repsim.measures.base import (
+    ROTATION_BLIND,
+    similarity_measure,
+)
+from repsim.measures.cka_jackknife import cka_replicates
+from repsim.measures.features import Features, require_same_rows
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
-ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
 
 A = TypeVar("A", float, np.ndarray)
 Estimator = Literal["biased", "debiased", "lange"]
@@ -41,15 +45,7 @@ def gram_inner(x: Features, y: Features) -> float:
 
 
 def _estimate(cross: A, traces: A, diagonals: A, n: int, estimator: Estimator) -> A:
-    """HSIC up to a factor that only depends on n.
-
-    Args:
-        cross: `<K, L>`.
-        traces: `tr K tr L`.
-        diagonals: `sum k_ii l_ii`.
-        n: Number of rows.
-        estimator: Which of the three.
-    """
+    """HSIC up to a factor that only depends on n."""
     if estimator == "biased":
         return cross
     if estimator == "lange":
@@ -78,13 +74,7 @@ def self_hsic(x: Features, estimator: Estimator) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class GramProducts:
-    """What linear CKA of all pairs needs: inner products of the layers' Gram matrices.
-
-    Attributes:
-        cross: `[a, b]`, `<K_i, L_j>`.
-        self_x, self_y: `[a]` and `[b]`, `<K_i, K_i>` and `<L_j, L_j>`.
-        diagonal_x, diagonal_y: `[a, n]` and `[b, n]`, diagonals of the Gram matrices.
-    """
+    """What linear CKA of all pairs needs: inner products of the layers' Gram matrices."""
 
     cross: np.ndarray
     self_x: np.ndarray
@@ -116,15 +106,7 @@ def ratio(cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray) -> np.ndarr
 
 
 def gram_products(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> GramProducts:
-    """Inner products of the Gram matrices of centered arrays, by the cheaper of two routes.
-
-    Through Gram matrices each layer is multiplied once, which pays until n exceeds about
-    (layers + 1) x width; through covariances each pair is.
-
-    Args:
-        xs: `[n, d_i]` each, columns centered.
-        ys: `[n, d_j]` each, the same rows.
-    """
+    """Inner products of the Gram matrices of centered arrays, by the cheaper of two routes."""
     layers = list({id(a): a for a in [*xs, *ys]}.values())
     position = {id(a): i for i, a in enumerate(layers)}
     rows = [position[id(a)] for a in xs]
@@ -175,7 +157,7 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
 # -- the measures --------------------------------------------------------------------------------
 
 
-@measure(
+@similarity_measure(
     name="cka",
     label="CKA (debiased)",
     rung=Rung.L2,
@@ -190,6 +172,8 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
     "by jackknife; a bootstrap that repeats rows is biased upwards.",
     aliases={"cka_linear_debiased": {}, "cka_debiased": {}},
     grid=_linear_grid("debiased"),
+    pair_matrix=lambda x: u_centred(x.gram),
+    left_out=cka_replicates,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:
@@ -197,7 +181,7 @@ def cka(x: Features, y: Features) -> float:
     return _linear_cka(x, y, "debiased")
 
 
-@measure(
+@similarity_measure(
     name="cka_biased",
     label="CKA (biased)",
     rung=Rung.L2,
@@ -210,13 +194,14 @@ def cka(x: Features, y: Features) -> float:
     estimator="biased upwards: about d/(n+d) on independent isotropic data. Compare with a null.",
     aliases={"cka_linear": {}},
     grid=_linear_grid("biased"),
+    pair_matrix=lambda x: x.gram,
 )
 def cka_biased(x: Features, y: Features) -> float:
     """Linear CKA with the biased HSIC of the original paper."""
     return _linear_cka(x, y, "biased")
 
 
-@measure(
+@similarity_measure(
     name="cka_lange",
     label="CKA (Lange)",
     rung=Rung.L2,
@@ -229,7 +214,136 @@ def cka_biased(x: Features, y: Features) -> float:
     estimator="nearly unbiased; differs from the debiased estimate by O(1/n^2), 0.05 at n=5.",
     aliases={"cka_linear_lange": {}},
     grid=_linear_grid("lange"),
+    pair_matrix=lambda x: x.gram.clone().fill_diagonal_(0),
 )
 def cka_lange(x: Features, y: Features) -> float:
     """Linear CKA of centered Gram matrices with the diagonal left out."""
     return _linear_cka(x, y, "lange")
+
+
+# -- minibatches: for more rows than fit ----------------------------------------------------------
+
+
+class StreamingCKA:
+    """Minibatch CKA: HSIC_1 of each batch, summed, then the ratio; nothing but sums is kept.
+
+    Args:
+        dtype: Precision of the products; sums are float64.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(100, 4))
+        >>> stream = StreamingCKA()
+        >>> for batch in np.split(x, 4):
+        ...     stream.update(batch, -batch)
+        >>> round(stream.value(), 6)
+        1.0
+    """
+
+    def __init__(self, *, dtype: torch.dtype = torch.float64) -> None:
+        self._dtype = dtype
+        self._sums: list[np.ndarray] | None = None
+
+    def update(self, x: Any, y: Any) -> None:
+        """Add one batch.
+
+        Args:
+            x: `[b, d1]`, or a list of such arrays, one per layer.
+            y: `[b, d2]`, or a list; the same rows.
+
+        Raises:
+            InputError: Fewer than 4 rows, or different numbers of rows.
+            UsageError: Another number of layers than before.
+        """
+        xs, ys = (
+            [Features(layer, dtype=self._dtype) for layer in _as_list(side)] for side in (x, y)
+        )
+        for left in xs:
+            for right in ys:
+                require_same_rows(left, right)
+        if xs[0].n < 4:
+            raise InputError(
+                f"a batch of {xs[0].n} rows has no HSIC_1", hint="use batches of at least 4 rows"
+            )
+        self.add(gram_products([a.centered for a in xs], [a.centered for a in ys]))
+
+    def add(self, products: GramProducts) -> None:
+        """Add one batch whose Gram products are known."""
+        terms = list(products.hsic("debiased"))
+        if self._sums is None:
+            self._sums = terms
+        elif self._sums[0].shape != terms[0].shape:
+            raise UsageError(
+                f"this batch has {terms[0].shape} layers, those before {self._sums[0].shape}"
+            )
+        else:
+            self._sums = [a + b for a, b in zip(self._sums, terms, strict=True)]
+
+    def values(self) -> np.ndarray:
+        """CKA of all pairs of layers, `[a, b]`.
+
+        Raises:
+            InputError: No batch was added.
+        """
+        if self._sums is None:
+            raise InputError("no batch was added", hint="call update(x, y) first")
+        return ratio(*self._sums)
+
+    def value(self) -> float:
+        """CKA of the one pair that was streamed.
+
+        Raises:
+            InputError: No batch was added.
+            UsageError: Several layers were streamed.
+        """
+        values = self.values()
+        if values.size != 1:
+            raise UsageError(f"{values.shape} layers were streamed", hint="use values()")
+        return float(values[0, 0])
+
+
+def _as_list(side: Any) -> list[Any]:
+    return list(side) if isinstance(side, (list, tuple)) else [side]
+
+
+def _minibatch_grid(
+    xs: Sequence[Features], ys: Sequence[Features], *, batch_size: int
+) -> np.ndarray:
+    if batch_size < 4:
+        raise UsageError(f"batch_size={batch_size} is not possible", hint="use at least 4")
+    n = xs[0].n
+    if n % batch_size:
+        return np.full((len(xs), len(ys)), np.nan)
+    stream = StreamingCKA()
+    layers = {id(f): f.centered for f in [*xs, *ys]}
+    for start in range(0, n, batch_size):
+        batch = {
+            key: _centered_batch(rows[start : start + batch_size]) for key, rows in layers.items()
+        }
+        stream.add(gram_products([batch[id(x)] for x in xs], [batch[id(y)] for y in ys]))
+    return stream.values()
+
+
+def _centered_batch(rows: Tensor) -> Tensor:
+    return rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
+
+
+@similarity_measure(
+    name="cka_minibatch",
+    label="CKA (minibatch)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(None, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=4,
+    cost="expensive",
+    definition="Sum of HSIC_1 over consecutive batches, then the ratio as in debiased CKA. NaN if "
+    "the rows do not fill the batches.",
+    reference="Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327",
+    estimator="numerator unbiased; the value depends on the batch size and on the order of rows.",
+    aliases={"cka_minibatch50": {"batch_size": 50}},
+    grid=_minibatch_grid,
+    null_value=0.0,
+)
+def cka_minibatch(x: Features, y: Features, *, batch_size: int = 50) -> float:
+    """Minibatch CKA over consecutive rows; `StreamingCKA` does it without holding them."""
+    return float(_minibatch_grid([x], [y], batch_size=batch_size)[0, 0])

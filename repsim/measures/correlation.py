@@ -14,22 +14,15 @@ from einops import rearrange
 from torch import Tensor
 
 from repsim.core.measure import Rung
-from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, measure
-from repsim.measures.cosines import products
+from repsim.measures.algebra import products
+from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
 
 LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
 
 
 def best_assignment(gain: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of row and column with the largest total gain (Hungarian method).
-
-    Args:
-        gain: `[a, b]`.
-
-    Returns:
-        Rows and columns, `[min(a, b)]` each.
-    """
+    """Pairs of row and column with the largest total gain (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(gain.double().cpu().numpy(), maximize=True)
@@ -54,7 +47,26 @@ def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np
     return products(*sides) / np.where(alive > 0, alive, np.nan)
 
 
-@measure(
+def _shuffled_unit_correlations(
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    permutations: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Unit-wise correlation with the rows of Y shuffled, `[count, len(xs), len(ys)]`."""
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    found = np.full((len(permutations), *wanted.shape), np.nan)
+    for i, j in np.argwhere(wanted):
+        x, y = xs[i], ys[j]
+        order = torch.as_tensor(permutations, dtype=torch.long, device=x.unit_columns.device)
+        rows = x.unit_columns @ y.unit_columns.mT
+        picked = rows.gather(1, order.mT).sum(dim=0, dtype=torch.float64)
+        alive = int((_alive(x) | _alive(y)).sum())
+        found[:, i, j] = picked.cpu().numpy() / (alive or np.nan)
+    return found
+
+
+@similarity_measure(
     name="unit_correlation",
     label="Unit-wise correlation",
     rung=Rung.L0,
@@ -68,6 +80,7 @@ def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np
     estimator="0 in expectation on independent data. Signed: a flipped unit counts against.",
     needs_equal_width=True,
     grid=_unit_correlation_grid,
+    shuffled=_shuffled_unit_correlations,
     null_value=0.0,
 )
 def unit_correlation(x: Features, y: Features) -> float:
@@ -77,36 +90,7 @@ def unit_correlation(x: Features, y: Features) -> float:
     return float(correlations[alive].mean())
 
 
-def shuffled_unit_correlations(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    permutations: np.ndarray,
-    mask: np.ndarray | None = None,
-) -> np.ndarray:
-    """Unit-wise correlation with the rows of Y shuffled, `[count, len(xs), len(ys)]`.
-
-    The correlations of all units with themselves add up to one inner product of rows per sentence;
-    the products of every row of X with every row of Y serve all shuffles.
-
-    Args:
-        xs: Features of the layers of A.
-        ys: Features of the layers of B, same rows and width.
-        permutations: `[count, n]`.
-        mask: Boolean `[len(xs), len(ys)]`, cells to compute; NaN elsewhere.
-    """
-    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
-    found = np.full((len(permutations), *wanted.shape), np.nan)
-    for i, j in np.argwhere(wanted):
-        x, y = xs[i], ys[j]
-        order = torch.as_tensor(permutations, dtype=torch.long, device=x.unit_columns.device)
-        rows = x.unit_columns @ y.unit_columns.mT
-        picked = rows.gather(1, order.mT).sum(dim=0, dtype=torch.float64)
-        alive = int((_alive(x) | _alive(y)).sum())
-        found[:, i, j] = picked.cpu().numpy() / (alive or np.nan)
-    return found
-
-
-@measure(
+@similarity_measure(
     name="identity_match",
     label="Identity match",
     rung=Rung.L0,
@@ -114,10 +98,13 @@ def shuffled_unit_correlations(
     range=(0.0, 1.0),
     invariances=(TRANSLATION, SCALING),
     min_samples=3,
+    cost="expensive",
     definition="Fraction of units whose partner under the best one-to-one matching of signed "
     "correlations (Hungarian) is the unit itself; units constant on both sides are left out.",
     reference="after " + LI,
     estimator="1/d in expectation on independent data.",
+    # The jackknife of 200 planted models covered 0.32 of nominal 0.95.
+    no_interval="a share of units, often the same whichever sentences are left out",
     needs_equal_width=True,
 )
 def identity_match(x: Features, y: Features) -> float:
@@ -127,7 +114,7 @@ def identity_match(x: Features, y: Features) -> float:
     return float(np.mean(rows == columns))
 
 
-@measure(
+@similarity_measure(
     name="hard_match",
     label="Hard correlation match",
     rung=Rung.L1,
@@ -135,6 +122,7 @@ def identity_match(x: Features, y: Features) -> float:
     range=(-1.0, 1.0),
     invariances=(TRANSLATION, SCALING, PERMUTATION),
     min_samples=3,
+    cost="expensive",
     definition="Mean signed correlation of units matched one to one (Hungarian), over the narrower "
     "width.",
     reference=LI,
@@ -148,7 +136,7 @@ def hard_match(x: Features, y: Features) -> float:
     return float(correlations[rows, columns].mean(dtype=torch.float64))
 
 
-@measure(
+@similarity_measure(
     name="soft_match",
     label="Soft correlation match",
     rung=Rung.L1,
@@ -156,6 +144,7 @@ def hard_match(x: Features, y: Features) -> float:
     range=(-1.0, 1.0),
     invariances=(TRANSLATION, SCALING, PERMUTATION),
     min_samples=3,
+    cost="expensive",
     definition="Mean over units of the largest correlation with any unit of the other side, "
     "averaged over both directions.",
     reference=LI,
@@ -170,7 +159,7 @@ def soft_match(x: Features, y: Features) -> float:
     return float(forward + backward) / 2
 
 
-@measure(
+@similarity_measure(
     name="permutation",
     label="Permutation Procrustes",
     rung=Rung.L1,
@@ -178,6 +167,7 @@ def soft_match(x: Features, y: Features) -> float:
     range=(-1.0, 1.0),
     invariances=(TRANSLATION, SCALING, PERMUTATION),
     min_samples=2,
+    cost="expensive",
     definition="max over permutations P of <X P, Y> / (||X||_F ||Y||_F), columns centered, the "
     "narrower side padded with zeros.",
     reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",
@@ -191,7 +181,7 @@ def permutation(x: Features, y: Features) -> float:
     return float(products[rows, columns].sum(dtype=torch.float64)) / (x.norm * y.norm)
 
 
-@measure(
+@similarity_measure(
     name="permutation_distance",
     label="Permutation distance",
     rung=Rung.L1,
@@ -199,6 +189,7 @@ def permutation(x: Features, y: Features) -> float:
     range=(0.0, None),
     invariances=(PERMUTATION,),
     min_samples=1,
+    cost="expensive",
     definition="min over permutations P of ||X P - Y||_F on the arrays as they are, the narrower "
     "side padded with zeros.",
     reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",

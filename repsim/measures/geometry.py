@@ -11,14 +11,21 @@ import math
 import torch
 
 from repsim.core.measure import Rung
-from repsim.measures.base import INVERTIBLE, ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.base import (
+    INVERTIBLE,
+    ORTHOGONAL,
+    PERMUTATION,
+    SCALING,
+    TRANSLATION,
+    similarity_measure,
+)
 from repsim.measures.features import Features
 
 SURVEY = "Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329"
 WANG = "Wang, Isola 2020, arXiv:2005.10242"
 
 
-@measure(
+@similarity_measure(
     name="eigenspace_overlap",
     label="Eigenspace overlap",
     rung=Rung.L3,
@@ -26,6 +33,7 @@ WANG = "Wang, Isola 2020, arXiv:2005.10242"
     range=(0.0, 1.0),
     invariances=(SCALING, PERMUTATION, ORTHOGONAL, INVERTIBLE),
     min_samples=1,
+    cost="expensive",
     definition="||U'V||_F^2 / max(d1, d2), U and V orthonormal bases of the uncentered column "
     "spaces. Under 1 for identical spaces of rank less than d.",
     reference="May, Zhang, Dao, Ré 2019, arXiv:1909.01264",
@@ -39,7 +47,7 @@ def eigenspace_overlap(x: Features, y: Features) -> float:
     return float(overlap) / max(x.d, y.d)
 
 
-@measure(
+@similarity_measure(
     name="aligned_cosine",
     label="Aligned cosine",
     rung=Rung.L2,
@@ -47,6 +55,7 @@ def eigenspace_overlap(x: Features, y: Features) -> float:
     range=(-1.0, 1.0),
     invariances=(SCALING, PERMUTATION, ORTHOGONAL),
     min_samples=1,
+    cost="expensive",
     definition="Mean over rows of the cosine between x_i Q and y_i, Q the best rotation of the "
     "uncentered arrays; zero rows count 0.",
     reference="Hamilton, Leskovec, Jurafsky 2016, arXiv:1605.09096",
@@ -70,7 +79,7 @@ def _uniformity(x: Features) -> float:
     return x.remember("uniformity", compute)
 
 
-@measure(
+@similarity_measure(
     name="uniformity_difference",
     label="Uniformity difference",
     rung=None,
@@ -89,7 +98,7 @@ def uniformity_difference(x: Features, y: Features) -> float:
     return abs(_uniformity(x) - _uniformity(y))
 
 
-@measure(
+@similarity_measure(
     name="magnitude_difference",
     label="Magnitude difference",
     rung=None,
@@ -117,7 +126,7 @@ def _concentricity(x: Features) -> float:
     return x.remember("concentricity", compute)
 
 
-@measure(
+@similarity_measure(
     name="concentricity_difference",
     label="Concentricity difference",
     rung=None,

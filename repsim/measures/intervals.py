@@ -4,22 +4,16 @@ A bootstrap that draws rows with replacement is not used anywhere: repeated rows
 neighbours and spurious Gram diagonals, and lift debiased CKA of independent data from 0.008 to
 0.146 (200 rows of width 32). Leaving rows out repeats nothing.
 
-- Debiased CKA: delete-one (or delete-one-document) jackknife in closed form (`jackknife`). The
-  estimate is a ratio of U-statistics, whose expectation hardly depends on n, so the interval is one
-  for the population's value.
-- Other measures: the rows (or documents) are dealt into equal groups at random, each group is left
-  out once, the measure is computed anew on the rest (delete-d jackknife, Shao and Wu 1989). Most of
-  these measures depend on n itself (CCA and Procrustes rise as n falls), so the interval is one for
-  *the value at this n* on other sentences of the same kind. Where the dependence on n exceeds the
-  sampling error, the cell's note says so.
+- A measure with a closed form (`left_out`: debiased CKA) gets the delete-one (or
+  delete-one-document) jackknife: an interval for the population's value.
+- For the others the rows (or documents) are dealt into equal groups at random, each is left out
+  once (delete-d jackknife, Shao and Wu 1989). Most of them depend on n itself, so the interval is
+  one for *the value at this n*; where that dependence exceeds the sampling error, the note says so.
 
-Measured coverage of nominal 95 % on planted models (200 trials; shared latent of 4 dimensions, 10
-units, `tests/unit/measures/test_intervals.py`): debiased CKA, of the population's value, 0.92-0.965
-at n = 80 (0.89 if the latent is heavy-tailed and the signal weak, 0.925 there at n = 200); of the
-value at this n, at n = 100-200: Procrustes 0.955, unit correlation 0.95, permutation 0.925, RSA
-0.94, biased and RBF CKA 0.91-0.925, R2 and soft match 0.925, hard match 0.97; conservative (0.99)
-for CCA, SVCCA, PWCCA and neighbours, whose rest without a group scatters more than samples of the
-full size do. Identity match has none (`NO_INTERVAL`): there it was 0.32.
+Measured coverage of nominal 95 % on planted models (200 trials, 4 latent dimensions, 10 units): CKA
+0.92-0.965 at n = 80 (0.89 if heavy-tailed and weak); at n = 100-200 Procrustes 0.955, unit
+correlation 0.95, permutation 0.925, RSA 0.94, biased and RBF CKA 0.91-0.925, R2 and soft match
+0.925, hard match 0.97; 0.99 for the CCA family and neighbours.
 
 The standard error is taken to a scale on which the measure is unbounded (logit of its range), the
 interval is symmetric there with a Student quantile, and is brought back; so it stays in range.
@@ -33,15 +27,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from repsim.core import InputError, Measure, UsageError
-from repsim.measures.base import ALIASES
-from repsim.measures.cells import evaluate
+from repsim.measures.base import compute_grid
 from repsim.measures.features import Features
-from repsim.measures.jackknife import cka_replicates
-
-#: Measures without an interval, and why.
-NO_INTERVAL = {
-    "identity_match": "a share of units, often the same whichever sentences are left out",
-}
 
 #: Fewest groups that a standard error can be taken from.
 LEAST_GROUPS = 5
@@ -49,15 +36,7 @@ LEAST_GROUPS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Intervals of a grid; arrays are `[layers of A, layers of B]`, NaN where not computed.
-
-    Attributes:
-        low: Lower ends.
-        high: Upper ends.
-        standard_error: Jackknife standard error of the value.
-        bias: Jackknife estimate of how far the value at this n lies above the value at infinite n.
-        method: How, in words, for reports.
-    """
+    """Intervals of a grid; arrays are `[layers of A, layers of B]`, NaN where not computed."""
 
     low: np.ndarray
     high: np.ndarray
@@ -78,45 +57,16 @@ def interval(
     seed: int = 0,
     mask: np.ndarray | None = None,
 ) -> Interval | None:
-    """Interval of each cell over sentences, or over documents if they are given.
-
-    Args:
-        measure: The measure.
-        xs: Features of the layers of A.
-        ys: Features of the layers of B, same rows.
-        values: `[len(xs), len(ys)]`, the measure on all rows.
-        level: Nominal coverage.
-        groups: How many groups of rows are left out in turn, where there is no closed form.
-        documents: Document of each row, to take documents as the unit; empty for sentences.
-        seed: Seed of the dealing into groups.
-        mask: Cells to compute; None for all. The closed form computes all.
-
-    Returns:
-        None if the measure has no valid interval (`NO_INTERVAL`).
-
-    Raises:
-        UsageError: A level outside (0, 1), or too few groups.
-        InputError: Fewer rows or documents than groups.
-
-    Example:
-        >>> from repsim.measures import as_features, compute, get_measure
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.normal(size=(100, 4)); y = x + rng.normal(size=(100, 4))
-        >>> value = np.array([[compute("cka", x, y)]])
-        >>> found = interval(get_measure("cka"), [as_features(x)], [as_features(y)], value)
-        >>> bool(found.low[0, 0] < value[0, 0] < found.high[0, 0] < 1)
-        True
-    """
+    """Interval of each cell over sentences, or over documents if they are given."""
     if not 0 < level < 1:
         raise UsageError(f"level={level} is not between 0 and 1", hint="level=0.95")
-    name = ALIASES.get(measure.name, (measure.name, {}))[0]
-    if name in NO_INTERVAL:
+    if measure.no_interval:
         return None
     n, unit = xs[0].n, "document" if documents else "sentence"
-    if name == "cka":
+    if measure.left_out is not None:
         labels = _document_numbers(documents) if documents else np.arange(n)
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
-        replicates = cka_replicates(xs, ys, labels)
+        replicates = measure.left_out(xs, ys, labels, **measure.params)
         method = f"delete-one-{unit} jackknife"
         if mask is not None:
             replicates = np.where(mask, replicates, np.nan)
@@ -128,14 +78,7 @@ def interval(
 
 
 def deal(n: int, groups: int, seed: int, documents: Sequence[str] = ()) -> np.ndarray:
-    """Deal rows, or whole documents, at random into groups of nearly equal size: `[n]` numbers.
-
-    Documents are dealt largest first to the smallest group, so that sizes stay near.
-
-    Example:
-        >>> np.bincount(deal(11, 5, seed=0)).tolist()
-        [3, 2, 2, 2, 2]
-    """
+    """Deal rows, or whole documents, at random into groups of nearly equal size: `[n]` numbers."""
     if groups < LEAST_GROUPS:
         raise UsageError(f"{groups} groups are too few", hint=f"use {LEAST_GROUPS} or more")
     generator = np.random.default_rng([seed, n, groups])
@@ -167,7 +110,7 @@ def left_out_values(
         kept = np.flatnonzero(labels != group)
         left = [x.take(kept) for x in xs]
         right = left if ys is xs else [y.take(kept) for y in ys]
-        rounds.append(evaluate(measure, left, right, mask))
+        rounds.append(compute_grid(measure, left, right, mask))
     return np.stack(rounds)
 
 

@@ -1,9 +1,7 @@
-"""Measures that are one inner product of one matrix per side, and their cheap null.
+"""Measures that are the cosine of one matrix over pairs of sentences per side (CKA, RSA ...).
 
-CKA and RSA describe each side by a symmetric matrix over pairs of sentences and take the cosine of
-the two. Shuffling the sentences of one side re-indexes its matrix: no factorisation, one product of
-all layers with all layers per shuffle. The matrices are laid out pair by pair, so that re-indexing
-moves the numbers of all layers of one pair of sentences together.
+All pairs of layers are inner products of long vectors, taken in groups that fit a stated amount of
+memory; shuffling the sentences of one side re-indexes its matrix: nothing is factorised.
 """
 
 from __future__ import annotations
@@ -16,12 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from repsim.core import Measure
-from repsim.measures.algebra import u_centred
-from repsim.measures.base import ALIASES
-from repsim.measures.cosines import centred_vector
-from repsim.measures.features import Features, Metric
-from repsim.measures.rbf import centred_kernel
+from repsim.measures.algebra import TEMPORARY_NUMBERS, products
+from repsim.measures.features import Features
 
 #: Rows of one block of pairs; small enough for its re-indexed copy to stay in cache.
 BLOCK = 128
@@ -32,48 +26,34 @@ CHUNK_BYTES = 1 << 30
 PairMatrix = Callable[[Features], Tensor]
 
 
-def pair_matrix(measure: Measure) -> PairMatrix | None:
-    """`f(features) -> [n, n]` symmetric with norm 1, such that the measure is `sum(f(x) * f(y))`.
-
-    Returns:
-        None for a measure that is not of this form.
-
-    Example:
-        >>> from repsim.measures import as_features, compute, get_measure
-        >>> x, y = (as_features(np.random.default_rng(i).normal(size=(20, 3))) for i in (0, 1))
-        >>> of = pair_matrix(get_measure("cka"))
-        >>> abs(float((of(x) * of(y)).sum()) - compute("cka", x, y)) < 1e-12
-        True
-    """
-    name = ALIASES.get(measure.name, (measure.name, {}))[0]
-    params = dict(measure.params)
-    if name == "cka":
-        return lambda x: _unit(u_centred(x.gram))
-    if name == "cka_biased":
-        return lambda x: _unit(x.gram)
-    if name == "cka_lange":
-        return lambda x: _unit(x.gram.clone().fill_diagonal_(0))
-    if name == "rsa" and params["comparison"] in ("spearman", "pearson", "cosine"):
-        return lambda x: _dissimilarities(x, params["metric"], params["comparison"])
-    if name == "cka_rbf":
-        return lambda x: _unit(centred_kernel(x, **params))
-    if name == "distance_correlation_debiased":
-        return lambda x: _unit(u_centred(x.distances("euclidean")))
-    return None
+def cosine_grid(
+    xs: Sequence[Features], ys: Sequence[Features], vector_of: PairMatrix
+) -> np.ndarray:
+    """Cosine of the layers' `[m]` vectors, all pairs; NaN where a vector is zero."""
+    group = max(1, TEMPORARY_NUMBERS // (xs[0].n ** 2 + 1))
+    grid = np.empty((len(xs), len(ys)))
+    for top in range(0, len(xs), group):
+        rows = _unit_vectors(xs[top : top + group], vector_of, {})
+        known = {id(x): row for x, row in zip(xs[top : top + group], rows, strict=True)}
+        for left in range(0, len(ys), group):
+            columns = _unit_vectors(ys[left : left + group], vector_of, known)
+            grid[top : top + group, left : left + group] = products(rows, columns)
+    return grid
 
 
-def _unit(matrix: Tensor) -> Tensor:
-    norm = float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
-    return matrix / norm if norm > 0 else matrix * math.nan
-
-
-def _dissimilarities(x: Features, metric: Metric, comparison: str) -> Tensor:
-    """Distances of all pairs of different rows, as they are compared by their cosine."""
-    values = x.rdm_ranks(metric) if comparison == "spearman" else x.rdm(metric)
-    above = torch.ones(x.n, x.n, dtype=torch.bool, device=values.device).triu(1)
-    matrix = values.new_zeros(x.n, x.n)
-    matrix[above] = values if comparison == "cosine" else centred_vector(values)
-    return _unit(matrix + matrix.mT)
+def _unit_vectors(
+    layers: Sequence[Features], vector_of: PairMatrix, known: dict[int, Tensor]
+) -> list[Tensor]:
+    vectors = []
+    for layer in layers:
+        if id(layer) in known:
+            vectors.append(known[id(layer)])
+            continue
+        with layer.temporarily():
+            vector = vector_of(layer).to(layer.dtype)
+        length = torch.linalg.vector_norm(vector, dtype=torch.float64)
+        vectors.append(vector / length.to(vector.dtype))
+    return vectors
 
 
 def shuffled_products(
@@ -82,14 +62,7 @@ def shuffled_products(
     ys: Sequence[Features],
     permutations: np.ndarray,
 ) -> np.ndarray:
-    """`sum(A_i * P B_j P')` for all layers i, j and all permutations, `[count, len(xs), len(ys)]`.
-
-    Args:
-        matrix_of: Makes the `[n, n]` matrix of one layer.
-        xs: Layers of A.
-        ys: Layers of B, whose rows are shuffled: row i becomes row `order[i]`.
-        permutations: `[count, n]`.
-    """
+    """`cos(A_i, P B_j P')` for all layers and permutations, `[count, len(xs), len(ys)]`."""
     n = xs[0].n
     at_once = max(1, CHUNK_BYTES // (4 * n * n))
     result = np.empty((len(permutations), len(xs), len(ys)))
@@ -105,9 +78,11 @@ def shuffled_products(
 
 
 def _single(matrix_of: PairMatrix, features: Features) -> Tensor:
-    """One layer's matrix in float32, leaving nothing of size n x n behind in the features."""
+    """One layer's matrix, norm 1, in float32; nothing of size n x n stays in the features."""
     with features.temporarily():
-        return matrix_of(features).float()
+        matrix = matrix_of(features)
+    norm = float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
+    return (matrix / norm if norm > 0 else matrix * math.nan).float()
 
 
 def _upper_blocks(matrices: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -17,7 +17,13 @@ from torch import Tensor
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
 from repsim.measures.algebra import inner
-from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.base import (
+    ORTHOGONAL,
+    PERMUTATION,
+    ROTATION_BLIND,
+    TRANSLATION,
+    similarity_measure,
+)
 from repsim.measures.features import Features
 
 WILLIAMS = "Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739"
@@ -27,12 +33,7 @@ NEAR = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 def nuclear_norm(matrix: Tensor) -> float:
-    """Sum of singular values, from the float64 eigenvalues of the smaller of C'C and CC'.
-
-    Squaring blurs singular values under 1e-8 of the largest. Where together they could move the sum
-    by more than rounding (1e-9, or 1e-6 for float32), the singular values are computed directly, at
-    twice the cost.
-    """
+    """Sum of singular values, from the float64 eigenvalues of the smaller of C'C and CC'."""
     c = matrix.double()
     singular = _square_eigenvalues(c if c.shape[0] >= c.shape[1] else c.mT).clip(min=0) ** 0.5
     blur = 2 * np.finfo(np.float64).eps ** 0.5 * singular[-1]
@@ -59,12 +60,7 @@ def exact_nuclear_norm(matrix: Tensor) -> float:
 
 
 def aligned_residual(a: Tensor, b: Tensor) -> float:
-    """`min_Q ||a Q - b||_F` over rotations, the narrower side padded with zeros.
-
-    Args:
-        a: `[n, d1]`.
-        b: `[n, d2]`.
-    """
+    """`min_Q ||a Q - b||_F` over rotations, the narrower side padded with zeros."""
     if a.shape[1] > b.shape[1]:
         a, b = b, a
     a, b = a.double(), b.double()
@@ -105,14 +101,15 @@ def _angle_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
     )
 
 
-@measure(
+@similarity_measure(
     name="procrustes",
     label="Procrustes (angular)",
     rung=Rung.L2,
     direction="distance",
     range=(0.0, math.pi / 2),
-    invariances=(TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL),
+    invariances=ROTATION_BLIND,
     min_samples=2,
+    cost="expensive",
     definition="arccos(||X'Y||_* / (||X||_F ||Y||_F)) in radians, columns centered: the angle left "
     "after the best rotation. A metric.",
     reference=WILLIAMS,
@@ -125,14 +122,15 @@ def procrustes(x: Features, y: Features) -> float:
     return _angle(_similarity(x, y), x, y)
 
 
-@measure(
+@similarity_measure(
     name="bures",
     label="Bures similarity",
     rung=Rung.L2,
     direction="similarity",
     range=(0.0, 1.0),
-    invariances=(TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL),
+    invariances=ROTATION_BLIND,
     min_samples=2,
+    cost="expensive",
     definition="||X'Y||_* / (||X||_F ||Y||_F), columns centered: normalised Bures similarity, the "
     "cosine of the Procrustes angle.",
     reference="Tang, Maddox, Dickens, Diethe, Damianou 2020, arXiv:2003.11370",
@@ -153,7 +151,7 @@ def _size_and_shape(a: Tensor, b: Tensor) -> float:
     return aligned_residual(a, b)
 
 
-@measure(
+@similarity_measure(
     name="procrustes_size_and_shape",
     label="Procrustes (size and shape)",
     rung=Rung.L2,
@@ -161,6 +159,7 @@ def _size_and_shape(a: Tensor, b: Tensor) -> float:
     range=(0.0, None),
     invariances=(TRANSLATION, PERMUTATION, ORTHOGONAL),
     min_samples=2,
+    cost="expensive",
     definition="min over rotations Q of ||X Q - Y||_F, columns centered, not normalised.",
     reference=WILLIAMS,
     estimator="in the units of the activations; grows with sqrt(n).",
@@ -171,7 +170,7 @@ def procrustes_size_and_shape(x: Features, y: Features) -> float:
     return _size_and_shape(x.compact, y.compact)
 
 
-@measure(
+@similarity_measure(
     name="procrustes_uncentered",
     label="Procrustes (uncentered)",
     rung=Rung.L2,
@@ -179,6 +178,7 @@ def procrustes_size_and_shape(x: Features, y: Features) -> float:
     range=(0.0, None),
     invariances=(PERMUTATION, ORTHOGONAL),
     min_samples=1,
+    cost="expensive",
     definition="min over rotations Q of ||X Q - Y||_F on the arrays as they are.",
     reference="Schönemann 1966, Psychometrika 31",
     estimator="in the units of the activations; grows with sqrt(n).",
@@ -189,7 +189,7 @@ def procrustes_uncentered(x: Features, y: Features) -> float:
     return _size_and_shape(x.x, y.x)
 
 
-@measure(
+@similarity_measure(
     name="shape",
     label="Shape metric",
     rung=Rung.L2,
@@ -197,6 +197,7 @@ def procrustes_uncentered(x: Features, y: Features) -> float:
     range=(0.0, math.pi / 2),
     invariances=(TRANSLATION, PERMUTATION, ORTHOGONAL),
     min_samples=2,
+    cost="expensive",
     definition="Procrustes angle after partial whitening Z = alpha I + (1 - alpha) S^-1/2; S = X'X "
     "(scatter) or X'X/n (covariance), which depends on the units of X for 0 < alpha < 1.",
     reference=WILLIAMS,

@@ -273,8 +273,8 @@ def shuffles_of(selections: Sequence[Selection]) -> str:
     counts = set()
     for selection in selections:
         stated: Mapping[str, Any] = selection.info.get("statistics") or {}
-        dear = selection.facts.name in stated.get("dear_measures", ())
-        count = stated.get("permutations_dear") if dear else stated.get("shuffles")
+        expensive = selection.facts.name in stated.get("expensive_measures", ())
+        count = stated.get("permutations_expensive") if expensive else stated.get("shuffles")
         counts |= {int(count)} if count else set()
     ends = "–".join(str(end) for end in sorted({min(counts), max(counts)})) if counts else ""
     return f"{ends} shuffles".lstrip()

@@ -1,39 +1,320 @@
 """The comparison: models and a corpus in, a table of similarities and a report out.
 
-One way through: sentences -> `activations.extract` -> `measures.sweep` -> `SimilarityTable`. Each
-unit of work (a language read by a model, a pair of them compared) is kept as it is done, so that a
-comparison that was stopped goes on where it was.
+Sentences -> `activations.extract` -> `measures.run_units` -> `SimilarityTable`. Each unit (a
+language read by a model, a pair of them compared) is kept as it is done, so that a comparison that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core import (
     Activations,
     ModelRef,
     ParallelCorpus,
+    Pooling,
     RunFolder,
     SimilarityTable,
     UsageError,
 )
+from repsim.core.pool import available_cores
 from repsim.core.progress import progress
 from repsim.core.provenance import environment
-from repsim.studies.comparison import Comparison, plan_comparison
 
 if TYPE_CHECKING:
-    from repsim.measures import SweepRequest
+    import pyarrow as pa
 
+    from repsim.measures import Statistics, SweepUnit
+
+#: One measure or two of each rung of the invariance ladder.
+DEFAULT_MEASURES = (
+    "unit_correlation", "permutation", "cka", "procrustes", "svcca", "mutual_knn",
+)  # fmt: skip
+DEFAULT_PAIRINGS = ("same text", "parallel text")
 #: Facts about reading that a report shows; the rest stays in the activation files.
 EXTRACTION_FACTS = ("tokens", "truncated", "short", "pooling", "dtype", "policy")
 
 Say = Callable[[str, str], None]
 
 
-def _silent(label: str, text: str) -> None:
-    """Say nothing: the default of the Python interface."""
+def compare(
+    models: Sequence[str | Path | ModelRef],
+    *,
+    corpus: str | Path | ParallelCorpus = "kolibri",
+    languages: Sequence[str] | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    limit: int | None = None,
+    pairings: Sequence[str] = DEFAULT_PAIRINGS,
+    layers: Literal["auto", "all"] = "auto",
+    point: str = "resid",
+    pooling: Pooling = "mean",
+    permutations: int = 100,
+    interval_unit: Literal["sentence", "document"] = "sentence",
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | str = "auto",
+    thorough: bool = False,
+    generic: bool = False,
+    allow_network: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
+    workers: int = 1,
+) -> SimilarityTable:
+    """Compare models on a parallel corpus.
+
+    Args:
+        models: Folders, packaged models ("e5-small"), hub identifiers.
+        corpus: Built-in name, path, or a `ParallelCorpus`.
+        languages: Languages to read; all of the corpus if left out.
+        measures: Names of measures.
+        limit: At most this many sentences, drawn with `seed`.
+        pairings: Which texts are compared: "same text", "parallel text" (one model, two languages),
+            "parallel text across models".
+        layers: "auto" (all layer pairs on the same text, equal layers on parallel text) or "all".
+        point: Hook point.
+        pooling: Pooling of tokens.
+        permutations: Shuffles of the null; 0 for none, and then no intervals either.
+        interval_unit: What intervals are taken over.
+        seed: Seed of samples, shuffles and subsamples.
+        device: Where models run; a GPU if there is one.
+        batch_size: Sentences per batch.
+        thorough: Expensive measures on parallel text too.
+        generic: Allow models without a spec: hook their block list.
+        allow_network: Fetch what is not here.
+        out: Run folder for parts, tables, figures and the report; nothing is written without it
+            (activations are cached in any case). A folder that holds a part is completed.
+        force: Replace another comparison in the folder.
+        workers: Processes; 0 for as many as there are cores.
+
+    Returns:
+        The table; `.plot` draws it, `.to_report(folder)` writes it up.
+
+    Raises:
+        UsageError: Unknown names, the same model name twice, or a folder that holds something else.
+        InputError: Missing or malformed models or corpora, activations with NaN, too few sentences.
+        IncompatibleModelsError: A model without a spec.
+
+    Example:
+        >>> import tempfile, repsim
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny = [write_tiny_model("llama", f"{folder}/{name}", seed=i)
+        ...         for i, name in enumerate("ab")]
+        >>> table = repsim.compare(tiny, languages=["eng_Latn", "deu_Latn"], limit=30,
+        ...                        measures=["cka"], permutations=20)
+        >>> table.unique("measure"), table.unique("pairing")
+        (['cka'], ['same text', 'parallel text'])
+    """
+    comparison = plan_comparison(
+        models,
+        corpus=corpus,
+        languages=languages,
+        measures=measures,
+        limit=limit,
+        pairings=pairings,
+        layers=layers,
+        point=point,
+        pooling=pooling,
+        permutations=permutations,
+        interval_unit=interval_unit,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        thorough=thorough,
+        generic=generic,
+        allow_network=allow_network,
+    )
+    return run_comparison(comparison, out, force=force, workers=workers)
+
+
+# -- what a comparison will do ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is to be compared: every name looked up, nothing computed yet; see `compare`."""
+
+    models: tuple[ModelRef, ...]
+    corpus: ParallelCorpus
+    measures: tuple[str, ...]
+    statistics: Statistics
+    pairings: tuple[str, ...]
+    layers: Literal["auto", "all"]
+    point: str
+    pooling: Pooling
+    loading: Mapping[str, Any]
+    batch_size: int | str
+    thorough: bool
+
+    def config(self) -> dict[str, Any]:
+        """Everything that the numbers depend on (JSON-able): the identity of a run."""
+        return {
+            "models": {ref.name: ref.weights_hash for ref in self.models},
+            "corpus": self.corpus.hash,
+            "languages": list(self.corpus.languages),
+            "measures": list(self.measures),
+            "statistics": dataclasses.asdict(self.statistics),
+            "pairings": list(self.pairings),
+            "layers": self.layers,
+            "point": self.point,
+            "pooling": self.pooling,
+            "thorough": self.thorough,
+        }
+
+    def expensive(self) -> list[str]:
+        """The measures whose every pair of layers needs a decomposition."""
+        from repsim.measures import get_measure
+
+        return [name for name in self.measures if get_measure(name).is_expensive]
+
+    def measures_for(self, pairing: str) -> tuple[str, ...]:
+        """Parallel text has many more pairs; expensive measures are left to `thorough` ones."""
+        expensive = self.expensive()
+        cheap = tuple(name for name in self.measures if name not in expensive)
+        everything = pairing == "same text" or self.thorough
+        return self.measures if everything or (pairing == "parallel text" and not cheap) else cheap
+
+    def plan(self) -> dict[str, Any]:
+        """Amount of work: counts, bytes and a rough time (JSON-able)."""
+        n, languages = len(self.corpus), len(self.corpus.languages)
+        layers = [ref.layers + 1 for ref in self.models]
+        expensive = self.expensive()
+        comparisons = costly = 0
+        for pairing in self.pairings:
+            chosen = self.measures_for(pairing)
+            cells = self._cells(pairing, layers, languages)
+            comparisons += cells * len(chosen)
+            costly += cells * sum(name in expensive for name in chosen)
+        sizes = (ref.width * count for ref, count in zip(self.models, layers, strict=True))
+        return {
+            "models": len(self.models),
+            "languages": languages,
+            "sentences": n,
+            "corpus": self.corpus.name,
+            "activations": sum(layers) * languages,
+            "activation_bytes": 4 * n * languages * sum(sizes),
+            "comparisons": comparisons,
+            "device": str(self.loading["device"]),
+            "seconds": self._seconds(comparisons, costly),
+            "warnings": self._warnings(),
+        }
+
+    def _cells(self, pairing: str, layers: Sequence[int], languages: int) -> int:
+        """Layer pairs of one pairing."""
+        pairs = [(a, b) for i, a in enumerate(layers) for b in layers[i + 1 :]]
+        if pairing == "same text":
+            return languages * sum(a * b for a, b in pairs)
+        if pairing == "parallel text":
+            cells = sum(a * a if self.layers == "all" else a for a in layers)
+            return languages * (languages - 1) // 2 * cells
+        crossings = sum(a * b if self.layers == "all" else min(a, b) for a, b in pairs)
+        return languages * (languages - 1) * crossings
+
+    def _seconds(self, comparisons: int, costly: int) -> float:
+        """Rough time: forward passes at 20 GFLOP/s a core, cells by the n and d of this job."""
+        characters = sum(len(s) for lang in self.corpus.languages for s in self.corpus[lang])
+        body = [12 * ref.layers * ref.width**2 for ref in self.models]
+        flops = sum(2 * parameters * characters / 3 for parameters in body)
+        width = max(ref.width for ref in self.models)
+        # One decomposition per expensive cell, and on average four more for null and interval.
+        expensive = 2e-10 * width**3 * (5 if self.statistics.permutations else 1)
+        cheap = 0.004 + 2e-8 * len(self.corpus) ** 2
+        work = flops / 2e10 + comparisons * cheap + costly * expensive
+        return 5 + work / available_cores()
+
+    def _warnings(self) -> list[str]:
+        """What the shape of the job already says about its results."""
+        n, widest = len(self.corpus), max(ref.width for ref in self.models)
+        found = []
+        if n < 100:
+            found.append(f"{n} sentences are few: intervals will be wide")
+        if n <= widest:
+            found.append(
+                f"{n} sentences for width {widest}: measures of the CCA family and biased "
+                "estimators say little at n <= d; debiased CKA and neighbours do"
+            )
+        for pairing in self.pairings:
+            left_out = [m for m in self.measures if m not in self.measures_for(pairing)]
+            if left_out:
+                found.append(
+                    f"{', '.join(left_out)} not on {pairing}: every pair of layers needs a "
+                    "decomposition (all measures: thorough)"
+                )
+        return [*found, *self.corpus.notes]
+
+
+def plan_comparison(
+    models: Sequence[str | Path | ModelRef],
+    *,
+    corpus: str | Path | ParallelCorpus = "kolibri",
+    languages: Sequence[str] | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    limit: int | None = None,
+    pairings: Sequence[str] = DEFAULT_PAIRINGS,
+    layers: Literal["auto", "all"] = "auto",
+    point: str = "resid",
+    pooling: Pooling = "mean",
+    permutations: int = 100,
+    interval_unit: Literal["sentence", "document"] = "sentence",
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | str = "auto",
+    thorough: bool = False,
+    generic: bool = False,
+    allow_network: bool = False,
+) -> Comparison:
+    """Look up every name of `compare`. Reads configs and headers, loads no weights."""
+    from repsim.corpora import load_corpus
+    from repsim.measures import Statistics, get_measure
+    from repsim.models import inspect_model
+
+    for name in measures:
+        get_measure(name)
+    refs = [inspect_model(model, generic=generic, allow_network=allow_network) for model in models]
+    names = [ref.name for ref in refs]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise UsageError(
+            f"two models are called '{repeated}'", hint="rename one of the folders, or pass it once"
+        )
+    text = load_corpus(
+        corpus, languages=languages, limit=limit, seed=seed, allow_network=allow_network
+    )
+    statistics = (
+        Statistics(permutations=permutations, unit=interval_unit, seed=seed)
+        if permutations
+        else Statistics.off()
+    )
+    return Comparison(
+        models=tuple(refs),
+        corpus=text,
+        measures=tuple(dict.fromkeys(measures)),
+        statistics=statistics,
+        pairings=tuple(pairings),
+        layers=layers,
+        point=point,
+        pooling=pooling,
+        loading={
+            "device": device or _best_device(),
+            "generic": generic,
+            "allow_network": allow_network,
+        },
+        batch_size=batch_size,
+        thorough=thorough,
+    )
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+# -- carrying it out -------------------------------------------------------------------------------
 
 
 def run_comparison(
@@ -41,21 +322,10 @@ def run_comparison(
     out: str | Path | None = None,
     *,
     force: bool = False,
-    say: Say = _silent,
+    workers: int = 1,
+    say: Say = lambda label, text: None,
 ) -> SimilarityTable:
-    """Carry out a comparison; go on with it if the folder holds a part of it.
-
-    Args:
-        comparison: What `plan_comparison` returned.
-        out: Run folder for parts, tables, figures and the report; nothing is written without it
-            (activations are cached in any case).
-        force: Replace another comparison in the folder.
-        say: Called with a label and a text at each step.
-
-    Raises:
-        UsageError: The folder holds something else.
-        InputError: Activations with NaN, too few sentences for a measure.
-    """
+    """Carry out a comparison, telling each step; go on with it if the folder holds a part of it."""
     run = (
         RunFolder.open(out, kind="compare", config=comparison.config(), force=force)
         if out
@@ -63,7 +333,7 @@ def run_comparison(
     )
     try:
         activations = _extract_all(comparison, say)
-        table = _sweep(comparison, activations, run, say)
+        table = _sweep(comparison, activations, run, workers, say)
     except BaseException as error:
         if run:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -96,68 +366,63 @@ def _extract_all(comparison: Comparison, say: Say) -> list[Activations]:
     return everything
 
 
-def _requests(comparison: Comparison, activations: Sequence[Activations]) -> list[SweepRequest]:
-    """The sweep of the same text with all measures, and that of parallel text.
+def _units(comparison: Comparison, activations: Sequence[Activations]) -> list[SweepUnit]:
+    """The sweep of each pairing, with the measures that it gets."""
+    from repsim.measures import plan_sweep
 
-    Parallel text has many more pairs; measures that need a decomposition for each pair are left to
-    `thorough` comparisons there.
-    """
-    from repsim.measures import SweepRequest, get_measure, is_dear
-
-    quick = tuple(m for m in comparison.measures if not is_dear(get_measure(m)))
-    chosen = {
-        "same text": comparison.measures,
-        "parallel text": comparison.measures if comparison.thorough or not quick else quick,
-        "parallel text across models": comparison.measures if comparison.thorough else quick,
-    }
-    return [
-        SweepRequest(
-            activations=tuple(activations),
-            measures=chosen[pairing],
-            pairings=(pairing,),
-            layers=comparison.layers,
-            point=comparison.point,
-            statistics=comparison.statistics,
-        )
-        for pairing in comparison.pairings
-    ]
-
-
-def _sweep(
-    comparison: Comparison, activations: Sequence[Activations], run: RunFolder | None, say: Say
-) -> SimilarityTable:
-    """All units of the sweep; those that a run folder holds are read, not computed."""
-    import pyarrow as pa
-
-    from repsim.measures import run_units, sweep_info, units_of
-
-    requests = _requests(comparison, activations)
-    units = units_of(requests)
+    units: list[SweepUnit] = []
+    for pairing in comparison.pairings:
+        measures = comparison.measures_for(pairing)
+        if measures:
+            units += plan_sweep(
+                activations,
+                measures,
+                pairings=(pairing,),
+                layers=comparison.layers,
+                point=comparison.point,
+                statistics=comparison.statistics,
+            )
     if not units:
         raise UsageError(
             "there is nothing to compare",
             hint="give two models for the same text, or two languages for parallel text",
         )
-    parts: dict[int, pa.Table] = {}
+    return units
+
+
+def _sweep(
+    comparison: Comparison,
+    activations: Sequence[Activations],
+    run: RunFolder | None,
+    workers: int,
+    say: Say,
+) -> SimilarityTable:
+    """All units of the sweep; those that a run folder holds are read, not computed."""
+    import pyarrow as pa
+
+    from repsim.measures import run_units, sweep_info
+
+    units = _units(comparison, activations)
+    parts: dict[str, pa.Table] = {}
     if run:
-        there = run.parts.read_all(unit.key for unit in units)
-        parts = {i: there[unit.key] for i, unit in enumerate(units) if unit.key in there}
+        parts = dict(run.parts.read_all(unit.key for unit in units))
         if parts:
             say("resume", f"{len(parts)} of {len(units)} parts are there")
-    wanted = [i for i in range(len(units)) if i not in parts]
+    wanted = [unit for unit in units if unit.key not in parts]
     with progress("comparing", total=sum(u.comparisons for u in units), unit="cell") as bar:
-        bar.update(sum(units[i].comparisons for i in parts))
-        for i, table in run_units(requests, wanted, device=str(comparison.loading["device"])):
-            parts[i] = table.to_arrow()
+        bar.update(sum(unit.comparisons for unit in units if unit.key in parts))
+        device = str(comparison.loading["device"])
+        for unit, table in run_units(wanted, device=device, workers=workers):
+            parts[unit.key] = table.to_arrow()
             if run:
-                run.parts.write(units[i].key, parts[i])
-            bar.update(units[i].comparisons)
+                run.parts.write(unit.key, parts[unit.key])
+            bar.update(unit.comparisons)
     info = sweep_info(units) | {
         "corpus": comparison.corpus.describe(),
         "extraction": _extraction_facts(activations),
         "environment": environment(),
     }
-    ordered = [parts[i] for i in range(len(units))]
+    ordered = [parts[unit.key] for unit in units]
     return SimilarityTable(pa.concat_tables(ordered).unify_dictionaries(), info)
 
 
@@ -168,37 +433,3 @@ def _extraction_facts(activations: Sequence[Activations]) -> dict[str, dict[str,
         shown = {key: acts.info[key] for key in EXTRACTION_FACTS if key in acts.info}
         facts.setdefault(acts.model.name, {})[acts.language] = shown
     return facts
-
-
-def compare(
-    models: Sequence[str | Path | ModelRef],
-    *,
-    corpus: str | Path | ParallelCorpus = "kolibri",
-    out: str | Path | None = None,
-    force: bool = False,
-    **options: Any,
-) -> SimilarityTable:
-    """Compare models on a parallel corpus.
-
-    Args:
-        models: Folders, packaged models ("e5-small"), hub identifiers.
-        corpus: Built-in name, path, or a `ParallelCorpus`.
-        out: Folder for tables, figures and the report.
-        force: Replace another comparison in the folder.
-        **options: See `plan_comparison`.
-
-    Returns:
-        The table; `.plot` draws it, `.to_report(folder)` writes it up.
-
-    Example:
-        >>> import tempfile, repsim
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> folder = tempfile.mkdtemp()
-        >>> tiny = [write_tiny_model("llama", f"{folder}/{name}", seed=i)
-        ...         for i, name in enumerate("ab")]
-        >>> table = repsim.compare(tiny, languages=["eng_Latn", "deu_Latn"], limit=30,
-        ...                        measures=["cka"], permutations=20)
-        >>> table.unique("measure"), table.unique("pairing")
-        (['cka'], ['same text', 'parallel text'])
-    """
-    return run_comparison(plan_comparison(models, corpus=corpus, **options), out, force=force)

@@ -25,7 +25,9 @@ MEASURES = ("unit_correlation", "permutation", "cka", "procrustes", "svcca", "mu
 OFF, DEFAULT = Statistics.off(), Statistics()
 PARTS = {
     "null": dataclasses.replace(
-        OFF, permutations=DEFAULT.permutations, permutations_dear=DEFAULT.permutations_dear
+        OFF,
+        permutations=DEFAULT.permutations,
+        permutations_expensive=DEFAULT.permutations_expensive,
     ),
     "interval": dataclasses.replace(OFF, groups=DEFAULT.groups),
     "partial": dataclasses.replace(OFF, covariates=DEFAULT.covariates),

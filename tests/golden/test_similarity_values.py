@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.measures import Features, MeasureWarning, compute, compute_grid, get_measure
+from repsim.measures import Features, MeasureWarning, compute_grid, get_measure, measure
 
 HERE = Path(__file__).parent / "similarity"
 REFERENCE = json.loads((HERE / "values.json").read_text(encoding="utf-8"))["measures"]
@@ -52,7 +52,7 @@ def test_value_is_the_reference(name: str, pair: str) -> None:
     reference = REFERENCE[name]["values"][pair]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MeasureWarning)  # p03 has n < d on purpose
-        value = compute(name, x, y)
+        value = measure(x, y, name)
     if (name, pair) in EXACTLY_ZERO:
         assert reference < 1e-5
         reference = 0.0

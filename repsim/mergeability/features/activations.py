@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Shuffles of the null: enough for a quantile of their own where a shuffle costs a product, few
 #: where it costs a decomposition (their quantile is that of a normal distribution).
-SHUFFLES, SHUFFLES_DEAR = 40, 8
+SHUFFLES, SHUFFLES_EXPENSIVE = 40, 8
 #: Longest window in tokens in which outputs are compared.
 CONTEXT = 256
 
@@ -93,7 +93,7 @@ def activation_features(
     sentences = load_corpus(corpus, languages=list(languages), limit=limit, seed=seed)
     parents = load_parents(models, device=device)
     chosen = statistics or Statistics(
-        permutations=SHUFFLES, permutations_dear=SHUFFLES_DEAR, groups=0, seed=seed
+        permutations=SHUFFLES, permutations_expensive=SHUFFLES_EXPENSIVE, groups=0, seed=seed
     )
     points = _points(parents)
     activations: list[Activations] = []

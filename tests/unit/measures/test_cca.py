@@ -6,7 +6,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from repsim.core import UsageError
-from repsim.measures import compute
+from repsim.measures import measure
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 7)) * np.geomspace(1, 0.02, 7)
@@ -20,13 +20,13 @@ def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def test_canonical_correlations_are_cosines_of_principal_angles() -> None:
     expected = correlations(X, Y)
-    assert compute("cca", X, Y) == pytest.approx(expected.mean(), abs=1e-10)
-    assert compute("cca_squared", X, Y) == pytest.approx((expected**2).mean(), abs=1e-10)
+    assert measure(X, Y, "cca") == pytest.approx(expected.mean(), abs=1e-10)
+    assert measure(X, Y, "cca_squared") == pytest.approx((expected**2).mean(), abs=1e-10)
 
 
 def test_rank_deficient_sides_are_compared_over_their_rank() -> None:
     doubled = np.hstack([X, X[:, :3]])
-    assert compute("cca", doubled, Y) == pytest.approx(compute("cca", X, Y), abs=1e-9)
+    assert measure(doubled, Y, "cca") == pytest.approx(measure(X, Y, "cca"), abs=1e-9)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.99])
@@ -34,34 +34,34 @@ def test_svcca_is_cca_of_the_leading_principal_components(threshold: float) -> N
     parts = [PCA(threshold).fit_transform(side) for side in (X, Y)]
     assert parts[0].shape[1] < 7
     expected = correlations(*parts).mean()
-    assert compute("svcca", X, Y, threshold=threshold) == pytest.approx(expected, abs=1e-9)
+    assert measure(X, Y, "svcca", threshold=threshold) == pytest.approx(expected, abs=1e-9)
 
 
 def test_svcca_of_all_variance_is_cca() -> None:
-    assert compute("svcca", X, Y, threshold=1.0) == pytest.approx(compute("cca", X, Y))
+    assert measure(X, Y, "svcca", threshold=1.0) == pytest.approx(measure(X, Y, "cca"))
 
 
 def test_pwcca_lies_between_the_extreme_correlations_and_has_two_directions() -> None:
-    both = compute("pwcca", X, Y)
-    forward, backward = compute("pwcca_x", X, Y), compute("pwcca_x", Y, X)
+    both = measure(X, Y, "pwcca")
+    forward, backward = measure(X, Y, "pwcca_x"), measure(Y, X, "pwcca_x")
     assert both == pytest.approx((forward + backward) / 2)
     assert correlations(X, Y).min() < both < correlations(X, Y).max()
 
 
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(UsageError, match="threshold=0 is not possible"):
-        compute("svcca", X, Y, threshold=0)
+        measure(X, Y, "svcca", threshold=0)
     with pytest.raises(UsageError, match="weights='y' is not possible"):
-        compute("pwcca", X, Y, weights="y")
+        measure(X, Y, "pwcca", weights="y")
     with pytest.raises(UsageError, match="ridge=-1 is not possible"):
-        compute("gulp", X, Y, ridge=-1)
+        measure(X, Y, "gulp", ridge=-1)
 
 
 def test_r2_is_that_of_a_linear_regression_of_x_on_y() -> None:
     fitted = LinearRegression().fit(Y, X)
     expected = r2_score(X, fitted.predict(Y), multioutput="variance_weighted")
-    assert compute("r2", X, Y) == pytest.approx(expected, abs=1e-10)
-    assert compute("r2", Y, X) != pytest.approx(expected, abs=1e-3)
+    assert measure(X, Y, "r2") == pytest.approx(expected, abs=1e-10)
+    assert measure(Y, X, "r2") != pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
@@ -76,4 +76,4 @@ def test_gulp_is_the_trace_formula_over_covariances(ridge: float) -> None:
         + np.trace(iy @ sy @ iy @ sy)
         - 2 * np.trace(ix @ sxy @ iy @ sxy.T)
     )
-    assert compute("gulp", X, Y, ridge=ridge) == pytest.approx(expected, rel=1e-9)
+    assert measure(X, Y, "gulp", ridge=ridge) == pytest.approx(expected, rel=1e-9)

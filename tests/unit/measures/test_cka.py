@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from repsim.core import InputError, UsageError
-from repsim.measures import Features, compute, compute_grid, get_measure
+from repsim.measures import Features, StreamingCKA, compute_grid, get_measure, measure
 from repsim.measures.cka import gram_inner, gram_products
-from repsim.measures.minibatch import StreamingCKA
 
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=(12, 3))
@@ -30,14 +29,14 @@ def test_debiased_cka_is_the_average_over_distinct_rows_of_uncentered_kernels() 
     expected = hsic_over_distinct_rows(k, l) / np.sqrt(
         hsic_over_distinct_rows(k, k) * hsic_over_distinct_rows(l, l)
     )
-    assert compute("cka", x, y) == pytest.approx(expected, abs=1e-10)
+    assert measure(x, y, "cka") == pytest.approx(expected, abs=1e-10)
 
 
 def test_biased_cka_is_the_ratio_of_traces() -> None:
     h = np.eye(12) - 1 / 12
     k, l = h @ X @ X.T @ h, h @ Y @ Y.T @ h
     expected = np.trace(k @ l) / np.sqrt(np.trace(k @ k) * np.trace(l @ l))
-    assert compute("cka_biased", X, Y) == pytest.approx(expected, abs=1e-12)
+    assert measure(X, Y, "cka_biased") == pytest.approx(expected, abs=1e-12)
 
 
 def test_lange_cka_leaves_the_diagonal_out() -> None:
@@ -45,7 +44,7 @@ def test_lange_cka_leaves_the_diagonal_out() -> None:
     k, l = k @ k.T, l @ l.T
     off = ~np.eye(12, dtype=bool)
     expected = (k * l)[off].sum() / np.sqrt((k * k)[off].sum() * (l * l)[off].sum())
-    assert compute("cka_lange", X, Y) == pytest.approx(expected, abs=1e-12)
+    assert measure(X, Y, "cka_lange") == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d"), [(500, 768), (300, 100)])
@@ -53,8 +52,8 @@ def test_biased_cka_of_independent_data_is_d_over_n_plus_d_and_debiased_is_zero(
     n: int, d: int
 ) -> None:
     x, y = (np.random.default_rng(i).normal(size=(n, d)) for i in (1, 2))
-    assert compute("cka_biased", x, y) == pytest.approx(d / (n + d), abs=5e-3)
-    assert compute("cka", x, y) == pytest.approx(0.0, abs=0.01)
+    assert measure(x, y, "cka_biased") == pytest.approx(d / (n + d), abs=5e-3)
+    assert measure(x, y, "cka") == pytest.approx(0.0, abs=0.01)
 
 
 def massive(seed: int) -> np.ndarray:
@@ -66,10 +65,10 @@ def massive(seed: int) -> np.ndarray:
 
 def test_float32_keeps_the_value_that_uncentered_sums_lose() -> None:
     x, y = massive(0), massive(1)
-    exact = compute("cka", x.astype(np.float64), y.astype(np.float64))
+    exact = measure(x.astype(np.float64), y.astype(np.float64), "cka")
     assert abs(exact) < 0.05
     single = [Features(a, dtype=torch.float32) for a in (x, y)]
-    assert compute("cka", *single) == pytest.approx(exact, abs=1e-5)
+    assert measure(*single, "cka") == pytest.approx(exact, abs=1e-5)
     assert compute_grid(get_measure("cka"), single[:1], single[1:])[0, 0] == pytest.approx(
         exact, abs=1e-5
     )
@@ -103,7 +102,7 @@ def test_streaming_gives_the_minibatch_value_for_one_pair_and_for_lists() -> Non
     for rows in np.split(np.arange(60), 6):
         one.update(x[rows], y[rows])
         many.update([x[rows], y[rows]], [y[rows]])
-    expected = compute("cka_minibatch", x, y, batch_size=10)
+    expected = measure(x, y, "cka_minibatch", batch_size=10)
     assert one.value() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(many.values()[:, 0], [expected, 1.0], atol=1e-12)
     with pytest.raises(UsageError, match=r"\(2, 1\) layers were streamed"):
@@ -113,13 +112,13 @@ def test_streaming_gives_the_minibatch_value_for_one_pair_and_for_lists() -> Non
 
 
 def test_minibatch_of_everything_is_debiased_cka_and_a_remainder_is_undefined() -> None:
-    assert compute("cka_minibatch", X, Y, batch_size=12) == pytest.approx(compute("cka", X, Y))
-    assert np.isnan(compute("cka_minibatch", X, Y, batch_size=5))
+    assert measure(X, Y, "cka_minibatch", batch_size=12) == pytest.approx(measure(X, Y, "cka"))
+    assert np.isnan(measure(X, Y, "cka_minibatch", batch_size=5))
 
 
 def test_impossible_batches_are_refused() -> None:
     with pytest.raises(UsageError, match="batch_size=3 is not possible"):
-        compute("cka_minibatch", X, Y, batch_size=3)
+        measure(X, Y, "cka_minibatch", batch_size=3)
     with pytest.raises(InputError, match="a batch of 3 rows has no HSIC_1"):
         StreamingCKA().update(X[:3], Y[:3])
     with pytest.raises(InputError, match="no batch was added"):
@@ -139,12 +138,12 @@ def test_rbf_cka_is_the_biased_cka_of_gaussian_kernels() -> None:
         kernels.append(h @ kernel @ h)
     k, l = kernels
     expected = (k * l).sum() / np.sqrt((k * k).sum() * (l * l).sum())
-    assert compute("cka_rbf", X, Y, debiased=False) == pytest.approx(expected, abs=1e-12)
+    assert measure(X, Y, "cka_rbf", debiased=False) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7])
 def test_median_of_all_squared_distances_counts_the_zero_diagonal(n: int) -> None:
-    from repsim.measures.rbf import squared_bandwidth
+    from repsim.measures.relational import squared_bandwidth
 
     squared = Features(X[:n]).distances("sqeuclidean")
     assert squared_bandwidth(squared, "median_all") == pytest.approx(np.median(squared.numpy()))
@@ -153,10 +152,10 @@ def test_median_of_all_squared_distances_counts_the_zero_diagonal(n: int) -> Non
 @pytest.mark.parametrize("bandwidth", ["mean", 0.0, -1])
 def test_an_impossible_bandwidth_is_refused(bandwidth: object) -> None:
     with pytest.raises(UsageError, match="bandwidth '.*' is not possible"):
-        compute("cka_rbf", X, Y, bandwidth=bandwidth)
+        measure(X, Y, "cka_rbf", bandwidth=bandwidth)
 
 
 def test_rbf_cka_of_mostly_equal_rows_is_undefined() -> None:
     x = np.zeros((12, 2))
     x[0] = 1
-    assert np.isnan(compute("cka_rbf", x, Y))
+    assert np.isnan(measure(x, Y, "cka_rbf"))

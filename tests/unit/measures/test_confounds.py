@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from repsim.core import Activations, ArraysInMemory, ModelRef, UsageError
-from repsim.measures import compute, partial
-from repsim.measures.confounds import shared_covariates
+from repsim.measures import measure, partial
+from repsim.measures.cells import _shared_covariates as shared_covariates
 
 
 def confounded(seed: int, share: float, n: int = 1012, d: int = 64) -> tuple:
@@ -24,13 +24,13 @@ def test_a_shared_scalar_fakes_similarity_and_its_removal_shows_none(share: floa
     # Population value: covariances I + c uu' and I + c vv', cross-covariance c uv'.
     c = share / (1 - share) * d
     faked = c**2 / ((1 + c) ** 2 + d - 1)
-    assert compute("cka", x, y) == pytest.approx(faked, abs=0.05)
+    assert measure(x, y, "cka") == pytest.approx(faked, abs=0.05)
     assert abs(partial("cka", x, y, scalar)) < 0.01
 
 
 def test_the_faked_value_at_a_tenth_of_the_variance_is_as_large_as_a_finding() -> None:
     x, y, _ = confounded(1, share=0.1, d=200)
-    assert compute("cka", x, y) > 0.6
+    assert measure(x, y, "cka") > 0.6
 
 
 def test_similarity_that_is_not_the_covariates_survives_its_removal() -> None:
@@ -38,7 +38,7 @@ def test_similarity_that_is_not_the_covariates_survives_its_removal() -> None:
     x = rng.normal(size=(400, 8))
     y = x + rng.normal(size=(400, 8))
     unrelated = rng.normal(size=400)
-    assert partial("cka", x, y, unrelated) == pytest.approx(compute("cka", x, y), abs=0.01)
+    assert partial("cka", x, y, unrelated) == pytest.approx(measure(x, y, "cka"), abs=0.01)
 
 
 def side(covariates: dict[str, np.ndarray], language: str = "eng_Latn") -> Activations:

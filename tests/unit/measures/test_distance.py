@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist, squareform
 
-from repsim.measures import Features, compute
-from repsim.measures.cosines import cosine_grid, half
+from repsim.measures import Features, measure
+from repsim.measures.algebra import half
+from repsim.measures.pair_matrices import cosine_grid
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4)) + 1
@@ -15,22 +16,22 @@ def test_distance_correlation_follows_the_definition() -> None:
     h = np.eye(20) - 1 / 20
     a, b = (h @ squareform(pdist(side)) @ h for side in (X, Y))
     expected = np.sqrt((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
-    assert compute("distance_correlation", X, Y) == pytest.approx(expected, abs=1e-12)
+    assert measure(X, Y, "distance_correlation") == pytest.approx(expected, abs=1e-12)
 
 
 def test_debiased_distance_correlation_of_independent_data_is_about_zero() -> None:
     draws = [RNG.normal(size=(2, 60, 30)) for _ in range(20)]
-    debiased = np.mean([compute("distance_correlation_debiased", x, y) for x, y in draws])
-    biased = np.mean([compute("distance_correlation", x, y) for x, y in draws])
+    debiased = np.mean([measure(x, y, "distance_correlation_debiased") for x, y in draws])
+    biased = np.mean([measure(x, y, "distance_correlation") for x, y in draws])
     assert abs(debiased) < 0.02
     assert biased > 0.5
 
 
 def test_differences_of_distance_matrices() -> None:
     gap = squareform(pdist(X)) - squareform(pdist(Y))
-    assert compute("rsm_norm_difference", X, Y) == pytest.approx(np.linalg.norm(gap))
+    assert measure(X, Y, "rsm_norm_difference") == pytest.approx(np.linalg.norm(gap))
     expected = np.sqrt((gap[np.triu_indices(20, 1)] ** 2).mean())
-    assert compute("stress", X, Y) == pytest.approx(expected)
+    assert measure(X, Y, "stress") == pytest.approx(expected)
 
 
 def test_half_of_a_symmetric_matrix_keeps_inner_products() -> None:
@@ -42,7 +43,7 @@ def test_half_of_a_symmetric_matrix_keeps_inner_products() -> None:
 def test_the_grid_is_the_same_when_layers_are_taken_in_groups(
     numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repsim.measures.cosines.TEMPORARY_NUMBERS", numbers)
+    monkeypatch.setattr("repsim.measures.pair_matrices.TEMPORARY_NUMBERS", numbers)
     xs = [Features(RNG.normal(size=(20, 3))) for _ in range(5)]
     ys = [xs[1], *(Features(RNG.normal(size=(20, 3))) for _ in range(3))]
     grid = cosine_grid(xs, ys, lambda f: torch.flatten(f.gram))

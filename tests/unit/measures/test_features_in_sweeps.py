@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.measures import Features, compute
+from repsim.measures import Features, measure
 
 ROWS = np.sort(np.random.default_rng(5).choice(200, 180, replace=False))
 
@@ -47,7 +47,7 @@ def test_svcca_falls_back_to_all_components_when_the_leading_ones_are_not_enough
     x = rng.normal(size=(300, 12)) * np.logspace(0, -5, 12)
     assert len(Features(x).leading_svd[1]) < 12
     y = rng.normal(size=(300, 12))
-    assert compute("svcca", x, y, threshold=1.0) == pytest.approx(compute("cca", x, y), abs=1e-9)
+    assert measure(x, y, "svcca", threshold=1.0) == pytest.approx(measure(x, y, "cca"), abs=1e-9)
 
 
 def test_only_what_is_larger_is_forgotten() -> None:

@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from repsim.core import InputError, UsageError
-from repsim.measures import Features, as_features, compute, compute_grid, get_measure
-from repsim.measures.intervals import NO_INTERVAL, deal, interval, left_out_values
-from repsim.measures.jackknife import cka_replicates
+from repsim.core import InputError, Measure, UsageError
+from repsim.measures import Features, as_features, compute_grid, get_measure, measure
+from repsim.measures.cka_jackknife import cka_replicates
+from repsim.measures.intervals import deal, interval, left_out_values
 
 
 def planted(seed: int, n: int, noise: float, *, tails: bool = False) -> tuple[Features, Features]:
@@ -16,18 +18,20 @@ def planted(seed: int, n: int, noise: float, *, tails: bool = False) -> tuple[Fe
     return as_features(x), as_features(y)
 
 
-def cover(name: str, n: int, noise: float, count: int, **planting: bool) -> tuple[float, ...]:
+def cover(
+    name: str | Measure, n: int, noise: float, count: int, **planting: bool
+) -> tuple[float, ...]:
     """Coverage of the mean over replications and of the population's value; error over scatter."""
-    measure = get_measure(name)
+    chosen = get_measure(name)
     values, low, high, errors = np.empty((4, count))
     for seed in range(count):
         x, y = planted(seed, n, noise, **planting)
-        value = compute_grid(measure, [x], [y])
-        found = interval(measure, [x], [y], value, seed=seed)
+        value = compute_grid(chosen, [x], [y])
+        found = interval(chosen, [x], [y], value, seed=seed)
         assert found is not None
         values[seed], errors[seed] = value[0, 0], found.standard_error[0, 0]
         low[seed], high[seed] = found.low[0, 0], found.high[0, 0]
-    huge = np.mean([compute(name, *planted(10_000 + s, 4000, noise, **planting)) for s in range(3)])
+    huge = np.mean([measure(*planted(10_000 + s, 4000, noise, **planting), name) for s in range(3)])
     return (
         float(np.mean((low <= values.mean()) & (values.mean() <= high))),
         float(np.mean((low <= huge) & (huge <= high))),
@@ -60,10 +64,10 @@ def test_coverage_at_this_n_is_nominal_or_above(name: str) -> None:
 
 def test_measures_that_depend_on_n_do_not_cover_the_population_and_say_so_by_their_bias() -> None:
     x, y = planted(0, 80, 1.5)
-    measure = get_measure("cca")
-    found = interval(measure, [x], [y], compute_grid(measure, [x], [y]))
+    cca = get_measure("cca")
+    found = interval(cca, [x], [y], compute_grid(cca, [x], [y]))
     assert found is not None
-    population = compute("cca", *planted(1, 4000, 1.5))
+    population = measure(*planted(1, 4000, 1.5), "cca")
     assert population < found.low[0, 0]
     assert found.bias[0, 0] > found.standard_error[0, 0]
 
@@ -72,10 +76,10 @@ def test_a_row_bootstrap_is_biased_where_the_jackknife_is_not() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 32)), rng.normal(size=(200, 32))
     drawn = [rng.integers(0, 200, size=200) for _ in range(30)]
-    bootstrap = np.mean([compute("cka", x[rows], y[rows]) for rows in drawn])
+    bootstrap = np.mean([measure(x[rows], y[rows], "cka") for rows in drawn])
     left_out = cka_replicates([as_features(x)], [as_features(y)], np.arange(200))
-    assert bootstrap > compute("cka", x, y) + 0.08
-    assert abs(left_out.mean() - compute("cka", x, y)) < 0.001
+    assert bootstrap > measure(x, y, "cka") + 0.08
+    assert abs(left_out.mean() - measure(x, y, "cka")) < 0.001
 
 
 GROUPS = {
@@ -92,7 +96,7 @@ GROUPS = {
 def test_closed_form_equals_computing_without_the_rows(
     kind: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repsim.measures.jackknife.BLOCK_NUMBERS", block)
+    monkeypatch.setattr("repsim.measures.cka_jackknife.BLOCK_NUMBERS", block)
     rng, labels = np.random.default_rng(1), GROUPS[kind]
     xs = [rng.normal(size=(24, 5)) + 10 * k for k in range(3)]
     ys = [x[:, :4] + rng.normal(size=(24, 4)) for x in xs[:2]]
@@ -100,7 +104,7 @@ def test_closed_form_equals_computing_without_the_rows(
     assert found.shape == (labels.max() + 1, 3, 2)
     for group in range(labels.max() + 1):
         kept = labels != group
-        expected = [[compute("cka", x[kept], y[kept]) for y in ys] for x in xs]
+        expected = [[measure(x[kept], y[kept], "cka") for y in ys] for x in xs]
         np.testing.assert_allclose(found[group], expected, atol=1e-12)
 
 
@@ -110,7 +114,7 @@ def test_generic_jackknife_equals_computing_on_the_rest() -> None:
     for name in ("mutual_knn", "procrustes", "svcca"):
         found = left_out_values(get_measure(name), [x], [y], labels)
         rest = labels != 3
-        expected = compute(name, x.x.numpy()[rest], y.x.numpy()[rest])
+        expected = measure(x.x.numpy()[rest], y.x.numpy()[rest], name)
         assert found[3, 0, 0] == pytest.approx(expected, abs=1e-9)
 
 
@@ -182,15 +186,12 @@ def test_what_is_not_possible_is_refused() -> None:
         deal(12, 3, seed=0)
 
 
-@pytest.mark.parametrize("name", NO_INTERVAL)
-def test_a_measure_declared_without_interval_gets_none(name: str) -> None:
+def test_a_measure_declared_without_interval_gets_none() -> None:
     x, y = planted(0, 40, 1.0)
-    assert interval(get_measure(name), [x], [y], np.zeros((1, 1))) is None
+    assert interval(get_measure("identity_match"), [x], [y], np.zeros((1, 1))) is None
 
 
-def test_identity_match_is_declared_because_its_jackknife_does_not_cover(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delitem(NO_INTERVAL, "identity_match")
-    at_this_n, _, _ = cover("identity_match", 120, 0.7, 40)
+def test_identity_match_is_declared_because_its_jackknife_does_not_cover() -> None:
+    declared = dataclasses.replace(get_measure("identity_match"), no_interval="")
+    at_this_n, _, _ = cover(declared, 120, 0.7, 40)
     assert at_this_n < 0.7

@@ -1,13 +1,9 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from repsim.core import UsageError
 from repsim.measures import as_features, compute_grid, get_measure, list_measures
-from repsim.measures.cells import evaluate, is_dear, matched_mask
 from repsim.measures.null import draw_permutations, null_values, permutation_null, summarise
-from repsim.measures.pair_matrices import pair_matrix
 
 
 def layers(seed: int, count: int, n: int = 60, d: int = 6) -> list:
@@ -15,7 +11,7 @@ def layers(seed: int, count: int, n: int = 60, d: int = 6) -> list:
     return [as_features(rng.normal(size=(n, d)) + k) for k in range(count)]
 
 
-PRODUCTS = [m.name for m in list_measures() if pair_matrix(m) is not None]
+PRODUCTS = [m.name for m in list_measures() if m.matrix is not None]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +119,7 @@ def test_cells_outside_the_mask_are_not_computed_and_do_not_count() -> None:
     mask = np.eye(3, dtype=bool)
     for name in ("cka", "procrustes", "mutual_knn"):
         measure = get_measure(name)
-        values = evaluate(measure, xs, xs, mask)
+        values = compute_grid(measure, xs, xs, mask)
         assert np.isnan(values[~mask]).all()
         assert np.isfinite(values[mask]).all()
         null = permutation_null(measure, xs, xs, values, draw_permutations(60, 5, 0), mask)
@@ -149,16 +145,12 @@ def test_no_permutation_is_refused() -> None:
         null_values(get_measure("cka"), layers(0, 1), layers(1, 1), np.empty((0, 60)))
 
 
-def test_dear_are_measures_that_decompose_each_pair() -> None:
-    assert all(is_dear(get_measure(m)) for m in ("procrustes", "svcca", "permutation", "cca"))
-    assert not any(is_dear(get_measure(m)) for m in ("cka", "rsa", "mutual_knn", "cka_linear"))
-    unknown = dataclasses.replace(get_measure("cka"), name="of_a_user")
-    assert is_dear(unknown)
-
-
-def test_matched_mask_pairs_layers_of_equal_relative_depth() -> None:
-    mask = matched_mask(range(7), range(13))
-    assert [tuple(cell) for cell in np.argwhere(mask)] == [(i, 2 * i) for i in range(7)]
+def test_kendall_makes_rsa_expensive_and_takes_its_pair_matrix_away() -> None:
+    rsa = get_measure("rsa")
+    kendall = rsa.with_params(comparison="kendall_b")
+    assert (rsa.is_expensive, kendall.is_expensive) == (False, True)
+    assert rsa.matrix is not None
+    assert kendall.matrix is None
 
 
 def test_the_fast_null_of_unit_correlation_is_the_plain_one() -> None:

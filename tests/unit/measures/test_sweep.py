@@ -9,26 +9,33 @@ from repsim.core import (
     Activations,
     ArraysInMemory,
     InputError,
+    Invariance,
+    Measure,
     ModelRef,
     SimilarityTable,
     UsageError,
 )
+from repsim.core.pool import available_cores
 from repsim.measures import (
+    MEASURES,
     FeatureCache,
+    Features,
     Statistics,
-    compute,
+    compare_arrays,
     get_measure,
     list_measures,
+    measure,
     partial,
     plan_sweep,
     run_unit,
+    similarity_measure,
     sweep,
     sweep_info,
 )
-from repsim.measures.sweep_run import available_cores, threads_of_this_process
+from repsim.measures.cells import _threads_of_this_process as threads_of_this_process
 
 N = 64
-FAST = Statistics(permutations=19, permutations_dear=5, groups=8, groups_dear=5)
+FAST = Statistics(permutations=19, permutations_expensive=5, groups=8, groups_expensive=5)
 
 
 def reading(model: str, language: str, *, layers: int = 3, d: int = 6, n: int = N, seed: int = 0,
@@ -70,7 +77,7 @@ def test_every_value_is_the_measure_on_the_two_layers(four: list[Activations]) -
     for row in table.rows():
         x = sides[row["model_a"], row["language_a"]].array("resid", row["layer_a"])
         y = sides[row["model_b"], row["language_b"]].array("resid", row["layer_b"])
-        assert row["value"] == pytest.approx(compute(row["measure"], x, y), abs=1e-9)
+        assert row["value"] == pytest.approx(measure(x, y, row["measure"]), abs=1e-9)
         assert row["n"] == N
         assert row["null_q95"] is None
         assert row["partial"] is None
@@ -230,7 +237,7 @@ def test_table_states_models_measures_and_statistics(four: list[Activations]) ->
     assert info["models"]["a"]["weights_hash"] == "weights of a"
     assert info["measures"]["cka"]["direction"] == "similarity"
     assert info["statistics"]["shuffles"] == 19
-    assert info["statistics"]["dear_measures"] == []
+    assert info["statistics"]["expensive_measures"] == []
     assert "jackknife over sentences" in info["statistics"]["description"]
     assert "Values only" in Statistics.off().describe()["description"]
 
@@ -296,7 +303,7 @@ def test_many_sentences_are_computed_in_float32_within_a_millionth(
     sides = [with_massive_dimensions(name) for name in "ab"]
     names = ["cka", "cka_biased", "procrustes", "unit_correlation", "svcca", "rsa"]
     exact = sweep(sides, names, statistics=Statistics.off()).column("value")
-    monkeypatch.setattr("repsim.measures.sweep_run.FLOAT64_ROWS", 100)
+    monkeypatch.setattr("repsim.measures.cells.FLOAT64_ROWS", 100)
     cache = FeatureCache()
     unit = plan_sweep(sides, names, statistics=Statistics.off())[0]
     single = run_unit(unit, cache).column("value")
@@ -389,3 +396,78 @@ def test_every_registered_measure_goes_through_a_sweep(four: list[Activations]) 
     assert undefined == ["cka_minibatch"], (
         "64 rows do not fill batches of 50; all others have a value"
     )
+
+
+@pytest.fixture
+def row_cosine(monkeypatch: pytest.MonkeyPatch) -> Measure:
+    """A cheap measure as a user writes it: a declaration and a function."""
+    monkeypatch.setattr(MEASURES, "_entries", dict(MEASURES._entries))
+
+    @similarity_measure(
+        name="row_cosine",
+        label="Row cosine",
+        rung=None,
+        direction="similarity",
+        range=(-1.0, 1.0),
+        invariances={Invariance.TRANSLATION, Invariance.ISOTROPIC_SCALING},
+        min_samples=3,
+        definition="mean over rows of the cosine between the centred row of X and that of Y",
+        reference="an example",
+        estimator="plain",
+        needs_equal_width=True,
+    )
+    def row_cosine(x: Features, y: Features) -> float:
+        return float(torch.nn.functional.cosine_similarity(x.centered, y.centered).mean())
+
+    return row_cosine
+
+
+def test_a_new_cheap_measure_gets_null_interval_and_partial_value_as_cka_does(
+    four: list[Activations], row_cosine: Measure
+) -> None:
+    rows = list(sweep(four, ["cka", "row_cosine"], statistics=FAST).rows())
+    by = {name: [row for row in rows if row["measure"] == name] for name in ("cka", "row_cosine")}
+    assert len(by["cka"]) == len(by["row_cosine"]) == 2 * 9 + 2 * 3
+    for cka, mine in zip(by["cka"], by["row_cosine"], strict=True):
+        filled = [{key for key, value in row.items() if value is not None} for row in (cka, mine)]
+        assert filled[0] == filled[1]
+        assert mine["p_value"] >= 1 / 20
+    declared = sweep(four, ["row_cosine"], statistics=FAST).info
+    assert declared["statistics"]["expensive_measures"] == []
+    assert declared["measures"]["row_cosine"]["cost"] == "cheap"
+
+
+def test_arrays_from_anywhere_are_compared_with_nothing_invented() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 8))
+    arrays = {"a": [x, x + rng.normal(size=x.shape)], "b": [torch.tensor(2 * x)]}
+    table = compare_arrays(arrays, ["cka", "procrustes"], permutations=19)
+    first = next(table.rows())
+    assert first["value"] == pytest.approx(1.0)
+    unknown = ("language_a", "language_b", "point", "partial")
+    assert [first[key] for key in unknown] == [None] * 4
+    assert all(row["p_value"] is not None and row["ci_low"] is not None for row in table.rows()
+               if row["measure"] == "cka")  # fmt: skip
+    assert table.grid("a", "b", measure="cka").values.shape == (2, 1)
+    by_document = compare_arrays(
+        arrays, ["cka"], permutations=19, documents=[str(i // 4) for i in range(60)]
+    )
+    assert by_document.info["statistics"]["interval_unit"] == "documents"
+    assert list(by_document.rows())[1]["ci_low"] != list(table.rows())[1]["ci_low"]
+
+
+def test_malformed_arrays_are_refused_by_name() -> None:
+    x = np.ones((6, 2))
+    with pytest.raises(InputError, match=r"'b' needs layers of shape \[rows, units\].*\[6\]"):
+        compare_arrays({"a": [x], "b": [x[:, 0]]})
+    with pytest.raises(InputError, match="'a' has 6 rows in layer 0 and 5 in layer 1"):
+        compare_arrays({"a": [x, x[:5]], "b": [x]})
+    with pytest.raises(InputError, match="a and b hold 6 and 5 sentences"):
+        compare_arrays({"a": [x], "b": [x[:5]]})
+    with pytest.raises(InputError, match="a, layer 0, are NaN .* the first is 'third'"):
+        compare_arrays(
+            {"a": [np.where(np.arange(6)[:, None] == 2, np.nan, x)], "b": [x]},
+            names=["first", "second", "third", "fourth", "fifth", "sixth"],
+        )
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare_arrays({"a": [x]})

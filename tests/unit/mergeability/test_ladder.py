@@ -208,7 +208,7 @@ def test_a_user_may_ask_for_other_statistics(cache: Path) -> None:
         )  # fmt: skip
         return english(result)
 
-    without = middle(Statistics(permutations=20, permutations_dear=2, groups=0, covariates=()))
+    without = middle(Statistics(permutations=20, permutations_expensive=2, groups=0, covariates=()))
     assert "cka_partial_middle" not in without
     assert without["cka_middle"] > 0.5
 

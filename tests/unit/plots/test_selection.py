@@ -101,7 +101,7 @@ def test_the_note_states_n_interval_null_and_covariates(two_encoders):
 
 def test_the_note_states_fewer_shuffles_and_documents(table_of):
     statistics = {
-        "shuffles": 100, "permutations_dear": 20, "dear_measures": ["cka"], "level": 0.9,
+        "shuffles": 100, "permutations_expensive": 20, "expensive_measures": ["cka"], "level": 0.9,
         "interval": "jackknife", "interval_unit": "documents",
     }  # fmt: skip
     chosen = select(table_of([{"value": 0.5}], statistics=statistics))

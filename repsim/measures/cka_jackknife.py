@@ -26,15 +26,7 @@ BLOCK_NUMBERS = 1 << 24
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """What one side's layers contribute; `l` layers, `n` rows, `g` groups; float64.
-
-    Attributes:
-        rows: Centered rows of each layer, `[n, d]`.
-        squares: `[l, n]`, squared lengths: the diagonal that is taken out of the Gram matrix.
-        group_rows: Sum of the rows of each group, `[g, d]` per layer.
-        row_sums: `[l, n]`, row sums of the zero-diagonal Gram matrix.
-        left_out_sums: `[l, g]`, sum of that matrix without the rows and columns of a group.
-    """
+    """What one side's layers contribute; `l` layers, `n` rows, `g` groups; float64."""
 
     rows: tuple[Tensor, ...]
     squares: Tensor
@@ -46,26 +38,7 @@ class _Side:
 def cka_replicates(
     xs: Sequence[Features], ys: Sequence[Features], groups: np.ndarray
 ) -> np.ndarray:
-    """Debiased linear CKA of all layer pairs without each group of rows.
-
-    Args:
-        xs: Layers of A.
-        ys: Layers of B, same rows.
-        groups: `[n]` integers 0..g-1: `arange(n)` to leave out one sentence at a time, document
-            numbers to leave out one document at a time.
-
-    Returns:
-        `[g, len(xs), len(ys)]`.
-
-    Example:
-        >>> from repsim.measures import as_features, compute
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.normal(size=(12, 3)); y = x + rng.normal(size=(12, 3))
-        >>> left_out = cka_replicates([as_features(x)], [as_features(y)], np.arange(12))
-        >>> direct = compute("cka", np.delete(x, 5, 0), np.delete(y, 5, 0))
-        >>> bool(np.isclose(left_out[5, 0, 0], direct))
-        True
-    """
+    """Debiased linear CKA of all layer pairs without each group of rows."""
     device = xs[0].device
     labels = torch.as_tensor(groups, device=device)
     count = int(labels.max()) + 1

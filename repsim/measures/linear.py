@@ -1,4 +1,4 @@
-"""Canonical correlations: the same information, in any linear code?
+"""The same information, in any linear code? Canonical correlations and linear predictability.
 
 Canonical correlations are the singular values of `U_X' U_Y`, with U the left singular vectors of
 the centered arrays cut at their rank. As soon as n <= d a side spans everything and all of them are
@@ -14,12 +14,19 @@ from torch import Tensor
 
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
-from repsim.measures.base import INVERTIBLE, ORTHOGONAL, PERMUTATION, SCALING, TRANSLATION, measure
+from repsim.measures.base import (
+    INVERTIBLE,
+    PERMUTATION,
+    ROTATION_BLIND,
+    SCALING,
+    TRANSLATION,
+    similarity_measure,
+)
 from repsim.measures.features import Features
 
 RAGHU = "Raghu, Gilmer, Yosinski, Sohl-Dickstein 2017, arXiv:1706.05806"
 MORCOS = "Morcos, Raghu, Bengio 2018, arXiv:1806.05759"
-LINEAR_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL, INVERTIBLE)
+LINEAR_BLIND = (*ROTATION_BLIND, INVERTIBLE)
 
 #: d/n above which canonical correlations are forced up: d_x + d_y > n - 1.
 WIDEST = 0.5
@@ -30,7 +37,7 @@ def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
     return torch.linalg.svdvals(ux.mT @ uy).clamp(max=1.0)
 
 
-@measure(
+@similarity_measure(
     name="cca",
     label="Mean CCA",
     rung=Rung.L3,
@@ -38,6 +45,7 @@ def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
     range=(0.0, 1.0),
     invariances=LINEAR_BLIND,
     min_samples=3,
+    cost="expensive",
     definition="Mean canonical correlation over the smaller rank; columns centered, rank by "
     "singular values over 1e-10 of the largest.",
     reference="Hotelling 1936, Biometrika 28; " + RAGHU,
@@ -50,7 +58,7 @@ def cca(x: Features, y: Features) -> float:
     return float(canonical_correlations(x.svd[0], y.svd[0]).mean())
 
 
-@measure(
+@similarity_measure(
     name="cca_squared",
     label="Mean squared CCA",
     rung=Rung.L3,
@@ -58,6 +66,7 @@ def cca(x: Features, y: Features) -> float:
     range=(0.0, 1.0),
     invariances=LINEAR_BLIND,
     min_samples=3,
+    cost="expensive",
     definition="Mean squared canonical correlation over the smaller rank (Yanai's coefficient).",
     reference="Yanai 1974; Ramsay, ten Berge, Styan 1984, Psychometrika 49",
     estimator="biased upwards, about d/n on independent data and 1 when n <= d.",
@@ -69,14 +78,15 @@ def cca_squared(x: Features, y: Features) -> float:
     return float(canonical_correlations(x.svd[0], y.svd[0]).square().mean())
 
 
-@measure(
+@similarity_measure(
     name="svcca",
     label="SVCCA",
     rung=Rung.L3,
     direction="similarity",
     range=(0.0, 1.0),
-    invariances=(TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL),
+    invariances=ROTATION_BLIND,
     min_samples=3,
+    cost="expensive",
     definition="Mean canonical correlation of the fewest principal components that hold 99 % "
     "(threshold) of the variance of each side, over the smaller number of components.",
     reference=RAGHU,
@@ -103,7 +113,7 @@ def _leading(x: Features, threshold: float) -> Tensor:
     return u[:, :kept]
 
 
-@measure(
+@similarity_measure(
     name="pwcca",
     label="PWCCA",
     rung=Rung.L3,
@@ -111,6 +121,7 @@ def _leading(x: Features, threshold: float) -> Tensor:
     range=(0.0, 1.0),
     invariances=(TRANSLATION, SCALING, PERMUTATION),
     min_samples=3,
+    cost="expensive",
     definition="Canonical correlations weighted by how much of X they carry: w_i = sum_j |<h_i, "
     "x_j>|, h_i the canonical variates of X, x_j its centered columns, weights summing to "
     "1; mean of both directions (weights 'symmetric') or X's only ('x'). Arbitrary where "
@@ -138,3 +149,59 @@ def _weighted(correlations: Tensor, directions: Tensor, x: Features) -> float:
     weights = (directions.mT @ (s.unsqueeze(1) * vh)).abs().sum(dim=1)
     total = float(weights.sum())
     return float(weights @ correlations) / total if total > 0 else math.nan
+
+
+@similarity_measure(
+    name="r2",
+    label="Linear R²",
+    rung=Rung.L3,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=3,
+    cost="expensive",
+    definition="Share of the variance of X (first argument) that linear regression on Y explains: "
+    "||Q_Y' X||_F^2 / ||X||_F^2, Q_Y an orthonormal basis of Y's columns; centered, "
+    "in-sample. Blind to every invertible map of Y, to rotations of X.",
+    reference="Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414, section 4",
+    estimator="biased upwards: rank(Y)/(n-1) on independent data, and 1 when n <= d.",
+    symmetric=False,
+    aliases={"linreg_r2_x_from_y": {}},
+    max_width_ratio=0.5,
+)
+def r2(x: Features, y: Features) -> float:
+    """In-sample R² of X regressed on Y."""
+    u, s, _ = x.svd
+    explained = (y.svd[0].mT @ u) * s
+    return float(explained.square().sum() / s.square().sum())
+
+
+@similarity_measure(
+    name="gulp",
+    label="GULP",
+    rung=Rung.L3,
+    direction="distance",
+    range=(0.0, None),
+    invariances=ROTATION_BLIND,
+    min_samples=3,
+    cost="expensive",
+    definition="Squared GULP distance: largest gap between ridge predictions from X and from Y "
+    "over all targets; tr over covariances with the inverse (S + ridge I)^-1, arrays "
+    "centered and scaled to ||X||_F = sqrt(n). ridge=0 uses the pseudo-inverse on the "
+    "rank.",
+    reference="Boix-Adserà, Lawrence, Stepaniants, Rigollet 2022, arXiv:2210.06545",
+    estimator="grows with the rank at ridge 0; the paper's distance is its square root.",
+    aliases={"gulp_sq_lambda0": {"ridge": 0.0}, "gulp_sq_lambda0.01": {"ridge": 0.01}},
+)
+def gulp(x: Features, y: Features, *, ridge: float = 0.01) -> float:
+    """Squared GULP distance."""
+    if ridge < 0:
+        raise UsageError(f"ridge={ridge} is not possible", hint="use 0 or more")
+    sides = []
+    for side in (x, y):
+        u, s, _ = side.svd
+        variance = s.square() / s.square().sum()
+        sides.append((u, variance / (variance + ridge)))
+    (ux, wx), (uy, wy) = sides
+    cross = wx @ (ux.mT @ uy).square() @ wy
+    return max(0.0, float(wx @ wx + wy @ wy - 2 * cross))

@@ -12,9 +12,9 @@ import numpy as np
 
 from repsim.core import Activations, InputError, Measure, UsageError
 from repsim.core.files import hash_bytes, hash_json
+from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
 from repsim.measures.base import get_measure
-from repsim.measures.cells import is_dear, matched_mask
 from repsim.measures.intervals import LEAST_GROUPS
 from repsim.measures.null import LEAST_FOR_QUANTILE
 
@@ -32,12 +32,12 @@ class Statistics:
 
     Attributes:
         permutations: Shuffles of the null of measures whose pairs are cheap; 0 for no null.
-        permutations_dear: At most so many for the others (`is_dear`), at matched depth only. Their
+        permutations_expensive: At most so many for expensive measures, at matched depth only. Their
             95 % quantile is then mean + 1.645 standard deviations, and p is at least 1 / (1 +
             count).
         groups: Groups of sentences or documents that the jackknife leaves out in turn, where there
             is no closed form; 0 for no intervals.
-        groups_dear: At most so many for dear measures.
+        groups_expensive: At most so many for expensive measures.
         level: Nominal coverage of the intervals.
         unit: What intervals are taken over. Choose "document" where sentences of a document depend
             on each other.
@@ -55,20 +55,20 @@ class Statistics:
     """
 
     permutations: int = 100
-    permutations_dear: int = 20
+    permutations_expensive: int = 20
     groups: int = 20
-    groups_dear: int = 10
+    groups_expensive: int = 10
     level: float = 0.95
     unit: Unit = "sentence"
     covariates: tuple[str, ...] = ("log_length",)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.permutations, self.permutations_dear) < 0:
+        if min(self.permutations, self.permutations_expensive) < 0:
             raise UsageError("the number of permutations is negative", hint="0 for no null")
-        if self.groups and min(self.groups, self.groups_dear) < LEAST_GROUPS:
+        if self.groups and min(self.groups, self.groups_expensive) < LEAST_GROUPS:
             raise UsageError(
-                f"{min(self.groups, self.groups_dear)} groups are too few",
+                f"{min(self.groups, self.groups_expensive)} groups are too few",
                 hint=f"groups=0 for no intervals, else at least {LEAST_GROUPS}",
             )
         if not 0 < self.level < 1:
@@ -79,16 +79,16 @@ class Statistics:
     @classmethod
     def off(cls) -> Statistics:
         """Values only."""
-        return cls(permutations=0, permutations_dear=0, groups=0, covariates=())
+        return cls(permutations=0, permutations_expensive=0, groups=0, covariates=())
 
     def shuffles(self, measure: Measure) -> int:
         """How many permutations a measure gets."""
-        dear = is_dear(measure)
-        return min(self.permutations, self.permutations_dear) if dear else self.permutations
+        fewer = min(self.permutations, self.permutations_expensive)
+        return fewer if measure.is_expensive else self.permutations
 
     def left_out(self, measure: Measure) -> int:
         """How many groups a measure's jackknife leaves out."""
-        return min(self.groups, self.groups_dear) if is_dear(measure) else self.groups
+        return min(self.groups, self.groups_expensive) if measure.is_expensive else self.groups
 
     def describe(self) -> dict[str, Any]:
         """What reports and figures state (JSON-able)."""
@@ -105,11 +105,11 @@ class Statistics:
     def _in_words(self) -> str:
         parts = []
         if self.permutations:
-            dear = min(self.permutations, self.permutations_dear)
+            fewer = min(self.permutations, self.permutations_expensive)
             parts.append(
                 f"Null: the sentences of one side shuffled {self.permutations} times, the same "
                 "shuffles for all layers of a pair; p_adjusted compares with the best of all layer "
-                f"pairs. Measures that need a decomposition for each pair: {dear} shuffles at "
+                f"pairs. Measures that need a decomposition for each pair: {fewer} shuffles at "
                 f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
                 "a normal distribution. Sentences are shuffled one by one, also within documents."
             )
@@ -117,8 +117,8 @@ class Statistics:
             parts.append(
                 f"Intervals: {100 * self.level:g} %, jackknife over {self.unit}s (closed form for "
                 f"debiased CKA, {self.groups} groups left out in turn for the others, "
-                f"{min(self.groups, self.groups_dear)} where each pair needs a decomposition), for "
-                "the value at this number of sentences."
+                f"{min(self.groups, self.groups_expensive)} where each pair needs a "
+                "decomposition), for the value at this number of sentences."
             )
         if self.covariates:
             names = ", ".join(self.covariates)
@@ -158,14 +158,19 @@ class SweepUnit:
     @property
     def label(self) -> str:
         """Such as "en eng_Latn x de eng_Latn"."""
-        sides = (f"{s.model.name} {s.language}" for s in (self.a, self.b))
-        return " x ".join(sides)
+        return " x ".join(f"{s.model.name} {s.language}".rstrip() for s in (self.a, self.b))
 
     def mask(self) -> np.ndarray:
         """Boolean `[layers of A, layers of B]`: the cells that are wanted."""
         if self.all_cells:
             return np.ones((len(self.layers_a), len(self.layers_b)), dtype=bool)
-        return matched_mask(self.layers_a, self.layers_b)
+        return self.matched()
+
+    def matched(self) -> np.ndarray:
+        """The cells of equal relative depth: for each layer of the shallower side, its partner."""
+        cells = [{"layer_a": a, "layer_b": b} for a in self.layers_a for b in self.layers_b]
+        chosen = {(cell["layer_a"], cell["layer_b"]) for cell in matched_cells(cells)}
+        return np.array([[(a, b) in chosen for b in self.layers_b] for a in self.layers_a])
 
     @property
     def comparisons(self) -> int:
@@ -241,7 +246,7 @@ def plan_sweep(
     Raises:
         UsageError: Unknown measure, pairing, `layers` or hook point; two models of one name.
         InputError: The sides of a pair do not hold the same sentences in the same order, or they
-        are fewer than a measure needs; documents are asked for and not known.
+            are fewer than a measure needs; documents are asked for and not known.
     """
     statistics = statistics if statistics is not None else Statistics()
     chosen = _chosen(measures)
@@ -333,7 +338,7 @@ def _check_request(
 
 
 def _require_same_sentences(a: Activations, b: Activations, pairing: str) -> None:
-    sides = f"{a.model.name}/{a.language} and {b.model.name}/{b.language}"
+    sides = " and ".join(f"{side.model.name}/{side.language}".rstrip("/") for side in (a, b))
     hint = "extract both from one corpus"
     if len(a) != len(b):
         raise InputError(f"{sides} hold {len(a)} and {len(b)} sentences", hint=hint)

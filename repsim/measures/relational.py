@@ -1,0 +1,317 @@
+"""Do two representations find the same rows alike? One matrix over pairs of rows per side.
+
+RSA, CKA with a Gaussian kernel (which means nothing without its bandwidth rule), distance
+correlation, and the difference of distance matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim.core.errors import UsageError
+from repsim.core.measure import Cost, Rung
+from repsim.measures.algebra import (
+    centred_vector,
+    cosine,
+    double_centred,
+    half,
+    order_statistics,
+    triangle,
+    u_centred,
+)
+from repsim.measures.base import (
+    ORTHOGONAL,
+    PERMUTATION,
+    ROTATION_BLIND,
+    TRANSLATION,
+    similarity_measure,
+)
+from repsim.measures.cka import KORNBLITH, gram_inner
+from repsim.measures.features import Features, Metric
+from repsim.measures.pair_matrices import cosine_grid
+
+SZEKELY = "Székely, Rizzo, Bakirov 2007, Annals of Statistics 35"
+RIGID = (TRANSLATION, PERMUTATION, ORTHOGONAL)
+
+Bandwidth = Literal["median_offdiag", "median_all"] | float
+Comparison = Literal["spearman", "pearson", "cosine", "kendall_b", "whitened_pearson"]
+
+# -- distances compared: RSA ----------------------------------------------------------------------
+
+
+def _vector(x: Features, metric: Metric, comparison: Comparison) -> Tensor:
+    """The vector whose cosine is the comparison."""
+    if comparison == "spearman":
+        return centred_vector(x.rdm_ranks(metric))
+    if comparison == "pearson":
+        return centred_vector(x.rdm(metric))
+    return x.rdm(metric)
+
+
+def _rsa_matrix(x: Features, *, metric: Metric, comparison: Comparison) -> Tensor:
+    """The vector of `_vector` on both sides of a zero diagonal."""
+    vector = _vector(x, metric, comparison)
+    above = torch.ones(x.n, x.n, dtype=torch.bool, device=vector.device).triu(1)
+    matrix = vector.new_zeros(x.n, x.n)
+    matrix[above] = vector
+    return matrix + matrix.mT
+
+
+def _rsa_cost(*, metric: Metric, comparison: Comparison) -> Cost:
+    """Kendall's tau and the whitened comparison are not the cosine of two matrices."""
+    return "expensive" if comparison in ("kendall_b", "whitened_pearson") else "cheap"
+
+
+def _require_known(metric: Metric, comparison: Comparison) -> None:
+    if comparison not in get_args(Comparison):
+        raise UsageError(
+            f"unknown comparison '{comparison}'",
+            hint=f"use one of: {', '.join(get_args(Comparison))}",
+        )
+    if comparison == "whitened_pearson" and metric != "sqeuclidean":
+        raise UsageError(
+            f"whitened_pearson is defined for sqeuclidean, not {metric}",
+            hint="add metric=sqeuclidean",
+        )
+
+
+def _kendall(x: Features, y: Features, metric: Metric) -> float:
+    from scipy.stats import kendalltau
+
+    ranks = (side.rdm_ranks(metric).cpu().numpy() for side in (x, y))
+    return float(kendalltau(*ranks, variant="b").statistic)
+
+
+def _whitened_pearson(x: Features, y: Features) -> float:
+    """Pearson correlation whitened by the noise covariance of squared distances."""
+
+    def product(a: Features, b: Features) -> float:
+        return gram_inner(a, b) - a.norm**2 * b.norm**2 / (a.n - 1)
+
+    squares = product(x, x) * product(y, y)
+    return product(x, y) / squares**0.5 if squares > 0 else float("nan")
+
+
+def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -> float:
+    if comparison == "kendall_b":
+        return _kendall(x, y, metric)
+    if comparison == "whitened_pearson":
+        return _whitened_pearson(x, y)
+    return cosine(_vector(x, metric, comparison), _vector(y, metric, comparison))
+
+
+@similarity_measure(
+    name="rsa",
+    label="RSA",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(-1.0, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=3,
+    definition="Spearman correlation (ties averaged) of the upper triangles of the two matrices of "
+    "Euclidean distances between rows; other metrics (correlation, cosine, sqeuclidean) "
+    "and comparisons (pearson, cosine, kendall_b, whitened_pearson) by parameter. Only "
+    "the Euclidean ones are blind to translation, and metric 'correlation' is not blind "
+    "to rotation.",
+    reference="Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2",
+    estimator="0 in expectation on independent data; pairs share rows, so intervals come from "
+    "rows.",
+    aliases={
+        "rsa_correlation_spearman": {"metric": "correlation", "comparison": "spearman"},
+        "rsa_correlation_pearson": {"metric": "correlation", "comparison": "pearson"},
+        "rsa_cosine_spearman": {"metric": "cosine", "comparison": "spearman"},
+        "rsa_euclidean_pearson": {"metric": "euclidean", "comparison": "pearson"},
+        "rsa_euclidean_spearman": {"metric": "euclidean", "comparison": "spearman"},
+        "rsa_sqeuclidean_pearson": {"metric": "sqeuclidean", "comparison": "pearson"},
+        "rsa_sqeuclidean_cosine": {"metric": "sqeuclidean", "comparison": "cosine"},
+        "rsa_sqeuclidean_kendall_b": {"metric": "sqeuclidean", "comparison": "kendall_b"},
+        "rsa_sqeuclidean_whitened_pearson": {
+            "metric": "sqeuclidean",
+            "comparison": "whitened_pearson",
+        },
+    },
+    cost=_rsa_cost,
+    pair_matrix=_rsa_matrix,
+    null_value=0.0,
+)
+def rsa(
+    x: Features,
+    y: Features,
+    *,
+    metric: Metric = "euclidean",
+    comparison: Comparison = "spearman",
+) -> float:
+    """Correlation of two matrices of distances."""
+    _require_known(metric, comparison)
+    return _compare(x, y, metric, comparison)
+
+
+# -- Gaussian kernels -----------------------------------------------------------------------------
+
+
+def squared_bandwidth(squared_distances: Tensor, bandwidth: Bandwidth) -> float:
+    """`s^2` of `exp(-d^2 / (2 s^2))`."""
+    if isinstance(bandwidth, (int, float)) and bandwidth > 0:
+        return float(bandwidth) ** 2
+    n, pairs = len(squared_distances), triangle(squared_distances)
+    if bandwidth == "median_offdiag":
+        middle = [(len(pairs) - 1) // 2, len(pairs) // 2]
+        low, high = (value**0.5 for value in order_statistics(pairs, middle))
+        return ((low + high) / 2) ** 2
+    if bandwidth == "median_all":
+        # Sorted, the n^2 entries are n zeros and then every pair twice.
+        middle = [((n * n - 1) // 2 - n) // 2, (n * n // 2 - n) // 2]
+        return sum(order_statistics(pairs, [i for i in middle if i >= 0])) / 2
+    raise UsageError(
+        f"bandwidth '{bandwidth}' is not possible",
+        hint="use 'median_offdiag', 'median_all' or a positive number",
+    )
+
+
+def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tensor:
+    """Centered Gaussian kernel matrix, `[n, n]`; zero if more than half of the distances are."""
+
+    def compute(origin: Features) -> Tensor:
+        squared = origin.distances("sqeuclidean")
+        scale = squared_bandwidth(squared, bandwidth)
+        if scale == 0:
+            return torch.zeros_like(squared)
+        kernel = torch.exp(squared / (-2 * scale))
+        return u_centred(kernel) if debiased else double_centred(kernel)
+
+    return x.remember_matrix(f"rbf_{bandwidth}_{debiased}", compute)
+
+
+@similarity_measure(
+    name="cka_rbf",
+    label="CKA (RBF)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(None, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=4,
+    definition="CKA of Gaussian kernels exp(-d^2 / (2 s^2)), s the median distance between rows "
+    "(bandwidth 'median_offdiag'); debiased by U-centering, or biased.",
+    reference=KORNBLITH,
+    estimator="debiased: near 0 on independent data. A fixed bandwidth is not blind to scale.",
+    aliases={
+        "cka_rbf_median_offdiag": {"bandwidth": "median_offdiag", "debiased": False},
+        "cka_rbf_median_all": {"bandwidth": "median_all", "debiased": False},
+        "cka_rbf_sigma1": {"bandwidth": 1.0, "debiased": False},
+        "cka_rbf_median_offdiag_debiased": {"bandwidth": "median_offdiag", "debiased": True},
+    },
+    pair_matrix=centred_kernel,
+    null_value=0.0,
+)
+def cka_rbf(
+    x: Features, y: Features, *, bandwidth: Bandwidth = "median_offdiag", debiased: bool = True
+) -> float:
+    """CKA with a Gaussian kernel."""
+    kernels = (centred_kernel(s, bandwidth=bandwidth, debiased=debiased) for s in (x, y))
+    return cosine(*kernels)
+
+
+# -- distance matrices ----------------------------------------------------------------------------
+
+
+def _centred(x: Features) -> Tensor:
+    return x.remember_matrix(
+        "distances_centred", lambda origin: double_centred(origin.distances("euclidean"))
+    )
+
+
+def _u_centred(x: Features) -> Tensor:
+    return x.remember_matrix(
+        "distances_u_centred", lambda origin: u_centred(origin.distances("euclidean"))
+    )
+
+
+def _biased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    squared = cosine_grid(xs, ys, lambda x: half(_centred(x)))
+    return np.asarray(np.sqrt(np.maximum(squared, 0)))
+
+
+@similarity_measure(
+    name="distance_correlation",
+    label="Distance correlation",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(0.0, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=2,
+    cost="expensive",
+    definition="sqrt(dCov^2 / sqrt(dVar_X^2 dVar_Y^2)) of Euclidean distances, V-statistic.",
+    reference=SZEKELY,
+    estimator="biased upwards, towards 1 as d/n grows (0.63 on independent 200x32).",
+    grid=_biased_grid,
+)
+def distance_correlation(x: Features, y: Features) -> float:
+    """Distance correlation, the biased statistic."""
+    return math.sqrt(max(0.0, cosine(_centred(x), _centred(y))))
+
+
+@similarity_measure(
+    name="distance_correlation_debiased",
+    label="Distance correlation² (debiased)",
+    rung=Rung.L2,
+    direction="similarity",
+    range=(None, 1.0),
+    invariances=ROTATION_BLIND,
+    min_samples=4,
+    definition="Bias-corrected squared distance correlation: cosine of the U-centered distances. "
+    "May be negative.",
+    reference="Székely and Rizzo 2014, Annals of Statistics 42",
+    estimator="numerator unbiased: 0 in expectation on independent data.",
+    aliases={"distance_correlation_sq_ustat": {}},
+    pair_matrix=_u_centred,
+    null_value=0.0,
+)
+def distance_correlation_debiased(x: Features, y: Features) -> float:
+    """Squared distance correlation without its bias."""
+    return cosine(_u_centred(x), _u_centred(y))
+
+
+@similarity_measure(
+    name="rsm_norm_difference",
+    label="RSM norm difference",
+    rung=Rung.L2,
+    direction="distance",
+    range=(0.0, None),
+    invariances=RIGID,
+    min_samples=2,
+    cost="expensive",
+    definition="||D - D'||_F of the full matrices of Euclidean distances.",
+    reference="Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329",
+    estimator="in the units of the activations; grows with n.",
+    undefined_on_constant=False,
+)
+def rsm_norm_difference(x: Features, y: Features) -> float:
+    """Frobenius norm of the difference of two distance matrices."""
+    difference = x.rdm("euclidean").double() - y.rdm("euclidean").double()
+    return math.sqrt(2) * float(torch.linalg.vector_norm(difference))
+
+
+@similarity_measure(
+    name="stress",
+    label="Stress",
+    rung=Rung.L2,
+    direction="distance",
+    range=(0.0, None),
+    invariances=RIGID,
+    min_samples=2,
+    cost="expensive",
+    definition="Root mean squared difference of the Euclidean distances of all pairs of rows.",
+    reference="Kruskal 1964, Psychometrika 29",
+    estimator="in the units of the activations.",
+    undefined_on_constant=False,
+)
+def stress(x: Features, y: Features) -> float:
+    """Root mean squared difference of distances."""
+    difference = x.rdm("euclidean").double() - y.rdm("euclidean").double()
+    return math.sqrt(float(difference.square().mean()))
