@@ -29,25 +29,21 @@ class Workers(Protocol):
     @property
     def rank(self) -> int:
         """Number of this process."""
-        ...
 
     @property
     def size(self) -> int:
         """Number of processes."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where this process computes."""
-        ...
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over processes, for each of them."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Alone:
+class _Alone:
     """The one process of a plain run."""
 
     device: torch.device
@@ -55,7 +51,6 @@ class Alone:
     size: int = 1
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """What this process holds is all there is."""
         return values
 
 
@@ -154,7 +149,7 @@ def score_held_out(
     model.eval()
     try:
         return score(
-            losses, held_out, context, bos, world=Alone(device), overlap=overlap, rows=rows
+            losses, held_out, context, bos, world=_Alone(device), overlap=overlap, rows=rows
         )
     finally:
         model.train(was_training)

@@ -16,8 +16,7 @@ from repsim.models.inspect import PROVENANCE_FILE, inspect_model, locate, read_c
 
 if TYPE_CHECKING:
     from repsim.evaluation.bits_per_byte import BitsPerByte
-    from repsim.evaluation.retention import MergeOutcome
-    from repsim.evaluation.text import EvaluationText, PreparedText
+    from repsim.evaluation.text import PreparedText
 
 #: Tokens per window where models allow more.
 LONGEST_CONTEXT = 1024
@@ -81,6 +80,7 @@ def evaluate(
         ['bits_per_byte', 'unigram_floor']
     """
     from repsim.evaluation.text import load_evaluation_text
+    from repsim.models.causal import load_causal_lm
 
     refs, lineage = _family(models, parents, allow_network)
     spoken = tuple(languages) if languages else stated_languages(refs)
@@ -93,7 +93,11 @@ def evaluate(
     scores: dict[str, dict[str, BitsPerByte]] = {}
     for ref in refs:
         say("score", f"{ref.name} on {', '.join(spoken)}")
-        scores[ref.name] = _score(ref, text, prepared, window, overlap, where)
+        loaded = load_causal_lm(ref, device=where)
+        if ref.tokenizer_hash not in prepared:
+            prepared[ref.tokenizer_hash] = text.prepare(loaded.tokenizer, window, overlap=overlap)
+        scores[ref.name] = prepared[ref.tokenizer_hash].score(loaded.model)
+        del loaded
     rows: list[dict[str, Any]] = []
     for ref in refs:
         ready = prepared[ref.tokenizer_hash]
@@ -210,23 +214,6 @@ def _stated_parents(ref: ModelRef) -> list[ModelRef]:
     return found
 
 
-def _score(
-    ref: ModelRef,
-    text: EvaluationText,
-    prepared: dict[str, PreparedText],
-    context: int,
-    overlap: int,
-    device: str,
-) -> dict[str, BitsPerByte]:
-    """Load one model, score it, let it go; text is prepared once per tokenizer."""
-    from repsim.models.causal import load_causal_lm
-
-    loaded = load_causal_lm(ref, device=device)
-    if ref.tokenizer_hash not in prepared:
-        prepared[ref.tokenizer_hash] = text.prepare(loaded.tokenizer, context, overlap=overlap)
-    return prepared[ref.tokenizer_hash].score(loaded.model)
-
-
 def _language_rows(
     ref: ModelRef, scores: Mapping[str, BitsPerByte], ready: PreparedText, level: float
 ) -> list[dict[str, Any]]:
@@ -257,44 +244,37 @@ def _merge_rows(
     ready: PreparedText,
     level: float,
 ) -> list[dict[str, Any]]:
-    from repsim.evaluation.retention import judge
+    """Retention by language, then what is said of all languages together."""
+    from repsim.evaluation.retention import THRESHOLDS, judge
 
-    own = scores[ref.name]
+    parents = {name: scores[name] for name in made_of}
     outcome = judge(
-        own, {name: scores[name] for name in made_of}, ready.floors, ready.text.documents,
-        level=level,
+        scores[ref.name], parents, ready.floors, ready.text.documents, level=level
     )  # fmt: skip
+    amounts = {language: _amount(score) for language, score in scores[ref.name].items()}
     rows = [
         _row(ref, language, "retention", kept.estimate, reference=kept.parent, note=kept.note)
-        | _amount(own[language])
+        | amounts[language]
         for language, kept in outcome.retention.items()
     ]
-    amounts = [_amount(score) for score in own.values()]
-    total = {key: sum(amount[key] for amount in amounts) for key in amounts[0]}
-    return rows + [row | total for row in _verdicts(ref, outcome)]
-
-
-def _verdicts(ref: ModelRef, outcome: MergeOutcome) -> list[dict[str, Any]]:
-    """Rows about all languages together."""
-    from repsim.evaluation.retention import THRESHOLDS
-
-    def flag(answer: bool | None) -> Estimate:
-        return Estimate(float("nan") if answer is None else float(answer))
-
     left_out = [name for name, kept in outcome.retention.items() if kept.note.startswith("not")]
     note = f"without {', '.join(left_out)}: no parent is better than unigrams" if left_out else ""
-    worst, best = outcome.worst_language, outcome.best_parent
-    table = [("worst_retention", outcome.worst, worst)]
-    table += [
-        (f"collapse_{threshold}", flag(outcome.collapsed(threshold)), worst)
-        for threshold in THRESHOLDS
-    ]
-    table += [
-        ("kept", outcome.kept, None),
+    worst, best = outcome.worst_language or "", outcome.best_parent or ""
+    verdicts = [
+        ("worst_retention", outcome.worst, worst),
+        *((f"collapse_{t}", _flag(outcome.collapsed(t)), worst) for t in THRESHOLDS),
+        ("kept", outcome.kept, ""),
         ("advantage", outcome.advantage, best),
-        ("useful", flag(outcome.useful), best),
+        ("useful", _flag(outcome.useful), best),
     ]
-    return [
-        _row(ref, ALL, metric, found, reference=reference or "", note=note)
-        for metric, found, reference in table
+    total = {key: sum(amount[key] for amount in amounts.values())
+             for key in ("n_documents", "n_bytes")}  # fmt: skip
+    rows += [
+        _row(ref, ALL, metric, found, reference=reference, note=note) | total
+        for metric, found, reference in verdicts
     ]
+    return rows
+
+
+def _flag(answer: bool | None) -> Estimate:
+    return Estimate(float("nan") if answer is None else float(answer))

@@ -86,15 +86,6 @@ class BarrierTable(Table):
         return float(found.column("value")[0])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ends:
-    """Both ends of a path, in the model that they are loaded into."""
-
-    model: nn.Module
-    start: State
-    end: State
-
-
 def barrier(
     a: ModelName,
     b: ModelName,
@@ -146,7 +137,10 @@ def barrier(
 
     if points < 3:
         raise UsageError(f"a path of {points} points has no inside", hint="points=11")
-    alignments = [NAIVE, *_alignments(align)]
+    wanted = [align] if isinstance(align, str) else list(align or ())
+    for name in wanted:
+        if name not in ("permutation", "orthogonal"):
+            raise unknown_name("alignment", name, ["permutation", "orthogonal"])
     refs = [inspect_model(name, generic=True, allow_network=allow_network) for name in (a, b)]
     if refs[0].tokenizer_hash != refs[1].tokenizer_hash:
         raise IncompatibleModelsError(
@@ -164,10 +158,10 @@ def barrier(
     names = {"model_a": refs[0].name, "model_b": refs[1].name}
     rows: list[dict[str, Any]] = []
     notes: dict[str, Any] = {}
-    for alignment in alignments:
+    for alignment in [NAIVE, *wanted]:
         say("path", f"{names['model_a']} to {names['model_b']}, alignment {alignment}")
-        ends, notes[alignment] = _ends(first, second, alignment, seed)
-        scores = path_scores(ends.model, ends.start, ends.end, prepared, positions)
+        model, ends, notes[alignment] = _ends(first, second, alignment, seed)
+        scores = path_scores(model, *ends, prepared, positions)
         rows += [
             {**names, "alignment": alignment, **row}
             for row in curve_rows(scores, positions, text.documents, level)
@@ -182,14 +176,6 @@ def barrier(
         "environment": environment(),
     }
     return BarrierTable(rows, info)
-
-
-def _alignments(align: Alignment | Sequence[Alignment] | None) -> list[str]:
-    wanted = [align] if isinstance(align, str) else list(align or ())
-    for name in wanted:
-        if name not in ("permutation", "orthogonal"):
-            raise unknown_name("alignment", name, ["permutation", "orthogonal"])
-    return list(wanted)
 
 
 def _load_both(refs: Sequence[Any], device: str) -> tuple[CausalModel, CausalModel]:
@@ -211,17 +197,17 @@ def _load_both(refs: Sequence[Any], device: str) -> tuple[CausalModel, CausalMod
 
 def _ends(
     first: CausalModel, second: CausalModel, alignment: str, seed: int
-) -> tuple[_Ends, dict[str, Any]]:
-    """The ends of a path, and what alignment reports of itself."""
-    start, end = (_copied(loaded.model) for loaded in (first, second))
-    if alignment == NAIVE:
-        return _Ends(_fresh(first.model, first.model.config), start, end), {}
+) -> tuple[nn.Module, tuple[State, State], dict[str, Any]]:
+    """A model to load points of the path into, its ends, and what alignment reports of itself."""
     from repsim.merging.align import align
 
+    start, end = (_copied(loaded.model) for loaded in (first, second))
+    if alignment == NAIVE:
+        return _fresh(first.model, first.model.config), (start, end), {}
     result = align(start, [end], first.model.config, method=alignment, seed=seed)  # type: ignore[arg-type]
-    report = dataclasses.asdict(result.report[0])
-    model = _fresh(first.model, result.config)
-    return _Ends(model, result.states[0], result.states[1]), report
+    states = (result.states[0], result.states[1])
+    # Rotation unties heads, so the points may not fit into the first model.
+    return _fresh(first.model, result.config), states, dataclasses.asdict(result.report[0])
 
 
 def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -229,7 +215,7 @@ def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _fresh(like: nn.Module, config: Any) -> nn.Module:
-    """A model to load points of the path into; rotation unties heads, so it may not be `like`."""
+    """A model of a config, of the type and on the device of another."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -125,19 +125,16 @@ def judge(
     for language, score in merged.items():
         ids = documents[language]
         best = min(parents, key=lambda name: float(parents[name][language]))
-
-        def track(of: BitsPerByte, names: Sequence[str], ids: Sequence[str] = ids) -> np.ndarray:
-            return leave_one_out(of, ids, names)
-
         floor = floors[language]
         found[language] = _retention(score, parents[best][language], floor, ids, best, level)
         if math.isnan(found[language].estimate.value):
             continue
-        base = track(floor, everyone)
-        gain = base - track(parents[best][language], everyone)
-        own[language] = (base - track(score, everyone)) / gain
+        base = leave_one_out(floor, ids, everyone)
+        gain = base - leave_one_out(parents[best][language], ids, everyone)
+        own[language] = (base - leave_one_out(score, ids, everyone)) / gain
         for name, scores in parents.items():
-            others[name][language] = (base - track(scores[language], everyone)) / gain
+            left = leave_one_out(scores[language], ids, everyone)
+            others[name][language] = (base - left) / gain
     return _overall(found, own, others, level)
 
 

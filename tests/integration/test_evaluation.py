@@ -62,7 +62,7 @@ def test_numbers_are_those_of_the_parts_and_tables_come_back(folder: Path, tmp_p
     row = next(table.where(metric="bits_per_byte").rows())
     assert (row["n_documents"], row["n_bytes"]) == (10, sum(map(len, texts)))
     assert row["ci_low"] < row["value"] < row["ci_high"]
-    table.save(tmp_path)
+    table.export(tmp_path)
     again = EvaluationTable.load(tmp_path)
     assert list(again.rows()) == list(table.rows())
     assert again.info == table.info
