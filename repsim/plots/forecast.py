@@ -14,14 +14,7 @@ from repsim.core.forecast import MergeForecast
 from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.matrix import (
-    add_colour_bar,
-    align_colour_bar,
-    blank_diagonal,
-    draw_matrix,
-    ink_on,
-    size_in_cells,
-)
+from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes, shortened, wrapped
 from repsim.plots.retention import (
     COLLAPSE,
@@ -242,27 +235,27 @@ def draw_forecast_matrix(
     side = min(width_of(size) - 2.2, 0.62 * count + 0.3)
     axes = fig.frames(info, ax, 1, 1, size, side + 1.0)
     figure = fig.figure_of(axes[0])
-    image = draw_matrix(axes[0], info.values, info.scale, origin="upper")
-    blank_diagonal(axes[0], count)
+    image = matrix.draw_matrix(axes[0], info.values, info.scale, origin="upper")
+    matrix.blank_diagonal(axes[0], count)
     names = [shortened(name, 18) for name in info.models]
     small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5}
     axes[0].set_xticks(range(count), names, rotation=90, **small)
     axes[0].set_yticks(range(count), names, **small)
-    bar = add_colour_bar(figure, image, axes, info.scale, _WORST, side)
+    bar = matrix.add_colour_bar(figure, image, axes, info.scale, _WORST, side)
     bar.set_label(_WORST.label, color=LABEL)
     if ax is None:
         fig.keep_left(figure, side + 2.2)
     fig.finish(axes, ax)
     if ax is None:
-        align_colour_bar(figure, bar, axes)
+        matrix.align_colour_bar(figure, bar, axes)
     _annotate(axes[0], info)
     return figure
 
 
 def _annotate(ax: Axes, info: ForecastMatrixInfo) -> None:
     """Retention in each cell; two strokes mark those that are more likely to collapse."""
-    fontsize = size_in_cells(ax, len(info.models), 2.6)
-    ink = ink_on(info.values, info.scale)
+    fontsize = matrix.size_in_cells(ax, len(info.models), 2.6)
+    ink = matrix.ink_on(info.values, info.scale)
     for i, j in zip(*np.nonzero(np.isfinite(info.values)), strict=True):
         text = number(float(info.values[i, j]))
         options = {"ha": "center", "va": "center", "fontsize": fontsize, "color": ink[i, j]}

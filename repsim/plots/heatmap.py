@@ -11,20 +11,13 @@ import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.similarity_table import COLUMNS, SimilarityTable
+from repsim.plots import selection as sel
 from repsim.plots.appearance import Size, style, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.matrix import add_colour_bar, align_colour_bar, draw_matrix, ink_on
+from repsim.plots.drawing import matrix
 from repsim.plots.names import listed, number, short_codes, shortened
-from repsim.plots.selection import (
-    MeasureFacts,
-    Pair,
-    Selection,
-    depths,
-    limit_panels,
-    sample_size,
-    select,
-)
+from repsim.plots.selection import MeasureFacts, Pair, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -130,7 +123,7 @@ def heatmap_info(
             f"column '{column}' holds no number to colour",
             hint=f"one of {', '.join(n for n, (kind, _) in COLUMNS.items() if kind == 'float')}",
         )
-    selection = select(
+    selection = sel.select(
         table, measure=measure, point=point, pairing=pairing, models=models, languages=languages
     )
     pairs = list(selection.pairs)
@@ -138,7 +131,7 @@ def heatmap_info(
     cut = len(pairs) > MANY_PANELS and models is None and several > 1
     if cut:
         pairs = [pair for pair in pairs if pair.models == pairs[0].models]
-    limit_panels(len(pairs), MAX_PANELS, "choose some with languages=[...]")
+    sel.limit_panels(len(pairs), MAX_PANELS, "choose some with languages=[...]")
     facts = selection.facts
     if column not in ("value", "partial", "null_q95", "null_mean", "ci_low", "ci_high"):
         facts = facts._replace(
@@ -172,7 +165,7 @@ def _panel(
     language: bool,
 ) -> HeatmapPanel:
     rows = selection.pairs[pair]
-    deep_a, deep_b = depths(rows)
+    deep_a, deep_b = sel.depths(rows)
     if deep_a > deep_b:
         pair = pair.swapped()
         rows = [row | {"layer_a": row["layer_b"], "layer_b": row["layer_a"]} for row in rows]
@@ -230,7 +223,7 @@ def _title(selection: Selection, pairs: Sequence[Pair]) -> str:
 
 
 def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourScale) -> list[str]:
-    note = [selection.pairing, sample_size(selection), "ring = most similar layer of each row"]
+    note = [selection.pairing, sel.sample_size(selection), "ring = most similar layer of each row"]
     if any(panel.at_null.any() for panel in panels):
         note.append("× = not beyond 95 % of shuffles")
     if any(not np.isfinite(panel.values).all() for panel in panels):
@@ -250,17 +243,17 @@ def draw_heatmap(info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wid
     if ax is not None:
         height = ax.get_window_extent().height / figure.dpi
         _name_sides(ax, info.panels[0], height=height, size=8.5)
-        add_colour_bar(figure, image, axes, info.scale, info.facts, height)
+        matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height)
         return figure
     for frame, panel in zip(axes, info.panels, strict=True):
         fig.title_panel(frame, panel.title, (width - 1.15) / columns - 0.2)
     _label_axes(figure, info, axes, columns, height)
-    bar = add_colour_bar(figure, image, axes, info.scale, info.facts, height)
+    bar = matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height)
     if count == 1:
         tall, wide = info.panels[0].values.shape
         fig.keep_left(figure, (height - 0.55) * wide / tall + 1.35)
     fig.freeze(figure)
-    align_colour_bar(figure, bar, axes)
+    matrix.align_colour_bar(figure, bar, axes)
     return figure
 
 
@@ -288,8 +281,8 @@ def _sides(info: HeatmapInfo) -> set[tuple[str, str]]:
 
 
 def _draw_panel(ax: Axes, info: HeatmapInfo, panel: HeatmapPanel, *, small: bool) -> Any:
-    image = draw_matrix(ax, panel.values, info.scale)
-    ink = ink_on(panel.values, info.scale)
+    image = matrix.draw_matrix(ax, panel.values, info.scale)
+    ink = matrix.ink_on(panel.values, info.scale)
     rows = np.flatnonzero(panel.best >= 0)
     columns = panel.best[rows]
     side = 72 * (1.6 if small else 3.0) / max(panel.values.shape)  # of a cell, points, roughly

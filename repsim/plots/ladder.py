@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.similarity_table import SimilarityTable
+from repsim.plots import selection as sel
 from repsim.plots.appearance import (
     ACCENT,
     FAINT,
@@ -28,18 +29,7 @@ from repsim.plots.appearance import (
 )  # fmt: skip
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import listed, number, shortened, wrapped
-from repsim.plots.selection import (
-    At,
-    MeasureFacts,
-    Reading,
-    Selection,
-    depth_words,
-    read_at,
-    sample_size,
-    select,
-    shuffles_of,
-    statistics_note,
-)
+from repsim.plots.selection import At, MeasureFacts, Reading, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -64,8 +54,6 @@ MEANING: dict[str, str] = {
 MAX_PAIRS = 4
 #: Smaller steps than this are not put into words.
 NOTABLE = 0.1
-
-
 #: Inches: least height of a rung, space between rungs, space above the first, foot with the x axis.
 _RUNG, _GAP, _HEAD, _FOOT = 0.5, 0.26, 0.24, 0.5
 #: Inches: column of rungs (wide), of rungs (narrow), of each number.
@@ -96,11 +84,17 @@ class LadderRow(NamedTuple):
 
 
 class LadderPair(NamedTuple):
-    """One pair of models: rung -> its measures, lowest rung first."""
+    """One pair of models and its measures, lowest rung first."""
 
     label: str
     role: str
-    rungs: Mapping[str, tuple[LadderRow, ...]]
+    rows: Sequence[LadderRow]
+
+    @property
+    def rungs(self) -> dict[str, list[LadderRow]]:
+        """Rung -> its measures, lowest rung first."""
+        grouped = itertools.groupby(self.rows, key=lambda row: str(row.facts.rung))
+        return {rung: list(rows) for rung, rows in grouped}
 
     def level(self, rung: str) -> float:
         """Mean score of a rung's measures."""
@@ -108,34 +102,28 @@ class LadderPair(NamedTuple):
 
     def steps(self) -> list[tuple[str, str, float]]:
         """(from, to, rise of the level) between neighbouring rungs."""
-        return [
-            (first, second, self.level(second) - self.level(first))
-            for first, second in itertools.pairwise(self.rungs)
-        ]
+        pairs = itertools.pairwise(self.rungs)
+        return [(first, second, self.level(second) - self.level(first)) for first, second in pairs]
 
 
 @dataclasses.dataclass(frozen=True)
 class LadderInfo:
-    """Pairs of models with the same rungs and measures; what the figure says in a sentence.
-
-    `left_out` are measures of the ladder that could not be put on its scale.
-    """
+    """Pairs of models with the same rungs and measures; what the figure says in a sentence."""
 
     pairs: tuple[LadderPair, ...]
     title: str
     reading: str
     note: tuple[str, ...]
-    left_out: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[LadderRow]:
+        """All rows of all pairs."""
+        return [row for pair in self.pairs for row in pair.rows]
 
     @property
     def is_calibrated(self) -> bool:
         """Whether any score rests on a null."""
         return any(row.is_calibrated for row in self.rows)
-
-    @property
-    def rows(self) -> list[LadderRow]:
-        """All rows of all pairs."""
-        return [row for pair in self.pairs for those in pair.rungs.values() for row in those]
 
     def caption(self) -> str:
         """What is shown, on how many sentences, with which interval, and how to read it."""
@@ -143,18 +131,15 @@ class LadderInfo:
         for pair in self.pairs:
             found = ", ".join(f"{rung} {number(pair.level(rung))}" for rung in pair.rungs)
             levels.append(f"{pair.label}: {found}")
-        scale = "0 is the unrelated end of each measure's range, 1 identical input"
+        zero = "0 is the unrelated end of each measure's range"
         if self.is_calibrated:
-            scale = (
-                "scores are calibrated: 0 is the 95 % quantile under shuffled sentence pairs, 1 "
-                "identical input"
-            )
+            zero = "scores are calibrated: 0 is the 95 % quantile under shuffled sentence pairs"
         return (
             f"Invariance ladder. {'; '.join(self.note)}. Each rung is blind to more than the one "
-            f"above it; {scale}. Mean of each rung: {'; '.join(levels)}. {self.reading} Read the "
-            "steps between rungs: a high L2 over a low L0 means the same geometry in other "
-            "coordinates, which averaging destroys. Measures share the ends of this scale, not "
-            "what lies between."
+            f"above it; {zero}, 1 identical input. Mean of each rung: {'; '.join(levels)}. "
+            f"{self.reading} Read the steps between rungs: a high L2 over a low L0 means the same "
+            "geometry in other coordinates, which averaging destroys. Measures share the ends of "
+            "this scale, not what lies between."
         )
 
 
@@ -192,15 +177,19 @@ def ladder_info(
         >>> list(pair.rungs), pair.level("L0") < pair.level("L2")
         (['L0', 'L1', 'L2', 'L3', 'L4'], True)
     """
-    chosen = _measures_on_ladder(table, measures)
     selections = [
-        select(table, measure=m, point=point, pairing=pairing, models=models, languages=languages)
-        for m in chosen
+        sel.select(
+            table, measure=m, point=point, pairing=pairing, models=models, languages=languages
+        )
+        for m in _measures_on_ladder(table, measures)
     ]
     keys = list(dict.fromkeys(pair.models for pair in selections[0].pairs))
     every = len(keys)
     if every > MAX_PAIRS and models is None:
-        keys = _spread(keys, [_row(selections[0], key, at).at.score for key in keys])
+        scores = [_row(selections[0], key, at).at.score for key in keys]
+        order = np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
+        evenly = np.linspace(0, every - 1, MAX_PAIRS).round().astype(int)
+        keys = [keys[order[i]] for i in evenly]
     if len(keys) > MAX_PAIRS:
         raise UsageError(
             f"the table has {len(keys)} pairs of models; the ladder shows {MAX_PAIRS} at most",
@@ -216,33 +205,25 @@ def ladder_info(
         LadderPair(
             " – ".join(shortened(name, 36) for name in dict.fromkeys(key)),
             selections[0].role(key),
-            _grouped([row for row in rows[key] if row.facts.label not in left_out]),
+            [row for row in rows[key] if row.facts.label not in left_out],
         )
         for key in keys
     )
-    if not pairs[0].rungs:
+    if not pairs[0].rows:
         raise UsageError(
             "no measure of the ladder can be put on a common scale",
             hint="compare with a null, or choose measures with a bounded range",
         )
-    return LadderInfo(
-        pairs=pairs,
-        title=title if title is not None else _title(pairs),
-        reading=_reading(pairs),
-        note=(
-            *[f"{MAX_PAIRS} of {every} pairs of models, least to most alike on the lowest rung"]
-            * (every > len(keys)),
-            *_note(selections, pairs, at, left_out),
-        ),
-        left_out=tuple(left_out),
-    )
-
-
-def _spread(keys: list[tuple[str, str]], scores: list[float]) -> list[tuple[str, str]]:
-    """`MAX_PAIRS` of the pairs, evenly spaced in the order of their scores."""
-    order = np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
-    picked = np.linspace(0, len(keys) - 1, MAX_PAIRS).round().astype(int)
-    return [keys[order[i]] for i in picked]
+    note = _note(selections, [row for pair in pairs for row in pair.rows], at, left_out)
+    if every > len(keys):
+        note.insert(
+            0, f"{MAX_PAIRS} of {every} pairs of models, least to most alike on the lowest rung"
+        )
+    # No line of the title begins with the dash.
+    whole = f": {pairs[0].label}".replace(" – ", "\u00a0– ") if len(pairs) == 1 else ""
+    made = title if title is not None else f"Invariance ladder{whole}"
+    reading = _reading(pairs[0]) if len(pairs) == 1 else ""
+    return LadderInfo(pairs, made, reading, tuple(note))
 
 
 def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) -> list[str]:
@@ -264,7 +245,7 @@ def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) 
 def _row(selection: Selection, models: tuple[str, str], at: At) -> LadderRow:
     """One measure of one pair of models, the languages averaged."""
     readings = [
-        read_at(rows, at) for pair, rows in selection.pairs.items() if pair.models == models
+        sel.read_at(rows, at) for pair, rows in selection.pairs.items() if pair.models == models
     ]
     if not readings:
         raise UsageError(
@@ -296,58 +277,32 @@ def on_scale(reading: Reading, facts: MeasureFacts) -> Placed:
     return Placed(score, min(low, high), max(low, high), null)
 
 
-def _grouped(rows: Sequence[LadderRow]) -> dict[str, tuple[LadderRow, ...]]:
-    grouped: dict[str, tuple[LadderRow, ...]] = {}
-    for row in rows:
-        rung = str(row.facts.rung)
-        grouped[rung] = (*grouped.get(rung, ()), row)
-    return grouped
-
-
-def _title(pairs: Sequence[LadderPair]) -> str:
-    if len(pairs) > 1:
-        return "Invariance ladder"
-    # No line begins with the dash.
-    return "Invariance ladder: " + pairs[0].label.replace(" – ", "\u00a0– ")
-
-
-def _reading(pairs: Sequence[LadderPair]) -> str:
-    """The largest step upwards in words, for one pair."""
-    if len(pairs) > 1:
-        return ""
-    pair = pairs[0]
+def _reading(pair: LadderPair) -> str:
+    """The largest step upwards in words."""
     levels = {rung: pair.level(rung) for rung in pair.rungs}
-    top = max(levels, key=lambda rung: levels[rung])
-    if levels[top] < NOTABLE:
-        least = number(NOTABLE, 1)
+    least, (lowest, level) = number(NOTABLE, 1), next(iter(levels.items()))
+    if max(levels.values()) < NOTABLE:
         return f"No rung rises above {least}: they share little under any of these symmetries."
-    steps = [step for step in pair.steps() if step[2] >= NOTABLE]
-    if not steps:
-        first = next(iter(levels))
+    first, second, rise = max(pair.steps(), key=lambda step: step[2], default=("", "", 0.0))
+    if rise < NOTABLE:
         return (
-            f"No step reaches {number(NOTABLE, 1)}: what they share ({number(levels[first])} at "
-            f"{first}) shows on the first rung already."
+            f"No step reaches {least}: what they share ({number(level)} at {lowest}) shows on the "
+            "first rung already."
         )
-    first, second, rise = max(steps, key=lambda step: step[2])
     return f"Largest step {first} to {second}, +{number(rise)}: {MEANING[second]}."
 
 
 def _note(
-    selections: Sequence[Selection],
-    pairs: Sequence[LadderPair],
-    at: At,
-    left_out: Sequence[str],
+    selections: Sequence[Selection], rows: Sequence[LadderRow], at: At, left_out: Sequence[str]
 ) -> list[str]:
-    rows = [row for pair in pairs for those in pair.rungs.values() for row in those]
-    note = [selections[0].pairing, sample_size(selections[0]), depth_words(at)]
-    members = max(len(row.members) for row in rows)
-    if members:
+    note = [selections[0].pairing, sel.sample_size(selections[0]), sel.depth_words(at)]
+    if members := max(len(row.members) for row in rows):
         what = "languages" if selections[0].pairing == "same text" else "language pairs"
         note.append(f"mean over {members} {what} (small dots: each)")
     if any(np.isfinite(row.at.low) for row in rows):
-        note.append(statistics_note(selections[0], interval=True)[1])
+        note.append(sel.statistics_note(selections[0], interval=True)[1])
     if any(row.is_calibrated for row in rows):
-        note.append(f"null = 95 % of {shuffles_of(selections)}")
+        note.append(f"null = 95 % of {sel.shuffles_of(selections)}")
     if not all(row.is_calibrated for row in rows):
         note.append("hollow = no null, 0 is the unrelated end of the range")
     if left_out:
@@ -356,23 +311,24 @@ def _note(
 
 
 class _Rows(NamedTuple):
-    """Where everything stands, in inches below the top: (top, bottom) of rungs, centres of rows."""
+    """Inches below the top: (top, bottom) of each rung, centre of each of the pair's rows."""
 
     bands: dict[str, tuple[float, float]]
-    centres: dict[str, list[float]]
+    centres: list[float]
     height: float
 
 
 def _arrange(pair: LadderPair, pairs: int) -> _Rows:
     """Give each rung a band with one row per measure; more pairs make higher rows."""
     pitch = 0.2 if pairs == 1 else 0.1 + 0.105 * pairs
-    bands, centres = {}, {}
+    bands: dict[str, tuple[float, float]] = {}
+    centres: list[float] = []
     at = 0.0
     for rung, rows in pair.rungs.items():
         tall = max(_RUNG, pitch * len(rows) + 0.06)
         first = at + (tall - pitch * len(rows)) / 2 + pitch / 2
         bands[rung] = (at, at + tall)
-        centres[rung] = [first + k * pitch for k in range(len(rows))]
+        centres += [first + k * pitch for k in range(len(rows))]
         at += tall + _GAP
     return _Rows(bands, centres, at - _GAP)
 
@@ -380,129 +336,81 @@ def _arrange(pair: LadderPair, pairs: int) -> _Rows:
 @style()
 def draw_ladder(info: LadderInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
     """Columns of rungs, measures, scores and numbers; in a given axes rungs go by number only."""
-    width = width_of(size)
-    rows = _arrange(info.pairs[0], len(info.pairs))
+    first, width, alone = info.pairs[0], width_of(size), len(info.pairs) == 1
+    rows = _arrange(first, len(info.pairs))
     found = looks([pair.role for pair in info.pairs])
-    if ax is None:
-        return _own_figure(info, rows, found, width, narrow=size == "single")
-    _draw_scores(ax, info, rows, found, arrows=False, joined=True)
-    _name_rows_inside(ax, info, rows)
-    ax.set_title(info.title, loc="left")
-    return fig.figure_of(ax)
+    names = [f"{shortened(row.facts.label, 26)} {row.facts.arrow}" for row in first.rows]
+    if ax is not None:
+        _draw_scores(ax, info, rows, found, arrows=False, joined=True)
+        rungs = [str(row.facts.rung) for row in first.rows]
+        ax.set_yticks(rows.centres, map(" ".join, zip(rungs, names, strict=True)), color=LABEL)
+        ax.tick_params(axis="y", length=0)
+        ax.set_title(info.title, loc="left")
+        return fig.figure_of(ax)
 
-
-def _own_figure(
-    info: LadderInfo, rows: _Rows, found: list[Look], width: float, *, narrow: bool
-) -> Drawing:
-    """Columns from left to right: rungs, measures, scores, and numbers if there is one pair."""
-    alone = len(info.pairs) == 1
-    labels = [pair.label for pair in info.pairs]
-    key = [] if alone else fig.key_of(dict(zip(labels, map(_marker, found), strict=True)))
-    body = _HEAD + rows.height + _FOOT
+    named = zip([pair.label for pair in info.pairs], map(_marker, found), strict=True)
+    key = [] if alone else fig.key_of(dict(named))
+    body, narrow = _HEAD + rows.height + _FOOT, size == "single"
     figure = fig.new_figure(width, body, info.title, info.note, reading=info.reading, key=key)
-    writer = _Writer(figure, fig.header_height(figure) + _HEAD)
+    top, total = fig.header_height(figure) + _HEAD, float(figure.get_size_inches()[1])
     figure.set_layout_engine("none")
-    names = _row_names(info.pairs[0])
-    longest = max(fig.text_size(figure, name, 8.0)[0] for those in names.values() for name in those)
+
+    def write(x: float, y: float, string: str, **options: Any) -> None:
+        """Text at inches from the left, and below the top of the axes."""
+        options = {"va": "center"} | options
+        figure.text(x / width, 1 - (top + y) / total, string, **options)
+
+    longest = max(fig.text_size(figure, name, 8.0)[0] for name in names)
     left = fig.MARGIN + (_NARROW_COLUMN if narrow else _RUNG_COLUMN) + longest + 0.12
-    calibrated = info.is_calibrated
-    numbers = alone * (2 if calibrated and not narrow else 1)
+    numbers = alone * (2 if info.is_calibrated and not narrow else 1)
     right = fig.MARGIN + 0.1 + _NUMBER_COLUMN * numbers
-    total = float(figure.get_size_inches()[1])
     frame = (left / width, _FOOT / total, (width - left - right) / width, rows.height / total)
     axes = figure.add_axes(frame)
     _draw_scores(axes, info, rows, found, arrows=alone and not narrow, joined=not narrow)
-    _write_rungs(writer, rows, narrow=narrow)
-    for rung, those in names.items():
-        for name, y in zip(those, rows.centres[rung], strict=True):
-            writer.write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
-    _write_heads(writer, axes, width, numbers, narrow=narrow, calibrated=calibrated)
-    if numbers:
-        _write_numbers(writer, info.pairs[0], rows, width, numbers)
+    _write_rungs(write, rows, narrow=narrow)
+    for name, y in zip(names, rows.centres, strict=True):
+        write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
+    if not narrow:
+        low, high = axes.get_xlim()
+        for value, name, side in (
+            (0, "null" if info.is_calibrated else "unrelated", "center"), (1, "identical", "right"),
+        ):  # fmt: skip
+            at = left + (width - left - right) * (value - low) / (high - low)
+            write(at, -0.1, name, ha=side, fontsize=7.5, color=GREY)
+    columns = [width - fig.MARGIN - _NUMBER_COLUMN * k for k in reversed(range(numbers))]
+    for at, head in zip(columns, ("value", "null"), strict=False):
+        write(at, -0.1, head, ha="right", fontsize=7.5, color=GREY)
+    for row, y in zip(first.rows, rows.centres, strict=True):
+        shown = ((row.reading.value, INK), (row.reading.null_q95, GREY))
+        for at, (value, colour) in zip(columns, shown, strict=False):
+            write(at, y, number(value), ha="right", fontsize=8, color=colour)
     return figure
 
 
-class _Writer(NamedTuple):
-    """Writes text at inches from the left, and below the top of the axes."""
-
-    figure: Drawing
-    top: float
-
-    def write(self, x: float, y: float, string: str, **options: Any) -> None:
-        width, height = (float(side) for side in self.figure.get_size_inches())
-        options = {"va": "center"} | options
-        self.figure.text(x / width, 1 - (self.top + y) / height, string, **options)
-
-
-def _row_names(pair: LadderPair) -> dict[str, list[str]]:
-    return {
-        rung: [f"{shortened(row.facts.label, 26)} {row.facts.arrow}" for row in rows]
-        for rung, rows in pair.rungs.items()
-    }
-
-
-def _write_rungs(writer: _Writer, rows: _Rows, *, narrow: bool) -> None:
+def _write_rungs(write: Callable[..., None], rows: _Rows, *, narrow: bool) -> None:
     """The rung, what it is blind to, and its question."""
     for rung, (above, below) in rows.bands.items():
         blind_to, question = RUNGS[rung]
-        middle = (above + below) / 2
+        bold: dict[str, Any] = {"fontweight": "bold", "color": INK}
         if narrow:
-            writer.write(fig.MARGIN, middle, rung, fontsize=9, fontweight="bold", color=INK)
+            write(fig.MARGIN, (above + below) / 2, rung, fontsize=9, **bold)
             # White under the question hides the grid lines that it may run over.
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-            writer.write(fig.MARGIN, above - 0.13, question, fontsize=7, color=GREY, bbox=box)
-            continue
-        name = f"{rung}  {blind_to}"
-        writer.write(fig.MARGIN, above + 0.1, name, fontsize=8.5, fontweight="bold", color=INK)
-        writer.write(
-            fig.MARGIN, above + 0.2, wrapped(question, 22), fontsize=7.5, color=GREY, va="top",
-            linespacing=1.1,
-        )  # fmt: skip
-
-
-def _write_heads(
-    writer: _Writer, ax: Axes, width: float, numbers: int, *, narrow: bool, calibrated: bool
-) -> None:
-    """What the ends of the scale and the columns of numbers are."""
-    options = {"fontsize": 7.5, "color": GREY}
-    box = ax.get_position()
-    low, high = ax.get_xlim()
-
-    def inches(value: float) -> float:
-        return float(box.x0 + box.width * (value - low) / (high - low)) * width
-
-    y = -0.1
-    if not narrow:
-        writer.write(inches(0), y, "null" if calibrated else "unrelated", ha="center", **options)
-        writer.write(inches(1), y, "identical", ha="right", **options)
-    for k, head in enumerate(("value", "null")[:numbers]):
-        writer.write(_column(width, numbers, k), y, head, ha="right", **options)
-
-
-def _column(width: float, numbers: int, k: int) -> float:
-    return width - fig.MARGIN - _NUMBER_COLUMN * (numbers - 1 - k)
-
-
-def _write_numbers(
-    writer: _Writer, pair: LadderPair, rows: _Rows, width: float, numbers: int
-) -> None:
-    """Values in the measures' own units, and their nulls."""
-    for rung, those in pair.rungs.items():
-        for row, y in zip(those, rows.centres[rung], strict=True):
-            value = number(row.reading.value)
-            writer.write(_column(width, numbers, 0), y, value, ha="right", fontsize=8, color=INK)
-            if numbers > 1:
-                null = number(row.reading.null_q95)
-                writer.write(
-                    _column(width, numbers, 1), y, null, ha="right", fontsize=8, color=GREY
-                )
+            write(fig.MARGIN, above - 0.13, question, fontsize=7, color=GREY, bbox=box)
+        else:
+            write(fig.MARGIN, above + 0.1, f"{rung}  {blind_to}", fontsize=8.5, **bold)
+            write(
+                fig.MARGIN, above + 0.2, wrapped(question, 22), fontsize=7.5, color=GREY, va="top",
+                linespacing=1.1,
+            )  # fmt: skip
 
 
 def _draw_scores(
     ax: Axes, info: LadderInfo, rows: _Rows, found: list[Look], *, arrows: bool, joined: bool
 ) -> None:
-    low, high = _limits(info)
-    ax.set_xlim(low, high)
+    values = np.concatenate([[*row.at, *row.members] for row in info.rows])
+    low = min(-0.06, float(np.nanmin(values)) - 0.03)
+    ax.set_xlim(low, max(1.02, float(np.nanmax(values)) + 0.03))
     ax.set_ylim(rows.height, 0)
     ax.axvspan(low, 0, color=NULL_BAND, linewidth=0, zorder=0, label="null")
     for at in (0.25, 0.5, 0.75, 1.0):
@@ -511,62 +419,36 @@ def _draw_scores(
     ax.set_xlabel("calibrated similarity" if info.is_calibrated else "share of the range")
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
+    alone = len(info.pairs) == 1
     offsets = (np.arange(len(info.pairs)) - (len(info.pairs) - 1) / 2) * 0.105
     for pair, look, offset in zip(info.pairs, found, offsets.tolist(), strict=True):
-        _draw_levels(ax, pair, rows, look, filled=len(info.pairs) == 1)
-        if joined:
-            _join_levels(ax, pair, rows, look, filled=len(info.pairs) == 1)
-        for rung, those in pair.rungs.items():
-            for row, y in zip(those, rows.centres[rung], strict=True):
-                _draw_row(ax, row, y + offset, look)
+        _draw_levels(ax, pair, rows, look, filled=alone, joined=joined)
+        for row, y in zip(pair.rows, rows.centres, strict=True):
+            _draw_row(ax, row, y + offset, look)
     if arrows:
         _draw_steps(ax, info.pairs[0], rows)
 
 
-def _limits(info: LadderInfo) -> tuple[float, float]:
-    values = np.concatenate([[*row.at, *row.members] for row in info.rows])
-    return min(-0.06, float(np.nanmin(values)) - 0.03), max(1.02, float(np.nanmax(values)) + 0.03)
-
-
-def _draw_levels(ax: Axes, pair: LadderPair, rows: _Rows, look: Look, *, filled: bool) -> None:
-    """The mean of each rung as a bar; of several pairs, as a thin staircase."""
-    levels = {rung: pair.level(rung) for rung in pair.rungs}
-    for rung, (above, below) in rows.bands.items():
-        if filled:
-            from matplotlib.patches import Rectangle
-
-            bar = Rectangle(
-                (0, above), levels[rung], below - above, color=_tint(look.fill), zorder=0.8
-            )
-            ax.add_patch(bar)
-        colour = look.line if filled else look.fill
-        wide = 1.6 if filled else 0.9
-        ax.plot([levels[rung]] * 2, [above, below], color=colour, linewidth=wide, zorder=1.5)
-
-
-def _join_levels(ax: Axes, pair: LadderPair, rows: _Rows, look: Look, *, filled: bool) -> None:
-    """From each rung's level to the next one's, through the space between them."""
-    levels = {rung: pair.level(rung) for rung in pair.rungs}
-    edges = list(rows.bands.values())
-    for (first, second, _), (_, start), (end, _) in zip(
-        pair.steps(), edges, edges[1:], strict=False
-    ):
-        middle = (start + end) / 2
-        x = [levels[first]] * 2 + [levels[second]] * 2
-        ax.plot(
-            x,
-            [start, middle, middle, end],
-            color=FAINT if filled else look.fill,
-            linewidth=0.8,
-            zorder=1.2,
-        )
-
-
-def _tint(colour: str) -> tuple[float, float, float]:
+def _draw_levels(
+    ax: Axes, pair: LadderPair, rows: _Rows, look: Look, *, filled: bool, joined: bool
+) -> None:
+    """The mean of each rung as a bar, or of several pairs as a staircase, joined to the next."""
     from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
 
-    red, green, blue = (1 - 0.16 * (1 - channel) for channel in to_rgb(colour))
-    return red, green, blue
+    tint = [1 - 0.16 * (1 - channel) for channel in to_rgb(look.fill)]
+    levels = [pair.level(rung) for rung in pair.rungs]
+    bands = list(rows.bands.values())
+    colour, wide = (look.line, 1.6) if filled else (look.fill, 0.9)
+    for level, (above, below) in zip(levels, bands, strict=True):
+        if filled:
+            ax.add_patch(Rectangle((0, above), level, below - above, color=tint, zorder=0.8))
+        ax.plot([level] * 2, [above, below], color=colour, linewidth=wide, zorder=1.5)
+    colour = FAINT if filled else look.fill
+    for k in range(len(levels) - 1 if joined else 0):
+        start, end = bands[k][1], bands[k + 1][0]
+        x, middle = [levels[k]] * 2 + [levels[k + 1]] * 2, (start + end) / 2
+        ax.plot(x, [start, middle, middle, end], color=colour, linewidth=0.8, zorder=1.2)
 
 
 def _draw_steps(ax: Axes, pair: LadderPair, rows: _Rows) -> None:
@@ -598,9 +480,8 @@ def _draw_steps(ax: Axes, pair: LadderPair, rows: _Rows) -> None:
 
 def _draw_row(ax: Axes, row: LadderRow, y: float, look: Look) -> None:
     if np.isfinite(row.at.null):
-        ax.plot(
-            [row.at.null], [y], marker="|", color=GREY, markersize=6, markeredgewidth=1.0, zorder=2
-        )
+        bar = {"marker": "|", "markersize": 6, "markeredgewidth": 1.0}
+        ax.plot([row.at.null], [y], color=GREY, zorder=2, **bar)
     if np.isfinite(row.at.low) and np.isfinite(row.at.high):
         ax.plot([row.at.low, row.at.high], [y, y], color=look.line, linewidth=1.6, zorder=2.5)
     if row.members.size:
@@ -608,23 +489,11 @@ def _draw_row(ax: Axes, row: LadderRow, y: float, look: Look) -> None:
             row.members, np.full(row.members.size, y), linestyle="none", marker="o", markersize=2.2,
             color=look.line, alpha=0.45, markeredgewidth=0, zorder=2.2,
         )  # fmt: skip
-    options = _marker(look)
-    if not row.is_calibrated:
-        options["markerfacecolor"] = "white"
-    ax.plot([row.at.score], [y], zorder=3, **options)
+    ax.plot([row.at.score], [y], zorder=3, **_marker(look, hollow=not row.is_calibrated))
 
 
-def _marker(look: Look) -> dict[str, Any]:
-    return line_marker(look, 5, markeredgewidth=1.0, linestyle="none")
-
-
-def _name_rows_inside(ax: Axes, info: LadderInfo, rows: _Rows) -> None:
-    """Names as tick labels, for an axes whose surroundings belong to somebody else."""
-    names = _row_names(info.pairs[0])
-    places = [y for rung in names for y in rows.centres[rung]]
-    labels = [f"{rung} {name}" for rung, those in names.items() for name in those]
-    ax.set_yticks(places, labels, color=LABEL)
-    ax.tick_params(axis="y", length=0)
+def _marker(look: Look, hollow: bool = False) -> dict[str, Any]:
+    return line_marker(look, 5, hollow=hollow, markeredgewidth=1.0, linestyle="none")
 
 
 LADDER = Figure("ladder", "similarity", ladder_info, draw_ladder)

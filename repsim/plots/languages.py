@@ -11,28 +11,13 @@ import numpy as np
 from repsim.core.errors import UsageError
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
+from repsim.plots import selection as sel
 from repsim.plots.appearance import GREY, Size, style, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.matrix import (
-    add_colour_bar,
-    align_colour_bar,
-    blank_diagonal,
-    draw_matrix,
-    ink_on,
-    size_in_cells,
-)
+from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
-from repsim.plots.selection import (
-    MeasureFacts,
-    Pair,
-    Selection,
-    depths,
-    limit_panels,
-    sample_size,
-    select,
-    shallower_side,
-)
+from repsim.plots.selection import MeasureFacts, Pair, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -125,16 +110,16 @@ def languages_info(
         >>> info.panels[0].values.shape, info.panels[0].title
         ((6, 6), 'minilm-l6, layer 3 of 6')
     """
-    selection = select(
+    selection = sel.select(
         table, measure=measure, point=point, pairing="parallel text", models=models,
         languages=languages,
     )  # fmt: skip
     panels = tuple(
         _panel(selection, name, pairs, layer) for name, pairs in _by_model(selection).items()
     )
-    limit_panels(len(panels), MAX_PANELS, "choose some with models=[...]")
+    sel.limit_panels(len(panels), MAX_PANELS, "choose some with models=[...]")
     scale = ColourScale.of(selection.facts, np.concatenate([p.values.ravel() for p in panels]))
-    note = [sample_size(selection), "average linkage"]
+    note = [sel.sample_size(selection), "average linkage"]
     most = max(len(panel.languages) for panel in panels)
     annotated = most <= (16 if len(panels) <= 2 and scale.high <= 1 else 10)
     if annotated:
@@ -195,7 +180,7 @@ def _panel(
     values = by_layer[shown]
     distance = selection.facts.identity - values if sign > 0 else values
     linkage, order = cluster(distance)
-    deepest = max(depth for rows in pairs.values() for depth in depths(rows))
+    deepest = max(depth for rows in pairs.values() for depth in sel.depths(rows))
     codes = short_codes(languages)
     return LanguagesPanel(
         title=f"{name}, layer {shown} of {deepest}",
@@ -215,7 +200,7 @@ def _matrices(
     found: dict[int, dict[tuple[int, int], list[float]]] = {}
     for pair, rows in pairs.items():
         ends = sorted((place[pair.language_a], place[pair.language_b]))
-        side = shallower_side(rows)
+        side = sel.shallower_side(rows)
         for cell in matched_cells(rows):
             cells = found.setdefault(cell[side], {})
             cells.setdefault((ends[0], ends[1]), []).append(cell["value"])
@@ -262,12 +247,12 @@ def draw_languages(info: LanguagesInfo, *, ax: Axes | None = None, size: Size = 
         else:
             ax.set_title(panel.title, loc="left", y=1 + TREE)
     high = side + 0.3 if ax is None else fig.inches_of(ax)[1]
-    bar = add_colour_bar(figure, image, axes, info.scale, info.facts, high)
+    bar = matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, high)
     if count == 1 and ax is None:
         fig.keep_left(figure, side + 1.5)
     fig.finish(axes, ax)
     if ax is None:
-        align_colour_bar(figure, bar, axes)
+        matrix.align_colour_bar(figure, bar, axes)
     for frame, panel in zip(axes, info.panels, strict=True):
         if info.annotated:
             _annotate(frame, panel, info.scale)
@@ -275,9 +260,9 @@ def draw_languages(info: LanguagesInfo, *, ax: Axes | None = None, size: Size = 
 
 
 def _draw_panel(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> Any:
-    image = draw_matrix(ax, panel.values, scale, origin="upper")
+    image = matrix.draw_matrix(ax, panel.values, scale, origin="upper")
     count = len(panel.languages)
-    blank_diagonal(ax, count)
+    matrix.blank_diagonal(ax, count)
     small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5 if count <= 30 else 3.5}
     ax.set_xticks(range(count), panel.languages, rotation=90 if _turned(panel) else 0, **small)
     ax.set_yticks(range(count), panel.languages, **small)
@@ -306,8 +291,8 @@ def _draw_tree(ax: Axes, panel: LanguagesPanel) -> None:
 def _annotate(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> None:
     """Hundredths in the lower triangle, as large as the cells allow."""
     longest = 3 if max(abs(scale.low), abs(scale.high)) > 1 else 2
-    fontsize = size_in_cells(ax, len(panel.languages), 0.66 * longest)
-    ink = ink_on(panel.values, scale)
+    fontsize = matrix.size_in_cells(ax, len(panel.languages), 0.66 * longest)
+    ink = matrix.ink_on(panel.values, scale)
     for i, j in zip(*np.nonzero(np.isfinite(np.tril(panel.values, -1))), strict=True):
         if i > j:
             ax.text(

@@ -12,6 +12,7 @@ import numpy as np
 from repsim.core.errors import UsageError
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
+from repsim.plots import selection as sel
 from repsim.plots.appearance import (
     FAINT,
     GREY,
@@ -26,17 +27,7 @@ from repsim.plots.appearance import (
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number, short_codes, shortened, wrapped
-from repsim.plots.selection import (
-    MeasureFacts,
-    Pair,
-    Reading,
-    Selection,
-    depths,
-    limit_panels,
-    select,
-    shallower_side,
-    statistics_note,
-)
+from repsim.plots.selection import MeasureFacts, Pair, Reading, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -171,7 +162,7 @@ def layers_info(
         >>> info.pairing, info.curves[0].x.tolist(), info.averaged_over
         ('parallel text', [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], '15 language pairs')
     """
-    selection = select(
+    selection = sel.select(
         table, measure=measure, point=point, pairing=pairing, models=models, languages=languages
     )
     grouped: dict[tuple[str, str], dict[Pair, list[dict[str, Any]]]] = {}
@@ -182,9 +173,9 @@ def layers_info(
     if average is None:
         crowded = len(facets) > MAX_PANELS or len(grouped) > MAX_CURVES
         average = crowded or not same_text
-    relative = len({deep for rows in selection.pairs.values() for deep in depths(rows)}) > 1
+    relative = len({deep for rows in selection.pairs.values() for deep in sel.depths(rows)}) > 1
     panels = _panels(selection, grouped, facets, average=average, relative=relative)
-    limit_panels(
+    sel.limit_panels(
         len(panels), MAX_PANELS,
         "choose some with languages=[...] or models=[...], or pass average=True",
     )  # fmt: skip
@@ -260,8 +251,8 @@ def _curve(
     common = [key for key in cells[0] if all(key in other for other in cells)]
     means = np.array([np.mean([cell[key] for cell in cells], axis=0) for key in common])
     numbers = Reading(*means.T)
-    side = 0 if shallower_side(members[0]) == "layer_a" else 1
-    depth = max(depths(members[0])[side], 1) if relative else 1
+    side = 0 if sel.shallower_side(members[0]) == "layer_a" else 1
+    depth = max(sel.depths(members[0])[side], 1) if relative else 1
     first, second = models
     return Curve(
         label=first if first == second else f"{first} – {second}",
@@ -303,7 +294,7 @@ def _note(
     def has(name: str) -> bool:
         return any(bool(np.isfinite(getattr(curve, name)).any()) for curve in curves)
 
-    note = statistics_note(
+    note = sel.statistics_note(
         selection, interval=has("low"), null=has("null"), partial=partial and has("partial")
     )
     note.insert(0, selection.pairing)

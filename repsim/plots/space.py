@@ -11,21 +11,12 @@ import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.similarity_table import SimilarityTable
+from repsim.plots import selection as sel
 from repsim.plots.appearance import INK, Look, Size, line_marker, looks, style, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_beside
 from repsim.plots.names import listed, number, short_codes, shortened
-from repsim.plots.selection import (
-    At,
-    MeasureFacts,
-    Pair,
-    Selection,
-    depth_words,
-    limit_panels,
-    read_at,
-    sample_size,
-    select,
-)
+from repsim.plots.selection import At, MeasureFacts, Pair, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -129,21 +120,21 @@ def space_info(
     }  # fmt: skip
     chosen = by or _best_kind(table, options)
     if chosen == "model":
-        selections = [select(table, **options, pairing="same text")]
+        selections = [sel.select(table, **options, pairing="same text")]
     else:
         selections = [
-            select(table, **options, pairing=pairing)
+            sel.select(table, **options, pairing=pairing)
             for pairing in ("same text", "parallel text")
             if _has(table, options, pairing)
-        ] or [select(table, **options)]
+        ] or [sel.select(table, **options)]
     facts = selections[0].facts
     known = _distances(selections, chosen, at)
     panels = tuple(
         _panel(selections[0], nodes, known, part, seed) for part, nodes in _planes(known).items()
     )
-    size = sample_size(selections[-1])
+    size = sel.sample_size(selections[-1])
     languages_seen = {language for found in selections for language in found.languages()}
-    note = [size, depth_words(at)]
+    note = [size, sel.depth_words(at)]
     if chosen == "model" and len(languages_seen) > 1:
         note.append(f"mean over {len(languages_seen)} languages")
     stresses = listed([number(panel.stress) for panel in panels])
@@ -161,7 +152,7 @@ def space_info(
 def _has(table: SimilarityTable, options: Mapping[str, Any], pairing: str) -> bool:
     """Whether a selection of this pairing would hold anything."""
     try:
-        select(table, **options, pairing=pairing)
+        sel.select(table, **options, pairing=pairing)
     except UsageError:
         # A misspelt name fails for every pairing, and is reported by the one that is tried last.
         return False
@@ -170,7 +161,7 @@ def _has(table: SimilarityTable, options: Mapping[str, Any], pairing: str) -> bo
 
 def _best_kind(table: SimilarityTable, options: Mapping[str, Any]) -> By:
     if _has(table, options, "same text"):
-        pairs = select(table, **options, pairing="same text").pairs
+        pairs = sel.select(table, **options, pairing="same text").pairs
         if len({model for pair in pairs for model in pair.models}) >= 3:
             return "model"
     return "model-language"
@@ -207,7 +198,7 @@ def _distances(selections: Sequence[Selection], by: By, at: At) -> dict[tuple[No
             first, second = _nodes(pair, by, codes)
             if first == second:
                 continue
-            value = as_distance(read_at(rows, at).value, selection.facts)
+            value = as_distance(sel.read_at(rows, at).value, selection.facts)
             key = (first, second) if (second, first) not in found else (second, first)
             found.setdefault(key, []).append(value)
     return {key: float(np.mean(values)) for key, values in found.items()}
@@ -242,7 +233,7 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
             f"{names}",
             hint="choose models or languages that were all compared with each other",
         )
-    limit_panels(len(planes), MAX_PANELS, "choose some with models=[...]")
+    sel.limit_panels(len(planes), MAX_PANELS, "choose some with models=[...]")
     return planes if len(planes) > 1 else {"": next(iter(planes.values()))}
 
 

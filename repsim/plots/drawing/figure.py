@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,19 +33,6 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def only_one_panel(ax: Axes | None, panels: int) -> None:
-    """Refuse to squeeze several panels into one axes.
-
-    Raises:
-        UsageError: There is an axes and more than one panel.
-    """
-    if ax is not None and panels != 1:
-        raise UsageError(
-            f"this figure has {panels} panels and does not fit into one axes",
-            hint="leave out ax, or choose one language and two models",
-        )
-
-
 def renderer_of(figure: Figure) -> RendererAgg:
     """A renderer to measure text with."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -70,14 +56,9 @@ def text_size(
 
 
 def wrap_to_width(
-    figure: Figure,
-    pieces: Sequence[str],
-    width: float,
-    *,
-    size: float,
-    weight: str = "normal",
-    joint: str = " ",
-) -> list[str]:
+    figure: Figure, pieces: Sequence[str], width: float,
+    *, size: float, weight: str = "normal", joint: str = " ",
+) -> list[str]:  # fmt: skip
     """Set pieces into lines of at most `width` inches; what is too long alone breaks further."""
 
     def fits(string: str) -> bool:
@@ -108,48 +89,21 @@ def _broken(word: str, fits: Callable[[str], bool]) -> list[str]:
     return [*rows, word]
 
 
-@dataclasses.dataclass
-class _Header:
-    """Lines above a figure, as (text, inches from the top, options)."""
-
-    down: float = MARGIN
-    lines: list[tuple[str, float, dict[str, Any]]] = dataclasses.field(default_factory=list)
-
-    def add(self, string: str, size: float, **options: Any) -> None:
-        """Write a line and go down by its height."""
-        self.lines.append((string, self.down, {"fontsize": size, "x": MARGIN, **options}))
-        self.down += size * 1.42 / 72
-
-
 def new_figure(
-    width: float,
-    height: float,
-    title: str,
-    note: Sequence[str] = (),
-    *,
-    reading: str = "",
-    key: Sequence[Line2D] = (),
-) -> Figure:
-    """A figure with title, a sentence that reads it, grey note and key, flush left on top.
+    width: float, height: float, title: str, note: Sequence[str] = (),
+    *, reading: str = "", key: Sequence[Line2D] = (),
+) -> Figure:  # fmt: skip
+    """A figure of so many inches with title, a sentence that reads it, grey note and key on top.
 
-    The note shares the title's line, flush right, where there is room.
-
-    Args:
-        width: Inches.
-        height: Inches; the header is added.
-        title: Heading.
-        note: Pieces of the grey line.
-        reading: What the figure says.
-        key: Named markers.
-
-    Returns:
-        The figure; its constrained layout stays below the header.
+    The header adds to `height`, and the constrained layout stays below it. The note shares the
+    title's line, flush right, where there is room.
     """
     from repsim.plots.drawing.styled import StyledFigure
 
     figure = StyledFigure(figsize=(width, height), layout="constrained")
     room = width - 2 * MARGIN
-    header = _Header()
+    lines: list[tuple[str, float, dict[str, Any]]] = []  # text, inches from the top, options
+    down = MARGIN
     heading = wrap_to_width(figure, title.split(" "), room, size=TITLE_SIZE, weight="bold")
     joined = " · ".join(note)
     taken = (
@@ -157,34 +111,32 @@ def new_figure(
     )
     beside = bool(note) and len(heading) == 1 and taken + 0.25 <= room
     if beside:
-        lowered = header.down + (TITLE_SIZE - NOTE_SIZE) * 0.8 / 72
-        options: dict[str, Any] = {
-            "fontsize": NOTE_SIZE,
-            "color": GREY,
-            "ha": "right",
-            "x": width - MARGIN,
-        }
-        header.lines.append((joined, lowered, options))
-    for row in heading:
-        header.add(row, TITLE_SIZE, fontweight="bold", color=INK)
-    for row in wrap_to_width(figure, reading.split(), room, size=READING_SIZE):
-        header.add(row, READING_SIZE, color=INK)
-    for row in [] if beside else wrap_to_width(figure, note, room, size=NOTE_SIZE, joint=" · "):
-        header.add(row, NOTE_SIZE, color=GREY)
+        lowered = down + (TITLE_SIZE - NOTE_SIZE) * 0.8 / 72
+        right = {"x": width - MARGIN, "ha": "right"}
+        lines.append((joined, lowered, {"fontsize": NOTE_SIZE, "color": GREY, **right}))
+    below = [] if beside else wrap_to_width(figure, note, room, size=NOTE_SIZE, joint=" · ")
+    read = wrap_to_width(figure, reading.split(), room, size=READING_SIZE)
+    for rows, options in (
+        (heading, {"fontsize": TITLE_SIZE, "color": INK, "fontweight": "bold"}),
+        (read, {"fontsize": READING_SIZE, "color": INK}),
+        (below, {"fontsize": NOTE_SIZE, "color": GREY}),
+    ):
+        for row in rows:
+            lines.append((row, down, {"x": MARGIN, **options}))
+            down += float(options["fontsize"]) * 1.42 / 72
     legend = _key(figure, key, room) if key else None
-    at_key = header.down + 0.02
+    at_key = down + 0.02
     if legend is not None:
-        header.down += legend.get_window_extent(renderer_of(figure)).height / figure.dpi + 0.06
-    header.down += 0.05
+        down += legend.get_window_extent(renderer_of(figure)).height / figure.dpi + 0.06
+    down += 0.05
 
-    total = height + header.down
+    total = height + down
     figure.set_size_inches(width, total)
-    for string, down, options in header.lines:
-        x = options.pop("x") / width
-        figure.text(x, 1 - down / total, string, va="top", **options)
+    for string, at, options in lines:
+        figure.text(options.pop("x") / width, 1 - at / total, string, va="top", **options)
     if legend is not None:
         legend.set_bbox_to_anchor((MARGIN / width, 1 - at_key / total))
-    _engine(figure).set(rect=(0.0, 0.0, 1.0, 1 - header.down / total))
+    _engine(figure).set(rect=(0.0, 0.0, 1.0, 1 - down / total))
     return figure
 
 
@@ -214,16 +166,10 @@ def _key(figure: Figure, handles: Sequence[Line2D], room: float) -> Legend:
     """A legend of as few rows as fit into `room` inches."""
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(
-            handles=list(handles),
-            loc="upper left",
-            ncols=columns,
-            borderpad=0.0,
-            borderaxespad=0.0,
-            handlelength=1.6,
-            handletextpad=0.5,
-            columnspacing=1.4,
+            handles=list(handles), loc="upper left", ncols=columns, borderpad=0.0,
+            borderaxespad=0.0, handlelength=1.6, handletextpad=0.5, columnspacing=1.4,
             labelspacing=0.25,
-        )
+        )  # fmt: skip
         legend.set_in_layout(False)
         if legend.get_window_extent(renderer_of(figure)).width / figure.dpi <= room:
             break
@@ -257,14 +203,9 @@ def freeze(figure: Figure) -> None:
 
 
 def fitted(
-    figure: Figure,
-    string: str,
-    room: float,
-    *,
-    size: float = 8.5,
-    weight: str = "normal",
-    lines: int = 2,
-) -> str:
+    figure: Figure, string: str, room: float,
+    *, size: float = 8.5, weight: str = "normal", lines: int = 2,
+) -> str:  # fmt: skip
     """A label in at most that many lines of `room` inches, its middle left out if it must be."""
     string = string.replace(" %", "\xa0%")  # no line begins with a unit
     for length in range(len(string), 3, -2):
@@ -308,7 +249,11 @@ def frames(
     if ax is None:
         figure = new_figure(width, height, info.title, info.note, key=key)
         return panel_axes(figure, count, columns, **grid)
-    only_one_panel(ax, count)
+    if count != 1:
+        raise UsageError(
+            f"this figure has {count} panels and does not fit into one axes",
+            hint="leave out ax, or choose one language and two models",
+        )
     ax.set_title(info.title, loc="left")
     if key:
         ax.legend(handles=list(key))

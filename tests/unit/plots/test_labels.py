@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repsim.plots.drawing.labels import place_beside, spread
@@ -7,6 +7,7 @@ from repsim.plots.drawing.labels import place_beside, spread
 CENTRES = st.lists(st.floats(0, 100), min_size=1, max_size=8)
 
 
+@settings(deadline=None, max_examples=50)
 @given(CENTRES, st.floats(1, 10))
 def test_spread_labels_never_overlap_and_keep_their_order(centres, height):
     placed = spread(centres, [height] * len(centres), 0, 100)
@@ -15,6 +16,7 @@ def test_spread_labels_never_overlap_and_keep_their_order(centres, height):
     assert (gaps >= height - 1e-9).all()
 
 
+@settings(deadline=None, max_examples=50)
 @given(CENTRES, st.floats(1, 10))
 def test_spread_labels_stay_within_bounds_while_they_fit(centres, height):
     placed = spread(centres, [height] * len(centres), 0, 100)
@@ -31,6 +33,7 @@ def test_a_crowd_is_centred_on_its_wishes():
     np.testing.assert_allclose(spread([50, 50], [10, 10], 0, 100), [45, 55])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 25), st.integers(0, 5))
 def test_names_beside_points_cover_neither_names_nor_points(count, seed):
     points = np.random.default_rng(seed).uniform(0, 300, (count, 2))
