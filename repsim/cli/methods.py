@@ -23,7 +23,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the declarations as JSON.")
 def methods(name: str | None, as_json: bool) -> None:
     """List the merge methods, or tell all about the one called NAME."""
-    from repsim.merging.recipe import find_method, list_methods
+    from repsim.merging.methods import find_method, list_methods
 
     chosen = [find_method(name)] if name else list_methods()
     documents = [_describe(method) for method in chosen]

@@ -210,7 +210,7 @@ def check_method(method: str, alignment: str, models: int, *, has_base: bool) ->
         repsim.core.errors.UsageError: method 'slerp' needs at least 2 and at most 2 models besides
         a base, 3 given
     """
-    from repsim.merging.recipe import find_method
+    from repsim.merging.methods import find_method
 
     if alignment not in ALIGNMENTS:
         raise unknown_name("alignment", alignment, ALIGNMENTS)

@@ -89,7 +89,7 @@ def left_out(models: int, predictor: MergePredictor, *, has_base: bool) -> dict[
         >>> left_out(2, planted_predictor(), has_base=False)["a base is needed"]
         'ties'
     """
-    from repsim.merging.recipe import list_methods
+    from repsim.merging.methods import list_methods
 
     known = {method for method, _ in predictor.combinations()}
     reasons: dict[str, list[str]] = {}
@@ -109,7 +109,7 @@ def best_first(forecast: MergeForecast) -> tuple[bool, float]:
 
 
 def _applies(method: str, models: int, *, has_base: bool) -> bool:
-    from repsim.merging.recipe import find_method
+    from repsim.merging.methods import find_method
 
     found = find_method(method)
     most = found.max_models is None or models <= found.max_models

@@ -135,7 +135,7 @@ def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | No
 
 
 def _takes_base(method: str) -> bool:
-    from repsim.merging.recipe import find_method
+    from repsim.merging.methods import find_method
 
     found = find_method(method)
     return found.needs_base or found.takes_base

@@ -7,16 +7,18 @@ from typing import Any
 
 #: Public name -> where it lives. Listing what there is needs no torch.
 _PUBLIC = {
-    "METHODS": "repsim.merging.base",
+    "METHODS": "repsim.merging.methods",
     "Finding": "repsim.merging.check",
     "MergeMethod": "repsim.merging.base",
     "Recipe": "repsim.merging.recipe",
+    "Stream": "repsim.merging.arrays",
     "TensorContext": "repsim.merging.base",
     "check_models": "repsim.merging.check",
-    "list_methods": "repsim.merging.recipe",
+    "list_methods": "repsim.merging.methods",
     "merge": "repsim.merging.to_disk",
     "merge_method": "repsim.merging.base",
     "merge_state_dicts": "repsim.merging.in_memory",
+    "parameter": "repsim.merging.base",
     "per_model": "repsim.merging.base",
     "read_recipe": "repsim.merging.recipe",
 }

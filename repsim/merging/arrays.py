@@ -1,164 +1,88 @@
-"""Merging checkpoints on a CPU without torch: tensors as numpy arrays, part by part.
-
-What the methods of `repsim.merging.methods.on_arrays` are given, and what becomes of their results.
-Whether a tensor is merged this way depends on the recipe and the device alone, never on what
-happens to be imported, so that the same command writes the same bytes.
-"""
+"""Arrays of numpy or torch under the same names, and one tensor of several models read in parts."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
-from repsim.merging.base import TensorContext, not_finite
-from repsim.merging.checkpoint import FLOATS, Checkpoint, TensorSource
-from repsim.merging.methods.on_arrays import ON_ARRAYS
-from repsim.merging.plan import TensorPlan, out_of_range
+import numpy as np
 
-if TYPE_CHECKING:
-    from repsim.merging.execute import Job
-    from repsim.merging.methods.on_arrays import Array
-
+#: An array of numpy or a tensor of torch: methods use what both have.
+Array = Any
 #: Entries that are merged at a time. What a method holds of them fits the caches of a core, and an
 #: array of them is small enough for the allocator to keep: with twice as many, SLERP takes 100,000
 #: page faults for half a gigabyte, and up to half again the processor time.
 PART = 1 << 15
+#: Entries whose products are added up in the type of the tensors; their sums are, in float64.
+_ROW = 1 << 12
 #: Types in safetensors files -> numpy's; bfloat16 is the upper half of a float32.
-_KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_STORED = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of several checkpoints, a `Streamed` one.
-
-    Attributes:
-        places: Checkpoint and name of the tensor in it, per model, the base last.
-        entries: Number of entries.
-        kind: Type that entries are brought to.
-
-    Example:
-        >>> import tempfile
-        >>> import numpy as np
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> tiny = Checkpoint(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
-        >>> gain = StoredTensor([(tiny, "ln_f.weight")], 32, np.dtype("float64"))
-        >>> [[part.dtype.name, len(part)] for (part,) in gain.parts()], len(gain.sample(8)[0])
-        ([['float64', 32]], 4)
-    """
-
-    places: Sequence[tuple[Checkpoint, str]]
-    entries: int
-    kind: Any
-
-    def parts(self) -> Iterator[list[Array]]:
-        """Flat parts of all models, in step."""
-        stored = self._stored()
-        for start in range(0, self.entries, PART):
-            yield [_widen(each[start : start + PART], self.kind) for each in stored]
-
-    def sample(self, step: int) -> list[Array]:
-        """Every `step`-th entry of all models."""
-        return [_widen(each[::step], self.kind) for each in self._stored()]
-
-    def _stored(self) -> list[Array]:
-        import numpy as np
-
-        found = []
-        for checkpoint, tensor in self.places:
-            source, start = checkpoint.bytes_of(tensor)
-            kind = _KINDS[checkpoint.headers[tensor].dtype]
-            found.append(np.frombuffer(source, dtype=kind, count=self.entries, offset=start))
-        return found
+def is_torch(array: Array) -> bool:
+    """Whether an array is torch's, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
 
 
-def merged_on_arrays(job: Job, plan: TensorPlan) -> bool:
-    """Whether a tensor is merged here, rather than with torch.
-
-    Args:
-        job: Method and models.
-        plan: The tensor.
-    """
-    return not (job.thresholds or job.statistics or job.device != "cpu") and fits(
-        job.method.name, job.sources, plan
-    )
+def namespace(array: Array) -> Any:
+    """The module of an array: numpy or torch."""
+    return sys.modules["torch"] if is_torch(array) else np
 
 
-def fits(method: str, sources: Sequence[TensorSource], plan: TensorPlan) -> bool:
-    """Whether a method, models and values are covered by what there is on arrays.
-
-    Args:
-        method: Name of the method.
-        sources: Models, in the numbering of the plan.
-        plan: The tensor.
-
-    Example:
-        >>> from repsim.merging.checkpoint import StateDict
-        >>> from repsim.merging.plan import Input, TensorPlan
-        >>> from repsim.models.inspect import TensorHeader
-        >>> plan = TensorPlan("w", TensorHeader("F32", (2,)), "norm", (Input(0, "w"),),
-        ...                   None, {}, copied=False)
-        >>> fits("karcher", [], plan), fits("linear", [StateDict("a", {})], plan)  # in memory: no
-        (False, False)
-    """
-    if method not in ON_ARRAYS or plan.copied or not math.prod(plan.header.shape):
-        return False
-    plain = all(isinstance(sources[item.source], Checkpoint) for item in plan.all_inputs)
-    return plain and plan.header.dtype in FLOATS and ON_ARRAYS[method].fits(plan.parameters)
+def cast(array: Array, kind: str) -> Array:
+    """An array in "float32" or "float64"; no copy where it is that already."""
+    if is_torch(array):
+        return array.to(getattr(namespace(array), kind))
+    return array.astype(kind, copy=False)
 
 
-def merge_arrays(job: Job, plan: TensorPlan) -> Iterator[tuple[int, memoryview, TensorContext]]:
-    """Merge one tensor.
-
-    Yields:
-        First byte, bytes from there on in the type in which they are stored, and what the method
-        noted.
-
-    Raises:
-        InputError: A tensor holds NaN or infinity, or what is merged leaves its type's range.
-    """
-    import numpy as np
-
-    places = [(_checkpoint(job.sources[i.source]), i.tensor) for i in plan.all_inputs]
-    kind = np.dtype(job.precision)
-    tensor = StoredTensor(places, math.prod(plan.header.shape), kind)
-    context = TensorContext(plan.name, plan.kind, [c.name for c, _ in places], job.seed)
-    start = 0
-    with np.errstate(all="ignore"):  # what is not finite is looked for, and is an error
-        for merged in ON_ARRAYS[job.method.name].merge(tensor, plan.parameters, context):
-            stored, finite = _narrow(merged, plan.header.dtype)
-            if not finite:
-                _refuse_inputs(tensor, plan.name)
-                raise out_of_range(plan)
-            data = stored.view(np.uint8).data
-            yield start, data, context
-            start += len(data)
+def kind_of_array(array: Array) -> str:
+    """Name of the type of the entries, without the name of the library."""
+    return str(array.dtype).removeprefix("torch.")
 
 
-def _checkpoint(source: TensorSource) -> Checkpoint:
-    assert isinstance(source, Checkpoint)
-    return source
+def to_numpy(array: Array) -> Any:
+    """An array as one of numpy, on the CPU."""
+    return array.detach().cpu().numpy() if is_torch(array) else array
 
 
-def _widen(stored: Array, kind: Any) -> Array:
+def like(values: Array, other: Array) -> Array:
+    """Values of either library in the library and on the device of another array."""
+    if not is_torch(other):
+        return to_numpy(values)
+    torch = namespace(other)
+    found = values if is_torch(values) else torch.from_numpy(np.ascontiguousarray(values))
+    return found.to(other.device)
+
+
+def is_finite(array: Array) -> bool:
+    """Whether no entry is NaN or infinite; only a sum that is not finite is looked into."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(float(array.sum())) or bool(namespace(array).isfinite(array).all())
+
+
+def widen(stored: Array, kind: str) -> Array:
     """Entries of a file in the type of the computation; no copy where they are."""
-    import numpy as np
-
     if stored.dtype == np.uint16:
         stored = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return stored.astype(kind, copy=False)
 
 
-def _narrow(merged: Array, dtype: str) -> tuple[Array, bool]:
-    """Entries in the type of a file, rounded once to nearest even; whether all are finite."""
-    import numpy as np
-
+def narrow(merged: Array, dtype: str) -> tuple[Any, bool]:
+    """Entries as a file stores them, rounded once to nearest even; whether all are finite."""
+    values = to_numpy(merged)
     if dtype != "BF16":
-        stored = merged.astype(_KINDS[dtype], copy=False)
+        stored = values.astype(_STORED[dtype], copy=False)
         return stored, bool(np.isfinite(stored).all())
-    bits = merged.astype(np.float32, copy=False).view(np.uint32)
-    finite = bool(np.isfinite(merged).all())
+    finite = bool(np.isfinite(values).all())
+    bits = values.astype(np.float32, copy=False).view(np.uint32)
     half = np.uint32(16)
     rounded = (bits + (((bits >> half) & np.uint32(1)) + np.uint32(0x7FFF))) >> half
     stored = rounded.astype("<u2")
@@ -166,11 +90,185 @@ def _narrow(merged: Array, dtype: str) -> tuple[Array, bool]:
     return stored, finite and not bool((exponents == np.uint16(0x7F80)).any())
 
 
-def _refuse_inputs(tensor: StoredTensor, name: str) -> None:
-    """Name the model whose tensor holds NaN or infinity, if one does."""
-    import numpy as np
+def stored_array(source: Any, dtype: str, start: int, entries: int) -> Any:
+    """Entries of a memory map in their stored type, flat and without a copy."""
+    return np.frombuffer(source, dtype=_STORED[dtype], count=entries, offset=start)
 
-    for place, (checkpoint, _) in enumerate(tensor.places):
-        bad = sum(int((~np.isfinite(part[place])).sum()) for part in tensor.parts())
-        if bad:
-            raise not_finite(name, f"model '{checkpoint.name}'", bad)
+
+def flat_array(tensor: Array) -> Any:
+    """A tensor of torch as `stored_array` gives one."""
+    torch = namespace(tensor)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return (
+        flat.view(torch.int16).numpy().view("<u2") if flat.dtype == torch.bfloat16 else flat.numpy()
+    )
+
+
+# -- a tensor of several models ------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """Some entries of one tensor of all models, flat.
+
+    Attributes:
+        start: First of them, counted in the flattened tensor.
+        stop: One after the last.
+        tensors: One array per model; not to be written to.
+        base: The base's, None if there is none.
+    """
+
+    start: int
+    stop: int
+    tensors: list[Array]
+    base: Array | None
+
+    @property
+    def deltas(self) -> list[Array]:
+        """Differences to the base, in memory of their own."""
+        return [tensor - self.base for tensor in self.tensors]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """One tensor of several models that is read in parts, as often as a method needs.
+
+    Attributes:
+        stored: One flat array per model, the base last.
+        shape: Shape of the tensor.
+        has_base: Whether the last array is a base.
+        load: Brings some stored entries into the type and to the device of the computation.
+        size: Entries per part.
+    """
+
+    stored: Sequence[Array]
+    shape: tuple[int, ...]
+    has_base: bool = False
+    load: Callable[[Array], Array] = lambda array: array
+    size: int = PART
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def models(self) -> int:
+        """Number of models besides the base."""
+        return len(self.stored) - self.has_base
+
+    def parts(self, width: int = 1) -> Iterator[Part]:
+        """All entries in order, a whole number of runs of `width` entries at a time."""
+        step = max(1, self.size // width) * width
+        for start in range(0, self.entries, step):
+            arrays = [self.load(each[start : start + step]) for each in self.stored]
+            base = arrays.pop() if self.has_base else None
+            yield Part(start, min(start + step, self.entries), arrays, base)
+
+    def sample(self, step: int) -> Part:
+        """Every `step`-th entry."""
+        arrays = [self.load(each[::step]) for each in self.stored]
+        base = arrays.pop() if self.has_base else None
+        return Part(0, self.entries, arrays, base)
+
+    def whole(self, model: int) -> Array:
+        """The tensor of one model (-1: of the base) in its shape, for what needs it whole."""
+        return self.load(self.stored[model]).reshape(self.shape)
+
+    def gathered(self, values: Iterable[Array]) -> Array:
+        """Flat parts as one array in the shape of the tensor."""
+        found = list(values)
+        whole = found[0] if len(found) == 1 else namespace(found[0]).concatenate(found)
+        return whole.reshape(self.shape)
+
+
+# -- combinations --------------------------------------------------------------------------------
+
+Vectors = Literal["tensors", "deltas"]
+Along = Literal["tensor", "row", "column"]
+
+
+def weighted_sum(arrays: Sequence[Array], weights: Sequence[Any]) -> Array:
+    """Sum of `w_i * array_i`, in memory of its own."""
+    total = arrays[0] * weights[0]
+    for array, weight in zip(arrays[1:], weights[1:], strict=True):
+        total += array if isinstance(weight, float) and weight == 1 else array * weight
+    return total
+
+
+def mean_of(stream: Stream, vectors: Vectors = "tensors") -> Iterator[Array]:
+    """Parts of the plain mean of tensors or of their differences to the base."""
+    weights = [1 / stream.models] * stream.models
+    return (weighted_sum(getattr(part, vectors), weights) for part in stream.parts())
+
+
+def _width(stream: Stream, along: Along) -> int:
+    if along == "tensor" or not stream.shape:
+        return 1
+    return stream.shape[-1] if along == "row" else max(1, math.prod(stream.shape[1:]))
+
+
+def gram(
+    stream: Stream, vectors: Vectors = "tensors", along: Along = "tensor", *, exact: bool = True
+) -> Any:
+    """Inner products of the models, float64 `[models, models, k]`: of all, per row, per column."""
+    width, count = _width(stream, along), stream.models
+    pairs = [(i, j) for i in range(count) for j in range(i + 1)]
+    found: list[Any] = []
+    for part in stream.parts(width):
+        arrays = getattr(part, vectors)
+        wide = [cast(array, "float64") for array in arrays] if exact else arrays
+        products = np.array([_products(wide[i], wide[j], along, width) for i, j in pairs])
+        if along == "row" or not found:
+            found.append(products)
+        else:
+            found[0] = found[0] + products
+    lower = np.concatenate(found, axis=-1)
+    whole = np.empty((count, count, lower.shape[-1]))
+    for place, (i, j) in enumerate(pairs):
+        whole[i, j] = whole[j, i] = lower[place]
+    return whole
+
+
+def _products(x: Array, y: Array, along: Along, width: int) -> Any:
+    """Inner products of one part; in short rows, so that the number of threads does not matter."""
+    if along == "column":
+        return to_numpy(cast(x * y, "float64").reshape(-1, width).sum(0))
+    if along == "row":
+        return to_numpy(cast(_dot(x.reshape(-1, width), y.reshape(-1, width)), "float64"))
+    whole = len(x) // _ROW * _ROW
+    rows = cast(_dot(x[:whole].reshape(-1, _ROW), y[:whole].reshape(-1, _ROW)), "float64")
+    return [float(rows.sum()) + float(_dot(x[whole:], y[whole:]))]
+
+
+def _dot(x: Array, y: Array) -> Array:
+    if is_torch(x):
+        return (x * y).sum(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.vecdot(x, y)
+
+
+def combined(
+    stream: Stream, shares: Sequence[Any], vectors: Vectors = "tensors", along: Along = "tensor"
+) -> Iterator[Array]:
+    """Parts of the sum of shares times tensors, or of the base and shares times differences.
+
+    A share is a number, or for rows and columns an array with one for each of them.
+    """
+    width = _width(stream, along)
+    for part in stream.parts(width):
+        arrays = getattr(part, vectors)
+        if along == "tensor":
+            merged = weighted_sum(arrays, shares)
+        else:
+            own = [_broadcast(share, part, along, width, arrays[0]) for share in shares]
+            rows = [array.reshape(-1, width) for array in arrays]
+            merged = weighted_sum(rows, own).reshape(-1)
+        if vectors == "deltas":
+            merged += part.base
+        yield merged
+
+
+def _broadcast(share: Any, part: Part, along: Along, width: int, other: Array) -> Array:
+    if along == "row":
+        share = share[part.start // width : part.stop // width, None]
+    return cast(like(share, other), kind_of_array(other))

@@ -1,10 +1,4 @@
-"""What a merge method declares, and how it is applied to one tensor.
-
-A method is a function of the same tensor of several models. Everything that an execution needs to
-know (how many models, whether there is a base, which parameters there are and which of them may
-differ from model to model) is read from the function's own signature, so that a recipe can be
-checked before anything is read.
-"""
+"""What a merge method declares, and how it is applied to one tensor of several models."""
 
 from __future__ import annotations
 
@@ -12,12 +6,15 @@ import dataclasses
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from repsim.core.errors import InputError, UsageError
 from repsim.core.registry import Registry
+from repsim.merging.arrays import Array, Stream, cast, is_finite, is_torch, kind_of_array, to_numpy
 
 if TYPE_CHECKING:
     import torch
@@ -25,27 +22,107 @@ if TYPE_CHECKING:
 Kind = Literal["embedding", "head", "norm", "matrix", "vector"]
 
 #: Keywords that an execution fills in, as opposed to parameters of the method.
-INJECTED = frozenset({"base", "context"})
+_INJECTED = frozenset({"base", "context"})
 
 
 @dataclasses.dataclass(frozen=True)
-class PerModel:
-    """Marks a parameter that each model may have its own value of.
+class Parameter:
+    """A parameter of a merge method: its default, and what values it may have.
 
     Attributes:
-        default: Value of a model whose recipe says nothing.
+        default: Value where a recipe says nothing; its type is the parameter's.
+        each: Whether every model may have a value of its own.
+        least: Smallest value; `above`, `most` and `below` likewise.
+        above: Bound that values lie above.
+        most: Largest value.
+        below: Bound that values lie below.
+        choices: The words that it may be.
+        hint: What to do about a value outside the range.
     """
 
-    default: float
+    default: Any
+    each: bool = False
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    hint: str | None = None
+
+    @property
+    def range(self) -> str:
+        """The range in words, empty if there is none."""
+        low = self.least if self.above is None else self.above
+        high = self.most if self.below is None else self.below
+        if high is None:
+            return (
+                ""
+                if low is None
+                else f"{'be at least' if self.above is None else 'exceed'} {low:g}"
+            )
+        first = "(" if self.above is not None or low is None else "["
+        last = ")" if self.below is not None else "]"
+        return f"lie in {first}{-math.inf if low is None else low:g}, {high:g}{last}"
+
+    def check(self, name: str, value: Any, tensor: str = "") -> None:
+        """Refuse a value of another type than the default, or outside the range.
+
+        Raises:
+            UsageError: It names the parameter.
+        """
+        default = self.default
+        if isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "true or false"
+        elif isinstance(default, str):
+            fits, wanted = isinstance(value, str), "a word"
+        else:
+            whole = isinstance(default, int)
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            fits = number and (isinstance(value, int) if whole else math.isfinite(value))
+            wanted = "a whole number" if whole else "a finite number"
+        if not fits:
+            raise UsageError(f"parameter '{name}' must be {wanted}, got {value!r}")
+        if self.choices and value not in self.choices:
+            hint = f"use one of: {', '.join(self.choices)}"
+            raise UsageError(f"parameter '{name}' cannot be '{value}'", hint=hint)
+        if not self._covers(value):
+            where = f" for tensor '{tensor}'" if tensor else ""
+            raise UsageError(f"{name} must {self.range}, got {value:g}{where}", hint=self.hint)
+
+    def _covers(self, value: Any) -> bool:
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
 
 
-def per_model(default: float) -> Any:
+def parameter(default: Any, **declaration: Any) -> Any:
+    """Default and range of a parameter that is common to all models.
+
+    Args:
+        default: Its type is the parameter's.
+        **declaration: Fields of `Parameter`: `least`, `above`, `most`, `below`, `choices`, `hint`.
+
+    Example:
+        >>> parameter(0.5, least=0, most=1).range
+        'lie in [0, 1]'
+    """
+    return Parameter(default, **declaration)
+
+
+def per_model(default: float, **declaration: Any) -> Any:
     """Default of a parameter that each model may have its own value of.
 
     The function that declares it receives a list with one number per model.
 
+    Args:
+        default: Value of a model whose recipe says nothing.
+        **declaration: As for `parameter`.
+
     Example:
-        >>> from repsim.merging.base import MergeMethod, merge_method
+        >>> from repsim.merging import merge_method
         >>> @merge_method(name="sum", label="sum", definition="sum_i a_i w_i", reference="-",
         ...               register=False)
         ... def weighted(tensors, *, base, context, weight=per_model(1.0)):
@@ -53,7 +130,7 @@ def per_model(default: float) -> Any:
         >>> weighted.model_defaults
         {'weight': 1.0}
     """
-    return PerModel(default)
+    return Parameter(default, each=True, **declaration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +141,6 @@ class Gram:
         matrix: `[in, in]`, mean over tokens of `x x^T`.
         input_axis: Axis of the weight that its inputs run along: 1 as `torch.nn.Linear` stores it,
             `[out, in]`; 0 as GPT-2's `Conv1D` does.
-
-    Example:
-        >>> import torch
-        >>> rows = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
-        >>> Gram(rows.T @ rows / len(rows)).matrix.tolist()
-        [[1.0, 1.0], [1.0, 2.0]]
     """
 
     matrix: torch.Tensor
@@ -115,6 +186,10 @@ class TensorContext:
         if text not in self.notes:
             self.notes.append(text)
 
+    def _seed(self, model: int) -> int:
+        key = hashlib.sha256(f"{self.seed}/{self.name}/{model}".encode()).digest()
+        return int.from_bytes(key[:8], "little") >> 1
+
     def generator(self, model: int) -> torch.Generator:
         """A random stream that depends on seed, tensor name and model alone.
 
@@ -122,8 +197,17 @@ class TensorContext:
         """
         import torch
 
-        key = hashlib.sha256(f"{self.seed}/{self.name}/{model}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+        return torch.Generator().manual_seed(self._seed(model))
+
+    def uniform(self, model: int) -> Callable[[int], Any]:
+        """Draws from [0, 1) in float32: what `torch.rand` gives with `generator`, without torch."""
+        state = np.random.RandomState(self._seed(model) & 0xFFFF_FFFF)
+
+        def draw(count: int) -> Any:
+            bits = np.frombuffer(state.bytes(4 * count), dtype="<u4") & np.uint32(0xFF_FFFF)
+            return bits.astype(np.float32) * np.float32(2**-24)
+
+        return draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,36 +220,39 @@ class MergeMethod:
     Attributes:
         name: Name in recipes and on the command line (mergekit's, where it has one).
         label: Name in tables and cards.
-        function: `f(tensors, *, base, context, **parameters) -> tensor`.
+        function: `f(tensors, *, base, context, **parameters) -> tensor` of torch; or a generator
+            `f(stream, *, context, **parameters)` of flat parts, which reads a `Stream` as often as
+            it needs, works with numpy and torch alike, and so holds no whole tensor.
         definition: Formula in plain text, `w_i` the tensors, `w_0` the base, `d_i = w_i - w_0`.
         reference: Source of the method.
+        parameters: What its function declares, by name.
         min_models: Least number of models besides the base.
         max_models: Largest number, None for any.
         needs_base: Whether deltas to a base are merged.
         takes_base: Whether deltas to a base are merged if there is one.
         needs: Statistics that must be given: "gram", "fisher" or nothing.
-        elementwise: An entry of the result depends on the same entry of the inputs alone, so that a
-            large tensor may be merged a few rows at a time (with the same rows of statistics that
-            have its shape).
+        elementwise: An entry of the result depends on the same entry of the inputs (and of
+            statistics of their shape) alone; plain functions are then given flat parts.
         symmetric: The order of the models does not matter, if their parameters move along.
         idempotent: At default parameters, copies of one model give that model.
         endpoints: A model of weight 1 is given back if all others have weight 0.
         random: The result depends on the seed.
-        defaults: Parameter -> default, common to all models.
-        model_defaults: Parameter -> default, one per model.
+        gpu: Whether it is merged on a GPU if there is one and nobody says where; others keep up
+            with the disk on a CPU.
 
     Example:
-        >>> from repsim.merging.recipe import find_method
-        >>> ties = find_method("ties")
+        >>> from repsim.merging import METHODS, list_methods
+        >>> ties = {method.name: method for method in list_methods()}["ties"]
         >>> ties.needs_base, ties.resolve({"density": 0.2})["density"], ties.defaults["lambda"]
         (True, 0.2, 1.0)
     """
 
     name: str
     label: str
-    function: Callable[..., torch.Tensor] = dataclasses.field(repr=False)
+    function: Callable[..., Any] = dataclasses.field(repr=False)
     definition: str
     reference: str
+    parameters: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)
     min_models: int = 2
     max_models: int | None = None
     needs_base: bool = False
@@ -176,8 +263,22 @@ class MergeMethod:
     idempotent: bool = False
     endpoints: bool = False
     random: bool = False
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    model_defaults: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    gpu: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether its function is a generator of parts."""
+        return inspect.isgeneratorfunction(self.function)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Parameter -> default, of those common to all models."""
+        return {name: p.default for name, p in self.parameters.items() if not p.each}
+
+    @property
+    def model_defaults(self) -> dict[str, Any]:
+        """Parameter -> default, of those with a value per model."""
+        return {name: p.default for name, p in self.parameters.items() if p.each}
 
     def check(self, models: int, *, has_base: bool) -> None:
         """Refuse a number of models, or a missing base, before anything is read.
@@ -197,36 +298,105 @@ class MergeMethod:
                 hint="name it as base_model in the recipe, or pass --base",
             )
 
-    def resolve(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Defaults overridden by what was given.
+    def resolve(
+        self, given: Mapping[str, Any], models: int | None = None, tensor: str = ""
+    ) -> dict[str, Any]:
+        """Defaults overridden by what was given, checked.
+
+        Args:
+            given: Parameter -> value; a number or one number per model where models have their own.
+            models: Number of models; spreads single numbers over them.
+            tensor: Name of the tensor, for messages.
 
         Raises:
-            UsageError: A parameter that the method does not have, or a value of another type.
+            UsageError: A parameter that the method does not have, or a value it cannot have.
         """
-        known = {**self.defaults, **self.model_defaults}
-        unknown = sorted(set(parameters) - set(known))
+        unknown = sorted(set(given) - set(self.parameters))
         if unknown:
             raise UsageError(
                 f"method '{self.name}' has no parameter '{unknown[0]}'",
-                hint=f"it has: {', '.join(known) or 'none'}",
+                hint=f"it has: {', '.join(self.parameters) or 'none'}",
             )
-        for name, value in parameters.items():
-            if name in self.defaults:
-                _check_type(name, value, self.defaults[name])
-        return {**known, **parameters}
+        values = {}
+        for name, declared in self.parameters.items():
+            value = given.get(name, declared.default)
+            several = declared.each and isinstance(value, Sequence) and not isinstance(value, str)
+            for item in value if several else [value]:
+                declared.check(name, item, tensor)
+            if declared.each and models is not None:
+                value = [float(item) for item in (value if several else [value] * models)]
+                if len(value) != models:
+                    what = f"parameter '{name}' has {len(value)} values for {models} models"
+                    raise UsageError(what)
+            values[name] = value
+        return values
+
+    def parts(
+        self, stream: Stream, context: TensorContext, values: Mapping[str, Any]
+    ) -> Iterator[Array]:
+        """Merge a tensor part by part.
+
+        Args:
+            stream: The tensor of all models.
+            context: Which tensor this is.
+            values: From `resolve`, for that number of models.
+
+        Yields:
+            Flat parts of the merged tensor, in order.
+        """
+        # Recipes say `lambda`, which Python keeps for itself.
+        own = {"lambda_" if name == "lambda" else name: value for name, value in values.items()}
+        count = 0
+        for part in self._parts(stream, context, own):
+            count += len(part)
+            yield part
+        if count != stream.entries:
+            raise self._misshapen(count, stream.entries)
+
+    def _parts(
+        self, stream: Stream, context: TensorContext, own: Mapping[str, Any]
+    ) -> Iterator[Array]:
+        if self.streams:
+            yield from self.function(stream, context=context, **own)
+        elif self.elementwise:
+            for part in stream.parts():
+                yield self._plain(part.tensors, part.base, context, own).reshape(-1)
+        else:
+            tensors = [stream.whole(model) for model in range(stream.models)]
+            base = stream.whole(-1) if stream.has_base else None
+            merged = self._plain(tensors, base, context, own)
+            if tuple(merged.shape) != stream.shape:
+                raise self._misshapen(tuple(merged.shape), stream.shape)
+            yield merged.reshape(-1)
+
+    def _misshapen(self, found: Any, wanted: Any) -> UsageError:
+        what = "entries" if isinstance(found, int) else "shape"
+        return UsageError(f"method '{self.name}' gives {what} {found} for a tensor of {wanted}")
+
+    def _plain(
+        self, tensors: Sequence[Array], base: Array | None, context: TensorContext, own: Any
+    ) -> Array:
+        """A plain function is one of torch, whatever the arrays are."""
+        if is_torch(tensors[0]):
+            return self.function(tensors, base=base, context=context, **own)
+        import torch
+
+        given = [torch.from_numpy(np.array(each)) for each in tensors]
+        origin = None if base is None else torch.from_numpy(np.array(base))
+        return self.function(given, base=origin, context=context, **own).numpy()
 
     def __call__(
         self,
-        tensors: Sequence[torch.Tensor],
+        tensors: Sequence[Array],
         *,
-        base: torch.Tensor | None = None,
+        base: Array | None = None,
         context: TensorContext | None = None,
         **parameters: Any,
-    ) -> torch.Tensor:
+    ) -> Any:
         """Merge the tensors of one name.
 
         Args:
-            tensors: One per model, all of one shape.
+            tensors: One per model, all of one shape: torch tensors, or numpy arrays.
             base: The base model's tensor, where the method needs one.
             context: Which tensor this is; see `TensorContext`.
             **parameters: The method's own; one that may differ from model to model is a number or
@@ -242,105 +412,34 @@ class MergeMethod:
 
         Example:
             >>> import torch
-            >>> from repsim.merging.methods.averaging import linear
+            >>> from repsim.merging import METHODS, list_methods
+            >>> linear = list_methods()[0]
             >>> linear([torch.zeros(2), torch.ones(2)], weight=[1, 3]).tolist()
             [0.75, 0.75]
         """
         self.check(len(tensors), has_base=base is not None)
-        values = self.resolve(parameters)
-        for name in self.model_defaults:
-            values[name] = per_model_values(name, values[name], len(tensors))
         where = context or TensorContext()
+        values = self.resolve(parameters, len(tensors), where.name)
         given = [*tensors, *([base] if base is not None else [])]
-        inputs = [tensor.detach() for tensor in given]
+        inputs = [each.detach() if is_torch(each) else np.asarray(each) for each in given]
         check_tensors(inputs, where.name, where.models)
-        precise = _common_type(inputs)
-        if tensors[0].numel() == 0:
-            where.note("the tensor is empty: nothing to merge")
-            return inputs[0].to(precise, copy=True)
-        wide = [tensor.to(precise) for tensor in inputs]
-        return self.function(
-            wide[: len(tensors)],
-            base=None if base is None else wide[-1],
-            context=where,
-            **{_argument(name): value for name, value in values.items()},
-        )
+        double = all(kind_of_array(each) == "float64" for each in inputs)
+        kind = "float64" if double else "float32"
+        shape = tuple(inputs[0].shape)
+        if math.prod(shape) == 0:
+            where.note(EMPTY_NOTE)
+            return cast(inputs[0], kind) + 0
+        flat = [each.reshape(-1) for each in inputs]
+        stream = Stream(flat, shape, base is not None, lambda part: cast(part, kind))
+        return stream.gathered(self.parts(stream, where, values))
 
 
-def per_model_values(name: str, value: Any, models: int) -> list[float]:
-    """One number per model out of a number or a sequence.
-
-    Raises:
-        UsageError: The sequence has another length, or holds something else than finite numbers.
-
-    Example:
-        >>> per_model_values("weight", 0.5, 2), per_model_values("weight", [1, 3], 2)
-        ([0.5, 0.5], [1.0, 3.0])
-    """
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    for item in values:
-        _check_type(name, item, 1.0)
-    if not isinstance(value, Sequence):
-        return [float(value)] * models
-    if len(values) != models:
-        raise UsageError(f"parameter '{name}' has {len(values)} values for {models} models")
-    return [float(item) for item in values]
+EMPTY_NOTE = "the tensor is empty: nothing to merge"
 
 
-def _check_type(name: str, value: Any, default: Any) -> None:
-    """Refuse a value of another type than the default: YAML has many ways to miswrite one."""
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, str):
-        fits, wanted = isinstance(value, str), "a word"
-    else:
-        whole = isinstance(default, int)
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        fits = number and (isinstance(value, int) if whole else math.isfinite(value))
-        wanted = "a whole number" if whole else "a finite number"
-    if not fits:
-        raise UsageError(f"parameter '{name}' must be {wanted}, got {value!r}")
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a word that is not among the choices of a parameter.
-
-    Raises:
-        UsageError: It is not.
-
-    Example:
-        >>> check_choice("scope", "layer", ("tensor", "model"))
-        Traceback (most recent call last):
-            ...
-        repsim.core.errors.UsageError: parameter 'scope' cannot be 'layer' (hint: use one of:
-        tensor, model)
-    """
-    if value not in choices:
-        raise UsageError(
-            f"parameter '{name}' cannot be '{value}'", hint=f"use one of: {', '.join(choices)}"
-        )
-
-
-def check_tensors(tensors: Sequence[torch.Tensor], name: str, models: Sequence[str] = ()) -> None:
-    """Refuse tensors that cannot be merged.
-
-    Args:
-        tensors: One per model.
-        name: Name of the tensor.
-        models: Names of the models, for the message.
-
-    Raises:
-        InputError: Shapes differ, or there is NaN, infinity or an integer type.
-
-    Example:
-        >>> import torch
-        >>> check_tensors([torch.zeros(2), torch.tensor([1.0, float("nan")])], "norm", ["en", "de"])
-        Traceback (most recent call last):
-            ...
-        repsim.core.errors.InputError: tensor 'norm' of model 'de' holds 1 values that are NaN or
-        infinite (hint: the checkpoint is damaged; merging would spread them over the whole model)
-    """
-    whole = [tensor.dtype for tensor in tensors if not tensor.is_floating_point()]
+def check_tensors(tensors: Sequence[Array], name: str, models: Sequence[str] = ()) -> None:
+    """Refuse tensors whose shapes differ, or that hold NaN, infinity or whole numbers."""
+    whole = [tensor.dtype for tensor in tensors if not _is_floating(tensor)]
     if whole:
         raise InputError(
             f"tensor '{name}' holds {whole[0]}, and only floating-point numbers can be merged",
@@ -354,54 +453,21 @@ def check_tensors(tensors: Sequence[torch.Tensor], name: str, models: Sequence[s
         )
     for index, tensor in enumerate(tensors):
         if not is_finite(tensor):
-            bad = int((~tensor.isfinite()).sum())
+            bad = int((~np.isfinite(to_numpy(cast(tensor, "float64")))).sum())
             model = f"model '{models[index]}'" if index < len(models) else f"model {index + 1}"
             raise not_finite(name, model, bad)
 
 
+def _is_floating(tensor: Array) -> bool:
+    return tensor.is_floating_point() if is_torch(tensor) else tensor.dtype.kind == "f"
+
+
 def not_finite(name: str, model: str, count: int) -> InputError:
-    """The error for a tensor that holds NaN or infinity.
-
-    Args:
-        name: Name of the tensor.
-        model: Which model's, in words.
-        count: How many there are.
-
-    Example:
-        >>> not_finite("norm", "model 'de'", 3).what
-        "tensor 'norm' of model 'de' holds 3 values that are NaN or infinite"
-    """
+    """The error for a tensor that holds NaN or infinity."""
     return InputError(
         f"tensor '{name}' of {model} holds {count} values that are NaN or infinite",
         hint="the checkpoint is damaged; merging would spread them over the whole model",
     )
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no entry is NaN or infinite.
-
-    One such entry makes the sum NaN or infinite; only a sum that overflowed needs a closer look.
-
-    Example:
-        >>> import torch
-        >>> is_finite(torch.tensor([1.0, 2.0])), is_finite(torch.tensor([float("inf"), 1.0]))
-        (True, False)
-        >>> is_finite(torch.full((2,), 3e38))
-        True
-    """
-    return math.isfinite(float(tensor.sum())) or bool(tensor.isfinite().all())
-
-
-def _common_type(tensors: Sequence[torch.Tensor]) -> torch.dtype:
-    """Float64 if all are, else float32: bfloat16 is never added up in bfloat16."""
-    import torch
-
-    return torch.float64 if all(t.dtype == torch.float64 for t in tensors) else torch.float32
-
-
-def _argument(name: str) -> str:
-    """Recipes say `lambda`, which Python keeps for itself."""
-    return "lambda_" if name == "lambda" else name
 
 
 METHODS: Registry[MergeMethod] = Registry(
@@ -417,11 +483,12 @@ def merge_method(
     reference: str,
     register: bool = True,
     **declaration: Any,
-) -> Callable[[Callable[..., torch.Tensor]], MergeMethod]:
+) -> Callable[[Callable[..., Any]], MergeMethod]:
     """Declare `f(tensors, *, base, context, weight=per_model(1.0), ...)` as a merge method.
 
     Keywords whose default is `per_model(...)` may differ from model to model; the others are
-    common; `base` and `context` are filled in by the execution.
+    common; `base` and `context` are filled in by the execution. A generator function declares a
+    method that reads a `Stream` in parts; see `MergeMethod.function`.
 
     Args:
         name: See `MergeMethod`, as for the other fields.
@@ -443,16 +510,14 @@ def merge_method(
         [3.0, 4.0]
     """
 
-    def declare(function: Callable[..., torch.Tensor]) -> MergeMethod:
-        common, own = _parameters_of(function)
+    def declare(function: Callable[..., Any]) -> MergeMethod:
         method = MergeMethod(
             name=name,
             label=label,
             function=function,
             definition=definition,
             reference=reference,
-            defaults=common,
-            model_defaults=own,
+            parameters=_parameters_of(function),
             **declaration,
         )
         if register:
@@ -462,18 +527,12 @@ def merge_method(
     return declare
 
 
-def _parameters_of(
-    function: Callable[..., torch.Tensor],
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Defaults of the parameters common to all models, and of those with one value per model."""
-    common: dict[str, Any] = {}
-    own: dict[str, float] = {}
-    for keyword, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or keyword in INJECTED:
-            continue
-        key = keyword.rstrip("_")
-        if isinstance(parameter.default, PerModel):
-            own[key] = parameter.default.default
-        else:
-            common[key] = parameter.default
-    return common, own
+def _parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """What the keywords of a function declare."""
+    found = {}
+    for keyword, declared in inspect.signature(function).parameters.items():
+        if declared.kind is inspect.Parameter.KEYWORD_ONLY and keyword not in _INJECTED:
+            default = declared.default
+            own = default if isinstance(default, Parameter) else Parameter(default)
+            found[keyword.rstrip("_")] = own
+    return found

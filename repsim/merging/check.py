@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from repsim.core.errors import IncompatibleModelsError, RepsimError, UsageError
 from repsim.core.files import hash_files, read_json
-from repsim.merging.base import is_finite
+from repsim.merging.arrays import is_finite
 from repsim.merging.checkpoint import FLOATS, Checkpoint
 from repsim.merging.tensors import head_and_embedding, is_tied, layer_of, merged_names
 from repsim.merging.vocabulary import read_vocabulary, token_tensors

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from repsim.core.errors import InputError
+from repsim.merging.arrays import Array, flat_array, stored_array
 from repsim.models.inspect import TensorHeader, read_headers, weight_files
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class TensorSource(Protocol):
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """A tensor, or a range of its rows, in its stored type. It must not be written to."""
+        ...
+
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array of numpy, bfloat16 as the bits of its entries."""
         ...
 
 
@@ -138,8 +143,9 @@ class Checkpoint:
 
         header = self.headers[tensor]
         kind, size = torch_type(header.dtype), TYPES[header.dtype][1]
-        source: mmap.mmap | bytearray
-        source, start = self.bytes_of(tensor)
+        place = self._places[tensor]
+        source: mmap.mmap | bytearray = self._map(place.file)
+        start = place.start
         shape = header.shape
         if rows is not None:
             first, last, _ = rows.indices(shape[0])
@@ -152,14 +158,11 @@ class Checkpoint:
             source, start = bytearray(source[start : start + count * size]), 0
         return torch.frombuffer(source, dtype=kind, count=count, offset=start).reshape(shape)
 
-    def bytes_of(self, tensor: str) -> tuple[mmap.mmap, int]:
-        """The map of the file that a tensor lies in, and its first byte there.
-
-        Raises:
-            KeyError: There is no such tensor.
-        """
-        place = self._places[tensor]
-        return self._map(place.file), place.start
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array, without a copy."""
+        place, header = self._places[tensor], self.headers[tensor]
+        source = self._map(place.file)
+        return stored_array(source, header.dtype, place.start, math.prod(header.shape))
 
     def fetch(self, tensor: str) -> None:
         """Bring a tensor into the page cache: to be called by another thread, ahead of its use.
@@ -236,6 +239,10 @@ class StateDict:
         found = self.tensors[tensor].detach()
         return found if rows is None else found[rows]
 
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array; a copy only where it is not contiguous on the CPU."""
+        return flat_array(self.tensors[tensor])
+
 
 @dataclasses.dataclass(frozen=True)
 class Transformed:
@@ -274,6 +281,10 @@ class Transformed:
                 f"{tuple(found.shape)}"
             )
         return found if rows is None else found[rows]
+
+    def array(self, tensor: str) -> Array:
+        """The transformed tensor as a flat array."""
+        return flat_array(self.read(tensor))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,3 +328,9 @@ class Reindexed:
         if bool(lacking.any()):
             found[lacking] = self.donor.read(tensor, rows)[lacking].to(found.dtype)
         return found
+
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array, in the donor's order."""
+        if tensor not in self.tensors:
+            return self.source.array(tensor)
+        return flat_array(self.read(tensor))

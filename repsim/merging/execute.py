@@ -1,8 +1,7 @@
-"""Merging tensor by tensor: what is done with a plan, on disk or in memory.
+"""Merging tensor by tensor: the one executor of merges on disk and in memory.
 
-Inputs are read when they are needed and the result is passed on at once, so that a few tensors are
-in memory however large the models. Methods that treat every entry by itself get a large tensor a
-few rows at a time.
+Inputs are read in parts when they are needed and the result is passed on at once, so that what is
+held does not grow with the models. On a CPU tensors are numpy arrays, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -11,27 +10,24 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import IncompatibleModelsError, ResourceError, UsageError
-from repsim.merging.base import MergeMethod, TensorContext, is_finite
+import numpy as np
+
+from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
+from repsim.merging.arrays import PART, Array, Stream, cast, is_torch, narrow, widen
+from repsim.merging.base import EMPTY_NOTE, MergeMethod, TensorContext, not_finite
 from repsim.merging.checkpoint import TensorSource, torch_type
-from repsim.merging.methods.selection import SAMPLE, Selected, check_density
+from repsim.merging.methods.cuts import model_threshold
 from repsim.merging.plan import Input, TensorPlan, out_of_range
-from repsim.merging.thresholds import (
-    common_density,
-    drop_surplus,
-    model_threshold,
-    tensor_cut,
-)
 
 if TYPE_CHECKING:
     import torch
 
     from repsim.merging.base import Gram
 
-#: Entries of a tensor that are merged at a time where rows can be taken apart.
-CHUNK = 1 << 18
+#: Entries that a GPU merges at a time.
+_GPU_PART = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +41,7 @@ class Job:
         seed: Seed of methods that draw.
         device: Where tensors are merged.
         statistics: Per model, statistics by tensor for data-aware methods.
-        thresholds: Per model, magnitude below which whole-model TIES trims; None for a model that
-            is not merged.
+        thresholds: Per model, magnitude below which whole-model TIES trims.
     """
 
     method: MergeMethod
@@ -59,238 +54,144 @@ class Job:
     )
     thresholds: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
-    def merge(self, plan: TensorPlan) -> Iterator[tuple[int, torch.Tensor, TensorContext]]:
-        """Merge one tensor.
+    def merge(self, plan: TensorPlan, context: TensorContext) -> Iterator[tuple[int, memoryview]]:
+        """First byte and bytes of the parts of one merged tensor, as they are stored.
 
-        Yields:
-            First row, those rows in the type in which they are stored, on the CPU, and what the
-            method noted. Whole tensors come at once, with row 0.
-
-        Raises:
-            InputError: A tensor holds NaN or infinity, or what is merged leaves its type's range.
-            IncompatibleModelsError: A buffer that must be the same in all models is not.
+        The context is filled with what the method noted. NaN and infinity in a tensor, and a result
+        that leaves the range of its type, are errors.
         """
         if plan.copied:
-            yield 0, self._same(plan), TensorContext(name=plan.name)
+            yield 0, _bytes_of(self._same(plan))
             return
-        cuts = self._cuts(plan)
-        values = {**plan.parameters, "scope": "model"} if cuts else plan.parameters
-        kept = [0] * len(plan.inputs)
-        for rows in self._parts(plan, apart=cuts is not None):
-            context = TensorContext(
-                name=plan.name,
-                kind=plan.kind,
-                models=[self.sources[i.source].name for i in plan.all_inputs],
-                seed=self.seed,
-                statistics=self._statistics(plan),
-                thresholds=[cut.value for cut in cuts] if cuts else None,
-            )
-            tensors = [self._read(item, rows) for item in plan.inputs]
-            base = self._read(plan.base, rows) if plan.base else None
-            for i, cut in enumerate(cuts or ()):
-                if cut.surplus and base is not None:
-                    tensors[i], kept[i] = drop_surplus(
-                        tensors[i], base, cut, kept[i], self._precision
-                    )
-            merged = self.method(tensors, base=base, context=context, **values)
-            stored = merged.to(torch_type(plan.header.dtype)).cpu()
-            if not is_finite(stored):
-                raise out_of_range(plan)
-            yield (rows.start if rows else 0), stored, context
+        if math.prod(plan.header.shape) == 0:
+            context.note(EMPTY_NOTE)
+            return
+        stream, start = self.stream(plan), 0
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is looked for, and is an error
+                for merged in self.method.parts(stream, context, plan.parameters):
+                    stored, finite = _narrow(merged, plan.header.dtype)
+                    if not finite:
+                        raise out_of_range(plan)
+                    data = _bytes_of(stored)
+                    yield start, data
+                    start += len(data)
+        except (ArithmeticError, ValueError, RuntimeError, InputError):
+            self._refuse_damaged(stream, plan)
+            raise
 
     def whole(self, plan: TensorPlan) -> tuple[torch.Tensor, TensorContext]:
-        """Merge one tensor and hand it over whole.
-
-        Args:
-            plan: The tensor.
-
-        Returns:
-            The tensor as `merge` gives it, and what the method noted about all its parts.
-
-        Raises:
-            InputError: As `merge`.
-            IncompatibleModelsError: As `merge`.
-
-        Example:
-            >>> import torch
-            >>> from repsim.merging.checkpoint import StateDict
-            >>> from repsim.merging.plan import plan_tensors
-            >>> from repsim.merging.recipe import find_method, read_recipe
-            >>> recipe = read_recipe({"method": "linear", "models": ["a", "b"]})
-            >>> states = {"a": {"norm": torch.zeros(2)}, "b": {"norm": torch.ones(2)}}
-            >>> sources = {name: StateDict(name, state) for name, state in states.items()}
-            >>> method = find_method("linear")
-            >>> plan, = plan_tensors(recipe, method, sources, states)
-            >>> Job(method, list(sources.values())).whole(plan)[0].tolist()
-            [0.5, 0.5]
-        """
+        """One merged tensor, and what the method noted."""
         import torch
 
-        parts, every = [], TensorContext(name=plan.name)
-        for _, part, context in self.merge(plan):
-            parts.append(part)
-            every.values |= context.values
-            for note in context.notes:
-                every.note(note)
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)), every
+        found = torch.empty(plan.header.shape, dtype=torch_type(plan.header.dtype))
+        place = found.reshape(-1).view(torch.uint8).numpy()
+        context = self.context(plan)
+        for start, data in self.merge(plan, context):
+            place[start : start + len(data)] = np.frombuffer(data, np.uint8)
+        return found, context
 
-    def _read(self, item: Input, rows: slice | None) -> torch.Tensor:
+    def context(self, plan: TensorPlan) -> TensorContext:
+        """What a method is told of a tensor, and where it leaves its notes."""
+        statistics = [self.statistics.get(i.source, {}).get(i.tensor) for i in plan.inputs]
+        return TensorContext(
+            name=plan.name,
+            kind=plan.kind,
+            models=[self.sources[i.source].name for i in plan.all_inputs],
+            seed=self.seed,
+            statistics=statistics if self.statistics else None,
+            thresholds=[self.thresholds[i.source] for i in plan.inputs]
+            if self.thresholds
+            else None,
+        )
+
+    def stream(self, plan: TensorPlan) -> Stream:
+        """The tensor of all models."""
+        stored = [self.sources[i.source].array(i.tensor) for i in plan.all_inputs]
+        on_cpu = self.device == "cpu"
+        load = functools.partial(widen if on_cpu else self._send, kind=self.precision)
+        size = PART if on_cpu else _GPU_PART
+        return Stream(stored, plan.header.shape, plan.base is not None, load, size)
+
+    def _send(self, stored: Any, kind: str) -> torch.Tensor:
+        """Stored entries on the device."""
         import torch
 
-        found = self.sources[item.source].read(item.tensor, rows).to(self.device)
-        if self.precision == "float64":
-            return found.to(torch.float64)
-        return found.to(torch.float32) if found.dtype == torch.float64 else found
-
-    @property
-    def _precision(self) -> torch.dtype:
-        """The type in which differences are taken."""
-        import torch
-
-        return torch.float64 if self.precision == "float64" else torch.float32
-
-    def _cuts(self, plan: TensorPlan) -> list[Selected] | None:
-        """Per model, the least magnitude that TIES keeps; None if the method has to find it.
-
-        With it, trimming concerns every entry by itself, so that the tensor can be taken apart.
-        """
-        if self.thresholds:
-            # The whole-model trim keeps all entries at the cut, as the paper does.
-            return [Selected(self.thresholds[item.source], 0, 0) for item in plan.inputs]
-        own = plan.parameters
-        entries = math.prod(plan.header.shape)
-        trims = own.get("scope") == "tensor" and own.get("rescale", "none") == "none"
-        if not trims or entries <= CHUNK or self.device != "cpu":
-            return None
-        assert plan.base is not None
-        found = []
-        for place, density in enumerate(own["density"]):
-            step = max(1, entries // SAMPLE)
-            pair = [
-                self._read(item, None).flatten()[::step].to(self._precision)
-                for item in (plan.inputs[place], plan.base)
-            ]
-            cut = tensor_cut(
-                self.deltas([plan], place), pair[0] - pair[1], entries,
-                check_density(density, plan.name),
-            )  # fmt: skip
-            if cut is None:
-                return None
-            found.append(cut)
+        if stored.dtype == np.uint16:
+            sent = torch.from_numpy(stored.astype(np.int16)).view(torch.bfloat16).to(self.device)
+        else:
+            sent = torch.from_numpy(np.array(stored)).to(self.device)
+        found: torch.Tensor = cast(sent, kind)
         return found
 
-    def deltas(self, plans: Sequence[TensorPlan], place: int) -> Iterator[torch.Tensor]:
-        """Differences of one model to the base, a few rows at a time.
+    def _refuse_damaged(self, stream: Stream, plan: TensorPlan) -> None:
+        """Name the model whose tensor holds NaN or infinity, if one does."""
+        for item, stored in zip(plan.all_inputs, stream.stored, strict=True):
+            starts = range(0, len(stored), PART)
+            pieces = (widen(stored[at : at + PART], "float64") for at in starts)
+            if bad := sum(int((~np.isfinite(piece)).sum()) for piece in pieces):
+                raise not_finite(plan.name, f"model '{self.sources[item.source].name}'", bad)
 
-        Args:
-            plans: Tensors.
-            place: Which of their inputs.
-        """
-        for plan in plans:
-            assert plan.base is not None
-            shape = plan.header.shape
-            for rows in chunks(shape) if shape else [None]:
-                pair = [self._read(item, rows) for item in (plan.inputs[place], plan.base)]
-                yield pair[0].to(self._precision) - pair[1].to(self._precision)
-
-    def _parts(self, plan: TensorPlan, *, apart: bool) -> Iterator[slice | None]:
-        """Rows that are merged together; None for the whole tensor."""
-        shape = plan.header.shape
-        apart = apart or self.method.elementwise
-        if not apart or not shape or math.prod(shape) <= CHUNK:
-            yield None
-            return
-        yield from chunks(shape)
-
-    def _statistics(self, plan: TensorPlan) -> list[Gram | torch.Tensor | None] | None:
-        if not self.statistics:
-            return None
-        return [self.statistics.get(i.source, {}).get(i.tensor) for i in plan.inputs]
-
-    def _same(self, plan: TensorPlan) -> torch.Tensor:
+    def _same(self, plan: TensorPlan) -> Array:
         """A buffer that is no weight: taken as it is, if all models have the same."""
-        import torch
 
-        found = [self.sources[i.source].read(i.tensor) for i in plan.all_inputs]
-        for tensor, item in zip(found[1:], plan.all_inputs[1:], strict=True):
-            if not torch.equal(found[0], tensor):
+        def read(item: Input) -> Array:
+            return self.sources[item.source].array(item.tensor)
+
+        first = read(plan.inputs[0])
+        for item in plan.all_inputs[1:]:
+            if not np.array_equal(first, read(item)):
                 raise IncompatibleModelsError(
                     f"tensor '{plan.name}' is no weight and differs between "
                     f"'{self.sources[plan.inputs[0].source].name}' and "
                     f"'{self.sources[item.source].name}'",
                     hint="numbers that are not weights cannot be merged",
                 )
-        return found[0].clone()
+        return first
 
 
-def find_thresholds(job: Job, plans: Sequence[TensorPlan]) -> dict[int, float]:
-    """The whole-model trim of each model, if the plans ask for one.
+def _narrow(merged: Array, dtype: str) -> tuple[Any, bool]:
+    """As `narrow`; what is on a GPU is rounded there."""
+    if not is_torch(merged) or dtype == "BF16":
+        return narrow(merged, dtype)
+    return narrow(merged.to(torch_type(dtype)), dtype)
 
-    Args:
-        job: Method and models.
-        plans: All tensors; each is counted once, a head that doubles its embedding is not there.
 
-    Returns:
-        Number of a model -> magnitude from which on entries are kept; empty if tensors are trimmed
-        by themselves.
+def _bytes_of(stored: Any) -> memoryview:
+    data: memoryview = np.ascontiguousarray(stored).view(np.uint8).data
+    return data
 
-    Raises:
-        UsageError: The density of a model differs between tensors, or only some tensors are to be
-            trimmed by the whole model.
 
-    Example:
-        >>> import torch
-        >>> from repsim.merging.checkpoint import StateDict
-        >>> from repsim.merging.plan import plan_tensors
-        >>> from repsim.merging.recipe import find_method, read_recipe
-        >>> recipe = read_recipe({"method": "ties", "models": ["a"], "base_model": "base",
-        ...                       "parameters": {"scope": "model", "density": 0.5}})
-        >>> states = {"a": torch.tensor([1.0, -4.0, 3.0, 2.0]), "base": torch.zeros(4)}
-        >>> sources = {name: StateDict(name, {"norm": state}) for name, state in states.items()}
-        >>> method, names = find_method("ties"), dict.fromkeys(states, ["norm"])
-        >>> find_thresholds(Job(method, list(sources.values())),
-        ...                 plan_tensors(recipe, method, sources, names))
-        {0: 3.0}
+def with_thresholds(job: Job, plans: Sequence[TensorPlan]) -> Job:
+    """The job with the whole-model trim of each model, if the plans ask for one.
+
+    Every tensor is counted once; a head that doubles its embedding is not among the plans.
     """
     weights = [plan for plan in plans if not plan.copied]
     scopes = {plan.parameters.get("scope") for plan in weights}
     if "model" not in scopes:
-        return {}
+        return job
     if len(scopes) > 1:
         raise UsageError("scope 'model' holds for all tensors or for none")
     entries = sum(math.prod(plan.header.shape) for plan in weights)
+
+    def deltas(place: int) -> Iterator[Array]:
+        for plan in weights:
+            for part in job.stream(plan).parts():
+                yield part.tensors[place] - part.base
+
     found = {}
     for place, item in enumerate(weights[0].inputs):
-        name = job.sources[item.source].name
-        density = common_density([plan.parameters["density"][place] for plan in weights], name)
-        stream = functools.partial(job.deltas, weights, place)
-        found[item.source] = model_threshold(stream, entries, density)
-    return found
-
-
-def chunks(shape: Sequence[int]) -> Iterator[slice]:
-    """Ranges of rows of at most `CHUNK` entries (or one row).
-
-    Example:
-        >>> [(part.start, part.stop) for part in chunks((3, CHUNK // 2))]
-        [(0, 2), (2, 3)]
-    """
-    step = max(1, CHUNK // max(1, math.prod(shape[1:])))
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+        found[item.source] = model_threshold(
+            functools.partial(deltas, place), entries,
+            [plan.parameters["density"][place] for plan in weights],
+            job.sources[item.source].name,
+        )  # fmt: skip
+    return dataclasses.replace(job, thresholds=found)
 
 
 def choose_device(device: str | None) -> str:
-    """Where to merge: what was asked for, else a GPU if there is one.
-
-    Raises:
-        UsageError: Not the name of a device.
-        ResourceError: It is not there.
-
-    Example:
-        >>> choose_device("cpu")
-        'cpu'
-    """
+    """Where to merge: what was asked for, else a GPU if there is one."""
     if device == "cpu":
         return device
     import torch

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.checkpoint import StateDict, TensorSource, Transformed
-from repsim.merging.execute import Job, choose_device, find_thresholds
+from repsim.merging.execute import Job, choose_device, with_thresholds
+from repsim.merging.methods import find_method
 from repsim.merging.plan import plan_tensors
-from repsim.merging.recipe import Recipe, Slice, Source, find_method
+from repsim.merging.recipe import Recipe, Slice, Source
 from repsim.merging.settings import Setting, parse_settings
 from repsim.merging.tensors import head_and_embedding, merged_names
 
@@ -87,15 +88,11 @@ def merge_state_dicts(
         model: [n for n in source.headers if n not in doubled] for model, source in sources.items()
     }
     plans = plan_tensors(recipe, chosen, sources, kept)
-    fixed = Job(
+    job = Job(
         chosen, list(sources.values()), seed=seed, device=choose_device(device),
         statistics=dict(enumerate(statistics or ())),
     )  # fmt: skip
-    thresholds = find_thresholds(fixed, plans)
-    job = Job(
-        chosen, fixed.sources, seed=seed, device=fixed.device, statistics=fixed.statistics,
-        thresholds=thresholds,
-    )  # fmt: skip
+    job = with_thresholds(job, plans)
     merged = {}
     for plan in plans:
         merged[plan.name], context = job.whole(plan)
@@ -157,7 +154,7 @@ def needs_statistics(method: MergeMethod) -> UsageError:
     """The error for a data-aware method without its data.
 
     Example:
-        >>> from repsim.merging.recipe import find_method
+        >>> from repsim.merging.methods import find_method
         >>> needs_statistics(find_method("fisher")).what
         "method 'fisher' needs Fisher information of every model"
     """

@@ -12,7 +12,8 @@ from typing import Any
 
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
-from repsim.merging.recipe import STORED_TYPES, Recipe, Slice, Source, find_method
+from repsim.merging.methods import find_method
+from repsim.merging.recipe import STORED_TYPES, Recipe, Slice, Source
 from repsim.merging.settings import (
     Scalar,
     Settings,

@@ -304,7 +304,7 @@ class _Planner:
                 self._value(name, default, self._scopes(source, part), names[source.model], depth)
                 for source in part.sources
             ]
-        return found
+        return self.method.resolve(found, len(part.sources), tensor)
 
     def _scopes(self, source: Source, part: Slice) -> tuple[Settings, ...]:
         return source.parameters, part.parameters, self.recipe.parameters

@@ -21,8 +21,9 @@ from repsim.merging.checkpoint import (
     Transformed,
 )
 from repsim.merging.in_memory import needs_statistics
+from repsim.merging.methods import find_method
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
-from repsim.merging.recipe import Recipe, Repair, find_method
+from repsim.merging.recipe import Recipe, Repair
 from repsim.merging.tensors import merged_names
 from repsim.merging.vocabulary import map_rows, read_vocabulary, token_tensors
 from repsim.models.inspect import Located, locate, read_config

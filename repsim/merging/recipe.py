@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.core.registry import Registry
 from repsim.merging.base import MergeMethod
+from repsim.merging.methods import find_method
 from repsim.merging.settings import (
     Scalar,
     Settings,
@@ -336,34 +336,3 @@ def _strategy(tokenizer: Mapping[str, Any]) -> Strategy:
     if name not in ("same", "map"):
         raise unknown_name("tokenizer strategy", str(name), ["same", "map"])
     return name
-
-
-def list_methods() -> list[MergeMethod]:
-    """All merge methods, in the order of their families.
-
-    Example:
-        >>> [method.name for method in list_methods()][:2]
-        ['linear', 'passthrough']
-    """
-    return [_methods()[name] for name in _methods()]
-
-
-def find_method(name: Any) -> MergeMethod:
-    """The merge method of that name.
-
-    Raises:
-        UsageError: There is none.
-
-    Example:
-        >>> find_method("slerp").max_models
-        2
-    """
-    return _methods()[str(name)]
-
-
-def _methods() -> Registry[MergeMethod]:
-    """The registry, once the methods that come with the package are in it."""
-    import repsim.merging.methods  # noqa: F401  (registers them)
-    from repsim.merging.base import METHODS
-
-    return METHODS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.core.files import hash_json
-from repsim.merging.base import is_finite
+from repsim.merging.arrays import is_finite
 from repsim.merging.checkpoint import torch_type
 from repsim.merging.execute import Job
 from repsim.merging.plan import TensorPlan, out_of_range

@@ -18,7 +18,7 @@ from einops import einsum, rearrange
 
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import written_aside
-from repsim.merging.base import Gram, check_choice
+from repsim.merging.base import Gram
 
 if TYPE_CHECKING:
     import torch
@@ -229,7 +229,8 @@ def collect_fisher(
         >>> bool((fisher["model.norm.weight"] > 0).any())
         True
     """
-    check_choice("labels", labels, ("sampled", "exact"))
+    if labels not in ("sampled", "exact"):
+        raise UsageError(f"labels '{labels}' do not exist", hint="use one of: sampled, exact")
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}")
     with _evaluating(model, gradients=True) as device:

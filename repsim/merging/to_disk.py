@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import shutil
@@ -14,13 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.core.progress import progress
-from repsim.merging.arrays import fits, merge_arrays, merged_on_arrays
-from repsim.merging.base import TensorContext
 from repsim.merging.card import RECIPE_FILE, write_companions
-from repsim.merging.checkpoint import TYPES
-from repsim.merging.execute import Job, choose_device, find_thresholds
+from repsim.merging.execute import Job, choose_device, with_thresholds
 from repsim.merging.output import Output, lay_out
-from repsim.merging.plan import TensorPlan
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.recipe import Recipe, read_recipe
 from repsim.models.inspect import hash_remembered
@@ -85,7 +80,8 @@ def merge(
     prepared = prepare(parsed, transforms=transforms)
     foretold = forecast() if forecast else ""
     if chosen is None:
-        chosen = "cpu" if _needs_no_torch(prepared) else choose_device(None)
+        on_gpu = prepared.method.gpu or not prepared.method.streams or prepared.calibration
+        chosen = choose_device(None if on_gpu else "cpu")
     layout = lay_out({plan.name: plan.header for plan in prepared.plans})
     aside = target.with_name(f".{target.name}.merging")
     with (
@@ -111,7 +107,7 @@ def _job(prepared: Prepared, device: str) -> Job:
         prepared.method, list(prepared.sources.values()), recipe.dtype, recipe.seed, device,
         prepared.statistics,
     )  # fmt: skip
-    return dataclasses.replace(job, thresholds=find_thresholds(job, prepared.plans))
+    return with_thresholds(job, prepared.plans)
 
 
 def _write_repaired(
@@ -146,42 +142,11 @@ def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:
     with progress("merging", total=sum(sizes.values()), unit="parameters") as bar:
         for plan in sorted(prepared.plans, key=lambda plan: order[plan.name]):
             if plan.name not in output.done:
-                notes: dict[str, None] = {}
-                values: dict[str, float] = {}
-                for start, part, context in merged_parts(job, plan):
-                    output.write(plan.name, part, start)
-                    notes |= dict.fromkeys(context.notes)
-                    values |= context.values
-                output.finish(plan.name, notes=list(notes), values=values)
+                context = job.context(plan)
+                for start, data in job.merge(plan, context):
+                    output.write(plan.name, data, start)
+                output.finish(plan.name, notes=context.notes, values=context.values)
             bar.update(sizes[plan.name])
-
-
-def merged_parts(job: Job, plan: TensorPlan) -> Iterator[tuple[int, memoryview, TensorContext]]:
-    """Merge one tensor.
-
-    Args:
-        job: Method and models.
-        plan: The tensor.
-
-    Yields:
-        First byte, bytes from there on as they are stored, and what the method noted.
-    """
-    if merged_on_arrays(job, plan):
-        yield from merge_arrays(job, plan)
-        return
-    width = math.prod(plan.header.shape[1:]) * TYPES[plan.header.dtype][1]
-    for row, part, context in job.merge(plan):
-        yield row * width, _bytes_of(part), context
-
-
-def _needs_no_torch(prepared: Prepared) -> bool:
-    """Whether all tensors are merged as arrays: as fast as the disk, and so not on a GPU."""
-    sources = list(prepared.sources.values())
-    return (
-        not prepared.statistics
-        and prepared.calibration is None
-        and all(fits(prepared.method.name, sources, plan) for plan in prepared.plans)
-    )
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from repsim.core.errors import InputError, RepsimError, UsageError
-from repsim.merging.base import Gram, MergeMethod, TensorContext
+from repsim.merging.arrays import Stream
+from repsim.merging.base import Gram, MergeMethod, Parameter, TensorContext
 
 Check = Callable[[MergeMethod], None]
 
@@ -311,6 +312,48 @@ def _check_precision(method: MergeMethod) -> None:
     assert worst < 1e-5, f"float32 is off float64 by {worst:.2g}"
 
 
+def _check_streams(method: MergeMethod) -> None:
+    """A tensor read in short parts, and arrays of numpy, give the same."""
+    for trial in _trials(method):
+        models = _models(method)
+        whole = models.merge(method, trial)
+        given = [*models.tensors, *([] if models.base is None else [models.base])]
+        values = method.resolve(trial, len(models.tensors))
+        for arrays in (given, [each.numpy() for each in given]):
+            flat = [each.reshape(-1) for each in arrays]
+            stream = Stream(flat, SHAPE, models.base is not None, size=11)
+            context = TensorContext(name="w", statistics=models.statistics)
+            kind = "torch" if arrays is given else "numpy"
+            try:
+                parts = [torch.as_tensor(part) for part in method.parts(stream, context, values)]
+            except (AttributeError, TypeError) as error:
+                raise AssertionError(f"it does not take arrays of {kind}: {error}") from error
+            worst = _distance(torch.cat(parts).reshape(SHAPE), whole)
+            assert worst <= TOLERANCE, f"in short parts of {kind} it is off by {worst:.2g}"
+
+
+def _check_ranges(method: MergeMethod) -> None:
+    models = _models(method)
+    for name, declared in method.parameters.items():
+        for value in _outside(declared):
+            with _refused(f"'{name}' of {value!r}", UsageError, name):
+                models.merge(method, {name: value})
+
+
+def _outside(declared: Parameter) -> Iterator[Any]:
+    """Values that a parameter says it cannot have."""
+    if declared.choices:
+        yield "no such choice"
+    if declared.least is not None:
+        yield type(declared.default)(declared.least - 1)
+    if declared.above is not None:
+        yield float(declared.above)
+    if declared.most is not None:
+        yield type(declared.default)(declared.most + 1)
+    if declared.below is not None:
+        yield float(declared.below)
+
+
 def _check_inputs_untouched(method: MergeMethod) -> None:
     for parameters in ({}, *_keep_everything(method)):
         models = _models(method)
@@ -371,6 +414,8 @@ CHECKS: dict[str, Check] = {
     "base": _check_base,
     "randomness": _check_random,
     "parameters": _check_parameters,
+    "ranges of parameters": _check_ranges,
+    "read in parts": _check_streams,
     "number of models": _check_counts,
     "statistics": _check_statistics,
     "shapes": _check_shapes,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-import repsim.merging.methods  # noqa: F401
-from repsim.merging.base import METHODS, MergeMethod
+from repsim.merging.arrays import Stream
+from repsim.merging.base import MergeMethod
+from repsim.merging.methods import METHODS
 from repsim.testing.merge_checks import check_merge_method, merge_method_checks
 
 ALL = [
@@ -26,14 +27,6 @@ def test_method_keeps_its_contract(
     check()
 
 
-def test_all_methods_are_there() -> None:
-    assert set(METHODS) == {
-        "linear", "slerp", "nuslerp", "multislerp", "karcher", "task_arithmetic", "ties",
-        "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties",
-        "sce", "model_stock", "tsv_m", "iso_c", "regmean", "fisher", "passthrough",
-    }  # fmt: skip
-
-
 def lying(honest: str, **fields: object) -> MergeMethod:
     return dataclasses.replace(METHODS[honest], **fields)  # type: ignore[arg-type]
 
@@ -41,10 +34,26 @@ def lying(honest: str, **fields: object) -> MergeMethod:
 def doing(honest: str, change: Callable[..., torch.Tensor]) -> MergeMethod:
     """A method that does something else with what the honest one gives."""
 
-    def function(tensors: list[torch.Tensor], **keywords: object) -> torch.Tensor:
-        return change(METHODS[honest].function(tensors, **keywords), tensors)
+    def function(stream: Stream, **keywords: object) -> Iterator[torch.Tensor]:
+        merged = stream.gathered(METHODS[honest].function(stream, **keywords))
+        yield change(merged, [stream.whole(model) for model in range(stream.models)]).reshape(-1)
 
     return lying(honest, function=function)
+
+
+def _by_parts(stream: Stream, *, context: object, **keywords: object) -> Iterator[torch.Tensor]:
+    """Gives something else for every way of cutting a tensor."""
+    for part in stream.parts():
+        yield sum(part.tensors) / stream.models + len(part.tensors[0])
+
+
+def plainly(change: Callable[..., torch.Tensor]) -> MergeMethod:
+    """The mean as a plain function of torch, with something done to it."""
+
+    def function(tensors: list[torch.Tensor], *, base: object, context: object) -> torch.Tensor:
+        return change(torch.stack(tensors).mean(0))
+
+    return lying("linear", function=function, parameters={}, elementwise=False, endpoints=False)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +75,9 @@ def doing(honest: str, change: Callable[..., torch.Tensor]) -> MergeMethod:
         (lying("ties", random=True), "randomness: declared random, but the seed does not"),
         (lying("linear", definition=" "), "description: 'definition' is empty"),
         (lying("linear", needs="fisher"), "statistics: statistics of some models only is not"),
-        (doing("karcher", lambda m, t: m.flatten()[:1]), "number of models: 2 models give"),
-        (doing("karcher", lambda m, t: m.reshape(m.shape or (1,))), r"shapes: \(\) becomes \(1,\)"),
+        (doing("karcher", lambda m, t: m.flatten()[:1]), "number of models: method 'karcher'"),
+        (plainly(lambda m: m.reshape(m.shape or (1,))), r"shapes: method 'linear' gives shape"),
+        (lying("linear", function=_by_parts), "read in parts: in short parts of torch it is off"),
         (doing("linear", lambda m, t: m.to(torch.float32)), "precision: float64 is not kept"),
         (doing("karcher", lambda m, t: m + (m.dtype == torch.float32)), "precision: float32 is"),
         (doing("linear", lambda m, t: t[0].copy_(m)), "inputs untouched: an input is changed"),

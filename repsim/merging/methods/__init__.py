@@ -29,28 +29,35 @@ fisher               Matena and Raffel with the true diagonal Fisher information
                      the model, gradients squared per text).
 ==================== =============================================================================
 
-Deltas, thresholds and sums are float32 whatever the checkpoints hold (float64 if all of them are),
-and the caller casts once. Degenerate inputs raise an error, or have their outcome stated in
-`TensorContext.notes`. What each method declares of itself is tested by
-`repsim.testing.merge_checks.check_merge_method`.
+Deltas, thresholds and sums are float32 (float64 on request), and the caller casts once. Degenerate
+inputs raise an error, or have their outcome stated in `TensorContext.notes`. What each method
+declares of itself is tested by `repsim.testing.merge_checks.check_merge_method`.
 """
 
+from typing import Any
+
+# A file of methods registers what it declares when it is imported here, in the order of the lists.
+from repsim.merging.base import METHODS, MergeMethod
 from repsim.merging.methods import (
-    averaging,
-    consensus,
-    data_aware,
-    sparsified,
-    spectral,
-    spherical,
-    task_vectors,
+    averaging,  # noqa: F401
+    consensus,  # noqa: F401
+    data_aware,  # noqa: F401
+    spectral,  # noqa: F401
+    spherical,  # noqa: F401
+    task_vectors,  # noqa: F401
 )
 
-__all__ = [
-    "averaging",
-    "consensus",
-    "data_aware",
-    "sparsified",
-    "spectral",
-    "spherical",
-    "task_vectors",
-]
+
+def find_method(name: Any) -> MergeMethod:
+    """The merge method of that name; an error that lists the others if there is none."""
+    return METHODS[str(name)]
+
+
+def list_methods() -> list[MergeMethod]:
+    """All merge methods, in the order of their families.
+
+    Example:
+        >>> [method.name for method in list_methods()][:2]
+        ['linear', 'passthrough']
+    """
+    return [METHODS[name] for name in METHODS]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
-from einops import einsum, rearrange
+import numpy as np
 
-from repsim.core.errors import UsageError
-from repsim.merging.base import TensorContext, merge_method
-from repsim.merging.methods.averaging import weighted_sum
-from repsim.merging.methods.selection import largest
-from repsim.merging.methods.task_vectors import deltas_to
-
-if TYPE_CHECKING:
-    import torch
-
-Tensors = Sequence["torch.Tensor"]
+from repsim.merging.arrays import (
+    Along,
+    Array,
+    Part,
+    Stream,
+    cast,
+    combined,
+    gram,
+    kind_of_array,
+    namespace,
+)
+from repsim.merging.base import TensorContext, merge_method, parameter
+from repsim.merging.methods.cuts import Kept, cut_of
 
 #: Denominators of model stock below this are singular, as in mergekit.
-SINGULAR = 1e-6
+_SINGULAR = 1e-6
 
 
 @merge_method(
@@ -33,58 +36,44 @@ SINGULAR = 1e-6
     idempotent=True,
 )
 def model_stock(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    clamp: bool = True,
-    filter_wise: bool = False,
-) -> torch.Tensor:
+    stream: Stream, *, context: TensorContext, clamp: bool = True, filter_wise: bool = False
+) -> Iterator[Array]:
     """Step from the base towards the average by how well the deltas agree.
 
     A negative cosine (deltas that point apart) makes t negative without the clamp: at c = -0.9 and
     two models the result would lie 18 deltas beyond the base. `filter_wise` finds one t per row
     (last axis). `context.values` receives the mean `t` and `cosine`.
     """
-    import torch
-
-    deltas = deltas_to(base, tensors)
-    pattern = "... row -> (...) row" if filter_wise and base.dim() else "... -> 1 (...)"
-    cosine = _mean_cosine([rearrange(delta, pattern) for delta in deltas], context)
-    n = len(deltas)
+    along: Along = "row" if filter_wise and stream.shape else "tensor"
+    cosine = _mean_cosine(gram(stream, "deltas", along), context)
+    n = stream.models
     denominator = 1 + (n - 1) * cosine
-    singular = denominator.abs() < SINGULAR
-    if bool(singular.any()):
+    singular = np.abs(denominator) < _SINGULAR
+    if singular.any():
         context.note("the deltas cancel out: the base is kept")
-    t = torch.where(singular, 0.0, n * cosine / torch.where(singular, 1.0, denominator))
+    t = np.where(singular, 0.0, n * cosine / np.where(singular, 1.0, denominator))
     context.values.update(t=float(t.mean()), cosine=float(cosine.mean()))
     if bool(((t < 0) | (t > 1)).any()):
         what = f"the deltas point apart (mean cosine {float(cosine.mean()):.2f})"
         if clamp:
             context.note(f"{what}: t clamped to [0, 1], least {float(t.min()):.3g}")
-            t = t.clamp(0, 1)
+            t = t.clip(0, 1)
         else:
             context.note(f"{what}: t = {float(t.min()):.3g} leads away from them")
-    mean_delta = rearrange(weighted_sum(deltas, [1 / n] * n), pattern)
-    step = mean_delta * rearrange(t, "row -> row 1").to(base.dtype)
-    return base + step.reshape(base.shape)
+    share: Any = t / n if along == "row" else float(t[0]) / n
+    yield from combined(stream, [share] * n, "deltas", along)
 
 
-def _mean_cosine(rows: Tensors, context: TensorContext) -> torch.Tensor:
-    """Mean over pairs of models of the cosine of their rows, float64; 0 for zero rows."""
-    import torch
-
-    wide = [row.to(torch.float64) for row in rows]
-    norms = [torch.linalg.vector_norm(row, dim=1) for row in wide]
-    if any(bool((norm == 0).any()) for norm in norms):
+def _mean_cosine(products: Any, context: TensorContext) -> Any:
+    """Mean over pairs of models of their cosines; 0 for zero deltas."""
+    count = len(products)
+    norms = np.sqrt(products[range(count), range(count)])
+    if bool((norms == 0).any()):
         context.note("a delta is zero: its cosine is taken as 0")
-    units = [
-        row / rearrange(torch.where(norm == 0, 1.0, norm), "row -> row 1")
-        for row, norm in zip(wide, norms, strict=True)
-    ]
-    pairs = list(itertools.combinations(units, 2))
-    cosines = [einsum(a, b, "row i, row i -> row") for a, b in pairs]
-    return (torch.stack(cosines).sum(0) / len(cosines)).clamp(-1, 1)
+    units = np.where(norms == 0, 1.0, norms)
+    pairs = list(itertools.combinations(range(count), 2))
+    cosines = [products[i, j] / (units[i] * units[j]) for i, j in pairs]
+    return np.clip(np.mean(cosines, axis=0), -1, 1)
 
 
 @merge_method(
@@ -98,43 +87,62 @@ def _mean_cosine(rows: Tensors, context: TensorContext) -> torch.Tensor:
     idempotent=True,
 )
 def sce(
-    tensors: Tensors,
-    *,
-    base: torch.Tensor,
-    context: TensorContext,
-    select_topk: float = 1.0,
-) -> torch.Tensor:
+    stream: Stream, *, context: TensorContext, select_topk: float = parameter(1.0, above=0, most=1)
+) -> Iterator[Array]:
     """Select, calculate, erase.
 
     Identical models have no variance to select by: their common delta is taken whole, and noted
     (mergekit gives the base back). The weights are found in float64, so that deltas of fine-tuning
     size keep them (mergekit falls back to equal weights below a mean square of 1e-6).
-
-    Raises:
-        UsageError: `select_topk` is not in (0, 1].
     """
-    import torch
-
-    if not 0 < select_topk <= 1:
-        raise UsageError(f"select_topk must lie in (0, 1], got {select_topk:g}")
-    deltas = torch.stack(deltas_to(base, tensors))
+    cut = None
     if select_topk < 1:
-        variance = deltas.var(dim=0, unbiased=False)
-        kept = int(select_topk * int(variance.count_nonzero()))
-        if not bool(variance.any()):
+        varying = sum(int((_variance(part) != 0).sum()) for part in stream.parts())
+        if varying == 0:
             context.note("the models are identical here: their common delta is taken whole")
-            return base + deltas[0]
-        if kept == 0:
-            context.note("select_topk keeps no entry of so small a tensor: the base is kept")
-        deltas *= largest(variance, kept)
-    squares = rearrange(deltas.to(torch.float64).square(), "model ... -> model (...)").mean(1)
-    if not bool(squares.any()):
-        return base.clone()
-    weights = (squares / squares.sum()).to(base.dtype)
-    positive = deltas.sum(0) >= 0
-    total, share = torch.zeros_like(base), torch.zeros_like(base)
+        else:
+            kept = int(select_topk * varying)
+            if kept == 0:
+                context.note("select_topk keeps no entry of so small a tensor: the base is kept")
+            cut = cut_of(stream, _variance, kept)
+    squares = np.zeros(stream.models)
+    kept_here = None if cut is None else Kept(cut)
+    for part in stream.parts():
+        for model, delta in enumerate(_selected(part, kept_here)):
+            wide = cast(delta, "float64")
+            squares[model] += float((wide * wide).sum())
+    weights = squares / squares.sum() if squares.any() else squares
+    kept_here = None if cut is None else Kept(cut)
+    for part in stream.parts():
+        yield _agreed(_selected(part, kept_here), part, weights)
+
+
+def _variance(part: Part) -> Array:
+    """Variance over models of the deltas, entry by entry."""
+    return namespace(part.base).stack(part.deltas).var(0, **_population(part.base))
+
+
+def _population(array: Array) -> dict[str, Any]:
+    return {"ddof": 0} if isinstance(array, np.ndarray) else {"correction": 0}
+
+
+def _selected(part: Part, kept: Kept | None) -> list[Array]:
+    deltas = part.deltas
+    if kept is not None:
+        chosen = kept(_variance(part))
+        for delta in deltas:
+            delta *= chosen
+    return deltas
+
+
+def _agreed(deltas: list[Array], part: Part, weights: Any) -> Array:
+    """The base and the weighted mean of the deltas that have the sign of their sum."""
+    kind = kind_of_array(part.base)
+    positive = sum(deltas[1:], deltas[0]) >= 0
+    total, share = deltas[0] * 0, deltas[0] * 0
     for delta, weight in zip(deltas, weights, strict=True):
-        agrees = torch.where(positive, delta > 0, delta < 0)
-        total.add_(delta * agrees * weight)
-        share.add_(agrees * weight)
-    return base + total / share.masked_fill_(share == 0, 1.0)
+        agrees = cast(((delta > 0) == positive) & (delta != 0), kind) * float(weight)
+        total += delta * agrees
+        share += agrees
+    share += share == 0
+    return part.base + total / share

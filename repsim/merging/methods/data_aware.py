@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from repsim.core.errors import InputError, UsageError
-from repsim.merging.base import Gram, TensorContext, merge_method, per_model
-from repsim.merging.methods.averaging import weighted_sum
-
-if TYPE_CHECKING:
-    import torch
-
-Tensors = Sequence["torch.Tensor"]
+from repsim.merging.arrays import (
+    Array,
+    Stream,
+    cast,
+    is_finite,
+    kind_of_array,
+    like,
+    mean_of,
+    namespace,
+    weighted_sum,
+)
+from repsim.merging.base import Gram, TensorContext, merge_method, parameter, per_model
 
 #: Condition number beyond which the normal equations of RegMean are worth a word.
-ILL_CONDITIONED = 1e8
+_ILL_CONDITIONED = 1e8
 
 
-def _statistics(context: TensorContext, models: int, what: str) -> list[Gram | torch.Tensor] | None:
-    """One statistic per model, or None if this tensor has none.
-
-    Raises:
-        InputError: Some models have one and others have not.
-    """
+def _statistics(context: TensorContext, models: int, what: str) -> list[Any] | None:
+    """One statistic per model; None if this tensor has none, an error if only some models have."""
     given = context.statistics
     if given is None or all(item is None for item in given):
         return None
@@ -45,87 +48,84 @@ def _statistics(context: TensorContext, models: int, what: str) -> list[Gram | t
     reference="Jin et al. 2023, arXiv:2212.09849",
     needs="gram",
     idempotent=True,
+    gpu=True,
 )
 def regmean(
-    tensors: Tensors,
+    stream: Stream,
     *,
-    base: torch.Tensor | None,
     context: TensorContext,
-    reduction: float = 0.9,
-    ridge: float = 1e-6,
-) -> torch.Tensor:
+    reduction: float = parameter(0.9, least=0, most=1),
+    ridge: float = parameter(1e-6, least=0),
+) -> Iterator[Array]:
     """The linear map that best predicts the outputs of all models on their own inputs.
 
     Solved in float64. The ridge draws to the plain mean what no input decides; it is relative to
     the mean diagonal of the sum of the Gram matrices. `context.values` receives the `condition` of
     the system, which is noted where it is bad.
-
-    Raises:
-        InputError: Statistics of some models only, or of another shape than the weight.
-        UsageError: `reduction` is not in [0, 1], `ridge` is negative or too small to solve.
     """
-    import torch
-
-    if not 0 <= reduction <= 1 or ridge < 0:
-        raise UsageError(
-            f"regmean needs reduction in [0, 1] and ridge >= 0, got {reduction:g} and {ridge:g}"
-        )
-    mean = weighted_sum(tensors, [1 / len(tensors)] * len(tensors))
-    statistics = _statistics(context, len(tensors), "Gram matrices")
+    statistics = _statistics(context, stream.models, "Gram matrices")
     if statistics is None:
         context.note("no Gram matrices: plain mean")
-        return mean
+        yield from mean_of(stream)
+        return
     grams = [item if isinstance(item, Gram) else Gram(item) for item in statistics]
-    _check_grams(grams, tensors[0], context.name)
-    left, right = _normal_equations(grams, tensors, mean, reduction)
-    scale = float(left.diagonal().mean())
+    _check_grams(grams, stream.shape, context.name)
+    mean = stream.gathered(mean_of(stream))
+    left, right = _normal_equations(grams, stream, mean, reduction)
+    diagonal = list(range(len(left)))
+    scale = float(left[diagonal, diagonal].mean())
     if scale == 0:
         context.note("no input ever reached this layer: plain mean")
-        return mean
-    left.diagonal().add_(ridge * scale)
-    spectrum = torch.linalg.eigvalsh(left)
+        yield mean.reshape(-1)
+        return
+    left[diagonal, diagonal] += ridge * scale
+    xp = namespace(left)
+    if is_finite(left):
+        _check_condition(xp.linalg.eigvalsh(left), ridge, context)
+    excess = xp.moveaxis(xp.linalg.solve(left, right), 0, grams[0].input_axis)
+    yield (mean + cast(excess, kind_of_array(mean))).reshape(-1)
+
+
+def _check_condition(spectrum: Array, ridge: float, context: TensorContext) -> None:
     least = float(spectrum[0])
     condition = float(spectrum[-1]) / least if least > 0 else float("inf")
     context.values["condition"] = condition
-    if condition > ILL_CONDITIONED:
+    if condition > _ILL_CONDITIONED:
         context.note(f"normal equations are ill-conditioned ({condition:.0e}): raise ridge")
-    if condition > 1 / torch.finfo(torch.float64).eps:
+    if condition > 1 / np.finfo(np.float64).eps:
         raise UsageError(
             f"the Gram matrices of tensor '{context.name}' are singular and ridge is {ridge:g}",
             hint="raise ridge, or collect them from more text",
         )
-    excess = torch.linalg.solve(left, right)
-    return mean + excess.movedim(0, grams[0].input_axis).to(mean.dtype)
 
 
 def _normal_equations(
-    grams: Sequence[Gram], tensors: Tensors, mean: torch.Tensor, reduction: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    grams: Sequence[Gram], stream: Stream, mean: Array, reduction: float
+) -> tuple[Array, Array]:
     """Both sides of the system for the excess over the mean, `[in, in]` and `[in, out]`, float64.
 
     What no input decides then stays at the mean exactly.
     """
-    import torch
-
-    axis = grams[0].input_axis
-    left = torch.zeros_like(grams[0].matrix, dtype=torch.float64)
-    right = torch.zeros_like(mean.movedim(axis, 0), dtype=torch.float64)
-    for gram, tensor in zip(grams, tensors, strict=True):
-        exact = gram.matrix.to(torch.float64)
-        shrunk = reduction * exact + (1 - reduction) * torch.diag(exact.diagonal())
-        left += shrunk
-        right += shrunk @ (tensor.to(torch.float64) - mean.to(torch.float64)).movedim(axis, 0)
+    xp, axis = namespace(mean), grams[0].input_axis
+    left: Any = 0.0
+    right: Any = 0.0
+    for model, gram in enumerate(grams):  # one model at a time is held in float64
+        exact = cast(like(gram.matrix, mean), "float64")
+        shrunk = reduction * exact + (1 - reduction) * xp.diag(xp.diagonal(exact))
+        excess = cast(stream.whole(model), "float64") - cast(mean, "float64")
+        left = left + shrunk
+        right = right + shrunk @ xp.moveaxis(excess, axis, 0)
     return left, right
 
 
-def _check_grams(grams: Sequence[Gram], weight: torch.Tensor, name: str) -> None:
+def _check_grams(grams: Sequence[Gram], shape: tuple[int, ...], name: str) -> None:
     axes = {gram.input_axis for gram in grams}
-    size = weight.shape[grams[0].input_axis] if weight.dim() == 2 else None
+    size = shape[grams[0].input_axis] if len(shape) == 2 else None
     shapes = {tuple(gram.matrix.shape) for gram in grams}
     if len(axes) > 1 or shapes != {(size, size)}:
         raise InputError(
             f"the Gram matrices of tensor '{name}' have shapes {sorted(shapes)} along axes "
-            f"{sorted(axes)}, the weight has {tuple(weight.shape)}",
+            f"{sorted(axes)}, the weight has {shape}",
             hint="collect them from the models that are merged",
         )
 
@@ -142,53 +142,46 @@ def _check_grams(grams: Sequence[Gram], weight: torch.Tensor, name: str) -> None
     endpoints=True,
 )
 def fisher(
-    tensors: Tensors,
+    stream: Stream,
     *,
-    base: torch.Tensor | None,
     context: TensorContext,
-    weight: Sequence[float] = per_model(1.0),
-) -> torch.Tensor:
+    weight: Sequence[float] = per_model(1.0, least=0),
+) -> Iterator[Array]:
     """Average weighted entry by entry by how much each model's output depends on it.
 
     Entries that no output depends on (rows of tokens that the text lacks) get the plain mean.
-
-    Raises:
-        InputError: Fisher information is missing, negative, or of another shape than the tensor.
-        UsageError: A weight is negative.
     """
-    import torch
-
-    if min(weight) < 0:
-        raise UsageError(f"fisher needs weights of at least 0, got {min(weight):g}")
-    information = _statistics(context, len(tensors), "Fisher information")
+    information = _statistics(context, stream.models, "Fisher information")
     if information is None:
         raise InputError(
             f"tensor '{context.name}' has no Fisher information",
             hint="collect it first; see repsim.merging.statistics.collect_fisher",
         )
-    total = torch.zeros_like(tensors[0], dtype=torch.float64)
-    mass = torch.zeros_like(total)
-    for tensor, item, a in zip(tensors, information, weight, strict=True):
-        share = a * _as_information(item, tensor, context.name)
-        total.addcmul_(share, tensor.to(torch.float64))
-        mass += share
-    known = mass > 0
-    mean = weighted_sum(tensors, [1 / len(tensors)] * len(tensors))
-    if not bool(known.any()):
+    flat = [_as_information(item, stream.shape, context.name) for item in information]
+    known_at_all = False
+    for part in stream.parts():
+        total: Any = 0.0
+        mass: Any = 0.0
+        for tensor, item, a in zip(part.tensors, flat, weight, strict=True):
+            share = a * cast(like(item[part.start : part.stop], tensor), "float64")
+            total = total + share * cast(tensor, "float64")
+            mass = mass + share
+        known = mass > 0
+        known_at_all = known_at_all or bool(known.any())
+        merged = weighted_sum(part.tensors, [1 / stream.models] * stream.models)
+        # A copy of the mean where it is known: NaN in a tensor that nothing depends on stays seen.
+        merged[known] = cast(total[known] / mass[known], kind_of_array(merged))
+        yield merged
+    if not known_at_all:
         context.note("no output depends on this tensor: plain mean")
-    return torch.where(known, (total / torch.where(known, mass, 1.0)).to(mean.dtype), mean)
 
 
-def _as_information(item: Gram | torch.Tensor, tensor: torch.Tensor, name: str) -> torch.Tensor:
-    import torch
-
-    if isinstance(item, Gram) or item.shape != tensor.shape:
+def _as_information(item: Any, shape: tuple[int, ...], name: str) -> Array:
+    if isinstance(item, Gram) or tuple(item.shape) != shape:
         raise InputError(
-            f"the Fisher information of tensor '{name}' does not have its shape "
-            f"{tuple(tensor.shape)}",
+            f"the Fisher information of tensor '{name}' does not have its shape {shape}",
             hint="collect it from the models that are merged",
         )
-    exact = item.to(torch.float64)
-    if not bool((exact >= 0).all()) or not bool(exact.isfinite().all()):
+    if not is_finite(item) or not bool((item >= 0).all()):
         raise InputError(f"the Fisher information of tensor '{name}' is negative or not finite")
-    return exact
+    return item.reshape(-1)

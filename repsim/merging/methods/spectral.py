@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+from repsim.merging.arrays import Array, Stream, combined, mean_of, namespace
 from repsim.merging.base import TensorContext, merge_method
-from repsim.merging.methods.averaging import weighted_sum
-from repsim.merging.methods.task_vectors import deltas_to
-
-if TYPE_CHECKING:
-    import torch
-
-Tensors = Sequence["torch.Tensor"]
 
 
-def is_spectral(context: TensorContext, tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a map with singular vectors: embeddings and heads are look-up tables.
-
-    Example:
-        >>> import torch
-        >>> is_spectral(TensorContext(kind="matrix"), torch.zeros(2, 3)), is_spectral(
-        ...     TensorContext(kind="embedding"), torch.zeros(2, 3))
-        (True, False)
-    """
-    return tensor.dim() == 2 and context.kind == "matrix"
+def _is_spectral(context: TensorContext, stream: Stream) -> bool:
+    """Whether a tensor is a map with singular vectors: embeddings and heads are look-up tables."""
+    return len(stream.shape) == 2 and context.kind == "matrix"
 
 
-def _mean_delta(base: torch.Tensor, deltas: Tensors, scale: float) -> torch.Tensor:
-    return base + scale * weighted_sum(deltas, [1 / len(deltas)] * len(deltas))
+def _mean_delta(stream: Stream, scale: float) -> Iterator[Array]:
+    return combined(stream, [scale / stream.models] * stream.models, "deltas")
 
 
-def _svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _added(stream: Stream, step: Array) -> Iterator[Array]:
+    """Parts of the base and a step from it."""
+    flat = step.reshape(-1)
+    for part in stream.parts():
+        yield part.base + flat[part.start : part.stop]
+
+
+def _svd(matrix: Array) -> tuple[Array, Array, Array]:
     """Singular triples that are not zero to working precision; the vectors of others are noise."""
-    import torch
-
-    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
-    rank = int((s > s.max() * max(matrix.shape) * torch.finfo(s.dtype).eps).sum())
+    xp = namespace(matrix)
+    u, s, vt = xp.linalg.svd(matrix, full_matrices=False)
+    rank = int((s > s.max() * max(matrix.shape) * xp.finfo(s.dtype).eps).sum())
     return u[:, :rank], s[:rank], vt[:rank]
 
 
@@ -48,32 +40,35 @@ def _svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     "embeddings and heads",
     reference="Gargiulo et al. 2025, arXiv:2412.00081",
     needs_base=True,
+    gpu=True,
 )
-def tsv_m(
-    tensors: Tensors, *, base: torch.Tensor, context: TensorContext, scale: float = 1.0
-) -> torch.Tensor:
+def tsv_m(stream: Stream, *, context: TensorContext, scale: float = 1.0) -> Iterator[Array]:
     """Task singular vectors with interference removed.
 
     Zero singular values, and directions that several models share, are left out of the polar
     factors, which would otherwise turn the others towards arbitrary vectors.
     """
-    import torch
-
-    deltas = deltas_to(base, tensors)
-    if not is_spectral(context, base):
-        return _mean_delta(base, deltas, scale)
-    kept = max(1, min(base.shape) // len(deltas))
-    triples = [_svd(delta) for delta in deltas]
-    left = torch.cat([u[:, :kept] for u, _, _ in triples], dim=1)
-    values = torch.cat([s[:kept] for _, s, _ in triples])
-    right = torch.cat([vt[:kept] for _, _, vt in triples], dim=0)
+    if not _is_spectral(context, stream):
+        yield from _mean_delta(stream, scale)
+        return
+    kept = max(1, min(stream.shape) // stream.models)
+    triples = []
+    for model in range(stream.models):  # one at a time: only what is kept of it is held
+        u, s, vt = _svd(stream.whole(model) - stream.whole(-1))
+        triples.append((u[:, :kept] + 0, s[:kept], vt[:kept] + 0))
+    xp = namespace(triples[0][0])
+    left = xp.concatenate([u for u, _, _ in triples], 1)
+    values = xp.concatenate([s for _, s, _ in triples])
+    right = xp.concatenate([vt for _, _, vt in triples], 0)
     if len(values) == 0:
         context.note("no model differs from the base here: it is kept")
-        return base.clone()
-    return base + scale * (_polar(left, context) * values) @ _polar(right, context)
+        yield from _mean_delta(stream, 0.0)
+        return
+    step = scale * (_polar(left, context) * values) @ _polar(right, context)
+    yield from _added(stream, step)
 
 
-def _polar(vectors: torch.Tensor, context: TensorContext) -> torch.Tensor:
+def _polar(vectors: Array, context: TensorContext) -> Array:
     """Nearest matrix with orthonormal columns or rows, within the span of the vectors."""
     u, s, vt = _svd(vectors)
     if len(s) < min(vectors.shape):
@@ -88,22 +83,23 @@ def _polar(vectors: torch.Tensor, context: TensorContext) -> torch.Tensor:
     "vectors, embeddings and heads",
     reference="Marczak et al. 2025, arXiv:2502.04959",
     needs_base=True,
+    gpu=True,
 )
-def iso_c(
-    tensors: Tensors, *, base: torch.Tensor, context: TensorContext, scale: float = 1.0
-) -> torch.Tensor:
+def iso_c(stream: Stream, *, context: TensorContext, scale: float = 1.0) -> Iterator[Array]:
     """Task arithmetic with an isotropic spectrum.
 
     A sum of deltas that lacks rank (low-rank updates) has no singular vectors for its zero singular
     values: those count in the mean but stay zero, where arbitrary vectors would be added otherwise.
     """
-    deltas = deltas_to(base, tensors)
-    if not is_spectral(context, base):
-        return _mean_delta(base, deltas, scale)
-    u, s, vt = _svd(weighted_sum(deltas, [1.0] * len(deltas)))
+    if not _is_spectral(context, stream):
+        yield from _mean_delta(stream, scale)
+        return
+    u, s, vt = _svd(stream.gathered(mean_of(stream, "deltas")) * stream.models)
+    least = min(stream.shape)
     if len(s) == 0:
         context.note("the deltas are zero or cancel out here: the base is kept")
-        return base.clone()
-    if len(s) < min(base.shape):
-        context.note(f"the sum of the deltas has rank {len(s)} of {min(base.shape)}: stays so")
-    return base + scale * float(s.sum() / min(base.shape)) * (u @ vt)
+        yield from _mean_delta(stream, 0.0)
+        return
+    if len(s) < least:
+        context.note(f"the sum of the deltas has rank {len(s)} of {least}: stays so")
+    yield from _added(stream, scale * float(s.sum() / least) * (u @ vt))

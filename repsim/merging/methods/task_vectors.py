@@ -1,130 +1,143 @@
-"""Arithmetic on differences to a base: task arithmetic and TIES."""
+"""Arithmetic on differences to a base, which may be thinned: task arithmetic, TIES, DARE, DELLA."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.merging.base import TensorContext, check_choice, merge_method, per_model
-from repsim.merging.methods.averaging import weighted_sum
-from repsim.merging.methods.selection import check_density, keep_from, keep_largest
-
-if TYPE_CHECKING:
-    import torch
-
-Tensors = Sequence["torch.Tensor"]
+from repsim.merging.arrays import (
+    Array,
+    Stream,
+    cast,
+    kind_of_array,
+    like,
+    namespace,
+    to_numpy,
+    weighted_sum,
+)
+from repsim.merging.base import (
+    MergeMethod,
+    TensorContext,
+    merge_method,
+    parameter,
+    per_model,
+)
+from repsim.merging.methods.cuts import Cut, Kept, cut_of
 
 #: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
-ZERO_WEIGHT = 1e-8
-CANCELLED_NOTE = "the weights add up to zero: deltas added up, not averaged"
+_ZERO_WEIGHT = 1e-8
+_CANCELLED = "the weights add up to zero: deltas added up, not averaged"
+_CANCELLED_IN_PLACES = "the weights that agree add up to zero in places: added up there, no average"
+_LOST = "every entry of a delta was dropped at random: that model adds nothing here"
 #: How mergekit scales a thinned tensor back, as against leaving it as it is.
-Norm = Literal["none", "l1"]
+_NORMS = ("none", "l1")
+#: How what was dropped at random is made up for. `unbiased` (the papers): each entry over its
+#: probability of being kept, so that its expectation is the original. `l1` (mergekit): the whole
+#: tensor back to its L1 norm, biased towards small entries and unstable on small tensors.
+_RESCALES = ("unbiased", "l1", "none")
+_DENSITY: dict[str, Any] = {
+    "above": 0, "most": 1, "hint": "a model of density 0 adds nothing: leave it out",
+}  # fmt: skip
+
+#: What is left of a part of a delta; parts are given in order.
+Thin = Callable[[Array], Array]
 
 
-def deltas_to(base: torch.Tensor, tensors: Tensors) -> list[torch.Tensor]:
-    """Differences of the tensors to the base.
+def _keep(delta: Array) -> Array:
+    return delta
 
-    Example:
-        >>> import torch
-        >>> [delta.tolist() for delta in deltas_to(torch.ones(2), [torch.tensor([1.0, 3.0])])]
-        [[0.0, 2.0]]
+
+def _merged(
+    stream: Stream,
+    context: TensorContext,
+    thinners: Callable[[], Sequence[Thin]],
+    weight: Sequence[float],
+    lambda_: float,
+    *,
+    normalize: bool,
+    elect: bool,
+    rescale: str = "none",
+    after: bool = False,
+    width: int = 1,
+) -> Iterator[Array]:
+    """Thin the deltas, weight them, merge them with or without sign election, add the base.
+
+    `thinners` gives one function per model, anew for each pass; `after` weighs after the election.
     """
-    return [tensor - base for tensor in tensors]
+    divisor = sum(weight) if normalize and not elect else 1.0
+    if abs(divisor) < _ZERO_WEIGHT:
+        context.note(_CANCELLED)
+        divisor = 1.0
+    scales = _l1_scales(stream, thinners(), width) if rescale == "l1" else [1.0] * len(weight)
+    thin = thinners()
+    for part in stream.parts(width):
+        votes = [each(delta) for each, delta in zip(thin, part.deltas, strict=True)]
+        for vote, scale in zip(votes, scales, strict=True):
+            if scale != 1:
+                vote *= scale
+        if elect:
+            merged = _elect(votes, weight, context, normalize=normalize, after=after)
+        else:
+            merged = weighted_sum(votes, weight)
+            merged /= divisor
+        merged *= lambda_
+        merged += part.base
+        yield merged
+    for each in thin:
+        if isinstance(each, _AtRandom) and each.lost:
+            context.note(_LOST)
 
 
-def same_norm(kept: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-    """Scale a thinned delta back to the L1 norm that it had, as mergekit does.
-
-    Example:
-        >>> import torch
-        >>> same_norm(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 2.0])).tolist()
-        [0.0, 3.0]
-    """
-    norm = float(kept.abs().sum())
-    return kept * (float(delta.abs().sum()) / norm) if norm > 0 else kept
+def _l1_scales(stream: Stream, thin: Sequence[Thin], width: int) -> list[float]:
+    """Per model, its L1 norm before over that after thinning; 1 where nothing is left."""
+    sums = np.zeros((2, len(thin)))
+    for part in stream.parts(width):
+        for place, delta in enumerate(part.deltas):
+            sums[0, place] += float(abs(delta).sum())
+            sums[1, place] += float(abs(thin[place](delta)).sum())
+    return [float(before / left) if left > 0 else 1.0 for before, left in sums.T]
 
 
-def combine(
-    deltas: Tensors,
-    base: torch.Tensor,
+def _elect(
+    votes: Sequence[Array],
     weights: Sequence[float],
     context: TensorContext,
     *,
-    lambda_: float,
     normalize: bool,
-    elect: bool,
-) -> torch.Tensor:
-    """Weight the deltas, merge them with or without sign election, and add them to the base.
-
-    Example:
-        >>> import torch
-        >>> deltas = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 2.0])]
-        >>> combine(deltas, torch.zeros(2), [1.0, 1.0], TensorContext(), lambda_=1.0,
-        ...         normalize=True, elect=True).tolist()
-        [2.0, 2.0]
-    """
-    if elect:
-        weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-        ones = [1.0] * len(deltas)
-        merged = disjoint_merge(weighted, ones, weights if normalize else None, context)
-        return merged.mul_(lambda_).add_(base)
-    merged = weighted_sum(deltas, weights)
-    total = sum(weights)
-    if normalize and abs(total) < ZERO_WEIGHT:
-        context.note(CANCELLED_NOTE)
-    elif normalize:
-        merged.div_(total)
-    return merged.mul_(lambda_).add_(base)
-
-
-def disjoint_merge(
-    votes: Tensors,
-    scales: Sequence[float],
-    counts: Sequence[float] | None,
-    context: TensorContext,
-) -> torch.Tensor:
-    """Elect a sign for each entry and merge the votes that have it.
-
-    Args:
-        votes: One tensor per model; zero entries neither vote nor count.
-        scales: What the votes of each model are multiplied by once the sign is elected.
-        counts: What each model that agrees adds to the divisor; None for a sum without divisor.
-        context: Receives a note where the divisor is zero although models agree.
-
-    Returns:
-        Per entry, the sum of the scaled votes whose sign is that of the sum of all votes (positive
-        at exactly zero), over the sum of their counts.
-
-    Example:
-        >>> import torch
-        >>> votes = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 2.0])]
-        >>> disjoint_merge(votes, [1.0, 1.0], [1.0, 1.0], TensorContext()).tolist()
-        [2.0, 2.0]
-    """
-    import torch
-
-    # 1 or -1 (adding 0 makes -0 positive); votes times their sign are positive exactly where they
-    # agree with it.
-    elected = weighted_sum(votes, [1.0] * len(votes)).add_(0.0)
-    sign = torch.ones((), dtype=elected.dtype, device=elected.device).copysign(elected)
-    total = torch.zeros_like(votes[0])
-    divisor = torch.zeros_like(votes[0])
-    for index, (vote, scale) in enumerate(zip(votes, scales, strict=True)):
-        agreeing = (vote * sign).clamp_(min=0)
-        total.add_(agreeing, alpha=scale)
-        if counts is not None:
-            divisor.add_(agreeing.sign_(), alpha=counts[index])
-    total.mul_(sign)
-    if counts is None:
+    after: bool,
+) -> Array:
+    """Per entry, the (mean) sum of the votes that have the sign of their sum, plus at zero."""
+    kind = kind_of_array(votes[0])
+    scales, counts = (weights, [1.0] * len(votes)) if after else ([1.0] * len(votes), weights)
+    if not after:
+        votes = [v if w == 1 else v * w for v, w in zip(votes, weights, strict=True)]
+    positive = weighted_sum(votes, [1.0] * len(votes)) >= 0
+    total = namespace(votes[0]).zeros_like(votes[0])
+    divisor = namespace(votes[0]).zeros_like(votes[0])
+    for vote, scale, count in zip(votes, scales, counts, strict=True):
+        agrees = (vote > 0) == positive
+        agrees &= vote != 0
+        share = cast(agrees, kind)
+        own = vote * share
+        total += own if scale == 1 else own * scale
+        if normalize:
+            divisor += share if count == 1 else share * count
+    if not normalize:
         return total
-    if min(counts) >= ZERO_WEIGHT:
-        return total.div_(divisor.clamp_(min=ZERO_WEIGHT))
-    empty = divisor.abs() < ZERO_WEIGHT
-    # Only weights of both signs can cancel; then the sum stands, as where nobody agrees.
-    if min(counts) < 0 and bool((empty & (total != 0)).any()):
-        context.note("the weights that agree add up to zero in places: added up there, no average")
-    return total.div_(divisor.add_(empty))
+    if min(counts) >= _ZERO_WEIGHT:
+        divisor += divisor == 0
+    else:
+        empty = abs(divisor) < _ZERO_WEIGHT
+        # Only weights of both signs can cancel; then the sum stands, as where nobody agrees.
+        if min(counts) < 0 and bool((empty & (total != 0)).any()):
+            context.note(_CANCELLED_IN_PLACES)
+        divisor += empty
+    total /= divisor
+    return total
 
 
 @merge_method(
@@ -138,19 +151,38 @@ def disjoint_merge(
     endpoints=True,
 )
 def task_arithmetic(
-    tensors: Tensors,
+    stream: Stream,
     *,
-    base: torch.Tensor,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
     lambda_: float = 1.0,
     normalize: bool = False,
-) -> torch.Tensor:
+) -> Iterator[Array]:
     """Weighted sum of the differences to the base."""
-    deltas = deltas_to(base, tensors)
-    return combine(
-        deltas, base, weight, context, lambda_=lambda_, normalize=normalize, elect=False
-    )  # fmt: skip
+    whole = [_keep] * stream.models
+    yield from _merged(
+        stream, context, lambda: whole, weight, lambda_, normalize=normalize, elect=False
+    )
+
+
+# -- trimmed by magnitude ------------------------------------------------------------------------
+
+
+def _largest(stream: Stream, model: int, kept: int) -> Cut:
+    """The cut that keeps some number of entries of largest magnitude of a delta."""
+    return cut_of(stream, lambda part: abs(part.tensors[model] - part.base), kept)
+
+
+def _trimmed(cut: Cut) -> Thin:
+    if cut.value <= 0:
+        return _keep
+    kept = Kept(cut)
+
+    def thin(delta: Array) -> Array:
+        delta *= kept(abs(delta))
+        return delta
+
+    return thin
 
 
 @merge_method(
@@ -163,54 +195,251 @@ def task_arithmetic(
     needs_base=True,
 )
 def ties(
-    tensors: Tensors,
+    stream: Stream,
     *,
-    base: torch.Tensor,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5),
+    density: Sequence[float] = per_model(0.5, **_DENSITY),
     lambda_: float = 1.0,
     normalize: bool = True,
-    scope: Literal["tensor", "model"] = "tensor",
-    weighting: Literal["before", "after"] = "before",
-    rescale: Norm = "none",
-) -> torch.Tensor:
+    scope: Literal["tensor", "model"] = parameter("tensor", choices=("tensor", "model")),
+    weighting: Literal["before", "after"] = parameter("before", choices=("before", "after")),
+    rescale: str = parameter("none", choices=_NORMS),
+) -> Iterator[Array]:
     """Trim, elect sign, disjoint merge.
 
     `scope="model"` trims by one threshold for the whole model, as the paper does, so that tensors
     that moved little are trimmed away; the execution finds the thresholds first.
     `weighting="after"` elects signs without the weights and divides by the number that agree
     (PEFT).
-
-    Raises:
-        UsageError: A density that is no share, or a choice that does not exist.
     """
-    check_choice("scope", scope, ("tensor", "model"))
-    check_choice("weighting", weighting, ("before", "after"))
-    check_choice("rescale", rescale, ("none", "l1"))
-    deltas = deltas_to(base, tensors)
-    trimmed = _trim(deltas, density, context, whole_model=scope == "model")
-    if rescale == "l1":
-        trimmed = [same_norm(kept, delta) for kept, delta in zip(trimmed, deltas, strict=True)]
-    if weighting == "before":
-        return combine(
-            trimmed, base, weight, context, lambda_=lambda_, normalize=normalize, elect=True
-        )
-    counts = [1.0] * len(trimmed) if normalize else None
-    return disjoint_merge(trimmed, weight, counts, context).mul_(lambda_).add_(base)
-
-
-def _trim(
-    deltas: Tensors, density: Sequence[float], context: TensorContext, *, whole_model: bool
-) -> list[torch.Tensor]:
-    """Keep the entries of largest magnitude of the tensor, or of the whole model."""
-    if whole_model:
+    if scope == "model":
         if context.thresholds is None:
             raise UsageError(
                 "ties with scope 'model' needs the thresholds of the whole models",
                 hint="merge whole models, or use scope: tensor",
             )
-        cuts = zip(deltas, context.thresholds, strict=True)
-        return [keep_from(delta, cut) for delta, cut in cuts]
-    shares = [check_density(share, context.name) for share in density]
-    return [keep_largest(delta, share) for delta, share in zip(deltas, shares, strict=True)]
+        # The whole-model trim keeps all entries at the cut, as the paper does.
+        cuts = [Cut(threshold) for threshold in context.thresholds]
+    else:
+        kept = [max(1, int(share * stream.entries)) for share in density]
+        cuts = [_largest(stream, model, count) for model, count in enumerate(kept)]
+    yield from _merged(
+        stream, context, lambda: [_trimmed(cut) for cut in cuts], weight, lambda_,
+        normalize=normalize, elect=True, rescale=rescale, after=weighting == "after",
+    )  # fmt: skip
+
+
+def _between(inner: Cut, outer: Cut) -> Thin:
+    """Keep what the first cut keeps and the second does not."""
+    kept, dropped = Kept(inner), Kept(outer)
+
+    def thin(delta: Array) -> Array:
+        size = abs(delta)
+        delta *= kept(size) & ~dropped(size)
+        return delta
+
+    return thin
+
+
+def _breadcrumbs(
+    elect: bool,
+    stream: Stream,
+    *,
+    context: TensorContext,
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(0.9, **_DENSITY),
+    gamma: Sequence[float] = per_model(0.01, least=0, below=1),
+    lambda_: float = 1.0,
+    normalize: bool = False,
+    rescale: str = parameter("none", choices=_NORMS),
+) -> Iterator[Array]:
+    """Drop the largest magnitudes, then the smallest until `density` is left.
+
+    As in mergekit, int(density * n) entries are kept come what may: if that leaves less to drop
+    than `gamma` asks for, fewer large ones are dropped; at density 1 none.
+    """
+    cuts = []
+    for model, (share, outliers) in enumerate(zip(density, gamma, strict=True)):
+        kept, top = int(share * stream.entries), int(outliers * stream.entries)
+        if kept + top > stream.entries:
+            context.note(
+                "fewer large entries dropped than gamma asks for: density would not be kept"
+            )
+            top = stream.entries - kept
+        if kept == 0:
+            context.note(
+                "density keeps no entry of so small a tensor: that model adds nothing here"
+            )
+        cuts.append([_largest(stream, model, count) for count in (kept + top, top)])
+    yield from _merged(
+        stream, context, lambda: [_between(*pair) for pair in cuts], weight, lambda_,
+        normalize=normalize, elect=elect, rescale=rescale,
+    )  # fmt: skip
+
+
+# -- thinned at random ---------------------------------------------------------------------------
+
+
+class _AtRandom:
+    """Keeps entries with given probabilities, drawn from the stream of one model."""
+
+    def __init__(
+        self, probability: Callable[[Array], Any], rescale: str, context: TensorContext, model: int
+    ) -> None:
+        self._probability = probability
+        self._rescale = rescale
+        self._draw = context.uniform(model)
+        self._moved = self._left = False
+
+    def __call__(self, delta: Array) -> Array:
+        """What is left of a part."""
+        probability = self._probability(delta)
+        kept = delta * (like(self._draw(len(delta)), delta) < probability)
+        self._moved = self._moved or bool(delta.any())
+        self._left = self._left or bool(kept.any())
+        if self._rescale == "unbiased":
+            kept /= probability
+        return kept
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was something and all of it was dropped."""
+        return self._moved and not self._left
+
+
+def _always(density: float) -> Callable[[Array], Any]:
+    return lambda delta: like(np.array(density, kind_of_array(delta)), delta)
+
+
+def _dare(
+    elect: bool,
+    stream: Stream,
+    *,
+    context: TensorContext,
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(0.5, **_DENSITY),
+    lambda_: float = 1.0,
+    normalize: bool = False,
+    rescale: str = parameter("unbiased", choices=_RESCALES),
+) -> Iterator[Array]:
+    """Each entry is kept with probability `density`."""
+
+    def thinners() -> list[Thin]:
+        return [
+            _keep if share == 1 else _AtRandom(_always(share), rescale, context, model)
+            for model, share in enumerate(density)
+        ]
+
+    yield from _merged(
+        stream, context, thinners, weight, lambda_,
+        normalize=normalize, elect=elect, rescale=rescale,
+    )  # fmt: skip
+
+
+def _by_rank(density: float, epsilon: float, width: int) -> Callable[[Array], Any]:
+    """Probabilities that rise with the rank of the magnitude in its row, equal ones by index."""
+
+    def probability(delta: Array) -> Any:
+        if width == 1:
+            share = namespace(delta).full_like(delta, 0.5)
+        else:
+            size = to_numpy(abs(delta)).reshape(-1, width)
+            ranks = size.argsort(axis=-1, stable=True).argsort(axis=-1, stable=True)
+            share = cast(like(ranks.reshape(-1), delta), kind_of_array(delta)) / (width - 1)
+        return density - epsilon + 2 * epsilon * share
+
+    return probability
+
+
+def _della(
+    elect: bool,
+    stream: Stream,
+    *,
+    context: TensorContext,
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(0.5, **_DENSITY),
+    epsilon: Sequence[float] = per_model(0.15),
+    lambda_: float = 1.0,
+    normalize: bool = True,
+    rescale: str = parameter("unbiased", choices=_RESCALES),
+) -> Iterator[Array]:
+    """The probability runs linearly from `density - epsilon` (smallest) to `density + epsilon`.
+
+    A row of one entry has no rank and is kept with probability `density`. Density 1 keeps all.
+    """
+    width = stream.shape[-1] if stream.shape else 1
+    for share, spread in zip(density, epsilon, strict=True):
+        if share < 1 and (share - abs(spread) <= 0 or share + abs(spread) >= 1):
+            raise UsageError(
+                f"della needs 0 < density ± epsilon < 1, got {share:g} ± {spread:g}",
+                hint="lower epsilon (its default is 0.15)",
+            )
+    if width == 1 and min(density) < 1:
+        context.note("rows of one entry have no rank: kept with probability density")
+
+    def thinners() -> list[Thin]:
+        return [
+            _keep
+            if share == 1
+            else _AtRandom(_by_rank(share, spread, width), rescale, context, model)
+            for model, (share, spread) in enumerate(zip(density, epsilon, strict=True))
+        ]
+
+    yield from _merged(
+        stream, context, thinners, weight, lambda_,
+        normalize=normalize, elect=elect, rescale=rescale, width=width,
+    )  # fmt: skip
+
+
+# -- the thinned methods -------------------------------------------------------------------------
+
+
+def _declare(
+    name: str,
+    label: str,
+    thinning: str,
+    reference: str,
+    function: Callable[..., Iterator[Array]],
+    *,
+    elect: bool,
+    random: bool = True,
+    **defaults: Any,
+) -> MergeMethod:
+    """Register a way of thinning, followed by sign election or by plain addition."""
+    ending = "merged by elected signs as in TIES" if elect else "added up"
+    return merge_method(
+        name=name,
+        label=label,
+        definition=f"{thinning}; w_0 + lambda times what is left, weighted by a_i and {ending}",
+        reference=reference,
+        min_models=1,
+        needs_base=True,
+        # Each model draws from a stream of its own, so that their order matters.
+        symmetric=not random,
+        random=random,
+    )(functools.partial(function, elect, **defaults))
+
+
+_DARE = (
+    "drop entries of d_i at random with probability 1 - q, rescale by 1/q",
+    "Yu et al. 2024, arXiv:2311.03099", _dare,
+)  # fmt: skip
+_DELLA = (
+    "keep entries of d_i with a probability from q - eps (smallest of its row) to q + eps "
+    "(largest), each over its probability",
+    "Deep et al. 2024, arXiv:2406.11617", _della,
+)  # fmt: skip
+_CRUMBS = (
+    "drop the gamma share of largest entries of d_i and the smallest down to density q",
+    "Davari and Belilovsky 2023, arXiv:2312.06795; mergekit", _breadcrumbs,
+)  # fmt: skip
+
+dare_linear = _declare("dare_linear", "DARE (linear)", *_DARE, elect=False)
+dare_ties = _declare("dare_ties", "DARE (TIES)", *_DARE, elect=True)
+della = _declare("della", "DELLA", *_DELLA, elect=True)
+della_linear = _declare("della_linear", "DELLA (linear)", *_DELLA, elect=False, normalize=False)
+breadcrumbs = _declare("breadcrumbs", "breadcrumbs", *_CRUMBS, elect=False, random=False)
+breadcrumbs_ties = _declare(
+    "breadcrumbs_ties", "breadcrumbs (TIES)", *_CRUMBS, elect=True, random=False
+)

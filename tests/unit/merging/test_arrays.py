@@ -1,10 +1,10 @@
-"""Methods on arrays are the methods: the same numbers as with torch, without importing it."""
+"""Tensors read in parts: cuts found in one pass, types of files, and merges without torch."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,143 +14,113 @@ import torch
 from safetensors.torch import load_file
 
 from repsim.core.errors import InputError, UsageError
-from repsim.merging import arrays, merge, to_disk
+from repsim.merging import arrays, merge
+from repsim.merging.arrays import Stream
 from repsim.merging.base import TensorContext
-from repsim.merging.methods import on_arrays
-from repsim.merging.recipe import find_method
+from repsim.merging.methods.cuts import (
+    SAMPLE,
+    Cut,
+    Kept,
+    cut_of,
+    kth_largest,
+    model_threshold,
+    select,
+)
+from repsim.merging.methods.spherical import slerp
+from repsim.merging.methods.task_vectors import ties
 
 MakeModel = Callable[..., Path]
 NORM = "model.norm.weight"
 
 
-class Given:
-    """Arrays as a streamed tensor, in parts of an odd length."""
-
-    def __init__(self, *models: Any, part: int = 4099) -> None:
-        self.models = [np.asarray(model) for model in models]
-        self.entries, self.part = len(self.models[0]), part
-
-    def parts(self) -> Iterator[list[Any]]:
-        for start in range(0, self.entries, self.part):
-            yield [model[start : start + self.part] for model in self.models]
-
-    def sample(self, step: int) -> list[Any]:
-        return [model[::step] for model in self.models]
-
-
-def draw(count: int, entries: int, *, rounded: bool = False) -> list[Any]:
+def draw(count: int, entries: int) -> list[Any]:
     rng = np.random.default_rng(0)
-    found = [rng.normal(size=entries).astype(np.float32) for _ in range(count)]
-    return [np.round(8 * each) / np.float32(8) for each in found] if rounded else found
+    return [rng.normal(size=entries).astype(np.float32) for _ in range(count)]
 
 
-def both(
-    name: str, models: list[Any], base: Any, parameters: dict[str, Any]
-) -> tuple[Any, Any, list[list[str]]]:
-    """A merge on arrays and with torch in float64, and what each noted."""
-    method, contexts = find_method(name), [TensorContext(), TensorContext()]
-    values = method.resolve(parameters)
-    for key in method.model_defaults:
-        value = values[key]
-        values[key] = value if isinstance(value, list) else [value] * len(models)
-    given = Given(*models, *([base] if base is not None else []))
-    assert on_arrays.ON_ARRAYS[name].fits(values)
-    parts = list(on_arrays.ON_ARRAYS[name].merge(given, values, contexts[0]))
-    wide = [torch.from_numpy(model).double() for model in models]
-    origin = None if base is None else torch.from_numpy(base).double()
-    exact = method(wide, base=origin, context=contexts[1], **parameters).numpy()
-    return np.concatenate(parts), exact, [context.notes for context in contexts]
+def size_of(part: arrays.Part) -> Any:
+    return abs(part.tensors[0])
 
 
-CASES: list[tuple[str, int, dict[str, Any]]] = [
-    ("linear", 3, {"weight": [0.3, 0.5, 1.7]}),
-    ("linear", 2, {"weight": [0.3, -0.5], "normalize": False}),
-    ("task_arithmetic", 2, {"weight": [0.3, 0.9], "lambda": 1.3}),
-    ("task_arithmetic", 2, {"weight": [0.3, 0.9], "normalize": True}),
-    ("task_arithmetic", 2, {"weight": [1.0, -1.0], "normalize": True}),
-    ("slerp", 2, {"t": 0.37}),
-    ("slerp", 2, {"t": 1.0}),
-    ("ties", 2, {}),
-    ("ties", 3, {"density": [0.2, 0.77, 1.0], "weight": [1.0, 0.5, 0.25], "lambda": 0.7}),
-    ("ties", 2, {"density": 0.0001, "normalize": False}),
-]
+# -- cuts ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("entries", [1, 7, 100_003])
-@pytest.mark.parametrize(
-    ("name", "count", "parameters"), CASES, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(CASES)]
-)
-def test_they_are_the_methods(
-    name: str, count: int, parameters: dict[str, Any], entries: int
+@pytest.mark.parametrize("density", [0.001, 0.3, 0.77, 1.0])
+@pytest.mark.parametrize("entries", [7, 100_003])
+def test_as_many_are_kept_as_are_asked_for_and_of_equal_ones_the_first(
+    density: float, entries: int
 ) -> None:
-    *models, base = draw(count + 1, entries)
-    needed = base if find_method(name).needs_base else None
-    found, exact, notes = both(name, models, needed, parameters)
-    assert found.dtype == np.float32
-    assert float(np.abs(found - exact).max()) < 2e-6
-    assert notes[0] == notes[1]
-
-
-@pytest.mark.parametrize("density", [0.001, 0.3, 0.77])
-def test_of_equal_magnitudes_the_first_ones_stay(density: float) -> None:
     # Eighths: thousands of entries lie exactly at the cut, and single ones on either side count.
-    *models, base = draw(3, 100_003, rounded=True)
-    found, exact, _ = both("ties", models, base, {"density": density})
-    assert float(np.abs(found - exact).max()) < 2e-6
+    values = np.round(8 * draw(1, entries)[0]) / np.float32(8)
+    kept = max(1, int(density * entries))
+    stream = Stream([values], (entries,), size=4099)
+    marks = Kept(cut_of(stream, size_of, kept))
+    found = np.concatenate([marks(size_of(part)) for part in stream.parts()])
+    order = np.lexsort((np.arange(entries), -np.abs(values)))
+    assert set(np.flatnonzero(found)) == set(order[:kept])
 
 
-def test_a_misleading_sample_does_not_change_what_is_kept() -> None:
+def test_a_misleading_sample_is_noticed_and_changes_nothing() -> None:
     # Every sixth entry is looked at first, and all of those are small.
-    delta = np.random.default_rng(0).normal(size=100_002).astype(np.float32)
-    delta[::6] *= 1e-3
-    zero = np.zeros_like(delta)
-    assert len(delta) // on_arrays.SAMPLE == 6
-    found, exact, _ = both("ties", [delta, delta], zero, {"density": 0.4})
-    assert np.count_nonzero(found) == int(0.4 * len(delta))
-    assert np.array_equal(found, exact.astype(np.float32))
+    values = draw(1, 100_002)[0]
+    values[::6] *= 1e-3
+    assert len(values) // SAMPLE == 6
+    stream, kept = Stream([values], values.shape), int(0.4 * len(values))
+    sample = np.sort(size_of(stream.sample(6)))
+    assert select([abs(values)], sample, len(values), kept) is None
+    exact = float(np.sort(abs(values))[-kept])
+    assert cut_of(stream, size_of, kept) == Cut(exact, 1, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kth_largest_magnitude_is_exact(dtype: str) -> None:
+    # Many equal magnitudes, and zeros of both signs.
+    values = np.concatenate([draw(1, 5000)[0], np.round(draw(1, 1000)[0]), [0.0, -0.0]])
+    values = values.astype(dtype)
+    ordered = np.sort(np.abs(values))[::-1]
+    for kept in (1, 2, 1500, 5999, 6002):
+        assert kth_largest(lambda: np.array_split(values, 9), kept) == ordered[kept - 1]
+    for kept in (0, 3):
+        with pytest.raises(UsageError, match=f"no entry of rank {kept}"):
+            kth_largest(lambda: [np.ones(2, np.float32)], kept)
+
+
+def test_a_whole_model_is_trimmed_by_one_density() -> None:
+    values = [np.array([3.0, 2.0], np.float32)]
+    assert model_threshold(lambda: values, 2, [1.0, 1.0], "a") == 0.0
+    assert model_threshold(lambda: values, 2, [0.01], "a") == 3.0
+    with pytest.raises(UsageError, match="trims model 'a' by one density"):
+        model_threshold(lambda: values, 2, [0.5, 0.4], "a")
+
+
+# -- arithmetic ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("near", [0.0, 1e-9, 1e-4, 0.03, 0.0316, 0.032, 0.04, 1.0])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_slerp_is_the_formula_from_parallel_to_antipodal(near: float, sign: int) -> None:
+def test_slerp_in_float32_is_the_formula_from_parallel_to_antipodal(near: float, sign: int) -> None:
     a, noise = draw(2, 50_000)
     b = (sign * (a + np.float32(near) * noise)).astype(np.float32)
-    found, exact, notes = both("slerp", [a, b], None, {"t": 0.3})
+    contexts = TensorContext(), TensorContext()
+    found = slerp([a, b], t=0.3, context=contexts[0])
+    exact = slerp([a.astype(float), b.astype(float)], t=0.3, context=contexts[1])
+    assert found.dtype == np.float32
     assert float(np.abs(found - exact).max()) < 2e-6 * float(np.abs(exact).max() + 1)
-    assert notes[0] == notes[1]
-    assert bool(notes[0]) == (sign < 0 and near < 0.0318)  # cosine 0.9995
+    assert contexts[0].notes == contexts[1].notes
+    assert bool(contexts[0].notes) == (sign < 0 and near < 0.0318)  # cosine 0.9995
 
 
-def test_slerp_of_zero_and_of_very_large_tensors() -> None:
-    (a,) = draw(1, 5000)
-    found, exact, notes = both("slerp", [a, np.zeros_like(a)], None, {})
-    assert float(np.abs(found - exact).max()) < 1e-6
-    assert notes[0] == notes[1] == ["a zero tensor has no direction: straight line taken"]
+def test_slerp_of_very_large_tensors() -> None:
     large = [each * np.float32(1e30) for each in draw(2, 5000)]  # their squares leave float32
-    with np.errstate(over="ignore"):
-        found, exact, _ = both("slerp", large, None, {})
-    assert float(np.abs(found / exact - 1).max()) < 1e-4
+    exact = slerp([each.astype(float) for each in large])
+    assert float(np.abs(slerp(large) / exact - 1).max()) < 1e-4
 
 
-def test_what_cannot_be_averaged_is_refused_as_with_torch() -> None:
-    tensor = Given(*draw(2, 10))
-    with pytest.raises(UsageError, match="add up to 0: no average"):
-        list(on_arrays.linear(tensor, {"weight": [1, -1], "normalize": True}, TensorContext()))
-    with pytest.raises(UsageError, match=r"slerp needs t in \[0, 1\], got 1.5"):
-        list(on_arrays.slerp(tensor, {"t": 1.5}, TensorContext()))
-    values = {"weight": [1, 1], "lambda": 1.0, "normalize": True, "density": [1.5, 0.5]}
-    with pytest.raises(UsageError, match=r"density must lie in \(0, 1\]"):
-        list(on_arrays.ties(Given(*draw(3, 10)), values, TensorContext()))
-
-
-@pytest.mark.parametrize(
-    ("changed", "fits"),
-    [({}, True), ({"scope": "model"}, False), ({"weighting": "after"}, False),
-     ({"rescale": "l1"}, False), ({"weight": [1.0, -1.0]}, False)],
-)  # fmt: skip
-def test_what_ties_on_arrays_covers(changed: dict[str, Any], fits: bool) -> None:
-    values = {**find_method("ties").resolve({}), "weight": [1.0, 1.0], **changed}
-    assert on_arrays.ON_ARRAYS["ties"].fits(values) is fits
+def test_numpy_and_torch_trim_alike_where_magnitudes_are_equal() -> None:
+    *models, base = (np.round(8 * each) / np.float32(8) for each in draw(3, 100_003))
+    found = ties(models, base=base, density=0.3)
+    there = ties([torch.from_numpy(m) for m in models], base=torch.from_numpy(base), density=0.3)
+    assert np.array_equal(found, there.numpy())
 
 
 # -- from files ----------------------------------------------------------------------------------
@@ -163,36 +133,18 @@ RECIPES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("recipe", RECIPES, ids=[recipe["method"] for recipe in RECIPES])
-def test_files_are_those_that_torch_would_write(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any],
-    dtype: torch.dtype,
-) -> None:  # fmt: skip
-    for seed, name in enumerate("abc"):
-        make_model(name, seed, dtype=dtype)
-    here = load_file(merge(recipe, "here") / "model.safetensors")
-    monkeypatch.setattr(to_disk, "merged_on_arrays", lambda job, plan: False)
-    there = load_file(merge(recipe, "there", device="cpu") / "model.safetensors")
-    # The last digit of a sum may be rounded otherwise: one step of the type, or of float32.
-    step = max(torch.finfo(dtype).eps, 2.4e-7)
-    for name, tensor in there.items():
-        assert here[name].dtype == dtype
-        assert torch.allclose(here[name].double(), tensor.double(), rtol=step, atol=1e-6)
-
-
 def test_bfloat16_is_rounded_to_nearest_even_over_its_whole_range() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 0x7F7F_0000, 20_000, dtype=np.uint32)
     ties = (bits & np.uint32(0xFFFF_0000)) | np.uint32(0x8000)  # exactly between two
     values = np.concatenate([bits, ties]).view(np.float32)
-    stored, finite = arrays._narrow(values, "BF16")
+    stored, finite = arrays.narrow(values, "BF16")
     expected = torch.from_numpy(values.copy()).bfloat16().view(torch.int16).numpy()
     assert finite
     assert np.array_equal(stored, expected.view(np.uint16))
     largest = np.array([np.finfo(np.float32).max], np.float32)  # rounds to infinity
-    assert not arrays._narrow(largest, "BF16")[1]
-    back = arrays._widen(stored, np.dtype("float32"))
+    assert not arrays.narrow(largest, "BF16")[1]
+    back = arrays.widen(stored, "float32")
     assert np.array_equal(back, torch.from_numpy(values.copy()).bfloat16().float().numpy())
 
 
@@ -223,6 +175,7 @@ def test_torch_is_not_imported_for_them(make_model: MakeModel) -> None:
     code = (
         "import sys; from repsim.merging import merge\n"
         "merge({'method': 'slerp', 'models': ['a', 'b']}, 'out')\n"
+        "merge({'method': 'dare_ties', 'models': ['a'], 'base_model': 'b'}, 'thin')\n"
         "heavy = {'torch', 'transformers', 'scipy', 'pandas', 'pyarrow', 'sklearn'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

@@ -186,7 +186,7 @@ def multislerp_start(ws: list[torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize("t", [-0.1, 1.1])
 def test_slerp_refuses_t_outside_the_arc(t: float) -> None:
-    with pytest.raises(UsageError, match=r"slerp needs t in \[0, 1\]"):
+    with pytest.raises(UsageError, match=r"t must lie in \[0, 1\]"):
         slerp(tensors(draw(15, 2)), t=t)
 
 

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from repsim.core.errors import InputError, UsageError
+from repsim.merging.arrays import is_finite
 from repsim.merging.base import (
-    METHODS,
     TensorContext,
     check_tensors,
-    is_finite,
     merge_method,
     per_model,
-    per_model_values,
 )
+from repsim.merging.methods import METHODS
 from repsim.merging.methods.averaging import linear, passthrough
 from repsim.merging.methods.spherical import karcher, slerp
 from repsim.merging.methods.task_vectors import task_arithmetic, ties
@@ -86,7 +85,7 @@ def test_a_value_of_another_type_is_refused(method, name: str, value: object, wa
 def test_one_value_per_model_is_wanted() -> None:
     with pytest.raises(UsageError, match="parameter 'weight' has 3 values for 2 models"):
         linear([ONE, TWO], weight=[1, 2, 3])
-    assert per_model_values("weight", (1, 2), 2) == [1.0, 2.0]
+    assert linear.resolve({"weight": (1, 2)}, 2)["weight"] == [1.0, 2.0]
 
 
 def test_tensors_that_do_not_fit_are_refused_by_name() -> None:

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from repsim.core.errors import UsageError
-from repsim.merging.base import METHODS, TensorContext
-from repsim.merging.methods.selection import keep_largest, largest
-from repsim.merging.methods.sparsified import (
+from repsim.merging.base import TensorContext
+from repsim.merging.methods import METHODS
+from repsim.merging.methods.task_vectors import (
     breadcrumbs,
     breadcrumbs_ties,
     dare_linear,
     dare_ties,
     della,
     della_linear,
+    task_arithmetic,
+    ties,
 )
-from repsim.merging.methods.task_vectors import task_arithmetic, ties
 
 Array = np.ndarray
 
@@ -147,16 +148,14 @@ def test_trimming_keeps_the_exact_count_among_equal_magnitudes_of_bfloat16(densi
     delta = tuned.float() - base.float()
     delta[delta == 0] = 2.0**-9
     assert len(delta.abs().unique()) < delta.numel() / 4, "magnitudes repeat"
-    kept = keep_largest(delta, density)
+    kept = ties([delta], base=torch.zeros_like(delta), density=density)
     assert int(kept.count_nonzero()) == max(1, int(density * delta.numel()))
     assert np.array_equal(kept.numpy(), trim(delta.numpy(), density).astype(np.float32))
 
 
 def test_the_largest_are_chosen_by_index_where_all_are_equal() -> None:
-    values = torch.ones(2, 3)
-    assert largest(values, 4).tolist() == [[True, True, True], [True, False, False]]
-    assert not largest(values, 0).any()
-    assert largest(values, 6).all()
+    kept = ties([torch.ones(2, 3)], base=torch.zeros(2, 3), density=4 / 6)
+    assert kept.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 # -- breadcrumbs ---------------------------------------------------------------------------------

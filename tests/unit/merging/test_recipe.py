@@ -11,8 +11,9 @@ import torch
 from repsim.core.errors import InputError, UsageError
 from repsim.merging import read_recipe
 from repsim.merging.checkpoint import StateDict
+from repsim.merging.methods import find_method
 from repsim.merging.plan import TensorPlan, plan_tensors
-from repsim.merging.recipe import Recipe, find_method
+from repsim.merging.recipe import Recipe
 from repsim.merging.settings import Rule, evaluate
 
 

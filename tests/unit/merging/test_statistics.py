@@ -275,7 +275,7 @@ def test_fisher_leaves_padding_out_and_unused_tokens_at_zero() -> None:
 
 def test_options_that_do_not_exist_are_refused() -> None:
     model = Softmax()
-    with pytest.raises(UsageError, match="'labels' cannot be 'true' .*sampled, exact"):
+    with pytest.raises(UsageError, match="labels 'true' do not exist .*sampled, exact"):
         collect_fisher(model, all_inputs(4), labels="true")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="samples must be at least 1, got 0"):
         collect_fisher(model, all_inputs(4), samples=0)
