@@ -217,7 +217,7 @@ class _Asked:
 
 def _print_one(forecast: MergeForecast) -> None:
     """The table on stdout; verdict, reasons and costs on stderr."""
-    from repsim.core.formatting import signed
+    from repsim.core.formatting import number
     from repsim.mergeability.words import (
         NOT_A_FORECAST,
         TRIAL,
@@ -234,11 +234,11 @@ def _print_one(forecast: MergeForecast) -> None:
     for reason in forecast.reasons:
         say(label, reason.text)
     for known in forecast.nearest:
-        say("known", f"{known.merge}, {known.language}: kept {signed(known.retention)}")
+        say("known", f"{known.merge}, {known.language}: kept {number(known.retention)}")
     if tried := trial_rows(forecast):
         say("trial", TRIAL)
         for row in tried:
-            say("trial", f"{row['what']}: {signed(row['value'])}")
+            say("trial", f"{row['what']}: {number(row['value'])}")
     for note in forecast.notes:
         say("note", note)
     say("cost", cost_text(forecast))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def signed(value: float, digits: int = 2) -> str:
+
+def number(value: float, digits: int = 2) -> str:
     """A number with a true minus sign; a dash where there is none, and no minus before a zero.
 
     Args:
@@ -11,7 +13,7 @@ def signed(value: float, digits: int = 2) -> str:
         digits: Digits behind the point.
 
     Example:
-        >>> signed(-0.5), signed(-0.001), signed(float("nan")), signed(0.1234, 3)
+        >>> number(-0.5), number(-0.001), number(float("nan")), number(0.1234, 3)
         ('−0.50', '0.00', '–', '0.123')
     """
     if value != value:
@@ -49,3 +51,15 @@ def percent(share: float) -> str:
         return ">99.9 %"
     near_an_end = 0 < value < 0.95 or 99 < value < 100
     return f"{value:.1f} %" if near_an_end else f"{value:.0f} %"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items as prose.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    if len(items) < 2:
+        return "".join(items)
+    return ", ".join(items[:-1]) + " and " + items[-1]

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
-from repsim.core.formatting import percent, signed
+from repsim.core.formatting import number, percent
 from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
-from repsim.mergeability.metrics import interval_of
 from repsim.mergeability.models.base import outcome
 from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.part import least_by_merge
 from repsim.mergeability.splits import incidence, leave_models_out
-from repsim.stats import auroc, partial_spearman, spearman
+from repsim.stats import auroc, bootstrap, interval_of, partial_spearman, spearman
 
 #: Fewest merges, or rows, that a claim is tested on.
 LEAST = 20
@@ -64,7 +63,7 @@ class Number:
     @property
     def ends(self) -> str:
         """The interval in words."""
-        return f"{signed(self.low)} to {signed(self.high)}"
+        return f"{number(self.low)} to {number(self.high)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,21 +133,14 @@ def _with_intervals(
     cases: Cases, statistics: Mapping[str, Statistic], draws: int, seed: int
 ) -> dict[str, Number]:
     """Statistics of all cases, with intervals by drawing models with replacement."""
-    rng = np.random.default_rng(seed)
-    count = cases.members.shape[1]
-    drawn = {name: np.full(draws, np.nan) for name in statistics}
-    for draw in range(draws):
-        weight = np.bincount(rng.integers(0, count, count), minlength=count)
-        times = np.where(cases.members, weight[None, :], 1).prod(axis=1)
-        rows = np.repeat(np.arange(len(cases)), times)
-        if len(rows) >= LEAST / 2:
-            values = {name: array[rows] for name, array in cases.values.items()}
-            for name, statistic in statistics.items():
-                drawn[name][draw] = statistic(values)
-    return {
-        name: Number(statistic(cases.values), *interval_of(drawn[name]))
-        for name, statistic in statistics.items()
-    }
+
+    def values_of(rows: np.ndarray) -> dict[str, float]:
+        values = {name: array[rows] for name, array in cases.values.items()}
+        return {name: statistic(values) for name, statistic in statistics.items()}
+
+    drawn = bootstrap(values_of, cases.members, draws=draws, seed=seed, least=LEAST // 2)
+    whole = values_of(np.arange(len(cases)))
+    return {name: Number(value, *interval_of(drawn[name])) for name, value in whole.items()}
 
 
 def _merges(table: EvidenceTable, mask: np.ndarray, features: Mapping[str, str]) -> Cases:
@@ -222,7 +214,7 @@ def _necessary_not_sufficient(numbers: Sequence[Number]) -> tuple[str, str]:
     return verdict, (
         f"Of the third of naive merges with the least L2 similarity {percent(least.value)} live, "
         f"of the third with the most {percent(most.value)}; L2 tells life from collapse with an "
-        f"AUROC of {signed(l2.value)}, L0 with {signed(l0.value)}."
+        f"AUROC of {number(l2.value)}, L0 with {number(l0.value)}."
     )
 
 
@@ -258,8 +250,8 @@ def _two_explain(numbers: Sequence[Number]) -> tuple[str, str]:
     verdict = SUPPORTED if area.low >= 0.9 else REFUTED if area.high < 0.9 else UNDECIDED
     return verdict, (
         "Inside shared initialisation L0 and update size alone tell collapse with an AUROC of "
-        f"{signed(area.value)} ({area.ends}) on models never seen (rank correlation "
-        f"{signed(rank.value)}, mean absolute error {signed(error.value)})."
+        f"{number(area.value)} ({area.ends}) on models never seen (rank correlation "
+        f"{number(rank.value)}, mean absolute error {number(error.value)})."
     )
 
 
@@ -302,7 +294,7 @@ def _if_and_only_if(numbers: Sequence[Number]) -> tuple[str, str]:
     return verdict, (
         f"Alignment helps (by more than {GAIN}) {percent(small.value)} of merges where the gap "
         f"between the rungs is small and {percent(large.value)} where it is large (rank "
-        f"correlation of gap and gain {signed(rank.value)}, AUROC {signed(area.value)})."
+        f"correlation of gap and gain {number(rank.value)}, AUROC {number(area.value)})."
     )
 
 
@@ -328,9 +320,9 @@ def _signs_say_nothing(numbers: Sequence[Number]) -> tuple[str, str]:
     nothing = fixed.low <= 0 <= fixed.high or abs(fixed.value) < 0.1
     tail = "adds nothing that can be told" if nothing else "still tells something"
     return SUPPORTED if nothing else REFUTED, (
-        f"Agreement of signs goes with retention (rank correlation {signed(alone.value)}) as "
-        f"update size does ({signed(size.value)}); with update size held fixed it {tail} "
-        f"({signed(fixed.value)}, {fixed.ends})."
+        f"Agreement of signs goes with retention (rank correlation {number(alone.value)}) as "
+        f"update size does ({number(size.value)}); with update size held fixed it {tail} "
+        f"({number(fixed.value)}, {fixed.ends})."
     )
 
 
@@ -368,10 +360,10 @@ def _cka_survives(numbers: Sequence[Number]) -> tuple[str, str]:
         verdict = REFUTED
     *_, first, second = fixed
     return verdict, (
-        f"The rank correlation ρ of CKA with retention is {signed(calibrated.value)} after "
-        f"calibration and {signed(free.value)} where sentence length is regressed out; with the "
-        f"share of training in common held fixed as well {signed(first.value)} ({first.ends}) and "
-        f"{signed(second.value)} ({second.ends}). Each step is tested by itself: the evidence "
+        f"The rank correlation ρ of CKA with retention is {number(calibrated.value)} after "
+        f"calibration and {number(free.value)} where sentence length is regressed out; with the "
+        f"share of training in common held fixed as well {number(first.value)} ({first.ends}) and "
+        f"{number(second.value)} ({second.ends}). Each step is tested by itself: the evidence "
         "holds neither raw CKA nor CKA that is both calibrated and free of length, so that it "
         "tells what remains after either, and not how much was taken away."
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
-from repsim.stats import auroc, calibration_error, spearman
+from repsim.stats import auroc, calibration_error, model_weights, spearman
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +91,6 @@ def resample(found: Judged, rows: np.ndarray, merges: np.ndarray) -> Judged:
     return Judged(**picked, members=found.members[:0], merge_members=found.merge_members[:0])
 
 
-def _repeated(members: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    times = np.where(members, weight[None, :], 1).prod(axis=1)
-    return np.repeat(np.arange(len(members)), times)
-
-
 def bootstrap(
     found: Sequence[Judged],
     metrics: Mapping[str, Metric],
@@ -103,17 +98,7 @@ def bootstrap(
     draws: int = 200,
     seed: int = 0,
 ) -> list[dict[str, np.ndarray]]:
-    """Draw models with replacement, again and again, and compute metrics of the merges drawn.
-
-    A merge is there as often as the product of how often its parents were drawn (the node-level, or
-    dyadic, bootstrap: Snijders and Borgatti 1999). All forecasts see the same draws, so that
-    differences between them can be told.
-
-    Args:
-        found: Forecasts of the same merges by different predictors.
-        metrics: Name -> metric.
-        draws: Number of draws.
-        seed: Of the draws.
+    """Metrics of several forecasts of the same merges, under the same draws of models.
 
     Returns:
         For each of `found`: metric -> its values over draws (NaN where a draw does not define it).
@@ -121,15 +106,15 @@ def bootstrap(
     Raises:
         UsageError: They are not of the same merges.
     """
-    rng = np.random.default_rng(seed)
-    members, merge_members = found[0].members, found[0].merge_members
-    if any(len(one.members) != len(members) for one in found):
+    if any(len(one.members) != len(found[0].members) for one in found):
         raise UsageError("forecasts of different merges cannot be compared draw by draw")
-    count = members.shape[1]
+    by_row, by_merge = (
+        model_weights(members, draws=draws, seed=seed).astype(int)
+        for members in (found[0].members, found[0].merge_members)
+    )
     values = [{name: np.full(draws, np.nan) for name in metrics} for _ in found]
     for draw in range(draws):
-        weight = np.bincount(rng.integers(0, count, count), minlength=count)
-        rows, merges = _repeated(members, weight), _repeated(merge_members, weight)
+        rows, merges = (np.repeat(np.arange(w.shape[1]), w[draw]) for w in (by_row, by_merge))
         if len(rows) < 3 or len(merges) < 2:
             continue
         for one, out in zip(found, values, strict=True):
@@ -137,12 +122,3 @@ def bootstrap(
             for name, metric in metrics.items():
                 out[name][draw] = metric(drawn)
     return values
-
-
-def interval_of(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval over draws; NaN if fewer than half of the draws define the metric."""
-    finite = values[np.isfinite(values)]
-    if len(finite) < len(values) / 2 or not len(finite):
-        return float("nan"), float("nan")
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -39,7 +39,6 @@ from repsim.mergeability.metrics import (
     POINT,
     Metric,
     bootstrap,
-    interval_of,
 )
 from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
@@ -55,6 +54,7 @@ from repsim.mergeability.validation_tables import (
     OutOfFoldTable,
     ValidationReport,
 )
+from repsim.stats import interval_of
 
 #: Metrics of which lifts are stated.
 LIFTED = ("spearman", "mae", "auroc")

@@ -115,4 +115,4 @@ def _best_alive(aligned: Mapping[str, Prediction]) -> str:
 
 def _percent(share: float) -> str:
     """Whole percent; never a certainty, which no forecast has."""
-    return percent(min(max(share, 0.001), 0.999))
+    return "<1 %" if share < 0.01 else ">99 %" if share > 0.99 else percent(share)

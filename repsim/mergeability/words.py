@@ -8,7 +8,7 @@ from typing import Any
 
 from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
-from repsim.core.formatting import signed
+from repsim.core.formatting import number
 from repsim.mergeability.reasons import label_of
 
 #: Said above the evidence of a forecast that was refused.
@@ -153,7 +153,7 @@ def interval_text(found: Interval | None) -> str:
     """
     if found is None or found.low is None or found.high is None:
         return "–"
-    return f"{signed(found.low)} to {signed(found.high)}"
+    return f"{number(found.low)} to {number(found.high)}"
 
 
 def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
@@ -226,5 +226,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return signed(value)
+        return number(value)
     return str(value).replace("|", "\\|")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from repsim.core.formatting import listed, number
+
+__all__ = ["listed", "number", "short_codes", "shortened", "wrapped"]
+
 
 def short_codes(codes: Sequence[str]) -> dict[str, str]:
     """Language codes without their script, wherever that leaves them distinct.
@@ -53,30 +57,3 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
             rows[-1] += "".join(pieces[i + 1 :])
             break
     return "\n".join(shortened(row.rstrip(), width) for row in rows)
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign; a dash where there is none.
-
-    Example:
-        >>> number(-0.5), number(float("nan"))
-        ('−0.50', '–')
-    """
-    if value != value:
-        return "–"
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
-def listed(items: Sequence[str]) -> str:
-    """Items as prose.
-
-    Example:
-        >>> listed(["a", "b", "c"])
-        'a, b and c'
-    """
-    if len(items) < 2:
-        return "".join(items)
-    return ", ".join(items[:-1]) + " and " + items[-1]

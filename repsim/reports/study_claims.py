@@ -16,6 +16,7 @@ import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
+from repsim.core.formatting import percent
 from repsim.plots.names import listed, number
 from repsim.plots.study.features import Measured, measured_pairs
 from repsim.plots.study.outcomes import (
@@ -25,12 +26,10 @@ from repsim.plots.study.outcomes import (
     Outcome,
     cluster,
     outcomes_of,
-    percent,
     recipe_label,
     usual_rate,
 )
-from repsim.stats import auroc
-from repsim.stats.bootstrap import Estimate, estimate, share
+from repsim.stats import Estimate, auroc_estimate, estimate, share
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "open"]
 
@@ -215,7 +214,7 @@ def _similarity_is_needed(atlas: Atlas) -> Claim:
     parents = [pair.outcome.parents for pair in pairs]
     same = np.array([pair.values["unit_correlation_middle"] for pair in pairs])
     turned = np.array([pair.values["cka_middle"] for pair in pairs])
-    areas = [_auroc(values, lives, parents) for values in (same, turned)]
+    areas = [auroc_estimate(values, lives, parents) for values in (same, turned)]
     least = float(turned[lives].min())
     above = int(np.sum(turned[~lives] >= least))
     collapsed = int((~lives).sum())
@@ -258,17 +257,3 @@ def area_words(found: Estimate) -> str:
     if found.value in (0.0, 1.0):
         return f"{number(found.value)} (without exception)"
     return value_words(found)
-
-
-def _auroc(values: np.ndarray, lives: np.ndarray, parents: Sequence[tuple[str, ...]]) -> Estimate:
-    """Area under the ROC curve with its interval over models; draws of one outcome count half."""
-
-    def area(_: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        found = []
-        for row in weights:
-            kept = np.repeat(np.arange(len(values)), row.astype(int))
-            both = lives[kept].any() and not lives[kept].all()
-            found.append(auroc(values[kept], lives[kept]) if both else 0.5)
-        return np.array(found)
-
-    return estimate(values.tolist(), parents, area)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from repsim.core.formatting import percent
 from repsim.plots.names import listed, number
 from repsim.plots.validation.intervals import GOAL
-from repsim.plots.validation.rows import percent
 from repsim.reports.validation_rows import (
     MAIN_SPLIT,
     ORACLE,

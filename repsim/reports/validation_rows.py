@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from repsim.core.errors import InputError
+from repsim.core.formatting import percent
 from repsim.plots.names import number
-from repsim.plots.validation.rows import percent
 
 Row = dict[str, Any]
 #: Kind of document that is read.

@@ -1,8 +1,8 @@
-"""Intervals over models: merges that share a parent are not independent, so models are drawn.
+"""Bootstrap over models: merges that share a parent are not independent, so models are drawn.
 
-A bootstrap of a dyadic table (Snijders and Borgatti 1999, "Non-parametric standard errors and tests
-for network statistics"): models are drawn with replacement, and a merge counts as often as the
-product of how often each of its parents was drawn.
+A merge counts as often as the product of how often its parents were drawn: the bootstrap of a
+dyadic table, Snijders and Borgatti 1999, "Non-parametric standard errors and tests for network
+statistics".
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+
+from repsim.stats.ranks import auroc, spearman
 
 DRAWS = 1000
 SEED = 20260525
 #: With fewer models than this an interval over models says nothing.
 LEAST_MODELS = 4
+
+#: Values and `[draws, merges]` weights in, `[draws]` out.
+WeightedStatistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,32 +36,107 @@ class Estimate:
     merges: int
 
 
-def model_weights(
-    parents: Sequence[tuple[str, ...]], *, draws: int = DRAWS, seed: int = SEED
-) -> np.ndarray:
-    """How often each merge counts in each draw of models.
+def members_of(parents: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Which model is a parent of which merge.
 
     Args:
         parents: Parents of each merge; one that occurs twice in a merge counts once.
-        draws: Number of draws; those in which no merge is left are not among what is returned.
-        seed: Seed.
 
     Returns:
-        `[at most draws, merges]`, whole numbers.
+        `[merges, models]`, the models in the order of their names.
 
     Example:
-        >>> model_weights([("a", "b"), ("b", "c")], draws=3, seed=0).tolist()
-        [[1.0, 1.0], [2.0, 0.0]]
+        >>> members_of([("b", "a"), ("b", "c")]).astype(int).tolist()
+        [[1, 1, 0], [0, 1, 1]]
     """
     names = sorted({name for group in parents for name in group})
     place = {name: i for i, name in enumerate(names)}
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(names), [1 / len(names)] * len(names), size=draws)
-    weights = np.ones((draws, len(parents)))
-    for column, group in enumerate(parents):
-        for name in dict.fromkeys(group):
-            weights[:, column] *= drawn[:, place[name]]
-    return weights[weights.sum(axis=1) > 0]
+    members = np.zeros((len(parents), len(names)), dtype=bool)
+    for row, group in enumerate(parents):
+        members[row, [place[name] for name in group]] = True
+    return members
+
+
+def model_weights(members: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
+    """How often each merge counts in each draw of models.
+
+    Args:
+        members: `[merges, models]`: which model is a parent of which merge.
+        draws: Number of draws.
+        seed: Seed.
+
+    Returns:
+        `[draws, merges]`, whole numbers; in a draw without a whole group of parents all are 0.
+
+    Example:
+        >>> members = members_of([("a", "b"), ("b", "c")])
+        >>> model_weights(members, draws=3, seed=0).tolist()
+        [[1.0, 1.0], [0.0, 0.0], [2.0, 0.0]]
+    """
+    count = members.shape[1]
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)
+    weights = np.ones((draws, len(members)))
+    for model in range(count):
+        weights[:, members[:, model]] *= drawn[:, model, None]
+    return weights
+
+
+def interval_of(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of a statistic over draws.
+
+    Args:
+        values: The statistic in each draw, NaN where it is not defined; may hold infinities.
+        level: Nominal coverage.
+
+    Returns:
+        The lower and the upper end; NaN if fewer than half of the draws define the statistic.
+
+    Example:
+        >>> interval_of(np.arange(1001.0))
+        (25.0, 975.0)
+    """
+    known = values[~np.isnan(values)]
+    if len(known) < len(values) / 2 or not len(known):
+        return math.nan, math.nan
+    # "nearest" interpolates not, and so takes infinities.
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], Mapping[str, float]],
+    members: np.ndarray,
+    *,
+    draws: int = DRAWS,
+    seed: int = SEED,
+    least: int = 1,
+) -> dict[str, np.ndarray]:
+    """Statistics of the merges of each draw of models.
+
+    Args:
+        statistic: From numbers of merges, some of them repeated, to values by name.
+        members: `[merges, models]`: which model is a parent of which merge.
+        draws: Number of draws.
+        seed: Seed; statistics of the same merges under the same seed are paired, draw by draw.
+        least: Fewest merges that a draw is used with.
+
+    Returns:
+        Name -> `[draws that are used]`.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 6.0])
+        >>> members = members_of([("a", "b"), ("b", "c"), ("a", "c")])
+        >>> drawn = bootstrap(lambda rows: {"mean": x[rows].mean()}, members, draws=20)
+        >>> bool(1 <= drawn["mean"].min() <= drawn["mean"].max() <= 6)
+        True
+    """
+    found: dict[str, list[float]] = {}
+    for weights in model_weights(members, draws=draws, seed=seed).astype(int):
+        if weights.sum() < least:
+            continue
+        for name, value in statistic(np.repeat(np.arange(len(weights)), weights)).items():
+            found.setdefault(name, []).append(value)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -81,14 +160,19 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of the values under each row of weights."""
+    """Mean of the values under each row of weights.
+
+    Args:
+        values: `[n]`.
+        weights: `[draws, n]`, none of whose rows is all zero.
+    """
     return np.asarray(weights @ values / weights.sum(axis=1))
 
 
 def estimate(
     values: Sequence[float],
     parents: Sequence[tuple[str, ...]],
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray] = weighted_median,
+    statistic: WeightedStatistic = weighted_median,
 ) -> Estimate:
     """A statistic of merges, with its percentile interval under draws of models.
 
@@ -106,15 +190,15 @@ def estimate(
     value = float(statistic(array, np.ones((1, len(array))))[0])
     if models < LEAST_MODELS:
         return Estimate(value, math.nan, math.nan, models, len(array))
-    drawn = statistic(array, _weights(tuple(parents)))
-    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
-    return Estimate(value, float(low), float(high), models, len(array))
+    low, high = interval_of(statistic(array, _weights(tuple(parents))))
+    return Estimate(value, low, high, models, len(array))
 
 
 @functools.lru_cache(maxsize=64)
 def _weights(parents: tuple[tuple[str, ...], ...]) -> np.ndarray:
-    """Weights of one set of merges, which many statistics share."""
-    return model_weights(parents)
+    """Weights of one set of merges, which many statistics share; draws without a merge are left."""
+    weights = model_weights(members_of(parents))
+    return weights[weights.sum(axis=1) > 0]
 
 
 def share(hits: Sequence[bool], parents: Sequence[tuple[str, ...]]) -> Estimate:
@@ -123,11 +207,15 @@ def share(hits: Sequence[bool], parents: Sequence[tuple[str, ...]]) -> Estimate:
     Args:
         hits: One per merge.
         parents: Parents of each merge.
+
+    Example:
+        >>> share([True, False], [("a", "b"), ("b", "c")]).value
+        0.5
     """
     return estimate([float(hit) for hit in hits], parents, weighted_mean)
 
 
-def spearman(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str, ...]]) -> Estimate:
+def spearman_estimate(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str, ...]]) -> Estimate:
     """Rank correlation, with its interval over models.
 
     Args:
@@ -136,20 +224,38 @@ def spearman(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str, ...]]) -
         parents: Parents of each merge.
 
     Example:
-        >>> spearman(np.arange(3.0), np.arange(3.0), [("a", "b"), ("b", "c"), ("a", "c")]).value
+        >>> x = np.arange(3.0)
+        >>> spearman_estimate(x, x, [("a", "b"), ("b", "c"), ("a", "c")]).value
         1.0
     """
-
-    def correlation(_: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.array([_weighted_spearman(x, y, row) for row in weights])
-
-    return estimate(x.tolist(), parents, correlation)
+    return estimate(np.arange(len(x)), parents, _repeated(lambda rows: spearman(x[rows], y[rows])))
 
 
-def _weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    """Rank correlation of the rows drawn; 0 in a draw in which one side does not vary."""
-    kept = np.repeat(np.arange(len(x)), weights.astype(int))
-    a, b = rankdata(x[kept]), rankdata(y[kept])
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+def auroc_estimate(
+    score: np.ndarray, label: np.ndarray, parents: Sequence[tuple[str, ...]]
+) -> Estimate:
+    """Area under the ROC curve, with its interval over models.
+
+    Args:
+        score: One value per merge.
+        label: Whether it is a positive case.
+        parents: Parents of each merge.
+
+    Example:
+        >>> parents = [("a", "b"), ("b", "c"), ("a", "c")]
+        >>> auroc_estimate(np.arange(3.0), np.array([0, 0, 1]), parents).value
+        1.0
+    """
+    return estimate(
+        np.arange(len(score)), parents, _repeated(lambda rows: auroc(score[rows], label[rows]))
+    )
+
+
+def _repeated(statistic: Callable[[np.ndarray], float]) -> WeightedStatistic:
+    """A statistic of repeated merges as one of weights."""
+
+    def weighted(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        rows = places.astype(int)
+        return np.array([statistic(np.repeat(rows, row.astype(int))) for row in weights])
+
+    return weighted

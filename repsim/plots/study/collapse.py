@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.atlas import Atlas
+from repsim.core.formatting import percent
 from repsim.plots.names import listed, short_codes
 from repsim.plots.study.outcomes import (
     COLLAPSE,
@@ -18,7 +19,6 @@ from repsim.plots.study.outcomes import (
     chosen,
     cluster,
     outcomes_of,
-    percent,
     recipe_label,
     settings_of,
     usual_rate,

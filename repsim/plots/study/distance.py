@@ -12,7 +12,7 @@ from repsim.core.errors import UsageError
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
 from repsim.plots.study.features import WEIGHTS, measured_pairs
-from repsim.stats.bootstrap import Estimate, spearman
+from repsim.stats.bootstrap import Estimate, spearman_estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +116,7 @@ def prepare_distance(
                 settings=tuple(pair.outcome.setting for pair in pairs),
                 values=values,
                 retention=retention,
-                correlation=spearman(values, retention, parents) if enough else None,
+                correlation=spearman_estimate(values, retention, parents) if enough else None,
             )
         )
     if not panels:

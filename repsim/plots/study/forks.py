@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.atlas import Atlas
+from repsim.core.formatting import percent
 from repsim.plots.appearance import Size
 from repsim.plots.names import short_codes
 from repsim.plots.study.outcomes import (
@@ -20,7 +21,6 @@ from repsim.plots.study.outcomes import (
     cluster,
     outcomes_of,
     pair_label,
-    percent,
     recipe_label,
 )
 from repsim.stats.bootstrap import Estimate, estimate

@@ -272,16 +272,3 @@ def cluster(values: Sequence[float]) -> dict[float, float]:
         else:
             groups.append([value])
     return {value: sum(group) / len(group) for group in groups for value in group}
-
-
-def percent(fraction: float) -> str:
-    """A fraction in words, with one or two digits.
-
-    Example:
-        >>> percent(0), percent(0.0051), percent(0.298), percent(0.9)
-        ('0', '0.5 %', '30 %', '90 %')
-    """
-    if fraction <= 0:
-        return "0"
-    value = 100 * fraction
-    return f"{value:.1f} %" if value < 0.95 else f"{value:.0f} %"

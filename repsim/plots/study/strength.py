@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
+from repsim.core.formatting import percent
 from repsim.plots.names import number, short_codes
 from repsim.plots.study.outcomes import (
     PRETRAINED_APART,
     SETTINGS,
     Outcome,
     outcomes_of,
-    percent,
     recipe_label,
 )
 

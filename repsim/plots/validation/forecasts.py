@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repsim.core.formatting import percent
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split, column, percent
+from repsim.plots.validation.rows import Row, by_split, column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from repsim.core.formatting import percent
 from repsim.plots.appearance import Size
 from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split, known, percent
+from repsim.plots.validation.rows import Row, by_split, known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

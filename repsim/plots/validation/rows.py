@@ -83,17 +83,3 @@ def known(value: Any) -> float:
         (1.0, nan)
     """
     return float("nan") if value is None else float(value)
-
-
-def percent(share: float) -> str:
-    """A share in whole percent, a dash for none, and never 0 or 100 for what is not.
-
-    Example:
-        >>> percent(0.914), percent(0.999), percent(0.0), percent(float("nan"))
-        ('91 %', '>99 %', '0 %', '–')
-    """
-    if share != share:
-        return "–"
-    if 0 < share < 0.005:
-        return "<1 %"
-    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

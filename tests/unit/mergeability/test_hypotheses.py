@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from repsim.core.formatting import percent, signed
+from repsim.core.formatting import number, percent
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.hypotheses import (
     CLAIMS,
@@ -91,8 +91,8 @@ def test_a_small_share_is_not_nothing() -> None:
     assert "0.4 % live" in sentence
     _, sentence = conclude("H3", NUMBERS["H3"])
     assert "(rank correlation of gap and gain −0.09" in sentence
-    assert (percent(0.0), percent(0.004), percent(1.0)) == ("0 %", "under 1 %", "100 %")
-    assert (signed(-0.25), signed(-0.001)) == ("−0.25", "0.00")
+    assert (percent(0.0), percent(0.004), percent(1.0)) == ("0 %", "0.4 %", "100 %")
+    assert (number(-0.25), number(-0.001)) == ("−0.25", "0.00")
 
 
 def test_cka_must_survive_both_steps_and_provenance() -> None:

@@ -8,11 +8,10 @@ from repsim.mergeability.metrics import (
     FULL,
     Judged,
     bootstrap,
-    interval_of,
 )
 from repsim.mergeability.validation import validate
 from repsim.mergeability.validation_tables import ValidationReport
-from repsim.stats import auroc, calibration_error, partial_spearman, spearman
+from repsim.stats import auroc, calibration_error, interval_of, partial_spearman, spearman
 from repsim.testing.evidence import planted_evidence
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import UsageError
+from repsim.core.formatting import percent
 from repsim.plots.appearance import Size
 from repsim.plots.validation.candidates import plot_candidates, prepare_candidates
 from repsim.plots.validation.controls import plot_controls, prepare_controls
@@ -19,7 +20,6 @@ from repsim.plots.validation.hypotheses import plot_hypotheses, prepare_hypothes
 from repsim.plots.validation.intervals import GOAL, plot_intervals, prepare_intervals
 from repsim.plots.validation.lift import plot_lift, prepare_lift
 from repsim.plots.validation.reliability import plot_reliability, prepare_reliability, wilson
-from repsim.plots.validation.rows import percent
 from repsim.testing.figures import check_figure, drawn_texts
 
 SPLITS = ("leave-models-out", "train A,E, test B")
@@ -273,9 +273,9 @@ def test_what_cannot_be_drawn_is_refused(act: Callable[[], object], words: str) 
 def test_shares_that_are_not_whole_are_not_said_to_be() -> None:
     assert [percent(v) for v in (0, 0.004, 0.5, 0.996, 1)] == [
         "0 %",
-        "<1 %",
+        "0.4 %",
         "50 %",
-        ">99 %",
+        "99.6 %",
         "100 %",
     ]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repsim.core.formatting import percent
 from repsim.plots.appearance import FAINT, GREY, Look, Size, looks, style, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.drawing.study.axes import RETENTION, marker, retention_axis
 from repsim.plots.study.forks import ForksData, ForkSeries
-from repsim.plots.study.outcomes import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from repsim.stats.bootstrap import (
+from repsim.stats import (
+    auroc_estimate,
+    bootstrap,
     estimate,
+    interval_of,
+    members_of,
     model_weights,
     share,
-    spearman,
+    spearman_estimate,
     weighted_mean,
     weighted_median,
 )
@@ -34,16 +38,30 @@ def test_a_weighted_median_takes_infinities():
 
 
 def test_a_merge_counts_as_often_as_the_product_of_its_parents():
-    alone = model_weights([("a",), ("b",), ("a", "b"), ("a", "a"), ("c",)], draws=500)
+    alone = model_weights(members_of([("a",), ("b",), ("a", "b"), ("a", "a"), ("c",)]), draws=500)
     assert alone[:, 2] == pytest.approx(alone[:, 0] * alone[:, 1])
     assert alone[:, 3] == pytest.approx(alone[:, 0])
     assert (alone[:, 0] + alone[:, 1] + alone[:, 4] == 3).all()
 
 
-def test_draws_without_a_merge_are_dropped():
-    weights = model_weights([("a", "b")], draws=400)
-    assert len(weights) < 400
-    assert (weights.sum(axis=1) > 0).all()
+def test_draws_without_a_merge_are_not_used():
+    members = members_of([("a", "b")])
+    assert (model_weights(members, draws=400).sum(axis=1) == 0).any()
+    used = bootstrap(lambda rows: {"size": len(rows)}, members, draws=400)["size"]
+    assert 0 < len(used) < 400
+    assert used.min() >= 1
+
+
+def test_an_interval_leaves_out_draws_that_do_not_define_the_statistic():
+    assert interval_of(np.array([1.0, 1.0, math.nan])) == (1.0, 1.0)
+    assert math.isnan(interval_of(np.array([1.0, math.nan, math.nan]))[0])
+    assert interval_of(np.array([0.0, math.inf, math.inf])) == (0.0, math.inf)
+
+
+def test_an_area_is_not_defined_in_draws_of_one_outcome():
+    label = np.array([a == "a" for a, _ in PAIRS])
+    found = auroc_estimate(label.astype(float), label, PAIRS)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_an_effect_of_models_makes_the_interval_wider_than_drawing_merges_would():
@@ -74,6 +92,6 @@ def test_spearman_is_that_of_scipy_also_with_ties():
     scipy_stats = pytest.importorskip("scipy.stats")
     generator = np.random.default_rng(2)
     x, y = generator.normal(size=28).round(1), generator.normal(size=28).round(1)
-    found = spearman(x, y, PAIRS)
+    found = spearman_estimate(x, y, PAIRS)
     assert found.value == pytest.approx(scipy_stats.spearmanr(x, y).statistic)
     assert found.low <= found.value <= found.high
