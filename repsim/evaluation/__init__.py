@@ -12,9 +12,9 @@ from typing import Any
 _PUBLIC = {
     "BarrierTable": "repsim.evaluation.path",
     "BitsPerByte": "repsim.evaluation.bits_per_byte",
-    "Estimate": "repsim.evaluation.intervals",
     "EvaluationTable": "repsim.evaluation.table",
     "EvaluationText": "repsim.evaluation.text",
+    "Interval": "repsim.stats.intervals",
     "MergeOutcome": "repsim.evaluation.retention",
     "MinimalPair": "repsim.evaluation.minimal_pairs",
     "PreparedText": "repsim.evaluation.text",

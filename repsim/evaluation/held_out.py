@@ -10,9 +10,9 @@ from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import environment
-from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
 from repsim.evaluation.table import ALL, EvaluationTable
 from repsim.models.inspect import PROVENANCE_FILE, inspect_model, locate, read_config
+from repsim.stats.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
     from repsim.evaluation.bits_per_byte import BitsPerByte
@@ -217,6 +217,8 @@ def _stated_parents(ref: ModelRef) -> list[ModelRef]:
 def _language_rows(
     ref: ModelRef, scores: Mapping[str, BitsPerByte], ready: PreparedText, level: float
 ) -> list[dict[str, Any]]:
+    from repsim.evaluation.bits_per_byte import leave_one_out
+
     rows = []
     for language, score in scores.items():
         ids = ready.text.documents[language]
@@ -227,7 +229,7 @@ def _language_rows(
     return rows
 
 
-def _row(ref: ModelRef, language: str, metric: str, found: Estimate, **more: Any) -> dict[str, Any]:
+def _row(ref: ModelRef, language: str, metric: str, found: Interval, **more: Any) -> dict[str, Any]:
     ends = {"value": found.value, "ci_low": found.low, "ci_high": found.high}
     head = {"model": ref.name, "role": ref.role, "language": language, "metric": metric}
     return {**head, **ends, "reference": "", "note": "", **more}
@@ -276,5 +278,5 @@ def _merge_rows(
     return rows
 
 
-def _flag(answer: bool | None) -> Estimate:
-    return Estimate(float("nan") if answer is None else float(answer))
+def _flag(answer: bool | None) -> Interval:
+    return Interval(float("nan") if answer is None else float(answer))

@@ -19,7 +19,7 @@ import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
 from repsim.evaluation.bits_per_byte import evaluate_bits_per_byte
-from repsim.evaluation.intervals import Estimate, wilson
+from repsim.stats.intervals import Interval, wilson
 
 FOLDER = Path(__file__).parent / "data" / "minimal_pairs"
 #: Names of the good and the bad sentence, as files call them.
@@ -47,9 +47,9 @@ class MinimalPair:
 class MinimalPairScore:
     """How often a model prefers the grammatical sentence; ties count half, chance is 0.5."""
 
-    accuracy: Estimate
-    accuracy_per_byte: Estimate
-    by_phenomenon: dict[str, Estimate]
+    accuracy: Interval
+    accuracy_per_byte: Interval
+    by_phenomenon: dict[str, Interval]
     n: int
     margins: np.ndarray
 
@@ -181,6 +181,6 @@ def score_minimal_pairs(
     )
 
 
-def _accuracy(margins: Iterable[float] | np.ndarray, level: float) -> Estimate:
+def _accuracy(margins: Iterable[float] | np.ndarray, level: float) -> Interval:
     values = np.asarray(margins)
     return wilson(float((values > 0).sum() + 0.5 * (values == 0).sum()), len(values), level)

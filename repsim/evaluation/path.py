@@ -25,8 +25,8 @@ from repsim.evaluation.held_out import (
     common_context,
     stated_languages,
 )
-from repsim.evaluation.intervals import jackknife, leave_one_out
 from repsim.models.inspect import inspect_model
+from repsim.stats.intervals import jackknife
 
 if TYPE_CHECKING:
     import torch
@@ -259,6 +259,8 @@ def curve_rows(
     level: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Rows of a `BarrierTable` from the scores along a path, without names of models."""
+    from repsim.evaluation.bits_per_byte import leave_one_out
+
     t = np.asarray(positions, dtype=np.float64)
     rows: list[dict[str, Any]] = []
     for language in scores[0]:

@@ -28,8 +28,8 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
-from repsim.evaluation.bits_per_byte import BitsPerByte
-from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out
+from repsim.evaluation.bits_per_byte import BitsPerByte, leave_one_out
+from repsim.stats.intervals import Interval, jackknife
 
 #: Advantage that is more than rounding: a merge that equals its parent is not better than it.
 LEAST_ADVANTAGE = 1e-6
@@ -43,7 +43,7 @@ Scores = Mapping[str, BitsPerByte]
 class Retention:
     """What a merge kept of one language."""
 
-    estimate: Estimate
+    estimate: Interval
     parent: str
     note: str = ""
 
@@ -63,10 +63,10 @@ class MergeOutcome:
 
     retention: dict[str, Retention]
     worst_language: str | None
-    worst: Estimate
-    kept: Estimate
+    worst: Interval
+    kept: Interval
     best_parent: str | None
-    advantage: Estimate
+    advantage: Interval
 
     def collapsed(self, threshold: float = COLLAPSE) -> bool | None:
         """Whether the least retention is below the threshold; None if there is none."""
@@ -161,7 +161,7 @@ def _retention(
     gain = base - leave_one_out(parent, ids, ids)
     if gain[0] <= 0:
         return Retention(
-            Estimate(math.nan), name, f"not defined: no parent is better than unigrams ({name})"
+            Interval(math.nan), name, f"not defined: no parent is better than unigrams ({name})"
         )
     note = ""
     if jackknife(gain, level).low <= 0:
@@ -178,7 +178,7 @@ def _overall(
     level: float,
 ) -> MergeOutcome:
     if not own:
-        none = Estimate(math.nan)
+        none = Interval(math.nan)
         return MergeOutcome(found, None, none, none, None, none)
     worst = min(own, key=lambda language: float(own[language][0]))
     kept = _kept(own)

@@ -9,7 +9,7 @@ from einops import rearrange
 
 from repsim.core.activations import Activations
 from repsim.core.errors import InputError
-from repsim.evaluation.intervals import Estimate, wilson
+from repsim.stats.intervals import Interval, wilson
 
 #: Similarities closer than this are ties.
 _TIE = 1e-12
@@ -19,9 +19,9 @@ _TIE = 1e-12
 class Retrieval:
     """Accuracy at 1 of parallel-sentence retrieval."""
 
-    forward: Estimate
-    backward: Estimate
-    both: Estimate
+    forward: Interval
+    backward: Interval
+    both: Interval
     chance: float
     n: int
 

@@ -81,17 +81,17 @@ class EvaluationTable(Table):
             ...         ("all", "collapse_0.5", 0.0), ("all", "useful", 0.0)]
             >>> table = EvaluationTable([{"model": "m", "language": a, "metric": b, "value": c}
             ...                          for a, b, c in rows])
-            >>> table.outcome("m").splitlines()[0]
-            'It lives: its worst language keeps 0.80. It does not beat keeping one parent for all.'
+            >>> table.outcome("m").splitlines()[0][:44]
+            'It survives: its worst language keeps 0.80. '
         """
         worst = self.value(model, ALL, "worst_retention")
         if worst is None:
             return ""
         useful = self.value(model, ALL, "useful")
-        lives = "It collapsed" if self.value(model, ALL, "collapse_0.5") else "It lives"
+        fate = "It collapsed" if self.value(model, ALL, "collapse_0.5") else "It survives"
         beats = "It beats" if useful else "It does not beat"
         lines = [
-            f"{lives}: its worst language keeps {worst:.2f}. {beats} keeping one parent for all.",
+            f"{fate}: its worst language keeps {worst:.2f}. {beats} keeping one parent for all.",
             "",
             "| language | bits per byte | unigrams | best parent | retention | 95 % interval |",
             "|---|---|---|---|---|---|",

@@ -127,7 +127,8 @@ def _about(made: Mapping[str, Any], plan: StudyPlan) -> dict[str, Any]:
 
 def _scored(score: BitsPerByte, documents: list[str]) -> dict[str, Any]:
     """Bits per byte with an interval over documents."""
-    from repsim.evaluation.intervals import jackknife, leave_one_out
+    from repsim.evaluation.bits_per_byte import leave_one_out
+    from repsim.stats.intervals import jackknife
 
     found = jackknife(leave_one_out(score, documents, documents), 0.95)
     ends = {"ci_low": found.low, "ci_high": found.high}

@@ -30,6 +30,6 @@ def test_a_card_holds_forecast_and_outcome(
     assert "outcome into" in capsys.readouterr().err
     before, outcome = (out / "README.md").read_text().split("## Outcome")
     assert before == card.split("## Outcome")[0]
-    assert "It lives: its worst language keeps 0." in outcome
+    assert "It survives: its worst language keeps 0." in outcome
     assert "deu-fork" in outcome
     assert "`bible`" in outcome

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import InputError
-from repsim.evaluation.bits_per_byte import BitsPerByte
-from repsim.evaluation.intervals import Estimate, jackknife, leave_one_out, wilson
+from repsim.evaluation.bits_per_byte import BitsPerByte, leave_one_out
 from repsim.evaluation.retention import judge
+from repsim.stats.intervals import Interval, jackknife, wilson
 
 SIZES = np.array([100, 250, 80, 400, 120, 300, 90])
 
@@ -28,7 +28,7 @@ PARENTS = {"en": ENGLISH, "de": GERMAN}
 
 def test_a_parent_retains_one_and_unigrams_zero() -> None:
     parent = judge(ENGLISH, PARENTS, FLOORS)
-    assert parent.retention["eng"].estimate == Estimate(1.0, 1.0, 1.0)
+    assert parent.retention["eng"].estimate == Interval(1.0, 1.0, 1.0)
     assert parent.retention["eng"].parent == "en"
     assert parent.advantage.value == 0.0
     assert parent.useful is False
