@@ -26,6 +26,8 @@ from repsim.core.errors import ResourceError, UsageError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: How often a job is tried whose worker died.
 TRIES = 2
+#: Seconds that an idle worker has to end by itself.
+GRACE = 5.0
 #: Characters that are kept of what a silent worker said last.
 LAST_WORDS = 2000
 
@@ -294,10 +296,12 @@ class Pool:
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
+        worker.pipe.close()
+        if worker.job is None:  # it ends by itself, and tidies up
+            worker.process.join(GRACE)
         worker.process.kill()
         worker.process.join()
         worker.process.close()
-        worker.pipe.close()
         if worker.said:
             worker.said.unlink(missing_ok=True)
 
