@@ -38,15 +38,7 @@ _WORD = re.compile(r"\S+")
 
 
 def boundary_kind(sentences: Sequence[str]) -> Boundaries:
-    """Where rows are taken in a language: at the ends of words, or of tokens where there are none.
-
-    Returns:
-        `tokens` if most letters belong to scripts that put no space between words.
-
-    Example:
-        >>> boundary_kind(["Two words."]), boundary_kind(["今日は天気がいい。"])
-        ('words', 'tokens')
-    """
+    """Ends of words, or of tokens where most letters are of scripts without spaces."""
     characters = Counter(char for sentence in sentences for char in sentence)
     letters = {char: k for char, k in characters.items() if char.isalpha()}
     spaceless = sum(
@@ -56,37 +48,14 @@ def boundary_kind(sentences: Sequence[str]) -> Boundaries:
 
 
 def word_ends(sentence: str) -> list[int]:
-    """Byte positions behind each whitespace-delimited word.
-
-    Example:
-        >>> word_ends("Zwölf Boxer.")
-        [6, 13]
-    """
+    """Byte positions behind each whitespace-delimited word."""
     return [len(sentence[: match.end()].encode()) for match in _WORD.finditer(sentence)]
 
 
 def common_boundaries(
     sentence: str, readings: Sequence[Encoded], kind: Boundaries
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boundaries of one sentence at which every model has a token that counts.
-
-    Args:
-        sentence: The text.
-        readings: The sentence as each model reads it, with spans.
-        kind: Ends of words, or ends of tokens that all readings share.
-
-    Returns:
-        Byte positions `[k]`, and the token of each model at each of them `[models, k]`. A boundary
-        is left out for all if one model's token there does not count (it is at position 0, or was
-        cut).
-
-    Example:
-        >>> spans = np.array([[0, 0], [0, 3], [3, 7]])
-        >>> one = Encoded([1, 2, 3], np.array([1, 2]), np.array([1, 2]), 2, False, False, spans)
-        >>> ends, tokens = common_boundaries("Two men", [one, one], "words")
-        >>> ends.tolist(), tokens.tolist()
-        ([3, 7], [[1, 2], [1, 2]])
-    """
+    """Boundaries `[k]` where every model has a token that counts; those tokens `[models, k]`."""
     if kind == "words":
         candidates = word_ends(sentence)
     else:

@@ -21,17 +21,7 @@ PATIENCE = dt.timedelta(hours=6)
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """Place of this process among those that work together.
-
-    Attributes:
-        rank: Number of this process.
-        size: How many there are.
-        local_rank: Number of this process on its machine: which of its devices to take.
-
-    Example:
-        >>> Ranks(rank=1, size=2).share(5)
-        [1, 3]
-    """
+    """Place of this process among those that work together."""
 
     rank: int = 0
     size: int = 1
@@ -60,14 +50,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def together(self, what: str) -> Iterator[None]:
-        """End the block in every process, or fail in every process.
-
-        Args:
-            what: What the block does, for the message.
-
-        Raises:
-            ResourceError: It failed in another process.
-        """
+        """End the block in every process, or fail in every process."""
         try:
             yield
         except Exception:
@@ -78,15 +61,7 @@ class Ranks:
 
 
 def join() -> Ranks:
-    """Find the other processes, if torchrun started this one among several.
-
-    A process group that is there is used; otherwise one is made with gloo, which needs no device,
-    and taken down when the process ends: gloo's threads must be joined before the interpreter goes,
-    or the process now and then aborts after its work is done.
-
-    Raises:
-        ResourceError: The processes cannot reach each other.
-    """
+    """Find the other processes, if torchrun started this one among several."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Ranks()
@@ -100,6 +75,7 @@ def join() -> Ranks:
                 f"WORLD_SIZE is {size}, but the processes cannot reach each other: {error}",
                 hint="start them with: torchrun --nproc-per-node N -m repsim ...",
             ) from error
+        # gloo's threads must be joined before the interpreter goes, or it now and then aborts.
         atexit.register(_leave)
     return Ranks(
         rank=distributed.get_rank(),

@@ -122,11 +122,7 @@ def extract(
 def on_device(
     model: LoadedModel | ModelRef | str | Path, device: str | None, ranks: Ranks
 ) -> LoadedModel:
-    """The model in memory, on the device of this process.
-
-    Raises:
-        UsageError: A loaded model is to run elsewhere than it is.
-    """
+    """The model in memory, on the device of this process."""
     import torch
 
     from repsim.models.load import LoadedModel, load_model
@@ -147,11 +143,7 @@ def on_device(
 def complete(
     settings: ExtractionSettings, loaded: LoadedModel, precision: str
 ) -> ExtractionSettings:
-    """Settings with what only the loaded model tells: its config and how it computes.
-
-    Raises:
-        UsageError: No such precision.
-    """
+    """Settings with what only the loaded model tells: its config and how it computes."""
     import torch
 
     first = next(loaded.model.parameters())

@@ -18,26 +18,7 @@ Take = Callable[[HookPoint, "torch.Tensor"], None]
 
 @contextlib.contextmanager
 def hooked(body: nn.Module, points: Sequence[HookPoint], take: Take) -> Iterator[None]:
-    """Call `take(hook point, [batch, tokens, width])` at each point of every forward pass.
-
-    Hooks return nothing, so what the model computes stays as it is; they are removed however the
-    block ends.
-
-    Args:
-        body: The module that hook points are relative to.
-        points: Where to read.
-        take: Receives the activation itself, not a copy: reduce it or clone it.
-
-    Example:
-        >>> import torch
-        >>> body = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
-        >>> seen = {}
-        >>> with hooked(body, [HookPoint("resid", 1, "1", "output")],
-        ...             lambda hook, x: seen.update({hook.layer: tuple(x.shape)})):
-        ...     _ = body(torch.zeros(2, 5, 4))
-        >>> seen
-        {1: (2, 5, 3)}
-    """
+    """Call `take(hook point, [batch, tokens, width])` at each point of every forward pass."""
     batch = 0
 
     def on_body(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -44,19 +44,7 @@ Encoder = Callable[[Sequence[str], Sequence[str]], list[Encoded]]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One model on one language.
-
-    Attributes:
-        loaded: The model.
-        ref: Its identity, with hashes.
-        corpus: The sentences.
-        language: Which of them.
-        settings: Complete settings.
-        policy: Token policy, with the model's own limit.
-        encoder: Sentences and their ids -> tokens.
-        batch_size: As in `extract`.
-        notes: Further facts for `info`.
-    """
+    """One model on one language."""
 
     loaded: LoadedModel
     ref: ModelRef

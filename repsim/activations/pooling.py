@@ -23,22 +23,14 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 def check_pooling(name: str) -> None:
-    """Refuse a pooling that does not exist.
-
-    Raises:
-        UsageError: Not one of `POOLINGS`.
-    """
+    """Refuse a pooling that does not exist."""
     if name not in POOLINGS:
         raise unknown_name("pooling", name, POOLINGS)
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightedRows:
-    """One row per sentence: a weighted mean of its tokens.
-
-    Attributes:
-        weights: `[sentences, tokens]` float32, each row sums to 1; 0 = left out.
-    """
+    """One row per sentence: a weighted mean of its tokens."""
 
     weights: torch.Tensor
 
@@ -52,12 +44,7 @@ class WeightedRows:
 
 @dataclasses.dataclass(frozen=True)
 class SelectedRows:
-    """Single tokens taken as they are.
-
-    Attributes:
-        sentence: `[rows]` int64, which sentence of the batch.
-        token: `[rows]` int64, which token.
-    """
+    """Single tokens taken as they are."""
 
     sentence: torch.Tensor
     token: torch.Tensor
@@ -71,15 +58,8 @@ Rows = WeightedRows | SelectedRows
 
 
 def token_weights(k: int, pooling: Pooling) -> np.ndarray:
-    """`[k]` float64 weights of the kept tokens of one sentence; they sum to 1.
-
-    `position-weighted` weighs the i-th kept token by `i / (1 + ... + k)`, since later tokens of a
-    decoder have read more (Muennighoff 2022, "SGPT", equation 2).
-
-    Example:
-        >>> token_weights(4, "position-weighted").tolist()
-        [0.1, 0.2, 0.3, 0.4]
-    """
+    """`[k]` float64 weights of the kept tokens of one sentence; they sum to 1."""
+    # Later tokens of a decoder have read more (Muennighoff 2022, "SGPT", equation 2).
     raw = np.arange(1, k + 1) if pooling == "position-weighted" else np.ones(k)
     return raw / raw.sum()
 
@@ -87,22 +67,7 @@ def token_weights(k: int, pooling: Pooling) -> np.ndarray:
 def plan_rows(
     sentences: Sequence[Encoded], pooling: Pooling, *, device: torch.device | str = "cpu"
 ) -> Rows:
-    """How a batch of right-padded sentences is pooled.
-
-    Args:
-        sentences: The batch; `kept` says which tokens count.
-        pooling: `mean`, `last`, `position-weighted`, or `tokens` (each kept token a row).
-        device: Where the activations are.
-
-    Example:
-        >>> import torch
-        >>> one = Encoded([5, 6, 7], np.array([1, 2]), np.array([1, 2]), 3, False, False)
-        >>> hidden = torch.tensor([[[9.0], [1.0], [3.0]]])
-        >>> plan_rows([one], "mean").apply(hidden).tolist()
-        [[2.0]]
-        >>> plan_rows([one], "tokens").apply(hidden).tolist()
-        [[1.0], [3.0]]
-    """
+    """How a batch of right-padded sentences is pooled."""
     import torch
 
     if pooling in ("last", "tokens"):

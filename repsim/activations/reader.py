@@ -30,25 +30,7 @@ UNBOUNDED = 1 << 40
 
 
 class ChunkReader:
-    """Runs a model on chunks of sentences and gives back pooled rows.
-
-    The model is not altered: hooks are removed, modes put back, and the body runs without its head.
-    Sentences are padded on the right whatever the tokenizer says, so that absolute positions are
-    right.
-
-    Args:
-        loaded: The model.
-        hooks: Where to read.
-        pooling: How tokens become rows.
-        dtype: Storage type.
-        batch_size: Most sentences per batch, or "auto" for a number of tokens that the device
-            takes.
-        autocast: Whether to compute in bfloat16 over float32 weights.
-        language: Named in errors.
-
-    Raises:
-        UsageError: A batch size that is not possible.
-    """
+    """Runs a model on chunks of sentences and gives back pooled rows."""
 
     def __init__(
         self,
@@ -75,19 +57,7 @@ class ChunkReader:
         self._options = {"use_cache": False} if _takes(self.body, "use_cache") else {}
 
     def read(self, sentences: Sequence[Encoded], names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Rows of one chunk, in the order of its sentences.
-
-        Args:
-            sentences: The chunk.
-            names: Sentence ids, for errors.
-
-        Returns:
-            Arrays by `store.array_key`, `[rows, width]`, and the small arrays of a part file.
-
-        Raises:
-            InputError: An activation is NaN or infinite.
-            ResourceError: A single sentence does not fit into memory.
-        """
+        """Rows of one chunk, in the order of its sentences."""
         import torch
 
         counts = np.array(

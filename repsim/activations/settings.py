@@ -122,10 +122,7 @@ def config_hash(config: Any) -> str:
 
 
 def with_hashes(loaded: LoadedModel) -> ModelRef:
-    """The model's identity, with hashes computed from memory where it states none.
-
-    A model that was made in memory (a merge, a test) has no files to hash.
-    """
+    """The model's identity, with hashes computed from memory where it states none."""
     ref = loaded.ref
     if not ref.weights_hash:
         import torch
@@ -152,22 +149,7 @@ def with_hashes(loaded: LoadedModel) -> ModelRef:
 def choose_layers(
     hooks: Sequence[HookPoint], layers: Sequence[int] | None, *, depth: int
 ) -> list[HookPoint]:
-    """The hook points at some layers.
-
-    Args:
-        hooks: Hook points of all layers.
-        layers: Layers to keep; negative ones count from the last (-1 = `depth`); None for all.
-        depth: Number of blocks.
-
-    Raises:
-        UsageError: A layer that no hook point has, or a hook point that has none of the layers.
-
-    Example:
-        >>> from repsim.models.arch import HookPoint
-        >>> hooks = [HookPoint("resid", i, f"layers.{i}", "output") for i in range(4)]
-        >>> [hook.layer for hook in choose_layers(hooks, [0, -1], depth=3)]
-        [0, 3]
-    """
+    """The hook points at some layers."""
     if layers is None:
         return list(hooks)
     wanted = {layer: layer if layer >= 0 else depth + 1 + layer for layer in layers}

@@ -36,14 +36,7 @@ _JSON = ("info", "n", "rows", "token_policy")
 
 
 def check_storage(dtype: str) -> None:
-    """Refuse a storage type that would lose numbers.
-
-    Raises:
-        UsageError: Not `float32` or `bfloat16`.
-
-    Example:
-        >>> check_storage("bfloat16")
-    """
+    """Refuse a storage type that would lose numbers."""
     if dtype == "float16":
         raise UsageError(
             "activations cannot be stored as float16: residual streams exceed its maximum, 65504",
@@ -56,22 +49,12 @@ def check_storage(dtype: str) -> None:
 
 
 def array_key(point: str, layer: int) -> str:
-    """Key of one array in a file.
-
-    Example:
-        >>> array_key("resid", 3)
-        'resid.03'
-    """
+    """Key of one array in a file."""
     return f"{point}.{layer:02d}"
 
 
 def split_key(key: str) -> tuple[str, int]:
-    """Inverse of `array_key`.
-
-    Example:
-        >>> split_key("mlp_hidden.11")
-        ('mlp_hidden', 11)
-    """
+    """Inverse of `array_key`."""
     point, _, layer = key.rpartition(".")
     return point, int(layer)
 
@@ -101,16 +84,7 @@ def part_path(folder: Path, chunk: int) -> Path:
 
 
 def write_part(folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write one chunk, whole or not at all.
-
-    Args:
-        folder: Work folder.
-        chunk: Number of the chunk.
-        tensors: Arrays by `array_key`, and those of `PER_SENTENCE` and `LABELS`.
-
-    Raises:
-        ResourceError: The disk is full.
-    """
+    """Write one chunk, whole or not at all."""
     from safetensors.torch import save_file
 
     path = part_path(folder, chunk)
@@ -129,19 +103,7 @@ def assemble(
     metadata: Mapping[str, Any],
     sentence_ids: Sequence[str],
 ) -> None:
-    """Put the parts of a work folder together into one file.
-
-    Args:
-        target: File to write.
-        folder: Work folder that holds a part for every chunk.
-        chunks: Row numbers of the sentences of each chunk.
-        metadata: What the header states; `info` is completed with what the parts know.
-        sentence_ids: Ids of all sentences.
-
-    Raises:
-        InputError: A part is missing or damaged.
-        ResourceError: The disk is full.
-    """
+    """Put the parts of a work folder together into one file."""
     n = len(sentence_ids)
     small = {name: np.zeros(n, dtype=np.int32) for name in PER_SENTENCE}
     for chunk, sentences in enumerate(chunks):
@@ -243,11 +205,7 @@ def _write_all(out: Any, data: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open safetensors file.
-
-    Raises:
-        InputError: Missing or damaged.
-    """
+    """An open safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -265,11 +223,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a file states of itself, JSON values decoded.
-
-    Raises:
-        InputError: Missing, damaged, or of another schema.
-    """
+    """What a file states of itself, JSON values decoded."""
     with opened(path) as handle:
         raw = handle.metadata() or {}
     if raw.get("schema") != SCHEMA:
@@ -279,20 +233,12 @@ def read_header(path: Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class StoredArrays:
-    """A `core.activations.ArraySource` over one file, which is read array by array.
-
-    Attributes:
-        path: File written by an extraction.
-    """
+    """A `core.activations.ArraySource` over one file, which is read array by array."""
 
     path: Path
 
     def read(self, point: str, layer: int) -> np.ndarray:
-        """The `[rows, width]` array of one point and layer, float32.
-
-        Raises:
-            InputError: The file is gone or damaged.
-        """
+        """The `[rows, width]` array of one point and layer, float32."""
         with opened(self.path) as handle:
             array: np.ndarray = handle.get_tensor(array_key(point, layer)).float().numpy()
         return array

@@ -24,14 +24,7 @@ OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 
 @dataclasses.dataclass(frozen=True)
 class TokenPolicy:
-    """How sentences are read.
-
-    Attributes:
-        skip_first: Leave out position 0, whatever stands there.
-        max_length: Longest input in tokens, special tokens included; None for no limit.
-        prefix: Text put before every sentence, for models trained with one ("query: "). The model
-            reads it; its tokens are left out.
-    """
+    """How sentences are read."""
 
     skip_first: bool = True
     max_length: int | None = None
@@ -44,26 +37,15 @@ class TokenPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """One sentence as a model reads it.
+    """One sentence as a model reads it."""
 
-    Attributes:
-        ids: Token ids, special tokens included.
-        kept: `[k]` positions of the tokens that count, ascending.
-        labels: `[k]` what each kept token is called in row ids (its position, or a byte offset).
-        n_text: Tokens of the sentence itself.
-        truncated: Whether the sentence was cut at `max_length`.
-        short: Whether the policy would have left no token, so that the last one was kept.
-        spans: `[tokens, 2]` byte span of each token in the sentence (0, 0 for tokens that are not
-            text), or None if it was not asked for.
-    """
-
-    ids: list[int]
-    kept: np.ndarray
-    labels: np.ndarray
+    ids: list[int]  # special tokens included
+    kept: np.ndarray  # [k] positions of the tokens that count, ascending
+    labels: np.ndarray  # [k] their names in row ids: the position, or a byte offset
     n_text: int
     truncated: bool
-    short: bool
-    spans: np.ndarray | None = None
+    short: bool  # the policy would have left no token, so that the last one was kept
+    spans: np.ndarray | None = None  # [tokens, 2] bytes of the sentence; 0, 0 if not text
 
 
 def encode(
@@ -74,19 +56,7 @@ def encode(
     sentence_ids: Sequence[str] = (),
     spans: bool = False,
 ) -> list[Encoded]:
-    """Tokenise sentences and mark the tokens that count.
-
-    Args:
-        tokenizer: A `transformers` tokenizer; its padding and truncation settings play no part.
-        sentences: Texts.
-        policy: Which tokens count.
-        sentence_ids: Names for error messages.
-        spans: Whether to find the byte span of each token.
-
-    Raises:
-        UsageError: Spans or a prefix are asked of a tokenizer that keeps no offsets.
-        InputError: A sentence has no token at all.
-    """
+    """Tokenise sentences and mark the tokens that count."""
     offsets = spans or bool(policy.prefix)
     if offsets and not getattr(tokenizer, "is_fast", False):
         wanted = "byte spans of tokens" if spans else f"the prefix {policy.prefix!r}"
@@ -178,14 +148,7 @@ def _mark(
 
 
 def longest_input(config: Any, tokenizer: Any) -> int | None:
-    """Longest input that a model takes, in tokens; None if neither config nor tokenizer states one.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> longest_input(SimpleNamespace(model_type="gpt2", max_position_embeddings=64),
-        ...               SimpleNamespace(model_max_length=int(1e30)))
-        64
-    """
+    """Longest input in tokens; None if neither config nor tokenizer states one."""
     limits = []
     stated = getattr(tokenizer, "model_max_length", None)
     if stated is not None and stated < NO_LIMIT:
@@ -199,34 +162,15 @@ def longest_input(config: Any, tokenizer: Any) -> int | None:
 
 
 def length_order(sentences: Sequence[str]) -> np.ndarray:
-    """`[n]` row numbers from the longest sentence (UTF-8 bytes) to the shortest; ties by row.
-
-    The order depends on the text alone, so chunks mean the same to every process and every run. The
-    longest come first: if memory does not suffice, it shows at once.
-
-    Example:
-        >>> length_order(["a", "ccc", "bb", "dd"]).tolist()
-        [1, 2, 3, 0]
-    """
+    """`[n]` row numbers from the longest sentence (UTF-8 bytes) to the shortest; ties by row."""
+    # By the text alone, so that chunks mean the same to every process; longest first shows at once
+    # whether memory suffices.
     lengths = np.array([len(sentence.encode()) for sentence in sentences], dtype=np.int64)
     return np.argsort(-lengths, kind="stable")
 
 
 def batches(lengths: Sequence[int], *, max_tokens: int, max_sentences: int) -> Iterator[list[int]]:
-    """Split sentences into batches of similar length, longest first.
-
-    Args:
-        lengths: Tokens per sentence.
-        max_tokens: Most tokens in a batch, padding included; a longer sentence goes alone.
-        max_sentences: Most sentences in a batch.
-
-    Yields:
-        Row numbers of one batch.
-
-    Example:
-        >>> list(batches([2, 9, 3, 3], max_tokens=9, max_sentences=8))
-        [[1], [2, 3, 0]]
-    """
+    """Split sentences into batches of similar length, longest first."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batch: list[int] = []
     for i in order:

@@ -12,15 +12,7 @@ from repsim.core.errors import InputError
 
 
 def validated(x: Any, device: torch.device | str | None) -> Tensor:
-    """A real, finite, two-dimensional tensor; float32 and float64 are kept, others are widened.
-
-    Args:
-        x: numpy array, torch tensor or nested list.
-        device: Where to put it; where it is if None.
-
-    Raises:
-        InputError: Not two-dimensional, empty, not numeric, complex, or not finite.
-    """
+    """A real, finite, two-dimensional tensor; float32 and float64 are kept, others are widened."""
     if not isinstance(x, Tensor):
         array = np.asarray(x)
         if array.dtype.kind not in "fiubc":
@@ -56,11 +48,7 @@ def validated(x: Any, device: torch.device | str | None) -> Tensor:
 
 
 def as_index(rows: Any, n: int, device: torch.device) -> Tensor:
-    """Row numbers of an index list or a boolean mask, `[m]`.
-
-    Raises:
-        InputError: No row, or one that is not there.
-    """
+    """Row numbers of an index list or a boolean mask, `[m]`."""
     index = torch.as_tensor(np.array(rows.cpu() if isinstance(rows, Tensor) else rows))
     if index.dtype == torch.bool:
         index = torch.nonzero(index).squeeze(1)

@@ -126,10 +126,7 @@ def _read(acts: Activations, point: str, layer: int, device: torch.device | str 
 
 @contextlib.contextmanager
 def _threads_of_this_process() -> Iterator[int]:
-    """Cap BLAS and torch threads to the cores that this process may really use; yield the number.
-
-    More threads than cores make small decompositions tens of times slower.
-    """
+    """No more threads than cores, with which small decompositions get tens of times slower."""
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
@@ -295,19 +292,7 @@ def _note(
 
 
 def _shared_covariates(a: Activations, b: Activations, names: Sequence[str]) -> np.ndarray:
-    """Covariates of both sides, one column each, those that are equal on both sides once.
-
-    Args:
-        a: One side.
-        b: The other, same sentences.
-        names: Which covariates ("log_length").
-
-    Returns:
-        `[n, c]` float64.
-
-    Raises:
-        UsageError: A side does not carry a covariate.
-    """
+    """Covariates of both sides, one column each, those that are equal on both sides once."""
     columns: list[np.ndarray] = []
     for name in names:
         for side in (a, b):

@@ -112,21 +112,11 @@ class Remembering:
         return cast("T", self._kept[key])
 
     def remember(self, key: str, compute: Callable[[Self], T]) -> T:
-        """A value of a measure that does not depend on the order of rows, computed once.
-
-        Args:
-            key: Its name, unique among the measures.
-            compute: Makes it of these features; shuffles ask their original.
-        """
+        """A value of a measure that does not depend on the order of rows, computed once."""
         return self._take_over(key, compute, same)
 
     def remember_matrix(self, key: str, compute: Callable[[Self], Tensor]) -> Tensor:
-        """An `[n, n]` matrix of a measure, one row and one column per row, computed once.
-
-        Args:
-            key: Its name, unique among the measures.
-            compute: Makes it of these features; shuffles index their original's.
-        """
+        """An `[n, n]` matrix of a measure, one row and one column per row, computed once."""
         return self._take_over(key, compute, by_row_and_column)
 
     @property
@@ -135,11 +125,7 @@ class Remembering:
         return sum(_bytes_of(value) for value in self._kept.values())
 
     def forget(self, *, larger_than: int = 0) -> None:
-        """Drop values; they are computed again when asked for.
-
-        Args:
-            larger_than: Only those of more bytes than this; all if 0.
-        """
+        """Drop values; they are computed again when asked for."""
         for key, value in list(self._kept.items()):
             if larger_than == 0 or _bytes_of(value) > larger_than:
                 del self._kept[key]
@@ -165,12 +151,7 @@ def _bytes_of(value: Any) -> int:
 def factor(
     permuted: Callable[[Any, Rows], Any], subset: Callable[[Any, Rows], Any] | None = None
 ) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T]]:
-    """Remember what a method returns, and say how it follows the rows.
-
-    Args:
-        permuted: Makes the value of shuffled rows out of the value of the original.
-        subset: The same for a subset of the rows; None if it must be computed anew.
-    """
+    """Remember what a method returns, and say how it follows the rows."""
 
     def decorate(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
         @functools.wraps(method)

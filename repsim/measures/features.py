@@ -396,11 +396,7 @@ def as_features(x: Any) -> Features:
 
 
 def require_same_rows(x: Features, y: Features) -> None:
-    """Check that two sides have as many rows.
-
-    Raises:
-        InputError: They do not; both shapes are named.
-    """
+    """Check that two sides have as many rows."""
     if x.n != y.n:
         raise InputError(
             f"the two sides have different numbers of rows: [{x.n}, {x.d}] and [{y.n}, {y.d}]",

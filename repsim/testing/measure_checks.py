@@ -10,17 +10,23 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from repsim.core import InputError, Invariance, Measure, RepsimError, Rung
 from repsim.measures import Features, compute_grid
+from repsim.measures.intervals import left_out_values
+from repsim.measures.null import draw_permutations, null_values
 
 Array = np.ndarray
 Check = Callable[[Measure], None]
@@ -58,11 +64,7 @@ def check_measure(measure: Measure) -> None:
 
 
 def measure_checks(measure: Measure) -> list[tuple[str, Callable[[], None]]]:
-    """The checks of a measure by name, for parametrised tests.
-
-    Args:
-        measure: Registered or not.
-    """
+    """The checks of a measure by name, for parametrised tests."""
     checks: list[tuple[str, Callable[[], None]]] = [
         (name, functools.partial(check, measure)) for name, check in CHECKS.items()
     ]
@@ -262,6 +264,50 @@ def _check_shuffles(measure: Measure) -> None:
     assert _close(*both), f"shuffled features give {both[0]}, shuffled rows {both[1]}"
 
 
+def _check_fast_paths(measure: Measure) -> None:
+    """Pair matrix, null and jackknife give what the measure gives on shuffled or fewer rows."""
+    widths = (6, 6)
+    xs = [Features(_pair(seed, widths=widths, rows=24).x) for seed in range(2)]
+    ys = [Features(_pair(seed, widths=widths, rows=24).y) for seed in range(2)]
+    orders = draw_permutations(24, 2, seed=0)
+    plain = [compute_grid(measure, xs, [y.permuted(order) for y in ys]) for order in orders]
+    gap = np.abs(null_values(measure, xs, ys, orders) - plain)
+    assert not (gap > CHANGE).any(), f"the fast null is off by {np.nanmax(gap):.2g}"
+    if measure.left_out is not None:
+        groups = np.arange(24) // 3
+        fast = measure.left_out(xs, ys, groups, **measure.params)
+        gap = np.abs(fast - left_out_values(measure, xs, ys, groups))
+        assert not (gap > CHANGE).any(), f"the closed jackknife is off by {np.nanmax(gap):.2g}"
+
+
+class _Decompositions(TorchDispatchMode):
+    """Notes which decompositions are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(kind in func.__name__ for kind in ("svd", "eig", "qr", "cholesky", "solve", "inv")):
+            self.seen.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _check_cost(measure: Measure) -> None:
+    """A cheap measure decomposes nothing for a pair whose sides are known."""
+    if measure.is_expensive:
+        return
+    pair = _pairs(measure)[0]
+    x, y = Features(pair.x), Features(pair.y)
+    measure(x, y)
+    made_up = contextlib.suppress(ValueError, TypeError)  # what the replaced assignment leads to
+    assignment = mock.patch("scipy.optimize.linear_sum_assignment")
+    with _Decompositions() as found, assignment as matched, made_up:
+        measure(x, y)
+    needed = [*found.seen, *["an assignment"] * matched.called]
+    assert not needed, f"declared cheap, but every pair needs {', '.join(needed)}"
+
+
 def _check_null(measure: Measure) -> None:
     if measure.null_value is None:
         return
@@ -308,6 +354,8 @@ CHECKS: dict[str, Check] = {
     "precision": _check_precision,
     "grid equals pairs": _check_grid,
     "shuffled features equal shuffled rows": _check_shuffles,
+    "fast paths": _check_fast_paths,
+    "cost": _check_cost,
     "null": _check_null,
     "noise": _check_noise,
 }

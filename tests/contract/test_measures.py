@@ -49,6 +49,16 @@ def lying(name: str, **fields: object) -> Measure:
         (lying("unit_correlation", needs_equal_width=False), "widths"),
         (lying("mutual_knn", undefined_on_constant=True), "degenerate input: constant input gives"),
         (lying("cka", grid=get_measure("cka_biased").grid), "grid equals pairs: the grid has"),
+        (lying("procrustes", cost="cheap"), "cost: declared cheap, but every pair needs .*svd"),
+        (lying("hard_match", cost="cheap"), "cost: declared cheap, but .* an assignment"),
+        (
+            lying("cka", pair_matrix=get_measure("cka_biased").pair_matrix),
+            "fast paths: the fast null is off",
+        ),
+        (
+            lying("cka_biased", left_out=get_measure("cka").left_out),
+            "fast paths: the closed jackknife is off",
+        ),
         (lying("cka", function=lambda x, y: x.n / (x.d + y.d)), "identity"),
         (lying("cka", definition=""), "description: 'definition' is empty"),
     ],

@@ -147,3 +147,45 @@ def test_nan_activations_are_refused_and_named(cache: Path, tmp_path: Path) -> N
     assert done.returncode == 3, done.stderr
     assert "broken" in done.stderr
     assert "NaN" in done.stderr
+
+
+SCRIPT = """\
+import pathlib, sys
+import repsim
+from repsim.measures import similarity_measure
+
+with pathlib.Path("ran").open("a") as seen:
+    seen.write("x")
+
+
+@similarity_measure(
+    name="mine", label="Mine", rung=None, direction="similarity", range=(None, None),
+    invariances=(), min_samples=2, definition="d", reference="-", estimator="-",
+)
+def mine(x, y):
+    return float((x.centered.mean(1) * y.centered.mean(1)).sum())
+
+
+for measures in (["cka"], ["cka", "mine"]):
+    table = repsim.compare(
+        sys.argv[1:], languages=["eng_Latn", "deu_Latn"], limit=30, measures=measures,
+        permutations=5, workers=2,
+    )
+    print(len(table), *table.unique("measure"))
+"""
+
+
+def test_workers_do_not_run_a_script_again_that_has_no_main_guard(
+    models: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "mine.py", *models.values()],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=os.environ | {"REPSIM_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ran").read_text() == "x"
+    first, second = done.stdout.splitlines()[-2:]
+    assert first.endswith(" cka")
+    assert second.endswith(" cka mine")
