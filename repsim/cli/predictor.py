@@ -134,14 +134,13 @@ def validate(
 def _write_report(report: ValidationReport, evidence: EvidenceTable, out: Path) -> Path:
     """Tables, and the page that renders them; columns of others keep the names that they have."""
     from repsim.core.provenance import environment
-    from repsim.mergeability.as_merged import BY_NAME
     from repsim.mergeability.features import FEATURES
     from repsim.mergeability.reasons import label_of
     from repsim.reports.validation import write_validation_report
 
     say("draw", "figures and report")
     report.save(out)
-    names = dict.fromkeys([*FEATURES.names(), *BY_NAME, *evidence.features])
+    names = dict.fromkeys([*FEATURES.names(), *evidence.features])
     labels = {name: label_of(name) for name in names}
     return write_validation_report(report, out, labels=labels, environment=environment())
 

@@ -8,42 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
-from repsim.mergeability.as_merged import BY_NAME
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.features.catalogue import FEATURES, specs
+from repsim.mergeability.features.spec import FeatureSpec
+from repsim.mergeability.features.tiers import FORECASTING, ORACLE
 
-#: Tier of what is no forecast: a trial of the average on a few sentences.
-ORACLE = "oracle"
+#: Set of a forecast when all is at hand and nothing else is asked for.
+DEFAULT_SET = "T0+T1+T2"
 #: Name of a set of tiers -> the tiers, each set within the next. The last one looks at a merge,
 #: which no forecast does: it is there for validation alone, to be held against the others.
 TIER_SETS: dict[str, tuple[str, ...]] = {
-    "T0": ("T0",),
-    "T0+T1": ("T0", "T1"),
-    "T0+T1+T2": ("T0", "T1", "T2"),
-    "T0+T1+T2+T3": ("T0", "T1", "T2", "T3"),
-    "T0+T1+T2+oracle": ("T0", "T1", "T2", ORACLE),
+    "+".join(tiers): tiers
+    for tiers in (
+        *(FORECASTING[: count + 1] for count in range(len(FORECASTING))),
+        (*DEFAULT_SET.split("+"), ORACLE),
+    )
 }
-#: Set of a forecast when all is at hand and nothing else is asked for.
-DEFAULT_SET = "T0+T1+T2"
-
-#: The few features of each tier that are used. They were named before any outcome was seen, one for
-#: each thing that theory makes responsible: common origin, how far the models moved apart, how far
-#: they still are once aligned, how much they interfere, what each knows of the language.
-CHOSEN: dict[str, tuple[str, ...]] = {
-    "T0": ("k", "token_overlap"),
-    "T1": ("distance_as_merged", "distance_as_merged_worst", "weight_cosine", "weight_cosine_least",
-           "weight_cosine_embedding", "weight_distance_norms", "interference", "update_size",
-           "origin_score", "subspace_overlap"),
-    "T2": ("similarity_as_merged_early", "similarity_as_merged_middle", "similarity_as_merged_late",
-           "hidden_as_merged_middle", "cka_middle", "output_kl_relative", "output_agreement",
-           "parent_headroom", "partner_headroom"),
-    "T3": ("taylor_retention", "first_order_relative", "quadratic_barrier_relative",
-           "gradient_cosine"),
-    ORACLE: ("oracle_retention_as_merged", "oracle_worst_retention_as_merged"),
-}  # fmt: skip
-#: What models state of their history. It is used only where nothing has been measured: most models
-#: in the world state nothing, and weights and activations tell nearly as much.
-STATED = ("shared_init", "fork_fraction", "own_share", "update_budget", "speakers", "exposure",
-          "exposure_worst", "language_overlap")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +40,16 @@ class FeatureUse:
 
 
 def direction_of(name: str) -> int:
-    """The direction that a feature was declared with; 0 for a feature that nobody declared.
+    """The direction that a feature was declared with; 0 for a feature that nobody declared."""
+    return FEATURES[name].direction if name in FEATURES else 0
 
-    Args:
-        name: Name of the feature.
 
-    Example:
-        >>> direction_of("weight_cosine"), direction_of("distance_as_merged"), direction_of("mine")
-        (1, -1, 0)
+def _used(tier: str, use: str = "measured") -> list[str]:
+    """Features of a tier that the predictor uses, in the order of the list.
+
+    They were named before any outcome was seen, one for each thing that theory holds responsible.
     """
-    from repsim.mergeability.features import FEATURES
-
-    if name in BY_NAME:
-        return BY_NAME[name].direction
-    return FEATURES[name].direction if name in FEATURES.names() else 0
+    return [spec.name for spec in specs(tier) if spec.use == use]
 
 
 def feature_uses(
@@ -106,8 +82,10 @@ def feature_uses(
             if use.name not in table.features:
                 raise unknown_name("feature of the table", use.name, table.features)
     else:
-        stated = STATED if tuple(tiers) == ("T0",) else ()
-        chosen = [*stated, *(name for tier in tiers for name in CHOSEN.get(tier, ()))]
+        # What models state of their history counts only where nothing has been measured: most
+        # state nothing, and weights and activations tell nearly as much.
+        stated = _used("T0", "stated") if tuple(tiers) == ("T0",) else []
+        chosen = [*stated, *(name for tier in tiers for name in _used(tier))]
         listed = [name for name in chosen if name in table.features]
         every = [name for name, tier in table.tiers.items() if tier in (*tiers, "table")]
         wanted = [FeatureUse(name, direction_of(name)) for name in listed or every]
@@ -123,12 +101,12 @@ def feature_uses(
 def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
     """The sets of tiers for which a table holds features; "table" for somebody else's."""
     present = set(table.tiers.values())
-    if "table" in present and not present & set(CHOSEN):
+    if "table" in present and not present & {*FORECASTING, ORACLE}:
         return {"table": ("table",)}
     found = {
         name: tiers
         for name, tiers in TIER_SETS.items()
-        if tiers[-1] in present and any(f in table.features for f in CHOSEN[tiers[-1]])
+        if tiers[-1] in present and any(f in table.features for f in _used(tiers[-1]))
     }
     return found or {"table": tuple(sorted(present))}
 
@@ -169,3 +147,27 @@ def _parsed(text: str) -> FeatureUse:
 def _usable(values: np.ndarray) -> bool:
     finite = values[np.isfinite(values)]
     return len(finite) >= max(len(values) / 2, 1) and bool(np.ptp(finite) > 0)
+
+
+def with_as_merged(table: EvidenceTable) -> EvidenceTable:
+    """Add those features for which the table has what they are read from.
+
+    A merge after permutation averages models whose units were re-ordered: what counts is the
+    distance that remains, one rung up the ladder. Which measured feature that is follows from the
+    alignment of each row, so that one regressor can hold for all three.
+    """
+    alignment = table["alignment"]
+    present = set(alignment)
+    more: dict[str, np.ndarray] = {}
+    features: list[FeatureSpec] = [spec for spec in specs() if spec.by_alignment]
+    for feature in features:
+        needed = {feature.by_alignment[a] for a in present if a in feature.by_alignment}
+        known = needed & set(table.features)
+        if not known or (known < needed and not feature.partly):
+            continue
+        values = np.full(len(table), np.nan)
+        for name, raw in feature.by_alignment.items():
+            if name in present and raw in known:
+                values = np.where(alignment == name, table[raw], values)
+        more[feature.name] = values
+    return table.with_features(more, {name: FEATURES[name].tier for name in more})

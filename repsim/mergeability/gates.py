@@ -39,7 +39,7 @@ class Gate:
 
 
 def gate_models(
-    models: Sequence[ModelName],
+    models: Sequence[Located],
     stated: Mapping[str, float],
     predictor: MergePredictor,
     *,
@@ -62,25 +62,23 @@ def gate_models(
     Example:
         >>> from repsim.mergeability.features import metadata_features
         >>> from repsim.testing.predictors import planted_predictor
-        >>> zoo = ["zoo:eng-fork", "zoo:deu-fork"]
-        >>> stated = metadata_features(zoo).as_dict()
+        >>> from repsim.models.inspect import locate
+        >>> zoo = [locate(name) for name in ("zoo:eng-fork", "zoo:deu-fork")]
+        >>> stated = metadata_features([found.path for found in zoo]).as_dict()
         >>> gate_models(zoo, stated, planted_predictor()).refusal
         ''
         >>> gate_models(zoo, {**stated, "parameters_log10": 9.85}, planted_predictor()).refusal
         'the models have 7.1 billion parameters, known merges 1.0 to 2.0 million'
     """
-    from repsim.models.inspect import locate
-
-    located = [locate(model) for model in models]
-    encoders = [found.name for found in located if not _is_decoder(found)]
+    encoders = [found.name for found in models if not _is_decoder(found)]
     if encoders:
         return Gate(
             f"'{encoders[0]}' does not predict the next token (an encoder), and retention is "
             "defined by that",
             _alike(stated),
         )
-    weightless = [found.name for found in located if not _has_weights(found.folder)]
-    errors, notes = _static(located, tokenizer) if not weightless else (_differing(stated), [])
+    weightless = [found.name for found in models if not _has_weights(found.folder)]
+    errors, notes = _static(models, tokenizer) if not weightless else (_differing(stated), [])
     if errors:
         return Gate("; ".join(errors), _alike(stated) and not weightless, tuple(notes))
     if size := _why_size(stated.get("parameters_log10"), predictor):

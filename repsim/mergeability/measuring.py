@@ -7,57 +7,40 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from repsim.core.errors import RepsimError, UsageError, unknown_name
 from repsim.mergeability.candidate import Candidate, MergePredictor
-from repsim.mergeability.features.base import TierResult
-from repsim.mergeability.gates import Gate, ModelName, gate_models
+from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
+from repsim.mergeability.features.spec import TierResult
+from repsim.mergeability.features.tiers import FORECASTING, ORACLE, TIERS, How, Progress
+from repsim.mergeability.gates import Gate, gate_models
 
-if TYPE_CHECKING:
-    from repsim.core import ParallelCorpus
-
-#: Tiers from cheap to dear; each forecast uses all up to one of them.
-TIERS = ("T0", "T1", "T2", "T3")
 #: Told of progress: a label, and a text.
 Say = Callable[[str, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How parents are measured; the defaults are those that known merges were measured by.
+class Settings(How):
+    """How parents are measured, and what.
 
     Attributes:
         tiers: Tiers, T0 first, without a gap.
-        corpus: Parallel sentences for T2 and the oracle.
-        languages: Languages to speak of; those that the parents state if empty.
-        limit: Sentences of T2.
-        text: Training corpus of floors and gradients.
         tokenizer: "map" accepts tokens in another order.
         oracle: Whether the plain average is tried on a few sentences.
         insist: Whether to measure where no forecast can come of it.
-        seed: Of sentences and shuffles.
-        device: Where models run; a GPU if there is one and nothing is said.
-        cache: Folder for activations.
     """
 
     tiers: tuple[str, ...] = ("T0", "T1", "T2")
-    corpus: str | Path | ParallelCorpus = "bible-heldout"
-    languages: tuple[str, ...] = ()
-    limit: int = 200
-    text: str = "bible"
     tokenizer: Literal["same", "map"] = "same"
     oracle: bool = False
     insist: bool = False
-    seed: int = 0
-    device: str | None = None
-    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for tier in self.tiers:
-            if tier not in TIERS:
-                raise unknown_name("tier", tier, TIERS)
-        if self.tiers != TIERS[: len(self.tiers)] or not self.tiers:
+            if tier not in FORECASTING:
+                raise unknown_name("tier", tier, FORECASTING)
+        if self.tiers != FORECASTING[: len(self.tiers)] or not self.tiers:
             raise UsageError(
                 f"tiers {', '.join(self.tiers) or 'none'} cannot stand alone",
                 hint="take all up to one: T0; T0, T1; T0, T1, T2; or all four",
@@ -69,16 +52,14 @@ class Measured:
     """A group of parents and everything that was measured of it.
 
     Attributes:
-        models: The parents, as they were named.
-        names: Their labels.
+        names: Labels of the parents.
         base: Base of methods on differences; empty for none.
-        languages: Languages that were spoken of.
+        languages: Languages that were measured.
         results: Tiers, the cheapest first.
         gate: What the files say against a forecast.
         oracle: What a trial of the plain average gave; None if it was not asked for.
     """
 
-    models: tuple[ModelName, ...]
     names: tuple[str, ...]
     base: str
     languages: tuple[str, ...]
@@ -123,7 +104,7 @@ class Measured:
 
 
 def measure_parents(
-    models: Sequence[ModelName],
+    models: OpenedParents | Sequence[ModelLike],
     predictor: MergePredictor,
     settings: Settings,
     *,
@@ -134,123 +115,57 @@ def measure_parents(
 
     The base is not read: known merges were measured without one, so that updates are taken from the
     mean of the parents.
-
-    Args:
-        models: Two parents or more, in the order of merging.
-        predictor: Whose knowledge of sizes counts.
-        settings: What is measured, and how.
-        base: Base of methods on differences, if there is one.
-        say: Told of progress.
-
-    Raises:
-        UsageError: Fewer than two models, an unknown tier, or no language is known.
-        InputError: A model or corpus cannot be read.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> zoo = ["zoo:eng-fork", "zoo:deu-fork"]
-        >>> found = measure_parents(zoo, planted_predictor(), Settings(tiers=("T0",)))
-        >>> found.languages, found.evidence["k"], found.gate.refusal
-        (('eng_Latn', 'deu_Latn'), 2.0, '')
     """
-    from repsim.mergeability.features import metadata_features
-    from repsim.mergeability.features.declared import read_declared
-
-    if len(models) < 2:
-        raise UsageError("a forecast is of a merge: name two models or more")
-    tell = say or _silent
-    declared = [read_declared(model) for model in models]
-    stated = [code for parent in declared for code in parent.languages]
-    languages = settings.languages or tuple(dict.fromkeys(stated))
-    first = metadata_features(models, languages=languages)
-    gate = gate_models(models, first.as_dict(), predictor, tokenizer=settings.tokenizer)
-    if not languages and not gate.refusal:
-        raise UsageError(
-            "the models do not state their languages", hint="name them: -l eng_Latn -l deu_Latn"
-        )
-    results = [first]
-    if not gate.refusal:
-        for tier in settings.tiers[1:]:
-            tell("tier", f"{tier}: {_WHAT[tier]}")
-            results.append(_measure(tier, models, languages, settings, tell))
-    elif settings.insist and gate.measurable:
-        results += _what_can_be(models, languages, settings, tell)
-    oracle = None
-    if settings.oracle and not gate.refusal:
-        tell("oracle", _WHAT["oracle"])
-        oracle = _measure("oracle", models, languages, settings, tell)
-    return Measured(
-        models=tuple(models),
-        names=tuple(parent.name for parent in declared),
-        base="" if base is None else str(base),
-        languages=languages,
-        results=tuple(results),
-        gate=gate,
-        oracle=oracle,
-    )
-
-
-def _what_can_be(
-    models: Sequence[ModelName], languages: Sequence[str], settings: Settings, tell: Say
-) -> list[TierResult]:
-    """Evidence on parents of which no forecast can be given; what they do not have is noted."""
-    results = []
-    for tier in settings.tiers[1:]:
-        tell("tier", f"{tier}: {_WHAT[tier]}")
-        try:
-            results.append(_measure(tier, models, languages, settings, tell))
-        except RepsimError as error:
-            results.append(TierResult(tier, (), 0.0, (f"{tier} could not be measured: {error}",)))
-    return results
-
-
-_WHAT = {
-    "T1": "weights, read once side by side",
-    "T2": "activations and outputs on parallel sentences",
-    "T3": "one batch of gradients at each parent",
-    "oracle": "a trial of the plain average on a few sentences (not part of the forecast)",
-}
-
-
-def _measure(
-    tier: str, models: Sequence[ModelName], languages: Sequence[str], settings: Settings, tell: Say
-) -> TierResult:
-    """One tier after the first, as known merges were measured."""
-    from repsim.mergeability.features.activations import activation_features
-    from repsim.mergeability.features.gradients import gradient_features
-    from repsim.mergeability.features.oracle import oracle_features
-    from repsim.mergeability.features.weights import weight_features
-
-    seed, device = settings.seed, settings.device
-    if tier == "T1":
-        return weight_features(list(models), say=_Seldom(tell, "T1"))
-    if tier == "T2":
-        return activation_features(
-            list(models), corpus=settings.corpus, languages=languages, limit=settings.limit,
-            text=settings.text, seed=seed, device=device, cache=settings.cache,
+    tell = say or (lambda label, text: None)
+    with opened(models, device=settings.device) as parents:
+        stated = [code for parent in parents.declared for code in parent.languages]
+        languages = settings.languages or tuple(dict.fromkeys(stated))
+        how = dataclasses.replace(settings, languages=languages)
+        results = [TIERS["T0"].measure(parents, how, None)]
+        gate = gate_models(
+            [model.located for model in parents.models], results[0].as_dict(), predictor,
+            tokenizer=settings.tokenizer,
         )  # fmt: skip
-    if tier == "T3":
-        return gradient_features(
-            list(models), corpus=settings.text, languages=languages, seed=seed, device=device
+        if not languages and not gate.refusal:
+            raise UsageError(
+                "the models do not state their languages", hint="name them: -l eng_Latn -l deu_Latn"
+            )
+        if not gate.refusal or (settings.insist and gate.measurable):
+            for tier in settings.tiers[1:]:
+                try:
+                    results.append(_measure(tier, parents, how, tell))
+                except RepsimError as error:
+                    if not gate.refusal:
+                        raise
+                    # Evidence beside a refusal: what these parents do not have is noted.
+                    note = f"{tier} could not be measured: {error}"
+                    results.append(TierResult(tier, (), 0.0, (note,)))
+        tried = settings.oracle and not gate.refusal
+        return Measured(
+            names=tuple(parent.name for parent in parents.declared),
+            base="" if base is None else str(base),
+            languages=languages,
+            results=tuple(results),
+            gate=gate,
+            oracle=_measure(ORACLE, parents, how, tell) if tried else None,
         )
-    return oracle_features(
-        list(models), corpus=settings.corpus, languages=languages, text=settings.text, seed=seed,
-        device=device,
-    )  # fmt: skip
 
 
-def _silent(label: str, text: str) -> None:
-    """Say nothing."""
+def _measure(tier: str, parents: OpenedParents, how: How, tell: Say) -> TierResult:
+    """One tier after the first, announced."""
+    what = TIERS[tier].what
+    tell(*(("oracle", what) if tier == ORACLE else ("tier", f"{tier}: {what}")))
+    return TIERS[tier].measure(parents, how, _seldom(tell, tier))
 
 
-class _Seldom:
-    """Passes on a line of progress if the last one is some seconds old; small work stays quiet."""
+def _seldom(tell: Say, label: str, every: float = 5.0) -> Progress:
+    """Passes on a line if the last one is some seconds old; small work stays quiet."""
+    last = time.monotonic()
 
-    def __init__(self, say: Say, label: str, every: float = 5.0) -> None:
-        self._say, self._label, self._every = say, label, every
-        self._last = time.monotonic()
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            tell(label, text)
 
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._last >= self._every:
-            self._last = time.monotonic()
-            self._say(self._label, text)
+    return say

@@ -12,10 +12,9 @@ import numpy as np
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
-from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.candidate import Beside, Candidate, Prediction
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import forecasting_sets
+from repsim.mergeability.feature_sets import forecasting_sets, with_as_merged
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 
 SCHEMA = "repsim/predictor/1"

@@ -68,7 +68,7 @@ def rank_measured(measured: Measured, predictor: MergePredictor) -> tuple[MergeF
     found = [
         forecast_of(measured, predictor, method, alignment)
         for method, alignment in predictor.combinations()
-        if _applies(method, len(measured.models), has_base=bool(measured.base))
+        if _applies(method, len(measured.names), has_base=bool(measured.base))
     ]
     return tuple(sorted(found, key=best_first))
 

@@ -7,19 +7,12 @@ from collections.abc import Mapping
 
 from repsim.core.forecast import Reason
 from repsim.mergeability.candidate import Beside, Candidate, MergePredictor, Prediction
+from repsim.mergeability.features.catalogue import FEATURES, specs
 
 #: Reasons that are given.
 MOST = 5
 #: Effects on retention below this are not worth a sentence.
 LEAST_EFFECT = 0.01
-#: What is laid out where no forecast is given: origin, update size, ladder, outputs.
-EVIDENCE = (
-    "shared_init", "fork_fraction", "shared_origin", "weight_cosine", "weight_distance",
-    "update_size", "unit_match", "unit_correlation_middle", "cka_middle", "gap_l2_l0_middle",
-    "output_kl",
-)  # fmt: skip
-#: Features of which 1 and 0 mean yes and no.
-_FLAGS = ("shared_init", "shared_origin", "same_architecture", "same_shape", "same_tokenizer")
 
 
 def reasons_of(
@@ -61,10 +54,8 @@ def reasons_of(
 
 def _value_of(name: str, values: Mapping[str, float], alignment: str) -> float:
     """A value as it was measured; a feature that follows the alignment has that of its rung."""
-    from repsim.mergeability.as_merged import BY_NAME
-
-    if name not in values and name in BY_NAME:
-        name = BY_NAME[name].by_alignment.get(alignment, name)
+    if name not in values and name in FEATURES:
+        name = FEATURES[name].by_alignment.get(alignment, name)
     return values.get(name, math.nan)
 
 
@@ -86,7 +77,7 @@ def evidence_of(candidate: Candidate, predictor: MergePredictor) -> tuple[Reason
         ['common origin found in the weights: no']
     """
     found = []
-    for name in EVIDENCE:
+    for name in (spec.name for spec in specs() if spec.shown):
         each = [values.get(name, math.nan) for values in candidate.features.values()]
         known = [value for value in each if math.isfinite(value)]
         if known:
@@ -107,7 +98,7 @@ def _reason(name: str, value: float, effect: float | None, beside: Beside | None
 
 def _text(name: str, value: float, effect: float | None, beside: Beside | None) -> str:
     """A sentence about one value."""
-    if name in _FLAGS and value in (0.0, 1.0):
+    if name in FEATURES and FEATURES[name].flag and value in (0.0, 1.0):
         said = f"{label_of(name)}: {'yes' if value else 'no'}"
     else:
         said = f"{label_of(name)} is {_number(value)}"
@@ -146,9 +137,4 @@ def label_of(name: str) -> str:
         >>> label_of("weight_cosine"), label_of("my_column")
         ('weight cosine', 'my_column')
     """
-    from repsim.mergeability.as_merged import BY_NAME
-    from repsim.mergeability.features import FEATURES
-
-    if name in FEATURES:
-        return FEATURES[name].label
-    return BY_NAME[name].label if name in BY_NAME else name
+    return FEATURES[name].label if name in FEATURES else name

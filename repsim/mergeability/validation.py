@@ -12,7 +12,6 @@ import numpy as np
 from repsim.core.errors import InputError, unknown_name
 from repsim.core.pool import Pool
 from repsim.core.progress import progress
-from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.baselines import (
     MEAN,
     baseline_uses,
@@ -29,6 +28,7 @@ from repsim.mergeability.feature_sets import (
     direction_of,
     feature_uses,
     tier_sets_of,
+    with_as_merged,
 )
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.hypotheses import examine_hypotheses

@@ -7,10 +7,14 @@ from typing import Any
 
 #: Public name -> where it lives. Listing what there is needs no torch.
 _PUBLIC = {
-    "FEATURES": "repsim.mergeability.features.base",
-    "FeatureSpec": "repsim.mergeability.features.base",
-    "FeatureValue": "repsim.mergeability.features.base",
-    "TierResult": "repsim.mergeability.features.base",
+    "FEATURES": "repsim.mergeability.features.catalogue",
+    "FeatureSpec": "repsim.mergeability.features.spec",
+    "FeatureValue": "repsim.mergeability.features.spec",
+    "How": "repsim.mergeability.features.tiers",
+    "OpenedParents": "repsim.mergeability.features.opened",
+    "TIERS": "repsim.mergeability.features.tiers",
+    "Tier": "repsim.mergeability.features.tiers",
+    "TierResult": "repsim.mergeability.features.spec",
     "activation_features": "repsim.mergeability.features.activations",
     "gradient_features": "repsim.mergeability.features.gradients",
     "metadata_features": "repsim.mergeability.features.metadata",

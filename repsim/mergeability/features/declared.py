@@ -1,8 +1,4 @@
-"""What a model says of itself: config, shapes, tokens, and the history of its training.
-
-Nothing here reads weights. The history comes from the provenance file beside them, which
-`repsim pretrain` writes and anyone may write by hand; what is not stated is unknown, not zero.
-"""
+"""What a model states of itself, without its weights; what is not stated is unknown, not zero."""
 
 from __future__ import annotations
 
@@ -14,29 +10,22 @@ from typing import Any
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
-from repsim.core.model_ref import ModelRef
-from repsim.merging.vocabulary import Vocabulary, read_vocabulary
+from repsim.merging.vocabulary import Vocabulary
 from repsim.models.inspect import (
     PROVENANCE_FILE,
+    Located,
     TensorHeader,
-    locate,
     read_config,
     read_headers,
     weight_files,
 )
 
-Shapes = Mapping[str, TensorHeader]
+_Shapes = Mapping[str, TensorHeader]
 
 
 @dataclasses.dataclass(frozen=True)
 class DeclaredPhase:
-    """One stretch of a model's training.
-
-    Attributes:
-        run: What tells it from every other stretch: family, run, data order.
-        mix: Language -> share of its text; empty if it is not stated.
-        first, last: Tokens of the whole history before and after it.
-    """
+    """One stretch of training: what tells it apart, language -> share, tokens before and after."""
 
     run: tuple[Any, ...]
     mix: Mapping[str, float]
@@ -46,34 +35,17 @@ class DeclaredPhase:
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """What is known of a model without its weights.
-
-    Attributes:
-        name: Label.
-        config: `config.json`.
-        shapes: Type and shape of every tensor.
-        vocabulary: Its tokens; None if the folder holds no tokenizer.
-        languages: Languages of its own training; empty if it does not state them.
-        init_seed: Seed of the initial weights at the root of its history; None if unknown.
-        forked_from: Trunk; None if it began from scratch or does not say.
-        weights_hash: Hash that it states of its weights; "" if none.
-        phases: History, oldest first; empty if it is not stated.
-        own_tokens: Tokens of its last phase; NaN if unknown.
-        rate: Peak learning rate of its last phase; NaN if unknown.
-        own_steps: Updates of its last phase; NaN if unknown.
-        note: What a reader should know; "" if nothing.
-    """
+    """What is known of a model without its weights; NaN, None or empty where it is not stated."""
 
     name: str
     config: Mapping[str, Any]
-    shapes: Shapes
+    shapes: _Shapes
     vocabulary: Vocabulary | None
     languages: tuple[str, ...]
-    init_seed: int | None
-    forked_from: str | None
+    init_seed: int | None  # at the root of its history
     weights_hash: str
     phases: tuple[DeclaredPhase, ...]
-    own_tokens: float
+    own_tokens: float  # of the last phase, as the peak learning rate and the updates
     rate: float
     own_steps: float
     note: str = ""
@@ -91,22 +63,8 @@ class Declared:
         return read / self.tokens
 
 
-def read_declared(model: str | Path | ModelRef) -> Declared:
-    """Read what a model folder states.
-
-    Args:
-        model: Folder, packaged model, "zoo:NAME", hub id in the local cache, or a `ModelRef`, whose
-            stated history counts before that of the provenance file.
-
-    Raises:
-        InputError: There is no such model, or a file is damaged.
-
-    Example:
-        >>> fork = read_declared("zoo:eng-fork")
-        >>> fork.languages, fork.tokens, fork.own_tokens, len(fork.phases)
-        (('eng_Latn',), 1000448.0, 150528.0, 2)
-    """
-    located = locate(model)
+def read_declared(located: Located, vocabulary: Vocabulary | None) -> Declared:
+    """Read a folder; the history that a `ModelRef` states counts before its provenance file."""
     folder = located.folder
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
@@ -124,10 +82,9 @@ def read_declared(model: str | Path | ModelRef) -> Declared:
         name=located.name,
         config=config,
         shapes=shapes,
-        vocabulary=read_vocabulary(folder, located.name),
+        vocabulary=vocabulary,
         languages=tuple(stated.get("languages") or ()),
         init_seed=stated.get("init_seed"),
-        forked_from=stated.get("forked_from"),
         weights_hash=stated.get("weights_hash") or "",
         phases=phases,
         own_tokens=own_tokens,
@@ -147,7 +104,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _shapes(folder: Path, name: str) -> tuple[Shapes, str]:
+def _shapes(folder: Path, name: str) -> tuple[_Shapes, str]:
     """Shapes from headers; of a folder with a config alone, from an empty model."""
     if any(folder.glob("*.safetensors")) or (folder / "model.safetensors.index.json").is_file():
         return read_headers(weight_files(folder)), ""
@@ -171,11 +128,7 @@ def _shapes(folder: Path, name: str) -> tuple[Shapes, str]:
 def _history(
     stated: Mapping[str, Any], folder: Path
 ) -> tuple[tuple[DeclaredPhase, ...], float, float]:
-    """Phases in tokens, tokens and steps of the last one.
-
-    Provenance counts phases in steps, and tokens of the last one and of all. A step inside the
-    earlier ones is converted in proportion, which is exact while the batch stays as it is.
-    """
+    """Phases in tokens, tokens and steps of the last one; earlier steps count in proportion."""
     listed = stated.get("history")
     tokens, own = _number(stated.get("tokens")), _number(stated.get("own_tokens"))
     if not listed or math.isnan(tokens):
@@ -210,23 +163,7 @@ def _number(value: Any) -> float:
 
 
 def shared_init(a: Declared, b: Declared) -> float:
-    """Whether two models state that they descend from one set of initial weights.
-
-    Initial weights of one seed are the same only where shapes are: those of the blocks are
-    compared, since vocabularies may differ.
-
-    Args:
-        a: One model.
-        b: Another.
-
-    Returns:
-        1 or 0; NaN if one of them does not say.
-
-    Example:
-        >>> eng, deu, other = (read_declared(f"zoo:{n}") for n in ("eng-1", "deu-1", "deu-2"))
-        >>> shared_init(eng, deu), shared_init(eng, other)
-        (1.0, 0.0)
-    """
+    """1 or 0: whether two models descend from one set of initial weights; NaN if unknown."""
     if a.weights_hash and a.weights_hash == b.weights_hash:
         return 1.0
     if a.init_seed is None or b.init_seed is None:
@@ -239,21 +176,7 @@ def shared_init(a: Declared, b: Declared) -> float:
 
 
 def shared_tokens(a: Declared, b: Declared) -> float:
-    """Tokens that two models read as one, from the start of their histories.
-
-    Args:
-        a: One model.
-        b: Another.
-
-    Returns:
-        Tokens; 0 if they began apart, or from the same weights and parted at once; NaN if one of
-        them does not state its history.
-
-    Example:
-        >>> a, b, mixed = (read_declared(f"zoo:{n}") for n in ("eng-fork", "deu-fork", "mixed"))
-        >>> shared_tokens(a, b), shared_tokens(a, mixed)
-        (849920.0, 849920.0)
-    """
+    """Tokens that two models read as one, from the start of their histories; NaN if unknown."""
     if not a.phases or not b.phases:
         return math.nan
     if shared_init(a, b) == 0.0:
@@ -269,37 +192,13 @@ def shared_tokens(a: Declared, b: Declared) -> float:
 
 
 def fork_fraction(a: Declared, b: Declared) -> float:
-    """Share of its training that two models had in common, of the one for which it is less.
-
-    Args:
-        a: One model.
-        b: Another.
-
-    Returns:
-        0 to 1; NaN if one of them does not state its history.
-
-    Example:
-        >>> a, b = read_declared("zoo:eng-fork"), read_declared("zoo:deu-fork")
-        >>> round(fork_fraction(a, b), 4), fork_fraction(a, read_declared("zoo:eng-1"))
-        (0.8495, 0.0)
-    """
+    """Share of its training that two models had in common, of the one for which it is less."""
     longest = max(a.tokens, b.tokens)
     return shared_tokens(a, b) / longest if longest > 0 else math.nan
 
 
 def architecture_differences(a: Declared, b: Declared, aspects: Sequence[str]) -> list[str]:
-    """Those keys of the config that differ, as far as both state them.
-
-    Args:
-        a: One model.
-        b: Another.
-        aspects: Keys of `config.json`.
-
-    Example:
-        >>> architecture_differences(read_declared("zoo:eng-1"), read_declared("zoo:deu-1"),
-        ...                          ["model_type", "hidden_act"])
-        []
-    """
+    """Those keys of the config that differ, as far as both state them."""
     differing = []
     for key in aspects:
         mine, theirs = a.config.get(key), b.config.get(key)

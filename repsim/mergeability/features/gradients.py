@@ -1,9 +1,7 @@
 """T3: one batch of gradients at each parent, and the curvature of the loss towards the merge.
 
 With `d` the step from a parent to the plain average, the loss there is, to second order,
-`L + g.d + 1/2 d'Hd`; for two parents at equal minima that is the barrier `1/8 D'HD` of the whole
-way D between them. It is a forecast without a look at the average, and true only as far as the
-valley reaches: two models of different seeds lie in different ones.
+`L + g.d + 1/2 d'Hd`; for two parents at equal minima that is the barrier `1/8 D'HD` of the way D.
 """
 
 from __future__ import annotations
@@ -18,14 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.mergeability.features.base import FeatureSpec, FeatureValue, TierResult, declare
-from repsim.mergeability.features.outputs import unigram_floor
-from repsim.mergeability.features.parents import (
+from repsim.mergeability.features.catalogue import measured_names, summarised
+from repsim.mergeability.features.opened import (
+    ModelLike,
+    OpenedParents,
     Parent,
-    ParentLike,
-    load_parents,
-    why_not_comparable,
+    opened,
+    why_not_averaged,
 )
+from repsim.mergeability.features.outputs import unigram_floor
+from repsim.mergeability.features.spec import FeatureValue, TierResult
 
 if TYPE_CHECKING:
     import torch
@@ -38,87 +38,32 @@ TEXT_BYTES = 64_000
 #: Length of the step of the central difference, as a share of the norm of the weights.
 STEP = 0.003
 
-_MISMATCH = "Daheim et al. 2023 (arXiv 2310.12808): gradient mismatch of merged models"
-_DISTANCE = "Demystifying Mergeability: L2 distance of gradients on probe data"
-_TAYLOR = "Frankle et al. 2020 (arXiv 1912.05671) for barriers; second-order expansion"
-_AT_BEST = "at the parent that is best in the language"
-_DECLARED = (
-    ("gradient_cosine", "cosine of gradients", "cosine of the parents' gradients on the same "
-     "text; mean over pairs", True, +1, _MISMATCH),
-    ("gradient_cosine_worst", "cosine of gradients, worst", "the same, the least similar pair",
-     True, +1, _MISMATCH),
-    ("gradient_distance", "distance of gradients", "||g_a - g_b|| / sqrt(||g_a|| ||g_b||) on the "
-     "same text; mean over pairs", True, -1, _DISTANCE),
-    ("gradient_norm", "norm of the gradient", "||g|| ||w|| / loss, the relative change of the loss "
-     f"for a relative change of the weights, {_AT_BEST}", True, 0, _MISMATCH),
-    ("gradient_norm_worst", "norm of the gradient, worst", "the same, largest over parents",
-     True, -1, _MISMATCH),
-    ("first_order", "first-order change", "g.d in bits per byte, d the step to the average, "
-     f"{_AT_BEST}", False, -1, _TAYLOR),
-    ("first_order_relative", "first-order change over headroom", "the same over what the parent "
-     "saves against unigrams", True, -1, _TAYLOR),
-    ("descent_cosine", "cosine of descent and merge", "cosine of -g and the step to the average, "
-     f"{_AT_BEST}", True, +1, _TAYLOR),
-    ("curvature", "second-order change", f"1/2 d'Hd in bits per byte, {_AT_BEST}",
-     False, -1, _TAYLOR),
-    ("curvature_relative", "second-order change over headroom", "the same over what the parent "
-     "saves against unigrams", True, -1, _TAYLOR),
-    ("sharpness", "sharpness towards the merge", "d'Hd / ||d||^2 times ||w||^2 / loss, "
-     f"{_AT_BEST}", True, -1, _TAYLOR),
-    ("quadratic_barrier", "quadratic barrier", "mean over parents of 1/2 d'Hd in bits per byte; "
-     "for two, 1/8 D'HD of the way between them", False, -1, _TAYLOR),
-    ("quadratic_barrier_relative", "quadratic barrier over headroom", "the same over what the best "
-     "parent saves against unigrams", True, -1, _TAYLOR),
-    ("taylor_retention", "retention to second order", "1 - (g.d + 1/2 d'Hd) / (floor - loss), "
-     f"{_AT_BEST}", True, +1, _TAYLOR),
-)  # fmt: skip
-#: Names of the values, in order.
-NAMES = declare(
-    *(
-        FeatureSpec(name, "T3", label, definition, True, scale_free, direction, source)
-        for name, label, definition, scale_free, direction, source in _DECLARED
-    )
-)
 
-Weights = Mapping[str, "torch.Tensor"]
+Tensors = Mapping[str, "torch.Tensor"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Windows of one language.
+    """Windows of one language."""
 
-    Attributes:
-        tokens: `[windows, t + 1]` ids.
-        scored: `[windows, t]` booleans, which targets count.
-        size: UTF-8 bytes of the text that is scored, about.
-        floor: Its bits under the unigram model.
-    """
-
-    tokens: torch.Tensor
-    scored: torch.Tensor
-    size: float
-    floor: float
+    tokens: torch.Tensor  # [windows, t + 1]
+    scored: torch.Tensor  # [windows, t] booleans, which targets count
+    size: float  # UTF-8 bytes that are scored, about
+    floor: float  # their bits under the unigram model
 
 
 @dataclasses.dataclass(frozen=True)
 class Slope:
-    """The loss around one parent, in bits of one batch.
-
-    Attributes:
-        bits: The loss.
-        gradient: `[parameters]`.
-        first: `g.d` for the step d to the average.
-        second: `d'Hd`.
-    """
+    """The loss around one parent, in bits of one batch."""
 
     bits: float
-    gradient: torch.Tensor
-    first: float
-    second: float
+    gradient: torch.Tensor  # [parameters]
+    first: float  # g.d for the step d to the average
+    second: float  # d'Hd
 
 
 def gradient_features(
-    models: Sequence[ParentLike],
+    models: OpenedParents | Sequence[ModelLike],
     *,
     corpus: str = "bible",
     languages: Sequence[str],
@@ -133,7 +78,7 @@ def gradient_features(
     the values are NaN and a note says why.
 
     Args:
-        models: At least two parents.
+        models: At least two parents, or a group that is open.
         corpus: Training corpus, see `corpora.load_training_text`: the training part is read, so
             that merges can be judged on the held-out part.
         languages: Languages of the parents.
@@ -161,14 +106,22 @@ def gradient_features(
         raise UsageError("no language to read", hint="languages=['eng_Latn']")
     if windows < 1 or context < 2:
         raise UsageError(f"{windows} windows of {context} tokens are no batch")
-    parents = load_parents(models, device=device)
-    reason = why_not_comparable(parents)
-    if reason:
-        values = [FeatureValue(name, math.nan, lang) for lang in languages for name in NAMES]
-        spent = time.process_time() - started
-        return TierResult("T3", tuple(values), spent, (f"no gradients: {reason}",))
-    limits = [getattr(parent.head.config, "max_position_embeddings", None) for parent in parents]
-    length = min([context, *(int(limit) for limit in limits if limit)])
+    with opened(models, device=device) as group:
+        reason = why_not_averaged(group.loaded)
+        if reason:
+            names = measured_names("T3")
+            values = [FeatureValue(name, math.nan, lang) for lang in languages for name in names]
+            notes = [f"no gradients: {reason}"]
+        else:
+            values, notes = _measured(group, corpus, languages, windows, context, seed)
+    return TierResult("T3", tuple(values), time.process_time() - started, tuple(notes))
+
+
+def _measured(
+    group: OpenedParents, corpus: str, languages: Sequence[str], windows: int, context: int,
+    seed: int,
+) -> tuple[list[FeatureValue], list[str]]:  # fmt: skip
+    parents, length = group.loaded, group.context(context)
     weights = [_weights(parent.head) for parent in parents]
     steps = _steps(weights)
     values, notes = [], []
@@ -180,30 +133,18 @@ def gradient_features(
             slope(parent.head, weight, step, batch)
             for parent, weight, step in zip(parents, weights, steps, strict=True)
         ]
-        found = _summaries(slopes, weights, steps, batch)
-        values += [FeatureValue(name, found[name], language) for name in NAMES]
+        found, cosines = _summaries(slopes, weights, steps, batch)
+        values += [FeatureValue(name, value, language) for name, value in found.items()]
+        values += summarised("gradient_cosine", cosines, language)
         if math.isnan(found["taylor_retention"]):
             notes.append(f"no parent is better than unigrams in {language}")
-    return TierResult("T3", tuple(values), time.process_time() - started, tuple(notes))
+    return values, notes
 
 
 def training_batch(
     parent: Parent, corpus: str, language: str, *, windows: int, context: int, seed: int
 ) -> Batch:
-    """Windows from the beginnings of training documents, one per document first.
-
-    Args:
-        parent: Whose tokenizer.
-        corpus: Training corpus.
-        language: Which language of it.
-        windows: How many; fewer if the text is shorter.
-        context: Tokens per window.
-        seed: Of the draw of documents.
-
-    Raises:
-        InputError: The corpus has no text in the language, or characters that the tokenizer does
-            not know.
-    """
+    """Windows from the beginnings of training documents, one per document first."""
     import torch
 
     from repsim.corpora.training_text import load_training_text
@@ -248,7 +189,7 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _steps(weights: Sequence[Weights]) -> list[dict[str, torch.Tensor]]:
+def _steps(weights: Sequence[Tensors]) -> list[dict[str, torch.Tensor]]:
     """From each parent to the plain average."""
     import torch
 
@@ -262,18 +203,9 @@ def _steps(weights: Sequence[Weights]) -> list[dict[str, torch.Tensor]]:
 
 
 def loss_and_gradient(
-    model: nn.Module, weights: Weights, batch: Batch
+    model: nn.Module, weights: Tensors, batch: Batch
 ) -> tuple[float, torch.Tensor]:
-    """Bits of a batch and their gradient, with other weights than the model holds.
-
-    Args:
-        model: A causal language model; not changed.
-        weights: Its parameters by name.
-        batch: The text.
-
-    Returns:
-        The loss and the gradient, `[parameters]` float64, in the order of `weights`.
-    """
+    """Bits of a batch and their gradient, with other weights than the model holds."""
     import torch
 
     leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in weights.items()}
@@ -297,35 +229,14 @@ def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors])
 
 
-def slope(model: nn.Module, weights: Weights, step: Weights, batch: Batch) -> Slope:
-    """Loss, gradient, and both derivatives along a step.
-
-    The second is a central difference of gradients, two more of them: for 1.3M parameters it agrees
-    with double differentiation to three digits and takes a third of the time and memory.
-
-    Args:
-        model: A causal language model; not changed.
-        weights: Where.
-        step: Which way, by name.
-        batch: The text.
-
-    Example:
-        >>> import torch
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> model = tiny_model("llama", head=True)
-        >>> weights = {name: tensor.detach() for name, tensor in model.named_parameters()}
-        >>> tokens = torch.tensor([[0, 5, 9]])
-        >>> batch = Batch(tokens, torch.ones(1, 2, dtype=torch.bool), size=2.0, floor=20.0)
-        >>> still = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
-        >>> found = slope(model, weights, still, batch)
-        >>> found.bits > 0, found.first, found.second
-        (True, 0.0, 0.0)
-    """
+def slope(model: nn.Module, weights: Tensors, step: Tensors, batch: Batch) -> Slope:
+    """Loss, gradient, and both derivatives along a step."""
     bits, gradient = loss_and_gradient(model, weights, batch)
     direction = _flat(list(step.values()))
     length, size = float(direction.norm()), float(_flat(list(weights.values())).norm())
     if length <= 1e-9 * size:
         return Slope(bits, gradient, 0.0, 0.0)
+    # Central difference: three digits of double differentiation, at a third of the cost.
     h = STEP * size / length
     ahead, behind = (
         loss_and_gradient(
@@ -340,9 +251,9 @@ def slope(model: nn.Module, weights: Weights, step: Weights, batch: Batch) -> Sl
 
 
 def _summaries(
-    slopes: Sequence[Slope], weights: Sequence[Weights], steps: Sequence[Weights], batch: Batch
-) -> dict[str, float]:
-    """Values by feature; NaN where a length that is divided by is zero."""
+    slopes: Sequence[Slope], weights: Sequence[Tensors], steps: Sequence[Tensors], batch: Batch
+) -> tuple[dict[str, float], list[float]]:
+    """Values by feature, and cosines of all pairs; NaN where a divisor is zero."""
     best = min(range(len(slopes)), key=lambda i: slopes[i].bits)
     here = slopes[best]
     saved = batch.floor - here.bits
@@ -361,22 +272,21 @@ def _summaries(
     ]
     barrier = float(np.mean([each.second / 2 for each in slopes]))
     second = here.second / 2
-    return {
-        "gradient_cosine": float(np.mean(cosines)),
-        "gradient_cosine_worst": float(np.min(cosines)),
+    found = {
+        "taylor_retention": 1 - (here.first + second) / saved,
+        "first_order_relative": here.first / saved,
+        "quadratic_barrier_relative": barrier / saved,
         "gradient_distance": float(np.mean(distances)),
         "gradient_norm": elastic[best],
         "gradient_norm_worst": max(elastic),
         "first_order": here.first / batch.size,
-        "first_order_relative": here.first / saved,
         "descent_cosine": _ratio(-here.first, norms[best] * length),
         "curvature": second / batch.size,
         "curvature_relative": second / saved,
         "sharpness": _ratio(here.second * sizes[best] ** 2, length**2 * here.bits),
         "quadratic_barrier": barrier / batch.size,
-        "quadratic_barrier_relative": barrier / saved,
-        "taylor_retention": 1 - (here.first + second) / saved,
     }
+    return found, cosines
 
 
 def _ratio(value: float, scale: float) -> float:

@@ -1,8 +1,4 @@
-"""Which part of a model a tensor belongs to.
-
-Families that declare their symmetries say what each tensor is; of the others it is told from the
-names that `transformers` gives.
-"""
+"""Which part of a model a tensor belongs to, as the family declares or its name tells."""
 
 from __future__ import annotations
 
@@ -28,16 +24,7 @@ _MLP = re.compile(r"mlp|ffn|feed_forward|DenseReluDense|\bfc\d?\b|intermediate|o
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where in a model a tensor stands.
-
-    Attributes:
-        tensor: Its name.
-        shape: Its shape.
-        group: Part of the model.
-        layer: Block, from 0; None outside the blocks.
-        third: Third of the depth; "" outside the blocks.
-        stored: What its axes mean; None where the family does not say.
-    """
+    """Where in a model a tensor stands."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -53,49 +40,19 @@ class Place:
 
 
 def third_of(layer: int, layers: int) -> Third:
-    """Third of the depth in which a block lies by its middle.
-
-    Args:
-        layer: The block, from 0.
-        layers: Number of blocks.
-
-    Example:
-        >>> [third_of(layer, 4) for layer in range(4)]
-        ['early', 'middle', 'middle', 'late']
-    """
+    """Third of the depth in which a block lies by its middle."""
     place = (layer + 0.5) / layers
     return "early" if place < 1 / 3 else "middle" if place <= 2 / 3 else "late"
 
 
 def spaces_of(config: Any) -> WeightSpaces | None:
-    """What the family says of its weights; None if it says nothing.
-
-    Args:
-        config: `transformers` config.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_config
-        >>> spaces_of(tiny_config("gpt2")).family, spaces_of(tiny_config("t5"))
-        ('gpt2', None)
-    """
+    """What the family says of its weights; None if it says nothing."""
     spec = spec_for(config.model_type, generic=True)
     return None if spec.why_unalignable(config) else spec.spaces(config)
 
 
 def places_of(shapes: Mapping[str, tuple[int, ...]], config: Any) -> list[Place]:
-    """Where each tensor stands, in the order in which they are read: block by block.
-
-    Args:
-        shapes: Shapes by name.
-        config: `transformers` config.
-
-    Example:
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> tiny = tiny_model("llama", head=True)
-        >>> shapes = {name: tuple(t.shape) for name, t in tiny.state_dict().items()}
-        >>> [(p.group, p.third) for p in places_of(shapes, tiny.config) if "up_proj" in p.tensor]
-        [('mlp', 'early'), ('mlp', 'late')]
-    """
+    """Where each tensor stands, in the order in which they are read: block by block."""
     spaces = spaces_of(config)
     declared: dict[str, StoredWeight] = {}
     if spaces is not None:

@@ -1,9 +1,4 @@
-"""One pass over the weights of some models: the sums from which distances and cosines are made.
-
-Tensors are read in blocks that fit the processor's cache, so that each value is fetched once;
-products are taken in float32 and added up in float64. Differences are formed value by value, not
-from inner products, which would leave nothing but rounding where models lie close together.
-"""
+"""One pass over the weights of some models: the sums from which distances and cosines are made."""
 
 from __future__ import annotations
 
@@ -32,32 +27,18 @@ Matrix = NDArray[np.float64]
 
 @dataclasses.dataclass
 class Moments:
-    """Sums over the values of one tensor, or of several.
-
-    Attributes:
-        size: Number of values.
-        dots: `[k, k]` inner products of the models.
-        squares: `[k, k]` squared distances of the models.
-        same_signs: `[k, k]` values in which both have one sign, among `signs` looked at.
-        signs: `[k, k]` values looked at in which neither is zero.
-        updates: `[k, k]` inner products of the updates (model minus base); zeros without a base.
-        same_updates: `[k, k]` values in which both updates have one sign.
-        update_signs: `[k, k]` values looked at in which neither update is zero.
-        base: Squared norm of the base.
-        centred: `[k, k]` inner products after the mean row was taken away; zeros where that was not
-            asked for.
-    """
+    """Sums over the values of one tensor, or of several."""
 
     size: int
-    dots: Matrix
-    squares: Matrix
-    same_signs: Matrix
+    dots: Matrix  # [k, k] inner products
+    squares: Matrix  # squared distances, value by value: inner products would leave only rounding
+    same_signs: Matrix  # values of one sign in both, among `signs` that were looked at
     signs: Matrix
-    updates: Matrix
+    updates: Matrix  # inner products of model minus base; zeros without a base
     same_updates: Matrix
     update_signs: Matrix
-    base: float
-    centred: Matrix
+    base: float  # squared norm of the base
+    centred: Matrix  # inner products without the mean row, of embeddings
 
     @classmethod
     def zeros(cls, k: int, size: int = 0) -> Moments:
@@ -115,25 +96,7 @@ def _cosine(products: Matrix, i: int, j: int) -> float:
 def tensor_moments(
     place: Place, sources: Sequence[TensorSource], base: TensorSource | None = None
 ) -> Moments:
-    """Sums over one tensor of some models.
-
-    Args:
-        place: The tensor; of an embedding, products without the mean row are formed too.
-        sources: The models.
-        base: What they moved away from, if it is known.
-
-    Raises:
-        InputError: The tensor holds NaN or infinity.
-
-    Example:
-        >>> import torch
-        >>> from repsim.merging.checkpoint import StateDict
-        >>> place = Place("w", (2, 2), "mlp", 0, "early")
-        >>> a, b = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.zeros(2, 2)
-        >>> found = tensor_moments(place, [StateDict("a", {"w": a}), StateDict("b", {"w": b})])
-        >>> found.dots.tolist(), found.distance(0, 1)
-        ([[25.0, 0.0], [0.0, 0.0]], 2.0)
-    """
+    """Sums over one tensor of some models."""
     import torch
 
     flat = [
@@ -214,12 +177,7 @@ def _not_finite(
 
 
 def total(moments: Sequence[Moments], k: int) -> Moments:
-    """Sums over several tensors.
-
-    Args:
-        moments: Sums of each.
-        k: Number of models.
-    """
+    """Sums over several tensors."""
     found = Moments.zeros(k)
     for each in moments:
         found = found + each

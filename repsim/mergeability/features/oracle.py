@@ -1,9 +1,4 @@
-"""The cheap oracle: merge, and look at a few sentences. An evaluation, and not a forecast.
-
-It is what every forecast must be held against: if one look at 32 sentences tells as much, nothing
-need be foretold. Its values stand in a tier of their own, so that no predictor takes them in
-unasked.
-"""
+"""The oracle: merge, and look at a few sentences. An evaluation that forecasts are held against."""
 
 from __future__ import annotations
 
@@ -16,14 +11,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from repsim.core import ParallelCorpus
 from repsim.core.errors import UsageError, unknown_name
-from repsim.mergeability.features.base import FeatureSpec, FeatureValue, TierResult, declare
-from repsim.mergeability.features.outputs import unigram_floor
-from repsim.mergeability.features.parents import (
+from repsim.mergeability.features.opened import (
+    ModelLike,
+    OpenedParents,
     Parent,
-    ParentLike,
-    load_parents,
-    why_not_comparable,
+    opened,
+    why_not_averaged,
 )
+from repsim.mergeability.features.outputs import unigram_floor
+from repsim.mergeability.features.spec import FeatureValue, TierResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,39 +33,13 @@ SENTENCES = 32
 #: Longest window in tokens; a sentence is seldom longer.
 CONTEXT = 256
 
-_SOURCE = "repsim: one point of the barrier path (Frankle et al. 2020, arXiv 1912.05671)"
-
-
-def _register() -> None:
-    for alignment in get_args(Alignment):
-        suffix = _suffix(alignment)
-        how = "" if alignment == "none" else f" after {alignment} alignment"
-        for name, label, what, per_language in (
-            ("oracle_retention", "retention of the average", "(floor - average) / (floor - best "
-             "parent)", True),
-            ("oracle_worst_retention", "worst retention of the average", "the least of these over "
-             "languages", False),
-            ("oracle_advantage", "advantage of the average", "what the average keeps over all "
-             "languages minus what the best single parent keeps", False),
-        ):  # fmt: skip
-            spec = FeatureSpec(
-                name=name + suffix, tier="oracle", label=label + how,
-                definition=f"{what} on a few sentences, of the plain average{how}: an evaluation, "
-                "not a forecast",
-                per_language=per_language, scale_free=True, direction=+1, source=_SOURCE,
-            )  # fmt: skip
-            declare(spec)
-
 
 def _suffix(alignment: str) -> str:
     return "" if alignment == "none" else f"_{alignment}"
 
 
-_register()
-
-
 def oracle_features(
-    models: Sequence[ParentLike],
+    models: OpenedParents | Sequence[ModelLike],
     *,
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str],
@@ -85,7 +55,7 @@ def oracle_features(
     against it should judge merges on other text than these sentences.
 
     Args:
-        models: At least two parents.
+        models: At least two parents, or a group that is open.
         corpus: Parallel sentences, see `corpora.load_corpus`.
         languages: Languages to look at.
         sentences: How many, drawn by `seed`.
@@ -110,45 +80,37 @@ def oracle_features(
         >>> values["oracle_retention"] > 0.5
         True
     """
+    from repsim.corpora import load_corpus
+
     started = time.process_time()
     if not languages:
         raise UsageError("no language to read", hint="languages=['eng_Latn']")
     for alignment in alignments:
         if alignment not in get_args(Alignment):
             raise unknown_name("alignment", alignment, get_args(Alignment))
-    parents = load_parents(models, device=device)
-    reason = why_not_comparable(parents)
-    if reason:
-        nothing = _values(None, alignments, languages)
-        spent = time.process_time() - started
-        return TierResult("oracle", tuple(nothing), spent, (f"no average: {reason}",))
-    chosen = _sentences(corpus, languages, sentences, seed)
-    trial = _Trial(parents, chosen, text)
-    outcomes = {
-        alignment: trial.judge(_average(parents, alignment, seed)) for alignment in alignments
-    }
-    values = _values(outcomes, alignments, languages)
+    outcomes: dict[Alignment, MergeOutcome] = {}
     notes = ["an evaluation of the merge on a few sentences, not a forecast"]
+    with opened(models, device=device) as group:
+        reason = why_not_averaged(group.loaded)
+        if reason:
+            notes = [f"no average: {reason}"]
+        else:
+            chosen = load_corpus(corpus, languages=list(languages), limit=sentences, seed=seed)
+            trial = _Trial(group, chosen, text)
+            for alignment in alignments:
+                outcomes[alignment] = trial.judge(_average(group.loaded, alignment, seed))
+    values = _values(outcomes, alignments, languages)
     return TierResult("oracle", tuple(values), time.process_time() - started, tuple(notes))
-
-
-def _sentences(
-    corpus: str | Path | ParallelCorpus, languages: Sequence[str], count: int, seed: int
-) -> ParallelCorpus:
-    from repsim.corpora import load_corpus
-
-    return load_corpus(corpus, languages=list(languages), limit=count, seed=seed)
 
 
 class _Trial:
     """Parents and floors on the sentences: what an average is judged against."""
 
-    def __init__(self, parents: Sequence[Parent], corpus: ParallelCorpus, text: str) -> None:
+    def __init__(self, group: OpenedParents, corpus: ParallelCorpus, text: str) -> None:
         from repsim.evaluation.bits_per_byte import tokenized
 
         self._ids = dict.fromkeys(corpus.languages, corpus.ids)
-        limits = [getattr(each.head.config, "max_position_embeddings", None) for each in parents]
-        self._context = min([CONTEXT, *(int(limit) for limit in limits if limit)])
+        parents, self._context = group.loaded, group.context(CONTEXT)
         self._held_out: dict[str, HeldOut] = {}
         for language in corpus.languages:
             ready = tokenized(parents[0].tokenizer, corpus[language])
@@ -199,7 +161,7 @@ def _average(parents: Sequence[Parent], alignment: str, seed: int) -> nn.Module:
 
 
 def _values(
-    outcomes: Mapping[Alignment, MergeOutcome] | None,
+    outcomes: Mapping[Alignment, MergeOutcome],
     alignments: Sequence[Alignment],
     languages: Sequence[str],
 ) -> list[FeatureValue]:
@@ -207,7 +169,7 @@ def _values(
     values = []
     for alignment in alignments:
         suffix = _suffix(alignment)
-        outcome = outcomes[alignment] if outcomes else None
+        outcome = outcomes.get(alignment)
         for language in languages:
             kept = outcome.retention[language].estimate.value if outcome else math.nan
             values.append(FeatureValue(f"oracle_retention{suffix}", kept, language))

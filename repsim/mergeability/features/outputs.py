@@ -1,9 +1,4 @@
-"""What parents say: next-token distributions against each other, and how strong each parent is.
-
-Headroom is how far below the unigram floor a model is, as a share of the floor: 0 is a model that
-knows how often tokens occur, and nothing else. A merge can keep no more than its parents have, and
-a parent without headroom in a language contributes noise to it.
-"""
+"""What parents say: next-token distributions against each other, and how strong each parent is."""
 
 from __future__ import annotations
 
@@ -17,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim.core import InputError, ParallelCorpus, UsageError
-from repsim.mergeability.features.base import FeatureSpec, FeatureValue, declare
-from repsim.mergeability.features.parents import Parent, tokenizer_hashes
+from repsim.mergeability.features.catalogue import summarised
+from repsim.mergeability.features.opened import Parent, tokenizer_hashes
+from repsim.mergeability.features.spec import FeatureValue
 
 if TYPE_CHECKING:
     import torch
@@ -33,44 +29,10 @@ FLOOR_BYTES = 1_000_000
 LOGITS_AT_ONCE = 1 << 24
 LN2 = math.log(2.0)
 
-_KL = "Cohere SimMerge (arXiv 2601.09473): divergence of next-token distributions"
-_HEADROOM = "repsim: share of the unigram floor that a model saves"
-_DECLARED = (
-    ("output_kl", "KL between outputs", "mean of KL(a||b) and KL(b||a) of the next-token "
-     "distributions in bits per token of the same text; mean over pairs", False, -1, _KL),
-    ("output_kl_worst", "KL between outputs, worst", "the same, the most distant pair",
-     False, -1, _KL),
-    ("output_kl_relative", "KL between outputs over headroom", "the same in bits, over the bits "
-     "that the best parent saves against unigrams; mean over pairs", True, -1, _KL),
-    ("output_agreement", "agreement of outputs", "share of tokens for which both parents rank the "
-     "same next token first; mean over pairs", True, +1, _KL),
-    ("output_agreement_worst", "agreement of outputs, worst", "the same, the least agreeing pair",
-     True, +1, _KL),
-    ("parent_headroom", "headroom of the best parent", "(floor - bits) / floor of the parent that "
-     "is best in the language", True, +1, _HEADROOM),
-    ("partner_headroom", "headroom of the worst parent", "(floor - bits) / floor of the parent "
-     "that is worst in the language", True, +1, _HEADROOM),
-    ("headroom_gap", "gap of headroom", "headroom of the best minus that of the worst parent",
-     True, -1, _HEADROOM),
-)  # fmt: skip
-declare(
-    *(
-        FeatureSpec(name, "T2", label, definition, True, scale_free, direction, source)
-        for name, label, definition, scale_free, direction, source in _DECLARED
-    )
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What models of one tokenizer say of some sentences.
-
-    Attributes:
-        bits: `[models]`, bits that each needs to write the sentences down.
-        divergence: (i, j) -> symmetrised KL in bits, summed over tokens.
-        agreement: (i, j) -> share of tokens with the same first choice.
-        tokens: Number of tokens.
-    """
+    """What models of one tokenizer say of some sentences."""
 
     bits: np.ndarray
     divergence: dict[tuple[int, int], float]
@@ -79,23 +41,7 @@ class Outputs:
 
 
 def compare_outputs(models: Sequence[Any], held_out: HeldOut, bos: int, context: int) -> Outputs:
-    """Run models of one tokenizer over the same windows and compare what they say, token by token.
-
-    Args:
-        models: Causal language models.
-        held_out: Text, from `evaluation.bits_per_byte.tokenized`.
-        bos: Id before each document.
-        context: Tokens per window.
-
-    Example:
-        >>> from repsim.evaluation.bits_per_byte import HeldOut
-        >>> from repsim.testing.tiny_models import tiny_model
-        >>> model = tiny_model("llama", head=True)
-        >>> text = HeldOut((np.array([5, 9, 7]),), np.array([3]))
-        >>> found = compare_outputs([model, model], text, bos=0, context=8)
-        >>> found.tokens, found.divergence[0, 1], found.agreement[0, 1]
-        (3, 0.0, 1.0)
-    """
+    """Run models of one tokenizer over the same windows and compare them token by token."""
     pairs = list(itertools.combinations(range(len(models)), 2))
     bits = np.zeros(len(models))
     divergence, same, tokens = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0), 0
@@ -117,10 +63,7 @@ def compare_outputs(models: Sequence[Any], held_out: HeldOut, bos: int, context:
 def _log_probabilities(
     models: Sequence[Any], held_out: HeldOut, bos: int, context: int
 ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
-    """Batch by batch: of each model `[tokens, vocabulary]`, and the tokens that came, `[tokens]`.
-
-    Rows that pad an embedding beyond the smallest vocabulary are no tokens and are left out.
-    """
+    """By batch: of each model `[tokens, vocabulary]`, and the tokens that came, `[tokens]`."""
     import torch
 
     from repsim.evaluation.bits_per_byte import cut
@@ -163,19 +106,7 @@ def _training_counts(text: str, language: str, tokenizer: _Tokenizer) -> np.ndar
 
 
 def unigram_floor(parent: Parent, text: str, language: str, held_out: HeldOut) -> BitsPerByte:
-    """Bits of documents under a unigram model of the parent's tokens.
-
-    Args:
-        parent: Whose tokenizer.
-        text: Training corpus, see `corpora.load_training_text`; a megabyte of it is counted, once
-            per process.
-        language: Which language of it.
-        held_out: The documents, tokenized by that tokenizer.
-
-    Raises:
-        InputError: The corpus has no text in the language.
-        UsageError: The built-in corpus does not have the language.
-    """
+    """Bits of documents under a unigram model of the parent's tokens."""
     from repsim.evaluation.floor import unigram_bits
 
     known = _Tokenizer(tokenizer_hashes([parent])[0], parent.tokenizer)
@@ -190,18 +121,7 @@ def output_features(
     context: int,
     seed: int,
 ) -> tuple[list[FeatureValue], dict[str, str], list[str]]:
-    """KL, agreement and headroom in each language.
-
-    Args:
-        parents: Causal language models.
-        corpus: Sentences; at most `OUTPUT_SENTENCES` of them are read.
-        text: Training corpus for the floor; None for no floor.
-        context: Tokens per window.
-        seed: Of the draw of sentences.
-
-    Returns:
-        Values; model -> the language in which it has most headroom, if it has any; notes.
-    """
+    """KL, agreement and headroom in each language."""
     sample = corpus.sample(OUTPUT_SENTENCES, seed)
     values: list[FeatureValue] = []
     notes: list[str] = []
@@ -255,9 +175,9 @@ def _in_language(
             saved[i] = (floor - float(bits)) / outputs.tokens
     if len(groups) > 1:
         notes.append("different tokenizers: outputs cannot be held against each other")
-    values = _summaries(len(parents), divergence, agreement, headroom, saved)
+    values = _summaries(language, divergence, agreement, headroom, saved)
     strong = {parent.ref.name: share for parent, share in zip(parents, headroom, strict=True)}
-    return [FeatureValue(name, value, language) for name, value in values.items()], strong, notes
+    return values, strong, notes
 
 
 def _floor_or_note(
@@ -272,25 +192,25 @@ def _floor_or_note(
 
 
 def _summaries(
-    count: int,
+    language: str,
     divergence: Mapping[tuple[int, int], float],
     agreement: Mapping[tuple[int, int], float],
     headroom: Sequence[float],
     saved: Sequence[float],
-) -> dict[str, float]:
-    """Values by feature; one parent or pair without a value leaves the group without one."""
-    pairs = list(itertools.combinations(range(count), 2))
+) -> list[FeatureValue]:
+    """One parent or pair without a value leaves the group without one."""
+    pairs = list(itertools.combinations(range(len(headroom)), 2))
     apart = [divergence.get(pair, math.nan) for pair in pairs]
     alike = [agreement.get(pair, math.nan) for pair in pairs]
-    best, worst = float(np.max(headroom)), float(np.min(headroom))
-    gained = float(np.max(saved))
-    return {
-        "output_kl": float(np.mean(apart)),
-        "output_kl_worst": float(np.max(apart)),
-        "output_kl_relative": float(np.mean(apart)) / gained if gained > 0 else math.nan,
-        "output_agreement": float(np.mean(alike)),
-        "output_agreement_worst": float(np.min(alike)),
-        "parent_headroom": best,
-        "partner_headroom": worst,
-        "headroom_gap": best - worst,
-    }
+    best, worst, gained = (
+        float(value) for value in (np.max(headroom), np.min(headroom), np.max(saved))
+    )  # fmt: skip
+    relative = float(np.mean(apart)) / gained if gained > 0 else math.nan
+    return [
+        *summarised("output_kl", apart, language),
+        FeatureValue("output_kl_relative", relative, language),
+        *summarised("output_agreement", alike, language),
+        FeatureValue("parent_headroom", best, language),
+        FeatureValue("partner_headroom", worst, language),
+        FeatureValue("headroom_gap", best - worst, language),
+    ]

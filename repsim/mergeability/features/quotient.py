@@ -1,8 +1,6 @@
-"""Distance of two models up to symmetry: what remains after the best permutation or rotation.
+"""Distance of two models up to symmetry: what remains after the best permutation or rotation found.
 
-A network does not change if its units are re-ordered or (norms folded) its residual stream is
-rotated, so the distance of two networks is that of the nearest re-arrangement. The search is the
-one that merging uses (`repsim.merging.align`): coordinate descent, an upper bound of the minimum.
+The search is that of merging (`repsim.merging.align`): coordinate descent, an upper bound.
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from repsim.core.errors import IncompatibleModelsError
 from repsim.mergeability.features.layout import spaces_of
-from repsim.mergeability.features.opened import Opened
+from repsim.mergeability.features.opened import Weights
 from repsim.models.arch.spaces import WeightSpaces, split_key
 
 if TYPE_CHECKING:
     from repsim.merging.align.attention import Method
-    from repsim.merging.align.weights import Weights
+    from repsim.merging.align.weights import Weights as AlignedWeights
 
 #: Roles of the matrices inside blocks.
 _BODY = ("q", "k", "v", "o", "gate", "up", "down")
@@ -34,18 +32,10 @@ MOST_WIDTH = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Quotient:
-    """Distances of the matrices inside blocks, and of the embedding, over the mean of the norms.
-
-    Attributes:
-        before: Body, as the models are (folded, where they are rotated).
-        after: Body, after the best map that was found. The search minimises the distance of all
-            weights, which the embedding may rule; where its map takes the body farther away, the
-            body is left as it is.
-        embedding: Embedding, likewise.
-    """
+    """Distances of the matrices inside blocks, and of the embedding, over the mean of the norms."""
 
     before: float
-    after: float
+    after: float  # at most `before`: the search minimises all weights, which the embedding may rule
     embedding: float
 
     @property
@@ -54,19 +44,8 @@ class Quotient:
         return (self.before - self.after) / self.before if self.before > 0 else 0.0
 
 
-def why_not_searched(model: Opened, max_memory: int) -> str:
-    """Why the search is left out for models of this kind; "" if it is not.
-
-    Args:
-        model: One of the models.
-        max_memory: Bytes that the search may hold.
-
-    Example:
-        >>> from repsim.mergeability.features.opened import open_weights
-        >>> eng = open_weights(["zoo:eng-1"])[0]
-        >>> why_not_searched(eng, 2**31), why_not_searched(eng, 2**20)[:25]
-        ('', 'the search for symmetries')
-    """
+def why_not_searched(model: Weights, max_memory: int) -> str:
+    """Why the search is left out for models of this kind; "" if it is not."""
     spaces = spaces_of(model.config)
     if spaces is None:
         return f"architecture '{model.config.model_type}' declares no symmetries of its weights"
@@ -82,26 +61,8 @@ def why_not_searched(model: Opened, max_memory: int) -> str:
     return ""
 
 
-def quotient_distance(a: Opened, b: Opened, method: Method) -> Quotient | str:
-    """Distance of two models after the best map that the search finds.
-
-    Args:
-        a: The model that the other is brought to.
-        b: The other; both are read whole.
-        method: "permutation" or "orthogonal".
-
-    Returns:
-        Distances; the reason in words where the family does not allow the map.
-
-    Raises:
-        InputError: A tensor holds NaN or infinity.
-
-    Example:
-        >>> from repsim.mergeability.features.opened import open_weights
-        >>> found = quotient_distance(*open_weights(["zoo:eng-1", "zoo:eng-2"]), "permutation")
-        >>> 0 < found.gain < 1
-        True
-    """
+def quotient_distance(a: Weights, b: Weights, method: Method) -> Quotient | str:
+    """Distance of two models after the best map that the search finds."""
     from repsim.merging.align.apply import apply_map
     from repsim.merging.align.fold import fold_norms
     from repsim.merging.align.matching import match_weights
@@ -123,14 +84,14 @@ def quotient_distance(a: Opened, b: Opened, method: Method) -> Quotient | str:
     return Quotient(before, min(before, after), min(embedding, moved_embedding))
 
 
-def _unpacked(model: Opened, spaces: WeightSpaces) -> Weights:
+def _unpacked(model: Weights, spaces: WeightSpaces) -> AlignedWeights:
     from repsim.merging.align.weights import unpack
 
     source = model.source
     return unpack({name: source.read(name).cpu() for name in source.headers}, spaces)
 
 
-def _relative(a: Weights, b: Weights, roles: tuple[str, ...]) -> float:
+def _relative(a: AlignedWeights, b: AlignedWeights, roles: tuple[str, ...]) -> float:
     keys = [key for key in a if split_key(key)[1] in roles]
     apart = sum(float((a[key] - b[key]).square().sum()) for key in keys)
     norms = [sum(float(w[key].square().sum()) for key in keys) ** 0.5 for w in (a, b)]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from repsim.mergeability.features.layout import Place, places_of, spaces_of
 from repsim.mergeability.features.moments import Moments, tensor_moments
-from repsim.mergeability.features.opened import Opened, check_fit
+from repsim.mergeability.features.opened import Weights, check_fit
 from repsim.mergeability.features.spectra import Spectrum, piece_of, sampled_layers, spectrum
 from repsim.mergeability.features.units import Matrix, UnitProducts, add_units, units_of
 from repsim.merging.checkpoint import Checkpoint, TensorSource
@@ -20,18 +20,7 @@ GROUPS = ("attention", "mlp", "embedding", "norm")
 
 @dataclasses.dataclass
 class Scan:
-    """What the pass found.
-
-    Attributes:
-        k: Number of models.
-        layers: Number of blocks.
-        no_rows: Why tensors of the vocabulary were left out; "" if they were not.
-        moments: Sums of each tensor.
-        units: Block -> inner products of its MLP units.
-        heads: Block -> inner products of its attention heads.
-        spectra: For each sampled matrix, the spectrum of each model (None of a zero matrix).
-        update_spectra: The same of model minus base.
-    """
+    """What the pass found."""
 
     k: int
     layers: int
@@ -52,28 +41,12 @@ class Scan:
 
 
 def scan_weights(
-    models: Sequence[Opened],
-    base: Opened | None = None,
+    models: Sequence[Weights],
+    base: Weights | None = None,
     *,
     say: Callable[[str], None] | None = None,
 ) -> Scan:
-    """Read the weights of some models side by side, tensor by tensor, each once.
-
-    Args:
-        models: Two models or more of one shape.
-        base: What they moved away from, if it is known.
-        say: Told of progress, block by block.
-
-    Raises:
-        IncompatibleModelsError: The models do not fit each other.
-        InputError: A tensor holds NaN or infinity.
-
-    Example:
-        >>> from repsim.mergeability.features.opened import open_weights
-        >>> scan = scan_weights(open_weights(["zoo:eng-1", "zoo:deu-1"]))
-        >>> scan.layers, len(scan.units), len(scan.spectra)
-        (4, 4, 28)
-    """
+    """Read the weights of some models side by side, tensor by tensor, each once."""
     shapes, no_rows = check_fit([*models, base] if base else models)
     places = places_of(shapes, models[0].config)
     spaces = spaces_of(models[0].config)

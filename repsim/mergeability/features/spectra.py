@@ -1,9 +1,4 @@
-"""Singular subspaces and spectra of weight matrices, on a sample that is always the same.
-
-Matrices of three blocks (of all blocks in a shallow model) are taken, and of a large one evenly
-spaced rows and columns, the same in every model. Of such a piece the whole spectrum is had from one
-symmetric eigendecomposition.
-"""
+"""Singular subspaces and spectra of weight matrices, on a sample that is always the same."""
 
 from __future__ import annotations
 
@@ -29,15 +24,7 @@ ENERGY, FEWEST = 0.9, 8
 
 @dataclasses.dataclass(frozen=True)
 class Spectrum:
-    """Leading singular subspaces of one piece of a matrix, and two numbers of its spectrum.
-
-    Attributes:
-        left: `[rows, r]` orthonormal.
-        right: `[columns, r]` orthonormal.
-        stable_rank: Squared Frobenius norm over squared spectral norm, over the shorter side.
-        effective_rank: exp of the entropy of the squared singular values as shares (Roy and
-            Vetterli 2007), over the shorter side.
-    """
+    """Leading singular subspaces of one piece of a matrix, and two numbers of its spectrum."""
 
     left: torch.Tensor
     right: torch.Tensor
@@ -46,27 +33,14 @@ class Spectrum:
 
 
 def sampled_layers(layers: int) -> frozenset[int]:
-    """Blocks whose matrices are taken: all of a shallow model, else the middle of each third.
-
-    Args:
-        layers: Number of blocks.
-
-    Example:
-        >>> sorted(sampled_layers(4)), sorted(sampled_layers(32))
-        ([0, 1, 2, 3], [5, 16, 26])
-    """
+    """Blocks whose matrices are taken: all of a shallow model, else the middle of each third."""
     if layers <= SHALLOW:
         return frozenset(range(layers))
     return frozenset(int(layers * centre) for centre in (1 / 6, 1 / 2, 5 / 6))
 
 
 def piece_of(place: Place, tensor: torch.Tensor) -> torch.Tensor:
-    """Evenly spaced rows and columns of a matrix, in float32.
-
-    Args:
-        place: Where it stands.
-        tensor: Its values.
-    """
+    """Evenly spaced rows and columns of a matrix, in float32."""
     import torch
 
     for axis, size in enumerate(place.shape):
@@ -77,17 +51,7 @@ def piece_of(place: Place, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def spectrum(matrix: torch.Tensor) -> Spectrum | None:
-    """Leading subspaces and ranks of a matrix; None if it is zero.
-
-    Args:
-        matrix: `[rows, columns]`.
-
-    Example:
-        >>> import torch
-        >>> found = spectrum(torch.diag(torch.tensor([2.0] * 8 + [0.0] * 8)))
-        >>> round(found.stable_rank, 3), round(found.effective_rank, 3), tuple(found.left.shape)
-        (0.5, 0.5, (16, 2))
-    """
+    """Leading subspaces and ranks of a matrix; None if it is zero."""
     import torch
 
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -112,24 +76,7 @@ def spectrum(matrix: torch.Tensor) -> Spectrum | None:
 
 
 def subspace_overlap(a: Spectrum, b: Spectrum) -> float:
-    """Overlap of the leading subspaces beyond chance, mean over both sides of the matrix.
-
-    `||U_a^T U_b||^2` over the smaller dimension: the mean squared cosine of principal angles.
-
-    Args:
-        a: Spectrum of one matrix.
-        b: Of another of the same shape.
-
-    Returns:
-        1 for the same (or nested) subspaces, 0 on average for independent ones.
-
-    Example:
-        >>> import torch
-        >>> g = torch.Generator().manual_seed(0)
-        >>> a, b = (spectrum(torch.randn(64, 96, generator=g)) for _ in range(2))
-        >>> round(subspace_overlap(a, a), 4), abs(subspace_overlap(a, b)) < 0.1
-        (1.0, True)
-    """
+    """Overlap of the leading subspaces beyond chance, mean over both sides of the matrix."""
     sides = []
     for one, other in ((a.left, b.left), (a.right, b.right)):
         small, large = sorted((one.shape[1], other.shape[1]))
@@ -140,13 +87,5 @@ def subspace_overlap(a: Spectrum, b: Spectrum) -> float:
 
 
 def gap(values: Sequence[float]) -> float:
-    """Absolute difference of the logarithms of two numbers.
-
-    Args:
-        values: Two positive numbers.
-
-    Example:
-        >>> round(gap([1.0, math.e]), 6)
-        1.0
-    """
+    """Absolute difference of the logarithms of two numbers."""
     return abs(math.log(values[0] / values[1]))

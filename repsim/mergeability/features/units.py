@@ -1,9 +1,7 @@
 """Is unit i of one model unit i of the other? Told from the weights.
 
-Models that were initialised apart hold their units in an arbitrary order each, so under that
-hypothesis every way to pair the units of A with those of B is as likely as the one that their
-numbers give. That makes the test of a common origin exact: the similarity of namesakes is held
-against its mean and variance over all permutations (the moments of Mantel 1967).
+Units of models that were initialised apart are in arbitrary order, so that namesakes are held
+against all permutations (moments of Mantel 1967): an exact test of a common origin.
 """
 
 from __future__ import annotations
@@ -34,12 +32,7 @@ Matrix = NDArray[np.float64]
 
 @dataclasses.dataclass
 class UnitProducts:
-    """Inner products of the units of some models in one block, summed over weights.
-
-    Attributes:
-        products: (i, j) -> `[units of i, units of j]`.
-        squares: `[models, units]` squared norms.
-    """
+    """Inner products of the units of some models in one block, summed over weights."""
 
     products: dict[tuple[int, int], Matrix]
     squares: Matrix
@@ -54,51 +47,22 @@ class UnitProducts:
 
 @dataclasses.dataclass(frozen=True)
 class UnitMatch:
-    """How far units of two models agree with their namesakes, over all blocks.
+    """How far units of two models agree with their namesakes, over all blocks."""
 
-    Attributes:
-        match: Share of units whose most similar unit in the other model bears their number,
-            beyond chance: 1 = all, 0 = as many as chance gives.
-        score: Similarity of namesakes between that of any two units (0) and of each unit with the
-            one most similar to it (1).
-        deviations: By how many standard deviations namesakes are more alike than under a random
-            order.
-    """
-
-    match: float
-    score: float
-    deviations: float
+    match: float  # share of units nearest to their namesake, beyond chance
+    score: float  # similarity of namesakes between that of any two (0) and of nearest ones (1)
+    deviations: float  # of the namesakes' similarity, in standard deviations under a random order
 
 
 def evenly_spaced(size: int, most: int) -> NDArray[np.int64]:
-    """At most so many numbers below a size, from the first to the last.
-
-    Args:
-        size: How many there are.
-        most: How many are taken at most.
-
-    Example:
-        >>> evenly_spaced(3, 5).tolist(), evenly_spaced(100, 4).tolist()
-        ([0, 1, 2], [0, 33, 66, 99])
-    """
+    """At most so many numbers below a size, from the first to the last."""
     if size <= most:
         return np.arange(size)
     return np.round(np.linspace(0, size - 1, most)).astype(np.int64)
 
 
 def units_of(place: Place, tensor: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor | None:
-    """The units or heads that a tensor describes, one a row, in float32.
-
-    MLP units are described by the weights that feed them, attention heads by what they write.
-
-    Args:
-        place: Where the tensor stands.
-        tensor: Its values.
-        sizes: Lengths of axes, as the family states them.
-
-    Returns:
-        `[units, values]`; None if the tensor describes neither.
-    """
+    """The units or heads that a tensor describes, one a row, in float32."""
     weight = place.stored
     if weight is not None and weight.roles == ("gate", "up"):
         halves = [_chosen(half, 0, MOST_UNITS) for half in tensor.chunk(2)]
@@ -132,15 +96,7 @@ def _chosen(tensor: torch.Tensor, axis: int, most: int) -> torch.Tensor:
 
 
 def add_units(known: UnitProducts | None, rows: Sequence[torch.Tensor]) -> UnitProducts:
-    """Add the inner products over one weight to those of its block.
-
-    Args:
-        known: Those over other weights of the same units; None for none.
-        rows: `[units, values]` of each model.
-
-    Returns:
-        The sum.
-    """
+    """Add the inner products over one weight to those of its block."""
     products = {
         (i, j): (rows[i] @ rows[j].T).double().numpy()
         for i, j in itertools.combinations(range(len(rows)), 2)
@@ -153,23 +109,7 @@ def add_units(known: UnitProducts | None, rows: Sequence[torch.Tensor]) -> UnitP
 
 
 def match_units(blocks: Sequence[Matrix]) -> UnitMatch:
-    """Compare namesakes with all other units, block by block.
-
-    Args:
-        blocks: `[units of A, units of B]` similarities, one per block.
-
-    Returns:
-        Means over blocks; deviations added up as independent. NaN without blocks.
-
-    Example:
-        >>> import numpy as np
-        >>> noise = np.random.default_rng(0).normal(size=(2, 64, 64))
-        >>> apart = match_units(list(noise))
-        >>> abs(apart.match) < 0.1, abs(apart.deviations) < 4
-        (True, True)
-        >>> match_units([block + 9 * np.eye(64) for block in noise]).match
-        1.0
-    """
+    """Compare namesakes with all other units, block by block."""
     if not blocks:
         return UnitMatch(math.nan, math.nan, math.nan)
     each = [_match_block(block) for block in blocks]

@@ -1,7 +1,7 @@
 """T1: what the weights themselves say, streamed tensor by tensor from the files.
 
-*Body* means the matrices of attention and MLP inside the blocks. Embeddings and norms are kept
-apart: they resemble each other between any two models of a family and would hide the rest.
+*Body* means the matrices of attention and MLP inside the blocks; embeddings and norms, which
+resemble each other between any two models of a family, are kept apart.
 """
 
 from __future__ import annotations
@@ -12,24 +12,34 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from repsim.core.errors import UsageError
-from repsim.mergeability.features.base import FeatureValue, TierResult
+from repsim.mergeability.features.catalogue import summarised
 from repsim.mergeability.features.layout import Place
 from repsim.mergeability.features.moments import Moments, total
-from repsim.mergeability.features.opened import Opened, WeightsLike, open_weights
+from repsim.mergeability.features.opened import (
+    ModelLike,
+    OpenedModel,
+    OpenedParents,
+    Weights,
+    opened,
+)
 from repsim.mergeability.features.quotient import quotient_distance, why_not_searched
 from repsim.mergeability.features.scan import Scan, scan_weights
+from repsim.mergeability.features.spec import FeatureValue, TierResult
 from repsim.mergeability.features.spectra import MOST_SIDE, Spectrum, gap, subspace_overlap
 from repsim.mergeability.features.units import FOUND, MOST_UNITS, match_units
-from repsim.mergeability.features.weight_specs import PAIRS, QUOTIENT
 
+#: What the search for symmetries gives.
+QUOTIENT = (
+    "quotient_distance_permutation", "quotient_distance_orthogonal", "quotient_distance_embedding",
+    "alignment_gain_permutation", "alignment_gain_orthogonal",
+)  # fmt: skip
 Pair = tuple[int, int]
 
 
 def weight_features(
-    models: Sequence[WeightsLike],
+    models: OpenedParents | Sequence[ModelLike],
     *,
-    base: WeightsLike | None = None,
+    base: ModelLike | None = None,
     quotient: bool = True,
     config: Any = None,
     max_memory: int = 2 * 2**30,
@@ -45,8 +55,8 @@ def weight_features(
     of the depth; 512 evenly spaced units in every block.
 
     Args:
-        models: Two models or more of one shape: folders, names, `ModelRef`, causal models in
-            memory, or state dicts with a `config`.
+        models: Two models or more of one shape, or a group that is open: folders, names,
+            `ModelRef`, causal models in memory, or state dicts with a `config`.
         base: Common ancestor, if it is known: updates are taken from there.
         quotient: Whether symmetries are searched; without, their features are not given.
         config: `transformers` config of models given as state dicts.
@@ -73,21 +83,23 @@ def weight_features(
         >>> lives["shared_origin"], apart["shared_origin"]
         (1.0, 0.0)
     """
-    if len(models) < 2:
-        raise UsageError("features describe a group of parents: name two models or more")
     started = time.process_time()
-    everything = open_weights([*models, *([] if base is None else [base])], config=config)
-    opened = everything[: len(models)]
-    origin = None if base is None else everything[-1]
-    scan = scan_weights(opened, origin, say=say)
-    pairs = list(itertools.combinations(range(len(opened)), 2))
-    each = [_of_pair(scan, pair, origin is not None) for pair in pairs]
-    notes = list(_notes(scan, origin))
-    if quotient:
-        found, why = _quotients(opened, pairs, scan.no_rows, max_memory, say)
-        each = [{**one, **other} for one, other in zip(each, found, strict=True)]
-        notes += why
-    values = [*_summarised(each), *_of_models(scan, origin), *_of_group(scan, origin)]
+    with opened(models, config=config) as parents:
+        others = [] if base is None else [OpenedModel(base, config=config)]
+        found = parents.weights(*others)
+        weights, origin = found[: len(parents.models)], found[-1] if others else None
+        scan = scan_weights(weights, origin, say=say)
+        pairs = list(itertools.combinations(range(len(weights)), 2))
+        each = [_of_pair(scan, pair, origin is not None) for pair in pairs]
+        notes = list(_notes(scan, origin))
+        if quotient:
+            distances, why = _quotients(weights, pairs, scan.no_rows, max_memory, say)
+            each = [{**one, **other} for one, other in zip(each, distances, strict=True)]
+            notes += why
+    values = [
+        value for name in each[0] for value in summarised(name, [one[name] for one in each])
+    ]  # fmt: skip
+    values += _of_group(scan, origin)
     return TierResult("T1", tuple(values), time.process_time() - started, tuple(notes))
 
 
@@ -159,26 +171,7 @@ def _of_updates(scan: Scan, whole: Moments, pair: Pair, has_base: bool) -> dict[
     }
 
 
-def _of_models(scan: Scan, base: Opened | None) -> list[FeatureValue]:
-    whole = total(scan.sums(lambda place: place.is_body), scan.k)
-    if base is None:
-        # Squared distance of model i from the mean, by the distances of all pairs.
-        squares = whole.squares.mean(1) - whole.variance
-        scale = whole.mean_square
-    else:
-        squares, scale = whole.updates.diagonal(), whole.base
-    sizes = [
-        math.sqrt(max(float(square), 0.0) / scale) if scale else math.nan for square in squares
-    ]
-    ranks = [spectrum.stable_rank for each in scan.spectra for spectrum in each if spectrum]
-    return [
-        FeatureValue("update_size", _mean(sizes)),
-        FeatureValue("update_size_worst", max(sizes)),
-        FeatureValue("stable_rank", _mean(ranks)),
-    ]
-
-
-def _of_group(scan: Scan, base: Opened | None) -> list[FeatureValue]:
+def _of_group(scan: Scan, base: Weights | None) -> list[FeatureValue]:
     whole = total(scan.sums(lambda place: place.is_body), scan.k)
     mlp = total(scan.sums(lambda place: place.is_body and place.group == "mlp"), scan.k)
 
@@ -186,10 +179,21 @@ def _of_group(scan: Scan, base: Opened | None) -> list[FeatureValue]:
         scale = sums.mean_square if base is None else sums.base
         return math.sqrt(sums.variance / scale) if scale else math.nan
 
+    if base is None:
+        # Squared distance of model i from the mean, by the distances of all pairs.
+        squares, scale = whole.squares.mean(1) - whole.variance, whole.mean_square
+    else:
+        squares, scale = whole.updates.diagonal(), whole.base
+    sizes = [
+        math.sqrt(max(float(square), 0.0) / scale) if scale else math.nan for square in squares
+    ]
+    ranks = [spectrum.stable_rank for each in scan.spectra for spectrum in each if spectrum]
     norms = whole.updates.diagonal() ** 0.5
     mean = math.sqrt(max(float(whole.updates.sum()), 0.0)) / scan.k
     kept = mean / float(norms.mean()) if base is not None and norms.any() else math.nan
     return [
+        *summarised("update_size", sizes),
+        FeatureValue("stable_rank", _mean(ranks)),
         FeatureValue("interference", interference(whole)),
         FeatureValue("interference_mlp", interference(mlp)),
         FeatureValue("retained_update", kept),
@@ -197,7 +201,7 @@ def _of_group(scan: Scan, base: Opened | None) -> list[FeatureValue]:
 
 
 def _quotients(
-    models: Sequence[Opened],
+    models: Sequence[Weights],
     pairs: Sequence[Pair],
     no_rows: str,
     max_memory: int,
@@ -225,16 +229,6 @@ def _quotients(
     return values, list(dict.fromkeys(notes))
 
 
-def _summarised(each: Sequence[dict[str, float]]) -> Iterator[FeatureValue]:
-    """Mean over pairs and the worst of them; unknown if one pair is."""
-    for name in each[0]:
-        values = [found[name] for found in each]
-        unknown = any(math.isnan(value) for value in values)
-        choose = min if PAIRS[name].worst == "least" else max
-        yield FeatureValue(name, math.nan if unknown else sum(values) / len(values))
-        yield FeatureValue(f"{name}_worst", math.nan if unknown else choose(values))
-
-
 def _group(scan: Scan, group: str) -> Moments:
     return total(scan.sums(lambda place: place.group == group), scan.k)
 
@@ -249,7 +243,7 @@ def _ratio(part: float, whole: float) -> float:
     return float(part) / float(whole) if whole else math.nan
 
 
-def _notes(scan: Scan, base: Opened | None) -> Iterator[str]:
+def _notes(scan: Scan, base: Weights | None) -> Iterator[str]:
     if base is None:
         yield "no base: update size and interference are relative to the mean of the models"
     if scan.no_rows:

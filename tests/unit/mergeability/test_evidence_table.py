@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import InputError
-from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import with_as_merged
 from repsim.mergeability.kinship import kin_of_atlas
 from repsim.mergeability.splits import leave_models_out
 from repsim.testing.atlases import planted_atlas

@@ -11,17 +11,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from repsim.core.errors import UsageError
-from repsim.mergeability.features.base import FEATURES
+from repsim.mergeability.features.catalogue import FEATURES, measured_names
 from repsim.mergeability.features.gradients import (
-    NAMES,
     Batch,
-    Weights,
+    Tensors,
     gradient_features,
     loss_and_gradient,
     slope,
     training_batch,
 )
-from repsim.mergeability.features.parents import load_parents
+from repsim.mergeability.features.opened import OpenedParents
 from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 ENGLISH = "eng_Latn"
@@ -34,11 +33,11 @@ def batch_of(rows: int = 3, length: int = 20) -> Batch:
     return Batch(tokens, scored, size=100.0, floor=500.0)
 
 
-def weights_of(model: torch.nn.Module) -> Weights:
+def weights_of(model: torch.nn.Module) -> Tensors:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def step_of(weights: Weights, scale: float) -> Weights:
+def step_of(weights: Tensors, scale: float) -> Tensors:
     generator = torch.Generator().manual_seed(1)
     return {
         name: scale * torch.randn(tensor.shape, generator=generator)
@@ -135,7 +134,7 @@ def test_gradients_of_one_basin_point_the_same_way(zoo: dict[str, dict[str, floa
 
 
 def test_windows_come_from_as_many_documents_as_there_are() -> None:
-    parent = load_parents(["zoo:eng-1", "zoo:eng-2"], device="cpu")[0]
+    parent = OpenedParents(["zoo:eng-1", "zoo:eng-2"], device="cpu").loaded[0]
 
     def draw(windows: int, seed: int = 0) -> Batch:
         return training_batch(parent, "bible", ENGLISH, windows=windows, context=32, seed=seed)
@@ -163,7 +162,7 @@ def test_where_there_is_no_average_there_are_no_gradients(tmp_path: Path) -> Non
         ([tiny, wide], r"is (272, 32) in 'llama' and (272, 64) in 'wide'"),
     ):
         result = gradient_features(models, languages=[ENGLISH], device="cpu")
-        assert [value.feature for value in result.values] == list(NAMES)
+        assert [value.feature for value in result.values] == measured_names("T3")
         assert all(math.isnan(value.value) for value in result.values)
         assert reason in result.notes[0]
 

@@ -10,9 +10,13 @@ import pytest
 
 from repsim.core.errors import InputError, UsageError
 from repsim.measures import Statistics
-from repsim.mergeability.features.activations import activation_features
-from repsim.mergeability.features.base import FEATURES, TierResult
-from repsim.mergeability.features.ladder import MEASURES, SECTIONS, by_section, chosen_layers
+from repsim.mergeability.features.activations import (
+    activation_features,
+    by_section,
+    chosen_layers,
+)
+from repsim.mergeability.features.catalogue import FEATURES, LADDER, SECTIONS
+from repsim.mergeability.features.spec import TierResult
 from repsim.merging.align import build_model
 from repsim.merging.align.twins import planted_twin
 from repsim.models.causal import CausalModel, load_causal_lm
@@ -65,7 +69,7 @@ def strangers(measured: Measure) -> dict[str, float]:
 
 def test_a_model_is_at_the_top_of_every_rung_with_itself(measured: Measure) -> None:
     values = english(measured("zoo:eng-1", "zoo:eng-1"))
-    rungs = [f"{name}_{section}" for name in MEASURES for section in SECTIONS]
+    rungs = [f"{name}_{section}" for name in LADDER for section in SECTIONS]
     assert {name: values[name] for name in rungs} == pytest.approx(dict.fromkeys(rungs, 1.0))
     gaps = {name: value for name, value in values.items() if name.startswith("gap_")}
     assert gaps == pytest.approx(dict.fromkeys(gaps, 0.0), abs=1e-9)
@@ -172,7 +176,7 @@ def test_models_of_other_widths_are_compared_without_their_units(
         [narrow, wide], languages=[ENGLISH], limit=60, text=None, device="cpu", cache=cache
     )
     values = english(result)
-    for name in MEASURES:
+    for name in LADDER:
         unit_by_unit = name in ("unit_correlation", "identity_match", "permutation")
         assert math.isnan(values[f"{name}_late"]) == unit_by_unit
     assert math.isnan(values["gap_l2_l0_late"])
@@ -192,7 +196,7 @@ def test_encoders_get_the_ladder_and_a_note(tmp_path: Path, cache: Path) -> None
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(UsageError, match="1 models cannot be merged"):
+    with pytest.raises(UsageError, match="two models or more"):
         activation_features(["zoo:eng-1"], languages=[ENGLISH], limit=10)
     with pytest.raises(UsageError, match="no language"):
         activation_features(["zoo:eng-1", "zoo:eng-2"], languages=[])

@@ -11,13 +11,13 @@ import torch
 
 from repsim.corpora import load_corpus
 from repsim.evaluation.bits_per_byte import HeldOut, score_held_out, tokenized
+from repsim.mergeability.features.opened import OpenedParents, Parent
 from repsim.mergeability.features.outputs import (
     OUTPUT_SENTENCES,
     compare_outputs,
     output_features,
     unigram_floor,
 )
-from repsim.mergeability.features.parents import Parent, load_parents
 from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 ENGLISH = "eng_Latn"
@@ -26,7 +26,7 @@ HELD_OUT = HeldOut((np.arange(5, 45), np.array([7, 9, 7])), np.array([40, 3]))
 
 @pytest.fixture(scope="module")
 def parents() -> list[Parent]:
-    return load_parents(["zoo:eng-1", "zoo:deu-1"], device="cpu")
+    return OpenedParents(["zoo:eng-1", "zoo:deu-1"], device="cpu").loaded
 
 
 def test_divergence_and_agreement_are_those_of_the_definition() -> None:
@@ -86,7 +86,7 @@ def test_a_language_without_training_text_has_no_headroom(parents: list[Parent])
 def test_models_of_other_tokenizers_have_headroom_but_no_divergence(tmp_path: Path) -> None:
     llama = write_tiny_model("llama", tmp_path / "llama", head=True)
     corpus = load_corpus("bible-heldout", languages=[ENGLISH], limit=5)
-    strangers = load_parents([llama, "zoo:eng-1"], device="cpu")
+    strangers = OpenedParents([llama, "zoo:eng-1"], device="cpu").loaded
     values, _, notes = output_features(strangers, corpus, text="bible", context=128, seed=0)
     found = {value.feature: value.value for value in values}
     for name in ("output_kl", "output_kl_worst", "output_kl_relative", "output_agreement"):

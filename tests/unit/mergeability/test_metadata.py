@@ -14,7 +14,9 @@ import pytest
 from repsim.core.errors import InputError, UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.features import FEATURES, metadata_features
-from repsim.mergeability.features.declared import read_declared, shared_tokens
+from repsim.mergeability.features.catalogue import measured_names
+from repsim.mergeability.features.declared import Declared, shared_init, shared_tokens
+from repsim.mergeability.features.opened import OpenedModel
 from repsim.models.zoo import zoo_folder
 from repsim.testing.tiny_models import write_provenance, write_tiny_model
 
@@ -29,6 +31,10 @@ def copied(model: Path, folder: Path, **provenance: Any) -> Path:
     if provenance:
         write_provenance(folder, **provenance)
     return folder
+
+
+def read_declared(model: str | Path) -> Declared:
+    return OpenedModel(model).declared
 
 
 def phase(run: str, first: int, last: int, **mix: float) -> dict[str, Any]:
@@ -207,8 +213,7 @@ def test_every_value_is_declared_and_none_is_emitted_twice() -> None:
     for value in result.values:
         spec = FEATURES[value.feature]
         assert (spec.tier, spec.per_language) == ("T0", bool(value.language))
-    declared = {name for name in FEATURES.names() if FEATURES[name].tier == "T0"}
-    assert declared == {value.feature for value in result.values}
+    assert set(measured_names("T0")) == {value.feature for value in result.values}
     assert result.seconds < 5
 
 
@@ -240,6 +245,4 @@ def test_the_same_weights_by_hash_are_one_start() -> None:
     assert all(hashes)
     one, other = (read_declared(zoo_folder(f"zoo:{name}")) for name in ("eng-1", "eng-2"))
     twin = dataclasses.replace(other, weights_hash=one.weights_hash)
-    from repsim.mergeability.features.declared import shared_init
-
     assert (shared_init(one, other), shared_init(one, twin)) == (0.0, 1.0)

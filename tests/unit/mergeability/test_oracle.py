@@ -11,10 +11,10 @@ from repsim.core.errors import InputError, UsageError
 from repsim.corpora import load_corpus
 from repsim.evaluation import judge
 from repsim.evaluation.bits_per_byte import score_held_out, tokenized
-from repsim.mergeability.features.base import FEATURES
+from repsim.mergeability.features.catalogue import FEATURES
+from repsim.mergeability.features.opened import OpenedParents
 from repsim.mergeability.features.oracle import oracle_features
 from repsim.mergeability.features.outputs import unigram_floor
-from repsim.mergeability.features.parents import load_parents
 from repsim.merging.align import build_model
 from repsim.merging.align.twins import planted_twin
 from repsim.models.causal import CausalModel, load_causal_lm
@@ -26,7 +26,7 @@ FORKS = ("zoo:eng-fork", "zoo:deu-fork")
 
 def test_retention_is_that_of_the_mean_of_the_weights() -> None:
     found = oracle_features(FORKS, languages=BOTH, sentences=12, seed=5, device="cpu").as_dict()
-    parents = load_parents(FORKS, device="cpu")
+    parents = OpenedParents(FORKS, device="cpu").loaded
     states = [parent.head.state_dict() for parent in parents]
     average = load_causal_lm(FORKS[0], device="cpu").model
     average.load_state_dict({name: (states[0][name] + states[1][name]) / 2 for name in states[0]})

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from repsim.core.atlas import Atlas, CostTable, FeatureTable, MergeTable, ModelTable
-from repsim.mergeability.as_merged import with_as_merged
 from repsim.mergeability.costs import costs_of
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import with_as_merged
 from repsim.mergeability.goals import COST, goal_rows
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.validation import TRIAL, validate

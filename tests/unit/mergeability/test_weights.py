@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
-from repsim.mergeability.features import FEATURES, weight_features
-from repsim.mergeability.features.opened import Opened, open_weights
+from repsim.mergeability.features import weight_features
+from repsim.mergeability.features.catalogue import measured_names
+from repsim.mergeability.features.opened import OpenedModel, Weights
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.checkpoint import StateDict
 from repsim.models.arch import spec_for
@@ -25,7 +26,7 @@ PERMUTATIONS = ("kv_groups", "query_heads", "mlp_units", "residual_permutation")
 
 
 def zoo_state(name: str) -> tuple[State, Any]:
-    (opened,) = open_weights([f"zoo:{name}"])
+    opened = OpenedModel(f"zoo:{name}").weights
     tensors = {key: opened.source.read(key).float() for key in opened.source.headers}
     return tensors, opened.config
 
@@ -92,8 +93,8 @@ def test_a_rotated_twin_is_near_up_to_rotation_alone(eng: tuple[State, Any]) -> 
     untied = copy.deepcopy(config)
     untied.tie_word_embeddings = False
     models = [
-        Opened("model", StateDict("model", state), config),
-        Opened("twin", StateDict("twin", twin), untied),
+        Weights("model", StateDict("model", state), config),
+        Weights("twin", StateDict("twin", twin), untied),
     ]
     found = weight_features(models).as_dict()
     assert abs(found["weight_cosine"]) < 0.05
@@ -229,7 +230,7 @@ def test_shards_types_and_memory_give_what_one_file_gives(tmp_path: Path) -> Non
         for seed, name in enumerate("ab")
     ]
     expected = weight_features(folders).as_dict()
-    opened = open_weights(folders)
+    opened = [OpenedModel(folder).weights for folder in folders]
     states = [{n: m.source.read(n).clone() for n in m.source.headers} for m in opened]
     in_memory = weight_features(states, config=opened[0].config).as_dict()
     (folders[1] / "model.safetensors").unlink()
@@ -258,8 +259,7 @@ def test_every_value_is_declared_and_every_declared_one_is_emitted() -> None:
     result = weight_features(["zoo:eng-fork", "zoo:deu-fork"], base="zoo:mixed")
     names = [value.feature for value in result.values]
     assert len(names) == len(set(names))
-    declared = {name for name in FEATURES.names() if FEATURES[name].tier == "T1"}
-    assert set(names) == declared
+    assert set(names) == set(measured_names("T1"))
     assert not [value for value in result.values if math.isnan(value.value)]
     assert 0 < result.seconds < 30
 

@@ -1,17 +1,14 @@
-"""Features of a group of parents: what they are called, what they mean, what a tier hands back."""
+"""A feature of a group of parents as data, a measured value, and what a tier hands back."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
+from collections.abc import Mapping
 from typing import Literal
 
-from repsim.core.registry import Registry
-
-Tier = Literal["T0", "T1", "T2", "T3", "oracle"]
-
-#: Modules of this package that declare features when they are imported.
-DECLARING = ("metadata", "weight_specs", "ladder", "outputs", "gradients", "oracle")
+TierName = Literal["T0", "T1", "T2", "T3", "oracle"]
+#: Which of several pairs or parents is the worst; "" where none is told beside the mean.
+Worst = Literal["", "least", "most"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,24 +17,38 @@ class FeatureSpec:
 
     Attributes:
         name: Name in tables.
-        tier: What it needs: T0 configs and provenance, T1 weights, T2 activations on text, T3
-            gradients; "oracle" evaluates a merge.
+        tier: Tier that computes it; see `TIERS`.
         label: Name for people.
         definition: The formula in words.
         per_language: Whether there is one value per language.
         scale_free: Whether it means the same at any number of parameters.
         direction: +1 if larger merges better by theory, -1 if worse, 0 for no claim.
         source: Where it comes from.
+        worst: Whether `NAME_worst` stands beside the mean over pairs or parents, and which of them
+            that is.
+        use: "measured" if the predictor uses it; "stated" if it does so only where nothing but
+            metadata is at hand; "" if it does not.
+        shown: Whether its value is laid out where no forecast can be given.
+        flag: Whether 1 and 0 mean yes and no.
+        by_alignment: Alignment -> the measured feature that this one is after it: a merge averages
+            the parents as they are once aligned. Empty for a feature that is measured itself.
+        partly: Whether it may be known for some alignments only.
     """
 
     name: str
-    tier: Tier
+    tier: TierName
     label: str
     definition: str
     per_language: bool
     scale_free: bool
     direction: int
     source: str
+    worst: Worst = ""
+    use: Literal["", "measured", "stated"] = ""
+    shown: bool = False
+    flag: bool = False
+    by_alignment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    partly: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +73,8 @@ class TierResult:
     Attributes:
         tier: Name of the tier.
         values: Features.
-        seconds: Processor time that they took.
+        seconds: Processor time that they took. Models that are loaded for one tier and used by the
+            next count for the first.
         notes: What a reader should know: what was skipped or sampled, and why.
     """
 
@@ -82,36 +94,3 @@ class TierResult:
             f"{value.feature}@{value.language}" if value.language else value.feature: value.value
             for value in self.values
         }
-
-
-class _Features(Registry[FeatureSpec]):
-    """Specs by name; the modules that declare them are imported when one is asked for."""
-
-    def _discover(self) -> None:
-        if self._discovered:
-            return
-        self._discovered = True
-        for module in DECLARING:
-            importlib.import_module(f"repsim.mergeability.features.{module}")
-
-
-#: Every feature there is. `FEATURES[name]`, `FEATURES.names()`.
-FEATURES: Registry[FeatureSpec] = _Features("feature", entry_point_group="repsim.features")
-
-
-def declare(*specs: FeatureSpec) -> tuple[str, ...]:
-    """Register features and return their names.
-
-    Args:
-        specs: Declarations.
-
-    Raises:
-        DuplicateNameError: Another feature has that name.
-
-    Example:
-        >>> FEATURES["k"].tier
-        'T0'
-    """
-    for spec in specs:
-        FEATURES.add(spec.name, spec)
-    return tuple(spec.name for spec in specs)
