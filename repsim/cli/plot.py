@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import click
 
 from repsim.cli.output import print_json, say
-
-KINDS = ["layers", "heatmap", "languages", "space", "ladder"]
 
 
 @click.command(
@@ -18,7 +17,7 @@ Example:
 """
 )
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Default: all.")
+@click.option("--kind", "kinds", multiple=True, help="layers, heatmap ...; default: all.")
 @click.option("-m", "--measure", help="Measure to draw; default: cka if it is there.")
 @click.option(
     "--format",
@@ -29,10 +28,10 @@ Example:
 )
 @click.option(
     "--size",
-    type=click.Choice(["single", "wide"]),
+    type=click.Choice(["single", "medium", "wide"]),
     default="wide",
     show_default=True,
-    help="single: one column of a paper (3.4 in); wide: two (7 in).",
+    help="single: one column of a paper (3.4 in); medium: 5 in; wide: two columns (7 in).",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: FOLDER/figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON document.")
@@ -42,16 +41,17 @@ def plot(
 ) -> None:  # fmt: skip
     """Draw figures of the comparison in FOLDER as PNG, SVG or PDF."""
     from repsim.core import SimilarityTable, UsageError
-    from repsim.plots import save_figure
+    from repsim.plots import TablePlots, save_figure
 
-    table = SimilarityTable.load(folder)
+    plots = TablePlots(SimilarityTable.load(folder))
     target = out or folder / "figures"
-    options = {"measure": measure} if measure else {}
     written: list[str] = []
-    for kind in kinds or tuple(KINDS):
-        wanted = {} if kind == "ladder" else options
+    for kind in kinds or dir(plots):
+        draw = getattr(plots, kind)
+        takes = measure and "measure" in inspect.signature(draw).parameters
+        wanted = {"measure": measure} if takes else {}
         try:
-            figure = getattr(table.plot, kind)(size=size, **wanted)
+            figure = draw(size=size, **wanted)
         except UsageError as reason:
             if kinds:
                 raise

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from repsim.core.errors import unknown_name
 
@@ -36,16 +35,10 @@ PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P")
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How one series is drawn.
+class Look(NamedTuple):
+    """How one series is drawn: `fill` for markers and bands, darker for a `line` or `text`.
 
-    Attributes:
-        fill: Colour of markers and bands, as in the palette.
-        line: The same colour, dark enough for a thin line on white (contrast 3).
-        text: The same colour, dark enough for text on white (contrast 4.5).
-        marker: Matplotlib marker.
-        filled: Whether markers are filled; the second series of a role has hollow ones.
+    Contrast with white is 3 for lines, 4.5 for text; the second series of a role is not `filled`.
     """
 
     fill: str
@@ -56,23 +49,14 @@ class Look:
 
 
 def width_of(size: str) -> float:
-    """Width in inches of a named size.
-
-    Raises:
-        UsageError: Not a size.
-    """
+    """Width in inches of a named size; others are refused."""
     if size not in WIDTHS:
         raise unknown_name("figure size", size, WIDTHS)
     return WIDTHS[size]
 
 
 def looks(roles: Sequence[str]) -> list[Look]:
-    """One look per series: by role, and in palette order for what has no role.
-
-    Example:
-        >>> [look.fill for look in looks(["mixed", "other", "other"])]
-        ['#C8601A', '#0072B2', '#009E73']
-    """
+    """One look per series: by role, and in palette order for what has no role."""
     seen: dict[str, int] = {}
     found = []
     palette = _away_from([ROLES[role][0] for role in roles if role in ROLES])
@@ -117,12 +101,7 @@ def contrast(colour: str) -> float:
 
 
 def darkened(colour: str, ratio: float) -> str:
-    """The colour, darkened in small steps until its contrast with white reaches `ratio`.
-
-    Example:
-        >>> contrast(darkened("#E69F00", 4.5)) >= 4.5, darkened("#0072B2", 3.0)
-        (True, '#0072B2')
-    """
+    """The colour, darkened in small steps until its contrast with white reaches `ratio`."""
     while contrast(colour) < ratio:
         colour = "#" + "".join(f"{int(c * 255 * 0.97):02X}" for c in _channels(colour))
     return colour

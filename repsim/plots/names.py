@@ -11,12 +11,7 @@ __all__ = ["listed", "number", "short_codes", "shortened", "wrapped"]
 
 
 def short_codes(codes: Sequence[str]) -> dict[str, str]:
-    """Language codes without their script, wherever that leaves them distinct.
-
-    Example:
-        >>> short_codes(["eng_Latn", "zho_Hans", "zho_Hant"])
-        {'eng_Latn': 'eng', 'zho_Hans': 'zho_Hans', 'zho_Hant': 'zho_Hant'}
-    """
+    """Language codes without their script, wherever that leaves them distinct."""
     distinct = list(dict.fromkeys(codes))
     stems = [code.split("_")[0] for code in distinct]
     return {
@@ -26,12 +21,7 @@ def short_codes(codes: Sequence[str]) -> dict[str, str]:
 
 
 def shortened(text: str, width: int) -> str:
-    """At most `width` characters, the middle left out: both ends of a model name tell it apart.
-
-    Example:
-        >>> shortened("multilingual-e5-small-instruct", 16)
-        'multilin…nstruct'
-    """
+    """At most `width` characters, the middle left out: both ends of a model name tell it apart."""
     if len(text) <= width:
         return text
     head = width // 2
@@ -39,14 +29,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:
-    r"""Break a name after spaces, hyphens, slashes and underscores into at most `lines` lines.
-
-    Example:
-        >>> wrapped("multilingual-e5-small", 14)
-        'multilingual-\ne5-small'
-        >>> wrapped("a-very-long-name-of-a-model-that-never-ends", 12)
-        'a-very-long-\nname-o…-ends'
-    """
+    """Break a name after spaces, hyphens, slashes and underscores into at most `lines` lines."""
     pieces = re.findall(r"[^\s\-_/]*[\s\-_/]*", text)
     rows = [""]
     for i, piece in enumerate(pieces):
