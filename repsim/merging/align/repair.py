@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
 from repsim.merging.align.checking import build_model
@@ -30,8 +31,7 @@ DEAD = 1e-6
 Place = tuple[str, int]
 
 
-@dataclasses.dataclass(frozen=True)
-class UnitStatistics:
+class _Statistics(NamedTuple):
     """Mean and standard deviation of the units at one place, each `[units]`, float64."""
 
     mean: torch.Tensor
@@ -135,7 +135,7 @@ def repair_state_dict(
         shares,
     )
     model = build_model(config, merged)
-    met: dict[Place, UnitStatistics] = {}
+    met: dict[Place, _Statistics] = {}
 
     def correct(place: Place, values: torch.Tensor) -> torch.Tensor:
         met[place] = _statistics(values, mask)
@@ -223,8 +223,8 @@ def _correct(
     model: nn.Module,
     where: _Where,
     values: torch.Tensor,
-    met: UnitStatistics,
-    wanted: UnitStatistics,
+    met: _Statistics,
+    wanted: _Statistics,
 ) -> torch.Tensor:
     """Fold scale and shift into the model's parameters; the values as they are from now on."""
     import torch
@@ -253,39 +253,29 @@ def _run(
     """One forward pass; what `visit` returns takes the place of what a place gave."""
     import torch
 
+    def before(place: Place, _: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (visit(place, args[0]), *args[1:])
+
+    def after(place: Place, _: Any, args: Any, output: Any) -> Any:
+        return visit(place, output)
+
     # The head is left out: logits of a whole calibration text are larger than many models.
     body: Any = getattr(model, "base_model", model)
-    with _hooks(model, places, visit), torch.no_grad():
-        body(input_ids=ids, attention_mask=mask)
-
-
-@contextlib.contextmanager
-def _hooks(
-    model: nn.Module,
-    places: Mapping[Place, _Where],
-    visit: Callable[[Place, torch.Tensor], torch.Tensor],
-) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, torch.no_grad():
         for place, where in places.items():
             module = model.get_submodule(where.module)
-
-            def before(_: Any, args: tuple[Any, ...], place: Place = place) -> tuple[Any, ...]:
-                return (visit(place, args[0]), *args[1:])
-
-            def after(_: Any, args: Any, output: Any, place: Place = place) -> Any:
-                return visit(place, output)
-
             if where.reads_input:
-                stack.callback(module.register_forward_pre_hook(before).remove)
+                handle = module.register_forward_pre_hook(functools.partial(before, place))
             else:
-                stack.callback(module.register_forward_hook(after).remove)
-        yield
+                handle = module.register_forward_hook(functools.partial(after, place))
+            stack.callback(handle.remove)
+        body(input_ids=ids, attention_mask=mask)
 
 
 def _measure(
     model: nn.Module, places: Mapping[Place, _Where], ids: torch.Tensor, mask: torch.Tensor
-) -> dict[Place, UnitStatistics]:
-    found: dict[Place, UnitStatistics] = {}
+) -> dict[Place, _Statistics]:
+    found: dict[Place, _Statistics] = {}
 
     def visit(place: Place, values: torch.Tensor) -> torch.Tensor:
         found[place] = _statistics(values, mask)
@@ -295,27 +285,23 @@ def _measure(
     return found
 
 
-def _statistics(values: torch.Tensor, mask: torch.Tensor) -> UnitStatistics:
+def _statistics(values: torch.Tensor, mask: torch.Tensor) -> _Statistics:
     """Over all tokens but padding; `[batch, tokens, units]` or the same with rows flattened."""
     rows = values.reshape(mask.numel(), -1)[mask.reshape(-1).bool()].double()
-    return UnitStatistics(rows.mean(0), rows.std(0, correction=0))
+    return _Statistics(rows.mean(0), rows.std(0, correction=0))
 
 
 def _interpolate(
-    parents: Sequence[Mapping[Place, UnitStatistics]], shares: Sequence[float]
-) -> dict[Place, UnitStatistics]:
-    import torch
-
-    def average(tensors: list[torch.Tensor]) -> torch.Tensor:
-        total = torch.zeros_like(tensors[0])
-        for share, tensor in zip(shares, tensors, strict=True):
-            total = total + share * tensor
+    parents: Sequence[Mapping[Place, _Statistics]], shares: Sequence[float]
+) -> dict[Place, _Statistics]:
+    def average(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+        total: Any = sum(share * tensor for share, tensor in zip(shares, tensors, strict=True))
         return total
 
     return {
-        place: UnitStatistics(
-            average([parent[place].mean for parent in parents]),
-            average([parent[place].std for parent in parents]),
+        place: _Statistics(
+            average(parent[place].mean for parent in parents),
+            average(parent[place].std for parent in parents),
         )
         for place in parents[0]
     }
@@ -336,9 +322,9 @@ def _shares(weights: Sequence[float] | None, parents: int) -> list[float]:
 def _report(
     place: Place,
     where: _Where,
-    met: UnitStatistics,
-    wanted: UnitStatistics,
-    after: UnitStatistics,
+    met: _Statistics,
+    wanted: _Statistics,
+    after: _Statistics,
 ) -> RepairReport:
     alive = (met.std > DEAD * wanted.std) & (wanted.std > 0)
     target = wanted.std[alive]

@@ -64,7 +64,7 @@ def test_folding_untied_the_head_and_left_what_it_was_given() -> None:
 
 def test_post_norm_models_are_refused() -> None:
     _, state, spaces = parts("bert")
-    with pytest.raises(IncompatibleModelsError, match="norms stand on the stream itself"):
+    with pytest.raises(IncompatibleModelsError, match="gains of its norms stand on the stream"):
         fold_norms(unpack(state, spaces), spaces)
 
 
