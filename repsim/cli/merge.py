@@ -97,7 +97,7 @@ def merge(
 
 def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     """A recipe from a file, or from models and options."""
-    from repsim.merging.recipe import read_recipe
+    from repsim.merging.reading import read_recipe
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
     if len(sources) == 1 and not Path(sources[0]).is_dir():

@@ -25,7 +25,8 @@ from repsim.core.errors import InputError, UsageError
 MOST_BYTES, MOST_LEVELS, MOST_VALUES = 4_000_000, 40, 500_000
 _WANTED = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
-    "tuple": "a list", "list": "a list", "dict": "a mapping of keys to values",
+    "finite": "a finite number", "tuple": "a list", "list": "a list",
+    "dict": "a mapping of keys to values",
     "model": "a mapping of keys to values", "mapping": "a mapping of keys to values",
 }  # fmt: skip
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
@@ -239,6 +240,9 @@ def _path(error: ErrorDetails, document: Any, where: str) -> str:
 def _wanted(error: ErrorDetails) -> str:
     if options := _options(error):
         return f"one of: {', '.join(options)}"
+    for name, words in _BOUNDS.items():
+        if name in error.get("ctx", {}):
+            return f"{words} {error['ctx'][name]:g}"
     return _WANTED.get(error["type"].split("_")[0], error["msg"])
 
 

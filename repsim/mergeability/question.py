@@ -56,7 +56,7 @@ def read_question(source: str | Path | Mapping[str, Any]) -> Question:
         >>> asked.notes[0]
         "not considered: density, weight; the forecast is for 'ties' as known merges used it"
     """
-    from repsim.merging.recipe import read_recipe
+    from repsim.merging.reading import read_recipe
 
     recipe = read_recipe(source)
     if recipe.stacked:

@@ -20,7 +20,7 @@ _PUBLIC = {
     "merge_state_dicts": "repsim.merging.in_memory",
     "parameter": "repsim.merging.base",
     "per_model": "repsim.merging.base",
-    "read_recipe": "repsim.merging.recipe",
+    "read_recipe": "repsim.merging.reading",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -11,8 +11,8 @@ from repsim.merging.checkpoint import StateDict, TensorSource, Transformed
 from repsim.merging.execute import Job, choose_device, with_thresholds
 from repsim.merging.methods import find_method
 from repsim.merging.plan import plan_tensors
-from repsim.merging.recipe import Recipe, Slice, Source
-from repsim.merging.settings import Setting, parse_settings
+from repsim.merging.recipe import Recipe, Setting, Slice, Source
+from repsim.merging.settings import read_settings
 from repsim.merging.tensors import head_and_embedding, merged_names
 
 if TYPE_CHECKING:
@@ -137,16 +137,13 @@ def _recipe(
                 raise UsageError(f"parameter '{name}' has {len(value)} values for {models} models")
             del common[name]
             for settings, item in zip(own, value, strict=True):
-                settings.update(
-                    parse_settings({name: item}, method.model_defaults, "parameters", method.name)
-                )
-    known = {**method.defaults, **method.model_defaults}
+                settings.update(read_settings(method, {name: item}, "parameters"))
     sources = tuple(Source(f"model {i + 1}", settings) for i, settings in enumerate(own))
     return Recipe(
         method=method.name,
         slices=(Slice(sources),),
         base_model="base" if has_base else None,
-        parameters=parse_settings(common, known, "parameters", method.name),
+        parameters=read_settings(method, common, "parameters"),
     )
 
 

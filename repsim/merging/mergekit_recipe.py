@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, cast
 
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from repsim.core.config import Config, Switch, Whole, join, parse
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import STORED_TYPES, Recipe, Slice, Source
-from repsim.merging.settings import (
+from repsim.merging.recipe import (
+    Recipe,
     Scalar,
     Settings,
-    check_keys,
-    choice,
+    Slice,
+    Source,
+    StoredType,
+    Strategy,
     combine,
-    layer_range,
-    optional,
-    parse_settings,
-    path_of,
-    required,
 )
+from repsim.merging.settings import read_settings
 
-_KEYS = (
-    "merge_method", "models", "slices", "modules", "base_model", "dtype", "out_dtype",
-    "parameters", "tokenizer", "tokenizer_source", "chat_template",
-)  # fmt: skip
 _SPARSE = ("ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties")
 _RESCALED = ("dare_ties", "dare_linear", "della", "della_linear")
 #: Defaults of mergekit where they differ from those of the methods here.
@@ -41,105 +39,180 @@ _DEFAULTS: dict[str, dict[str, Scalar]] = {
 #: Parameters that mergekit has no default for.
 _REQUIRED = {"weight", "t"}
 _DELTAS = (*_SPARSE, "della", "della_linear", "task_arithmetic")
+_ADAPTER = "merge an adapter, or fetch a revision, into a folder of its own first"
+
+
+def _ordered(layers: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= layers[0] < layers[1]:
+        raise PydanticCustomError("layers", "[first, one after the last], counted from 0")
+    return layers
+
+
+#: First layer and the one after the last.
+Layers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
+
+
+def _model(value: Any) -> Any:
+    """A model's path; adapters and revisions are refused."""
+    if isinstance(value, Mapping):
+        given = parse(_Reference, value)
+        for key in ("revision", "lora", "override_architecture"):
+            if getattr(given, key) is not None:
+                raise UsageError(f"'{key}' of a model is not supported", hint=_ADAPTER)
+        value = given.model or given.path
+    if isinstance(value, str) and ("+" in value or "@" in value):
+        what = "a LoRA adapter" if "+" in value else "a revision"
+        raise UsageError(f"model '{value}' names {what}, not supported here", hint=_ADAPTER)
+    return value
+
+
+class _Reference(Config):
+    model: Any = None
+    path: Any = None
+    revision: Any = None
+    lora: Any = None
+    override_architecture: Any = None
+
+
+_Name = Annotated[str, Field(min_length=1), BeforeValidator(_model)]
+_Parameters = dict[str, Any] | None
+
+
+def _nothing(value: Any) -> None:
+    if value:
+        raise PydanticCustomError("unsupported", "left out: it is not supported")
+
+
+#: A key that mergekit has and this package has not.
+_Unsupported = Annotated[None, BeforeValidator(_nothing)]
+
+
+class _Listed(Config):
+    model: _Name
+    parameters: _Parameters = None
+
+
+class _Sliced(_Listed):
+    layer_range: Layers | None = None
+
+
+class _Slice(Config):
+    sources: tuple[_Sliced, ...]
+    parameters: _Parameters = None
+    base_model: _Unsupported = None
+    residual_weight: _Unsupported = None
+
+
+class _Module(Config):
+    slices: tuple[_Slice, ...] | None = None
+    models: tuple[_Listed, ...] | None = None
+    parameters: _Parameters = None
+
+
+class _Tokenizer(Config):
+    source: Any = "union"
+    tokens: _Unsupported = None
+    pad_to_multiple_of: _Unsupported = None
+
+
+def _written_out(template: str) -> str:
+    if "{" not in template:
+        raise UsageError(
+            f"chat_template '{template}' is not supported by name",
+            hint="leave it out to take the template of the base (or first) model, or write it out",
+        )
+    return template
+
+
+class _Keys(Config):
+    merge_method: str
+    models: tuple[_Listed, ...] | None = None
+    slices: tuple[_Slice, ...] | None = None
+    modules: dict[str, _Module] | None = None
+    base_model: _Name | None = None
+    dtype: StoredType | None = None
+    out_dtype: StoredType | None = None
+    parameters: _Parameters = None
+    tokenizer: _Tokenizer | None = None
+    tokenizer_source: Any = None
+    chat_template: Annotated[str, AfterValidator(_written_out)] | None = None
 
 
 def parse_mergekit(document: Mapping[str, Any], text: str) -> Recipe:
-    """Understand a document with mergekit's keys.
-
-    Args:
-        document: What the YAML file holds.
-        text: The file.
-
-    Raises:
-        UsageError: A key that mergekit does not have, or something that is not supported here.
-
-    Example:
-        >>> recipe = parse_mergekit(
-        ...     {"merge_method": "slerp", "base_model": "b", "models": [{"model": "a"},
-        ...      {"model": "b"}], "parameters": {"t": [0.0, 1.0]}, "dtype": "bfloat16"}, "")
-        >>> recipe.models, recipe.parameters["t"], recipe.out_dtype
-        (('b', 'a'), (0.0, 1.0), 'bfloat16')
-    """
-    check_keys(document, _KEYS, "")
-    method = find_method(document["merge_method"])
-    reader = _Reader(method)
-    base = None if document.get("base_model") is None else reader.model(
-        document["base_model"], "base_model"
-    )  # fmt: skip
-    parts, module_parameters, where = _slices(document)
-    slices = tuple(reader.part(part, f"{where}[{i}]") for i, part in enumerate(parts))
+    """Understand a document with mergekit's keys."""
+    keys = parse(_Keys, document)
+    method = find_method(keys.merge_method)
+    reader, base = _Reader(method), keys.base_model
+    parts, module_parameters, where = _slices(keys)
+    slices = tuple(
+        reader.part(part, f"{where}[{i}].sources" if where.endswith("slices") else where)
+        for i, part in enumerate(parts)
+    )
     slices = tuple(_with_base(part, base, method) for part in slices)
     for part in slices:
         method.check(len(part.sources), has_base=base is not None)
-    common = reader.parameters(document.get("parameters"), "parameters", single=False)
+    common = reader.parameters(keys.parameters, "parameters")
     if module_parameters:
-        inner = reader.parameters(module_parameters, "modules.parameters", single=False)
+        inner = reader.parameters(module_parameters, "modules.parameters")
         both = {k: combine(inner[k], common[k]) for k in inner if k in common}
         common = {**common, **inner, **both}
-    dtype = choice(document, "dtype", STORED_TYPES, None)
-    strategy, tokenizer_model = reader.tokenizer(document, base)
+    strategy, tokenizer_model = reader.tokenizer(keys)
     defaults = dict(_DEFAULTS.get(method.name, {}))
     if method.name in _RESCALED:
         defaults["rescale"] = "l1"
         reader.note("rescale: l1, as mergekit rescales; the papers' is unbiased")
     if method.name == "model_stock":
         reader.note("clamp: false, as mergekit has it: t may leave [0, 1]")
-    if dtype in ("float16", "bfloat16"):
-        reader.note(f"computed in float32 and stored as {document.get('out_dtype') or dtype}")
+    if keys.dtype in ("float16", "bfloat16"):
+        reader.note(f"computed in float32 and stored as {keys.out_dtype or keys.dtype}")
     return Recipe(
         method=method.name,
         slices=slices,
         base_model=base,
         parameters=common,
         defaults=defaults,
-        required=frozenset(_REQUIRED & {*method.defaults, *method.model_defaults}),
-        dtype="float64" if dtype == "float64" else "float32",
-        out_dtype=choice(document, "out_dtype", STORED_TYPES, None) or dtype,
+        required=frozenset(_REQUIRED & {*method.parameters}),
+        dtype="float64" if keys.dtype == "float64" else "float32",
+        out_dtype=keys.out_dtype or keys.dtype,
         tokenizer=strategy,
         tokenizer_model=tokenizer_model,
-        chat_template=_chat_template(document),
+        chat_template=keys.chat_template,
         notes=tuple(reader.notes),
         text=text,
     )
 
 
-def _slices(document: Mapping[str, Any]) -> tuple[list[Any], Any, str]:
-    """The slices of a document in whichever form, parameters of a module, and their path."""
-    present = [key for key in ("models", "slices", "modules") if document.get(key)]
+def _slices(keys: _Keys) -> tuple[tuple[_Slice, ...], _Parameters, str]:
+    """The slices of a document in whichever form, parameters of a module, and the list's path."""
+    forms = {"models": keys.models, "slices": keys.slices, "modules": keys.modules}
+    present = [name for name, form in forms.items() if form]
     if len(present) != 1:
         raise UsageError(
             f"a mergekit recipe has exactly one of models, slices and modules, found "
             f"{' and '.join(present) or 'none'}"
         )
-    key = present[0]
-    if key != "modules":
-        return _as_slices(document[key], key)
-    modules = document["modules"]
-    check_keys(modules, tuple(modules) if isinstance(modules, Mapping) else (), "modules")
-    if len(modules) > 1:
+    if not keys.modules:
+        return _as_slices(keys.models, keys.slices), None, present[0]
+    if len(keys.modules) > 1:
         raise UsageError(
-            f"recipe key 'modules' has {len(modules)} modules; models of several modules are not "
+            f"'modules' has {len(keys.modules)} modules; models of several modules are not "
             "supported",
             hint="merge the language models by themselves",
         )
-    name, module = next(iter(modules.items()))
-    where = f"modules.{name}"
-    check_keys(module, ("slices", "models", "parameters"), where)
-    inner = [k for k in ("models", "slices") if module.get(k)]
-    if len(inner) != 1:
-        raise UsageError(f"recipe key '{where}' has exactly one of models and slices")
-    parts, _, _ = _as_slices(module[inner[0]], f"{where}.{inner[0]}")
-    return parts, module.get("parameters"), f"{where}.slices"
+    name, module = next(iter(keys.modules.items()))
+    if bool(module.models) == bool(module.slices):
+        raise UsageError(f"'modules.{name}' has exactly one of models and slices")
+    where = f"modules.{name}.{'slices' if module.slices else 'models'}"
+    return _as_slices(module.models, module.slices), module.parameters, where
 
 
-def _as_slices(entries: Any, where: str) -> tuple[list[Any], Any, str]:
-    if not isinstance(entries, list):
-        raise UsageError(f"recipe key '{where}' must be a list")
-    if where.endswith("slices"):
-        return entries, None, where
-    for index, entry in enumerate(entries):
-        check_keys(entry, ("model", "parameters"), f"{where}[{index}]")
-    return [{"sources": entries}], None, where
+def _as_slices(
+    models: tuple[_Listed, ...] | None, slices: tuple[_Slice, ...] | None
+) -> tuple[_Slice, ...]:
+    if slices:
+        return slices
+    sources = tuple(_Sliced(model=each.model, parameters=each.parameters) for each in models or ())
+    return (_Slice(sources=sources),)
 
 
 def _with_base(part: Slice, base: str | None, method: MergeMethod) -> Slice:
@@ -162,14 +235,10 @@ def _with_base(part: Slice, base: str | None, method: MergeMethod) -> Slice:
     return part
 
 
-def _chat_template(document: Mapping[str, Any]) -> str | None:
-    template = optional(document, "chat_template", "", None, str)
-    if template is not None and "{" not in template:
-        raise UsageError(
-            f"chat_template '{template}' is not supported by name",
-            hint="leave it out to take the template of the base (or first) model, or write it out",
-        )
-    return template
+class _Flags(Config):
+    nuslerp_flatten: Switch = True
+    nuslerp_row_wise: Switch = False
+    rescale: Switch = True
 
 
 class _Reader:
@@ -184,75 +253,37 @@ class _Reader:
         if text not in self.notes:
             self.notes.append(text)
 
-    def model(self, value: Any, where: str) -> str:
-        """A model's path; adapters and revisions are refused."""
-        if isinstance(value, Mapping):
-            check_keys(value, ("model", "path", "revision", "lora", "override_architecture"), where)
-            for key in ("revision", "lora", "override_architecture"):
-                if value.get(key) is not None:
-                    raise UsageError(f"'{key}' of {where} is not supported", hint=_ADAPTER)
-            return self.model(value.get("model") or value.get("path"), where)
-        if not isinstance(value, str) or not value:
-            raise UsageError(f"recipe key '{where}' must name a model, got {value!r}")
-        if "+" in value or "@" in value:
-            what = "a LoRA adapter" if "+" in value else "a revision"
-            raise UsageError(f"{where} '{value}' names {what}, not supported here", hint=_ADAPTER)
-        return value
-
-    def part(self, part: Any, where: str) -> Slice:
-        """One slice of the stack."""
-        check_keys(part, ("sources", "base_model", "residual_weight", "parameters"), where)
-        for key in ("base_model", "residual_weight"):
-            if part.get(key) is not None:
-                raise UsageError(f"recipe key '{where}.{key}' is not supported")
-        entries = required(part, "sources", where)
-        if not isinstance(entries, list):
-            raise UsageError(f"recipe key '{where}.sources' must be a list")
-        sources = []
-        for index, entry in enumerate(entries):
-            at = f"{where}.sources[{index}]"
-            check_keys(entry, ("model", "layer_range", "parameters"), at)
-            sources.append(
-                Source(
-                    self.model(required(entry, "model", at), f"{at}.model"),
-                    self.parameters(
-                        entry.get("parameters"), f"{at}.parameters", single=len(entries) == 1
-                    ),
-                    layer_range(entry.get("layer_range"), f"{at}.layer_range"),
-                )
+    def part(self, part: _Slice, where: str) -> Slice:
+        """One slice of the stack; `where` is the path of its list of models."""
+        single = len(part.sources) == 1
+        sources = [
+            Source(
+                each.model,
+                self.parameters(
+                    each.parameters, f"{where}[{index}].parameters", at_model=not single
+                ),
+                each.layer_range,
             )
-        common = self.parameters(part.get("parameters"), f"{where}.parameters", single=False)
+            for index, each in enumerate(part.sources)
+        ]
+        common = self.parameters(part.parameters, f"{where.rpartition('.')[0]}.parameters")
         return Slice(tuple(sources), common)
 
-    def parameters(self, values: Any, where: str, *, single: bool) -> Settings:
-        """Parameters in this package's names.
-
-        Args:
-            values: As written.
-            where: Path of the mapping.
-            single: Whether they stand at the only model of a slice.
-        """
-        if values is not None and not isinstance(values, Mapping):
-            raise UsageError(f"recipe key '{where}' must be a mapping, got {values!r}")
-        given = dict(values or {})
-        at_model = ".sources[" in where
+    def parameters(self, given: _Parameters, where: str, *, at_model: bool = False) -> Settings:
+        """Parameters in this package's names; `at_model`: at one of several models."""
         translated: dict[str, Any] = {}
-        for name, value in given.items():
-            kept = self._translate(name, value, path_of(where, name), given)
-            translated |= kept
-        known: dict[str, Any] = {**self.method.defaults, **self.method.model_defaults}
-        if at_model and not (single and self.method.name == "passthrough"):
-            for name in translated:
-                if name in self.method.defaults:
-                    raise UsageError(
-                        f"recipe key '{path_of(where, name)}' holds for the whole merge, not for "
-                        "one model",
-                        hint="write it under the parameters of the recipe or of the slice",
-                    )
-        return parse_settings(translated, known, where, self.method.name)
+        for name, value in (given or {}).items():
+            translated |= self._translate(name, value, where, given or {})
+        for name in translated if at_model else ():
+            if name in self.method.defaults:
+                raise UsageError(
+                    f"'{join(where, name)}' holds for the whole merge, not for one model",
+                    hint="write it under the parameters of the recipe or of the slice",
+                )
+        return read_settings(self.method, translated, where)
 
     def _translate(
-        self, name: str, value: Any, where: str, given: dict[str, Any]
+        self, name: str, value: Any, where: str, given: Mapping[str, Any]
     ) -> dict[str, Any]:
         method = self.method.name
         if name == "int8_mask" and method in (*_DELTAS, "sce"):
@@ -262,55 +293,38 @@ class _Reader:
             self.note("density has no effect in task_arithmetic, in mergekit as here")
             return {}
         if name == "rescale" and method in _DELTAS:
-            return self._rescale(value, where)
+            flags = parse(_Flags, {name: value}, where)
+            if "rescale" in self.method.defaults:
+                return {"rescale": "l1" if flags.rescale else "none"}
+            self.note(f"rescale has no effect in {method}, in mergekit as here")
+            return {}
         if name in ("nuslerp_flatten", "nuslerp_row_wise") and method == "nuslerp":
-            return self._nuslerp(where, given)
+            # Rows are interpolated if not flattened; mergekit's `row_wise` means columns.
+            known = {key: given[key] for key in given if key.startswith("nuslerp_")}
+            flags = parse(_Flags, known, where)
+            if flags.nuslerp_flatten:
+                return {}
+            return {"column_wise" if flags.nuslerp_row_wise else "row_wise": True}
         if (method, name) == ("multislerp", "eps"):
             if value != 1e-8:
-                raise UsageError(f"recipe key '{where}': {value!r} is not supported, only 1e-8")
+                raise UsageError(f"'{join(where, name)}': {value!r} is not supported, only 1e-8")
             return {}
         return {name: value}
 
-    def _rescale(self, value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, bool):
-            raise UsageError(f"recipe key '{where}' must be true or false, got {value!r}")
-        if "rescale" in self.method.defaults:
-            return {"rescale": "l1" if value else "none"}
-        self.note(f"rescale has no effect in {self.method.name}, in mergekit as here")
-        return {}
-
-    def _nuslerp(self, where: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Rows are interpolated if not flattened; mergekit's `row_wise` means columns."""
-        flatten = given.get("nuslerp_flatten", True)
-        columns = given.get("nuslerp_row_wise", False)
-        if not isinstance(flatten, bool) or not isinstance(columns, bool):
-            raise UsageError(f"recipe key '{where}' must be true or false")
-        if flatten:
-            return {}
-        return {"column_wise": True} if columns else {"row_wise": True}
-
-    def tokenizer(self, document: Mapping[str, Any], base: str | None) -> tuple[Any, str | None]:
+    def tokenizer(self, keys: _Keys) -> tuple[Strategy, str | None]:
         """Strategy and model of the result's vocabulary."""
-        source = document.get("tokenizer_source")
-        given = document.get("tokenizer")
-        if given is not None:
+        source = keys.tokenizer_source
+        if keys.tokenizer is not None:
             if source is not None:
                 raise UsageError("a mergekit recipe has tokenizer or tokenizer_source, not both")
-            check_keys(given, ("source", "tokens", "pad_to_multiple_of"), "tokenizer")
-            for key in ("tokens", "pad_to_multiple_of"):
-                if given.get(key):
-                    raise UsageError(f"recipe key 'tokenizer.{key}' is not supported")
-            source = given.get("source", "union")
+            source = keys.tokenizer.source
         if source is None:
             return "same", None
         if source == "union":
             self.note("tokenizer source 'union': accepted only where all tokenizers are the same")
             return "same", None
         if source == "base":
-            if base is None:
+            if keys.base_model is None:
                 raise UsageError("tokenizer source 'base' needs a base_model")
-            return "map", base
-        return "map", self.model(source, "tokenizer source")
-
-
-_ADAPTER = "merge an adapter, or fetch a revision, into a folder of its own first"
+            return "map", keys.base_model
+        return "map", cast("str", _model(source))

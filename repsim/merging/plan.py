@@ -12,8 +12,7 @@ from typing import Any
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.merging.base import Kind, MergeMethod
 from repsim.merging.checkpoint import FLOATS, STORED, TensorSource
-from repsim.merging.recipe import Recipe, Slice, Source
-from repsim.merging.settings import Scalar, Settings, evaluate
+from repsim.merging.recipe import Recipe, Scalar, Settings, Slice, Source, evaluate
 from repsim.merging.tensors import LayerName, count_layers, kind_of, layer_of
 from repsim.models.inspect import TensorHeader
 

@@ -17,7 +17,8 @@ from repsim.merging.card import RECIPE_FILE, write_companions
 from repsim.merging.execute import Job, choose_device, with_thresholds
 from repsim.merging.output import Output, lay_out
 from repsim.merging.prepare import Prepared, prepare
-from repsim.merging.recipe import Recipe, read_recipe
+from repsim.merging.reading import read_recipe
+from repsim.merging.recipe import Recipe
 from repsim.models.inspect import hash_remembered
 
 if TYPE_CHECKING:

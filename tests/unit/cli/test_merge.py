@@ -123,10 +123,10 @@ def test_the_predictor_that_ships_speaks_in_the_card() -> None:
 
 
 def test_the_help_lists_the_keys_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    from repsim.merging.recipe import _KEYS
+    from repsim.merging.reading import KEYS
 
     with pytest.raises(SystemExit):
         main(["merge", "--help"])
     said = capsys.readouterr().out
-    assert [key for key in _KEYS if key not in said] == []
+    assert [key for key in KEYS if key not in said] == []
     assert "repair: {corpus: NAME" in said

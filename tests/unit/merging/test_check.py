@@ -293,7 +293,7 @@ def test_models_are_merged_from_the_command_line(
         (("recipe.yml",), 2, "name a recipe or models, and then the folder of the result"),
         (("recipe.yml", "out", "--method", "slerp"), 2, "--method does not go with a recipe file"),
         (("recipe.yml", "out", "--set", "t=1"), 2, "--set does not go with a recipe file"),
-        (("recipe.yml", "out"), 3, "recipe 'recipe.yml' does not exist"),
+        (("recipe.yml", "out"), 3, "recipe 'recipe.yml' cannot be read"),
         (("a", "b", "out", "--set", "weight"), 2, "--set needs NAME=VALUE, got 'weight'"),
         (("a", "b", "out", "--set", "weight=["), 2, "value of --set weight=[ cannot be read"),
     ],

@@ -189,32 +189,44 @@ SLICE = {"sources": [{**model("a"), "layer_range": [0, 1]}]}
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"merge_metod": 1}, "unknown recipe key 'merge_metod'.*'merge_method'"),
+        ({"merge_metod": 1}, "unknown key 'merge_metod'.*'merge_method'"),
         ({"merge_method": "arcee_fusion"}, "unknown merge method 'arcee_fusion'"),
         ({"slices": [SLICE], "models": [model("a")]}, "exactly one of models, slices and modules"),
         ({"models": []}, "exactly one of models, slices and modules, found none"),
-        ({"models": {"model": "a"}}, "'models' must be a list"),
+        ({"models": {"model": "a"}}, "'models' is {'model': 'a'}, must be a list"),
         ({"models": [{"model": "a", "wieght": 1}]}, r"'models\[0\].wieght'"),
         ({"models": [{"model": "a+lora"}]}, r"'a\+lora' names a LoRA adapter, not supported here"),
         ({"models": [{"model": "a@main"}]}, "'a@main' names a revision"),
         ({"models": [{"model": {"model": "a", "lora": "b"}}]}, "'lora' of .* is not supported"),
-        ({"models": [{"model": 3}]}, "must name a model, got 3"),
-        ({"models": [model("a", t=1), model("b")]}, r"sources\[0\].parameters.t'.*has: normalize"),
+        ({"models": [{"model": 3}]}, r"'models\[0\].model' is 3, must be text"),
+        (
+            {"models": [model("a", t=1), model("b")]},
+            r"'models\[0\].parameters.t'.*known: weight, norm",
+        ),
         ({"models": [model("a", normalize=True), model("b")]}, "holds for the whole merge, not fo"),
-        ({"models": [{"model": "a", "parameters": [1]}]}, "parameters' must be a mapping"),
-        ({"slices": [{**SLICE, "residual_weight": 1.0}]}, r"'slices\[0\].residual_weight' is not"),
-        ({"slices": [{**SLICE, "base_model": "b"}]}, r"'slices\[0\].base_model' is not supported"),
-        ({"slices": [{"sources": "a"}]}, r"slices\[0\].sources' must be a list"),
+        ({"models": [{"model": "a", "parameters": [1]}]}, "parameters' is .1., must be a mapping"),
+        (
+            {"slices": [{**SLICE, "residual_weight": 1.0}]},
+            r"'slices\[0\].residual_weight' is 1.0, must be left out",
+        ),
+        (
+            {"slices": [{**SLICE, "base_model": "b"}]},
+            r"'slices\[0\].base_model' is 'b', must be left out: it",
+        ),
+        ({"slices": [{"sources": "a"}]}, r"slices\[0\].sources' is 'a', must be a list"),
         ({"modules": {"text": {"models": [model("a")]}, "eye": {}}}, "2 modules; models of"),
         ({"modules": {"text": {}}}, "'modules.text' has exactly one of models and slices"),
         ({"tokenizer": {"source": "base"}}, "'base' needs a base_model"),
-        ({"tokenizer": {"tokens": {"x": {}}}}, "'tokenizer.tokens' is not supported"),
-        ({"tokenizer": {"pad_to_multiple_of": 8}}, "pad_to_multiple_of' is not supported"),
+        ({"tokenizer": {"tokens": {"x": {}}}}, "'tokenizer.tokens' is {'x': {}}, must be left out"),
+        (
+            {"tokenizer": {"pad_to_multiple_of": 8}},
+            "pad_to_multiple_of' is 8, must be left out: it is not",
+        ),
         ({"tokenizer": {}, "tokenizer_source": "base"}, "tokenizer or tokenizer_source, not both"),
         ({"chat_template": "chatml"}, "chat_template 'chatml' is not supported by name"),
         ({"chat_template": "auto"}, "chat_template 'auto' is not supported by name"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_supported_is_refused_by_name(keys: dict[str, Any], message: str) -> None:
     given = {**document(), **keys}
     if keys.keys() & {"slices", "modules"} and "models" not in keys:
@@ -227,8 +239,8 @@ def test_what_is_not_supported_is_refused_by_name(keys: dict[str, Any], message:
     ("method", "parameters", "message"),
     [
         ("multislerp", {"eps": 1e-3}, "'parameters.eps': 0.001 is not supported, only 1e-8"),
-        ("nuslerp", {"nuslerp_flatten": 1}, "nuslerp_flatten' must be true or false"),
-        ("nuslerp", {"nuslerp_rows": True}, "unknown recipe key 'parameters.nuslerp_rows'"),
+        ("nuslerp", {"nuslerp_flatten": 1}, "nuslerp_flatten' is 1, must be true or false"),
+        ("nuslerp", {"nuslerp_rows": True}, "unknown key 'parameters.nuslerp_rows'"),
     ],
 )
 def test_parameters_that_would_be_ignored_are_refused(
@@ -239,7 +251,7 @@ def test_parameters_that_would_be_ignored_are_refused(
 
 
 def test_rescale_must_be_a_switch() -> None:
-    with pytest.raises(UsageError, match=r"'parameters.rescale' must be true or false, got 'l1'"):
+    with pytest.raises(UsageError, match=r"'parameters.rescale' is 'l1', must be true or false"):
         read_recipe(document("dare_ties", **BASED, parameters={"rescale": "l1"}))
 
 

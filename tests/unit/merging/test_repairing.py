@@ -60,15 +60,18 @@ def test_the_key_is_read() -> None:
 @pytest.mark.parametrize(
     ("repair", "message"),
     [
-        ({"corpus": "bible", "limits": 3}, r"unknown recipe key 'repair.limits' .*'limit'"),
-        ({"limit": 3}, "recipe key 'repair.corpus' is missing"),
-        ({"corpus": 3}, "'repair.corpus' must be a text, got 3"),
-        ({"corpus": "bible", "languages": "eng_Latn"}, "'repair.languages' must be a list"),
-        ({"corpus": "bible", "languages": [1]}, "'repair.languages' must be a list"),
-        ({"corpus": "bible", "limit": 0}, "'repair.limit' must be at least 1, got 0"),
-        ({"corpus": "bible", "limit": 2.5}, "'repair.limit' must be an integer, got 2.5"),
-        ({"corpus": "bible", "limit": True}, "'repair.limit' must be an integer, got True"),
-        ("bible", "'repair' must be a mapping, got 'bible'"),
+        ({"corpus": "bible", "limits": 3}, r"unknown key 'repair.limits' .*'repair.limit'"),
+        ({"limit": 3}, "'repair.corpus' is missing"),
+        ({"corpus": 3}, "'repair.corpus' is 3, must be text"),
+        (
+            {"corpus": "bible", "languages": "eng_Latn"},
+            "'repair.languages' is 'eng_Latn', must be a",
+        ),
+        ({"corpus": "bible", "languages": [1]}, r"'repair.languages\[0\]' is 1, must be text"),
+        ({"corpus": "bible", "limit": 0}, "'repair.limit' is 0, must be at least 1"),
+        ({"corpus": "bible", "limit": 2.5}, "'repair.limit' is 2.5, must be a whole number"),
+        ({"corpus": "bible", "limit": True}, "'repair.limit' is True, must be a whole number"),
+        ("bible", "'repair' is 'bible', must be a mapping"),
     ],
 )
 def test_what_is_not_meant_so_is_refused(repair: Any, message: str) -> None:

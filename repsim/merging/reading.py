@@ -1,0 +1,172 @@
+"""Reading recipes: this package's own keys, and files written for mergekit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, create_model
+from pydantic_core import PydanticCustomError
+
+from repsim.core.config import Config, Whole, parse, read_yaml
+from repsim.core.errors import InputError, UsageError
+from repsim.merging.base import MergeMethod
+from repsim.merging.mergekit_recipe import Layers, parse_mergekit
+from repsim.merging.methods import find_method
+from repsim.merging.recipe import Align, Recipe, Repair, Slice, Source, StoredType, Strategy
+from repsim.merging.settings import fields_of, settings_of, settings_type
+
+
+def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
+    """Read a recipe from a file or a dictionary; mergekit's files are recognised.
+
+    Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and
+    the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
+    `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal); `repair` (see
+    `Repair`); `tokenizer: {strategy: same | map}`; `seed`.
+
+    Raises:
+        InputError: The file is missing, or is not YAML.
+        UsageError: A key, method, parameter or value that does not exist.
+
+    Example:
+        >>> recipe = read_recipe({"method": "linear", "models": ["runs/en", "runs/de"]})
+        >>> recipe.models, recipe.donor
+        (('runs/en', 'runs/de'), 'runs/en')
+        >>> read_recipe({"method": "linear", "models": [{"model": "a", "wieght": 1}]})
+        Traceback (most recent call last):
+            ...
+        repsim.core.errors.UsageError: unknown key 'models[0].wieght' (hint: did you mean
+        'models[0].weight'?)
+    """
+    if isinstance(source, Mapping):
+        import yaml
+
+        document, text = dict(source), yaml.safe_dump(dict(source), sort_keys=False)
+    else:
+        document = read_yaml(source, "recipe")
+        if not isinstance(document, dict):
+            hint = "it starts as: method: linear"
+            raise InputError(f"recipe '{source}' is not a mapping", hint=hint)
+        text = Path(source).read_text(encoding="utf-8")
+    if "merge_method" in document:
+        return parse_mergekit(document, text)
+    return _parse(document, text)
+
+
+class _Repair(Config):
+    corpus: str
+    languages: tuple[str, ...] = ()
+    limit: Whole = Field(Repair.limit, ge=1)
+
+
+def _offered(value: Any) -> Any:
+    if value == "union":
+        raise UsageError(
+            "tokenizer strategy 'union' is not offered: adding one tokenizer's tokens to another "
+            "leaves out its merges, so text of the second language is cut into other tokens than "
+            "those its embeddings were trained on",
+            hint="train on one joint tokenizer, or use 'map' where both cut text alike",
+        )
+    return value
+
+
+class _Tokenizer(Config):
+    strategy: Annotated[Strategy, BeforeValidator(_offered)]
+
+
+def _sums(value: Any) -> Any:
+    if value in ("float16", "bfloat16"):
+        raise UsageError(
+            f"'dtype' is {value!r}, must be one of: float32, float64",
+            hint="sums are never taken in 16 bits; out_dtype states how weights are stored",
+        )
+    return value
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not value:
+        raise PydanticCustomError("models", "a list of models")
+    return value
+
+
+class _Keys(Config):
+    """Keys of a recipe; `models` and `parameters` are as its method has them."""
+
+    method: str
+    models: Annotated[tuple[Any, ...], BeforeValidator(_listed)]
+    base_model: str | None = None
+    parameters: Any = None
+    dtype: Annotated[Literal["float32", "float64"] | None, BeforeValidator(_sums)] = None
+    out_dtype: StoredType | None = None
+    align: Align | None = None
+    repair: _Repair | None = None
+    tokenizer: _Tokenizer | None = None
+    seed: Whole | None = None
+
+
+#: Keys of a recipe.
+KEYS = tuple(_Keys.model_fields)
+
+
+def _parse(document: Mapping[str, Any], text: str) -> Recipe:
+    method = find_method(parse(_Keys, document).method)
+    own = tuple(method.parameters if method.name == "passthrough" else method.model_defaults)
+    names = tuple(method.parameters)
+    typed = create_model(
+        "Recipe",
+        __base__=_Keys,
+        models=(tuple[_entry(method, own), ...], ...),
+        parameters=(settings_type(method, names) | None, None),
+    )
+    keys = parse(typed, document)
+    sources = tuple(
+        Source(each.model, settings_of(each, own), each.layers, each.statistics)
+        for each in keys.models
+    )
+    base = keys.base_model
+    if base and (method.needs_base or method.takes_base):
+        sources = tuple(source for source in sources if source.model != base)
+    elif base and base not in {source.model for source in sources}:
+        raise UsageError(
+            f"method '{method.name}' takes no differences to a base_model",
+            hint=f"list '{base}' among the models, or leave it out",
+        )
+    stacked = method.name == "passthrough" and len(sources) > 1
+    slices = tuple(Slice((s,)) for s in sources) if stacked else (Slice(sources),)
+    for part in slices:
+        method.check(len(part.sources), has_base=base is not None)
+    repair = keys.repair
+    return Recipe(
+        method=method.name,
+        slices=slices,
+        base_model=base,
+        parameters=settings_of(keys.parameters, names) if keys.parameters else {},
+        dtype=keys.dtype or "float32",
+        out_dtype=keys.out_dtype,
+        align=keys.align or "none",
+        repair=Repair(repair.corpus, repair.languages, repair.limit) if repair else None,
+        tokenizer=keys.tokenizer.strategy if keys.tokenizer else "same",
+        seed=keys.seed or 0,
+        text=text,
+    )
+
+
+def _entry(method: MergeMethod, own: tuple[str, ...]) -> Any:
+    """A model in the list of models: its name, or keys among which are its own parameters."""
+    keys = create_model(
+        "Model",
+        __base__=Config,
+        model=(str, ...),
+        layers=(Layers | None, None),
+        statistics=(str | None, None),
+        **fields_of(method, own),
+    )
+    return Annotated[keys, BeforeValidator(_named)]
+
+
+def _named(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise PydanticCustomError("entry", "the name of a model, or a mapping")
+    return {"model": value} if isinstance(value, str) else value
