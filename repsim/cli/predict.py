@@ -13,9 +13,9 @@ from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
     from repsim.core.forecast import MergeForecast
+    from repsim.mergeability.candidate import MergePredictor
+    from repsim.mergeability.question import Question
 
-#: Tiers from cheap to dear.
-TIERS = ("T0", "T1", "T2", "T3")
 _RANKED = {
     "method": "method", "alignment": "alignment", "worst": "worst", "interval": "90 % interval",
     "p_collapse": "p(collapse)", "p_useful": "p(useful)", "verdict": "verdict",
@@ -34,7 +34,7 @@ Examples:
 Verdicts:
   merge         collapse at most 20 % likely, better than each parent at least 50 %
   align first   as they are they may collapse; after the alignment that is named they may not
-  do not merge  everything else that can be foretold
+  do not merge  every other forecast
   cannot say    the models do not fit, or no known merge is like this one; what was
                 measured is shown, as evidence and not as a forecast
 """
@@ -51,7 +51,6 @@ Verdicts:
 @click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
 @click.option(
     "--tier",
-    type=click.Choice(TIERS),
     default="T2",
     show_default=True,
     help="Measure up to: T0 metadata, T1 weights, T2 activations, T3 gradients.",
@@ -77,142 +76,131 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     The models are named, or a RECIPE (mergekit's are read too). 1 means that the merge keeps what
     the best parent of a language knows, 0 that it is no better than counting tokens.
     """
+    from repsim.mergeability.features.tiers import up_to
     from repsim.mergeability.forecast import choose_predictor
 
-    asked = _Asked(sources, options)
+    options["tiers"] = up_to(options["tier"])
+    asked = _question(sources, options)
     predictor = choose_predictor(options["predictor"])
-    asked.plan(predictor.identity)
-    forecasts = asked.forecasts(predictor)
+    _plan(asked, options, predictor.identity)
+    forecasts = _forecasts(asked, options, predictor)
     failed = _gate(forecasts, options["fail_above"])
+    document = _document(asked, options, forecasts)
     if options["as_json"]:
         gate = {"gate": {"limit": options["fail_above"], "passed": not failed}}
-        print_json(asked.document(forecasts) | (gate if options["fail_above"] is not None else {}))
-    elif asked.many:
+        print_json(document | (gate if options["fail_above"] is not None else {}))
+    elif options["matrix"] or options["rank_methods"]:
         _print_many(forecasts, with_parents=options["matrix"])
     else:
         _print_one(forecasts[0])
     if options["rank_methods"]:
-        asked.tell_left_out(predictor)
+        _tell_left_out(asked, predictor)
     if options["out"]:
-        _write(forecasts, options["out"], matrix=options["matrix"], document=asked.document)
-    say("next", asked.next_command(forecasts))
+        _write(forecasts, options["out"], matrix=options["matrix"], document=document)
+    say("next", _next_command(asked, options, forecasts))
     if failed:
         say("gate", f"failed: {failed}")
         raise click.exceptions.Exit(10)
 
 
-class _Asked:
-    """What the command line asks, read and checked before anything is measured."""
+def _question(sources: tuple[str, ...], options: dict[str, Any]) -> Question:
+    """What is asked, checked before anything is measured."""
+    from repsim.mergeability.question import Question, read_question
 
-    def __init__(self, sources: tuple[str, ...], options: dict[str, Any]) -> None:
-        self.options = options
-        self.notes: tuple[str, ...] = ()
-        if options["matrix"] and options["rank_methods"]:
-            raise UsageError("--matrix and --rank-methods do not go together")
-        if options["up_to"] > 2 and not options["matrix"]:
-            raise UsageError("--up-to needs --matrix")
-        self.models, self.base = sources, options["base"]
-        self.method, self.alignment = options["method"] or "linear", options["align"] or "none"
-        self.tokenizer = "same"
-        if len(sources) == 1:
-            if Path(sources[0]).suffix not in (".yml", ".yaml", ".json"):
-                raise UsageError(
-                    f"'{sources[0]}' alone is no merge", hint="name two models, or a recipe.yml"
-                )
-            self._read_recipe(sources[0])
+    if options["matrix"] and options["rank_methods"]:
+        raise UsageError("--matrix and --rank-methods do not go together")
+    if options["up_to"] > 2 and not options["matrix"]:
+        raise UsageError("--up-to needs --matrix")
+    if len(sources) > 1:
         if options["rank_methods"] and (options["method"] or options["align"]):
             raise UsageError("--rank-methods takes every method; leave out --method and --align")
-
-    def _read_recipe(self, path: str) -> None:
-        from repsim.mergeability.question import read_question
-
-        for name in ("method", "align", "base"):
-            if self.options[name] is not None:
-                raise UsageError(
-                    f"--{name} does not go with a recipe file", hint="write it into the recipe"
-                )
-        asked = read_question(path)
-        self.models, self.base, self.notes = asked.models, asked.base, asked.notes
-        self.method, self.alignment = asked.method, asked.alignment
-        self.tokenizer = asked.tokenizer
-
-    @property
-    def many(self) -> bool:
-        """Whether a table of forecasts is asked for."""
-        return bool(self.options["matrix"] or self.options["rank_methods"])
-
-    def plan(self, predictor: str) -> None:
-        """Say what will be done, before it begins."""
-        what = f"{len(self.models)} models"
-        if self.options["matrix"]:
-            from repsim.mergeability.matrix import combinations_of
-
-            count = len(combinations_of(self.models, self.options["up_to"]))
-            what += f", {count} combination{'s' if count > 1 else ''}"
-        way = "every known method" if self.options["rank_methods"] else self.method
-        if self.alignment != "none":
-            way += f", {self.alignment} alignment"
-        tiers = " ".join(self._tiers())
-        say("plan", f"{what} · {way} · tiers {tiers} · predictor {predictor}")
-        for note in self.notes:
-            say("note", note)
-
-    def _tiers(self) -> tuple[str, ...]:
-        return TIERS[: TIERS.index(self.options["tier"]) + 1]
-
-    def forecasts(self, predictor: Any) -> tuple[MergeForecast, ...]:
-        """Measure, and ask the predictor."""
-        common = {
-            "base": self.base, "predictor": predictor, "say": say,
-            "corpus": self.options["corpus"], "languages": tuple(self.options["languages"]),
-            "tiers": self._tiers(), "limit": self.options["limit"],
-            "seed": self.options["seed"], "device": self.options["device"],
-            "tokenizer": self.tokenizer, "oracle": self.options["oracle"],
-            "insist": self.options["evidence"],
-        }  # fmt: skip
-        if self.options["matrix"]:
-            from repsim.mergeability.matrix import predict_matrix
-
-            return predict_matrix(
-                self.models, self.method, self.alignment, most=self.options["up_to"], **common
+        return Question(
+            sources, options["method"] or "linear", options["align"] or "none", options["base"]
+        )
+    if Path(sources[0]).suffix not in (".yml", ".yaml", ".json"):
+        raise UsageError(
+            f"'{sources[0]}' alone is no merge", hint="name two models, or a recipe.yml"
+        )
+    for name in ("method", "align", "base"):
+        if options[name] is not None:
+            raise UsageError(
+                f"--{name} does not go with a recipe file", hint="write it into the recipe"
             )
-        if self.options["rank_methods"]:
-            from repsim.mergeability.ranking import rank_methods
+    return read_question(sources[0])
 
-            return rank_methods(self.models, **common)
-        from repsim.mergeability.forecast import predict_merge
 
-        return (predict_merge(self.models, self.method, self.alignment, **common),)
+def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
+    """Say what will be done, before it begins."""
+    what = f"{len(asked.models)} models"
+    if options["matrix"]:
+        from repsim.mergeability.matrix import combinations_of
 
-    def document(self, forecasts: Sequence[MergeForecast]) -> dict[str, Any]:
-        """The JSON document: one forecast, or a list of them."""
-        notes = {"recipe_notes": list(self.notes)} if self.notes else {}
-        if self.many:
-            return {"forecasts": [found.to_dict() for found in forecasts], **notes}
-        return {"forecast": forecasts[0].to_dict(), **notes}
+        count = len(combinations_of(asked.models, options["up_to"]))
+        what += f", {count} combination{'s' if count > 1 else ''}"
+    way = "every known method" if options["rank_methods"] else asked.method
+    if asked.alignment != "none":
+        way += f", {asked.alignment} alignment"
+    say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · predictor {predictor}")
+    for note in asked.notes:
+        say("note", note)
 
-    def tell_left_out(self, predictor: Any) -> None:
-        """Say which methods are not in the ranking, and why."""
-        from repsim.mergeability.ranking import left_out
 
-        known = left_out(len(self.models), predictor, has_base=self.base is not None)
-        for why, names in known.items():
-            say("note", f"not ranked ({why}): {names}")
+def _forecasts(
+    asked: Question, options: dict[str, Any], predictor: MergePredictor
+) -> Sequence[MergeForecast]:
+    """Measure, and ask the predictor."""
+    from repsim.mergeability import predict_matrix, predict_merge, rank_methods
 
-    def next_command(self, forecasts: Sequence[MergeForecast]) -> str:
-        """What to type next."""
-        from repsim.mergeability.ranking import best_first
-        from repsim.mergeability.words import next_command
+    how: dict[str, Any] = {
+        "base": asked.base, "predictor": predictor, "say": say, "tokenizer": asked.tokenizer,
+        "oracle": options["oracle"], "insist": options["evidence"],
+    }  # fmt: skip
+    how |= {
+        name: options[name] for name in ("corpus", "languages", "tiers", "limit", "seed", "device")
+    }
+    if options["matrix"]:
+        most = options["up_to"]
+        return predict_matrix(asked.models, asked.method, asked.alignment, most=most, **how)
+    if options["rank_methods"]:
+        return rank_methods(asked.models, **how)
+    return [predict_merge(asked.models, asked.method, asked.alignment, **how)]
 
-        best = min(forecasts, key=best_first)
-        if self.options["matrix"]:
-            from repsim.mergeability.matrix import combinations_of
 
-            groups = combinations_of(self.models, self.options["up_to"])
-            return f"repsim predict {' '.join(map(str, groups[forecasts.index(best)]))}"
-        if best.verdict == "do not merge" and self.options["rank_methods"]:
-            return f"repsim compare {' '.join(self.models)} -o DIR"
-        return next_command(best, self.models, self.base)
+def _document(
+    asked: Question, options: dict[str, Any], forecasts: Sequence[MergeForecast]
+) -> dict[str, Any]:
+    """The JSON document: one forecast, or a list of them."""
+    notes = {"recipe_notes": list(asked.notes)} if asked.notes else {}
+    if options["matrix"] or options["rank_methods"]:
+        return {"forecasts": [found.to_dict() for found in forecasts], **notes}
+    return {"forecast": forecasts[0].to_dict(), **notes}
+
+
+def _tell_left_out(asked: Question, predictor: MergePredictor) -> None:
+    """Say which methods are not in the ranking, and why."""
+    from repsim.mergeability.forecast import left_out
+
+    known = left_out(len(asked.models), predictor, has_base=asked.base is not None)
+    for why, names in known.items():
+        say("note", f"not ranked ({why}): {names}")
+
+
+def _next_command(
+    asked: Question, options: dict[str, Any], forecasts: Sequence[MergeForecast]
+) -> str:
+    """What to type next."""
+    from repsim.mergeability.forecast import best_first
+    from repsim.mergeability.words import next_command
+
+    best = min(forecasts, key=best_first)
+    if options["matrix"]:
+        from repsim.mergeability.matrix import combinations_of
+
+        groups = combinations_of(asked.models, options["up_to"])
+        return f"repsim predict {' '.join(map(str, groups[forecasts.index(best)]))}"
+    if best.verdict == "do not merge" and options["rank_methods"]:
+        return f"repsim compare {' '.join(asked.models)} -o DIR"
+    return next_command(best, asked.models, asked.base)
 
 
 def _print_one(forecast: MergeForecast) -> None:
@@ -246,7 +234,7 @@ def _print_one(forecast: MergeForecast) -> None:
 
 def _print_many(forecasts: Sequence[MergeForecast], *, with_parents: bool) -> None:
     """A ranking on stdout; refusals on stderr."""
-    from repsim.mergeability.ranking import best_first
+    from repsim.mergeability.forecast import best_first
     from repsim.mergeability.words import cost_text, summary_row
 
     rows = [summary_row(found) for found in sorted(forecasts, key=best_first)]
@@ -270,20 +258,22 @@ def _gate(forecasts: Sequence[MergeForecast], limit: float | None) -> str:
     for found in forecasts:
         name = f"{' + '.join(found.models)} ({found.method}, {found.alignment})"
         if found.p_collapse is None:
-            return f"{name} cannot be foretold, which counts as a failure"
+            return f"there is no forecast of {name}, which counts as a failure"
         if found.p_collapse > limit:
             return f"{name} collapses with probability {found.p_collapse:.2f}, above {limit:g}"
     return ""
 
 
-def _write(forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, document: Any) -> None:
+def _write(
+    forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, document: dict[str, Any]
+) -> None:
     """JSON, Markdown, tables and figure, as far as there is something to draw."""
     from repsim.core.files import write_json, write_text
     from repsim.mergeability.matrix import ForecastTable
     from repsim.mergeability.words import markdown
 
     out.mkdir(parents=True, exist_ok=True)
-    written = [write_json(out / "forecast.json", document(forecasts))]
+    written = [write_json(out / "forecast.json", document)]
     figures = _draw(forecasts, out, matrix=matrix)
     page = markdown(forecasts, figure=figures[0].name if figures else "")
     written += [write_text(out / "forecast.md", page), *figures]

@@ -25,13 +25,14 @@ _PUBLIC = {
     "EvidenceTable": "repsim.mergeability.evidence",
     "ForecastTable": "repsim.mergeability.matrix",
     "Predictor": "repsim.mergeability.predictor",
+    "Settings": "repsim.mergeability.measuring",
     "ValidationReport": "repsim.mergeability.validation",
     "read_evidence": "repsim.mergeability.evidence_files",
     "shipped_predictor": "repsim.mergeability.predictor",
     "examine_hypotheses": "repsim.mergeability.hypotheses",
     "predict_matrix": "repsim.mergeability.matrix",
     "predict_merge": "repsim.mergeability.forecast",
-    "rank_methods": "repsim.mergeability.ranking",
+    "rank_methods": "repsim.mergeability.forecast",
     "validate": "repsim.mergeability.validation",
 }
 

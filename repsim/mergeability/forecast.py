@@ -1,15 +1,15 @@
 """Will a merge keep what its parents know? Said before it is made.
 
-Measure the parents once, ask the predictor about each way to merge them, and put the answer into
-words. What is measured is what known merges were measured by, in the same way.
+Measure the parents once, in the way in which known merges were measured; ask the predictor about
+each way to merge them; put the answer into words.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.forecast import MergeForecast
@@ -36,16 +36,22 @@ def predict_merge(
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
     predictor: PredictorLike = None,
+    limit: int = 200,
+    text: str = "bible",
+    tokenizer: Literal["same", "map"] = "same",
+    oracle: bool = False,
+    insist: bool = False,
     seed: int = 0,
     device: str | None = None,
+    cache: str | Path | None = None,
     say: Say | None = None,
-    **options: Any,
 ) -> MergeForecast:
     """Forecast what a merge would keep of each language, without making it.
 
     What the files alone rule out (different architectures or tokenizers, encoders, sizes or methods
     that no known merge has) is refused before a weight is read; what is measured and turns out to
     lie far from all known merges is refused afterwards. Refused forecasts still carry the evidence.
+    Each parent is opened once, whatever is measured of it.
 
     Args:
         models: Two parents or more, in the order of merging: folders, "zoo:NAME", hub ids in the
@@ -54,21 +60,26 @@ def predict_merge(
         alignment: "none", or how the others are brought to the first: "permutation", "orthogonal".
         base: Base of methods on differences.
         corpus: Parallel sentences that activations are compared on.
-        languages: Languages to speak of; those that the parents state if None.
+        languages: Languages to forecast; those that the parents state if None.
         tiers: What is measured, all up to one: "T0" metadata, "T1" weights, "T2" activations, "T3"
             gradients.
         predictor: A predictor or its folder; the one that ships if None.
+        limit: Sentences per language.
+        text: Training corpus of unigram floors and gradients.
+        tokenizer: "map" accepts tokens in another order, as recipes may.
+        oracle: Whether the plain average is also tried on a few sentences, beside the forecast.
+        insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
+        cache: Folder for activations; `activations` in the cache folder if None.
         say: Told of progress, a label and a text.
-        **options: Other fields of `Settings`: `limit`, `oracle`, `insist`, `cache`, `tokenizer`.
 
     Returns:
         The forecast; `verdict` is "cannot say" where it was refused, and `refusal` says why.
 
     Raises:
-        UsageError: Fewer than two models; a method, alignment, tier or option that does not exist;
-            no language is known.
+        UsageError: Fewer than two models; a method, alignment or tier that does not exist; no
+            language is known.
         InputError: A model, the corpus or the predictor cannot be read.
 
     Example:
@@ -80,61 +91,87 @@ def predict_merge(
     """
     chosen = choose_predictor(predictor)
     check_method(method, alignment, len(models), has_base=base is not None)
-    settings = settings_of(
-        corpus=corpus, languages=tuple(languages or ()), tiers=tuple(tiers), seed=seed,
-        device=device, **options,
+    settings = Settings(
+        languages=tuple(languages or ()), corpus=corpus, limit=limit, text=text, seed=seed,
+        device=device, cache=None if cache is None else Path(cache), tiers=tuple(tiers),
+        tokenizer=tokenizer, oracle=oracle, insist=insist,
     )  # fmt: skip
-    if refused := gate_method(method, alignment, chosen):
+    if gate_method(method, alignment, chosen):
         # Nothing that could be measured would help; the metadata is laid out all the same.
-        short = dataclasses.replace(settings, oracle=False)
-        if not settings.insist:
-            short = dataclasses.replace(short, tiers=("T0",))
-        measured = measure_parents(models, chosen, short, base=base, say=say)
-        return forecast_of(measured, chosen, method, alignment, refusal=refused)
+        short = settings.tiers if insist else settings.tiers[:1]
+        settings = dataclasses.replace(settings, tiers=short, oracle=False)
     measured = measure_parents(models, chosen, settings, base=base, say=say)
     return forecast_of(measured, chosen, method, alignment)
 
 
-def forecast_of(
-    measured: Measured,
-    predictor: MergePredictor,
-    method: str = "linear",
-    alignment: str = "none",
+def rank_methods(
+    models: Sequence[ModelName],
     *,
-    refusal: str = "",
-) -> MergeForecast:
-    """Forecast of one way to merge parents that were measured.
+    base: str | Path | None = None,
+    predictor: PredictorLike = None,
+    say: Say | None = None,
+    **settings: Any,
+) -> tuple[MergeForecast, ...]:
+    """Forecast every known way to merge some models, which are measured once.
 
     Args:
-        measured: The parents.
-        predictor: Who is asked.
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        refusal: Why nothing can be said, if that is known already.
+        models: Two parents or more.
+        base: Base of methods on differences; without one, those are left out.
+        predictor: A predictor or its folder; the one that ships if None.
+        say: Told of progress.
+        **settings: Fields of `Settings`, as in `predict_merge`.
 
     Returns:
-        The forecast. For a merge of models as they are, the verdict takes into account what the
-        same method is forecast to do after alignment.
+        One forecast per method and alignment among known merges that can be applied to so many
+        models: first those whose worst language keeps most, refused ones last.
+
+    Raises:
+        UsageError: As in `predict_merge`.
+        InputError: A model, the corpus or the predictor cannot be read.
 
     Example:
         >>> from repsim.testing.predictors import planted_predictor
-        >>> same = measure_parents(["zoo:eng-1", "zoo:eng-2"], planted_predictor(),
-        ...                        Settings(tiers=("T0",)))
-        >>> found = forecast_of(same, planted_predictor())
-        >>> found.verdict, found.align_with
-        ('align first', 'orthogonal')
+        >>> ranked = rank_methods(["zoo:eng-1", "zoo:eng-2"], tiers=("T0",),
+        ...                       predictor=planted_predictor())
+        >>> [(found.method, found.alignment) for found in ranked][0]
+        ('linear', 'orthogonal')
     """
-    why = measured.gate.refusal or refusal or gate_method(method, alignment, predictor)
+    chosen = choose_predictor(predictor)
+    measured = measure_parents(models, chosen, settings_of(**settings), base=base, say=say)
+    found = [
+        forecast_of(measured, chosen, method, alignment)
+        for method, alignment in chosen.combinations()
+        if _applies(method, len(models), has_base=base is not None)
+    ]
+    return tuple(sorted(found, key=best_first))
+
+
+def forecast_of(
+    measured: Measured, predictor: MergePredictor, method: str = "linear", alignment: str = "none"
+) -> MergeForecast:
+    """Forecast of one way to merge parents that were measured.
+
+    For a merge of models as they are, the verdict takes into account what the same method is
+    forecast to do after each alignment that is known of it.
+    """
+    why = measured.gate.refusal or gate_method(method, alignment, predictor)
     candidate = measured.candidate(method, alignment)
     prediction = Prediction(refusal=why) if why else predictor.foretell(candidate)
     refused = bool(prediction.refusal)
-    aligned = {} if refused or alignment != "none" else _aligned(measured, predictor, method)
+    aligned = {}
+    if not refused and alignment == "none":
+        aligned = {
+            way: predictor.foretell(measured.candidate(method, way))
+            for way in ALIGNMENTS[1:]
+            if (method, way) in predictor.combinations()
+        }
     decision = decide(prediction, aligned)
     reasons = (
         evidence_of(candidate, predictor)
         if refused
         else reasons_of(prediction, candidate, predictor)
     )
+    tried = measured.oracle.as_dict() if measured.oracle else {}
     return MergeForecast(
         models=measured.names,
         method=method,
@@ -154,35 +191,13 @@ def forecast_of(
         evidence=measured.evidence,
         advice=decision.advice,
         align_with=decision.align_with,
-        oracle=_finite(measured.oracle.as_dict()) if measured.oracle else {},
+        oracle={name: value for name, value in tried.items() if value == value},
         notes=measured.notes,
     )
 
 
-def _aligned(measured: Measured, predictor: MergePredictor, method: str) -> dict[str, Prediction]:
-    """What the same method is forecast to do after each alignment that is known of it."""
-    known = predictor.combinations()
-    return {
-        alignment: predictor.foretell(measured.candidate(method, alignment))
-        for alignment in ALIGNMENTS[1:]
-        if (method, alignment) in known
-    }
-
-
 def choose_predictor(predictor: PredictorLike) -> MergePredictor:
-    """The predictor that is meant.
-
-    Args:
-        predictor: One, the folder of one, or None for the one that ships.
-
-    Raises:
-        InputError: There is no predictor in the folder.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> choose_predictor(planted_predictor()).identity
-        'planted'
-    """
+    """The predictor that is meant: one, the folder of one, or None for the one that ships."""
     if predictor is not None and not isinstance(predictor, str | Path):
         return predictor
     from repsim.mergeability.predictor import Predictor, shipped_predictor
@@ -191,25 +206,7 @@ def choose_predictor(predictor: PredictorLike) -> MergePredictor:
 
 
 def check_method(method: str, alignment: str, models: int, *, has_base: bool) -> None:
-    """Refuse what `repsim merge` would refuse too, before anything is read.
-
-    Args:
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        models: Number of parents.
-        has_base: Whether there is a base.
-
-    Raises:
-        UsageError: There is no such method or alignment, or the method does not take that many
-            models, or needs a base.
-
-    Example:
-        >>> check_method("slerp", "none", 3, has_base=False)
-        Traceback (most recent call last):
-            ...
-        repsim.core.errors.UsageError: method 'slerp' needs at least 2 and at most 2 models besides
-        a base, 3 given
-    """
+    """Refuse what `repsim merge` would refuse too, before anything is read."""
     from repsim.merging.methods import find_method
 
     if alignment not in ALIGNMENTS:
@@ -220,15 +217,7 @@ def check_method(method: str, alignment: str, models: int, *, has_base: bool) ->
 
 
 def settings_of(**values: Any) -> Settings:
-    """Settings, with the nearest known name for one that does not exist.
-
-    Raises:
-        UsageError: An option that does not exist, or tiers that cannot stand alone.
-
-    Example:
-        >>> settings_of(tiers=["T0"], limit=50).tiers
-        ('T0',)
-    """
+    """Settings, with the nearest known name for one that does not exist."""
     known = [field.name for field in dataclasses.fields(Settings)]
     for name in values:
         if name not in known:
@@ -239,5 +228,30 @@ def settings_of(**values: Any) -> Settings:
     return Settings(**values)
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if value == value}
+def left_out(models: int, predictor: MergePredictor, *, has_base: bool) -> dict[str, str]:
+    """Reason -> methods that are not ranked: not known, no base, not for so many models."""
+    from repsim.merging.methods import list_methods
+
+    known = {method for method, _ in predictor.combinations()}
+    reasons: dict[str, list[str]] = {}
+    for method in list_methods():
+        if method.name not in known:
+            reasons.setdefault("no known merge was made so", []).append(method.name)
+        elif method.needs_base and not has_base:
+            reasons.setdefault("a base is needed", []).append(method.name)
+        elif not _applies(method.name, models, has_base=has_base):
+            reasons.setdefault(f"not for {models} models", []).append(method.name)
+    return {why: ", ".join(names) for why, names in reasons.items()}
+
+
+def best_first(forecast: MergeForecast) -> tuple[bool, float]:
+    """Key to sort forecasts by: the most that the worst language keeps, refusals at the end."""
+    return forecast.worst is None, -(forecast.worst.value if forecast.worst else 0.0)
+
+
+def _applies(method: str, models: int, *, has_base: bool) -> bool:
+    from repsim.merging.methods import find_method
+
+    found = find_method(method)
+    most = found.max_models is None or models <= found.max_models
+    return found.min_models <= models and most and (has_base or not found.needs_base)

@@ -1,9 +1,10 @@
-"""Forecasts of every combination of a pool of models."""
+"""Forecasts of every combination of a pool of models, and forecasts as a table."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from repsim.core.atlas import join_parents
@@ -12,8 +13,10 @@ from repsim.core.forecast import MergeForecast
 from repsim.core.model_ref import ModelRef
 from repsim.core.progress import progress
 from repsim.core.table import Table
+from repsim.mergeability.features.opened import OpenedModel, OpenedParents
 from repsim.mergeability.forecast import (
     PredictorLike,
+    best_first,
     check_method,
     choose_predictor,
     forecast_of,
@@ -21,26 +24,15 @@ from repsim.mergeability.forecast import (
 )
 from repsim.mergeability.gates import ModelName
 from repsim.mergeability.measuring import Say, measure_parents
-from repsim.mergeability.ranking import best_first
 
 #: More combinations than this are not begun.
 MOST_COMBINATIONS = 500
+#: Bytes of models that stay in memory for later combinations, beside those of the present one.
+MOST_KEPT = 2 << 30
 
 
 def combinations_of(models: Sequence[ModelName], most: int = 2) -> list[tuple[ModelName, ...]]:
-    """Every pair of a pool, every triple and so on, in the order of the pool.
-
-    Args:
-        models: The pool.
-        most: Most models in a combination.
-
-    Raises:
-        UsageError: Fewer than two models, one of them twice, or more than 500 combinations.
-
-    Example:
-        >>> len(combinations_of(["a", "b", "c"])), len(combinations_of(["a", "b", "c"], 3))
-        (3, 4)
-    """
+    """Every pair of a pool, every triple and so on, in the order of the pool."""
     named = [_named(model) for model in models]
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
@@ -63,20 +55,24 @@ def predict_matrix(
     alignment: str = "none",
     *,
     most: int = 2,
+    base: str | Path | None = None,
     predictor: PredictorLike = None,
     say: Say | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> tuple[MergeForecast, ...]:
     """Forecast every pair of a pool, or every combination of up to so many models.
+
+    A model that is part of several combinations is opened once, as far as memory allows.
 
     Args:
         models: The pool.
         method: Merge method.
         alignment: none, permutation or orthogonal.
         most: Most models in a combination.
+        base: Base of methods on differences.
         predictor: A predictor or its folder; the one that ships if None.
         say: Told of progress.
-        **options: `base`, and fields of `Settings` as in `predict_merge`.
+        **settings: Fields of `Settings`, as in `predict_merge`.
 
     Returns:
         Forecasts in the order of `combinations_of`. Combinations that do not fit are refused one by
@@ -94,20 +90,32 @@ def predict_matrix(
         ['merge', 'do not merge', 'align first']
     """
     chosen = choose_predictor(predictor)
-    base = options.pop("base", None)
-    settings = settings_of(**options)
+    how = settings_of(**settings)
     groups = combinations_of(models, most)
     for size in sorted({len(group) for group in groups}):
         check_method(method, alignment, size, has_base=base is not None)
+    pool = {_named(model): OpenedModel(model, device=how.device) for model in models}
     found = []
     with progress("combinations", total=len(groups), unit="merge") as bar:
         for number, group in enumerate(groups, 1):
+            names = [_named(model) for model in group]
             if say:
-                say("merge", f"{number} of {len(groups)}: {' + '.join(map(_named, group))}")
-            measured = measure_parents(group, chosen, settings, base=base)
+                say("merge", f"{number} of {len(groups)}: {' + '.join(names)}")
+            _make_room(pool, names)
+            parents = OpenedParents([pool[name] for name in names])
+            measured = measure_parents(parents, chosen, how, base=base)
             found.append(forecast_of(measured, chosen, method, alignment))
             bar.update()
     return tuple(found)
+
+
+def _make_room(pool: Mapping[str, OpenedModel], needed: Sequence[str]) -> None:
+    """Close models that the next combination does not need, until the rest fits."""
+    idle = {name: model.held for name, model in pool.items() if name not in needed}
+    for name, held in idle.items():
+        if held and sum(idle.values()) > MOST_KEPT:
+            pool[name].close()
+            idle[name] = 0
 
 
 def _named(model: ModelName) -> str:
@@ -139,15 +147,7 @@ class ForecastTable(Table):
 
     @classmethod
     def of(cls, forecasts: Sequence[MergeForecast]) -> ForecastTable:
-        """Rows of some forecasts, the best first.
-
-        Args:
-            forecasts: Forecasts of any combinations and methods.
-
-        Example:
-            >>> len(ForecastTable.of([]))
-            0
-        """
+        """Rows of some forecasts of any combinations and methods, the best first."""
         rows: list[dict[str, Any]] = []
         for found in sorted(forecasts, key=best_first):
             whole = {

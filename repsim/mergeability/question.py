@@ -1,4 +1,4 @@
-"""What a recipe asks of a forecast, and what in it the forecast does not look at."""
+"""The merge that a forecast is asked about, and what a recipe says that it does not look at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A merge that a recipe describes.
+    """A merge that might be made, as a recipe or the command line names it.
 
     Attributes:
         models: Parents, in the order of merging.
@@ -27,34 +27,18 @@ class Question:
     """
 
     models: tuple[str, ...]
-    method: str
-    alignment: str
-    base: str | None
-    tokenizer: Literal["same", "map"]
-    notes: tuple[str, ...]
+    method: str = "linear"
+    alignment: str = "none"
+    base: str | None = None
+    tokenizer: Literal["same", "map"] = "same"
+    notes: tuple[str, ...] = ()
 
 
 def read_question(source: str | Path | Mapping[str, Any]) -> Question:
     """Read a recipe, mergekit's included, as a question to a forecast.
 
-    Known merges were made with one set of parameters per method, equal weights, and all layers, so
-    that a recipe's parameters are not considered; a recipe that stacks layers is no merge of models
-    in that sense and is refused.
-
-    Args:
-        source: File or dictionary, as `read_recipe` takes it.
-
-    Raises:
-        InputError: The file is missing, or is not YAML.
-        UsageError: The recipe has errors, merges one model, or stacks layers.
-
-    Example:
-        >>> asked = read_question({"merge_method": "ties", "base_model": "base", "models": [
-        ...     {"model": "a", "parameters": {"weight": 1.0, "density": 0.2}}, {"model": "b"}]})
-        >>> asked.models, asked.base
-        (('a', 'b'), 'base')
-        >>> asked.notes[0]
-        "not considered: density, weight; the forecast is for 'ties' as known merges used it"
+    Known merges were made with one set of parameters per method, equal weights and all layers:
+    other parameters are noted, and a recipe that stacks layers is refused.
     """
     from repsim.merging.reading import read_recipe
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from repsim.core import ParallelCorpus
+from repsim.core.errors import unknown_name
 from repsim.core.registry import Registry
 from repsim.mergeability.features.opened import OpenedParents
 from repsim.mergeability.features.spec import TierName, TierResult
@@ -110,5 +111,14 @@ for _tier in (
 
 #: Tiers that a forecast may rest on, from cheap to expensive.
 FORECASTING: tuple[str, ...] = tuple(name for name in TIERS.names() if TIERS[name].forecasts)
+
+
+def up_to(name: str) -> tuple[str, ...]:
+    """The tiers of a forecast up to one of them."""
+    if name not in FORECASTING:
+        raise unknown_name("tier", name, FORECASTING)
+    return FORECASTING[: FORECASTING.index(name) + 1]
+
+
 #: The tier that looks at the merge.
 ORACLE = "oracle"

@@ -13,7 +13,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.core.forecast import Interval
 from repsim.mergeability import measuring
 from repsim.mergeability.candidate import Candidate, Prediction
-from repsim.mergeability.forecast import forecast_of, predict_merge
+from repsim.mergeability.forecast import forecast_of, predict_merge, rank_methods
 from repsim.mergeability.measuring import Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
 from repsim.mergeability.verdict import decide
@@ -146,7 +146,6 @@ def test_evidence_stands_beside_a_refusal_by_the_predictor() -> None:
         ([*FORKS, "zoo:mixed"], {"method": "slerp"}, UsageError, "at most 2"),
         (FORKS, {"tiers": ["T1"]}, UsageError, "cannot stand alone"),
         (FORKS, {"tiers": ["T0", "T9"]}, UsageError, "unknown tier"),
-        (FORKS, {"limitt": 3}, UsageError, "did you mean 'limit'"),
         (["zoo:eng-1", "./nowhere"], {}, InputError, "does not exist"),
     ],
 )
@@ -155,6 +154,11 @@ def test_what_cannot_be_asked_is_said_before_anything_is_read(
 ) -> None:
     with pytest.raises(error, match=what):
         predict_merge(models, predictor=planted_predictor(), **options)
+
+
+def test_an_option_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UsageError, match="did you mean 'limit'"):
+        rank_methods(FORKS, predictor=planted_predictor(), limitt=3)
 
 
 def test_models_without_a_language_need_one(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from repsim.core.errors import UsageError
 from repsim.mergeability import measuring
+from repsim.mergeability.forecast import left_out, rank_methods
 from repsim.mergeability.matrix import ForecastTable, combinations_of, predict_matrix
 from repsim.mergeability.question import read_question
-from repsim.mergeability.ranking import left_out, rank_methods
 from repsim.mergeability.words import markdown, next_command
 from repsim.testing.predictors import planted_forecast, planted_predictor
 from repsim.testing.tiny_models import write_tiny_model

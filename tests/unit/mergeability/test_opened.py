@@ -13,6 +13,7 @@ from repsim.mergeability.features.declared import Declared, read_declared
 from repsim.mergeability.features.opened import OpenedModel, OpenedParents
 from repsim.mergeability.features.tiers import FORECASTING, TIERS
 from repsim.mergeability.forecast import predict_merge
+from repsim.mergeability.matrix import _make_room, predict_matrix
 from repsim.merging.checkpoint import Checkpoint
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
 from repsim.models import causal
@@ -66,6 +67,25 @@ def test_a_forecast_with_every_tier_and_a_trial_opens_each_parent_once(
         for name in ("eng-fork", "deu-fork")
         for what in ("load zoo:", "open ", "declared ", "vocabulary ")
     }
+
+
+def test_a_model_of_several_combinations_is_opened_once(
+    counted: collections.Counter[str],
+) -> None:
+    predict_matrix([*FORKS, "zoo:eng-1"], tiers=("T0",), predictor=planted_predictor())
+    assert set(counted.values()) == {1}
+    assert len(counted) == 6  # what each of three models states, and its vocabulary
+
+
+def test_memory_is_given_back_when_combinations_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = {name: OpenedModel(f"zoo:{name}", device="cpu") for name in ("eng-1", "deu-1")}
+    for model in pool.values():
+        _ = model.loaded
+    _make_room(pool, ["eng-1"])
+    assert all(model.held for model in pool.values())
+    monkeypatch.setattr("repsim.mergeability.matrix.MOST_KEPT", 1000)
+    _make_room(pool, ["eng-1"])
+    assert (pool["eng-1"].held > 0, pool["deu-1"].held) == (True, 0)
 
 
 def test_what_is_open_is_shared_and_let_go_of() -> None:
