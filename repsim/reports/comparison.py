@@ -1,74 +1,212 @@
-"""Build the report of a comparison: one page to send, and beside it everything that is in it.
-
-`report.html` is a single file: it opens from disk, needs no network and no JavaScript, prints, and
-stays under 3 MB. `report.md`, `tables/` and `figures/` hold the same for papers and programs.
-"""
+"""The report of a comparison: what a similarity table says, shows and rests on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from repsim.core import SimilarityTable
-from repsim.core.files import write_json, write_text
-from repsim.reports.comparison_figures import comparison_figures
+from repsim.reports.blocks import (
+    Block,
+    Details,
+    Entries,
+    Entry,
+    FigureBlock,
+    Items,
+    Page,
+    Section,
+    TableBlock,
+    Text,
+    software,
+)
 from repsim.reports.comparison_findings import findings, label_of, main_measure
-from repsim.reports.comparison_tables import SUMMARY_HEADINGS, summary_table
-from repsim.reports.page import draw_pictures, filled, write_page
-from repsim.reports.table import ReportTable, cell
+from repsim.reports.glossary import note
+from repsim.reports.page import sentence, write_page
 
+#: At most this many measures get layer curves of their own.
+MAX_MEASURES = 8
+#: Column of the summary -> heading, in the order of the page.
+HEADINGS = {
+    "pair": "models", "languages": "languages", "pairing": "pairing", "label": "measure",
+    "middle": "middle layer", "interval": "interval", "null": "null 95 %",
+    "middle_partial": "covariates removed", "matched_mean": "mean, matched depth", "best": "best",
+    "best_layers": "at layers", "best_p_adjusted": "p, corrected", "n": "n",
+}  # fmt: skip
+_WHOLE = frozenset({"pair", "interval", "best_layers"})
 #: Columns that the table of the main measure does without: its heading and languages say as much.
-SAID_ABOVE = {"label", "pairing", "n"}
+_SAID_ABOVE = {"label", "pairing", "n"}
 
 
 def write_report(table: SimilarityTable, folder: str | Path) -> Path:
-    """Write the report of a table into a folder.
+    """Write the report of a similarity table into a folder, with the table itself.
 
     Args:
-        table: What was measured; its `info` becomes the method and provenance sections.
+        table: What was measured; its `info` becomes the sections on method and provenance.
         folder: Where to write; made if missing.
 
     Returns:
         Path of `report.html`.
 
     Example:
-        >>> write_report.__name__  # see `repsim compare -o DIR`, or table.to_report("DIR")
-        'write_report'
+        >>> import tempfile
+        >>> from repsim.testing.tables import synthetic_table
+        >>> table = synthetic_table({"a": 2, "b": 2}, languages=("eng_Latn",), measures=("cka",))
+        >>> write_report(table, tempfile.mkdtemp()).name
+        'report.html'
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     table.save(folder / "similarity.parquet")
     table.save(folder / "tables" / "similarity.csv")
-    summary = summary_table(table)
-    summary.write(folder / "tables")
-    pictures, missing = draw_pictures(comparison_figures(table), folder / "figures")
-    content = _content(table, summary) | {"missing": missing}
-    write_json(folder / "report.json", content)
-    shown = content | {"pictures": pictures, "cell": cell}
-    write_text(folder / "report.md", filled("comparison.md.j2", shown, escape=False))
-    return write_page(folder / "report.html", "comparison.html.j2", shown)
+    return write_page(comparison_page(table), folder)
 
 
-def _content(table: SimilarityTable, summary: ReportTable) -> dict[str, Any]:
-    """What the templates show beside the pictures."""
+def comparison_page(table: SimilarityTable) -> Page:
+    """The report of a similarity table, as blocks."""
     info = table.info
     found = findings(table)
-    return {
-        "title": "Similarity of " + ", ".join(table.unique("model_a", "model_b")),
-        "results": [f.text for f in found if f.kind == "result"],
-        "warnings": [f.text for f in found if f.kind == "warning"],
-        "headings": SUMMARY_HEADINGS,
-        "main_headings": {k: v for k, v in SUMMARY_HEADINGS.items() if k not in SAID_ABOVE},
-        "main_label": label_of(table, main_measure(table)),
-        "rows": list(summary.rows),
-        "main_rows": [row for row in summary.rows if row["measure"] == main_measure(table)],
-        "markdown_table": summary.markdown(),
-        "measures": list(info.get("measures", {}).values()),
-        "models": list(info.get("models", {}).values()),
-        "corpus": info.get("corpus", {}),
-        "statistics": info.get("statistics", {}),
-        "extraction": info.get("extraction", {}),
-        "environment": info.get("environment", {}),
-        "cells": len(table),
-        "n": sorted({int(n) for n in table.column("n")}),
-    }
+    said = {kind: [f.text for f in found if f.kind == kind] for kind in ("result", "warning")}
+    corpus, models = info.get("corpus", {}), info.get("models", {})
+    languages = len(corpus.get("languages", ()))
+    lead = [f"{corpus['sentences']} sentences of “{corpus['name']}” in {languages} languages"
+            if corpus else "", f"{len(models)} models",
+            f"{len(info.get('measures', {}))} measures", f"{len(table):,} comparisons"]  # fmt: skip
+    return Page(
+        "Similarity of " + ", ".join(table.unique("model_a", "model_b")),
+        [
+            Section("What was found", [Items(said["result"]), Items(said["warning"], "warnings")]),
+            Section("Numbers", _numbers(table)),
+            Section("Figures", comparison_figures(table)),
+            Section("How it was measured", _method(info)),
+            Section("Where it comes from", _provenance(info)),
+        ],
+        kicker="repsim · similarity report",
+        lead=" · ".join(filter(None, lead)),
+        facts={
+            "corpus": corpus,
+            "statistics": info.get("statistics", {}),
+            "extraction": info.get("extraction", {}),
+            "environment": info.get("environment", {}),
+        },
+    )
+
+
+def summary_table(table: SimilarityTable) -> TableBlock:
+    """One row per pair and measure; the CSV has the name of the measure beside its label."""
+    declared = table.info.get("measures", {})
+    rows = []
+    for row in table.summary():
+        spec = declared.get(row["measure"], {})
+        arrow = {"similarity": "↑", "distance": "↓"}.get(spec.get("direction", ""), "")
+        low, high = row["middle_ci_low"], row["middle_ci_high"]
+        layers = row["best_layer_a"], row["best_layer_b"]
+        rows.append(
+            {
+                "pair": _both(row["model_a"], row["model_b"]),
+                "languages": _both(row["language_a"], row["language_b"]),
+                "pairing": row["pairing"],
+                "measure": row["measure"],
+                "label": f"{spec.get('label', row['measure'])} {arrow}".strip(),
+                "middle": row["middle"],
+                "interval": None if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
+                "null": row["middle_null_q95"],
+                "middle_partial": row["middle_partial"],
+                "matched_mean": row["matched_mean"],
+                "best": row["best"],
+                "best_layers": None if None in layers else ", ".join(map(str, layers)),
+                "best_p_adjusted": row["best_p_adjusted"],
+                "n": row["n"],
+            }
+        )
+    return TableBlock("summary", "All measures", HEADINGS, rows, whole=_WHOLE)
+
+
+def _both(a: str, b: str) -> str:
+    return a if a == b else f"{a} ↔ {b}"
+
+
+def _numbers(table: SimilarityTable) -> list[Block]:
+    summary = summary_table(table)
+    main = main_measure(table)
+    headings = {key: text for key, text in HEADINGS.items() if key not in _SAID_ABOVE}
+    rows = [row for row in summary.rows if row["measure"] == main]
+    label = label_of(table, main)
+    first = TableBlock("", label, headings, rows, folded=False, whole=_WHOLE)
+    return [first, note("comparison table"), summary]
+
+
+def comparison_figures(table: SimilarityTable) -> list[FigureBlock]:
+    """Every figure of a comparison, in the order of the page."""
+    return [
+        FigureBlock("-".join([kind, *(str(v).replace(" ", "-") for v in options.values())]), title,
+                    kind, table, options)
+        for title, kind, options in _kinds(table)
+    ]  # fmt: skip
+
+
+def _kinds(table: SimilarityTable) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Title, kind and options of each figure, in the order of the page."""
+    main = main_measure(table)
+    label, pairings = label_of(table, main), table.unique("pairing")
+    yield "The invariance ladder", "ladder", {}
+    for pairing in pairings:
+        yield f"{label} by layer, {pairing}", "layers", {"measure": main, "pairing": pairing}
+    if "same text" in pairings:
+        yield f"{label}, layer by layer", "heatmap", {"measure": main}
+    if "parallel text" in pairings:
+        yield f"{label} between languages", "languages", {"measure": main}
+    yield "Models and languages as a map", "space", {"measure": main}
+    for measure in table.unique("measure")[:MAX_MEASURES]:
+        for pairing in pairings if measure != main else ():
+            title = f"{label_of(table, measure)} by layer, {pairing}"
+            yield title, "layers", {"measure": measure, "pairing": pairing}
+
+
+def _method(info: dict[str, Any]) -> list[Block]:
+    entries = []
+    for m in info.get("measures", {}).values():
+        invariances = ", ".join(m.get("invariances", ())) or "nothing"
+        text = (
+            f"{sentence(m['definition'])} {sentence(m['estimator'])} "
+            f"{m['direction'].capitalize()}; identical input gives {m['identity_value']}. "
+            f"Unchanged by: {invariances}."
+        )
+        rung = f"{m['rung']} · blind to {m['blind_to']}" if m.get("rung") else ""
+        entry = Entry(f"{m['label']} `{m['name']}`", text, note=rung, source=m["reference"])
+        entries.append(entry)
+    described = info.get("statistics", {}).get("description", "")
+    return [Entries(entries), *([Text(described)] if described else [])]
+
+
+def _provenance(info: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    columns = ["name", "role", "architecture", "layers", "width", "parameters", "languages",
+               "weights", "tokenizer"]  # fmt: skip
+    rows = []
+    for model in info.get("models", {}).values():
+        row = {key: model[key] for key in columns[:6]} | {"parameters": f"{model['parameters']:,}"}
+        spoken = " ".join(model.get("languages", ())) or "–"
+        hashes = {key: f"`{model[f'{key}_hash'][:12]}`" for key in ("weights", "tokenizer")}
+        rows.append({**row, "languages": spoken, **hashes})
+    if rows:
+        named = {name: name for name in columns}
+        blocks.append(TableBlock("", "Models", named, rows, folded=False))
+    if corpus := info.get("corpus"):
+        blocks.append(
+            Text(
+                f"Corpus {corpus['name']}: {corpus['sentences']} sentences in "
+                f"{corpus['documents']} documents, languages {', '.join(corpus['languages'])}, "
+                f"hash `{corpus['hash'][:12]}`. {corpus['source']}"
+            )
+        )
+    facts = [
+        {"model": model, "language": language,
+         "facts": "; ".join(f"{key}: {value}" for key, value in known.items())}
+        for model, languages in info.get("extraction", {}).items()
+        for language, known in languages.items()
+    ]  # fmt: skip
+    if facts:
+        headings = {"model": "model", "language": "language", "facts": "facts"}
+        table = TableBlock("", "", headings, facts, folded=False)
+        blocks.append(Details("Tokens, truncation and pooling per model and language", [table]))
+    return [*blocks, *software(info.get("environment", {}))]

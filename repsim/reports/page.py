@@ -1,118 +1,90 @@
-"""What the pages of all reports share: pictures, filled templates, a size that can be mailed."""
+"""One writer of pages: HTML in one file, Markdown, JSON, and beside them figures and tables."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import html
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from repsim.core.errors import UsageError
-from repsim.core.files import write_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from repsim.core.files import write_json, write_text
+from repsim.reports.blocks import (
+    Block,
+    Details,
+    FigureBlock,
+    Items,
+    Page,
+    Picture,
+    Section,
+    TableBlock,
+    heading_of,
+)
+from repsim.reports.tables import cell, markdown_escape, markdown_table, write_csv, write_table
 
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
-_KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
+_MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-class Prepared(Protocol):
-    """The numbers of a figure."""
+def write_page(page: Page, folder: str | Path) -> Path:
+    """Write a report: `report.html`, `report.md`, `report.json`, `figures/` and `tables/`.
 
-    def caption(self) -> str:
-        """What, n, interval, how to read it."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A figure that a report would like to show.
-
-    Attributes:
-        name: Stem of its files.
-        title: Heading in the page.
-        vector: Whether the page holds it as SVG (curves) or as PNG (many points).
-        make: Gives its numbers and the drawing; raises UsageError if there is nothing to show.
-    """
-
-    name: str
-    title: str
-    vector: bool
-    make: Callable[[], tuple[Prepared, Figure]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """One figure of a report.
-
-    Attributes:
-        title: Heading in the page.
-        caption: What, n, interval, how to read it; also the alternative text.
-        paths: The files that were written, PNG first.
-        data_uri: The picture itself for the single-file page.
-    """
-
-    title: str
-    caption: str
-    paths: tuple[Path, ...]
-    data_uri: str
-
-
-def draw_pictures(wanted: Iterable[Wanted], folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draw every figure for which there are numbers and save it as PNG and SVG.
+    The page is a single file: it opens from disk, needs no network and no JavaScript, prints, and
+    stays under 3 MB: the last figures are left out of it, and named, if it would grow too large.
 
     Args:
-        wanted: Figures in the order of the page.
-        folder: Where to write.
+        page: Its blocks; figures that cannot be drawn are named with the reason.
+        folder: Where to write; made if missing.
 
     Returns:
-        The pictures, and for each figure that cannot be filled (one language has no language
-        matrix) a sentence that says why it is not there.
+        Path of `report.html`.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.reports import Page, Section, Text, write_page
+        >>> page = Page("Two models", [Section("Found", [Text("They are alike.")])])
+        >>> write_page(page, tempfile.mkdtemp()).name
+        'report.html'
     """
-    from repsim.plots import save_figure
-
-    pictures, missing = [], []
-    for one in wanted:
-        try:
-            data, figure = one.make()
-        except UsageError as reason:
-            missing.append(f"{one.title}: {reason.what}.")
-            continue
-        png, svg = save_figure(figure, folder / one.name, ("png", "svg"))
-        shown = as_data(svg if one.vector else png)
-        pictures.append(Picture(one.title, data.caption(), (png, svg), shown))
-    return pictures, missing
-
-
-def as_data(path: Path) -> str:
-    """A picture as the address of itself.
-
-    Args:
-        path: PNG or SVG.
-    """
-    return f"data:{_KINDS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    shown = [_drawn(section, target / "figures") for section in page.blocks if section.blocks]
+    page = dataclasses.replace(page, blocks=shown)
+    for block in _walk(page.blocks):
+        if isinstance(block, TableBlock) and block.name:
+            write_table(block, target / "tables")
+    for table in page.beside:
+        write_csv(table, target / "tables")
+    write_json(target / "report.json", as_document(page))
+    write_text(target / "report.md", as_markdown(page))
+    return write_text(target / "report.html", as_html(page, target))
 
 
-def filled(template: str, content: dict[str, Any], *, escape: bool) -> str:
-    """A template of this package, filled; a name that it lacks is an error.
+def as_document(page: Page) -> dict[str, Any]:
+    """A page as a JSON document: every block with its kind, tables with all their columns."""
+    head = {"title": page.title, "kicker": page.kicker, "lead": page.lead, "facts": page.facts}
+    return {"schema": "repsim/report/1", **head, "blocks": [_plain(b) for b in page.blocks]}
 
-    Args:
-        template: File in `repsim/reports/templates`.
-        content: What it shows.
-        escape: Whether for HTML.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("repsim.reports"), autoescape=escape, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["sentence"] = sentence
-    return environment.get_template(template).render(content)
+def as_html(page: Page, folder: Path) -> str:
+    """A page as HTML that stands alone; pictures are read from the folder."""
+    names = [block.name for block in _walk(page.blocks) if isinstance(block, Picture)]
+    for kept in range(len(names), -1, -1):
+        text = unbroken(_filled("page.html.j2", page, folder=folder, left_out=names[kept:]))
+        if len(text.encode()) <= MAX_BYTES:
+            break
+    return text
+
+
+def as_markdown(page: Page) -> str:
+    """A page as Markdown; folded tables and figures are links to the files beside it."""
+    text = _filled("page.md.j2", page)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def unbroken(text: str) -> str:
@@ -141,22 +113,82 @@ def sentence(text: str) -> str:
     return start if start.endswith((".", "!", "?")) else start + "."
 
 
-def write_page(path: Path, template: str, content: dict[str, Any]) -> Path:
-    """Write a page; the last pictures are left out, and named, if it would grow too large.
+def _drawn(section: Section, folder: Path) -> Section:
+    """A section whose figures are drawn and saved, and those that cannot be are named."""
+    from repsim.plots import FIGURES, save_figure
 
-    Args:
-        path: Where to.
-        template: File in `repsim/reports/templates`.
-        content: What the template shows, `pictures` among it.
+    blocks: list[Block] = []
+    missing: list[str] = []
+    for block in section.blocks:
+        if not isinstance(block, FigureBlock):
+            blocks.append(block)
+            continue
+        try:
+            spec = FIGURES[block.figure]
+            info = spec.info(block.source, **block.options)
+        except UsageError as reason:
+            missing.append(f"{block.title}: {reason.what}.")
+            continue
+        save_figure(spec.draw(info), folder / block.name, ("png", "svg"))
+        shown = f"{block.name}.{'svg' if spec.vector else 'png'}"
+        blocks.append(Picture(block.name, block.title, info.caption(), shown))
+    if missing:
+        blocks.append(Details("Figures that these data do not allow", [Items(missing, "note")]))
+    return dataclasses.replace(section, blocks=blocks)
 
-    Returns:
-        The path.
-    """
-    pictures: list[Picture] = list(content["pictures"])
-    left_out: list[str] = []
-    while True:
-        shown = {**content, "pictures": pictures, "left_out": left_out}
-        page = unbroken(filled(template, shown, escape=True))
-        if len(page.encode()) <= MAX_BYTES or not pictures:
-            return write_text(path, page)
-        left_out.insert(0, pictures.pop().paths[0].name)
+
+def _walk(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Every block, those of sections and folded ones too."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Section | Details):
+            yield from _walk(block.blocks)
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    if isinstance(block, Section | Details):
+        inner = [_plain(one) for one in block.blocks]
+        return {"kind": block.kind, "title": block.title, "blocks": inner}
+    fields = dataclasses.asdict(block)
+    if isinstance(block, TableBlock):
+        fields = {name: fields[name] for name in ("name", "title", "headings", "rows")}
+        fields["rows"] = [{k: _finite(v) for k, v in row.items()} for row in fields["rows"]]
+    if "entries" in fields:
+        fields["entries"] = [entry._asdict() for entry in fields["entries"]]
+    return {"kind": block.kind, **fields}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return cell(value) if math.isinf(value) else None
+    return value
+
+
+def _filled(template: str, page: Page, **context: Any) -> str:
+    """A template of this package, filled; a name that it lacks is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("repsim.reports"), autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+
+    def data(name: str) -> str:
+        path = context["folder"] / "figures" / name
+        return f"data:{_MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+    def code(text: str) -> Markup:
+        return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text)))
+
+    environment.filters |= {
+        "cell": cell, "code": code, "data": data, "heading": heading_of, "plain": markdown_escape,
+        "markdown_table": markdown_table, "anchor": _anchor,
+    }  # fmt: skip
+    return environment.get_template(template).render(page=page, **context)
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")

@@ -1,42 +1,44 @@
-"""Build the report of a study: one page that renders its atlas, and beside it all that is in it.
-
-`report.html` is a single file: it opens from disk, needs no network and no JavaScript, prints, and
-stays under 3 MB. `report.md`, `tables/` and `figures/` hold the same for papers and programs.
-"""
+"""The report of a study: what its atlas says, shows and rests on."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repsim.core.atlas import Atlas
-from repsim.core.files import write_json, write_text
-from repsim.reports.page import Prepared, Wanted, draw_pictures, filled, write_page
-from repsim.reports.study_claims import SOURCE, claims
+from repsim.reports.blocks import (
+    Block,
+    Details,
+    Entries,
+    Entry,
+    FigureBlock,
+    Items,
+    Page,
+    Section,
+    Text,
+    software,
+)
+from repsim.reports.glossary import definitions, note
+from repsim.reports.page import write_page
+from repsim.reports.study_claims import claims
 from repsim.reports.study_findings import further_findings
 from repsim.reports.study_limits import limits
 from repsim.reports.study_tables import study_tables
-from repsim.reports.table import ReportTable, cell
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-#: Kind of figure -> heading, and whether the page holds it as SVG (curves) or PNG (many points).
-FIGURES: dict[str, tuple[str, bool]] = {
-    "strength": ("Monolingual, mixed and merged models in each language", True),
-    "methods": ("Collapse by method, origin and number of parents", True),
-    "combinations": ("Which pairs of languages survive", True),
-    "forks": ("Where merging begins to live", True),
-    "depth": ("Similarity of pairs that live and of pairs that collapse, by depth", False),
-    "plane": ("The invariance ladder", False),
-    "alignment": ("What alignment rescues", False),
-    "paths": ("The barrier between two parents", False),
-    "distance": ("Distance of weights, inside shared initial weights", False),
-    "controls": ("Controls with known answers", True),
+#: Kind of figure -> heading, in the order of the page.
+FIGURES: dict[str, str] = {
+    "strength": "Monolingual, mixed and merged models in each language",
+    "methods": "Collapse by method, origin and number of parents",
+    "combinations": "Which pairs of languages survive",
+    "forks": "Where merges begin to survive",
+    "depth": "Similarity of pairs that survive and of pairs that collapse, by depth",
+    "plane": "The invariance ladder",
+    "alignment": "What alignment rescues",
+    "paths": "The barrier between two parents",
+    "distance": "Distance of weights, inside shared initial weights",
+    "controls": "Controls with known answers",
 }
 
 
@@ -52,85 +54,71 @@ def write_study_report(atlas: Atlas, folder: str | Path) -> Path:
 
     Raises:
         UsageError: The atlas holds no merge with a defined outcome.
-
-    Example:
-        >>> write_study_report.__name__  # see `repsim study report DIR`
-        'write_study_report'
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    found = [dataclasses.asdict(claim) for claim in claims(atlas)]
-    tables = study_tables(atlas)
-    for table in tables:
-        table.write(target / "tables")
-    pictures, missing = draw_pictures(study_figures(atlas), target / "figures")
-    content = {
-        "title": f"Study “{atlas.info.get('study', {}).get('name', 'unnamed')}”",
-        "source": SOURCE,
-        "claims": found,
-        "findings": further_findings(atlas),
-        "limits": limits(atlas),
-        "missing": missing,
-        **_provenance(atlas),
+    return write_page(study_page(atlas), folder)
+
+
+def study_page(atlas: Atlas) -> Page:
+    """The report of an atlas, as blocks."""
+    info = atlas.info
+    study = info.get("study", {})
+    counts = {
+        "models": len(atlas.models.unique("model")),
+        "merges": len(atlas.merges.unique("merge")),
+        "groups": len(atlas.merges.unique("parents")),
+        "measured": len(atlas.features.unique("parents")),
     }
-    write_json(target / "report.json", content)
-    shown = {**content, "pictures": pictures, "tables": tables, "cell": cell,
-             "visible": _visible_rows(tables)}  # fmt: skip
-    write_text(target / "report.md", filled("study.md.j2", shown, escape=False))
-    return write_page(target / "report.html", "study.html.j2", shown)
+    lead = (
+        f"{counts['models']} models · {counts['merges']:,} merges of {counts['groups']} groups of "
+        f"parents · {len(study.get('languages', ()))} languages"
+    )
+    lead += f" · {counts['measured']} groups measured" if counts["measured"] else ""
+    found = [Entry(claim.claim, claim.text, claim.verdict) for claim in claims(atlas)]
+    return Page(
+        f"Study “{study.get('name', 'unnamed')}”",
+        [
+            Section("Findings of the source paper, held against this study",
+                    [note("source paper"), Entries(found)]),
+            Section("What else was found",
+                    [Items(further_findings(atlas)), Items(limits(atlas), "warnings")]),
+            Section("Figures", study_figures(atlas)),
+            Section("Tables", [*study_tables(atlas), note("study tables")]),
+            Section("How it was measured", [definitions("study")]),
+            Section("Where it comes from", _provenance(atlas)),
+        ],
+        kicker="repsim · study report",
+        lead=lead,
+        facts={**counts, "study": _as_yaml(study), "environment": info.get("environment", {})},
+    )  # fmt: skip
 
 
-def study_figures(atlas: Atlas) -> list[Wanted]:
-    """Every figure of a study, in the order of the page.
-
-    Args:
-        atlas: What a study found.
-    """
-    import repsim.plots.study as figures
-
-    def make(kind: str) -> tuple[Prepared, Figure]:
-        return getattr(figures, f"prepare_{kind}")(atlas), getattr(figures, f"plot_{kind}")(atlas)
-
-    return [
-        Wanted(kind, title, vector, functools.partial(make, kind))
-        for kind, (title, vector) in FIGURES.items()
-    ]
+def study_figures(atlas: Atlas) -> list[FigureBlock]:
+    """Every figure of a study, in the order of the page."""
+    return [FigureBlock(kind, title, f"atlas_{kind}", atlas) for kind, title in FIGURES.items()]
 
 
-def _visible_rows(tables: list[ReportTable]) -> dict[str, int]:
-    """How many rows of a table the page shows before it is opened: all of short ones."""
-    return {table.name: len(table.rows) if len(table.rows) <= 16 else 0 for table in tables}
-
-
-def _provenance(atlas: Atlas) -> dict[str, Any]:
+def _provenance(atlas: Atlas) -> list[Block]:
     """What the study was, and on what it rests."""
     info = atlas.info
-    models = {row["model"]: row for row in atlas.models.rows()}
+    first = {row["model"]: row["arm"] for row in atlas.models.rows()}
+    arms = [f"{arm} {list(first.values()).count(arm)}" for arm in sorted(set(first.values()))]
     seconds = [value for value in atlas.merges.column("seconds") if not math.isnan(value)]
-    merges = len(atlas.merges.unique("merge"))
-    arms = {
-        arm: sum(row["arm"] == arm for row in models.values())
-        for arm in sorted({row["arm"] for row in models.values()})
-    }
     tiers: dict[str, float] = {}
     for row in atlas.costs.rows():
         tiers[row["tier"]] = tiers.get(row["tier"], 0.0) + (row["seconds"] or 0.0)
-    return {
-        "models": len(models),
-        "merges": merges,
-        "groups": len(atlas.merges.unique("parents")),
-        "measured": len(atlas.features.unique("parents")),
-        "arms": arms,
-        "languages": atlas.info.get("study", {}).get("languages", []),
-        "units": info.get("units"),
-        "units_done": info.get("units_done"),
-        "study": _as_yaml(info.get("study", {})),
-        "study_hash": info.get("study_hash", ""),
-        "environment": info.get("environment", {}),
-        "merge_seconds": sum(seconds),
-        "tier_seconds": tiers,
-        "notes": info.get("notes", {}),
-    }
+    spent = [f"Merging and scoring took {sum(seconds):.0f} s"]
+    spent += [f"features of tier {tier} {value:.0f} s" for tier, value in tiers.items()]
+    text = f"Models by the arm that made them first: {', '.join(arms)}. {'; '.join(spent)}."
+    if info.get("units"):
+        text += f" {info.get('units_done')} of {info['units']} units of work are done."
+    blocks: list[Block] = [Text(text)]
+    if notes := info.get("notes"):
+        said = [f"{words} ({count})" for words, count in notes.items()]
+        blocks.append(Details("Notes of the measurement", [Items(said, "note")]))
+    hashed = f", hash {info['study_hash'][:12]}" if info.get("study_hash") else ""
+    listing = Text(_as_yaml(info.get("study", {})), "listing")
+    blocks.append(Details(f"The study file{hashed}", [listing]))
+    return [*blocks, *software(info.get("environment", {}))]
 
 
 def _as_yaml(study: Mapping[str, Any]) -> str:

@@ -16,8 +16,7 @@ import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.core.formatting import percent
-from repsim.plots.names import listed, number
+from repsim.core.formatting import listed, number, percent
 from repsim.plots.study.features import Measured, measured_pairs
 from repsim.plots.study.outcomes import (
     PLAIN,
@@ -76,9 +75,9 @@ def claims(atlas: Atlas) -> list[Claim]:
 
 def _strong_alone(atlas: Atlas) -> Claim:
     claim = "Monolingual pretraining is strong in its language."
-    from repsim.plots.study.strength import prepare_strength
+    from repsim.plots.study.strength import strength_info
 
-    rows = {row.role: row for row in reversed(prepare_strength(atlas).rows)}
+    rows = {row.role: row for row in reversed(strength_info(atlas).rows)}
     if not {"monolingual", "mixed"} <= set(rows):
         return Claim(claim, "open", "The atlas has no mixed model beside the monolingual ones.")
     alone, mixed = rows["monolingual"].models, rows["mixed"].models

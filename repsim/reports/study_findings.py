@@ -12,7 +12,7 @@ import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.names import listed, number
+from repsim.core.formatting import listed, number
 from repsim.plots.study.outcomes import (
     ALIGNMENTS,
     PLAIN,
@@ -63,9 +63,9 @@ def further_findings(atlas: Atlas) -> list[str]:
 
 
 def _forks(atlas: Atlas) -> Iterator[str]:
-    from repsim.plots.study.forks import prepare_forks
+    from repsim.plots.study.forks import forks_info
 
-    crossings = prepare_forks(atlas).crossings
+    crossings = forks_info(atlas).crossings
     plain = next(crossing for crossing in crossings if crossing.recipe == "mean")
     first = crossings[0]
     words = "Where merging begins to live, by the share of training in common (median over pairs "
@@ -88,9 +88,9 @@ def _settings(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _alignment(atlas: Atlas) -> Iterator[str]:
-    from repsim.plots.study.alignment import prepare_alignment
+    from repsim.plots.study.alignment import alignment_info
 
-    for panel in prepare_alignment(atlas).panels:
+    for panel in alignment_info(atlas).panels:
         known = [s for s in panel.settings if s.setting != "control"]
         rescued, collapsed = sum(s.rescued for s in known), sum(s.collapsed for s in known)
         gains = {s.setting: s.gain for s in known}
@@ -106,10 +106,10 @@ def _alignment(atlas: Atlas) -> Iterator[str]:
 
 
 def _paths(atlas: Atlas) -> Iterator[str]:
-    from repsim.plots.study.paths import panel_words, prepare_paths
+    from repsim.plots.study.paths import paths_info
 
-    panels = prepare_paths(atlas).panels
-    told = "; ".join(f"{SETTINGS[panel.setting]} {panel_words(panel)}" for panel in panels)
+    panels = paths_info(atlas).panels
+    told = "; ".join(f"{SETTINGS[panel.setting]} {panel.words()}" for panel in panels)
     yield f"Median barrier on the path between two parents, in bits per byte: {told}."
 
 
@@ -128,12 +128,12 @@ def _sizes(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _distance(atlas: Atlas) -> Iterator[str]:
-    from repsim.plots.study.distance import correlation_words, prepare_distance
+    from repsim.plots.study.distance import distance_info
 
-    panel = prepare_distance(atlas).panels[0]
+    panel = distance_info(atlas).panels[0]
     yield (
         "Inside shared initial weights, distance of the weights against what the plain mean keeps: "
-        f"rank correlation {correlation_words(panel.correlation)} over {len(panel.values)} pairs."
+        f"rank correlation {panel.words()} over {len(panel.values)} pairs."
     )
 
 
@@ -152,11 +152,11 @@ def _use(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _controls(atlas: Atlas) -> Iterator[str]:
-    from repsim.plots.study.controls import prepare_controls
+    from repsim.plots.study.controls import controls_info
 
-    data = prepare_controls(atlas)
+    data = controls_info(atlas)
     met, count = sum(row.met for row in data.rows), sum(len(row.points) for row in data.rows)
-    failed = [f"{row.label} (expected {row.expectation()}, found "
+    failed = [f"{row.label} (expected {row.expectation}, found "
               f"{listed([number(p.retention, 3) for p in row.points if not p.met])})"
               for row in data.rows if row.met < len(row.points)]  # fmt: skip
     words = f" Not: {'; '.join(failed)}." if failed else ""

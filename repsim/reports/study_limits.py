@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from repsim.core.atlas import Atlas
-from repsim.plots.names import listed, number
+from repsim.core.formatting import listed, number
 
 #: Bits per byte below a unigram model under which a parent is called weak.
 WEAK = 0.2

@@ -15,11 +15,11 @@ from repsim.plots.study.outcomes import (
     outcomes_of,
     settings_of,
 )
-from repsim.reports.table import ReportTable, Row
+from repsim.reports.blocks import Row, TableBlock
 from repsim.stats.bootstrap import estimate
 
 
-def study_tables(atlas: Atlas) -> list[ReportTable]:
+def study_tables(atlas: Atlas) -> list[TableBlock]:
     """All tables that an atlas supports.
 
     Args:
@@ -39,7 +39,7 @@ def study_tables(atlas: Atlas) -> list[ReportTable]:
     return tables
 
 
-def _outcomes(atlas: Atlas) -> ReportTable:
+def _outcomes(atlas: Atlas) -> TableBlock:
     headings = {
         "setting": "origin of the parents", "k": "k", "method": "method", "alignment": "parents",
         "merges": "merges", "median": "median retention", "low": "95 % low", "high": "95 % high",
@@ -50,7 +50,7 @@ def _outcomes(atlas: Atlas) -> ReportTable:
     for setting in settings_of(outcomes):
         for outcome in sorted((o for o in outcomes if o.setting == setting), key=lambda o: o.k):
             groups.setdefault((setting, outcome.k, *outcome.recipe), []).append(outcome)
-    return ReportTable(
+    return TableBlock(
         "outcomes", "Outcomes by origin, number of parents and method", headings,
         tuple(_summary(key, those) for key, those in groups.items()),
     )  # fmt: skip
@@ -73,10 +73,10 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _strength(atlas: Atlas) -> ReportTable:
-    from repsim.plots.study.strength import prepare_strength
+def _strength(atlas: Atlas) -> TableBlock:
+    from repsim.plots.study.strength import strength_info
 
-    data = prepare_strength(atlas)
+    data = strength_info(atlas)
     rows = [
         {"kind": row.label, "language": language, "model": model.name, "bits": model.bits,
          "low": _known(model.low), "high": _known(model.high), "floor": data.floors[language]}
@@ -86,28 +86,28 @@ def _strength(atlas: Atlas) -> ReportTable:
     ]  # fmt: skip
     headings = {"kind": "kind", "language": "language", "model": "model", "bits": "bits per byte",
                 "low": "95 % low", "high": "95 % high", "floor": "unigrams"}  # fmt: skip
-    return ReportTable("strength", "Strength in each language", headings, tuple(rows))
+    return TableBlock("strength", "Strength in each language", headings, tuple(rows))
 
 
-def _crossings(atlas: Atlas) -> ReportTable:
-    from repsim.plots.study.forks import prepare_forks
+def _crossings(atlas: Atlas) -> TableBlock:
+    from repsim.plots.study.forks import forks_info
 
     rows = [
         {"recipe": found.recipe, "at": found.at.value, "low": _known(found.at.low),
          "high": _known(found.at.high), "least": _known(found.least), "most": _known(found.most),
          "pairs": found.pairs, "coarse": found.coarse, "from": _known(found.bracket[0]),
          "to": _known(found.bracket[1])}
-        for found in prepare_forks(atlas).crossings
+        for found in forks_info(atlas).crossings
     ]  # fmt: skip
     headings = {"recipe": "method", "at": "share in common", "low": "95 % low",
                 "high": "95 % high", "least": "least pair", "most": "most", "pairs": "pairs",
                 "coarse": "other pairs", "from": "between", "to": "and"}  # fmt: skip
     title = "Share of training in common from which on merges live"
-    return ReportTable("crossings", title, headings, tuple(rows))
+    return TableBlock("crossings", title, headings, tuple(rows))
 
 
-def _alignment(atlas: Atlas) -> ReportTable:
-    from repsim.plots.study.alignment import prepare_alignment
+def _alignment(atlas: Atlas) -> TableBlock:
+    from repsim.plots.study.alignment import alignment_info
 
     headings = {"alignment": "alignment", "setting": "origin of the parents", "groups": "groups",
                 "collapsed": "collapse as they are", "rescued": "rescued", "lost": "lost",
@@ -117,14 +117,14 @@ def _alignment(atlas: Atlas) -> ReportTable:
          "groups": found.gain.merges, "collapsed": found.collapsed, "rescued": found.rescued,
          "lost": found.lost, "gain": found.gain.value, "low": _known(found.gain.low),
          "high": _known(found.gain.high)}
-        for panel in prepare_alignment(atlas).panels
+        for panel in alignment_info(atlas).panels
         for found in panel.settings
     ]  # fmt: skip
-    return ReportTable("alignment", "What alignment changes", headings, tuple(rows))
+    return TableBlock("alignment", "What alignment changes", headings, tuple(rows))
 
 
-def _barriers(atlas: Atlas) -> ReportTable:
-    from repsim.plots.study.paths import prepare_paths
+def _barriers(atlas: Atlas) -> TableBlock:
+    from repsim.plots.study.paths import paths_info
 
     headings = {"setting": "origin of the parents", "alignment": "parents", "pairs": "pairs",
                 "barrier": "median barrier, bits per byte", "low": "95 % low",
@@ -134,27 +134,25 @@ def _barriers(atlas: Atlas) -> ReportTable:
          "barrier": group.barrier.value, "low": _known(group.barrier.low),
          "high": _known(group.barrier.high), "least": float(group.above.max(axis=1).min()),
          "most": float(group.above.max())}
-        for panel in prepare_paths(atlas).panels
+        for panel in paths_info(atlas).panels
         for group in panel.groups
     ]  # fmt: skip
-    return ReportTable(
-        "barriers", "Barriers on the path between two parents", headings, tuple(rows)
-    )
+    return TableBlock("barriers", "Barriers on the path between two parents", headings, tuple(rows))
 
 
-def _controls(atlas: Atlas) -> ReportTable:
+def _controls(atlas: Atlas) -> TableBlock:
     headings = {"control": "control", "language": "language", "expected": "expected",
                 "retention": "found", "met": "as expected"}  # fmt: skip
-    return ReportTable("controls", "Controls with known answers", headings,
+    return TableBlock("controls", "Controls with known answers", headings,
                       tuple(_control_rows(atlas)))  # fmt: skip
 
 
 def _control_rows(atlas: Atlas) -> Iterator[Row]:
-    from repsim.plots.study.controls import prepare_controls
+    from repsim.plots.study.controls import controls_info
 
-    for row in prepare_controls(atlas).rows:
+    for row in controls_info(atlas).rows:
         for point in row.points:
             yield {
-                "control": row.label, "language": point.language, "expected": row.expectation(),
+                "control": row.label, "language": point.language, "expected": row.expectation,
                 "retention": point.retention, "met": "yes" if point.met else "no",
             }  # fmt: skip

@@ -1,9 +1,4 @@
-"""Build the report of a predictor's validation: one page to send, and beside it all that is in it.
-
-`report.html` is a single file: it opens from disk, needs no network and no JavaScript, prints, and
-stays under 3 MB. `report.md`, `report.json`, `tables/` and `figures/` hold the same for papers and
-programs.
-"""
+"""The report of a predictor's validation: how good its forecasts are, and on what that rests."""
 
 from __future__ import annotations
 
@@ -11,16 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from repsim.core.files import write_json, write_text
-from repsim.reports.page import draw_pictures, filled, write_page
-from repsim.reports.table import cell
+from repsim.reports.blocks import (
+    Block,
+    Details,
+    Entries,
+    Entry,
+    Items,
+    Page,
+    Section,
+    Text,
+    software,
+)
+from repsim.reports.glossary import definitions, note
+from repsim.reports.page import write_page
 from repsim.reports.validation_figures import validation_figures
 from repsim.reports.validation_findings import findings, headline, warnings
 from repsim.reports.validation_rows import Validation, verdicts
-from repsim.reports.validation_tables import goal_table, validation_tables, write_whole
-
-#: Longer tables are folded on the page.
-LONG = 20
+from repsim.reports.validation_tables import goal_table, validation_tables, whole_tables
 
 
 class Reported(Protocol):
@@ -51,33 +53,52 @@ def write_validation_report(
 
     Raises:
         InputError: The document is no validation.
-
-    Example:
-        >>> write_validation_report.__name__  # see `repsim predictor validate -o DIR`
-        'write_validation_report'
     """
     document = report if isinstance(report, Mapping) else report.to_json()
     found = Validation(document, labels)
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    goals, tables = goal_table(found), validation_tables(found)
-    for table in (goals, *tables):
-        table.write(target / "tables")
-    write_whole(found, target / "tables")
-    pictures, missing = draw_pictures(validation_figures(found), target / "figures")
-    content = {
-        "title": "How good are forecasts of merges?",
-        "headline": headline(found),
-        "findings": findings(found),
-        "warnings": warnings(found),
-        "verdicts": list(verdicts(found)),
-        "missing": missing,
-        "info": dict(found.info),
-        "features": [found.label(name) for name in found.info.get("features", [])],
-        "environment": dict(environment or {}),
-    }
-    write_json(target / "report.json", content)
-    shown = {**content, "goals": goals, "tables": tables, "pictures": pictures, "cell": cell,
-             "long": LONG}  # fmt: skip
-    write_text(target / "report.md", filled("validation.md.j2", shown, escape=False))
-    return write_page(target / "report.html", "validation.html.j2", shown)
+    return write_page(validation_page(found, environment or {}), folder)
+
+
+def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
+    """The report of a validation, as blocks."""
+    info = found.info
+    count = len(info["splits"])
+    lead = [f"{info['merges']:,} merges of {info['models']} models (copies and near copies "
+            f"counted once) in {info['groups']} groups of parents",
+            f"features at hand: {info['predictor']}",
+            f"{count} split{'s' if count != 1 else ''}", headline(found)]  # fmt: skip
+    goals = goal_table(found)
+    judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],
+                    source=f"n = {row['n']}") for row in verdicts(found)]  # fmt: skip
+    return Page(
+        "How good are forecasts of merges?",
+        [
+            Section("Goals that were set before anything was measured",
+                    [goals, note("goals", predictor=info["predictor"])] if goals.rows else []),
+            Section("What was found",
+                    [Items(findings(found)), Items(warnings(found), "warnings")]),
+            Section("Hypotheses", [note("hypotheses"), Entries(judged)] if judged else []),
+            Section("Figures", validation_figures(found)),
+            Section("Tables", [*validation_tables(found), note("validation tables")]),
+            Section("How it was tested", [definitions("validation", draws=info["draws"])]),
+            Section("Where it comes from", _provenance(found, environment)),
+        ],
+        kicker="repsim · validation of forecasts",
+        lead=" · ".join(filter(None, lead)),
+        beside=whole_tables(found),
+        facts={"info": dict(info), "environment": dict(environment)},
+    )  # fmt: skip
+
+
+def _provenance(found: Validation, environment: Mapping[str, Any]) -> list[Block]:
+    info = found.info
+    blocks: list[Block] = [
+        Text(
+            f"Regressor: {info['law']}. Features at hand: {info['predictor']}. Seed "
+            f"{info['seed']}, {info['blocks']} blocks of models, {info['rows']:,} rows of evidence."
+        )
+    ]
+    features = [found.label(name) for name in info.get("features", [])]
+    if features:
+        blocks.append(Details(f"{len(features)} features", [Text(" · ".join(features))]))
+    return [*blocks, *software(environment)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from repsim.core.formatting import percent
-from repsim.plots.names import listed, number
+from repsim.core.formatting import listed, number, percent
 from repsim.plots.validation.intervals import GOAL
 from repsim.reports.validation_rows import (
     MAIN_SPLIT,

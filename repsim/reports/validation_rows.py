@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from repsim.core.errors import InputError
-from repsim.core.formatting import percent
-from repsim.plots.names import number
+from repsim.core.formatting import number, percent
 
 Row = dict[str, Any]
 #: Kind of document that is read.

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from repsim.core.files import written_aside
-from repsim.plots.names import number
-from repsim.reports.table import ReportTable
+from repsim.core.formatting import number
+from repsim.reports.blocks import TableBlock
 from repsim.reports.validation_rows import MAIN_SPLIT, ORACLE, STRATA, Row, Validation
 
 #: Parts of the document that are kept in full.
 WHOLE = ("metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
 
 
-def validation_tables(found: Validation) -> list[ReportTable]:
+def validation_tables(found: Validation) -> list[TableBlock]:
     """Tables of the page, without those that have no rows."""
     tables = [_skill(found), _rivals(found), _controls(found), _hypotheses(found), _splits(found)]
     return [table for table in tables if table.rows]
 
 
-def goal_table(found: Validation) -> ReportTable:
+def goal_table(found: Validation) -> TableBlock:
     """Goals that were set before, and whether they are reached."""
     headings = {"goal": "goal", "wanted": "wanted", "found": "found", "ci_low": "95 % low",
                 "ci_high": "95 % high", "reached": "reached", "why": "why"}  # fmt: skip
@@ -33,33 +29,20 @@ def goal_table(found: Validation) -> ReportTable:
         }
         for row in found.document["goals"]
     )  # fmt: skip
-    return ReportTable("goals", "Goals", headings, rows)
+    return TableBlock("goals", "", headings, rows, folded=False)
 
 
-def write_whole(found: Validation, folder: Path) -> list[Path]:
-    """Write every part of the document as CSV, in full precision.
-
-    Args:
-        found: The validation.
-        folder: Where to.
-
-    Returns:
-        The paths.
-    """
-    paths = []
-    for name in WHOLE:
-        rows: Sequence[Row] = found.document[name]
-        if rows:
-            path = folder / f"all-{name}.csv"
-            with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as to:
-                writer = csv.DictWriter(to, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-            paths.append(path)
-    return paths
+def whole_tables(found: Validation) -> list[TableBlock]:
+    """Every part of the document, for CSV in full precision."""
+    parts = {name: found.document[name] for name in WHOLE}
+    return [
+        TableBlock(f"all-{name}", name, dict.fromkeys(rows[0], ""), rows)
+        for name, rows in parts.items()
+        if rows
+    ]
 
 
-def _skill(found: Validation) -> ReportTable:
+def _skill(found: Validation) -> TableBlock:
     metrics = {
         "spearman": "rank correlation", "mae": "MAE", "auroc": "AUROC", "brier": "Brier",
         "ece": "ECE", "coverage": "held", "width": "width", "refused": "refused",
@@ -84,9 +67,10 @@ def _skill(found: Validation) -> ReportTable:
                 if name in ends:
                     row[f"{name}_ends"] = _ends(found.metric(name, split, stratum))
             rows.append(row)
-    return ReportTable(
-        "skill", f"Skill of the predictor ({found.predictor}) in every split", headings, tuple(rows)
-    )
+    return TableBlock(
+        "skill", f"Skill of the predictor ({found.predictor}) in every split", headings,
+        tuple(rows), whole=frozenset({"split", *(f"{name}_ends" for name in ends)}),
+    )  # fmt: skip
 
 
 def _ends(row: Row | None) -> str | None:
@@ -95,7 +79,7 @@ def _ends(row: Row | None) -> str | None:
     return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
-def _rivals(found: Validation) -> ReportTable:
+def _rivals(found: Validation) -> TableBlock:
     headings = {"name": "predictor", "role": "kind"}
     columns = {
         (metric, stratum): f"{heading}, {STRATA.get(stratum, stratum)}"
@@ -117,12 +101,12 @@ def _rivals(found: Validation) -> ReportTable:
             rows.append(row)
     first = "mae all"
     rows.sort(key=lambda row: row[first] if row.get(first) is not None else float("inf"))
-    return ReportTable(
+    return TableBlock(
         "rivals", "Predictors, other laws and baselines on models never seen", headings, tuple(rows)
     )
 
 
-def _controls(found: Validation) -> ReportTable:
+def _controls(found: Validation) -> TableBlock:
     headings = {
         "split": "split", "control": "control", "alignment": "alignment", "answer": "theory says",
         "merges": "merges", "lived": "lived", "right": "right", "wrong": "wrong",
@@ -142,19 +126,19 @@ def _controls(found: Validation) -> ReportTable:
         }
         for key, group in groups.items()
     )  # fmt: skip
-    return ReportTable("controls", "Controls with a known answer", headings, rows)
+    return TableBlock("controls", "Controls with a known answer", headings, rows)
 
 
-def _hypotheses(found: Validation) -> ReportTable:
+def _hypotheses(found: Validation) -> TableBlock:
     headings = {
         "hypothesis": "hypothesis", "quantity": "quantity", "value": "value",
         "ci_low": "95 % low", "ci_high": "95 % high", "n": "n", "verdict": "verdict",
     }  # fmt: skip
     rows = tuple({name: row[name] for name in headings} for row in found.document["hypotheses"])
-    return ReportTable("hypotheses", "Numbers behind the hypotheses", headings, rows)
+    return TableBlock("hypotheses", "Numbers behind the hypotheses", headings, rows)
 
 
-def _splits(found: Validation) -> ReportTable:
+def _splits(found: Validation) -> TableBlock:
     info = found.info
     headings = {"split": "split", "question": "question", "folds": "folds", "skipped": "skipped"}
     rows = tuple(
@@ -162,4 +146,4 @@ def _splits(found: Validation) -> ReportTable:
          "skipped": len(info.get("skipped", {}).get(name, []))}
         for name, question in info.get("splits", {}).items()
     )  # fmt: skip
-    return ReportTable("splits", "How the evidence was parted", headings, rows)
+    return TableBlock("splits", "How the evidence was parted", headings, rows)

@@ -240,6 +240,18 @@ def name_outer_axes(figure: Figure, x: str, y: str, height: float) -> None:
     figure.supylabel(fitted(figure, y, height - 0.3), y=middle, **options)
 
 
+def name_panels(
+    axes: Sequence[Axes], ax: Axes | None, x: str, y: str, wide: float, height: float
+) -> None:
+    """Name the axes of square panels that fill `wide` by `height` inches, once."""
+    if ax is None:
+        keep_left(figure_of(axes[0]), wide)
+    if len(axes) == 1:
+        axes[0].set(xlabel=x, ylabel=y)
+    else:
+        name_outer_axes(figure_of(axes[0]), x, y, height)
+
+
 def frames(
     info: Any, ax: Axes | None, count: int, columns: int, size: Size, height: float,
     *, key: Sequence[Line2D] = (), **grid: Any,

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from repsim.core.atlas import Atlas
+from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
-from repsim.plots.study.outcomes import (
-    ALIGNMENTS,
-    COLLAPSE,
-    SETTINGS,
-    Outcome,
-    outcomes_of,
-    settings_of,
-)
+from repsim.plots.appearance import FAINT, GREY, Size, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import look_of, marker, retention_axis, setting_key
+from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, outcomes_of, settings_of
 from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 
-@dataclasses.dataclass(frozen=True)
-class Rescue:
-    """One group of parents, merged as they are and aligned.
-
-    Attributes:
-        parents: Names.
-        setting: How they came about.
-        naive: Retention of the worst language as they are.
-        aligned: After alignment.
-    """
+class Rescue(NamedTuple):
+    """A group of parents, and retention of its worst language as they are and aligned."""
 
     parents: tuple[str, ...]
     setting: str
@@ -42,12 +29,11 @@ class Rescue:
 
     @property
     def rescued(self) -> bool:
-        """Whether only the aligned merge lives."""
+        """Whether only the aligned merge survives."""
         return self.naive < COLLAPSE <= self.aligned
 
 
-@dataclasses.dataclass(frozen=True)
-class SettingRescue:
+class SettingRescue(NamedTuple):
     """One setting: median gain over groups, and how many of those that collapse are rescued."""
 
     setting: str
@@ -57,8 +43,7 @@ class SettingRescue:
     lost: int
 
 
-@dataclasses.dataclass(frozen=True)
-class AlignmentPanel:
+class AlignmentPanel(NamedTuple):
     """One alignment: its name, groups of parents, and what it gains by setting."""
 
     alignment: str
@@ -67,13 +52,8 @@ class AlignmentPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class AlignmentData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per alignment.
-        title, note: Heading, and pieces of the grey line.
-    """
+class AlignmentInfo:
+    """A panel per alignment."""
 
     panels: tuple[AlignmentPanel, ...]
     title: str
@@ -85,11 +65,8 @@ class AlignmentData:
         for panel in self.panels:
             rescued = sum(s.rescued for s in panel.settings)
             collapsed = sum(s.collapsed for s in panel.settings)
-            told = "; ".join(
-                f"{SETTINGS[s.setting]} {s.rescued} of {s.collapsed}"
-                for s in panel.settings
-                if s.rescued
-            )
+            told = "; ".join(f"{SETTINGS[s.setting]} {s.rescued} of {s.collapsed}"
+                             for s in panel.settings if s.rescued)  # fmt: skip
             where = f" ({told})" if told else ""
             words.append(f"{ALIGNMENTS[panel.alignment]} {rescued} of {collapsed}{where}")
         return (
@@ -100,7 +77,7 @@ class AlignmentData:
         )
 
 
-def prepare_alignment(atlas: Atlas) -> AlignmentData:
+def alignment_info(atlas: Atlas) -> AlignmentInfo:
     """What alignment changes, group by group.
 
     Args:
@@ -111,48 +88,72 @@ def prepare_alignment(atlas: Atlas) -> AlignmentData:
 
     Example:
         >>> from repsim.testing.atlases import planted_atlas
-        >>> [panel.alignment for panel in prepare_alignment(planted_atlas()).panels]
+        >>> [panel.alignment for panel in alignment_info(planted_atlas()).panels]
         ['permutation', 'orthogonal']
     """
     means = [o for o in outcomes_of(atlas) if o.method == "linear"]
-    naive = {(o.parents, o.control): o for o in means if o.alignment == "none"}
+    naive = {(o.parents, o.control): o.worst for o in means if o.alignment == "none"}
     panels = []
     for alignment in ALIGNMENTS:
         those = [o for o in means if o.alignment == alignment != "none"]
-        groups = tuple(_paired(naive, o) for o in those if (o.parents, o.control) in naive)
+        groups = [Rescue(o.parents, o.setting, naive[o.parents, o.control], o.worst)
+                  for o in those if (o.parents, o.control) in naive]  # fmt: skip
         if groups:
-            known = settings_of(those)
-            found = tuple(_by_setting(setting, groups) for setting in known)
-            panels.append(AlignmentPanel(alignment, groups, found))
+            settings = tuple(
+                _by_setting(setting, [group for group in groups if group.setting == setting])
+                for setting in settings_of(those)
+            )
+            panels.append(AlignmentPanel(alignment, tuple(groups), settings))
     if not panels:
         raise UsageError("the atlas holds no group of parents merged both as they are and aligned")
     count = len({group.parents for panel in panels for group in panel.groups})
-    return AlignmentData(
+    return AlignmentInfo(
         panels=tuple(panels),
         title="What alignment rescues",
         note=(f"plain mean of {count} groups of parents", "stars: twins of one model"),
     )
 
 
-def _paired(naive: dict[tuple[tuple[str, ...], str], Outcome], aligned: Outcome) -> Rescue:
-    plain = naive[aligned.parents, aligned.control]
-    return Rescue(aligned.parents, aligned.setting, plain.worst, aligned.worst)
-
-
-def _by_setting(setting: str, groups: tuple[Rescue, ...]) -> SettingRescue:
-    those = [group for group in groups if group.setting == setting]
-    gains = np.array([group.aligned - group.naive for group in those])
+def _by_setting(setting: str, those: list[Rescue]) -> SettingRescue:
+    gains = [group.aligned - group.naive for group in those]
     return SettingRescue(
         setting,
-        estimate(gains.tolist(), [group.parents for group in those]),
+        estimate(gains, [group.parents for group in those]),
         collapsed=sum(group.naive < COLLAPSE for group in those),
         rescued=sum(group.rescued for group in those),
         lost=sum(group.aligned < COLLAPSE <= group.naive for group in those),
     )
 
 
-def plot_alignment(atlas: Atlas, *, size: Size = "wide") -> Figure:
-    """Draw what alignment rescues; see `prepare_alignment`."""
-    from repsim.plots.drawing.study.alignment import draw_alignment
+@style()
+def draw_alignment(info: AlignmentInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A panel per alignment, a point per group of parents."""
+    count = len(info.panels)
+    columns = count if size == "wide" else 1
+    present = {group.setting for panel in info.panels for group in panel.groups}
+    key = setting_key([setting for setting in SETTINGS if setting in present])
+    axes = fig.frames(info, ax, count, columns, size, 3.3 * -(-count // columns), key=key)
+    values = [v for panel in info.panels for g in panel.groups for v in (g.naive, g.aligned)]
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, values)
+    axes[0].set_ylabel("retention after alignment")
+    return fig.finish(axes, ax)
 
-    return draw_alignment(prepare_alignment(atlas), size=size)
+
+def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
+    retention_axis(ax, values, "x", shade=False)
+    retention_axis(ax, values, "y")
+    ends = ax.get_xlim()
+    ax.plot(ends, ends, color=FAINT, linewidth=0.9, zorder=1, scalex=False, scaley=False)
+    for setting in SETTINGS:
+        those = [group for group in panel.groups if group.setting == setting]
+        options = marker(look_of(setting), 4.4 if setting != "control" else 6.0)
+        ax.plot([group.naive for group in those], [group.aligned for group in those],
+                linestyle="", alpha=0.8, zorder=4 if setting == "control" else 3,
+                **options)  # fmt: skip
+    ax.text(0.03, 0.87, "rescued", transform=ax.transAxes, color=GREY, fontsize=8, va="top")
+    ax.set_title(f"{panel.alignment}: parents {ALIGNMENTS[panel.alignment]}")
+    ax.set_xlabel("retention, worst language, as they are")
+
+
+ALIGNMENT = Figure("atlas_alignment", "atlas", alignment_info, draw_alignment, vector=False)

@@ -1,17 +1,24 @@
-"""Controls whose outcome is known beforehand: what was expected, and what was found."""
+"""Controls whose outcome is known beforehand: what was expected, and what was observed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
-from repsim.plots.names import short_codes
-from repsim.plots.study.outcomes import ALIGNMENTS, Outcome, chosen, outcomes_of
+from repsim.plots.appearance import Look, Size, looks, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.names import short_codes, wrapped
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker, retention_axis
+from repsim.plots.study.outcomes import ALIGNMENTS, chosen, outcomes_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Deviation from 1 that the arithmetic of an exact symmetry may leave.
 EXACT = 0.02
@@ -22,35 +29,34 @@ KINDS: dict[str, str] = {
     "rotated": "a model and its rotated twin",
     "noise": "a model and noise as far away as another model",
 }
+_SAME, _GONE = (1 - EXACT, 1 + EXACT), (-math.inf, COLLAPSE)
 #: Kind and alignment -> least and most retention that theory allows; the mean of both parents.
 EXPECTED: dict[tuple[str, str], tuple[float, float]] = {
-    ("self", "none"): (1 - EXACT, 1 + EXACT),
-    ("self", "permutation"): (1 - EXACT, 1 + EXACT),
-    ("self", "orthogonal"): (1 - EXACT, 1 + EXACT),
+    ("self", "none"): _SAME,
+    ("self", "permutation"): _SAME,
+    ("self", "orthogonal"): _SAME,
     ("adjacent", "none"): (0.9, 1.1),
-    ("permuted", "none"): (-math.inf, COLLAPSE),
-    ("permuted", "permutation"): (1 - EXACT, 1 + EXACT),
-    ("permuted", "orthogonal"): (1 - EXACT, 1 + EXACT),
-    ("rotated", "none"): (-math.inf, COLLAPSE),
-    ("rotated", "orthogonal"): (1 - EXACT, 1 + EXACT),
-    ("noise", "none"): (-math.inf, COLLAPSE),
-    ("noise", "permutation"): (-math.inf, COLLAPSE),
-    ("noise", "orthogonal"): (-math.inf, COLLAPSE),
+    ("permuted", "none"): _GONE,
+    ("permuted", "permutation"): _SAME,
+    ("permuted", "orthogonal"): _SAME,
+    ("rotated", "none"): _GONE,
+    ("rotated", "orthogonal"): _SAME,
+    ("noise", "none"): _GONE,
+    ("noise", "permutation"): _GONE,
+    ("noise", "orthogonal"): _GONE,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlPoint:
-    """One control merge: language and retention."""
+class ControlPoint(NamedTuple):
+    """One control merge: language, retention, and whether it is as expected."""
 
     language: str
     retention: float
     met: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlRow:
-    """One kind of control under one alignment: what is expected and what was found."""
+class ControlRow(NamedTuple):
+    """One kind of control under one alignment: what is expected and what was observed."""
 
     kind: str
     alignment: str
@@ -67,6 +73,7 @@ class ControlRow:
         """How many are as expected."""
         return sum(point.met for point in self.points)
 
+    @property
     def expectation(self) -> str:
         """What is expected, in words."""
         low, high = self.expected
@@ -76,14 +83,8 @@ class ControlRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlsData:
-    """Everything that the figure shows.
-
-    Attributes:
-        rows: One per kind and alignment.
-        languages: Short codes, in the order of colours.
-        title, note: Heading, and pieces of the grey line.
-    """
+class ControlsInfo:
+    """A row per kind and alignment, short codes of languages in the order of colours."""
 
     rows: tuple[ControlRow, ...]
     languages: tuple[str, ...]
@@ -102,7 +103,7 @@ class ControlsData:
         )
 
 
-def prepare_controls(atlas: Atlas) -> ControlsData:
+def controls_info(atlas: Atlas) -> ControlsInfo:
     """Controls with an expectation, under the plain mean.
 
     Args:
@@ -113,8 +114,8 @@ def prepare_controls(atlas: Atlas) -> ControlsData:
 
     Example:
         >>> from repsim.testing.atlases import planted_atlas
-        >>> row = prepare_controls(planted_atlas()).rows[0]
-        >>> row.label, row.expectation(), row.met
+        >>> row = controls_info(planted_atlas()).rows[0]
+        >>> row.label, row.expectation, row.met
         ('a model with itself, as they are', '1', 2)
     """
     found = chosen(
@@ -124,13 +125,15 @@ def prepare_controls(atlas: Atlas) -> ControlsData:
     )
     codes = short_codes([language for outcome in found for language in outcome.languages])
     rows = []
-    for (kind, alignment), expected in EXPECTED.items():
-        those = [o for o in found if (o.control, o.alignment) == (kind, alignment)]
-        points = [_point(outcome, codes, expected) for outcome in those]
+    for (kind, alignment), (low, high) in EXPECTED.items():
+        points = tuple(
+            ControlPoint(codes[o.languages[0]], o.worst, low <= o.worst <= high)
+            for o in found if (o.control, o.alignment) == (kind, alignment)
+        )  # fmt: skip
         if points:
-            rows.append(ControlRow(kind, alignment, expected, tuple(points)))
+            rows.append(ControlRow(kind, alignment, (low, high), points))
     rows.sort(key=lambda row: list(KINDS).index(row.kind))
-    return ControlsData(
+    return ControlsInfo(
         rows=tuple(rows),
         languages=tuple(codes.values()),
         title="Controls with known answers",
@@ -138,13 +141,38 @@ def prepare_controls(atlas: Atlas) -> ControlsData:
     )
 
 
-def _point(outcome: Outcome, codes: dict[str, str], expected: tuple[float, float]) -> ControlPoint:
-    met = expected[0] <= outcome.worst <= expected[1]
-    return ControlPoint(codes[outcome.languages[0]], outcome.worst, met)
+@style()
+def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A row per kind and alignment, a bar where its points should lie."""
+    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
+    key = fig.key_of({name: {"linestyle": "", **marker(look)} for name, look in found.items()})
+    (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.6 + 0.27 * len(info.rows), key=key)
+    values = [point.retention for row in info.rows for point in row.points]
+    retention_axis(frame, values, "x", shade=False)
+    for place, row in enumerate(info.rows):
+        _draw_row(frame, row, place, found)
+    frame.set_ylim(len(info.rows) - 0.4, -0.6)
+    frame.set_yticks(range(len(info.rows)), [wrapped(row.label, 62, 1) for row in info.rows])
+    frame.set_xlabel("retention (bar: expected)")
+    return fig.finish(axes, ax)
 
 
-def plot_controls(atlas: Atlas) -> Figure:
-    """Draw controls with known answers; see `prepare_controls`."""
-    from repsim.plots.drawing.study.controls import draw_controls
+def _draw_row(ax: Axes, row: ControlRow, place: int, found: dict[str, Look]) -> None:
+    low, high = row.expected
+    left, right = ax.get_xlim()
+    ends = max(low, left), min(high, right)
+    colour = COLLAPSES if np.isinf(low) else SURVIVES
+    ax.fill_between(
+        ends, place - 0.3, place + 0.3, color=colour, alpha=0.16, linewidth=0, zorder=1.5
+    )
+    order = list(found)
+    for point in row.points:
+        shift = 0.36 * ((order.index(point.language) + 0.5) / len(order) - 0.5)
+        options = marker(found[point.language])
+        if not point.met:
+            options |= {"markeredgecolor": "#C00000", "markeredgewidth": 1.6}
+        ax.plot([point.retention], [place + shift], linestyle="", zorder=3, **options)
+    ax.axhline(place, color="#EEF0F2", linewidth=0.8, zorder=0)
 
-    return draw_controls(prepare_controls(atlas))
+
+CONTROLS = Figure("atlas_controls", "atlas", controls_info, draw_controls)

@@ -3,53 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
+from repsim.plots.appearance import GREY, Size, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import RETENTION, look_of, marker, retention_axis, setting_key
 from repsim.plots.study.features import WEIGHTS, measured_pairs
+from repsim.plots.study.outcomes import SETTINGS, value_words
 from repsim.stats.bootstrap import Estimate, spearman_estimate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: With fewer pairs than this no correlation is stated.
 LEAST_PAIRS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class DistancePanel:
-    """One feature of weights.
-
-    Attributes:
-        feature: Its name.
-        label: For people.
-        settings: Setting of each pair.
-        values: The feature.
-        retention: Retention of the worst language of the plain mean.
-        correlation: Rank correlation of both; None for too few pairs.
-    """
+class DistancePanel(NamedTuple):
+    """One feature of weights: setting, value and worst retention of each pair, correlation."""
 
     feature: str
-    label: str
     settings: tuple[str, ...]
     values: np.ndarray
     retention: np.ndarray
     correlation: Estimate | None
 
+    def words(self) -> str:
+        """The rank correlation in words."""
+        known = self.correlation
+        return "too few pairs" if known is None else f"ρ = {value_words(known)}"
+
 
 @dataclasses.dataclass(frozen=True)
-class DistanceData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per feature.
-        title, note: Heading, and pieces of the grey line.
-    """
+class DistanceInfo:
+    """A panel per feature."""
 
     panels: tuple[DistancePanel, ...]
     title: str
@@ -57,11 +50,8 @@ class DistanceData:
 
     def caption(self) -> str:
         """What is shown, and rank correlations."""
-        words = [
-            f"{panel.label}: {correlation_words(panel.correlation)} over {len(panel.values)} pairs"
-            for panel in self.panels
-            if panel.correlation is not None
-        ]
+        words = [f"{WEIGHTS[panel.feature]}: {panel.words()} over {len(panel.values)} pairs"
+                 for panel in self.panels if panel.correlation is not None]  # fmt: skip
         return (
             "Retention of the worst language of the plain mean of two models that share initial "
             "weights, against how far their weights lie apart. Rank correlation with its 95 % "
@@ -69,67 +59,72 @@ class DistanceData:
         )
 
 
-def correlation_words(found: Estimate | None) -> str:
-    """A rank correlation in words.
-
-    Example:
-        >>> correlation_words(Estimate(-0.8, -0.9, -0.6, 9, 30))
-        'ρ = −0.80 [−0.90, −0.60]'
-    """
-    if found is None:
-        return "too few pairs"
-    ends = f" [{number(found.low)}, {number(found.high)}]" if found.low == found.low else ""
-    return f"ρ = {number(found.value)}{ends}"
-
-
-def prepare_distance(
-    atlas: Atlas, features: tuple[str, ...] = ("weight_distance", "update_size")
-) -> DistanceData:
+def distance_info(
+    atlas: Atlas, *, features: tuple[str, ...] = ("weight_distance", "update_size")
+) -> DistanceInfo:
     """Distance of weights against retention, inside shared initial weights.
 
     Args:
         atlas: What a study found.
-        features: Features of weights, keys of `WEIGHTS`; those that were not measured are left out.
+        features: Features of weights; those that were not measured are left out.
 
     Raises:
         UsageError: None was measured.
 
     Example:
         >>> from repsim.testing.atlases import planted_atlas
-        >>> prepare_distance(planted_atlas()).panels[0].feature
+        >>> distance_info(planted_atlas()).panels[0].feature
         'weight_distance'
     """
     everything, panels = measured_pairs(atlas), []
     for feature in features:
         pairs = [pair for pair in everything
                  if pair.outcome.shared_init and feature in pair.values]  # fmt: skip
-        if not pairs:
-            continue
-        values = np.array([pair.values[feature] for pair in pairs])
-        retention = np.array([pair.outcome.worst for pair in pairs])
-        parents = [pair.outcome.parents for pair in pairs]
-        enough = len(pairs) >= LEAST_PAIRS
-        panels.append(
-            DistancePanel(
-                feature=feature,
-                label=WEIGHTS[feature],
-                settings=tuple(pair.outcome.setting for pair in pairs),
-                values=values,
-                retention=retention,
-                correlation=spearman_estimate(values, retention, parents) if enough else None,
-            )
-        )
+        if pairs:
+            values = np.array([pair.values[feature] for pair in pairs])
+            retention = np.array([pair.outcome.worst for pair in pairs])
+            parents = [pair.outcome.parents for pair in pairs]
+            enough = len(pairs) >= LEAST_PAIRS
+            correlation = spearman_estimate(values, retention, parents) if enough else None
+            settings = tuple(pair.outcome.setting for pair in pairs)
+            panels.append(DistancePanel(feature, settings, values, retention, correlation))
     if not panels:
         raise UsageError("no pair of shared initial weights has features of its weights")
-    return DistanceData(
+    return DistanceInfo(
         panels=tuple(panels),
         title="How far models moved apart, and what their mean keeps",
         note=("pairs that share initial weights",),
     )
 
 
-def plot_distance(atlas: Atlas, *, size: Size = "wide") -> Figure:
-    """Draw retention against distance of weights; see `prepare_distance`."""
-    from repsim.plots.drawing.study.distance import draw_distance
+@style()
+def draw_distance(info: DistanceInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A panel per feature, a point per pair."""
+    count = len(info.panels)
+    columns = count if size == "wide" else 1
+    present = {setting for panel in info.panels for setting in panel.settings}
+    key = setting_key([setting for setting in SETTINGS if setting in present])
+    axes = fig.frames(info, ax, count, columns, size, 3.0 * -(-count // columns), key=key)
+    retention = np.concatenate([panel.retention for panel in info.panels])
+    for frame, panel in zip(axes, info.panels, strict=True):
+        retention_axis(frame, retention, "y")
+        _draw_panel(frame, panel)
+    axes[0].set_ylabel(RETENTION)
+    return fig.finish(axes, ax)
 
-    return draw_distance(prepare_distance(atlas), size=size)
+
+def _draw_panel(ax: Axes, panel: DistancePanel) -> None:
+    known = np.array(panel.settings)
+    for setting in SETTINGS:
+        those = known == setting
+        if those.any():
+            ax.plot(panel.values[those], panel.retention[those], linestyle="", alpha=0.8, zorder=3,
+                    **marker(look_of(setting), 4.2))  # fmt: skip
+    if panel.correlation is not None:
+        ax.text(0.97, 0.96, panel.words(), transform=ax.transAxes, color=GREY, fontsize=7.5,
+                ha="right", va="top")  # fmt: skip
+    ax.set_xlim(min(0.0, float(panel.values.min()) * 1.05), float(panel.values.max()) * 1.06)
+    ax.set_xlabel(WEIGHTS[panel.feature])
+
+
+DISTANCE = Figure("atlas_distance", "atlas", distance_info, draw_distance, vector=False)

@@ -1,4 +1,4 @@
-"""Retention against the share of training in common: where merging begins to live."""
+"""Retention against the share of training in common: where merges begin to survive."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim.core.atlas import Atlas
+from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import percent
-from repsim.plots.appearance import Size
+from repsim.plots.appearance import FAINT, GREY, Look, Size, looks, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import short_codes
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import RETENTION, marker, retention_axis
+from repsim.plots.study.crossings import Crossing, ForkSeries, crossing
 from repsim.plots.study.outcomes import (
-    COLLAPSE,
     PLAIN,
     Outcome,
     chosen,
@@ -23,105 +27,28 @@ from repsim.plots.study.outcomes import (
     pair_label,
     recipe_label,
 )
-from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-#: The methods of the source paper, as they are: always drawn and told.
+#: The methods of the source paper, as they are: always drawn and named.
 HEADLINE = (PLAIN, ("ties", "none"), ("dare_ties", "none"))
-#: At most this many recipes are drawn: those, and others that live from the least share on.
+#: At most this many recipes are drawn: those, and others that survive from the least share on.
 MAX_RECIPES = 6
-
-
 #: Fractions at which fewer pairs than this were merged count as gaps of those pairs. Medians over
 #: pairs leave out those too at which fewer than half of all were merged.
 LEAST_PAIRS = 3
-#: A crossing is interpolated between two fractions of at most this ratio; over wider gaps a
-#: straight line would invent it.
-WIDEST = 3.5
+#: Decades between 0 and the least fraction.
+GAP = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
-class ForkSeries:
-    """Retention at rising fractions.
+class ForksInfo:
+    """Series of the plain mean by pair, of forks of a monolingual trunk, and of recipes.
 
-    Attributes:
-        label: Pair of languages, or recipe.
-        fractions: Shares in common, rising; the first may be 0.
-        values: Retention of the worst language; of a recipe, median over pairs.
-        low, high: Least and most over pairs; NaN for a single pair.
-    """
-
-    label: str
-    fractions: np.ndarray
-    values: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Crossing:
-    """Where a recipe begins to live.
-
-    Attributes:
-        recipe: Its name.
-        at: Median over pairs of the fraction at which the worst language keeps half, with its
-            interval over languages; infinite where pairs never do, NaN if no pair tells.
-        least, most: Over the same pairs.
-        pairs: How many pairs those are.
-        bracket: Fractions between which the other pairs cross; they were merged at too few
-            fractions in between. NaN if there are none.
-        coarse: How many other pairs there are.
-    """
-
-    recipe: str
-    at: Estimate
-    least: float
-    most: float
-    pairs: int
-    bracket: tuple[float, float]
-    coarse: int
-
-    def words(self) -> str:
-        """In words.
-
-        Example:
-            >>> at = Estimate(0.25, math.nan, math.nan, 3, 3)
-            >>> Crossing("mean", at, 0.1, math.inf, 3, (0.1, 0.9), 4).words()
-            '25 % (3 pairs, 10 % to never; 4 others between 10 % and 90 %)'
-        """
-        words = []
-        if self.pairs:
-            interval = ""
-            if not math.isnan(self.at.low):
-                ends = f"{_share(self.at.low)} to {_share(self.at.high)}"
-                interval = f", 95 % interval over languages {ends}"
-            spread = f"{_share(self.least)} to {_share(self.most)}"
-            words.append(f"{self.pairs} pairs, {spread}{interval}")
-        if self.coarse:
-            ends = f"{_share(self.bracket[0])} and {_share(self.bracket[1])}"
-            words.append(f"{self.coarse} {'others' if self.pairs else 'pairs'} between {ends}")
-        start = _share(self.at.value) if self.pairs else "not told"
-        return f"{start} ({'; '.join(words)})"
-
-
-def _share(fraction: float) -> str:
-    return "never" if math.isinf(fraction) else percent(fraction)
-
-
-@dataclasses.dataclass(frozen=True)
-class ForksData:
-    """Everything that the figure shows.
-
-    Attributes:
-        pairs: Plain mean, one series per pair of languages.
-        mono: The same for forks of a monolingual trunk.
-        recipes: One series per recipe, median over the pairs that were merged at all `core`.
-        usual: Fractions at which at least three pairs were merged.
-        core: Those of them at which at least half of the pairs were.
-        crossings: Of the recipes.
-        title, note: Heading, and pieces of the grey line.
+    `usual` are the fractions at which at least three pairs were merged, `core` those at which half
+    of all were.
     """
 
     pairs: tuple[ForkSeries, ...]
@@ -134,13 +61,10 @@ class ForksData:
     note: tuple[str, ...]
 
     def caption(self) -> str:
-        """What is shown, and where recipes begin to live."""
+        """What is shown, and from where on recipes survive."""
         told = {recipe_label(*recipe) for recipe in HEADLINE}
-        words = "; ".join(
-            f"{crossing.recipe}: {crossing.words()}"
-            for crossing in self.crossings
-            if crossing.recipe in told
-        )
+        words = "; ".join(f"{one.recipe}: {one.words()}"
+                          for one in self.crossings if one.recipe in told)  # fmt: skip
         return (
             "Retention of the worst language of merges of two forks against the share of training "
             "that they had in common (0: the same initial weights and nothing more). Left: plain "
@@ -151,7 +75,7 @@ class ForksData:
         )
 
 
-def prepare_forks(atlas: Atlas) -> ForksData:
+def forks_info(atlas: Atlas) -> ForksInfo:
     """Retention by share of training in common.
 
     Args:
@@ -162,8 +86,8 @@ def prepare_forks(atlas: Atlas) -> ForksData:
 
     Example:
         >>> from repsim.testing.atlases import planted_atlas
-        >>> data = prepare_forks(planted_atlas())
-        >>> data.pairs[0].label, round(data.crossings[0].at.value, 3)
+        >>> info = forks_info(planted_atlas())
+        >>> info.pairs[0].label, round(info.crossings[0].at.value, 3)
         ('eng–deu', 0.173)
     """
     forks = ("same-init", "early-forks", "late-forks")
@@ -185,21 +109,20 @@ def prepare_forks(atlas: Atlas) -> ForksData:
         complete = [one for one in series if set(core.tolist()) <= set(one.fractions.tolist())]
         if complete:
             recipes.append(_median_series(label, complete, core))
-        crossings.append(_crossing(label, series))
-    crossings.sort(key=lambda crossing: (math.isnan(crossing.at.value), crossing.at.value))
-    first = [recipe_label(*recipe) for recipe in HEADLINE]
-    order = [*first, *(crossing.recipe for crossing in crossings)]
+        crossings.append(crossing(label, series))
+    crossings.sort(key=lambda one: (math.isnan(one.at.value), one.at.value))
+    order = [*(recipe_label(*recipe) for recipe in HEADLINE), *(one.recipe for one in crossings)]
     recipes.sort(key=lambda series: order.index(series.label))
     apart = _by_pair(mono, codes, cluster([o.fork_fraction for o in mono]))
     models = len({parent for o in found for parent in o.parents})
-    return ForksData(
+    return ForksInfo(
         pairs=tuple(series for series in plain if len(series.fractions) > 1),
         mono=tuple(series for series in apart if len(series.fractions) > 1),
         recipes=tuple(recipes[:MAX_RECIPES]),
         usual=usual,
         core=core,
         crossings=tuple(crossings),
-        title="Where merging begins to live",
+        title="Where merges begin to survive",
         note=(f"{models} forks", f"{len(found)} merges of two"),
     )
 
@@ -230,95 +153,91 @@ def _common(series: Sequence[ForkSeries], least: float) -> np.ndarray:
 
 def _median_series(label: str, series: Sequence[ForkSeries], core: np.ndarray) -> ForkSeries:
     values = np.array([one.values[np.isin(one.fractions, core)] for one in series])
-    several = len(series) > 1
     none = np.full(len(core), np.nan)
-    low, high = (values.min(axis=0), values.max(axis=0)) if several else (none, none)
+    low, high = (values.min(axis=0), values.max(axis=0)) if len(series) > 1 else (none, none)
     return ForkSeries(label, core, np.median(values, axis=0), low, high)
 
 
-def _crossing(label: str, series: Sequence[ForkSeries]) -> Crossing:
-    """Crossings of all pairs; languages are drawn, since a language's forks belong together."""
-    fine, languages, coarse = [], [], []
-    for one in series:
-        if len(one.fractions) < 2:
-            continue
-        low, high = bracket_of(one.fractions, one.values)
-        if low > 0 and not math.isinf(high) and high / low > WIDEST:
-            coarse.append((low, high))
-        else:
-            fine.append(crossing_of(one.fractions, one.values))
-            languages.append(tuple(one.label.split("–")))
-    none = Estimate(math.nan, math.nan, math.nan, 0, 0)
-    return Crossing(
-        recipe=label,
-        at=estimate(fine, languages) if fine else none,
-        least=min(fine, default=math.nan),
-        most=max(fine, default=math.nan),
-        pairs=len(fine),
-        bracket=(min((low for low, _ in coarse), default=math.nan),
-                 max((high for _, high in coarse), default=math.nan)),
-        coarse=len(coarse),
-    )  # fmt: skip
+@style()
+def draw_forks(info: ForksInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Retention by pair on the left, by recipe on the right."""
+    beside = size == "wide"
+    axes = fig.frames(info, ax, 2, 2 if beside else 1, size, 3.1 if beside else 5.8)
+    everything = [*info.pairs, *info.mono, *info.recipes]
+    fractions = np.unique(np.round(np.concatenate([s.fractions for s in everything]), 4))
+    ends = [s.values for s in everything]
+    ends += [end for s in info.recipes for end in (s.low, s.high)]
+    for frame in axes:
+        retention_axis(frame, np.concatenate(ends), "y")
+        _fraction_axis(frame, fractions)
+    for one in info.mono:
+        _draw_series(axes[0], one, fractions, Look(FAINT, GREY, GREY, "v", filled=False))
+    _draw_all(axes[0], info.pairs, fractions, usual=info.usual, labels=info.mono)
+    _draw_all(axes[1], info.recipes, fractions)
+    core = set(info.core.tolist())
+    complete = sum(core <= set(one.fractions.tolist()) for one in info.pairs)
+    axes[0].set_title("plain mean, by pair of languages")
+    axes[1].set_title(f"median over {complete} pairs, by method")
+    axes[0].set_ylabel(RETENTION)
+    figure = fig.finish(axes, ax)
+    for frame in axes:
+        spread_end_labels(frame)
+    return figure
 
 
-def bracket_of(
-    fractions: np.ndarray, values: np.ndarray, at: float = COLLAPSE
-) -> tuple[float, float]:
-    """Neighbouring fractions between which a series rises above a value, to stay there.
-
-    Args:
-        fractions: Rising.
-        values: One per fraction.
-        at: The value.
-
-    Returns:
-        Lower and upper fraction; twice the first if the series is never below, and infinity as the
-        upper one if its end is below.
+def place_of(fractions: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where fractions stand: at their logarithm, and 0 a little left of the least known one.
 
     Example:
-        >>> bracket_of(np.array([0.0, 0.1, 0.9]), np.array([0.0, 0.4, 0.6]))
-        (0.1, 0.9)
+        >>> place_of(np.array([0.0, 0.01, 0.1]), np.array([0.0, 0.01, 0.1])).tolist()
+        [-2.45, -2.0, -1.0]
     """
-    below = np.flatnonzero(values < at)
-    if len(below) == 0:
-        return float(fractions[0]), float(fractions[0])
-    last = int(below[-1])
-    upper = math.inf if last == len(values) - 1 else float(fractions[last + 1])
-    return float(fractions[last]), upper
+    least = float(np.log10(known[known > 0].min()))
+    positive = np.where(fractions > 0, fractions, 1.0)
+    return np.where(fractions > 0, np.log10(positive), least - GAP)
 
 
-def crossing_of(fractions: np.ndarray, values: np.ndarray, at: float = COLLAPSE) -> float:
-    """The fraction from which on a series stays above a value.
-
-    Between two fractions the series is taken as straight in the logarithm of the fraction, and in
-    the fraction itself where the lower one is 0.
-
-    Args:
-        fractions: Rising.
-        values: One per fraction.
-        at: The value.
-
-    Returns:
-        The fraction; the first one if the series is never below, infinity if its end is below.
-
-    Example:
-        >>> round(crossing_of(np.array([0.01, 0.1, 1.0]), np.array([0.0, 0.4, 0.6])), 3)
-        0.316
-        >>> crossing_of(np.array([0.0, 0.5]), np.array([0.1, 0.2]))
-        inf
-    """
-    low, high = bracket_of(fractions, values, at)
-    if low == high or math.isinf(high):
-        return high
-    start, end = values[fractions == low][0], values[fractions == high][0]
-    share = float((at - start) / (end - start))
-    if low <= 0:
-        return low + share * (high - low)
-    return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+def _fraction_axis(ax: Axes, fractions: np.ndarray) -> None:
+    places = place_of(fractions, fractions)
+    shown: dict[float, str] = {}
+    for place, fraction in zip(places.tolist(), fractions.tolist(), strict=True):
+        if not shown or place - list(shown)[-1] > 0.12:
+            shown[place] = percent(fraction).replace(" %", "")
+    ax.set_xticks(list(shown), list(shown.values()))
+    ax.tick_params(axis="x", labelsize=6.5)
+    ax.set_xlim(places[0] - 0.12, 0.06)
+    ax.set_xlabel("share of training in common, % (log)")
 
 
-def plot_forks(atlas: Atlas, *, size: Size = "wide") -> Figure:
-    """Draw retention by share of training in common; see `prepare_forks`."""
-    from repsim.plots.drawing.study.forks import draw_forks
+def _draw_all(
+    ax: Axes, series: Sequence[ForkSeries], fractions: np.ndarray, *,
+    usual: np.ndarray | None = None, labels: Sequence[ForkSeries] = (),
+) -> None:  # fmt: skip
+    ends = []
+    for one, look in zip(series, looks(["other"] * len(series)), strict=True):
+        _draw_series(ax, one, fractions, look, usual)
+        ends.append(EndLabel(float(one.values[-1]), one.label, look.text))
+    ends += [EndLabel(float(one.values[-1]), one.label, GREY, bold=False) for one in labels]
+    write_end_labels(ax, ends, size=7.0)
 
-    return draw_forks(prepare_forks(atlas), size=size)
+
+def _draw_series(
+    ax: Axes, one: ForkSeries, fractions: np.ndarray, look: Look, usual: np.ndarray | None = None
+) -> None:
+    """Markers joined by lines; dotted where other pairs were merged in between."""
+    places = place_of(one.fractions, fractions)
+    if np.isfinite(one.low).any():
+        ax.fill_between(
+            places, one.low, one.high, color=look.fill, alpha=0.12, linewidth=0, zorder=1.5
+        )
+    ax.plot(places, one.values, linestyle="", zorder=2.6, **marker(look, 3.8))
+    for i in range(len(places) - 1):
+        left, right = one.fractions[i], one.fractions[i + 1]
+        skipped = usual is not None and bool(np.any((usual > left) & (usual < right)))
+        ax.plot(
+            places[i : i + 2], one.values[i : i + 2], color=look.line, zorder=2.5,
+            linestyle=(0, (1, 2)) if skipped else "-", linewidth=0.8 if skipped else 1.2,
+        )  # fmt: skip
+
+
+FORKS = Figure("atlas_forks", "atlas", forks_info, draw_forks)

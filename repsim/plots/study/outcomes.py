@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from repsim.core.atlas import COLLAPSE, Atlas, split_parents
 from repsim.core.errors import UsageError
+from repsim.core.formatting import number
 from repsim.plots.names import short_codes
+from repsim.stats.bootstrap import Estimate
 
 #: The merge that "can these be averaged?" is asked of: the plain mean, coordinates as they are.
 PLAIN = ("linear", "none")
@@ -27,10 +29,12 @@ SETTINGS: dict[str, str] = {
     "data-order": "one language, two data orders",
     "tokenizers": "one tokenizer per language",
     "bytes": "bytes as tokens",
-    "doses": "doses on a finished mixed model",
+    "doses": "fine-tuned from one mixed model",
     "derived": "derived languages",
     "control": "controls",
 }
+#: Settings that have merges of several sizes and by all methods.
+LARGE = ("independent", "same-init", "early-forks", "late-forks", "doses")
 #: Settings in which language models were pretrained apart from the first step on.
 PRETRAINED_APART = ("independent", "same-init")
 
@@ -272,3 +276,15 @@ def cluster(values: Sequence[float]) -> dict[float, float]:
         else:
             groups.append([value])
     return {value: sum(group) / len(group) for group in groups for value in group}
+
+
+def value_words(found: Estimate) -> str:
+    """A value with its interval over models, where there is one.
+
+    Example:
+        >>> value_words(Estimate(0.5, -0.1, 0.9, 6, 12))
+        '0.50 [−0.10, 0.90]'
+    """
+    if math.isnan(found.low):
+        return number(found.value)
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"

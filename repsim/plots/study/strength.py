@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.core.formatting import percent
-from repsim.plots.names import number, short_codes
+from repsim.core.formatting import number, percent
+from repsim.plots.appearance import GREY, Look, Size, looks, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.names import short_codes, wrapped
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import SHADE, marker
 from repsim.plots.study.outcomes import (
     PRETRAINED_APART,
     SETTINGS,
@@ -20,18 +26,12 @@ from repsim.plots.study.outcomes import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 
-@dataclasses.dataclass(frozen=True)
-class Strength:
-    """One model in one language.
-
-    Attributes:
-        name: Model, or recipe of the merge.
-        bits: Bits per byte.
-        low, high: 95 % interval over documents; NaN for none.
-    """
+class Strength(NamedTuple):
+    """One model, or recipe of a merge, in one language; NaN where it has no interval."""
 
     name: str
     bits: float
@@ -39,40 +39,30 @@ class Strength:
     high: float
 
 
-@dataclasses.dataclass(frozen=True)
-class StrengthRow:
+class StrengthRow(NamedTuple):
     """One kind of model: its role, its name, and language -> models of that kind."""
 
     role: str
     label: str
-    models: dict[str, tuple[Strength, ...]]
+    models: Mapping[str, tuple[Strength, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class StrengthData:
-    """Everything that the figure shows.
-
-    Attributes:
-        rows: Kinds of models, from top to bottom.
-        floors: Language -> bits per byte of the unigram model.
-        codes: Language -> short code.
-        title, note: Heading, and pieces of the grey line.
-    """
+class StrengthInfo:
+    """Kinds of models from top to bottom, unigram floor and short code of each language."""
 
     rows: tuple[StrengthRow, ...]
-    floors: dict[str, float]
-    codes: dict[str, str]
+    floors: Mapping[str, float]
+    codes: Mapping[str, str]
     title: str
     note: tuple[str, ...]
 
     def caption(self) -> str:
-        """What is shown, and the middle of each kind over languages."""
+        """What is shown, and the mean of each kind over languages."""
         words = []
         for row in self.rows:
-            gaps = [
-                self.floors[language] - min(model.bits for model in models)
-                for language, models in row.models.items()
-            ]
+            gaps = [self.floors[language] - min(model.bits for model in models)
+                    for language, models in row.models.items()]  # fmt: skip
             words.append(f"{row.label}: {number(sum(gaps) / len(gaps))}")
         return (
             "Bits per byte on held-out text of each language (less is better; dashed: a unigram "
@@ -81,7 +71,7 @@ class StrengthData:
         )
 
 
-def prepare_strength(atlas: Atlas) -> StrengthData:
+def strength_info(atlas: Atlas) -> StrengthInfo:
     """Strength in each language of a study.
 
     Args:
@@ -92,16 +82,17 @@ def prepare_strength(atlas: Atlas) -> StrengthData:
 
     Example:
         >>> from repsim.testing.atlases import planted_atlas
-        >>> [row.label for row in prepare_strength(planted_atlas()).rows][:2]
+        >>> [row.label for row in strength_info(planted_atlas()).rows][:2]
         ['monolingual, from scratch', 'mixed, 0.4M tokens']
     """
     models = [row for row in atlas.models.rows() if row["bits_per_byte"] is not None]
     family = _main_family(models)
     models = [row for row in models if row["model"].startswith(f"{family}/")]
-    languages = _languages(models)
+    alone = {row["trained_on"] for row in models}
+    languages = [name for name in dict.fromkeys(row["language"] for row in models) if name in alone]
     floors = {row["language"]: row["unigram_floor"] for row in models}
     kinds = [*_model_rows(models, languages), *_merge_rows(atlas, family, languages, floors)]
-    return StrengthData(
+    return StrengthInfo(
         rows=tuple(row for row in kinds if row.models),
         floors={language: floors[language] for language in languages},
         codes=short_codes(languages),
@@ -119,22 +110,12 @@ def _main_family(models: Sequence[dict[str, Any]]) -> str:
     return str(max(dict.fromkeys(names), key=names.count))
 
 
-def _languages(models: Sequence[dict[str, Any]]) -> list[str]:
-    """Languages that a model of the family was trained on alone."""
-    spoken = dict.fromkeys(row["language"] for row in models)
-    alone = {row["trained_on"] for row in models}
-    return [language for language in spoken if language in alone]
-
-
 def _model_rows(
     models: Sequence[dict[str, Any]], languages: Sequence[str]
 ) -> Iterator[StrengthRow]:
-    alone = [
-        row
-        for row in models
-        if row["role"] == "monolingual" and row["history"] == row["language"]
-        and not row["forked_from"]
-    ]  # fmt: skip
+    alone = [row for row in models
+             if row["role"] == "monolingual" and row["history"] == row["language"]
+             and not row["forked_from"]]  # fmt: skip
     yield StrengthRow("monolingual", "monolingual, from scratch", _by_language(alone, languages))
     mixed = [row for row in models if row["role"] == "mixed"]
     for tokens in sorted({row["tokens"] for row in mixed}):
@@ -146,50 +127,36 @@ def _model_rows(
 def _by_language(
     rows: Sequence[dict[str, Any]], languages: Sequence[str]
 ) -> dict[str, tuple[Strength, ...]]:
+    def ends(row: dict[str, Any]) -> list[float]:
+        return [math.nan if row[key] is None else row[key] for key in ("ci_low", "ci_high")]
+
     found = {
-        language: tuple(
-            Strength(row["model"], row["bits_per_byte"], *_ends(row))
-            for row in rows
-            if row["language"] == language
-        )
+        language: tuple(Strength(row["model"], row["bits_per_byte"], *ends(row))
+                        for row in rows if row["language"] == language)
         for language in languages
-    }
+    }  # fmt: skip
     return {language: models for language, models in found.items() if models}
 
 
-def _ends(row: dict[str, Any]) -> tuple[float, float]:
-    ends = [math.nan if row[key] is None else float(row[key]) for key in ("ci_low", "ci_high")]
-    return ends[0], ends[1]
-
-
 def _merge_rows(
-    atlas: Atlas, family: str, languages: Sequence[str], floors: dict[str, float]
+    atlas: Atlas, family: str, languages: Sequence[str], floors: Mapping[str, float]
 ) -> Iterator[StrengthRow]:
     """For each setting the merge that is best in its own worst language."""
-    of_family = [
-        outcome
-        for outcome in outcomes_of(atlas)
-        if all(parent.startswith(f"{family}/") for parent in outcome.parents)
-        and len(outcome.languages) > 1
-    ]
-    groups: list[tuple[str, list[Outcome]]] = []
-    for setting in PRETRAINED_APART:
-        those = [outcome for outcome in of_family if outcome.setting == setting]
-        groups.append((f"best merge: {SETTINGS[setting]}", those))
-    forks = [outcome for outcome in of_family if outcome.setting == "late-forks"]
-    if forks:
-        most = max(outcome.fork_fraction for outcome in forks)
-        latest = [outcome for outcome in forks if outcome.fork_fraction >= 0.95 * most]
-        groups.append((f"best merge: forks at {percent(most)}", latest))
-    groups.append(("best merge: fine-tuning doses", [o for o in of_family if o.setting == "doses"]))
-    for label, those in groups:
-        models: dict[str, tuple[Strength, ...]] = {}
+    own = [o for o in outcomes_of(atlas) if len(o.languages) > 1
+           and all(parent.startswith(f"{family}/") for parent in o.parents)]  # fmt: skip
+    groups = {SETTINGS[s]: [o for o in own if o.setting == s] for s in PRETRAINED_APART}
+    if forks := [o for o in own if o.setting == "late-forks"]:
+        most = max(o.fork_fraction for o in forks)
+        latest = [o for o in forks if o.fork_fraction >= 0.95 * most]
+        groups[f"forks at {percent(most)}"] = latest
+    groups["fine-tuned"] = [o for o in own if o.setting == "doses"]
+    for label, those in groups.items():
+        models = {}
         for language in languages:
-            scored = [outcome for outcome in those if language in outcome.bits]
-            if scored:
-                best = max(scored, key=lambda outcome: outcome.worst)
+            if scored := [o for o in those if language in o.bits]:
+                best = max(scored, key=lambda o: o.worst)
                 models[language] = (_merged(best, language, floors[language]),)
-        yield StrengthRow("merged", label, models)
+        yield StrengthRow("merged", f"best merge: {label}", models)
 
 
 def _merged(outcome: Outcome, language: str, floor: float) -> Strength:
@@ -201,8 +168,60 @@ def _merged(outcome: Outcome, language: str, floor: float) -> Strength:
     return Strength(name, bits, floor - high * scale, floor - low * scale)
 
 
-def plot_strength(atlas: Atlas) -> Figure:
-    """Draw strength by language and kind of model; see `prepare_strength`."""
-    from repsim.plots.drawing.study.strength import draw_strength
+@style()
+def draw_strength(info: StrengthInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A panel per language, a row per kind of model."""
+    roles = list(dict.fromkeys(row.role for row in info.rows))
+    found = dict(zip(roles, looks(roles), strict=True))
+    count = len(info.floors)
+    columns = min(count, {"single": 1, "medium": 3}.get(size, 6))
+    height = -(-count // columns) * (0.55 + 0.3 * len(info.rows))
+    axes = fig.frames(info, ax, count, columns, size, height)
+    for place, (frame, language) in enumerate(zip(axes, info.floors, strict=True)):
+        _draw_panel(frame, info, language, found, named=place % columns == 0)
+    axes[count // 2].set_xlabel("bits per byte (dashed: unigrams)")
+    return fig.finish(axes, ax)
 
-    return draw_strength(prepare_strength(atlas))
+
+def _draw_panel(
+    ax: Axes, info: StrengthInfo, language: str, found: dict[str, Look], *, named: bool
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    floor = info.floors[language]
+    ax.axvline(floor, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
+    ends = [floor]
+    for place, row in enumerate(info.rows):
+        ax.axhline(place, color="#EEF0F2", linewidth=0.8, zorder=0)
+        ends += _draw_row(ax, row, language, place, found[row.role])
+    low, high = min(ends), max(ends)
+    room = 0.16 * (high - low)
+    ax.set_xlim(low - room, high + room)
+    ax.axvspan(floor, high + room, color=SHADE, linewidth=0, zorder=0)
+    ax.set_ylim(len(info.rows) - 0.35, -0.5)
+    labels = [wrapped(row.label, 26) if named else "" for row in info.rows]
+    ax.set_yticks(range(len(info.rows)), labels)
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.tick_params(axis="y", length=0)
+    ax.set_title(info.codes[language], loc="left")
+
+
+def _draw_row(ax: Axes, row: StrengthRow, language: str, place: int, look: Look) -> list[float]:
+    models = row.models.get(language, ())
+    if not models:
+        return []
+    for model in models:
+        if np.isfinite(model.low):
+            ends = [model.low, model.high]
+            ax.plot(ends, [place, place], color=look.line, linewidth=1.1, zorder=2)
+        ax.plot([model.bits], [place], linestyle="", zorder=3, **marker(look))
+    best = min(model.bits for model in models)
+    ax.annotate(
+        number(best), (best, place), xytext=(0, -4.5), textcoords="offset points", fontsize=6.5,
+        ha="center", va="top", color=look.text,
+    )  # fmt: skip
+    ends = [end for model in models for end in (model.low, model.high) if np.isfinite(end)]
+    return [*ends, *(model.bits for model in models)]
+
+
+STRENGTH = Figure("atlas_strength", "atlas", strength_info, draw_strength)

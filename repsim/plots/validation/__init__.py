@@ -1,1 +1,1 @@
-"""Figures of how good forecasts are: against outcomes, against baselines, and by their promises."""
+"""Figures of how good forecasts are: against outcomes, against baselines, by their coverage."""

@@ -1,26 +1,26 @@
-"""Predictors side by side: what each further tier of features adds, and what other laws reach."""
+"""Predictors side by side: what each further tier of features adds, and what regressors reach."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, known, needs
+from repsim.core.formatting import number
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import Row, grouped, known
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-#: Most lines that a figure has.
 MAX_CANDIDATES = 40
-_NEEDED = ("candidate", "kind", "value", "low", "high", "chosen")
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One predictor; ends are NaN where there is no interval."""
 
     name: str
@@ -32,15 +32,8 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True)
-class CandidatesData:
-    """Everything that the figure shows.
-
-    Attributes:
-        candidates: In the order of the lines; those of one kind together.
-        kinds: Kinds, in the order of their looks.
-        axis: What is compared.
-        title, note: Heading, and pieces of the grey line.
-    """
+class CandidatesInfo:
+    """Predictors in the order of the lines, kinds in the order of their looks, what is compared."""
 
     candidates: tuple[Candidate, ...]
     kinds: tuple[str, ...]
@@ -50,18 +43,16 @@ class CandidatesData:
 
     def caption(self) -> str:
         """What is shown, and every number."""
-        said = [
-            f"{c.name} {number(c.value, 3)} [{number(c.low, 3)}, {number(c.high, 3)}]"
-            for c in self.candidates
-        ]
+        said = [f"{c.name} {number(c.value, 3)} [{number(c.low, 3)}, {number(c.high, 3)}]"
+                for c in self.candidates]  # fmt: skip
         chosen = [c.name for c in self.candidates if c.chosen]
         words = f" The predictor that is judged here: {chosen[0]} (dashed)." if chosen else ""
         return f"{self.axis[0].upper()}{self.axis[1:]}: {'; '.join(said)}.{words}"
 
 
-def prepare_candidates(
+def candidates_info(
     rows: Iterable[Row], *, axis: str, title: str | None = None, note: Sequence[str] = ()
-) -> CandidatesData:
+) -> CandidatesInfo:
     """Predictors with one number each.
 
     Args:
@@ -76,38 +67,60 @@ def prepare_candidates(
     Example:
         >>> rows = [{"candidate": name, "kind": "tiers", "value": error, "low": None, "high": None,
         ...          "chosen": name == "T0+T1"} for name, error in [("T0", 0.2), ("T0+T1", 0.1)]]
-        >>> prepare_candidates(rows, axis="mean absolute error").kinds
+        >>> candidates_info(rows, axis="mean absolute error").kinds
         ('tiers',)
     """
-    found = []
-    for row in rows:
-        needs(row, _NEEDED, "predictors")
-        value, low, high = (known(row[name]) for name in ("value", "low", "high"))
-        name, kind = str(row["candidate"]), str(row["kind"])
-        found.append(Candidate(name, kind, value, low, high, bool(row["chosen"])))
-    if not found:
-        raise UsageError("there are no predictors to draw")
+    needed = ("candidate", "value", "low", "high", "chosen")
+    kinds = grouped(rows, "kind", needed, "predictors")
+    found = tuple(
+        Candidate(str(row["candidate"]), kind, *(known(row[n]) for n in ("value", "low", "high")),
+                  bool(row["chosen"]))
+        for kind, group in kinds.items() for row in group
+    )  # fmt: skip
     if len(found) > MAX_CANDIDATES:
         raise UsageError(f"{len(found)} predictors are more than {MAX_CANDIDATES} lines")
-    kinds = tuple(dict.fromkeys(candidate.kind for candidate in found))
-    return CandidatesData(
-        candidates=tuple(sorted(found, key=lambda candidate: kinds.index(candidate.kind))),
-        kinds=kinds,
+    return CandidatesInfo(
+        candidates=found,
+        kinds=tuple(kinds),
         axis=axis,
-        title=title if title is not None else "What further features and other laws give",
+        title=title if title is not None else "What further features and other regressors give",
         note=tuple(note),
     )
 
 
-def plot_candidates(
-    rows: Iterable[Row],
-    *,
-    axis: str,
-    size: Size = "wide",
-    title: str | None = None,
-    note: Sequence[str] = (),
-) -> Figure:
-    """Draw predictors side by side; arguments as for `prepare_candidates`."""
-    from repsim.plots.drawing.validation.candidates import draw_candidates
+@style()
+def draw_candidates(
+    info: CandidatesInfo, *, ax: Axes | None = None, size: Size = "wide"
+) -> Drawing:
+    """A line per predictor, the chosen one dashed."""
+    width = width_of(size)
+    found = dict(zip(info.kinds, looks(["other"] * len(info.kinds)), strict=True))
+    key = {kind: {"linestyle": "", **line_marker(look)} for kind, look in found.items()}
+    height = 0.65 + 0.22 * len(info.candidates)
+    (frame,) = axes = fig.frames(info, ax, 1, 1, size, height, key=fig.key_of(key))
+    frame.grid(visible=True, axis="x")
+    for place, candidate in enumerate(info.candidates):
+        _draw_line(frame, candidate, place, found[candidate.kind])
+    _name_lines(frame, info, min(2.2, width * 0.4))
+    frame.set_xlabel(fig.fitted(fig.figure_of(frame), info.axis, width * 0.55))
+    return fig.finish(axes, ax)
 
-    return draw_candidates(prepare_candidates(rows, axis=axis, title=title, note=note), size=size)
+
+def _draw_line(ax: Axes, candidate: Candidate, place: int, look: Look) -> None:
+    if candidate.chosen:
+        ax.axvline(candidate.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
+    ax.plot([candidate.low, candidate.high], [place] * 2, color=look.line, linewidth=1.1, zorder=2)
+    ax.plot([candidate.value], [place], linestyle="", zorder=3, **line_marker(look))
+
+
+def _name_lines(ax: Axes, info: CandidatesInfo, room: float) -> None:
+    figure = fig.figure_of(ax)
+    names = [fig.fitted(figure, candidate.name, room, size=7.5) for candidate in info.candidates]
+    ax.set_yticks(range(len(names)), names)
+    for label, candidate in zip(ax.get_yticklabels(), info.candidates, strict=True):
+        label.set_fontweight("bold" if candidate.chosen else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+CANDIDATES = Figure("validation_candidates", "rows", candidates_info, draw_candidates)

@@ -1,37 +1,49 @@
-"""Merges whose outcome is known beforehand: what was foretold of them, and whether it is right."""
+"""Merges whose outcome is known beforehand: what was predicted, and whether it is right."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
-from repsim.plots.names import listed
-from repsim.plots.validation.rows import Row, known, needs
+from repsim.core.formatting import listed, number
+from repsim.plots.appearance import (
+    ACCENT,
+    FAINT,
+    GREY,
+    INK,
+    ROLES,
+    Size,
+    darkened,
+    style,
+    width_of,
+)
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import Row, grouped, known
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-#: Most lines that a figure has.
 MAX_CONTROLS = 40
-_NEEDED = ("control", "predicted", "low", "high", "observed", "right")
 Judgement = Literal["right", "wrong", "refused"]
-JUDGEMENTS: tuple[Judgement, ...] = ("right", "wrong", "refused")
+#: Judgement -> colour of line and word.
+COLOURS: dict[Judgement, str] = {
+    "right": darkened(ROLES["merged"][0], 4.5),
+    "wrong": darkened(ACCENT, 4.5),
+    "refused": GREY,
+}
+#: Values below this are drawn there.
+_LOWEST = -1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlMerge:
-    """One merge of a control.
-
-    Attributes:
-        predicted: Retention foretold; NaN if refused.
-        low: Lower end of the interval.
-        high: Upper end.
-        observed: Retention found.
-        judgement: Whether the forecast is right about collapse.
-    """
+class ControlMerge(NamedTuple):
+    """Predicted retention (NaN if refused) with its interval, the observed one, a judgement."""
 
     predicted: float
     low: float
@@ -40,33 +52,27 @@ class ControlMerge:
     judgement: Judgement
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlLine:
+class ControlLine(NamedTuple):
     """All merges of one control."""
 
     name: str
     merges: tuple[ControlMerge, ...]
 
-    def count(self, judgement: Judgement) -> int:
+    def number_of(self, judgement: Judgement) -> int:
         """Number of merges with that judgement."""
         return sum(merge.judgement == judgement for merge in self.merges)
 
     @property
     def words(self) -> str:
         """Judgements in words: "right", or "7 right, 1 wrong"."""
-        counts = {judgement: self.count(judgement) for judgement in JUDGEMENTS}
+        counts = {judgement: self.number_of(judgement) for judgement in COLOURS}
         said = [f"{count} {judgement}" for judgement, count in counts.items() if count]
         return said[0].split()[1] if len(self.merges) == 1 else ", ".join(said)
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlsData:
-    """Everything that the figure shows.
-
-    Attributes:
-        lines: One per control.
-        title, note: Heading, and pieces of the grey line.
-    """
+class ControlsInfo:
+    """A line per control."""
 
     lines: tuple[ControlLine, ...]
     title: str
@@ -74,24 +80,23 @@ class ControlsData:
 
     def caption(self) -> str:
         """What is shown, and which controls are wrong."""
-        total = {judgement: sum(l.count(judgement) for l in self.lines) for judgement in JUDGEMENTS}
+        total = {
+            judgement: sum(l.number_of(judgement) for l in self.lines) for judgement in COLOURS
+        }
         said = [f"{total['right']} of {sum(total.values())} merges are right"]
-        for judgement in JUDGEMENTS[1:]:
-            names = [
-                f"{line.name} ({line.count(judgement)})"
-                for line in self.lines
-                if line.count(judgement)
-            ]
+        for judgement in ("wrong", "refused"):
+            names = [f"{line.name} ({line.number_of(judgement)})"
+                     for line in self.lines if line.number_of(judgement)]  # fmt: skip
             said += [f"{judgement}: {listed(names)}"] if names else []
         return (
-            "Merges whose answer is known beforehand, in their worst language: retention foretold "
-            "with its 90 % interval, and retention found. A forecast is right if it stands on the "
-            f"true side of collapse (shaded). {'; '.join(said)}."
+            "Merges whose answer is known beforehand, in their worst language: predicted retention "
+            "with its 90 % interval, and observed retention. A forecast is right if it stands on "
+            f"the true side of collapse (shaded). {'; '.join(said)}."
         )
 
 
-def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> ControlsData:
-    """Controls with what was foretold and found.
+def controls_info(rows: Iterable[Row], *, title: str | None = None) -> ControlsInfo:
+    """Controls with predicted and observed retention.
 
     Args:
         rows: One per merge, with the columns control, predicted, low, high, observed, right (0, 1,
@@ -103,26 +108,25 @@ def prepare_controls(rows: Iterable[Row], *, title: str | None = None) -> Contro
 
     Example:
         >>> row = {"control": "self", "predicted": 0.98, "low": 0.9, "high": 1.0, "observed": 1.0}
-        >>> data = prepare_controls([row | {"right": 1}, row | {"control": "noise", "right": 0}])
-        >>> [line.words for line in data.lines]
+        >>> info = controls_info([row | {"right": 1}, row | {"control": "noise", "right": 0}])
+        >>> [line.words for line in info.lines]
         ['right', 'wrong']
     """
-    found: dict[str, list[ControlMerge]] = {}
-    for row in rows:
-        needs(row, _NEEDED, "controls")
-        predicted, low, high, observed = (known(row[name]) for name in _NEEDED[1:5])
-        judgement = _judged(row["right"])
-        merge = ControlMerge(predicted, low, high, observed, judgement)
-        found.setdefault(str(row["control"]), []).append(merge)
-    if not found:
-        raise UsageError("there are no controls to draw")
+    numbers = ("predicted", "low", "high", "observed")
+    found = grouped(rows, "control", (*numbers, "right"), "controls")
     if len(found) > MAX_CONTROLS:
         raise UsageError(f"{len(found)} controls are more than {MAX_CONTROLS} lines")
-    return ControlsData(
-        lines=tuple(ControlLine(name, tuple(merges)) for name, merges in found.items()),
+    return ControlsInfo(
+        lines=tuple(
+            ControlLine(name, tuple(
+                ControlMerge(*(known(row[n]) for n in numbers), _judged(row["right"]))
+                for row in group
+            ))
+            for name, group in found.items()
+        ),
         title=title if title is not None else "Controls with a known answer",
         note=("bars: 90 % intervals", "shaded: collapse"),
-    )
+    )  # fmt: skip
 
 
 def _judged(right: Any) -> Judgement:
@@ -131,8 +135,66 @@ def _judged(right: Any) -> Judgement:
     return "right" if right else "wrong"
 
 
-def plot_controls(rows: Iterable[Row], *, size: Size = "wide", title: str | None = None) -> Figure:
-    """Draw controls; arguments as for `prepare_controls`."""
-    from repsim.plots.drawing.validation.controls import draw_controls
+@style()
+def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A line per control, predicted beside observed."""
+    width = width_of(size)
+    key = fig.key_of({"predicted": {"linestyle": "", **_predicted(INK)},
+                      "observed": {"linestyle": "", **_observed(INK)}})  # fmt: skip
+    tall = [max(1.0, 0.5 * len(line.merges)) for line in info.lines]
+    (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.6 + 0.22 * sum(tall), key=key)
+    merges = [merge for line in info.lines for merge in line.merges]
+    ends = [v for m in merges for v in (m.predicted, m.low, m.observed)]
+    least = min([0.0, *(max(v, _LOWEST) for v in ends if v == v)]) - 0.06
+    frame.axvspan(least, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
+    for at in (0.0, 1.0):
+        frame.axvline(at, color=FAINT, linewidth=0.8, zorder=1)
+    frame.set_xlim(least, 1.26)
+    tops = np.concatenate([[0.0], np.cumsum(tall)])
+    frame.set_ylim(float(tops[-1]), 0.0)
+    for line, top, room in zip(info.lines, tops, tall, strict=False):
+        _draw_line(frame, line, float(top), room)
+    figure = fig.figure_of(frame)
+    names = [fig.fitted(figure, line.name, min(2.2, width * 0.4), size=7.5) for line in info.lines]
+    frame.set_yticks((tops[:-1] + tops[1:]) / 2, names)
+    frame.tick_params(axis="y", length=0)
+    wanted = (-1.0, 0.0, 0.5, 1.0) if width < 4 else (-1.0, -0.5, 0.0, 0.5, 1.0)
+    ticks = [at for at in wanted if at >= least]
+    frame.set_xticks(ticks, [number(at, 1) for at in ticks])
+    frame.set_xlabel(fig.fitted(figure, "retention of the worst language", width * 0.45))
+    return fig.finish(axes, ax)
 
-    return draw_controls(prepare_controls(rows, title=title), size=size)
+
+def _predicted(colour: str) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 4, "color": colour, "markerfacecolor": "white"}
+
+
+def _observed(colour: str) -> dict[str, Any]:
+    return {"marker": "D", "markersize": 3.4, "color": colour, "markeredgecolor": "white",
+            "markeredgewidth": 0.4}  # fmt: skip
+
+
+def _draw_line(ax: Axes, line: ControlLine, top: float, room: float) -> None:
+    """Merges of one control one below the other, and their judgements at the end."""
+    if top:
+        ax.axhline(top, color="#E6E9ED", linewidth=0.8, zorder=1)
+    step = room / len(line.merges)
+    for place, merge in enumerate(line.merges):
+        _draw_merge(ax, merge, top + (place + 0.5) * step)
+    judgements: tuple[Judgement, ...] = ("wrong", "refused", "right")
+    worst = next(j for j in judgements if line.number_of(j))
+    ax.annotate(
+        line.words, (1.0, top + room / 2), xycoords=("axes fraction", "data"), xytext=(4, 0),
+        textcoords="offset points", va="center", fontsize=7.5, color=COLOURS[worst],
+    )  # fmt: skip
+
+
+def _draw_merge(ax: Axes, merge: ControlMerge, at: float) -> None:
+    colour = COLOURS[merge.judgement]
+    predicted, low, high, observed = (max(v, _LOWEST) if v == v else np.nan for v in merge[:4])
+    ax.plot([low, high], [at, at], color=colour, linewidth=1.0, alpha=0.6, zorder=2)
+    ax.plot([predicted], [at], linestyle="", zorder=3, **_predicted(colour))
+    ax.plot([observed], [at], linestyle="", zorder=3.5, **_observed(colour))
+
+
+CONTROLS = Figure("validation_controls", "rows", controls_info, draw_controls)

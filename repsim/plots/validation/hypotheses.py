@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, known, needs
+from repsim.core.formatting import number
+from repsim.plots.appearance import GREY, LABEL, Size, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import INTERVALS, Row, grouped, known
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Most hypotheses, and most numbers of one, that a figure has.
 MAX_HYPOTHESES, MAX_NUMBERS = 12, 16
-_NEEDED = ("hypothesis", "statement", "verdict", "quantity", "value", "low", "high")
 
 
-@dataclasses.dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One number; NaN where it, or an end of its interval, is not known."""
 
     quantity: str
@@ -29,8 +32,7 @@ class Evidence:
     high: float
 
 
-@dataclasses.dataclass(frozen=True)
-class HypothesisPanel:
+class HypothesisPanel(NamedTuple):
     """One hypothesis with what it is judged by."""
 
     name: str
@@ -40,13 +42,8 @@ class HypothesisPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class HypothesesData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per hypothesis.
-        title, note: Heading, and pieces of the grey line.
-    """
+class HypothesesInfo:
+    """A panel per hypothesis."""
 
     panels: tuple[HypothesisPanel, ...]
     title: str
@@ -56,15 +53,13 @@ class HypothesesData:
         """What is shown, and every number."""
         said = []
         for panel in self.panels:
-            numbers = [
-                f"{e.quantity} {number(e.value)} [{number(e.low)}, {number(e.high)}]"
-                for e in panel.numbers
-            ]
+            numbers = [f"{e.quantity} {number(e.value)} [{number(e.low)}, {number(e.high)}]"
+                       for e in panel.numbers]  # fmt: skip
             said.append(f"{panel.name} ({panel.verdict}): {', '.join(numbers)}")
         return f"The numbers that each hypothesis is judged by. {'; '.join(said)}."
 
 
-def prepare_hypotheses(rows: Iterable[Row], *, title: str | None = None) -> HypothesesData:
+def hypotheses_info(rows: Iterable[Row], *, title: str | None = None) -> HypothesesInfo:
     """Hypotheses with their numbers.
 
     Args:
@@ -76,45 +71,68 @@ def prepare_hypotheses(rows: Iterable[Row], *, title: str | None = None) -> Hypo
         UsageError: Nothing to draw, a missing column, too many hypotheses or numbers of one.
 
     Example:
-        >>> row = {"hypothesis": "H4", "statement": "sign conflict foretells nothing",
+        >>> row = {"hypothesis": "H4", "statement": "sign conflict predicts nothing",
         ...        "verdict": "supported", "quantity": "rank correlation", "value": 0.02,
         ...        "low": -0.1, "high": 0.15}
-        >>> prepare_hypotheses([row]).panels[0].numbers[0].high
+        >>> hypotheses_info([row]).panels[0].numbers[0].high
         0.15
     """
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        needs(row, _NEEDED, "hypotheses")
-        found.setdefault(str(row["hypothesis"]), []).append(row)
-    if not found:
-        raise UsageError("there are no hypotheses to draw")
+    needed = ("statement", "verdict", "quantity", "value", "low", "high")
+    found = grouped(rows, "hypothesis", needed, "hypotheses")
     if len(found) > MAX_HYPOTHESES or max(map(len, found.values())) > MAX_NUMBERS:
         raise UsageError(
             f"a figure has at most {MAX_HYPOTHESES} hypotheses with {MAX_NUMBERS} numbers each"
         )
-    panels = tuple(
-        HypothesisPanel(
-            name,
-            str(group[0]["statement"]),
-            str(group[0]["verdict"]),
-            tuple(
-                Evidence(str(row["quantity"]), *(known(row[k]) for k in ("value", "low", "high")))
-                for row in group
-            ),
+    panels = []
+    for name, group in found.items():
+        numbers = tuple(
+            Evidence(str(row["quantity"]), *(known(row[k]) for k in ("value", "low", "high")))
+            for row in group
         )
-        for name, group in found.items()
-    )
-    return HypothesesData(
-        panels=panels,
-        title=title if title is not None else "Hypotheses, tested in the open",
-        note=("bars: 95 % intervals, bootstrap over models",),
-    )
+        first = group[0]
+        panel = HypothesisPanel(name, str(first["statement"]), str(first["verdict"]), numbers)
+        panels.append(panel)
+    made = title if title is not None else "Hypotheses and their numbers"
+    return HypothesesInfo(tuple(panels), made, (f"bars: {INTERVALS}",))
 
 
-def plot_hypotheses(
-    rows: Iterable[Row], *, size: Size = "wide", title: str | None = None
-) -> Figure:
-    """Draw the numbers of hypotheses; arguments as for `prepare_hypotheses`."""
-    from repsim.plots.drawing.validation.hypotheses import draw_hypotheses
+@style()
+def draw_hypotheses(
+    info: HypothesesInfo, *, ax: Axes | None = None, size: Size = "wide"
+) -> Drawing:
+    """One frame per hypothesis, one below the other."""
+    width = width_of(size)
+    tall = [0.62 + 0.19 * len(panel.numbers) for panel in info.panels]
+    axes = fig.frames(info, ax, len(tall), 1, size, sum(tall), height_ratios=tall)
+    labelled = min(2.6, width * 0.4)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, labelled)
+        said = f"{panel.verdict}" if width <= 4 else f"{panel.statement} ({panel.verdict})"
+        fig.title_panel(frame, f"{panel.name}: {said}", width - labelled - 0.3)
+    return fig.finish(axes, ax)
 
-    return draw_hypotheses(prepare_hypotheses(rows, title=title), size=size)
+
+def _draw_panel(ax: Axes, panel: HypothesisPanel, room: float) -> None:
+    look = looks(["other"])[0]
+    figure = fig.figure_of(ax)
+    ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+    ax.grid(visible=True, axis="x")
+    reach = [0.0]
+    for place, evidence in enumerate(panel.numbers):
+        reach += [v for v in (evidence.low, evidence.high, evidence.value) if np.isfinite(v)]
+        ax.plot([evidence.low, evidence.high], [place] * 2, color=look.line, linewidth=1.1)
+        ax.plot([evidence.value], [place], "o", color=look.line, markersize=4.2, zorder=3)
+        ax.annotate(
+            number(evidence.value), (1.0, place), xycoords=("axes fraction", "data"),
+            xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5, color=LABEL,
+        )  # fmt: skip
+    span = max(reach) - min(reach) or 1.0
+    ax.set_xlim(min(reach) - 0.04 * span, max(reach) + 0.04 * span)
+    ax.locator_params(axis="x", nbins=6 if room > 2 else 4)
+    names = [fig.fitted(figure, e.quantity, room, size=7.5, lines=1) for e in panel.numbers]
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+HYPOTHESES = Figure("validation_hypotheses", "rows", hypotheses_info, draw_hypotheses)

@@ -1,38 +1,32 @@
-"""Whether intervals hold what they promise, how wide they are, and how often none is given."""
+"""Coverage of intervals, their width, and how often no forecast is made."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from repsim.core.formatting import percent
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split, known
+import numpy as np
+
+from repsim.core.formatting import number, percent
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
-#: What the intervals promise.
+#: Nominal coverage of the intervals.
 PROMISED = 0.9
 #: Coverage that counts as kept.
 GOAL = (0.88, 0.93)
+_BAND = "#DCEBE2"
 _NEEDED = ("stratum", "coverage", "coverage_low", "coverage_high", "width", "refused")
 
 
-@dataclasses.dataclass(frozen=True)
-class IntervalPoint:
-    """Intervals of one stratum in one split; NaN where a number is not known.
-
-    Attributes:
-        stratum: Place of the stratum in `IntervalsData.strata`.
-        coverage: Share of outcomes that lie in their interval.
-        low: Lower end of the interval of that share.
-        high: Upper end.
-        width: Mean width of the intervals, in retention.
-        refused: Share of merges for which no forecast was given.
-    """
+class IntervalPoint(NamedTuple):
+    """A stratum (by its place) in one split; NaN where a number is not known."""
 
     stratum: int
     coverage: float
@@ -43,16 +37,10 @@ class IntervalPoint:
 
 
 @dataclasses.dataclass(frozen=True)
-class IntervalsData:
-    """Everything that the figure shows.
+class IntervalsInfo:
+    """Split -> its points, and strata in the order of their colours."""
 
-    Attributes:
-        splits: Split -> its points.
-        strata: Names, in the order of their colours.
-        title, note: Heading, and pieces of the grey line.
-    """
-
-    splits: dict[str, tuple[IntervalPoint, ...]]
+    splits: Mapping[str, tuple[IntervalPoint, ...]]
     strata: tuple[str, ...]
     title: str
     note: tuple[str, ...]
@@ -60,7 +48,7 @@ class IntervalsData:
     def caption(self) -> str:
         """What is shown, and the numbers of the first stratum."""
         said = [
-            f"{split}: {percent(point.coverage)} held, mean width {number(point.width)}, "
+            f"{split}: coverage {percent(point.coverage)}, mean width {number(point.width)}, "
             f"{percent(point.refused)} refused"
             for split, points in self.splits.items()
             for point in points
@@ -74,7 +62,7 @@ class IntervalsData:
         )
 
 
-def prepare_intervals(rows: Iterable[Row], *, title: str | None = None) -> IntervalsData:
+def intervals_info(rows: Iterable[Row], *, title: str | None = None) -> IntervalsInfo:
     """Coverage, width and refusals by split and stratum.
 
     Args:
@@ -88,31 +76,76 @@ def prepare_intervals(rows: Iterable[Row], *, title: str | None = None) -> Inter
     Example:
         >>> row = {"split": "models", "stratum": "all", "coverage": 0.9, "coverage_low": 0.86,
         ...        "coverage_high": 0.93, "width": 0.4, "refused": 0.02}
-        >>> prepare_intervals([row]).splits["models"][0].width
+        >>> intervals_info([row]).splits["models"][0].width
         0.4
     """
     groups = by_split(rows, _NEEDED, "intervals")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
     splits = {
         split: tuple(
-            IntervalPoint(
-                strata.index(str(row["stratum"])), *(known(row[name]) for name in _NEEDED[1:])
-            )
+            IntervalPoint(strata.index(str(row["stratum"])), *(known(row[n]) for n in _NEEDED[1:]))
             for row in group
         )
         for split, group in groups.items()
     }
-    ends = [p.low for points in splits.values() for p in points if p.low == p.low]
-    return IntervalsData(
-        splits=splits,
-        strata=strata,
-        title=title if title is not None else "Do the intervals keep their promise?",
-        note=("bars: 95 % intervals, bootstrap over models",) if ends else (),
-    )
+    ends = any(p.low == p.low for points in splits.values() for p in points)
+    made = title if title is not None else "Coverage and width of the intervals"
+    return IntervalsInfo(splits, strata, made, (f"bars: {INTERVALS}",) if ends else ())
 
 
-def plot_intervals(rows: Iterable[Row], *, size: Size = "wide", title: str | None = None) -> Figure:
-    """Draw coverage, width and refusals; arguments as for `prepare_intervals`."""
-    from repsim.plots.drawing.validation.intervals import draw_intervals
+@style()
+def draw_intervals(info: IntervalsInfo, *, size: Size = "wide") -> Drawing:
+    """A line per split, a frame per quantity."""
+    found = looks(["other"] * len(info.strata))
+    key = {name: {"linestyle": "", **line_marker(look)}
+           for name, look in zip(info.strata, found, strict=True)}  # fmt: skip
+    per_split = max(0.3, 0.13 * len(info.strata) + 0.1)
+    height = 0.7 + per_split * len(info.splits)
+    grid = {"sharey": True, "width_ratios": (1.25, 1, 1)}
+    frames = fig.frames(info, None, 3, 3, size, height, key=fig.key_of(key), **grid)
+    frames[0].axvspan(*GOAL, color=_BAND, linewidth=0, zorder=0)
+    frames[0].axvline(PROMISED, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
+    for split_place, points in enumerate(info.splits.values()):
+        for point in points:
+            height = split_place + _offset(point.stratum, len(info.strata))
+            _draw_point(frames, point, height, found[point.stratum])
+    _finish(frames, info)
+    return fig.finish(frames, None)
 
-    return draw_intervals(prepare_intervals(rows, title=title), size=size)
+
+def _offset(stratum: int, strata: int) -> float:
+    return 0.0 if strata == 1 else (stratum / (strata - 1) - 0.5) * 0.5
+
+
+def _draw_point(frames: Any, point: IntervalPoint, height: float, look: Look) -> None:
+    marker = line_marker(look)
+    if np.isfinite(point.low) and np.isfinite(point.high):
+        frames[0].plot([point.low, point.high], [height] * 2, color=look.line, linewidth=1.1)
+    values = (point.coverage, point.width, point.refused)
+    for frame, value in zip(frames, values, strict=True):
+        frame.plot([value], [height], linestyle="", zorder=3, **marker)
+
+
+def _finish(frames: Any, info: IntervalsInfo) -> None:
+    points = [point for found in info.splits.values() for point in found]
+    least = min([0.75, *(v for p in points for v in (p.coverage, p.low) if v == v)])
+    frames[0].set_xlim(max(0.0, least) - 0.03, 1.02)
+    for frame, quantity in zip(frames[1:], ("width", "refused"), strict=True):
+        most = max([0.0, *(v for p in points if (v := getattr(p, quantity)) == v)])
+        frame.set_xlim(0 - 0.03 * (most or 1), (most or 1) * 1.1)
+    figure = fig.figure_of(frames[0])
+    labels = [fig.fitted(figure, name, 1.5, size=7.5) for name in info.splits]
+    frames[0].set_yticks(range(len(labels)), labels)
+    frames[0].set_ylim(len(labels) - 0.5, -0.5)
+    room = (float(figure.get_size_inches()[0]) - 1.7) / 3.3
+    names = ("share inside", "mean width", "share refused")
+    for frame, name in zip(frames, names, strict=True):
+        frame.grid(visible=True, axis="x")
+        frame.tick_params(axis="y", length=0)
+        frame.locator_params(axis="x", nbins=4 if room > 1.2 else 2)
+        for edge in range(1, len(labels)):
+            frame.axhline(edge - 0.5, color="#E6E9ED", linewidth=0.8, zorder=0)
+        frame.set_xlabel(fig.fitted(figure, name, room))
+
+
+INTERVALS_FIGURE = Figure("validation_intervals", "rows", intervals_info, draw_intervals)

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split
+import numpy as np
+
+from repsim.core.formatting import number
+from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import INTERVALS, Row, by_split, columns_of, known
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 #: Most baselines that a figure has.
 MAX_BASELINES = 30
-Outcome = Literal["better", "not told apart", "worse", "no interval"]
+#: Inches for names of baselines, which take two lines, and for one baseline.
+_LABELS, _LINE = 2.0, 0.235
+#: Outcome -> colour, marker, filled.
+LOOKS: dict[str, tuple[str, str, bool]] = {
+    "better": (ROLES["merged"][0], "o", True),
+    "not told apart": (GREY, "o", False),
+    "worse": (darkened(ACCENT, 3.0), "v", True),
+    "no interval": (GREY, "x", True),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class LiftPoint:
+class LiftPoint(NamedTuple):
     """Predictor beside one baseline; above 0 the predictor is better. NaN: not defined."""
 
     baseline: str
-    value: float
-    low: float
-    high: float
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
 
     @property
-    def outcome(self) -> Outcome:
-        """Which of the two is better, as far as the interval tells."""
+    def outcome(self) -> str:
+        """Which of the two is better, as far as the interval tells: a key of `LOOKS`."""
         if self.low != self.low or self.high != self.high:
             return "no interval"
         if self.low > 0:
@@ -37,25 +49,16 @@ class LiftPoint:
         return "worse" if self.high < 0 else "not told apart"
 
 
-@dataclasses.dataclass(frozen=True)
-class LiftPanel:
-    """Baselines of one split, by the order of `LiftData.baselines`."""
+class LiftPanel(NamedTuple):
+    """Baselines of one split, by the order of `LiftInfo.baselines`."""
 
     title: str
     points: tuple[LiftPoint, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class LiftData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per split.
-        baselines: Their labels, the strongest first (least mean lift).
-        tested: Number of baselines, of which the strongest are shown.
-        axis: What the axis shows.
-        title, note: Heading, and pieces of the grey line.
-    """
+class LiftInfo:
+    """A panel per split; labels of the strongest baselines (least mean lift first) of `tested`."""
 
     panels: tuple[LiftPanel, ...]
     baselines: tuple[str, ...]
@@ -69,39 +72,32 @@ class LiftData:
         said = []
         for panel in self.panels:
             outcomes = [point.outcome for point in panel.points]
-            closest = min(
-                (point for point in panel.points if point.value == point.value),
-                key=lambda point: point.value,
-                default=None,
-            )
             words = f"{panel.title}: better than {outcomes.count('better')} of {len(outcomes)}"
             if lost := outcomes.count("worse"):
                 words += f", worse than {lost}"
-            if closest is not None:
+            if valued := [point for point in panel.points if point.value == point.value]:
+                closest = min(valued, key=lambda point: point.value)
                 words += f", closest {closest.baseline} ({number(closest.value, 3)})"
             said.append(words)
+        cut = ""
+        if self.tested != len(self.baselines):
+            cut = f"; shown are the {len(self.baselines)} strongest of {self.tested} baselines"
         return (
             f"{self.axis[0].upper()}{self.axis[1:]}, for each baseline fitted in the same folds. "
             "Right of 0 the predictor is better; it counts as better where the whole interval "
-            f"lies there{self._cut()}. {'; '.join(said)}."
+            f"lies there{cut}. {'; '.join(said)}."
         )
 
-    def _cut(self) -> str:
-        """That weaker baselines are not shown, if any are not."""
-        if self.tested == len(self.baselines):
-            return ""
-        return f"; shown are the {len(self.baselines)} strongest of {self.tested} baselines"
 
-
-def prepare_lift(
+def lift_info(
     rows: Iterable[Row],
     *,
     axis: str,
     labels: Mapping[str, str] | None = None,
     most: int = MAX_BASELINES,
     title: str | None = None,
-    note: Sequence[str] = ("95 % intervals, bootstrap over models",),
-) -> LiftData:
+    note: Sequence[str] = (INTERVALS,),
+) -> LiftInfo:
     """Lift over baselines by split.
 
     Args:
@@ -119,43 +115,30 @@ def prepare_lift(
     Example:
         >>> rows = [{"split": "models", "baseline": name, "lift": lift, "low": lift - 0.1,
         ...          "high": lift + 0.1} for name, lift in [("mean", 0.5), ("cosine", 0.05)]]
-        >>> data = prepare_lift(rows, axis="gain in Spearman correlation")
-        >>> data.baselines, [point.outcome for point in data.panels[0].points]
+        >>> info = lift_info(rows, axis="gain in Spearman correlation")
+        >>> info.baselines, [point.outcome for point in info.panels[0].points]
         (('cosine', 'mean'), ['not told apart', 'better'])
     """
     groups = by_split(rows, ("baseline", "lift", "low", "high"), "comparisons with baselines")
-    known = labels or {}
-    found = {
-        split: {
-            str(row["baseline"]): LiftPoint(
-                known.get(str(row["baseline"]), str(row["baseline"])),
-                *(
-                    float("nan") if row[k] is None else float(row[k])
-                    for k in ("lift", "low", "high")
-                ),
-            )
-            for row in group
-        }
-        for split, group in groups.items()
-    }
+    found: dict[str, dict[str, LiftPoint]] = {}
+    for split, group in groups.items():
+        for row in group:
+            name = str(row["baseline"])
+            numbers = (known(row[k]) for k in ("lift", "low", "high"))
+            point = LiftPoint((labels or {}).get(name, name), *numbers)
+            found.setdefault(split, {})[name] = point
     order = _strongest_first(found)
     pieces, tested = list(note), len(order)
     if len(order) > most:
         pieces.append(f"the {most} strongest of {len(order)} baselines")
         order = order[:most]
-    nothing = float("nan")
-    return LiftData(
+    shown = {name: (labels or {}).get(name, name) for name in order}
+    return LiftInfo(
         panels=tuple(
-            LiftPanel(
-                split,
-                tuple(
-                    points.get(name, LiftPoint(known.get(name, name), nothing, nothing, nothing))
-                    for name in order
-                ),
-            )
+            LiftPanel(split, tuple(points.get(name, LiftPoint(shown[name])) for name in order))
             for split, points in found.items()
         ),
-        baselines=tuple(known.get(name, name) for name in order),
+        baselines=tuple(shown.values()),
         tested=tested,
         axis=axis,
         title=title if title is not None else "Better than the baselines?",
@@ -169,24 +152,59 @@ def _strongest_first(found: Mapping[str, Mapping[str, LiftPoint]]) -> list[str]:
 
     def mean(name: str) -> float:
         values = [points[name].value for points in found.values() if name in points]
-        known = [value for value in values if value == value]
-        return sum(known) / len(known) if known else float("inf")
+        defined = [value for value in values if value == value]
+        return sum(defined) / len(defined) if defined else float("inf")
 
     return sorted(names, key=mean)
 
 
-def plot_lift(
-    rows: Iterable[Row],
-    *,
-    axis: str,
-    labels: Mapping[str, str] | None = None,
-    most: int = MAX_BASELINES,
-    size: Size = "wide",
-    title: str | None = None,
-) -> Figure:
-    """Draw lift over baselines; arguments as for `prepare_lift`."""
-    from repsim.plots.drawing.validation.lift import draw_lift
+@style()
+def draw_lift(info: LiftInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A line per baseline, a frame per split."""
+    count, width = len(info.panels), width_of(size)
+    columns = columns_of(count, size)
+    present = {point.outcome for panel in info.panels for point in panel.points}
+    key = fig.key_of({
+        name if name == "no interval" else f"predictor {name}": {"linestyle": "", **_marker(name)}
+        for name in LOOKS if name in present
+    })  # fmt: skip
+    labelled = min(_LABELS, 0.33 * width)
+    height = -(-count // columns) * (0.65 + _LINE * len(info.baselines))
+    shared = {"sharey": True, "sharex": True}
+    axes = fig.frames(info, ax, count, columns, size, height, key=key, **shared)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, info, labelled)
+        fig.title_panel(frame, panel.title, (width - labelled - 0.1) / columns - 0.1)
+    if ax is None:
+        fig.name_outer_axes(fig.figure_of(axes[0]), info.axis, "", height)
+    return fig.finish(axes, ax)
 
-    return draw_lift(
-        prepare_lift(rows, axis=axis, labels=labels, most=most, title=title), size=size
-    )
+
+def _marker(outcome: str) -> dict[str, Any]:
+    colour, shape, filled = LOOKS[outcome]
+    return {
+        "marker": shape,
+        "markersize": 4.2,
+        "color": colour,
+        "markeredgecolor": colour,
+        "markerfacecolor": colour if filled else "white",
+    }
+
+
+def _draw_panel(ax: Axes, panel: LiftPanel, info: LiftInfo, labelled: float) -> None:
+    ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+    ax.grid(visible=True, axis="y")
+    for place, point in enumerate(panel.points):
+        look = _marker(point.outcome)
+        if np.isfinite(point.low):
+            ax.plot([point.low, point.high], [place, place], color=look["color"], linewidth=1.1)
+        ax.plot([point.value], [place], linestyle="", zorder=3, **look)
+    ax.set_ylim(len(info.baselines) - 0.5, -0.5)
+    figure = fig.figure_of(ax)
+    names = [fig.fitted(figure, name, labelled, size=7) for name in info.baselines]
+    ax.set_yticks(range(len(names)), names, linespacing=0.95)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelbottom=True)
+
+
+LIFT = Figure("validation_lift", "rows", lift_info, draw_lift)

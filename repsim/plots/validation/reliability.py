@@ -1,42 +1,36 @@
-"""Reliability of the probability of collapse: what was foretold beside how often it happened."""
+"""Reliability of the probability of collapse: predicted against observed frequency."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim.plots.appearance import Size
-from repsim.plots.names import number
-from repsim.plots.validation.rows import Row, by_split, column
+from repsim.core.formatting import number
+from repsim.plots.appearance import FAINT, GREY, Size, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.validation.rows import Row, by_split, column, columns_of
+from repsim.stats import calibration_error
+from repsim.stats.intervals import wilson
+from repsim.stats.ranks import BINS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-#: Bins of equal width between 0 and 1.
-BINS = 10
-#: Standard normal quantile of a 95 % interval.
-_Z = 1.959963984540054
+#: Strip beneath the diagram that holds the counts, in units of its height.
+_STRIP = 0.24
 
 
 @dataclasses.dataclass(frozen=True)
 class ReliabilityPanel:
-    """Probabilities of one split, in bins.
+    """Probabilities of one split in `[BINS]` (NaN: empty), with the Brier score and the ECE.
 
-    Attributes:
-        title: Name of the split.
-        note: Said under the title.
-        mean: `[BINS]` mean probability in the bin; NaN where it is empty.
-        share: `[BINS]` share that collapsed.
-        low: `[BINS]` lower ends of the Wilson intervals of the shares, 95 %.
-        high: `[BINS]` upper ends.
-        count: `[BINS]` merges in the bin.
-        brier: Mean squared difference of probability and outcome.
-        ece: Expected calibration error: mean distance of bins from the diagonal, by count.
-        base: Brier score of always foretelling the share of this split that collapsed.
+    `low` and `high` are Wilson intervals; `base` is the Brier score of always predicting the share
+    of this split that collapsed.
     """
 
     title: str
@@ -52,13 +46,8 @@ class ReliabilityPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReliabilityData:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: One per split.
-        title, note: Heading, and pieces of the grey line.
-    """
+class ReliabilityInfo:
+    """A panel per split."""
 
     panels: tuple[ReliabilityPanel, ...]
     title: str
@@ -67,21 +56,21 @@ class ReliabilityData:
     def caption(self) -> str:
         """What is shown, and the scores of every split."""
         said = [
-            f"{panel.title}: {panel.note.replace(' · ', ', ')} (Brier score of always saying "
+            f"{panel.title}: {panel.note.replace(' · ', ', ')} (Brier score of always predicting "
             f"the share that collapsed: {number(panel.base, 3)})"
             for panel in self.panels
         ]
         return (
-            "Probability of collapse that was foretold against the share that collapsed, in "
+            "Predicted probability of collapse against the observed share that collapsed, in "
             f"{BINS} bins; bars are 95 % Wilson intervals, which take merges as independent. On "
             "the diagonal a probability means what it says; points above it are collapses that "
             f"were underrated. Beneath: how many merges have that probability. {'; '.join(said)}."
         )
 
 
-def prepare_reliability(
+def reliability_info(
     rows: Iterable[Row], *, notes: Mapping[str, str] | None = None, title: str | None = None
-) -> ReliabilityData:
+) -> ReliabilityInfo:
     """Probabilities and outcomes by split, in bins of equal width.
 
     Args:
@@ -96,19 +85,15 @@ def prepare_reliability(
     Example:
         >>> rows = [{"split": "models", "p_collapse": p, "collapsed": c}
         ...         for p, c in [(0.1, 0), (0.1, 0), (0.9, 1), (0.9, 0)]]
-        >>> panel = prepare_reliability(rows).panels[0]
+        >>> panel = reliability_info(rows).panels[0]
         >>> round(panel.brier, 3), round(panel.ece, 3)
         (0.21, 0.25)
     """
-    groups = by_split(
-        (row for row in rows if row.get("p_collapse", 0.0) is not None),
-        ("p_collapse", "collapsed"),
-        "probabilities of collapse",
-    )
-    return ReliabilityData(
-        panels=tuple(
-            _panel(name, group, (notes or {}).get(name)) for name, group in groups.items()
-        ),
+    answered = (row for row in rows if row.get("p_collapse", 0.0) is not None)
+    groups = by_split(answered, ("p_collapse", "collapsed"), "probabilities of collapse")
+    panels = [_panel(name, group, (notes or {}).get(name)) for name, group in groups.items()]
+    return ReliabilityInfo(
+        panels=tuple(panels),
         title=title if title is not None else "Probability of collapse and collapses",
         note=("bars: 95 % Wilson intervals", "beneath: number of merges"),
     )
@@ -119,19 +104,17 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     count = np.bincount(place, minlength=BINS)
     filled = np.where(count > 0, count, np.nan)
-    mean = np.bincount(place, p, minlength=BINS) / filled
-    share = np.bincount(place, outcome, minlength=BINS) / filled
-    ends = [wilson(float(s), int(c)) for s, c in zip(share, count, strict=True)]
-    brier = float(np.mean((p - outcome) ** 2))
-    ece = float(np.nansum(count * np.abs(mean - share)) / len(rows))
+    hits = np.bincount(place, outcome, minlength=BINS)
+    ends = [wilson(float(h), int(n)) for h, n in zip(hits, count, strict=True)]
+    brier, ece = float(np.mean((p - outcome) ** 2)), calibration_error(p, outcome)
     words = f"Brier {number(brier, 3)} · ECE {number(ece, 3)} · {len(rows)} merges"
     return ReliabilityPanel(
         title=name,
         note=words if note is None else note,
-        mean=mean,
-        share=share,
-        low=np.array([low for low, _ in ends]),
-        high=np.array([high for _, high in ends]),
+        mean=np.bincount(place, p, minlength=BINS) / filled,
+        share=hits / filled,
+        low=np.array([end.low for end in ends]),
+        high=np.array([end.high for end in ends]),
         count=count,
         brier=brier,
         ece=ece,
@@ -139,36 +122,58 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     )
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Interval of 95 % for a share, by Wilson's score (1927).
+@style()
+def draw_reliability(
+    info: ReliabilityInfo, *, ax: Axes | None = None, size: Size = "wide"
+) -> Drawing:
+    """One frame per split, with the number of merges beneath."""
+    count = len(info.panels)
+    columns = columns_of(count, size)
+    room = min(width_of(size) / columns, 3.9)
+    height = -(-count // columns) * (room + 0.4)
+    axes = fig.frames(info, ax, count, columns, size, height)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_frame(frame)
+        _draw_counts(frame, panel)
+        _draw_panel(frame, panel)
+        fig.title_panel(frame, panel.title, room - 0.5, y=1.075)
+        note = fig.fitted(fig.figure_of(frame), panel.note, room - 0.3, size=7, lines=1)
+        frame.text(
+            0, 1.015, note, transform=frame.transAxes, fontsize=7, color=GREY, va="bottom"
+        ).set_in_layout(False)
+    x, y = "predicted probability of collapse", "share collapsed"
+    fig.name_panels(axes, ax, x, y, room * columns, height)
+    return fig.finish(axes, ax)
 
-    Args:
-        share: Share found.
-        count: Out of how many.
 
-    Returns:
-        Lower and upper end; NaN for nothing counted.
-
-    Example:
-        >>> [round(end, 3) for end in wilson(0.0, 10)]
-        [0.0, 0.278]
-    """
-    if count == 0:
-        return math.nan, math.nan
-    middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    spread = math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    half = _Z * spread / (1 + _Z**2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def _draw_frame(ax: Axes) -> None:
+    ax.set_xlim(-0.03, 1.03)
+    ax.set_ylim(-_STRIP - 0.03, 1.03)
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, zorder=1)
 
 
-def plot_reliability(
-    rows: Iterable[Row],
-    *,
-    notes: Mapping[str, str] | None = None,
-    size: Size = "wide",
-    title: str | None = None,
-) -> Figure:
-    """Draw the reliability of probabilities; arguments as for `prepare_reliability`."""
-    from repsim.plots.drawing.validation.reliability import draw_reliability
+def _draw_counts(ax: Axes, panel: ReliabilityPanel) -> None:
+    """Bars hang below the axis, the longest as long as the strip."""
+    edges = np.linspace(0, 1, BINS + 1)
+    lengths = panel.count / panel.count.max() * (_STRIP - 0.02)
+    ax.bar(
+        edges[:-1], -lengths, width=1 / BINS, align="edge", color="#D9DDE2", linewidth=0.4,
+        edgecolor="white", bottom=-0.02, zorder=1,
+    )  # fmt: skip
 
-    return draw_reliability(prepare_reliability(rows, notes=notes, title=title), size=size)
+
+def _draw_panel(ax: Axes, panel: ReliabilityPanel) -> None:
+    look = looks(["other"])[0]
+    full = panel.count > 0
+    x, y = panel.mean[full], panel.share[full]
+    ax.vlines(x, panel.low[full], panel.high[full], color=look.line, linewidth=1.0, zorder=2)
+    ax.plot(
+        x, y, color=look.line, linewidth=0.8, alpha=0.5, marker=look.marker, markersize=4.5,
+        markerfacecolor=look.fill, markeredgecolor="white", markeredgewidth=0.4, zorder=3,
+    )  # fmt: skip
+
+
+RELIABILITY = Figure("validation_reliability", "rows", reliability_info, draw_reliability)

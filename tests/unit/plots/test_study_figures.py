@@ -1,21 +1,21 @@
-"""Figures of an atlas: their numbers against a planted law, and what is drawn of them."""
+"""Figures of an atlas: their numbers against a planted retention, and what is drawn of them."""
 
 import dataclasses
-import importlib
 import math
 
 import numpy as np
 import pytest
 
-import repsim.plots.study as study
 from repsim.core.atlas import Atlas, FeatureTable, MergeTable, PathTable
 from repsim.core.errors import UsageError
+from repsim.plots import FIGURES
+from repsim.plots.study.crossings import bracket_of, crossing_of
 from repsim.plots.study.features import measured_pairs
-from repsim.plots.study.forks import bracket_of, crossing_of
 from repsim.plots.study.outcomes import SETTINGS, cluster, outcomes_of
 from repsim.testing.atlases import FLOORS, GAINS, planted_atlas, planted_retention
 from repsim.testing.figures import check_figure, drawn_texts
 
+KINDS = [name.removeprefix("atlas_") for name in FIGURES if name.startswith("atlas_")]
 NEEDS_FEATURES = ("depth", "plane", "distance")
 
 
@@ -30,43 +30,35 @@ def changed(atlas, change):
     return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))
 
 
-@pytest.mark.parametrize("kind", study.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_text_is_cut_off_or_covers_another(atlas, kind):
-    check_figure(getattr(study, f"plot_{kind}")(atlas), slack=2.0)
+    check_figure(FIGURES[f"atlas_{kind}"](atlas), slack=2.0)
 
 
 @pytest.mark.parametrize("kind", ["forks", "depth", "plane", "alignment", "paths", "distance"])
 def test_nor_in_one_column(atlas, kind):
-    check_figure(getattr(study, f"plot_{kind}")(atlas, size="single"), slack=2.0)
+    check_figure(FIGURES[f"atlas_{kind}"](atlas, size="single"), slack=2.0)
 
 
-@pytest.mark.parametrize("kind", study.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_caption_states_what_is_shown(atlas, kind):
-    caption = getattr(study, f"prepare_{kind}")(atlas).caption()
+    caption = FIGURES[f"atlas_{kind}"].info(atlas).caption()
     assert caption.endswith(".")
     assert "nan" not in caption
     assert len(caption) > 100
 
 
-@pytest.mark.parametrize("kind", study.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_atlas_without_outcomes_says_so(atlas, kind):
     empty = dataclasses.replace(atlas, merges=MergeTable([]))
     with pytest.raises(UsageError, match="holds no merge with a defined retention"):
-        getattr(study, f"plot_{kind}")(empty)
+        FIGURES[f"atlas_{kind}"](empty)
 
 
 @pytest.mark.parametrize("kind", NEEDS_FEATURES)
 def test_an_atlas_without_features_says_so(kind):
     with pytest.raises(UsageError, match="features"):
-        getattr(study, f"plot_{kind}")(planted_atlas(features=False))
-
-
-def test_names_of_the_package_are_those_of_its_modules():
-    for kind, module in study.KINDS.items():
-        found = importlib.import_module(f"repsim.plots.study.{module}")
-        assert getattr(study, f"plot_{kind}") is getattr(found, f"plot_{kind}")
-    with pytest.raises(AttributeError):
-        _ = study.plot_nothing
+        FIGURES[f"atlas_{kind}"](planted_atlas(features=False))
 
 
 def test_every_merge_has_the_setting_of_its_arm(atlas):
@@ -114,7 +106,7 @@ def test_planned_fractions_that_steps_have_rounded_are_one():
 
 
 def test_strength_takes_the_merge_that_is_best_in_its_worst_language(atlas):
-    rows = {row.label: row for row in study.prepare_strength(atlas).rows}
+    rows = {row.label: row for row in FIGURES["atlas_strength"].info(atlas).rows}
     forks = rows["best merge: forks at 90 %"].models["deu_Latn"][0]
     best = planted_retention(0.9, 2, "linear", "none", shared=True)
     assert FLOORS["deu_Latn"] - GAINS["monolingual"] * (best + 0.1) == pytest.approx(forks.bits)
@@ -125,7 +117,7 @@ def test_strength_takes_the_merge_that_is_best_in_its_worst_language(atlas):
 def test_strength_keeps_to_the_family_of_the_mixed_models(atlas):
     names = {
         model.name
-        for row in study.prepare_strength(atlas).rows
+        for row in FIGURES["atlas_strength"].info(atlas).rows
         for models in row.models.values()
         for model in models
     }
@@ -133,7 +125,7 @@ def test_strength_keeps_to_the_family_of_the_mixed_models(atlas):
 
 
 def test_cells_of_methods_hold_the_median_of_their_merges(atlas):
-    data = study.prepare_methods(atlas)
+    data = FIGURES["atlas_methods"].info(atlas)
     for (setting, k), fraction in {("same-init", 3): 0.0, ("early-forks", 2): 0.1}.items():
         column = data.columns.index((setting, k))
         for recipe, label in {
@@ -147,18 +139,18 @@ def test_cells_of_methods_hold_the_median_of_their_merges(atlas):
 
 
 def test_combinations_keep_plain_and_best_apart(atlas):
-    panel = study.prepare_combinations(atlas).panels[0]
+    panel = FIGURES["atlas_combinations"].info(atlas).panels[0]
     assert panel.title == "independent weights"
     assert panel.plain == pytest.approx(np.full((4, 4), -2.0))
     assert panel.best == pytest.approx(np.full((4, 4), -1.0))
-    forks = study.prepare_combinations(atlas).panels[1]
+    forks = FIGURES["atlas_combinations"].info(atlas).panels[1]
     assert np.isnan(np.diag(forks.plain)).all()
     assert forks.plain[0, 1] == forks.plain[1, 0] == -1.0
 
 
 def test_doses_of_different_size_are_different_panels(atlas):
-    titles = [panel.title for panel in study.prepare_combinations(atlas).panels]
-    assert titles[-2:] == ["doses, 33 % alone", "doses, 9 % alone"]
+    titles = [panel.title for panel in FIGURES["atlas_combinations"].info(atlas).panels]
+    assert titles[-2:] == ["fine-tuned, 33 % alone", "fine-tuned, 9 % alone"]
 
 
 def test_a_crossing_is_the_last_one():
@@ -176,7 +168,7 @@ def test_a_series_that_is_never_below_crosses_at_its_beginning():
 def test_no_crossing_is_made_up_across_a_wide_gap(atlas):
     gap = changed(atlas, lambda row: None if row["arm"] == "A" and row["fork_fraction"] == 0.3
                   and "arb" in row["parents"] else row)  # fmt: skip
-    data = study.prepare_forks(gap)
+    data = FIGURES["atlas_forks"].info(gap)
     plain = next(crossing for crossing in data.crossings if crossing.recipe == "mean")
     assert (plain.pairs, plain.coarse, plain.bracket) == (3, 3, (0.1, 0.9))
     assert plain.at.value == pytest.approx(math.exp(math.log(0.1) + 0.5 * math.log(3)))
@@ -194,23 +186,23 @@ def test_medians_over_pairs_take_pairs_that_are_there_at_every_fraction(atlas):
             else row
         )
 
-    series = study.prepare_forks(changed(gap, shifted)).recipes[0]
+    series = FIGURES["atlas_forks"].info(changed(gap, shifted)).recipes[0]
     assert series.label == "mean"
     assert series.values == pytest.approx([-1.0, 0.25, 0.75, 0.75])
 
 
 def test_merges_that_never_live_are_said_never_to():
     drowned = changed(planted_atlas(), lambda row: row | {"worst_retention": -1.0})
-    crossing = study.prepare_forks(drowned).crossings[0]
+    crossing = FIGURES["atlas_forks"].info(drowned).crossings[0]
     assert math.isinf(crossing.at.value)
     assert crossing.words().startswith("never (6 pairs, never to never")
 
 
 def test_depth_parts_pairs_by_what_became_of_them(atlas):
-    data = study.prepare_depth(atlas)
+    data = FIGURES["atlas_depth"].info(atlas)
     panel = next(panel for panel in data.panels if panel.label == "debiased CKA")
     living, dead = panel.curves
-    assert (living.lives, dead.lives) == (True, False)
+    assert (living.survives, dead.survives) == (True, False)
     pairs = measured_pairs(atlas, "cka_late")
     expected = np.median([p.values["cka_late"] for p in pairs if not p.outcome.collapsed])
     assert living.middle[3].value == pytest.approx(expected)
@@ -222,20 +214,20 @@ def test_pairs_without_similarities_are_not_counted(atlas):
     less = dataclasses.replace(
         atlas, features=FeatureTable(r for r in atlas.features.rows() if r["parents"] != one)
     )
-    counted = study.prepare_depth(less).note[0]
-    assert counted == "24 pairs live, 27 collapse"
+    counted = FIGURES["atlas_depth"].info(less).note[0]
+    assert counted == "24 pairs survive, 27 collapse"
 
 
 def test_the_plane_states_how_well_each_rung_tells(atlas):
-    data = study.prepare_plane(atlas)
+    data = FIGURES["atlas_plane"].info(atlas)
     assert "L0 1.00 and L2 0.93" in data.caption()
     one = next(profile for profile in data.profiles if profile.setting == "one-language")
-    assert (one.lives, one.pairs) == (0, 4)
+    assert (one.survive, one.pairs) == (0, 4)
     assert one.values[2] > 0.7 > 0 > one.values[0]
 
 
 def test_alignment_rescues_the_twins_and_nothing_else(atlas):
-    by_name = {panel.alignment: panel for panel in study.prepare_alignment(atlas).panels}
+    by_name = {panel.alignment: panel for panel in FIGURES["atlas_alignment"].info(atlas).panels}
     rescued = {
         name: {s.setting: (s.rescued, s.collapsed) for s in panel.settings if s.rescued}
         for name, panel in by_name.items()
@@ -247,7 +239,7 @@ def test_alignment_rescues_the_twins_and_nothing_else(atlas):
 
 
 def test_distance_is_told_of_shared_initial_weights_only(atlas):
-    panel = study.prepare_distance(atlas).panels[0]
+    panel = FIGURES["atlas_distance"].info(atlas).panels[0]
     assert not {"independent", "one-language", "control"} & set(panel.settings)
     assert panel.correlation is not None
     assert panel.correlation.value < -0.8
@@ -258,8 +250,8 @@ def test_a_control_that_fails_is_named(atlas):
         fails = row["control"] == "permuted" and row["alignment"] == "permutation"
         return row | {"worst_retention": 0.9} if fails else row
 
-    assert "23 of 23 are as expected." in study.prepare_controls(atlas).caption()
-    caption = study.prepare_controls(changed(atlas, broken)).caption()
+    assert "23 of 23 are as expected." in FIGURES["atlas_controls"].info(atlas).caption()
+    caption = FIGURES["atlas_controls"].info(changed(atlas, broken)).caption()
     assert "21 of 23 are as expected." in caption
     assert "a model and its permuted twin, permuted (0 of 2)" in caption
 
@@ -270,7 +262,7 @@ def test_what_lies_far_below_zero_is_on_the_axis(atlas):
         lambda row: row | {"worst_retention": -40.0} if row["merge"].startswith("main/eng-f0 +")
         else row,
     )  # fmt: skip
-    figure = study.plot_alignment(deep)
+    figure = FIGURES["atlas_alignment"](deep)
     for ax in figure.axes:
         assert ax.get_yscale() == ax.get_xscale() == "symlog"
         points = np.concatenate(
@@ -283,11 +275,13 @@ def test_what_lies_far_below_zero_is_on_the_axis(atlas):
 def test_an_atlas_that_was_saved_gives_the_same_numbers(atlas, tmp_path):
     atlas.save(tmp_path)
     again = Atlas.load(tmp_path)
-    assert study.prepare_forks(again).caption() == study.prepare_forks(atlas).caption()
+    assert (
+        FIGURES["atlas_forks"].info(again).caption() == FIGURES["atlas_forks"].info(atlas).caption()
+    )
 
 
 def test_barriers_are_the_highest_points_of_planted_paths(atlas):
-    panels = {panel.setting: panel for panel in study.prepare_paths(atlas).panels}
+    panels = {panel.setting: panel for panel in FIGURES["atlas_paths"].info(atlas).panels}
     assert "control" not in panels
     for setting, fraction, shared in [("same-init", 0.0, True), ("independent", 0.0, False)]:
         for group in panels[setting].groups:
@@ -298,4 +292,4 @@ def test_barriers_are_the_highest_points_of_planted_paths(atlas):
 
 def test_an_atlas_without_paths_says_so(atlas):
     with pytest.raises(UsageError, match="follows no path"):
-        study.plot_paths(dataclasses.replace(atlas, paths=PathTable([])))
+        FIGURES["atlas_paths"](dataclasses.replace(atlas, paths=PathTable([])))

@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import UsageError
-from repsim.core.formatting import percent
+from repsim.plots import FIGURES
 from repsim.plots.appearance import Size
-from repsim.plots.validation.candidates import plot_candidates, prepare_candidates
-from repsim.plots.validation.controls import plot_controls, prepare_controls
-from repsim.plots.validation.forecasts import LOWEST, plot_forecasts, prepare_forecasts
-from repsim.plots.validation.hypotheses import plot_hypotheses, prepare_hypotheses
-from repsim.plots.validation.intervals import GOAL, plot_intervals, prepare_intervals
-from repsim.plots.validation.lift import plot_lift, prepare_lift
-from repsim.plots.validation.reliability import plot_reliability, prepare_reliability, wilson
+from repsim.plots.validation.forecasts import LOWEST
+from repsim.plots.validation.intervals import GOAL
 from repsim.testing.figures import check_figure, drawn_texts
 
 SPLITS = ("leave-models-out", "train A,E, test B")
 Rows = list[dict[str, Any]]
+
+
+def info(kind: str, rows: Rows, **options: Any) -> Any:
+    return FIGURES[f"validation_{kind}"].info(rows, **options)
+
+
+def draw(kind: str, rows: Rows, **options: Any) -> Any:
+    return FIGURES[f"validation_{kind}"](rows, **options)
 
 
 def forecasts(n: int = 12, splits: tuple[str, ...] = SPLITS) -> Rows:
@@ -78,43 +81,46 @@ def candidates() -> Rows:
 
 
 def hypotheses() -> Rows:
-    head = {"hypothesis": "H1", "statement": "similarity is needed and is not enough to live on",
+    head = {"hypothesis": "H1", "statement": "similarity is needed and is not enough to survive",
             "verdict": "supported"}  # fmt: skip
     return [
-        head | {"quantity": "share alive where alike", "value": 0.4, "low": 0.3, "high": 0.5},
-        head | {"quantity": "share alive where not", "value": 0.0, "low": None, "high": None},
+        head | {"quantity": "share surviving where alike", "value": 0.4, "low": 0.3, "high": 0.5},
+        head | {"quantity": "share surviving where not", "value": 0.0, "low": None, "high": None},
         head | {"hypothesis": "H4", "verdict": "undecided", "quantity": "correlation",
                 "value": -0.1, "low": -0.4, "high": 0.3},
     ]  # fmt: skip
 
 
-FIGURES: dict[str, Callable[..., Any]] = {
-    "forecasts": lambda **o: plot_forecasts(
-        forecasts(), notes=dict.fromkeys(SPLITS, "ρ 0.93 · MAE 0.08 · 91 % held"), **o
+DRAWN: dict[str, Callable[..., Any]] = {
+    "forecasts": lambda **o: draw(
+        "forecasts",
+        forecasts(),
+        notes=dict.fromkeys(SPLITS, "ρ 0.93 · MAE 0.08 · coverage 91 %"),
+        **o,
     ),
-    "one split": lambda **o: plot_forecasts(forecasts(splits=("a",)), **o),
-    "reliability": lambda **o: plot_reliability(forecasts(), **o),
-    "lift": lambda **o: plot_lift(lifts(), axis="gain in Spearman correlation", **o),
-    "intervals": lambda **o: plot_intervals(intervals(), **o),
-    "controls": lambda **o: plot_controls(controls(), **o),
-    "candidates": lambda **o: plot_candidates(candidates(), axis="mean absolute error", **o),
-    "hypotheses": lambda **o: plot_hypotheses(hypotheses(), **o),
+    "one split": lambda **o: draw("forecasts", forecasts(splits=("a",)), **o),
+    "reliability": lambda **o: draw("reliability", forecasts(), **o),
+    "lift": lambda **o: draw("lift", lifts(), axis="gain in Spearman correlation", **o),
+    "intervals": lambda **o: draw("intervals", intervals(), **o),
+    "controls": lambda **o: draw("controls", controls(), **o),
+    "candidates": lambda **o: draw("candidates", candidates(), axis="mean absolute error", **o),
+    "hypotheses": lambda **o: draw("hypotheses", hypotheses(), **o),
 }
 
 
 @pytest.mark.parametrize("size", ["single", "wide"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_no_text_is_cut_off_or_covered(name: str, size: Size) -> None:
-    check_figure(FIGURES[name](size=size))
+    check_figure(DRAWN[name](size=size))
 
 
 def test_forecasts_beyond_the_edge_are_drawn_there_and_counted() -> None:
     rows = forecasts()
     beyond = 2 * sum(min(row["observed"], row["predicted"]) <= LOWEST for row in rows[:12])
     assert beyond > 0
-    data = prepare_forecasts(rows)
+    data = info("forecasts", rows)
     assert f"{beyond} points at or below −1.0 drawn at the edge" in data.note
-    ax = plot_forecasts(rows).axes[0]
+    ax = draw("forecasts", rows).axes[0]
     drawn = np.concatenate([
         np.asarray(line.get_ydata()) for line in ax.lines if line.get_linestyle() == "None"
     ])  # fmt: skip
@@ -124,7 +130,7 @@ def test_forecasts_beyond_the_edge_are_drawn_there_and_counted() -> None:
 
 
 def test_coverage_is_the_share_of_bars_that_meet_the_diagonal() -> None:
-    data = prepare_forecasts(forecasts(n=12))
+    data = info("forecasts", forecasts(n=12))
     assert data.panels[0].coverage == pytest.approx(9 / 12)
     assert "leave-models-out: 12 forecasts, 75 % in their interval" in data.caption()
 
@@ -133,21 +139,21 @@ def test_refusals_are_shown_apart_and_do_not_count() -> None:
     rows = forecasts(splits=("a",))
     for row in rows[::4]:
         row["refused"] = 1
-    data = prepare_forecasts(rows)
+    data = info("forecasts", rows)
     assert data.panels[0].coverage == 1.0
     assert set(data.panels[0].shown.tolist()) == {i for i in range(12) if i % 4}
     assert (
         "a: 9 forecasts, 100 % in their interval (75 % with the 3 that it would refuse)"
         in data.caption()
     )
-    figure = plot_forecasts(rows)
+    figure = draw("forecasts", rows)
     (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert len(crosses.get_xdata()) == 3
     assert "refused" in {text.string for text in drawn_texts(figure)}
 
 
 def test_only_some_intervals_of_many_are_drawn_and_it_is_said() -> None:
-    data = prepare_forecasts(forecasts(n=400, splits=("a",)))
+    data = info("forecasts", forecasts(n=400, splits=("a",)))
     assert len(data.panels[0].predicted) == 400
     assert len(np.unique(data.panels[0].shown)) == 150
     assert data.note[0] == "bars: 90 % intervals, of 150 at most"
@@ -156,7 +162,7 @@ def test_only_some_intervals_of_many_are_drawn_and_it_is_said() -> None:
 def test_reliability_bins_scores_and_refusals() -> None:
     pairs = [(0.0, 0), (0.05, 0), (0.62, 1), (0.68, 0), (1.0, 1), (None, 1)]
     rows: Rows = [{"split": "a", "p_collapse": p, "collapsed": c} for p, c in pairs]
-    panel = prepare_reliability(rows).panels[0]
+    panel = info("reliability", rows).panels[0]
     assert panel.count.tolist() == [2, 0, 0, 0, 0, 0, 2, 0, 0, 1]
     assert panel.mean[6] == pytest.approx(0.65)
     assert panel.share[[0, 6, 9]].tolist() == [0.0, 0.5, 1.0]
@@ -165,21 +171,15 @@ def test_reliability_bins_scores_and_refusals() -> None:
     assert panel.base == pytest.approx(0.4 * 0.6)
 
 
-def test_wilson_agrees_with_a_published_example() -> None:
-    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81/263 and 0/20.
-    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-
-
 def test_lift_says_who_is_better_and_orders_by_strength() -> None:
-    data = prepare_lift(lifts(), axis="gain", labels={"cka": "CKA (debiased)"})
+    data = info("lift", lifts(), axis="gain", labels={"cka": "CKA (debiased)"})
     assert data.baselines == ("CKA (debiased)", "cosine", "mean", "fork")
     assert [p.outcome for p in data.panels[0].points] == [
         "worse", "not told apart", "better", "no interval"
     ]  # fmt: skip
     assert np.isnan(data.panels[1].points[3].value)
     assert "leave-models-out: better than 1 of 4, worse than 1, closest CKA" in data.caption()
-    shown = {text.string for text in drawn_texts(plot_lift(lifts(), axis="gain"))}
+    shown = {text.string for text in drawn_texts(draw("lift", lifts(), axis="gain"))}
     assert {
         "predictor better",
         "predictor worse",
@@ -189,30 +189,30 @@ def test_lift_says_who_is_better_and_orders_by_strength() -> None:
 
 
 def test_only_the_strongest_baselines_are_kept_where_asked_and_it_is_said() -> None:
-    data = prepare_lift(lifts(), axis="gain", most=2)
+    data = info("lift", lifts(), axis="gain", most=2)
     assert data.baselines == ("cka", "cosine")
     assert "the 2 strongest of 4 baselines" in data.note
     assert "shown are the 2 strongest of 4 baselines" in data.caption()
 
 
 def test_intervals_are_drawn_beside_their_promise() -> None:
-    frames = plot_intervals(intervals()).axes
+    frames = draw("intervals", intervals()).axes
     (band,) = frames[0].patches
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx(GOAL)
     seen = [line.get_xdata()[0] for line in frames[0].lines if len(line.get_xdata()) == 1]
     assert seen == pytest.approx([0.9, 0.6, 0.9, 0.6])
     assert frames[0].get_xlim()[0] < 0.5
-    assert "leave-models-out: 90 % held, mean width 0.40, 0 % refused" in (
-        prepare_intervals(intervals()).caption()
+    assert "leave-models-out: coverage 90 %, mean width 0.40, 0 % refused" in (
+        info("intervals", intervals()).caption()
     )
 
 
 def test_controls_are_judged_as_the_rows_say() -> None:
-    data = prepare_controls(controls())
+    data = info("controls", controls())
     assert [line.words for line in data.lines] == ["right", "wrong", "refused"]
     said = "1 of 3 merges are right; wrong: rotated twin (1); refused: untrained (1)"
     assert said in data.caption()
-    words = [text.string for text in drawn_texts(plot_controls(controls()))]
+    words = [text.string for text in drawn_texts(draw("controls", controls()))]
     assert [word for word in words if word in {"right", "wrong", "refused"}] == [
         "right", "wrong", "refused"
     ]  # fmt: skip
@@ -220,19 +220,19 @@ def test_controls_are_judged_as_the_rows_say() -> None:
 
 def test_merges_of_one_control_share_a_line() -> None:
     rows = [*controls()[:1] * 3, controls()[0] | {"right": 0}, controls()[1]]
-    data = prepare_controls(rows)
+    data = info("controls", rows)
     assert [line.words for line in data.lines] == ["3 right, 1 wrong", "wrong"]
-    ax = plot_controls(rows).axes[0]
+    ax = draw("controls", rows).axes[0]
     diamonds = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
     assert diamonds == [1.0, 1.0, 1.0, 1.0, -1.0]
-    check_figure(plot_controls(rows))
+    check_figure(draw("controls", rows))
 
 
 def test_predictors_of_one_kind_stand_together_and_the_judged_one_stands_out() -> None:
-    data = prepare_candidates(candidates(), axis="mean absolute error")
+    data = info("candidates", candidates(), axis="mean absolute error")
     assert [candidate.name for candidate in data.candidates] == ["T0", "T0+T1", "ridge"]
     assert data.caption().endswith("judged here: T0+T1 (dashed).")
-    ax = plot_candidates(candidates(), axis="error").axes[0]
+    ax = draw("candidates", candidates(), axis="error").axes[0]
     bold = [text.get_text() for text in ax.get_yticklabels() if text.get_fontweight() == "bold"]
     assert bold == ["T0+T1"]
     (dashed,) = [line for line in ax.lines if line.is_dashed()]
@@ -240,44 +240,46 @@ def test_predictors_of_one_kind_stand_together_and_the_judged_one_stands_out() -
 
 
 def test_hypotheses_keep_their_numbers_together() -> None:
-    data = prepare_hypotheses(hypotheses())
+    data = info("hypotheses", hypotheses())
     assert [len(panel.numbers) for panel in data.panels] == [2, 1]
     assert "H4 (undecided): correlation −0.10 [−0.40, 0.30]" in data.caption()
-    frames = plot_hypotheses(hypotheses()).axes
+    frames = draw("hypotheses", hypotheses()).axes
     assert [frame.get_title(loc="left").split(":")[0] for frame in frames] == ["H1", "H4"]
 
 
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda: prepare_forecasts([]), "no forecasts to draw"),
-        (lambda: prepare_forecasts([{"split": "a"}]), "lack the column 'stratum'"),
-        (lambda: prepare_reliability([{"split": "a", "p_collapse": None}]), "no probabilities"),
-        (lambda: prepare_lift(lifts()[:1] * 2 + [{}], axis="x"), "lack the column 'split'"),
-        (lambda: prepare_forecasts(forecasts(splits=tuple("abcdefghijklm"))), "13 splits are more"),
-        (lambda: prepare_controls([]), "no controls to draw"),
+        (lambda: info("forecasts", []), "no forecasts to draw"),
         (
-            lambda: prepare_controls([controls()[0] | {"control": str(i)} for i in range(41)]),
+            lambda: info("forecasts", [{"split": "a"}]),
+            "lack the column 'stratum'",
+        ),
+        (
+            lambda: info("reliability", [{"split": "a", "p_collapse": None}]),
+            "no probabilities",
+        ),
+        (
+            lambda: info("lift", lifts()[:1] * 2 + [{}], axis="x"),
+            "lack the column 'split'",
+        ),
+        (
+            lambda: info("forecasts", forecasts(splits=tuple("abcdefghijklm"))),
+            "13 splits are more",
+        ),
+        (lambda: info("controls", []), "no controls to draw"),
+        (
+            lambda: info("controls", [controls()[0] | {"control": str(i)} for i in range(41)]),
             "41 controls are more than 40",
         ),
-        (lambda: prepare_candidates([], axis="x"), "no predictors to draw"),
-        (lambda: prepare_hypotheses([]), "no hypotheses to draw"),
-        (lambda: plot_controls(controls(), size="huge"), "unknown figure size"),  # type: ignore[arg-type]
+        (lambda: info("candidates", [], axis="x"), "no predictors to draw"),
+        (lambda: info("hypotheses", []), "no hypotheses to draw"),
+        (lambda: draw("controls", controls(), size="huge"), "unknown figure size"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_drawn_is_refused(act: Callable[[], object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         act()
-
-
-def test_shares_that_are_not_whole_are_not_said_to_be() -> None:
-    assert [percent(v) for v in (0, 0.004, 0.5, 0.996, 1)] == [
-        "0 %",
-        "0.4 %",
-        "50 %",
-        "99.6 %",
-        "100 %",
-    ]
 
 
 def test_preparing_imports_no_matplotlib() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from repsim.core import SimilarityTable
 from repsim.reports import write_report
-from repsim.reports.comparison_tables import summary_table
+from repsim.reports.comparison import summary_table
 from repsim.reports.page import MAX_BYTES
-from repsim.reports.table import latex_escape
+from repsim.reports.tables import latex_escape, latex_table, markdown_table
 from repsim.testing.tables import synthetic_table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -55,11 +55,12 @@ def test_the_page_is_well_formed_and_refers_to_nothing_outside(
     parser.feed(page)
     assert parser.open == []
     assert parser.sources
-    assert all(source.startswith("data:image/") for source in parser.sources)
+    assert all(source.startswith(("data:image/", "#")) for source in parser.sources)
     assert len(page.encode()) < MAX_BYTES
 
 
 def test_names_from_outside_are_escaped(written: tuple[Path, SimilarityTable]) -> None:
+    assert "<script>alert" not in (written[0] / "report.md").read_text(encoding="utf-8")
     page = (written[0] / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -79,8 +80,10 @@ def test_the_summary_says_the_same_in_every_format(written: tuple[Path, Similari
         read = list(csv.DictReader(handle))
     assert [float(row["best"]) for row in read] == [row["best"] for row in rows]
     document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert [row["best"] for row in document["rows"]] == [row["best"] for row in rows]
-    assert f"{rows[0]['best']:.3f}" in (folder / "report.md").read_text(encoding="utf-8")
+    numbers = next(block for block in document["blocks"] if block["title"] == "Numbers")
+    shown = next(block for block in numbers["blocks"] if block.get("name") == "summary")
+    assert [row["best"] for row in shown["rows"]] == [row["best"] for row in rows]
+    assert f"{rows[0]['best']:.3f}" in (folder / "tables" / "summary.md").read_text()
     assert f"{rows[0]['best']:.3f}" in (folder / "tables" / "summary.tex").read_text()
     assert len(SimilarityTable.load(folder)) == len(table)
 
@@ -94,12 +97,13 @@ def test_two_reports_of_one_table_are_the_same_bytes(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     table = synthetic_table({"a": 2, "b": 2}, languages=("eng_Latn",), measures=("cka",))
     page = write_report(table, tmp_path).read_text(encoding="utf-8")
-    assert "Figures that these models and this corpus do not allow" in page
+    assert "Figures that these data do not allow" in page
 
 
 def test_latex_prints_what_is_meant() -> None:
     assert latex_escape("a_b & 5 % \\ ↔") == r"a\_b \& 5 \% \textbackslash{} $\leftrightarrow$"
-    text = summary_table(synthetic_table({"a_1": 2, "b": 2}, languages=("eng_Latn",))).latex()
+    table = synthetic_table({"a_1": 2, "b": 2}, languages=("eng_Latn",))
+    text = latex_table(summary_table(table))
     assert r"a\_1 $\leftrightarrow$ b" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1
@@ -107,5 +111,5 @@ def test_latex_prints_what_is_meant() -> None:
 
 def test_markdown_has_one_cell_per_column() -> None:
     table = summary_table(synthetic_table({"a|b": 2, "c": 2}, languages=("eng_Latn",)))
-    lines = table.markdown().splitlines()
+    lines = markdown_table(table).splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
-from repsim.plots.appearance import FAINT, GREY, INK, Look, darkened, line_marker
+from repsim.core.formatting import number
+from repsim.plots.appearance import FAINT, GREY, INK, LABEL, Look, darkened, line_marker
+from repsim.plots.colours import ColourScale
+from repsim.plots.drawing.figure import figure_of, key_of
 from repsim.plots.study.outcomes import SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.lines import Line2D
 
 SHADE = "#F7EBE4"
-LIVES, DIES = "#1F5FA8", "#C8601A"
+SURVIVES, COLLAPSES = "#1F5FA8", "#C8601A"
+RETENTION = "retention, worst language"
+#: Red collapses, blue survives, white is the threshold.
+RETENTION_SCALE = ColourScale("RdBu", COLLAPSE - 0.75, COLLAPSE + 0.75, "min", "")
 
 #: Setting -> colour, marker, filled.
 _LOOKS: dict[str, tuple[str, str, bool]] = {
@@ -50,12 +57,8 @@ def marker(look: Look, size: float = 4.5) -> dict[str, Any]:
 
 def setting_key(settings: Sequence[str]) -> list[Line2D]:
     """Named markers of settings."""
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D([], [], linestyle="", label=SETTINGS[setting], **marker(look_of(setting)))
-        for setting in settings
-    ]
+    looks = {SETTINGS[setting]: marker(look_of(setting)) for setting in settings}
+    return key_of({label: {"linestyle": "", **look} for label, look in looks.items()})
 
 
 def retention_axis(
@@ -87,4 +90,13 @@ def retention_axis(
         line(at, color=FAINT, linewidth=0.8, zorder=1)
 
 
-RETENTION = "retention, worst language"
+def retention_bar(image: Any, axes: Sequence[Axes]) -> Colorbar:
+    """The bar that explains the colours of retention."""
+    ticks = [-0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    options: dict[str, Any] = {"extend": "min", "pad": 0.015, "aspect": 24, "ticks": ticks}
+    bar = figure_of(axes[0]).colorbar(image, ax=list(axes), **options)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.ax.set_yticks(ticks, [number(tick) for tick in ticks])
+    bar.set_label("retention", color=LABEL)
+    return bar

@@ -1,1 +1,0 @@
-"""Drawing of the figures of a validation."""

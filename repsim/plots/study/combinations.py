@@ -1,0 +1,175 @@
+"""Which pairs of languages survive, by the origin of the parents."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from repsim.core.atlas import COLLAPSE, Atlas
+from repsim.core.formatting import listed, number, percent
+from repsim.plots.appearance import Size, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.matrix import align_colour_bar, draw_matrix, ink_on
+from repsim.plots.names import short_codes
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import RETENTION_SCALE, retention_bar
+from repsim.plots.study.outcomes import (
+    LARGE,
+    PLAIN,
+    Outcome,
+    chosen,
+    cluster,
+    outcomes_of,
+    settings_of,
+    usual_rate,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+_WANTED = (*LARGE, "one-language", "data-order")
+
+
+class CombinationPanel(NamedTuple):
+    """One origin: `[languages, languages]` worst retention of the mean and of the best recipe."""
+
+    title: str
+    plain: np.ndarray
+    best: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class CombinationsInfo:
+    """A panel per origin of the parents, and short codes of the languages."""
+
+    panels: tuple[CombinationPanel, ...]
+    languages: tuple[str, ...]
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and how many pairs survive in each panel."""
+        words = [
+            f"{panel.title}: {int(np.sum(panel.best[known] >= COLLAPSE))} of {int(known.sum())}"
+            for panel in self.panels
+            for known in [np.triu(np.isfinite(panel.best), 1)]
+        ]
+        return (
+            "Retention of the worst language for every pair of languages: below the diagonal the "
+            "plain mean, above it the best of all methods and alignments, on it two models of one "
+            "language. Pairs of two languages that any recipe keeps above "
+            f"{COLLAPSE:g}: {listed(words)}."
+        )
+
+
+def combinations_info(atlas: Atlas) -> CombinationsInfo:
+    """Collapse by pair of languages, for forks by their share in common, seeds and doses.
+
+    Args:
+        atlas: What a study found.
+
+    Raises:
+        UsageError: It holds no merge of two models of its main languages.
+
+    Example:
+        >>> from repsim.testing.atlases import planted_atlas
+        >>> [panel.title for panel in combinations_info(planted_atlas()).panels][:2]
+        ['independent weights', 'forks, 0 %']
+    """
+    found = chosen(
+        outcomes_of(atlas),
+        lambda o: o.k == 2 and o.setting in _WANTED and len(o.languages) <= 2,
+        "merge of two models",
+    )
+    languages = list(dict.fromkeys(
+        language for o in found if len(o.languages) == 2 for language in o.languages
+    ))  # fmt: skip
+    usual = usual_rate(found)
+    found = [o for o in found if set(o.languages) <= set(languages) and o.rate == usual]
+    codes = short_codes(languages)
+    return CombinationsInfo(
+        panels=tuple(_panel(title, those, languages) for title, those in _titled(found).items()),
+        languages=tuple(codes[language] for language in languages),
+        title="Which pairs of languages survive",
+        note=("retention of the worst language", "below the diagonal: plain mean",
+              "above: best recipe"),
+    )  # fmt: skip
+
+
+def _titled(found: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Title of a panel -> its merges, in the order of panels."""
+    order = [setting for setting in _WANTED if setting in settings_of(found)]
+    forks = cluster([o.fork_fraction for o in found if o.arm == "A"])
+    doses = cluster([o.apart for o in found if o.setting == "doses"])
+    panels: dict[str, list[Outcome]] = {}
+    for o in sorted(found, key=lambda o: (order.index(o.setting), o.fork_fraction)):
+        if o.setting in ("independent", "one-language"):
+            title = "independent weights"
+        elif o.setting in ("data-order", "same-init"):
+            title = "forks, 0 %"
+        elif o.setting == "doses":
+            title = f"fine-tuned, {percent(doses[o.apart])} alone"
+        else:
+            title = f"forks, {percent(forks[o.fork_fraction])}"
+        panels.setdefault(title, []).append(o)
+    return panels
+
+
+def _panel(title: str, found: Sequence[Outcome], languages: Sequence[str]) -> CombinationPanel:
+    place = {language: i for i, language in enumerate(languages)}
+    plain = np.full((len(languages), len(languages)), np.nan)
+    best = plain.copy()
+    for outcome in found:
+        a, b = (place[language] for language in (outcome.languages * 2)[:2])
+        for i, j in {(a, b), (b, a)}:
+            if outcome.recipe == PLAIN:
+                plain[i, j] = np.fmax(plain[i, j], outcome.worst)
+            best[i, j] = np.fmax(best[i, j], outcome.worst)
+    return CombinationPanel(title, plain, best)
+
+
+@style()
+def draw_combinations(
+    info: CombinationsInfo, *, ax: Axes | None = None, size: Size = "wide"
+) -> Drawing:
+    """A matrix per origin of the parents."""
+    count = len(info.panels)
+    columns = min(count, {"single": 1, "medium": 2}.get(size, 4))
+    side = min((width_of(size) - 1.1) / columns, 2.0)
+    axes = fig.frames(info, ax, count, columns, size, -(-count // columns) * (side + 0.25))
+    figure = fig.figure_of(axes[0])
+    if ax is None:
+        fig.keep_left(figure, columns * side + 1.1)
+    image = [
+        _draw_panel(frame, panel, info, side)
+        for frame, panel in zip(axes, info.panels, strict=True)
+    ][-1]
+    bar = retention_bar(image, axes)
+    fig.finish(axes, ax)
+    if ax is None:
+        align_colour_bar(figure, bar, axes)
+    return figure
+
+
+def _draw_panel(ax: Axes, panel: CombinationPanel, info: CombinationsInfo, side: float) -> Any:
+    below = np.tril(np.ones(panel.plain.shape, dtype=bool), -1)
+    values = np.where(below, panel.plain, panel.best)
+    image = draw_matrix(ax, values, RETENTION_SCALE, origin="upper")
+    ink = ink_on(values, RETENTION_SCALE)
+    count = len(info.languages)
+    for i, j in itertools.product(range(count), repeat=2):
+        if np.isfinite(values[i, j]):
+            text = number(values[i, j], 2 if values[i, j] >= 0 else 1)
+            ax.text(j, i, text, ha="center", va="center", fontsize=6.0, color=ink[i, j])
+    ax.set_xticks(range(count), info.languages)
+    ax.set_yticks(range(count), info.languages)
+    fig.title_panel(ax, panel.title, side - 0.2)
+    return image
+
+
+COMBINATIONS = Figure("atlas_combinations", "atlas", combinations_info, draw_combinations)
