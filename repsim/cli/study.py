@@ -108,7 +108,12 @@ def run(
     if folder.added:
         say("note", f"'{out}' held another study; units that both have are not done again")
     outcome = _carry_out(planned, folder, (executor, workers), only, max_seconds)
-    atlas = _collected(planned, folder)
+    atlas = None
+    if importlib.util.find_spec("pyarrow"):
+        atlas = _collected(planned, folder)
+    else:
+        say("note", "no tables are written where pyarrow is not installed; what is done is kept: "
+            f"run 'repsim study collect {out}' where it is")  # fmt: skip
     _conclude(folder, outcome, atlas, as_json)
     return 1 if outcome.failed else 0
 
@@ -284,11 +289,7 @@ def _collected(planned: StudyPlan, folder: StudyFolder, out: Path | None = None)
     from repsim.studies.engine import unit_keys
 
     atlas = tables(planned, folder.store.results(unit_keys(planned.units)))
-    if importlib.util.find_spec("pyarrow"):
-        say("wrote", str(atlas.save(out or folder.path / "atlas")))
-    else:
-        say("note", "no tables are written where pyarrow is not installed; what is done is kept: "
-            f"run 'repsim study collect {folder.path}' where it is")  # fmt: skip
+    say("wrote", str(atlas.save(out or folder.path / "atlas")))
     return atlas
 
 
@@ -300,7 +301,7 @@ def _atlas_facts(atlas: Atlas) -> dict[str, Any]:
     return counts | {key: atlas.info.get(key) for key in ("units", "units_done")}
 
 
-def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas, as_json: bool) -> None:
+def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas | None, as_json: bool) -> None:
     counts = {
         "done": len(outcome.done), "failed": len(outcome.failed),
         "skipped": len(outcome.skipped), "left": len(outcome.left),
@@ -312,10 +313,11 @@ def _conclude(folder: StudyFolder, outcome: Outcome, atlas: Atlas, as_json: bool
             for name, why in outcome.failed.items()
         ]  # fmt: skip
         print_json({"out": str(folder.path), **counts, "failed_units": failed,
-                    "atlas": _atlas_facts(atlas)})  # fmt: skip
+                    "atlas": _atlas_facts(atlas) if atlas else None})  # fmt: skip
     say("study", " · ".join(f"{number} {what}" for what, number in counts.items()))
-    facts = _atlas_facts(atlas)
-    say("atlas", f"{facts['merges']} merges of {facts['models']} models")
+    if atlas:
+        facts = _atlas_facts(atlas)
+        say("atlas", f"{facts['merges']} merges of {facts['models']} models")
     if outcome.complete:
         say("next", f"repsim study report {folder.path}")
     else:

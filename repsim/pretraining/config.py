@@ -32,14 +32,14 @@ class CorpusConfig(Config):
     source: str
     languages: tuple[str, ...]
     content: Literal["same", "disjoint"] = "same"
-    max_bytes: Whole | None = Field(None, ge=1)
+    max_bytes: Whole | None = Field(default=None, ge=1)
 
 
 class TokenizerConfig(Config):
     """One joint byte-level BPE (default), one per language, or plain bytes."""
 
     kind: Literal["joint", "per-language", "bytes"] = "joint"
-    vocab_size: Whole = Field(4096, ge=257)
+    vocab_size: Whole = Field(default=4096, ge=257)
 
 
 class TrainingConfig(Config):
@@ -52,21 +52,21 @@ class TrainingConfig(Config):
     kernels everywhere, so that a resumed run is bit-identical.
     """
 
-    tokens: Whole | None = Field(None, ge=1)
-    steps: Whole | None = Field(None, ge=1)
-    batch: Whole = Field(16, ge=1)
-    accumulation: Whole = Field(1, ge=1)
+    tokens: Whole | None = Field(default=None, ge=1)
+    steps: Whole | None = Field(default=None, ge=1)
+    batch: Whole = Field(default=16, ge=1)
+    accumulation: Whole = Field(default=1, ge=1)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: Number = Field(3e-3, ge=0)
+    learning_rate: Number = Field(default=3e-3, ge=0)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    warmup: Number = Field(0.02, ge=0, le=1)
-    decay: Number = Field(0.2, ge=0, le=1)
-    final_rate: Number = Field(0.0, ge=0, le=1)
-    weight_decay: Number = Field(0.1, ge=0)
-    beta1: Number = Field(0.9, ge=0, le=0.9999)
-    beta2: Number = Field(0.95, ge=0, le=0.99999)
-    epsilon: Number = Field(1e-8, ge=0)
-    clip: Number = Field(1.0, ge=0)
+    warmup: Number = Field(default=0.02, ge=0, le=1)
+    decay: Number = Field(default=0.2, ge=0, le=1)
+    final_rate: Number = Field(default=0.0, ge=0, le=1)
+    weight_decay: Number = Field(default=0.1, ge=0)
+    beta1: Number = Field(default=0.9, ge=0, le=0.9999)
+    beta2: Number = Field(default=0.95, ge=0, le=0.99999)
+    epsilon: Number = Field(default=1e-8, ge=0)
+    clip: Number = Field(default=1.0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Switch | Literal["auto"] = "auto"
     deterministic: Switch | Literal["auto"] = "auto"
@@ -93,11 +93,11 @@ class SavingConfig(Config):
     the final weights, whose bits per byte are measured after rounding.
     """
 
-    log_every: Whole = Field(10, ge=1)
-    validate_every: Whole | None = Field(None, ge=1)
-    state_every: Whole = Field(100, ge=1)
+    log_every: Whole = Field(default=10, ge=1)
+    validate_every: Whole | None = Field(default=None, ge=1)
+    state_every: Whole = Field(default=100, ge=1)
     checkpoints: Literal["log", "none"] | tuple[Whole, ...] = "log"
-    validation_bytes: Whole = Field(50_000, ge=0)
+    validation_bytes: Whole = Field(default=50_000, ge=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     tensorboard: Switch = False
 
@@ -110,8 +110,8 @@ class ForkConfig(Config):
     """
 
     run: str = Field(alias="from")
-    at: Number | None = Field(None, ge=0, le=1)
-    step: Whole | None = Field(None, ge=0)
+    at: Number | None = Field(default=None, ge=0, le=1)
+    step: Whole | None = Field(default=None, ge=0)
     state: Literal["weights", "weights+optimizer"] = "weights+optimizer"
     schedule: Literal["continue", "restart"] | None = None
 
@@ -127,11 +127,11 @@ class RunConfig(Config):
     name: str
     languages: tuple[str, ...] = ()
     mix: dict[str, Number] = Field(default_factory=dict)
-    temperature: Number = Field(0.0, ge=0, le=1)
-    init_seed: Whole | None = Field(None, ge=0)
-    data_seed: Whole | None = Field(None, ge=0)
-    tokens: Whole | None = Field(None, ge=1)
-    steps: Whole | None = Field(None, ge=1)
+    temperature: Number = Field(default=0.0, ge=0, le=1)
+    init_seed: Whole | None = Field(default=None, ge=0)
+    data_seed: Whole | None = Field(default=None, ge=0)
+    tokens: Whole | None = Field(default=None, ge=1)
+    steps: Whole | None = Field(default=None, ge=1)
     fork: ForkConfig | None = None
     role: Literal["monolingual", "mixed", "other"] | None = None
     training: dict[str, Any] = Field(default_factory=dict)

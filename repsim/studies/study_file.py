@@ -69,7 +69,7 @@ class TokenizerArm(Config):
     kind: Literal["per-language", "bytes"]
     languages: tuple[str, ...]
     seeds: tuple[Whole, ...] = (1,)
-    tokens: Whole | None = Field(None, ge=1)
+    tokens: Whole | None = Field(default=None, ge=1)
 
 
 class DoseArm(Config):
@@ -138,7 +138,7 @@ class MergingConfig(Config):
 class EvaluationConfig(Config):
     """What merges and parents are scored on: held-out text of the study's corpus."""
 
-    max_bytes: Whole = Field(30_000, ge=1000)
+    max_bytes: Whole = Field(default=30_000, ge=1000)
 
 
 class PathsConfig(Config):
@@ -147,7 +147,7 @@ class PathsConfig(Config):
     `points`: on a path, ends included; `alignments`: followed again after aligning the second.
     """
 
-    points: Whole = Field(11, ge=3)
+    points: Whole = Field(default=11, ge=3)
     alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
     arms: tuple[Arm, ...] = ("A", "B", "E", "G")
     languages: tuple[str, ...] = ()
@@ -163,7 +163,7 @@ class FeaturesConfig(Config):
         "T0", "T1", "T2", "T3", "oracle",
     )  # fmt: skip
     corpus: str = "bible-heldout"
-    sentences: Whole = Field(200, ge=30)
+    sentences: Whole = Field(default=200, ge=30)
 
 
 class StudyConfig(Config):
@@ -183,10 +183,10 @@ class StudyConfig(Config):
     architecture: dict[str, Any]
     training: dict[str, Any]
     arms: ArmsConfig
-    vocabulary: Whole = Field(4096, ge=384)
-    seed: Whole = Field(1, ge=0)
-    finished: Number = Field(2.0, ge=0.1)
-    max_bytes: Whole | None = Field(None, ge=1)
+    vocabulary: Whole = Field(default=4096, ge=384)
+    seed: Whole = Field(default=1, ge=0)
+    finished: Number = Field(default=2.0, ge=0.1)
+    max_bytes: Whole | None = Field(default=None, ge=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
     merging: MergingConfig = MergingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

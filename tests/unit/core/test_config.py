@@ -13,8 +13,8 @@ from repsim.core.errors import InputError, UsageError
 
 class Leg(Config):
     length: Number = Field(ge=0, le=2)
-    joints: Whole = Field(1, ge=0)
-    origin: str | None = Field(None, alias="from")
+    joints: Whole = Field(default=1, ge=0)
+    origin: str | None = Field(default=None, alias="from")
 
 
 class Table(Config):
