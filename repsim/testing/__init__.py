@@ -9,6 +9,7 @@ from typing import Any
 _LATER = {
     "check_arch": "repsim.testing.arch_checks",
     "check_measure": "repsim.testing.measure_checks",
+    "check_symmetries": "repsim.testing.symmetry_checks",
     "check_merge_method": "repsim.testing.merge_checks",
 }
 

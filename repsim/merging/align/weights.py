@@ -129,7 +129,8 @@ def _take_apart(
         single: Weights = {}
         for key, (pattern, piece) in zip(weight.keys, pieces, strict=True):
             here = _fit(pattern, key)
-            single[key] = rearrange(piece, f"{here} -> {_order(key)}", **_sizes(here, spaces))
+            order = _order(key, here)
+            single[key] = rearrange(piece, f"{here} -> {order}", **_sizes(here, spaces))
         return {key: piece.clone().contiguous() for key, piece in single.items()}
     except (EinopsError, RuntimeError, ValueError):
         raise IncompatibleModelsError(
@@ -150,7 +151,8 @@ def _pieces(
     patterns = stored.split(" | ")
     if len(patterns) == 1:
         return [(stored, tensor)]
-    lengths = [math.prod(spaces.sizes[axis] for axis in _given(p)) for p in patterns]
+    lengths = [math.prod(spaces.sizes[axis] for axis in _axes(p) if axis != "resid")
+               for p in patterns]  # fmt: skip
     pieces = tensor.split(lengths, dim=_joint_axis(patterns[0]))
     return list(zip(patterns, pieces, strict=True))
 
@@ -162,10 +164,11 @@ def _put_together(
 
     fused = "part" in _axes(weight.stored)
     patterns = [_without_part(weight.stored)] * len(parts) if fused else weight.stored.split(" | ")
-    single = [
-        rearrange(part, f"{_order(key)} -> {_fit(pattern, key)}")
-        for key, part, pattern in zip(weight.keys, parts, patterns, strict=True)
-    ]
+    single = []
+    for key, part, pattern in zip(weight.keys, parts, patterns, strict=True):
+        here = _fit(pattern, key)
+        order = _order(key, here)
+        single.append(rearrange(part, f"{order} -> {here}", **_sizes(here, spaces)))
     if fused:
         return rearrange(torch.stack(single), f"part {patterns[0]} -> {weight.stored}")
     return torch.cat(single, dim=_joint_axis(patterns[0])) if len(single) > 1 else single[0]
@@ -179,18 +182,15 @@ def _without_part(stored: str) -> str:
     return " ".join(axis for axis in _axes(stored) if axis != "part")
 
 
-def _given(pattern: str) -> tuple[str, ...]:
-    """Axes that a fused matrix gives: all but the residual stream."""
-    return tuple(axis for axis in _axes(pattern) if axis != "resid")
-
-
 def _joint_axis(pattern: str) -> int:
     """Where weights that lie one behind the other are joined: on the axis that they give."""
     return 1 if pattern.startswith("resid ") else 0
 
 
-def _order(key: str) -> str:
-    return ROLE_AXES[split_key(key)[1]]
+def _order(key: str, stored: str) -> str:
+    """Working order of a weight, rotary pairs (i, i + n/2) where neighbours are stored."""
+    order = ROLE_AXES[split_key(key)[1]]
+    return order.replace("dim", "(two pair)") if "two" in _axes(stored) else order
 
 
 def _fit(stored: str, key: str) -> str:

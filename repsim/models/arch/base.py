@@ -76,7 +76,8 @@ class ArchSpec(Template):
         body_path: Path from the base model to the body; empty if they are the same.
         lm_heads: Names that the head may have, inside the model with its head.
         auto_class: The `transformers` class that loads the base model.
-        rotary: Whether positions are rotary, in pairs (i, i + n/2) of a head.
+        rotary: Whether positions are rotary, and which dimensions of a head make a pair: i and
+            i + n/2 ("halves"), or 2 i and 2 i + 1 ("neighbours").
         layer_norm: Whether norms subtract the mean.
         post_norm: Whether norms stand on the residual stream itself, after each sum.
         gain_offset: What a norm adds to its stored gain.

@@ -27,7 +27,7 @@ LLAMA = ArchSpec(
         "up": "mlp.up_proj",
         "down": "mlp.down_proj",
     },
-    rotary=True,
+    rotary="halves",
 )
 
 # Multipliers of embedding, branches and logits are scalars: they commute with every symmetry.
@@ -102,7 +102,10 @@ PHI3 = dataclasses.replace(
 
 
 def _norms_per_head(config: Any) -> str | None:
-    return "queries and keys of each head have a norm of their own" if config.qk_layernorm else None
+    """StableLM, Phi and Cohere have variants in which heads are not alike."""
+    if getattr(config, "qk_layernorm", False) or getattr(config, "use_qk_norm", False):
+        return "queries and keys of each head have a norm of their own"
+    return None
 
 
 # With `use_parallel_residual` attention and MLP read the same norm.
@@ -130,9 +133,24 @@ PHI = ArchSpec(
         "up": "mlp.fc1",
         "down": "mlp.fc2",
     },
-    rotary=True,
+    rotary="halves",
     layer_norm=True,
     unalignable=_norms_per_head,
+)
+
+# Attention and MLP read the same norm.
+COHERE = dataclasses.replace(
+    LLAMA,
+    name="cohere",
+    model_types=("cohere", "cohere2"),
+    block={role: path for role, path in LLAMA.block.items() if role != "mlp_norm"},
+    rotary="neighbours",
+    layer_norm=True,
+    unalignable=_norms_per_head,
+)
+
+HELIUM = dataclasses.replace(
+    LLAMA, name="helium", model_types=("helium", "ernie4_5"), rotary="neighbours"
 )
 
 STARCODER2 = dataclasses.replace(
@@ -183,7 +201,7 @@ GPT_NEOX = ArchSpec(
         "down": "mlp.dense_4h_to_h",
     },
     fused="by_head",
-    rotary=True,
+    rotary="halves",
     layer_norm=True,
     untouched=(r"layers\.\d+\.attention\.(masked_)?bias",),
 )

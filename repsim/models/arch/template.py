@@ -51,7 +51,7 @@ class Template:
     prefix: str = ""
     lm_heads: tuple[str, ...] = ("lm_head",)
     decoder: bool = True
-    rotary: bool = False
+    rotary: Literal["", "halves", "neighbours"] = ""
     layer_norm: bool = False
     post_norm: bool = False
     gain_offset: float = 0.0
@@ -114,7 +114,15 @@ class Template:
         dim = getattr(config, "head_dim", None) or width // heads
         named = [getattr(config, n, None) for n in ("intermediate_size", "ffn_dim", "hidden_dim")]
         units = next((n for n in named if n), getattr(config, "n_inner", None) or 4 * width)
-        return {"part": 3, "kv": kv, "q": heads // kv, "dim": dim, "resid": width, "mlp": units}
+        return {
+            "part": 3,
+            "two": 2,
+            "kv": kv,
+            "q": heads // kv,
+            "dim": dim,
+            "resid": width,
+            "mlp": units,
+        }
 
     def n_layers(self, config: Any) -> int:
         """Number of blocks, L; the layer axis runs from 0 to L."""
@@ -187,7 +195,7 @@ class Template:
         elif self.fused == "by_head" and len(names) > 1:
             stored = "(kv q part dim)"
         else:
-            stored = " | ".join(_MATRICES[role][0] for role in names)
+            stored = " | ".join(self._given(role) for role in names)
         bias = dataclasses.replace(
             weight, tensor=f"{path}.bias", stored=stored, roles=biases, norm="", optional=True
         )
@@ -198,10 +206,16 @@ class Template:
             return _GAIN_AXES.get(roles[0], "resid")
         if self.fused == "by_head" and len(roles) > 1:
             return "(kv q part dim) resid"
-        axes = (_MATRICES[role] for role in roles)
+        axes = ((self._given(role), _MATRICES[role][1]) for role in roles)
         turned = self.conv1d and layer is not None
         return " | ".join(f"{taken} {given}" if turned else f"{given} {taken}"
                           for given, taken in axes)  # fmt: skip
+
+    def _given(self, role: str) -> str:
+        """Axes that a matrix gives, as stored: pairs of rotary dimensions may be neighbours."""
+        given = _MATRICES[role][0]
+        neighbours = self.rotary == "neighbours" and role in ("q", "k")
+        return given.replace("dim", "pair two") if neighbours else given
 
     def _untouched(self) -> tuple[str, ...]:
         """Buffers, biases of the head, and gains that all heads share."""
