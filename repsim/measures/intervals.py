@@ -29,6 +29,7 @@ import numpy as np
 from repsim.core import InputError, Measure, UsageError
 from repsim.measures.base import compute_grid
 from repsim.measures.features import Features
+from repsim.stats.intervals import jackknife_error
 
 #: Fewest groups that a standard error can be taken from.
 LEAST_GROUPS = 5
@@ -132,21 +133,16 @@ def _from_replicates(
     measure: Measure, values: np.ndarray, replicates: np.ndarray, level: float, method: str
 ) -> Interval:
     """Jackknife standard error, Student quantile, symmetric on the unbounded scale."""
-    from scipy.stats import t
-
-    count = len(replicates)
-    centre = replicates.mean(axis=0)
-    spread = replicates - centre
-    error = np.sqrt((count - 1) / count * np.square(spread).sum(axis=0))
-    reach = t.ppf((1 + level) / 2, count - 1) * error
+    error, reach = jackknife_error(replicates, level)
     low, high = _on_unbounded_scale(measure, values, reach)
-    return Interval(low, high, error, (count - 1) * (centre - values), method)
+    bias = (len(replicates) - 1) * (replicates.mean(axis=0) - values)
+    return Interval(low, high, error, bias, method)
 
 
 def _on_unbounded_scale(
     measure: Measure, values: np.ndarray, reach: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`value -+ reach`, bent so that the ends stay in the measure's range (delta method)."""
+    """`value -+ reach` on the logit of the range, so that the ends stay in range (delta method)."""
     bottom, top = measure.range
     if bottom is None and top is not None:
         # Debiased similarities: the U-centered cosine lies in [-top, top].
@@ -158,8 +154,8 @@ def _on_unbounded_scale(
     edge = ~((share > 1e-9) & (share < 1 - 1e-9))
     inside = np.where(edge, 0.5, share)
     logit = np.log(inside / (1 - inside))
-    bend = reach / ((top - bottom) * inside * (1 - inside))
-    low, high = (bottom + (top - bottom) / (1 + np.exp(-(logit + s * bend))) for s in (-1, 1))
+    step = reach / ((top - bottom) * inside * (1 - inside))
+    low, high = (bottom + (top - bottom) / (1 + np.exp(-(logit + s * step))) for s in (-1, 1))
     low = np.where(edge, np.maximum(values - reach, bottom), low)
     high = np.where(edge, np.minimum(values + reach, top), high)
     return low, high

@@ -218,7 +218,8 @@ def _title(selection: Selection, pairs: Sequence[Pair]) -> str:
         names = " and ".join(shortened(name, 36) for name in pairs[0].models)
         subject = f"Layers of {names}"
     if len({pair.languages for pair in pairs}) == 1:
-        subject += f" ({_language_name(pairs[0], short_codes(selection.languages()))})"
+        spoken = _language_name(pairs[0], short_codes(selection.languages()))
+        subject += f" ({spoken})" if spoken else ""
     return subject
 
 

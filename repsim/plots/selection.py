@@ -133,10 +133,12 @@ def select(
 ) -> Selection:
     """Choose the rows of one measure, hook point and pairing, or say by name what is not there."""
     facts = MeasureFacts.of(table, _choose_measure(table, measure))
+    if not table.unique("point"):  # arrays whose hook point nobody stated
+        point = ""
     for kind, wanted, columns in (
         ("model in this table", models, ("model_a", "model_b")),
         ("language in this table", languages, ("language_a", "language_b")),
-        ("hook point in this table", [point], ("point",)),
+        ("hook point in this table", [point] if point else None, ("point",)),
     ):
         known = table.unique(*columns) if wanted else []
         for name in wanted or ():
@@ -151,7 +153,8 @@ def select(
     if languages is not None:
         kept = kept.where(language_a=list(languages), language_b=list(languages))
     for row in kept.rows():
-        pair = Pair(row["model_a"], row["language_a"], row["model_b"], row["language_b"])
+        spoken = row["language_a"] or "", row["language_b"] or ""
+        pair = Pair(row["model_a"], spoken[0], row["model_b"], spoken[1])
         if row["value"] is None or pair.is_self:
             continue
         of_pairing = grouped.setdefault(row["pairing"], {})

@@ -50,9 +50,16 @@ def jackknife(track: np.ndarray, level: float = 0.95) -> Interval:
     n = len(replicates)
     if n < LEAST_UNITS or not np.isfinite(track).all():
         return Interval(value)
-    error = math.sqrt((n - 1) / n * float(np.square(replicates - replicates.mean()).sum()))
-    reach = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
+    reach = float(jackknife_error(replicates, level)[1])
     return Interval(value, value - reach, value + reach)
+
+
+def jackknife_error(replicates: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error of numbers `[...]` from their replicates `[n, ...]`, and times Student's t."""
+    n = len(replicates)
+    spread = np.square(replicates - replicates.mean(axis=0)).sum(axis=0)
+    error = np.sqrt((n - 1) / n * spread)
+    return error, stats.t.ppf(0.5 + level / 2, n - 1) * error
 
 
 def wilson(hits: float, n: int, level: float = 0.95) -> Interval:

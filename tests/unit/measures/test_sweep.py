@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -449,6 +450,7 @@ def test_arrays_from_anywhere_are_compared_with_nothing_invented() -> None:
     assert all(row["p_value"] is not None and row["ci_low"] is not None for row in table.rows()
                if row["measure"] == "cka")  # fmt: skip
     assert table.grid("a", "b", measure="cka").values.shape == (2, 1)
+    assert table.plot.heatmap(measure="cka") is not None
     by_document = compare_arrays(
         arrays, ["cka"], permutations=19, documents=[str(i // 4) for i in range(60)]
     )
@@ -471,3 +473,16 @@ def test_malformed_arrays_are_refused_by_name() -> None:
         )
     with pytest.raises(UsageError, match="nothing to compare"):
         compare_arrays({"a": [x]})
+
+
+def test_a_table_of_version_0_1_is_read_under_the_new_names(
+    four: list[Activations], tmp_path: Path
+) -> None:
+    table = sweep(four[1::2], ["procrustes"], statistics=FAST)
+    stated = table.info["statistics"]
+    old = {key.replace("expensive_measures", "dear_measures").replace("_expensive", "_dear"): value
+           for key, value in stated.items()}  # fmt: skip
+    assert {"dear_measures", "permutations_dear", "groups_dear"} <= set(old)
+    written = SimilarityTable(table.to_arrow(), table.info | {"statistics": old})
+    path = written.save(tmp_path / "t.parquet")
+    assert SimilarityTable.load(path).info["statistics"] == stated
