@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -120,10 +120,11 @@ def _curves(table: Table) -> tuple[PathCurve, ...]:
         mine = table.where(alignment=alignment)
         path, top = mine.where(metric="bits_per_byte"), mine.where(metric="barrier")
         order = np.argsort(path.column("t"), kind="stable")
-        columns = [path.column(name)[order] for name in ("t", "value", "ci_low", "ci_high")]
+        names = ("t", "value", "ci_low", "ci_high")
+        t, value, low, high = (path.column(name)[order] for name in names)
         label, role = PATHS.get(alignment, (alignment, "other"))
-        highest = float(top.column("value")[0]), float(top.column("t")[0])
-        curves.append(PathCurve(label, role, *columns, *highest))
+        barrier, at = float(top.column("value")[0]), float(top.column("t")[0])
+        curves.append(PathCurve(label, role, t, value, low, high, barrier, at))
     return tuple(curves)
 
 
@@ -151,7 +152,7 @@ def draw_barrier(info: BarrierInfo, *, ax: Axes | None = None, size: Size = "wid
     return fig.finish(axes, ax)
 
 
-_CHORD = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
+_CHORD: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
 
 
 def _draw_panel(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
 from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
@@ -17,7 +18,6 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes, shortened, wrapped
 from repsim.plots.retention import (
-    COLLAPSE,
     MAX_ROWS,
     RetentionPoint,
     RetentionRow,

@@ -372,9 +372,8 @@ def draw_ladder(info: LadderInfo, *, ax: Axes | None = None, size: Size = "wide"
         write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
     if not narrow:
         low, high = axes.get_xlim()
-        for value, name, side in (
-            (0, "null" if info.is_calibrated else "unrelated", "center"), (1, "identical", "right"),
-        ):  # fmt: skip
+        zero = "null" if info.is_calibrated else "unrelated"
+        for value, name, side in ((0.0, zero, "center"), (1.0, "identical", "right")):
             at = left + (width - left - right) * (value - low) / (high - low)
             write(at, -0.1, name, ha=side, fontsize=7.5, color=GREY)
     columns = [width - fig.MARGIN - _NUMBER_COLUMN * k for k in reversed(range(numbers))]
@@ -480,7 +479,7 @@ def _draw_steps(ax: Axes, pair: LadderPair, rows: _Rows) -> None:
 
 def _draw_row(ax: Axes, row: LadderRow, y: float, look: Look) -> None:
     if np.isfinite(row.at.null):
-        bar = {"marker": "|", "markersize": 6, "markeredgewidth": 1.0}
+        bar: dict[str, Any] = {"marker": "|", "markersize": 6, "markeredgewidth": 1.0}
         ax.plot([row.at.null], [y], color=GREY, zorder=2, **bar)
     if np.isfinite(row.at.low) and np.isfinite(row.at.high):
         ax.plot([row.at.low, row.at.high], [y, y], color=look.line, linewidth=1.6, zorder=2.5)

@@ -250,7 +250,7 @@ def _curve(
     ]
     common = [key for key in cells[0] if all(key in other for other in cells)]
     means = np.array([np.mean([cell[key] for cell in cells], axis=0) for key in common])
-    numbers = Reading(*means.T)
+    numbers = dict(zip(Reading._fields, means.T, strict=True))
     side = 0 if sel.shallower_side(members[0]) == "layer_a" else 1
     depth = max(sel.depths(members[0])[side], 1) if relative else 1
     first, second = models
@@ -259,11 +259,11 @@ def _curve(
         role=selection.role(models),
         x=np.array([key[side] / depth for key in common]),
         layers=tuple(common),
-        value=numbers.value,
-        low=numbers.ci_low,
-        high=numbers.ci_high,
-        null=numbers.null_q95,
-        partial=numbers.partial,
+        value=numbers["value"],
+        low=numbers["ci_low"],
+        high=numbers["ci_high"],
+        null=numbers["null_q95"],
+        partial=numbers["partial"],
         members=np.array([[c[key].value for key in common] for c in cells if len(cells) > 1]),
     )
 

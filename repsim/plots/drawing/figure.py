@@ -116,14 +116,16 @@ def new_figure(
         lines.append((joined, lowered, {"fontsize": NOTE_SIZE, "color": GREY, **right}))
     below = [] if beside else wrap_to_width(figure, note, room, size=NOTE_SIZE, joint=" · ")
     read = wrap_to_width(figure, reading.split(), room, size=READING_SIZE)
-    for rows, options in (
-        (heading, {"fontsize": TITLE_SIZE, "color": INK, "fontweight": "bold"}),
-        (read, {"fontsize": READING_SIZE, "color": INK}),
-        (below, {"fontsize": NOTE_SIZE, "color": GREY}),
+    for rows, size, colour in (
+        (heading, TITLE_SIZE, INK),
+        (read, READING_SIZE, INK),
+        (below, NOTE_SIZE, GREY),
     ):
+        weight = "bold" if rows is heading else "normal"
         for row in rows:
+            options = {"fontsize": size, "color": colour, "fontweight": weight}
             lines.append((row, down, {"x": MARGIN, **options}))
-            down += float(options["fontsize"]) * 1.42 / 72
+            down += size * 1.42 / 72
     legend = _key(figure, key, room) if key else None
     at_key = down + 0.02
     if legend is not None:
@@ -132,8 +134,8 @@ def new_figure(
 
     total = height + down
     figure.set_size_inches(width, total)
-    for string, at, options in lines:
-        figure.text(options.pop("x") / width, 1 - at / total, string, va="top", **options)
+    for string, at, written in lines:
+        figure.text(written.pop("x") / width, 1 - at / total, string, va="top", **written)
     if legend is not None:
         legend.set_bbox_to_anchor((MARGIN / width, 1 - at_key / total))
     _engine(figure).set(rect=(0.0, 0.0, 1.0, 1 - down / total))
