@@ -13,6 +13,11 @@ from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
 
 
+@pytest.fixture(autouse=True)
+def _few_starts(monkeypatch):
+    monkeypatch.setattr("repsim.plots.space.N_INIT", 2)
+
+
 def distances(xy):
     return np.linalg.norm(xy[:, None] - xy[None], axis=-1)
 
