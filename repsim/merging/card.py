@@ -40,15 +40,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 def write_companions(
     folder: Path, prepared: Prepared, facts: Facts, *, name: str, forecast: str = ""
 ) -> None:
-    """Write everything that belongs to a model folder besides the weights.
-
-    Args:
-        folder: Folder of the result.
-        prepared: What was merged.
-        facts: What was noted about each tensor.
-        name: Name of the result.
-        forecast: What was foretold of it, in Markdown; empty if nobody was asked.
-    """
+    """Write everything that belongs to a model folder besides the weights."""
     write_json(folder / "config.json", dict(prepared.config))
     _copy(prepared.donor, folder, (_GENERATION,))
     _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
@@ -128,19 +120,7 @@ def model_card(
     facts: Facts,
     forecast: str = "",
 ) -> str:
-    """The README of a merged model.
-
-    Args:
-        name: Name of the result.
-        prepared: What was merged.
-        parents: From `describe_parents`.
-        used: Versions of the libraries.
-        facts: What was noted about each tensor.
-        forecast: What was foretold, in Markdown; empty if nobody was asked.
-
-    Returns:
-        Markdown with YAML front matter as model hubs read it.
-    """
+    """The README of a merged model."""
     import yaml
 
     recipe, method = prepared.recipe, prepared.method
@@ -168,37 +148,13 @@ def model_card(
 
 
 def has_card(folder: str | Path) -> bool:
-    """Whether a folder holds the model card of a merge, with room for its outcome.
-
-    Args:
-        folder: Any path; one that is no folder holds none.
-
-    Example:
-        >>> has_card("zoo:eng-1")
-        False
-    """
+    """Whether a folder holds the model card of a merge, with room for its outcome."""
     path = Path(folder) / CARD_FILE
     return path.is_file() and f"\n{OUTCOME}\n" in path.read_text(encoding="utf-8")
 
 
 def write_outcome(folder: str | Path, outcome: str) -> None:
-    r"""Put what a merge turned out to keep into its model card, in the place of what was there.
-
-    Args:
-        folder: Folder of a merge.
-        outcome: Markdown; headings move below that of the section.
-
-    Raises:
-        InputError: The folder has no card of a merge.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "README.md").write_text(f"# m\n\n{OUTCOME}\n\nunknown\n")
-        >>> write_outcome(folder, "It kept 0.9 of eng_Latn.")
-        >>> (folder / "README.md").read_text().splitlines()[-1]
-        'It kept 0.9 of eng_Latn.'
-    """
+    """Put what a merge turned out to keep into its model card, in the place of what was there."""
     path = Path(folder) / CARD_FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     before, heading, _ = text.rpartition(f"\n{OUTCOME}\n")
@@ -278,12 +234,7 @@ def _licence(folder: Path) -> str | None:
 
 
 def summarise_notes(facts: Facts) -> list[str]:
-    """What methods noted, with the number of tensors and the first of them.
-
-    Example:
-        >>> summarise_notes({"a": {"notes": ["zero"]}, "b": {"notes": ["zero"]}})
-        ['zero: 2 tensors (a, b)']
-    """
+    """What methods noted, with the number of tensors and the first of them."""
     found: dict[str, list[str]] = {}
     for tensor in sorted(facts):
         for note in facts[tensor].get("notes", ()):
@@ -296,12 +247,7 @@ def summarise_notes(facts: Facts) -> list[str]:
 
 
 def summarise_values(facts: Facts) -> list[str]:
-    """Range over tensors of the numbers that methods reported.
-
-    Example:
-        >>> summarise_values({"a": {"values": {"t": 0.5}}, "b": {"values": {"t": 1.0}}})
-        ['t: from 0.5 (a) to 1 (b) over 2 tensors']
-    """
+    """Range over tensors of the numbers that methods reported."""
     found: dict[str, list[tuple[float, str]]] = {}
     for tensor in sorted(facts):
         for name, value in facts[tensor].get("values", {}).items():

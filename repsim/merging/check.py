@@ -15,8 +15,14 @@ from repsim.core.errors import IncompatibleModelsError, RepsimError, UsageError
 from repsim.core.files import hash_files, read_json
 from repsim.merging.arrays import is_finite
 from repsim.merging.checkpoint import FLOATS, Checkpoint
-from repsim.merging.tensors import head_and_embedding, is_tied, layer_of, merged_names
-from repsim.merging.vocabulary import read_vocabulary, token_tensors
+from repsim.merging.tensors import (
+    head_and_embedding,
+    is_tied,
+    layer_of,
+    merged_names,
+    token_tensors,
+)
+from repsim.merging.vocabulary import read_vocabulary
 from repsim.models.inspect import locate, read_config, tokenizer_files
 
 Level = Literal["error", "warning", "ok"]
@@ -140,18 +146,7 @@ def check_models(
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
-    """Raise the first error among findings, with the number of others.
-
-    Raises:
-        IncompatibleModelsError: There is one.
-
-    Example:
-        >>> refuse_errors([Finding("error", "width", "64 and 128", "en and de", "use one size")])
-        Traceback (most recent call last):
-            ...
-        repsim.core.errors.IncompatibleModelsError: width: 64 and 128, en and de (hint: use one
-        size)
-    """
+    """Raise the first error among findings, with the number of others."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more; see: repsim check)" if len(errors) > 1 else ""
@@ -173,17 +168,7 @@ def _describe(folders: Sequence[Path], names: Sequence[str]) -> list[_Model]:
 
 
 def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The configs of some models, with the defaults of their family filled in where it matters.
-
-    A key that one file states and another leaves to the default is compared with that default, for
-    which `transformers` is asked; files with the same keys are compared as they are.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> read_configs([write_tiny_model("gpt2", tempfile.mkdtemp() + "/a")])[0]["n_embd"]
-        32
-    """
+    """The configs of some models, with the defaults of their family filled in where it matters."""
     raw = []
     for folder in folders:
         document = read_json(folder / "config.json")
@@ -373,15 +358,7 @@ def _templates(a: _Model, b: _Model, options: _Options) -> list[Finding]:
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The chat template of a model folder, None if it has none.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "chat_template.jinja").write_text("{{ messages }}")
-        >>> read_chat_template(folder)
-        '{{ messages }}'
-    """
+    """The chat template of a model folder, None if it has none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")

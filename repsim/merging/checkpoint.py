@@ -65,12 +65,7 @@ class TensorSource(Protocol):
 
 
 def torch_type(stored: str) -> torch.dtype:
-    """The torch type of a type in a safetensors file.
-
-    Example:
-        >>> torch_type("BF16")
-        torch.bfloat16
-    """
+    """The torch type of a type in a safetensors file."""
     import torch
 
     found: torch.dtype = getattr(torch, TYPES[stored][0])
@@ -86,22 +81,7 @@ class _Place:
 
 
 class Checkpoint:
-    """The weights of a Hugging Face folder, in one file or several, memory-mapped.
-
-    Args:
-        folder: The folder.
-        name: Name of the model in messages; the folder's by default.
-
-    Raises:
-        InputError: Files are missing, truncated, pickled, or hold types that cannot be merged.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> tiny = Checkpoint(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
-        >>> tiny.headers["ln_f.weight"].shape, tuple(tiny.read("wte.weight", slice(1, 3)).shape)
-        ((32,), (2, 32))
-    """
+    """The weights of a Hugging Face folder, in one file or several, memory-mapped."""
 
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self.folder = Path(folder)
@@ -134,11 +114,7 @@ class Checkpoint:
             self.headers[tensor] = header
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
-        """A tensor, or a range of its rows, in its stored type, without a copy.
-
-        Raises:
-            KeyError: There is no such tensor.
-        """
+        """A tensor, or a range of its rows, in its stored type, without a copy."""
         import torch
 
         header = self.headers[tensor]
@@ -165,19 +141,7 @@ class Checkpoint:
         return stored_array(source, header.dtype, place.start, math.prod(header.shape))
 
     def fetch(self, tensor: str) -> None:
-        """Bring a tensor into the page cache: to be called by another thread, ahead of its use.
-
-        Reading in long pieces is far quicker than one fault after another in a map.
-
-        Raises:
-            KeyError: There is no such tensor.
-
-        Example:
-            >>> import tempfile
-            >>> from repsim.testing.tiny_models import write_tiny_model
-            >>> tiny = Checkpoint(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
-            >>> tiny.fetch("wte.weight")
-        """
+        """Bring a tensor into the page cache: to be called by another thread, ahead of its use."""
         place, header = self._places[tensor], self.headers[tensor]
         left = math.prod(header.shape) * TYPES[header.dtype][1]
         buffer = memoryview(bytearray(min(left, FETCHED)))
@@ -215,13 +179,7 @@ def _offsets(file: Path) -> list[tuple[str, int, int]]:
 
 @dataclasses.dataclass(frozen=True)
 class StateDict:
-    """A state dict as a source.
-
-    Example:
-        >>> import torch
-        >>> StateDict("m", {"w": torch.zeros(2, 3)}).headers["w"]
-        TensorHeader(dtype='F32', shape=(2, 3))
-    """
+    """A state dict as a source."""
 
     name: str
     tensors: Mapping[str, torch.Tensor]
@@ -246,14 +204,7 @@ class StateDict:
 
 @dataclasses.dataclass(frozen=True)
 class Transformed:
-    """A source whose tensors pass through a function of name and tensor when they are read.
-
-    Example:
-        >>> import torch
-        >>> double = Transformed(StateDict("m", {"w": torch.ones(2)}), lambda name, w: 2 * w)
-        >>> double.read("w").tolist()
-        [2.0, 2.0]
-    """
+    """A source whose tensors pass through a function of name and tensor when they are read."""
 
     source: TensorSource
     transform: Callable[[str, torch.Tensor], torch.Tensor]
@@ -269,11 +220,7 @@ class Transformed:
         return self.source.headers
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
-        """The transformed tensor, or a range of its rows.
-
-        Raises:
-            InputError: The function changed the shape.
-        """
+        """The transformed tensor, or a range of its rows."""
         found = self.transform(tensor, self.source.read(tensor))
         if tuple(found.shape) != self.headers[tensor].shape:
             raise InputError(
@@ -289,18 +236,11 @@ class Transformed:
 
 @dataclasses.dataclass(frozen=True)
 class Reindexed:
-    """A source whose vocabulary tensors have their rows in another model's order.
-
-    Attributes:
-        source: The model.
-        donor: The model whose vocabulary it is brought to.
-        rows: For each row of the donor, the row of the model with the same token; -1 where the
-            model lacks the token, for which the donor's row is taken.
-        tensors: Names of the tensors with one row per token.
-    """
+    """A source whose vocabulary tensors have their rows in another model's order."""
 
     source: TensorSource
     donor: TensorSource
+    #: For each row of the donor, the row with the same token; -1 where there is none: the donor's.
     rows: torch.Tensor
     tensors: frozenset[str]
 

@@ -32,17 +32,7 @@ _GPU_PART = 1 << 24
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that is needed to merge any one tensor of a plan.
-
-    Attributes:
-        method: The method.
-        sources: Models, in the numbering of the plan.
-        precision: "float32" or "float64".
-        seed: Seed of methods that draw.
-        device: Where tensors are merged.
-        statistics: Per model, statistics by tensor for data-aware methods.
-        thresholds: Per model, magnitude below which whole-model TIES trims.
-    """
+    """Everything that is needed to merge any one tensor of a plan."""
 
     method: MergeMethod
     sources: Sequence[TensorSource]

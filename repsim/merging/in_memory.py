@@ -148,13 +148,7 @@ def _recipe(
 
 
 def needs_statistics(method: MergeMethod) -> UsageError:
-    """The error for a data-aware method without its data.
-
-    Example:
-        >>> from repsim.merging.methods import find_method
-        >>> needs_statistics(find_method("fisher")).what
-        "method 'fisher' needs Fisher information of every model"
-    """
+    """The error for a data-aware method without its data."""
     what = "Gram matrices" if method.needs == "gram" else "Fisher information"
     return UsageError(
         f"method '{method.name}' needs {what} of every model",

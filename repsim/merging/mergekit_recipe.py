@@ -216,11 +216,7 @@ def _as_slices(
 
 
 def _with_base(part: Slice, base: str | None, method: MergeMethod) -> Slice:
-    """Take the base out of the inputs of methods on differences; else make it the first input.
-
-    SLERP runs from the base. Whole-model recipes of methods without differences merge a base that
-    is not listed as one more model.
-    """
+    """Take the base out of the inputs of methods on differences; else make it the first input."""
     if base is None:
         return part
     others = tuple(source for source in part.sources if source.model != base)

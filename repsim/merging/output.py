@@ -35,12 +35,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: file, first byte, length.
-
-    Example:
-        >>> Place("model.safetensors", start=64, length=16).length
-        16
-    """
+    """Where a tensor lies: file, first byte, length."""
 
     file: str
     start: int
@@ -49,19 +44,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Files of a checkpoint before it is written.
-
-    Attributes:
-        heads: File -> first bytes, which state its tensors.
-        sizes: File -> length in bytes.
-        places: Tensor -> where it lies.
-
-    Example:
-        >>> header = TensorHeader("BF16", (2, 2))
-        >>> layout = lay_out({"a": header})
-        >>> layout.total == len(layout.heads["model.safetensors"]) + 8
-        True
-    """
+    """Files of a checkpoint before it is written."""
 
     heads: Mapping[str, bytes]
     sizes: Mapping[str, int]
@@ -74,20 +57,7 @@ class Layout:
 
 
 def lay_out(tensors: Mapping[str, TensorHeader], shard_bytes: int | None = None) -> Layout:
-    """Distribute tensors over files of limited size.
-
-    Args:
-        tensors: Type and shape by name.
-        shard_bytes: Largest file; `SHARD_BYTES` if None. A larger tensor has a file of its own.
-
-    Example:
-        >>> header = TensorHeader("F32", (2, 2))
-        >>> layout = lay_out({"a": header, "b": header, "c": header}, shard_bytes=32)
-        >>> sorted(layout.heads)
-        ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
-        >>> layout.places["b"].length
-        16
-    """
+    """Distribute tensors over files of limited size."""
     limit = SHARD_BYTES if shard_bytes is None else shard_bytes
     sizes = {name: math.prod(h.shape) * TYPES[h.dtype][1] for name, h in tensors.items()}
     # Wide types first, so that every tensor is aligned to its own type.
@@ -132,23 +102,7 @@ def _head(
 
 
 class Output:
-    """A folder of weight files in the making.
-
-    Attributes:
-        folder: The folder.
-        done: Tensor -> what the journal holds about it.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp()) / "out"
-        >>> layout = lay_out({"norm": TensorHeader("U8", (3,))})
-        >>> with Output.open(folder, layout, "key") as output:
-        ...     output.write("norm", memoryview(b"abc"))
-        ...     output.finish("norm", notes=[])
-        ...     output.tidy()
-        >>> (folder / "model.safetensors").read_bytes()[-3:]
-        b'abc'
-    """
+    """A folder of weight files in the making."""
 
     def __init__(self, folder: Path, layout: Layout, key: str) -> None:
         self.folder = folder
@@ -165,19 +119,7 @@ class Output:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path, layout: Layout, key: str) -> Iterator[Output]:
-        """Create the folder, or go on with what a run of the same key left in it.
-
-        The folder is removed if the block ends in an error, and stays if it is interrupted.
-
-        Args:
-            folder: Where to; nothing else may use it.
-            layout: The files.
-            key: Hash of everything that the result depends on; a run with an empty one starts anew.
-
-        Raises:
-            UsageError: Another process is writing there.
-            ResourceError: The disk is or becomes too full.
-        """
+        """Create the folder, or go on with what a run of the same key left in it."""
         output = cls(folder, layout, key)
         try:
             output._start()
@@ -258,24 +200,13 @@ class Output:
         return {entry["tensor"]: entry for entry in entries[1:]}
 
     def write(self, tensor: str, data: memoryview, start: int = 0) -> None:
-        """Write a tensor, or some of its rows, to its place.
-
-        Args:
-            tensor: Name.
-            data: Bytes of its values in the type that the layout states.
-            start: First byte, counted from the tensor's own.
-        """
+        """Write a tensor, or some of its rows, to its place."""
         place = self._layout.places[tensor]
         _write_all(self._files[place.file], data, place.start + start)
         self._unsynced += len(data)
 
     def finish(self, tensor: str, **facts: Any) -> None:
-        """Enter a tensor in the journal once its bytes are on disk.
-
-        Args:
-            tensor: Name.
-            **facts: What is to be known of it later, JSON-able.
-        """
+        """Enter a tensor in the journal once its bytes are on disk."""
         entry = {"tensor": tensor, **facts}
         self.done[tensor] = entry
         self._waiting.append(entry)

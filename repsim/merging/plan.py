@@ -19,12 +19,7 @@ from repsim.models.inspect import TensorHeader
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One tensor of one model.
-
-    Attributes:
-        source: Number of the model.
-        tensor: Name of its tensor.
-    """
+    """One tensor of one model."""
 
     source: int
     tensor: str
@@ -32,24 +27,7 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class TensorPlan:
-    """How one tensor of the result is made.
-
-    Attributes:
-        name: Its name.
-        header: Type in which it is stored, and shape.
-        kind: What it is.
-        inputs: Tensors that are merged.
-        base: Tensor of the base, where the method uses one.
-        parameters: Values of the method's parameters; a list with one per input where they are
-            per model.
-        copied: Whether it is no weight (a buffer of integers) and must be the same in all models.
-
-    Example:
-        >>> header = TensorHeader("F32", (2,))
-        >>> plan = TensorPlan("w", header, "norm", (Input(0, "w"),), Input(1, "w"), {}, False)
-        >>> [item.source for item in plan.all_inputs]
-        [0, 1]
-    """
+    """How one tensor of the result is made."""
 
     name: str
     header: TensorHeader
@@ -73,17 +51,7 @@ class TensorPlan:
 
 
 def out_of_range(plan: TensorPlan) -> InputError:
-    """The error for a merged tensor that its type cannot hold.
-
-    Args:
-        plan: The tensor.
-
-    Example:
-        >>> plan = TensorPlan("w", TensorHeader("F16", (2,)), "norm", (), None, {"scale": 9.0},
-        ...                   copied=False)
-        >>> out_of_range(plan).what.partition(":")[0]
-        "merged tensor 'w' does not fit into F16"
-    """
+    """The error for a merged tensor that its type cannot hold."""
     values = dict(plan.parameters)
     return InputError(
         f"merged tensor '{plan.name}' does not fit into {plan.header.dtype}: it holds NaN or "
@@ -96,30 +64,7 @@ def plan_tensors(
     recipe: Recipe, method: MergeMethod, sources: Mapping[str, TensorSource],
     names: Mapping[str, Sequence[str]],
 ) -> list[TensorPlan]:  # fmt: skip
-    """How each tensor of the result is made.
-
-    Args:
-        recipe: What is wanted.
-        method: Its method.
-        sources: Model -> its tensors, in the order of `recipe.sources`.
-        names: Model -> the tensors that are merged (all but a head that doubles its embedding).
-
-    Raises:
-        IncompatibleModelsError: A tensor is missing in a model, or has another shape.
-        UsageError: Layers that a model does not have, or slices of different length.
-
-    Example:
-        >>> import torch
-        >>> from repsim.merging.checkpoint import StateDict
-        >>> from repsim.merging.recipe import find_method, read_recipe
-        >>> recipe = read_recipe({"method": "linear", "models": ["a", "b"],
-        ...                       "parameters": {"weight": [{"filter": "h.0", "value": 2.0}]}})
-        >>> state = {"h.0.w": torch.zeros(2), "h.1.w": torch.zeros(2)}
-        >>> sources = {name: StateDict(name, state) for name in "ab"}
-        >>> plans = plan_tensors(recipe, find_method("linear"), sources, dict.fromkeys("ab", state))
-        >>> [(plan.name, plan.parameters["weight"]) for plan in plans]
-        [('h.0.w', [2.0, 2.0]), ('h.1.w', [1.0, 1.0])]
-    """
+    """How each tensor of the result is made."""
     planner = _Planner(recipe, method, sources, names)
     plans = list(planner.outside_layers()) + list(planner.layers())
     if plans and not any(not plan.copied for plan in plans):
@@ -130,15 +75,7 @@ def plan_tensors(
 def result_layers(
     recipe: Recipe, names: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, int]]:  # fmt: skip
-    """For each layer of the result, the model and layer that its first input is.
-
-    Example:
-        >>> from repsim.merging.recipe import read_recipe
-        >>> recipe = read_recipe({"method": "passthrough", "models": [
-        ...     {"model": "a", "layers": [0, 2]}, {"model": "b", "layers": [1, 2]}]})
-        >>> result_layers(recipe, dict.fromkeys("ab", ["h.0.w", "h.1.w"]))
-        [('a', 0), ('a', 1), ('b', 1)]
-    """
+    """For each layer of the result, the model and layer that its first input is."""
     found = []
     for part in recipe.slices:
         first = part.sources[0]

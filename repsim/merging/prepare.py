@@ -24,8 +24,8 @@ from repsim.merging.in_memory import needs_statistics
 from repsim.merging.methods import find_method
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Recipe, Repair
-from repsim.merging.tensors import merged_names
-from repsim.merging.vocabulary import map_rows, read_vocabulary, token_tensors
+from repsim.merging.tensors import merged_names, token_tensors
+from repsim.merging.vocabulary import map_rows, read_vocabulary
 from repsim.models.inspect import Located, locate, read_config
 
 if TYPE_CHECKING:
@@ -39,22 +39,7 @@ Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A recipe whose models are found and fit each other.
-
-    Attributes:
-        recipe: What is wanted.
-        method: Its method.
-        located: Model, as the recipe names it -> its folder.
-        checkpoints: Model -> its weight files.
-        sources: Model -> its tensors as they are merged: re-indexed, aligned, transformed.
-        plans: How each tensor of the result is made.
-        config: Config of the result.
-        statistics: Number of a model -> its statistics.
-        calibration: What the result is repaired on; None if it is not.
-        findings: What the static check found.
-        notes: What a reader of the result should know.
-        key: Hash of everything that the result depends on; empty if that cannot be told.
-    """
+    """A recipe whose models are found and fit each other."""
 
     recipe: Recipe
     method: MergeMethod
@@ -83,27 +68,7 @@ class Prepared:
 def prepare(
     recipe: Recipe, *, transforms: Mapping[str, Transform] | None = None
 ) -> Prepared:  # fmt: skip
-    """Find, check, re-index and align the models of a recipe, and plan every tensor.
-
-    Args:
-        recipe: What is wanted.
-        transforms: Model -> function of name and tensor that its tensors pass through.
-
-    Raises:
-        IncompatibleModelsError: The models do not fit each other.
-        InputError: A model or file is missing or damaged.
-        UsageError: The recipe asks for something that the method or a model does not have.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.merging.recipe import read_recipe
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> root = tempfile.mkdtemp()
-        >>> a, b = (str(write_tiny_model("llama", f"{root}/{n}", seed=n)) for n in (0, 1))
-        >>> prepared = prepare(read_recipe({"method": "slerp", "models": [a, b]}))
-        >>> prepared.donor.name, prepared.plans[0].parameters
-        ('0', {'t': 0.5})
-    """
+    """Find, check, re-index and align the models of a recipe, and plan every tensor."""
     method = find_method(recipe.method)
     models = tuple(dict.fromkeys((*recipe.sources, *_extra_tokenizer(recipe))))
     located = {model: locate(model) for model in models}

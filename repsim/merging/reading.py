@@ -114,12 +114,11 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
     method = find_method(parse(_Keys, document).method)
     own = tuple(method.parameters if method.name == "passthrough" else method.model_defaults)
     names = tuple(method.parameters)
-    typed = create_model(
-        "Recipe",
-        __base__=_Keys,
-        models=(tuple[_entry(method, own), ...], ...),
-        parameters=(settings_type(method, names) | None, None),
-    )
+    fields: dict[str, Any] = {
+        "models": (tuple[_entry(method, own), ...], ...),  # type: ignore[misc]
+        "parameters": (settings_type(method, names) | None, None),
+    }
+    typed = create_model("Recipe", __base__=_Keys, **fields)
     keys = parse(typed, document)
     sources = tuple(
         Source(each.model, settings_of(each, own), each.layers, each.statistics)

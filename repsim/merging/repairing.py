@@ -36,19 +36,7 @@ LEAST_BYTES = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What a merge is repaired on.
-
-    Attributes:
-        windows: Token ids, all windows of one length.
-        languages: Language -> number of its windows.
-        corpus: Where the text is from.
-        shares: Share of each parent in what units should vary by, in the order of the recipe.
-
-    Example:
-        >>> found = Calibration(((0, 1), (2, 3)), {"eng_Latn": 2}, "bible", (0.25, 0.75))
-        >>> found.identity["shares"], found.identity["languages"]
-        ([0.25, 0.75], {'eng_Latn': 2})
-    """
+    """What a merge is repaired on."""
 
     windows: tuple[tuple[int, ...], ...]
     languages: Mapping[str, int]
@@ -66,16 +54,7 @@ class Calibration:
         }
 
     def describe(self, names: Sequence[str]) -> str:
-        """In words, for the model card.
-
-        Args:
-            names: Parents, in the order of `shares`.
-
-        Example:
-            >>> found = Calibration(((0, 1), (2, 3)), {"eng_Latn": 2}, "bible", (0.5, 0.5))
-            >>> found.describe(["en", "de"]).partition(" on ")[2]
-            "'bible': 2 windows of 2 tokens in eng_Latn"
-        """
+        """In words, for the model card."""
         parents = [f"'{n}' ({share:.0%})" for n, share in zip(names, self.shares, strict=True)]
         text = ", ".join(
             f"{count} windows of {len(self.windows[0])} tokens in {language}"
@@ -91,21 +70,7 @@ def calibrate(
     recipe: Recipe, repair: Repair, folders: Mapping[str, Path], tokenizer_folder: Path,
     plans: Sequence[TensorPlan],
 ) -> Calibration:  # fmt: skip
-    """Refuse what cannot be repaired, and read the text for what can.
-
-    Args:
-        recipe: What is wanted.
-        repair: Its part on repair.
-        folders: Model -> its folder.
-        tokenizer_folder: Folder that the result has its tokenizer from.
-        plans: How each tensor of the result is made.
-
-    Raises:
-        IncompatibleModelsError: The family of the models cannot be repaired.
-        InputError: No text, or no tokenizer.
-        UsageError: The recipe stacks layers, weighs a model negatively, or nobody says which
-            languages the models speak.
-    """
+    """Refuse what cannot be repaired, and read the text for what can."""
     if recipe.stacked:
         raise UsageError(
             "a recipe that stacks layers cannot be repaired: its layers have no parents at the "
@@ -198,14 +163,7 @@ def _shares(recipe: Recipe, plans: Sequence[TensorPlan]) -> tuple[float, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Repaired:
-    """One tensor of the repaired model.
-
-    Attributes:
-        plan: Which.
-        tensor: In the type in which it is stored.
-        notes: What method and repair noted.
-        values: Numbers that tell how both went.
-    """
+    """One tensor of the repaired model."""
 
     plan: TensorPlan
     tensor: torch.Tensor
@@ -216,18 +174,7 @@ class Repaired:
 def repaired_tensors(
     job: Job, plans: Sequence[TensorPlan], calibration: Calibration, config: Mapping[str, Any]
 ) -> Iterator[Repaired]:
-    """Merge all tensors, repair them, and round them once.
-
-    Args:
-        job: Method and models.
-        plans: All tensors.
-        calibration: What they are repaired on.
-        config: Config of the result.
-
-    Raises:
-        InputError: A tensor holds NaN or infinity, or what comes of it leaves its type's range.
-        IncompatibleModelsError: The tensors do not make up the config's model.
-    """
+    """Merge all tensors, repair them, and round them once."""
     import torch
     from transformers import AutoConfig
 

@@ -35,14 +35,14 @@ def settings_of(found: Config, names: tuple[str, ...]) -> dict[str, Setting]:
 
 
 @functools.cache
-def _type(kind: type, declared: Parameter) -> Any:
+def _type(kind: Any, declared: Parameter) -> Any:
     """The type of a setting; `kind` is asked for because 1.0 and True are equal."""
     scalar = _scalar(kind, declared)
-    several = Annotated[tuple[scalar, ...], Field(min_length=1)]
+    several: Any = Annotated[tuple[scalar, ...], Field(min_length=1)]  # type: ignore[valid-type]
     rule = create_model(
         "Rule", __base__=Config, filter=(str | None, None), value=(scalar | several, ...)
     )
-    rules = Annotated[tuple[rule, ...], Field(min_length=1)]
+    rules: Any = Annotated[tuple[rule, ...], Field(min_length=1)]  # type: ignore[valid-type]
     return Annotated[scalar | several | rules, BeforeValidator(_as_list)]
 
 

@@ -376,8 +376,45 @@ def save_statistics(
     return Path(path)
 
 
-def load_statistics(path: str | os.PathLike[str]) -> dict[str, Gram | torch.Tensor]:
-    """Read what `save_statistics` wrote.
+class _Stored(Mapping[str, "Gram | torch.Tensor"]):
+    """Statistics in a file, each read when it is asked for."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            self._file = safe_open(path, framework="pt")
+        except (FileNotFoundError, SafetensorError) as error:
+            raise InputError(f"statistics '{path}' cannot be read: {error}") from None
+        header = (self._file.metadata() or {}).get(HEADER)
+        if header is None:
+            raise InputError(
+                f"file '{path}' holds no statistics",
+                hint="write it with repsim.merging.save_statistics",
+            )
+        described = json.loads(header)
+        self._axes: dict[str, Literal[0, 1]] = described["axes"]
+        self._stored = {name: name for name in self._file.keys()} | described["same_as"]  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> Gram | torch.Tensor:
+        tensor: torch.Tensor = self._file.get_tensor(self._stored[name])
+        return Gram(tensor, self._axes[name]) if name in self._axes else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def load_statistics(path: str | os.PathLike[str]) -> Mapping[str, Gram | torch.Tensor]:
+    """Open what `save_statistics` wrote; one statistic is in memory at a time.
+
+    Args:
+        path: File.
+
+    Returns:
+        Name of a weight -> its matrix or tensor, read when it is asked for.
 
     Raises:
         InputError: The file is missing or holds something else.
@@ -388,23 +425,4 @@ def load_statistics(path: str | os.PathLike[str]) -> dict[str, Gram | torch.Tens
             ...
         repsim.core.errors.InputError: ...
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(HEADER)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError) as error:
-        raise InputError(f"statistics '{path}' cannot be read: {error}") from None
-    if header is None:
-        raise InputError(
-            f"file '{path}' holds no statistics",
-            hint="write it with repsim.merging.statistics.save_statistics",
-        )
-    described = json.loads(header)
-    axes, same_as = described["axes"], described["same_as"]
-    everything = {**tensors, **{name: tensors[leader] for name, leader in same_as.items()}}
-    return {
-        name: Gram(tensor, axes[name]) if name in axes else tensor
-        for name, tensor in everything.items()
-    }
+    return _Stored(path)

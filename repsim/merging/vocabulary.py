@@ -7,8 +7,7 @@ not show. The token map is read from the tokenizer's own files, without running 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,31 +18,10 @@ from repsim.models.inspect import tokenizer_files
 if TYPE_CHECKING:
     import torch
 
-#: Tensors with one row per token.
-_ROWS_ARE_TOKENS = re.compile(
-    r"(^|\.)((embed_tokens|wte|word_embeddings|embed_in|shared)\.weight"
-    r"|(lm_head|embed_out)\.(weight|bias)|lm_head\.decoder\.(weight|bias)"
-    r"|cls\.predictions\.(bias|decoder\.weight|decoder\.bias)|final_logits_bias)$"
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Token map and segmentation rules of one tokenizer.
-
-    Attributes:
-        name: Name of the model.
-        ids: Token -> id, added tokens included; empty if the files do not show it.
-        core: Tokens of the model proper -> what decides about them (score of a unigram model).
-        rules: Aspect -> hash of what decides how text is cut: merges, normalizer, pre-tokenizer.
-        files: Hash of the tokenizer's files.
-
-    Example:
-        >>> one = Vocabulary("en", {"a": 0, "b": 1}, {}, {"merges": "1f"}, "f1")
-        >>> other = Vocabulary("de", {"b": 0, "a": 1}, {}, {"merges": "1f"}, "f2")
-        >>> one.differences(other)
-        ["2 of 2 tokens differ (id 0: 'a' and 'b', id 1: 'b' and 'a')"]
-    """
+    """Token map and segmentation rules of one tokenizer."""
 
     name: str
     ids: Mapping[str, int]
@@ -94,18 +72,7 @@ class Vocabulary:
 
 
 def read_vocabulary(folder: str | Path, name: str | None = None) -> Vocabulary | None:
-    """The vocabulary of a model folder; None if it holds no tokenizer.
-
-    Raises:
-        InputError: The tokenizer's file is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> tiny = read_vocabulary(write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny"))
-        >>> tiny.ids["<s>"], len(tiny.ids)
-        (0, 270)
-    """
+    """The vocabulary of a model folder; None if it holds no tokenizer."""
     folder = Path(folder)
     label = name or folder.name
     try:
@@ -154,40 +121,10 @@ def _from_document(name: str, document: Any, digest: str) -> Vocabulary:
     return Vocabulary(name, ids, core, rules, digest)
 
 
-def token_tensors(tensors: Iterable[str]) -> frozenset[str]:
-    """Those tensors that have one row per token.
-
-    Example:
-        >>> sorted(token_tensors(["model.embed_tokens.weight", "lm_head.weight", "norm.weight"]))
-        ['lm_head.weight', 'model.embed_tokens.weight']
-    """
-    return frozenset(tensor for tensor in tensors if _ROWS_ARE_TOKENS.search(tensor))
-
-
 def map_rows(
     donor: Vocabulary, other: Vocabulary, *, donor_rows: int, other_rows: int
 ) -> torch.Tensor:
-    """For each row of the donor, the row of the other model that stands for the same token.
-
-    Args:
-        donor: Vocabulary of the result.
-        other: Vocabulary of the model that is brought to it.
-        donor_rows: Rows of the donor's embedding; those beyond its tokens are padding.
-        other_rows: Rows of the other model's embedding.
-
-    Returns:
-        `[donor_rows]` int64, -1 where the other model has no such token, and for padding.
-
-    Raises:
-        IncompatibleModelsError: The two cut text differently, so that rows with the same name were
-            not trained on the same text.
-
-    Example:
-        >>> one = Vocabulary("en", {"a": 0, "b": 1}, {}, {"merges": "1f"}, "f1")
-        >>> other = Vocabulary("de", {"b": 0, "a": 1}, {}, {"merges": "1f"}, "f2")
-        >>> map_rows(one, other, donor_rows=4, other_rows=2).tolist()
-        [1, 0, -1, -1]
-    """
+    """For each row of the donor, the row of the other model that stands for the same token."""
     import torch
 
     if not donor.cuts_alike(other):

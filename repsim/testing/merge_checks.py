@@ -20,7 +20,8 @@ import torch
 
 from repsim.core.errors import InputError, RepsimError, UsageError
 from repsim.merging.arrays import Stream
-from repsim.merging.base import Gram, MergeMethod, Parameter, TensorContext
+from repsim.merging.base import Gram, MergeMethod, TensorContext
+from repsim.merging.parameters import Parameter
 
 Check = Callable[[MergeMethod], None]
 

@@ -15,8 +15,8 @@ from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.features.declared import Declared, read_declared
 from repsim.merging.checkpoint import FLOATS, Checkpoint, StateDict, TensorSource
-from repsim.merging.tensors import head_and_embedding, is_tied, merged_names
-from repsim.merging.vocabulary import Vocabulary, read_vocabulary, token_tensors
+from repsim.merging.tensors import head_and_embedding, is_tied, merged_names, token_tensors
+from repsim.merging.vocabulary import Vocabulary, read_vocabulary
 from repsim.models.inspect import Located, TensorHeader, locate, read_config
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ declares of itself is tested by `repsim.testing.merge_checks.check_merge_method`
 
 from typing import Any
 
-# A file of methods registers what it declares when it is imported here, in the order of the lists.
+# A file of methods registers what it declares when it is imported: one line for each.
 from repsim.merging.base import METHODS, MergeMethod
 from repsim.merging.methods import (
     averaging,  # noqa: F401

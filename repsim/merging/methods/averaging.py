@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from repsim.core.errors import UsageError
 from repsim.merging.arrays import Array, Stream, weighted_sum
-from repsim.merging.base import TensorContext, merge_method, per_model
+from repsim.merging.base import TensorContext, merge_method
+from repsim.merging.parameters import per_model
 
 
 @merge_method(

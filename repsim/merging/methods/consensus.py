@@ -19,8 +19,9 @@ from repsim.merging.arrays import (
     kind_of_array,
     namespace,
 )
-from repsim.merging.base import TensorContext, merge_method, parameter
+from repsim.merging.base import TensorContext, merge_method
 from repsim.merging.methods.cuts import Kept, cut_of
+from repsim.merging.parameters import parameter
 
 #: Denominators of model stock below this are singular, as in mergekit.
 _SINGULAR = 1e-6

@@ -19,7 +19,8 @@ from repsim.merging.arrays import (
     namespace,
     weighted_sum,
 )
-from repsim.merging.base import Gram, TensorContext, merge_method, parameter, per_model
+from repsim.merging.base import Gram, TensorContext, merge_method
+from repsim.merging.parameters import parameter, per_model
 
 #: Condition number beyond which the normal equations of RegMean are worth a word.
 _ILL_CONDITIONED = 1e8

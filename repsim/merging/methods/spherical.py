@@ -14,7 +14,8 @@ import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.merging.arrays import Along, Array, Stream, Vectors, combined, gram
-from repsim.merging.base import TensorContext, merge_method, parameter, per_model
+from repsim.merging.base import TensorContext, merge_method
+from repsim.merging.parameters import parameter, per_model
 
 #: Norms at or below this count as zero.
 _TINY = 1e-8

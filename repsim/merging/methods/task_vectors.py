@@ -19,14 +19,9 @@ from repsim.merging.arrays import (
     to_numpy,
     weighted_sum,
 )
-from repsim.merging.base import (
-    MergeMethod,
-    TensorContext,
-    merge_method,
-    parameter,
-    per_model,
-)
+from repsim.merging.base import MergeMethod, TensorContext, merge_method
 from repsim.merging.methods.cuts import Cut, Kept, cut_of
+from repsim.merging.parameters import parameter, per_model
 
 #: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
 _ZERO_WEIGHT = 1e-8

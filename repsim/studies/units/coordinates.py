@@ -56,7 +56,7 @@ def _one_vocabulary(
 
     if len({model.ref.tokenizer_hash for model in models}) == 1:
         return list(states)
-    from repsim.merging.vocabulary import token_tensors
+    from repsim.merging.tensors import token_tensors
 
     ours = models[0].tokenizer.get_vocab()
     brought: list[State] = [states[0]]

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.merging.checkpoint import Checkpoint, Reindexed, StateDict, Transformed
-from repsim.merging.tensors import count_layers, is_tied, kind_of, merged_names
-from repsim.merging.vocabulary import Vocabulary, map_rows, read_vocabulary, token_tensors
+from repsim.merging.tensors import count_layers, is_tied, kind_of, merged_names, token_tensors
+from repsim.merging.vocabulary import Vocabulary, map_rows, read_vocabulary
 from repsim.models.inspect import TensorHeader
 
 STATE = {

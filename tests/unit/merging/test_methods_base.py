@@ -7,16 +7,12 @@ import torch
 
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.arrays import is_finite
-from repsim.merging.base import (
-    TensorContext,
-    check_tensors,
-    merge_method,
-    per_model,
-)
+from repsim.merging.base import TensorContext, check_tensors, merge_method
 from repsim.merging.methods import METHODS
 from repsim.merging.methods.averaging import linear, passthrough
 from repsim.merging.methods.spherical import karcher, slerp
 from repsim.merging.methods.task_vectors import task_arithmetic, ties
+from repsim.merging.parameters import per_model
 
 ONE, TWO = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])
 
