@@ -37,7 +37,7 @@ def pretrain(
     from repsim.pretraining import pretrain as train
     from repsim.pretraining.family import select
 
-    family = load_config(_find(config))
+    family = load_config(config)
     runs = select(plan(family), list(only) or None)
     cost = sum(run.cpu_seconds for run in runs)
     say("plan", f"{len(runs)} models · about {duration(cost)} on one CPU core")
@@ -80,16 +80,6 @@ def _draw_curves(out: Path) -> list[str]:
         str(path)
         for path in save_figure(FIGURES["training"]([out]), out / "curves", ("png", "svg"))
     ]
-
-
-def _find(config: str) -> Path:
-    """A file, or an example that ships with the package."""
-    path = Path(config)
-    if path.exists():
-        return path
-    examples = Path(__file__).parents[1] / "pretraining" / "examples"
-    shipped = examples / f"{config.removesuffix('.yaml')}.yaml"
-    return shipped if shipped.exists() else path
 
 
 def _print_models(refs: list) -> None:

@@ -127,6 +127,21 @@ def load(kind: type[C], path: str | Path, what: str) -> C:
         raise UsageError(f"{what} '{path}': {error.what}", hint=error.hint) from None
 
 
+def find_file(name: str | Path, examples: Path, what: str) -> Path:
+    """A YAML file, or one that ships with the package, by its name.
+
+    Raises:
+        InputError: There is neither.
+    """
+    path, shipped = Path(name), examples / f"{Path(name).stem}.yaml"
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in examples.glob("*.yaml")))
+    raise InputError(f"{what} '{name}' does not exist", hint=f"a path, or one of: {known}")
+
+
 def read_yaml(path: str | Path, what: str) -> Any:
     """Read a YAML document; keys that are repeated and documents beyond all measure are refused.
 

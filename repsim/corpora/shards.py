@@ -21,7 +21,6 @@ MANIFEST = "manifest.json"
 SCHEMA = "repsim-shards/1"
 #: Characters that are tokenised in one call: enough to keep every thread busy.
 BATCH_CHARACTERS = 2_000_000
-CHUNK = 1 << 20
 _REMAKE = "delete the folder and let the shards be made again"
 
 
@@ -191,11 +190,8 @@ def _paths(folder: Path, key: str) -> tuple[Path, Path]:
 
 
 def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while chunk := handle.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _damage(folder: Path, key: str, entry: Mapping[str, Any], *, verify: bool = True) -> str | None:

@@ -13,11 +13,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from repsim.core.config import Config, Number, Switch, Whole, join, load, parse
+from repsim.core.config import Config, Number, Switch, Whole, find_file, join, load, parse
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 from repsim.pretraining.architecture import ArchitectureConfig
 
+EXAMPLES = Path(__file__).parent / "examples"
 #: Names that a run may not have: folders that the runs of a family share.
 RESERVED = ("tokenizers", "shards")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -208,13 +209,17 @@ class FamilyConfig(Config):
 
 
 def load_config(path: str | Path) -> FamilyConfig:
-    """Read a configuration from a YAML file.
+    """Read a configuration from a YAML file, or one that ships with the package by its name.
 
     Raises:
         InputError: The file is missing or is not YAML.
         UsageError: It says something that is not possible.
+
+    Example:
+        >>> [run.name for run in load_config("two_languages").runs][:2]
+        ['eng', 'deu']
     """
-    return load(FamilyConfig, path, "configuration")
+    return load(FamilyConfig, find_file(path, EXAMPLES, "configuration"), "configuration")
 
 
 def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:

@@ -48,7 +48,7 @@ def pretrain(
     done again; what was interrupted goes on from its newest training state, to the same bits.
 
     Args:
-        config: The family, or the YAML file that describes it.
+        config: The family, the YAML file that describes it, or the name of a shipped one.
         out: Folder of the family: `RUN/` for each model, tokenizers and token shards beside them.
         only: Names of runs; the trunks that they need are trained too.
         device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.

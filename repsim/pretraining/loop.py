@@ -32,8 +32,7 @@ from repsim.pretraining.distributed import (
 )
 from repsim.pretraining.folder import PROVENANCE, Described, read_weights, write_model
 from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
-from repsim.pretraining.runtime import deterministic_kernels, quiet_collector
-from repsim.pretraining.step import Engine
+from repsim.pretraining.step import Engine, deterministic_kernels, quiet_collector
 
 
 class DivergedError(RepsimError):

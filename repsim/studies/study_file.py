@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from repsim.core.config import Config, Number, Switch, Whole, load, parse
-from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.config import Config, Number, Switch, Whole, find_file, load, parse
+from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -235,12 +235,7 @@ def load_study(path: str | Path) -> StudyConfig:
         InputError: The file is missing or is not YAML.
         UsageError: It says something that is not possible; the message names the key.
     """
-    packaged = EXAMPLES / f"{path}.yaml"
-    chosen = packaged if not Path(path).is_file() and packaged.exists() else Path(path)
-    if not chosen.exists():
-        known = ", ".join(sorted(p.stem for p in EXAMPLES.glob("*.yaml")))
-        raise InputError(f"study file '{path}' does not exist", hint=f"a path, or one of: {known}")
-    return load(StudyConfig, chosen, "study file")
+    return load(StudyConfig, find_file(path, EXAMPLES, "study file"), "study file")
 
 
 def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from repsim.studies.engine import Event, Outcome, Store, make_executor, run_graph
-from repsim.studies.engine.executors.processes import ProcessExecutor
+from repsim.studies.engine.executors.local import ProcessExecutor
 from tests.unit.studies.planted_units import small_graph, unit
 
 PLANTED = Path(__file__).resolve().parents[1] / "unit" / "studies"

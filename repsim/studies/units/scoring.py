@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from repsim.evaluation import BitsPerByte, EvaluationText, PreparedText
     from repsim.studies.engine.workspace import Workspace
 
@@ -90,8 +88,3 @@ def selected(ready: PreparedText, languages: Sequence[str]) -> PreparedText:
         held_out={lang: ready.held_out[lang] for lang in languages},
         floors={lang: ready.floors[lang] for lang in languages},
     )
-
-
-def weights_folder(workspace: Workspace, model: str) -> Path:
-    """Local folder of a model of the study."""
-    return workspace.fetch(f"models/{model}")

@@ -93,7 +93,7 @@ def test_per_language_tokenizers_cannot_be_mixed(document: Callable[..., dict[st
 
 
 def test_yaml_problems_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.yaml' cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"none.yaml' does not exist .*two_languages"):
         load_config(tmp_path / "none.yaml")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: [", encoding="utf-8")

@@ -33,8 +33,8 @@ class Executor(Protocol):
 
 #: Name -> maker of an executor; takes `workers` (None: all there is) and `store` (URL).
 EXECUTORS: Registry[Callable[..., Any]] = Registry("executor", entry_point_group="repsim.executors")
-EXECUTORS.add("inprocess", "repsim.studies.engine.executors.inprocess:InProcessExecutor")
-EXECUTORS.add("processes", "repsim.studies.engine.executors.processes:ProcessExecutor")
+EXECUTORS.add("inprocess", "repsim.studies.engine.executors.local:InProcessExecutor")
+EXECUTORS.add("processes", "repsim.studies.engine.executors.local:ProcessExecutor")
 EXECUTORS.add("ray", "repsim.studies.engine.executors.cluster:RayExecutor")
 EXECUTORS.add("slurm", "repsim.studies.engine.executors.slurm:SlurmExecutor")
 

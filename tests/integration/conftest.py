@@ -1,0 +1,3 @@
+"""The smallest family that is worth training, as the unit tests have it."""
+
+from tests.unit.pretraining.conftest import corpus, document, family  # noqa: F401
