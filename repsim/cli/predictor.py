@@ -54,23 +54,30 @@ Examples:
 )
 @click.argument("atlases", nargs=-1, type=click.Path(path_type=Path), metavar="[ATLAS...]")
 @_table_options
-@click.option("--law", help="Law that ties features to retention; default: that of the package.")
+@click.option("--regressor", help="Ties features to retention; default: that of the package.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the dealing of models.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def fit(
-    atlases: tuple[Path, ...], law: str | None, seed: int, out: Path, as_json: bool, **named: Any
+    atlases: tuple[Path, ...],
+    regressor: str | None,
+    seed: int,
+    out: Path,
+    as_json: bool,
+    **named: Any,
 ) -> None:
     """Fit a predictor on atlases, or on a table of merges. The same input gives the same file."""
-    from repsim.mergeability.predictor import DEFAULT_LAW, Predictor
+    from repsim.mergeability.predictor import DEFAULT_REGRESSOR, Predictor
 
     evidence, features = _evidence(atlases, **named)
     say("fit", _size(evidence))
-    made = Predictor.fit(evidence, law=law or DEFAULT_LAW, features=features, seed=seed)
+    made = Predictor.fit(
+        evidence, regressor=regressor or DEFAULT_REGRESSOR, features=features, seed=seed
+    )
     made.save(out)
     if as_json:
         print_json(_summary(made))
-    say("wrote", f"{out} ({made.identity})")
+    say("wrote", f"{out}: {made.identity}")
     say("next", f"repsim predict A B --predictor {out}")
 
 
@@ -86,7 +93,7 @@ Examples:
     "sources", nargs=-1, type=click.Path(path_type=Path), metavar="[PREDICTOR|ATLAS...]"
 )
 @_table_options
-@click.option("--law", help="Law to validate; default: that of the predictor or the package.")
+@click.option("--regressor", help="To validate; default: that of the predictor or the package.")
 @click.option("--split", "splits", multiple=True, help="Split; repeatable; default: all.")
 @click.option("--draws", type=click.IntRange(20), default=200, show_default=True,
               help="Draws of models for intervals.")  # fmt: skip
@@ -96,8 +103,8 @@ Examples:
               help="Folder for report.html, figures and tables.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
-    sources: tuple[Path, ...], law: str | None, splits: tuple[str, ...], draws: int, seed: int,
-    workers: int | None, out: Path | None, as_json: bool, **named: Any,
+    sources: tuple[Path, ...], regressor: str | None, splits: tuple[str, ...], draws: int,
+    seed: int, workers: int | None, out: Path | None, as_json: bool, **named: Any,
 ) -> None:  # fmt: skip
     """Tell how good forecasts are for models never seen.
 
@@ -105,16 +112,16 @@ def validate(
     no model, nor a twin of one, is ever both in training and in test. All splits of the shipped
     atlas take about ten minutes of one core, shared among all cores.
     """
-    from repsim.mergeability.predictor import DEFAULT_LAW
+    from repsim.mergeability.predictor import DEFAULT_REGRESSOR
     from repsim.mergeability.validation import validate as run
 
-    evidence, features, known_law, costs = _to_validate(sources, named)
+    evidence, features, known, costs = _to_validate(sources, named)
     say("plan", _size(evidence))
     if not costs:
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
-        evidence, law=law or known_law or DEFAULT_LAW, features=features, splits=splits,
-        draws=draws, seed=seed, costs=costs, workers=workers or available_cores(),
+        evidence, regressor=regressor or known or DEFAULT_REGRESSOR, features=features,
+        splits=splits, draws=draws, seed=seed, costs=costs, workers=workers or available_cores(),
         say=lambda text: say("split", text),
     )  # fmt: skip
     page = _write_report(report, evidence, out) if out else None
@@ -149,7 +156,7 @@ def _write_report(report: ValidationReport, evidence: EvidenceTable, out: Path) 
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(folder: Path | None, as_json: bool) -> None:
-    """Tell what a predictor knows: merges, features, laws, borders. Default: the shipped one."""
+    """Tell what a predictor knows: merges, features, regressor, domain. Default: the shipped."""
     from repsim.mergeability.predictor import Predictor, shipped_predictor
 
     found = Predictor.load(folder) if folder else shipped_predictor()
@@ -202,13 +209,13 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
         evidence = evidence.joined(more)
     settings = found.settings
     made = Predictor.fit(
-        evidence, law=settings["law"], features=settings["features"], blocks=settings["blocks"],
-        seed=settings["seed"],
+        evidence, regressor=found.regressor, features=settings["features"],
+        blocks=settings["blocks"], seed=settings["seed"],
     )  # fmt: skip
     made.save(out)
     if as_json:
         print_json(_summary(made))
-    say("wrote", f"{out} ({made.identity})")
+    say("wrote", f"{out}: {made.identity}")
 
 
 def _evidence(
@@ -241,7 +248,7 @@ def _evidence(
 def _to_validate(
     sources: Sequence[Path], named: dict[str, Any]
 ) -> tuple[EvidenceTable, list[str], str | None, list[Cost]]:
-    """Evidence, features, law and costs, from a predictor, atlases or a table."""
+    """Evidence, features, regressor and costs, from a predictor, atlases or a table."""
     from repsim.mergeability.costs import costs_of
     from repsim.mergeability.predictor import PREDICTOR_FILE, Predictor, shipped_predictor
 
@@ -253,7 +260,7 @@ def _to_validate(
         return evidence, features, None, costs_of(_atlases(sources)) if sources else []
     found = Predictor.load(sources[0]) if sources else shipped_predictor()
     costs = costs_of(_atlases_behind(found.evidence))
-    return found.evidence, list(found.settings["features"]), found.settings["law"], costs
+    return found.evidence, list(found.settings["features"]), found.regressor, costs
 
 
 def _atlases_behind(evidence: EvidenceTable) -> list[Any]:
@@ -281,7 +288,7 @@ def _summary(found: Predictor) -> dict[str, Any]:
     methods = [m if a == "none" else f"{m} ({a})" for m, a in found.combinations()]
     return {
         "identity": found.identity,
-        "law": found.settings["law"],
+        "regressor": found.regressor,
         "evidence": _size(found.evidence),
         "methods": methods,
         "languages": sorted({str(x) for x in found.evidence["language"] if x}),

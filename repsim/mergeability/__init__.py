@@ -2,7 +2,8 @@
 
 `predict_merge` asks about one merge, `rank_methods` about every way to merge some models,
 `predict_matrix` about every combination of a pool (`ForecastTable` keeps its answers). `Predictor`
-is fitted on an `EvidenceTable`, `validate` tells how good it is on models never seen.
+is fitted on an `EvidenceTable`, `validate` tells how good it is on models never seen;
+`training_data` hands the evidence to scikit-learn, of which `AdditiveRegressor` is an estimator.
 
 Example:
     >>> from repsim.mergeability import predict_merge, rank_methods
@@ -22,17 +23,19 @@ from typing import Any
 
 #: Public name -> where it lives. Importing the package needs nothing heavy.
 _PUBLIC = {
+    "AdditiveRegressor": "repsim.stats.additive",
     "EvidenceTable": "repsim.mergeability.evidence",
     "ForecastTable": "repsim.mergeability.matrix",
     "Predictor": "repsim.mergeability.predictor",
     "Settings": "repsim.mergeability.measuring",
-    "ValidationReport": "repsim.mergeability.validation",
+    "ValidationReport": "repsim.mergeability.validation_tables",
     "read_evidence": "repsim.mergeability.evidence_files",
     "shipped_predictor": "repsim.mergeability.predictor",
     "examine_hypotheses": "repsim.mergeability.hypotheses",
     "predict_matrix": "repsim.mergeability.matrix",
     "predict_merge": "repsim.mergeability.forecast",
     "rank_methods": "repsim.mergeability.forecast",
+    "training_data": "repsim.mergeability.regressors",
     "validate": "repsim.mergeability.validation",
 }
 

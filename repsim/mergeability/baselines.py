@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
-from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.out_of_fold import OutOfFold
+from repsim.mergeability.regressors import cross_fit
 from repsim.mergeability.splits import Split
 
 #: Single similarity measures, each where it says most in the source paper's sense: mid depth.
@@ -57,31 +58,18 @@ def with_provenance(table: EvidenceTable) -> EvidenceTable:
     return table.with_features(kept, dict.fromkeys(kept, "T0"))
 
 
-def run_baseline(table: EvidenceTable, split: Split, use: FeatureUse | None) -> OutOfFold:
-    """Foretell a split from one feature and the method, along a monotone curve.
-
-    Args:
-        table: Evidence.
-        split: How to part it.
-        use: The feature; None for the mean of each method.
-    """
-    kind = MODELS["additive"] if use else MODELS["mean"]
-    found = cross_fit(kind, table, [use] if use else [], split.folds)
-    empty = np.empty(0)
-    none = np.full(len(table), np.nan)
-    names = ("",) * len(table)
-    return OutOfFold(table, found.predicted, none, none, empty, empty, names, names)
-
-
-def run_law(
-    table: EvidenceTable, split: Split, law: str, uses: tuple[FeatureUse, ...]
+def run_regressor(
+    table: EvidenceTable, split: Split, regressor: str, uses: Sequence[FeatureUse]
 ) -> OutOfFold:
-    """Foretell a split by another law on the features of the predictor, without intervals."""
-    found = cross_fit(MODELS[law], table, uses, split.folds)
-    empty = np.empty(0)
-    none = np.full(len(table), np.nan)
-    names = ("",) * len(table)
-    return OutOfFold(table, found.predicted, none, none, empty, empty, names, names)
+    """Forecast the test rows of a split by a regressor, without intervals."""
+    found = cross_fit(regressor, table, uses, split.folds)
+    none, names = np.full(len(table), np.nan), ("",) * len(table)
+    return OutOfFold(table, found.predicted, none, none, np.empty(0), np.empty(0), names, names)
+
+
+def run_baseline(table: EvidenceTable, split: Split, use: FeatureUse | None) -> OutOfFold:
+    """Forecast from one feature and the method, along a monotone curve; None: the method's mean."""
+    return run_regressor(table, split, "additive" if use else "mean", [use] if use else [])
 
 
 def _varies(values: np.ndarray) -> bool:

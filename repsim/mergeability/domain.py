@@ -1,4 +1,4 @@
-"""Where a predictor knows its way, and in which words it declines to speak elsewhere."""
+"""Applicability domain: which merges a predictor may be asked about, and why it refuses others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from repsim.core.formatting import brief
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.models.base import rounded
-from repsim.mergeability.models.neighbours import spread_of, standardised
 from repsim.mergeability.reasons import label_of
+from repsim.mergeability.regressors import feature_values, spread_of, standardised
+from repsim.stats.additive import rounded
 
 #: How far beyond known values a feature may lie, in their standard deviations.
 TOLERANCE = 1.0
@@ -54,7 +54,8 @@ class Domain:
 
     def points(self, table: EvidenceTable) -> np.ndarray:
         """Features of each row in units of the spread of known merges."""
-        return standardised(table, self.features, np.array(self.centre), np.array(self.scale))
+        values = feature_values(table, self.features)
+        return standardised(values, np.array(self.centre), np.array(self.scale))
 
     def refusals(
         self, table: EvidenceTable, known: np.ndarray, *, of_method: bool = True
@@ -159,8 +160,8 @@ def fit_domain(table: EvidenceTable, features: Sequence[str]) -> Domain:
         >>> domain.refusals(far, domain.points(table))[0].startswith("distance is")
         True
     """
-    centre, scale = (np.array(rounded(v)) for v in spread_of(table, features))
-    points = standardised(table, features, centre, scale)
+    centre, scale = (np.array(rounded(v)) for v in spread_of(feature_values(table, features)))
+    points = standardised(feature_values(table, features), centre, scale)
     ranges = {
         name: (float(np.nanmin(table[name])), float(np.nanmax(table[name]))) for name in features
     }

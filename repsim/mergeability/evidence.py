@@ -14,7 +14,7 @@ import numpy as np
 from repsim.core.atlas import Atlas, join_parents, split_parents
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json
-from repsim.mergeability.kinship import kin_of_atlas, root_of
+from repsim.mergeability.lineage import lineage_of_atlas, root_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,14 +41,14 @@ class EvidenceTable:
         columns: Name of a column of `COLUMNS` -> its values. Numbers are NaN where not known.
         features: Name of a feature -> its values, NaN where not defined.
         tiers: Feature -> tier.
-        kin: Model -> the model that it was made from or is a copy of, where there is one. Kin are
-            one model as far as "never seen in training" goes.
+        lineage: Model -> the model that it was made from or is a copy of, if there is one.
+            Models of one lineage are one as far as "never seen in training" goes.
     """
 
     columns: Mapping[str, np.ndarray]
     features: Mapping[str, np.ndarray]
     tiers: Mapping[str, str]
-    kin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    lineage: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["merge"])
@@ -68,11 +68,11 @@ class EvidenceTable:
 
     @property
     def roots(self) -> list[frozenset[str]]:
-        """Parents of each row, kin taken as one."""
+        """Parents of each row, models of one lineage taken as one."""
         known: dict[str, frozenset[str]] = {}
         for joined in self.columns["parents"]:
             if joined not in known:
-                known[joined] = frozenset(root_of(p, self.kin) for p in split_parents(joined))
+                known[joined] = frozenset(root_of(p, self.lineage) for p in split_parents(joined))
         return [known[joined] for joined in self.columns["parents"]]
 
     @property
@@ -89,7 +89,7 @@ class EvidenceTable:
                 "columns": {n: _listed(v) for n, v in self.columns.items()},
                 "features": {n: _listed(v) for n, v in self.features.items()},
                 "tiers": dict(self.tiers),
-                "kin": dict(self.kin),
+                "kin": dict(self.lineage),
             }
         )
 
@@ -122,7 +122,7 @@ class EvidenceTable:
             for name in names
         }  # fmt: skip
         return EvidenceTable(
-            columns, features, {**other.tiers, **self.tiers}, {**other.kin, **self.kin}
+            columns, features, {**other.tiers, **self.tiers}, {**other.lineage, **self.lineage}
         )
 
     def merges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +148,7 @@ class EvidenceTable:
         rows: Sequence[Mapping[str, Any]],
         features: Mapping[str, Sequence[float] | np.ndarray],
         tiers: Mapping[str, str],
-        kin: Mapping[str, str] | None = None,
+        lineage: Mapping[str, str] | None = None,
     ) -> Self:
         """Build a table from dictionaries of the columns, and features beside them.
 
@@ -156,7 +156,7 @@ class EvidenceTable:
             rows: One dictionary per merge and language, with keys of `COLUMNS`.
             features: Values per feature, one per row.
             tiers: Feature -> tier.
-            kin: See the class.
+            lineage: See the class.
 
         Raises:
             UsageError: A row has an unknown column.
@@ -179,7 +179,7 @@ class EvidenceTable:
                 empty = "none" if name == "alignment" else ""
                 columns[name] = np.array([empty if v is None else str(v) for v in values], object)
         arrays = {name: np.asarray(v, dtype=np.float64) for name, v in features.items()}
-        return cls(columns, arrays, dict(tiers), dict(kin or {}))
+        return cls(columns, arrays, dict(tiers), dict(lineage or {}))
 
     @classmethod
     def from_atlas(cls, atlas: Atlas | Sequence[Atlas]) -> EvidenceTable:
@@ -236,7 +236,7 @@ class EvidenceTable:
         data = {name: pa.array(list(self.columns[name]), types[k]) for name, k in COLUMNS.items()}
         # Some features are called as columns are (fork_fraction).
         data |= {FEATURE + name: pa.array(values) for name, values in self.features.items()}
-        header = {"schema": SCHEMA, "tiers": dict(self.tiers), "kin": dict(self.kin),
+        header = {"schema": SCHEMA, "tiers": dict(self.tiers), "kin": dict(self.lineage),
                   "features": list(self.features)}  # fmt: skip
         return pa.table(data).replace_schema_metadata({"repsim": json.dumps(header)})
 
@@ -295,8 +295,8 @@ def _of_atlas(atlas: Atlas, *, prefix: bool) -> EvidenceTable:
          "parents": join_parents([before + p for p in split_parents(row["parents"])])}
         for row in rows
     ]  # fmt: skip
-    kin = {before + a: before + b for a, b in kin_of_atlas(atlas).items()}
-    return EvidenceTable.from_rows(kept, values, tiers, kin)
+    lineage = {before + a: before + b for a, b in lineage_of_atlas(atlas).items()}
+    return EvidenceTable.from_rows(kept, values, tiers, lineage)
 
 
 def _number(value: Any) -> float:

@@ -15,12 +15,10 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number, percent
-from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
-from repsim.mergeability.models.base import outcome
-from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.part import least_by_merge
+from repsim.mergeability.regressors import cross_fit, outcome
 from repsim.mergeability.splits import incidence, leave_models_out
 from repsim.stats import auroc, bootstrap, interval_of, partial_spearman, spearman
 
@@ -230,7 +228,7 @@ def _foretold_inside_shared(table: EvidenceTable, seed: int) -> Cases:
         two = ("unit_correlation_middle", "update_size")
         uses = [FeatureUse(name, direction_of(name)) for name in two]
         if folds:
-            predicted = cross_fit(MODELS["additive"], picked, uses, folds).predicted
+            predicted = cross_fit("additive", picked, uses, folds).predicted
     foretold = picked.with_features({"foretold": predicted}, {})
     return _merges(foretold, np.isfinite(predicted), {"foretold": "foretold"})
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
-from repsim.mergeability.models.base import outcome
 from repsim.mergeability.out_of_fold import OutOfFold
 from repsim.mergeability.part import least_by_merge
+from repsim.mergeability.regressors import outcome
 
 LIVES, COLLAPSES, OPEN, REFUSED = "lives", "collapses", "open", "refused"
 

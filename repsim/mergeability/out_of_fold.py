@@ -1,4 +1,4 @@
-"""Carrying out a split: fit on each training set, foretell each test set, remember everything."""
+"""Carrying out a split: fit on each training set, forecast each test set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.metrics import Judged
-from repsim.mergeability.models.base import outcome
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part, least_by_merge
+from repsim.mergeability.regressors import outcome
 from repsim.mergeability.splits import Fold, Split, assert_apart, incidence
 
 #: Applies a function to every fold, in order.
@@ -118,14 +118,14 @@ def carry_out(
     split: Split,
     tiers: Sequence[str],
     *,
-    law: str,
+    regressor: str,
     features: Sequence[str] = (),
     blocks: int = BLOCKS,
     seed: int = 0,
     advance: Callable[[], object] | None = None,
     each: Each = map,
 ) -> OutOfFold:
-    """Foretell every test row of a split by a predictor fitted on the training rows alone.
+    """Forecast every test row of a split by a predictor fitted on the training rows alone.
 
     Everything is learnt anew in each fold: bends of curves, the strength of regularisation, the
     size of errors, the borders of the domain.
@@ -134,7 +134,7 @@ def carry_out(
         table: Evidence, with features as merged.
         split: How to part it.
         tiers: Tiers that may be used.
-        law: Name of the law.
+        regressor: Name of the regressor.
         features: Features instead of the chosen ones.
         blocks: Blocks of models by which each predictor learns its errors.
         seed: Of the dealing of blocks.
@@ -149,7 +149,7 @@ def carry_out(
         >>> from repsim.testing.evidence import planted_evidence
         >>> table = planted_evidence(models=20)
         >>> split = leave_models_out(table, blocks=4)
-        >>> tested = carry_out(table, split, ("table",), law="ridge", blocks=4)
+        >>> tested = carry_out(table, split, ("table",), regressor="ridge", blocks=4)
         >>> len(tested.rows) == sum(len(fold.test) for fold in split.folds)
         True
     """
@@ -158,7 +158,7 @@ def carry_out(
               ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip
     refusals, names, skipped = [""] * count, [""] * count, []
     fit = functools.partial(
-        fit_part, tiers=tiers, kind=law, features=features, blocks=blocks, seed=seed
+        fit_part, tiers=tiers, kind=regressor, features=features, blocks=blocks, seed=seed
     )
     test = functools.partial(_test, table, fit, split.name != "leave-method-out")
     for fold in split.folds:
@@ -183,7 +183,7 @@ def carry_out(
 def _test(
     table: EvidenceTable, fit: Callable[[EvidenceTable], Part], of_method: bool, fold: Fold
 ) -> Forecasts | str:
-    """Learn from one side of a fold and foretell the other, or say why there is too little."""
+    """Learn from one side of a fold and forecast the other, or say why there is too little."""
     known, asked = table.take(fold.train), table.take(fold.test)
     try:
         part = fit(known)

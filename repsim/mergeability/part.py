@@ -1,4 +1,4 @@
-"""The predictor of one set of tiers: a law, what errors it makes, and where it knows its way."""
+"""The predictor of one set of tiers: a regressor, its errors, and its applicability domain."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
-from repsim.mergeability.conformal import Calibration, Logistic, calibrate, fit_logistic
-from repsim.mergeability.crossfit import cross_fit
 from repsim.mergeability.domain import Domain, fit_domain
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
-from repsim.mergeability.models.base import Fitted, outcome
-from repsim.mergeability.models.candidates import MODELS, fitted_from_json
+from repsim.mergeability.regressors import FittedRegressor, cross_fit, outcome
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
-from repsim.mergeability.upper_end import bent, should_bend
+from repsim.stats.conformal import (
+    Calibration,
+    Logistic,
+    calibrate,
+    fit_logistic,
+    should_shrink,
+    shrunk,
+)
 
 #: Blocks of models that are held out when errors are learnt.
 BLOCKS = 8
@@ -25,7 +29,7 @@ BLOCKS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Forecasts:
-    """What is foretold of the rows of a table, and of its merges.
+    """Forecasts of the rows of a table, and of its merges.
 
     Attributes:
         predicted, low, high: Retention of each row with its 90 % interval.
@@ -53,57 +57,51 @@ class Part:
 
     Attributes:
         tiers: Tiers that it needs.
-        kind: Name of the law.
-        strength: Setting of its regularisation.
+        kind: Name of the regressor.
+        alpha: Its regularisation strength.
         uses: Its features.
-        law: The law with its numbers.
+        regressor: Fitted on all known merges.
         rows: Errors of the retention of a language.
         merges: Errors of the least retention of a merge.
         useful: From the margin over the best single parent to the probability of being useful.
-        domain: Where it knows its way.
-        bends: Whether forecasts near the upper end are drawn towards what merges keep.
+        domain: Its applicability domain.
+        shrinks: Whether forecasts near the upper end are shrunk towards what merges keep.
     """
 
     tiers: tuple[str, ...]
     kind: str
-    strength: float
+    alpha: float
     uses: tuple[FeatureUse, ...]
-    law: Fitted
+    regressor: FittedRegressor
     rows: Calibration
     merges: Calibration
     useful: Logistic | None
     domain: Domain
-    bends: bool = False
+    shrinks: bool = False
 
     def predict(self, table: EvidenceTable) -> np.ndarray:
         """Retention of each row."""
-        predicted = self.law.predict(table)
-        return bent(predicted) if self.bends else predicted
+        predicted = self.regressor.predict(table)
+        return shrunk(predicted) if self.shrinks else predicted
 
     def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
         """Feature (and "method") -> by how much it moves each row from the mean of known merges.
 
-        What the upper end takes from the forecast it takes from every effect in proportion.
+        What shrinkage takes from the forecast it takes from every effect in proportion.
         """
-        found = self.law.effects(table)
-        if not self.bends or not found:
+        found = self.regressor.effects(table)
+        if not self.shrinks:
             return found
         total = np.sum(list(found.values()), axis=0)
-        predicted = self.law.predict(table)
-        moved = bent(predicted) - bent(predicted - total)
+        predicted = self.regressor.predict(table)
+        moved = shrunk(predicted) - shrunk(predicted - total)
         rate = np.where(np.abs(total) > 1e-9, moved / np.where(total == 0, 1.0, total), 1.0)
         return {name: effect * rate for name, effect in found.items()}
 
     def forecast(
         self, table: EvidenceTable, known: EvidenceTable, *, of_method: bool = True
     ) -> Forecasts:
-        """Foretell merges, those outside the domain too (their refusals say so).
-
-        Args:
-            table: Merges; outcomes are not looked at.
-            known: The merges that it was fitted on.
-            of_method: Whether a method that is not known is a reason to refuse.
-        """
+        """Forecast merges, those outside the domain too; `of_method`: an unknown method refuses."""
         predicted = self.predict(table)
         low, high = self.rows.interval(predicted)
         number, first = table.merges()
@@ -125,14 +123,14 @@ class Part:
         return {
             "tiers": list(self.tiers),
             "kind": self.kind,
-            "strength": self.strength,
+            "strength": self.alpha,
             "uses": [dataclasses.asdict(use) for use in self.uses],
-            "law": self.law.to_json(),
+            "law": self.regressor.to_json(),
             "rows": self.rows.to_json(),
             "merges": self.merges.to_json(),
             "useful": dataclasses.asdict(self.useful) if self.useful else None,
             "domain": self.domain.to_json(),
-            "bends": self.bends,
+            "bends": self.shrinks,
         }
 
     @classmethod
@@ -141,14 +139,14 @@ class Part:
         return cls(
             tiers=tuple(document["tiers"]),
             kind=document["kind"],
-            strength=document["strength"],
+            alpha=document["strength"],
             uses=tuple(FeatureUse(**use) for use in document["uses"]),
-            law=fitted_from_json(document["law"]),
+            regressor=FittedRegressor.from_json(document["kind"], document["law"]),
             rows=Calibration.from_json(document["rows"]),
             merges=Calibration.from_json(document["merges"]),
             useful=Logistic(**document["useful"]) if document["useful"] else None,
             domain=Domain.from_json(document["domain"]),
-            bends=document.get("bends", False),
+            shrinks=document.get("bends", False),
         )
 
 
@@ -160,56 +158,35 @@ def fit_part(
     features: Sequence[str] = (),
     blocks: int = BLOCKS,
     seed: int = 0,
-    strengths: Sequence[float] | None = None,
 ) -> Part:
-    """Fit the predictor of one set of tiers.
-
-    The law is fitted on all rows; its errors, and whether it promises too much near the upper end,
-    are those of laws that knew no parent of the row.
-
-    Args:
-        table: Known merges.
-        tiers: Tiers that may be used.
-        kind: Name of the law.
-        features: Features instead of the chosen ones.
-        blocks: Blocks of models that are held out to learn errors.
-        seed: Of the dealing of blocks.
-        strengths: Settings of the law to choose from.
+    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent of the row.
 
     Raises:
         InputError: There are too few models.
-        UsageError: There is no such law, or no feature.
-
-    Example:
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> part = fit_part(planted_evidence(models=12), ("table",), kind="additive")
-        >>> part.domain.levels
-        ('linear|none', 'linear|permutation', 'ties|none')
+        UsageError: There is no such regressor, or no feature.
     """
-    law = MODELS[kind]
     uses = feature_uses(table, tiers, features)
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
-    found = cross_fit(law, table, uses, folds, strengths)
-    fitted = law.prepare(table, uses).fit(np.arange(len(table)), found.strength)
+    found = cross_fit(kind, table, uses, folds)
     groups = np.array(table["parents"])
-    bends = should_bend(found.predicted, outcome(table), groups)
-    foretold = bent(found.predicted) if bends else found.predicted
+    shrinks = should_shrink(found.predicted, outcome(table), groups)
+    predicted = shrunk(found.predicted) if shrinks else found.predicted
     number, first = table.merges()
-    worst = least_by_merge(foretold, number, len(first))
+    worst = least_by_merge(predicted, number, len(first))
     observed = least_by_merge(outcome(table), number, len(first))
     _, which, count = np.unique(groups[first], return_inverse=True, return_counts=True)
-    margin = margin_of(table, foretold, number, len(first))
+    margin = margin_of(table, predicted, number, len(first))
     return Part(
         tiers=tuple(tiers),
         kind=kind,
-        strength=found.strength,
+        alpha=found.setting["alpha"],
         uses=uses,
-        law=fitted,
-        rows=calibrate(foretold, outcome(table), groups),
+        regressor=FittedRegressor.fit(kind, table, uses, found.setting),
+        rows=calibrate(predicted, outcome(table), groups),
         merges=calibrate(worst, observed, groups[first]),
         useful=fit_logistic(margin, table["useful"][first], 1.0 / count[which]),
         domain=fit_domain(table, [use.name for use in uses]),
-        bends=bends,
+        shrinks=shrinks,
     )
 
 

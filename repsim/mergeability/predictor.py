@@ -1,4 +1,4 @@
-"""The predictor: fitted on known merges, it foretells others or says why it cannot."""
+"""The predictor: fitted on known merges, it forecasts others or says why it cannot."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 
 SCHEMA = "repsim/predictor/1"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
-#: Law of a predictor unless another is asked for; chosen by validation on the shipped atlas.
-DEFAULT_LAW = "saturating-by-kind"
+#: Unless another is asked for; chosen by validation on the shipped atlas.
+DEFAULT_REGRESSOR = "saturating-by-kind"
 #: Known merges that a value is held beside.
 BESIDE = 20
 
@@ -44,7 +44,7 @@ class Predictor:
         cls,
         evidence: EvidenceTable,
         *,
-        law: str = DEFAULT_LAW,
+        regressor: str = DEFAULT_REGRESSOR,
         features: Sequence[str] = (),
         blocks: int = BLOCKS,
         seed: int = 0,
@@ -53,7 +53,7 @@ class Predictor:
 
         Args:
             evidence: Known merges.
-            law: Name of the law; see `repsim.mergeability.models`.
+            regressor: Name of the regressor; see `repsim.mergeability.regressors`.
             features: Features instead of the chosen ones; "name:+" states a direction.
             blocks: Blocks of models that are held out to learn errors.
             seed: Of the dealing of blocks.
@@ -63,7 +63,7 @@ class Predictor:
 
         Raises:
             InputError: There are too few merges or models.
-            UsageError: The law cannot be stored, or no feature is of use.
+            UsageError: The regressor cannot be stored, or no feature is of use.
 
         Example:
             >>> from repsim.testing.evidence import planted_evidence
@@ -71,27 +71,28 @@ class Predictor:
             >>> list(predictor.parts)
             ['table']
         """
-        from repsim.mergeability.models.candidates import MODELS
-
-        if not MODELS[law].ships:
-            raise UsageError(f"the law '{law}' is a yardstick for validation and is not stored")
         table = with_as_merged(evidence)
         sets = {"table": tuple(table.tiers.values())} if features else forecasting_sets(table)
         parts = {
             name: fit_part(
-                table, tuple(dict.fromkeys(tiers)), kind=law, features=features, blocks=blocks,
-                seed=seed,
+                table, tuple(dict.fromkeys(tiers)), kind=regressor, features=features,
+                blocks=blocks, seed=seed,
             )
             for name, tiers in sets.items()
         }  # fmt: skip
-        settings = {"law": law, "features": list(features), "blocks": blocks, "seed": seed}
+        settings = {"law": regressor, "features": list(features), "blocks": blocks, "seed": seed}
         return cls(parts, table, settings)
 
     @property
     def identity(self) -> str:
-        """Kind of law, number of merges known, and the start of the hash."""
-        count = len(self.evidence.merges()[1])
-        return f"{self.settings['law']}-{count}-{hash_json(self.to_json())[:8]}"
+        """Name for readers: its version, or the start of its hash, and the number of merges."""
+        version = self.settings.get("version") or hash_json(self.to_json())[:8]
+        return f"predictor {version} ({len(self.evidence.merges()[1]):,} merges)"
+
+    @property
+    def regressor(self) -> str:
+        """Name of its regressor."""
+        return str(self.settings["law"])
 
     def part_for(self, tiers: Sequence[str]) -> Part:
         """The predictor of the largest set of tiers that is at hand.

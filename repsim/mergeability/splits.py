@@ -1,6 +1,6 @@
 """Ways to part evidence into what is learnt from and what is tested on.
 
-One rule holds for all: no model of a test row, and no kin of one, is in any training row.
+One rule holds for all: no model of a test row, and none of its lineage, is in any training row.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Split:
 
 
 def incidence(table: EvidenceTable) -> tuple[np.ndarray, list[str]]:
-    """Which models each row has, kin taken as one.
+    """Which models each row has, models of one lineage taken as one.
 
     Returns:
         `[rows, models]` of booleans, and the names of the models in alphabetical order.
@@ -254,7 +254,7 @@ def _varied(make: object, table: EvidenceTable) -> bool:
 
 
 def assert_apart(table: EvidenceTable, train: np.ndarray, test: np.ndarray) -> None:
-    """Make sure that no model, nor kin of one, is in both of two sets of rows.
+    """Make sure that no model, nor one of its lineage, is in both of two sets of rows.
 
     Raises:
         UsageError: One is.

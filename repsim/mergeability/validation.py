@@ -16,7 +16,7 @@ from repsim.mergeability.baselines import (
     MEAN,
     baseline_uses,
     run_baseline,
-    run_law,
+    run_regressor,
     with_provenance,
 )
 from repsim.mergeability.costs import Cost
@@ -40,10 +40,10 @@ from repsim.mergeability.metrics import (
     Metric,
     bootstrap,
 )
-from repsim.mergeability.models.candidates import MODELS
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
-from repsim.mergeability.predictor import DEFAULT_LAW
+from repsim.mergeability.predictor import DEFAULT_REGRESSOR
+from repsim.mergeability.regressors import REGRESSORS
 from repsim.mergeability.splits import Split, incidence, standard_splits
 from repsim.mergeability.validation_tables import (
     ControlTable,
@@ -70,7 +70,7 @@ Say = Callable[[str], None]
 def validate(
     evidence: EvidenceTable,
     *,
-    law: str = DEFAULT_LAW,
+    regressor: str = DEFAULT_REGRESSOR,
     features: Sequence[str] = (),
     splits: Sequence[str] = (),
     blocks: int = 8,
@@ -83,13 +83,13 @@ def validate(
 ) -> ValidationReport:
     """Validate a predictor on evidence: every split, stratum and baseline.
 
-    Other sets of tiers and other laws are compared on models never seen (leave-models-out) alone. A
+    Other sets of tiers and other regressors are compared on models never seen alone. A
     trial of the average on a few sentences stands beside them with a role of its own ("oracle"),
     where the evidence has it: it looks at the merge, which no forecast does.
 
     Args:
         evidence: Known merges.
-        law: Name of the law of the predictor.
+        regressor: Name of the regressor of the predictor.
         features: Features instead of the chosen ones; "name:+" states a direction.
         splits: Names of splits; all that the evidence allows if empty.
         blocks: Blocks of models of leave-models-out.
@@ -105,7 +105,7 @@ def validate(
 
     Raises:
         InputError: There are too few models or merges.
-        UsageError: There is no such law, feature or split.
+        UsageError: There is no such regressor, feature or split.
 
     Example:
         >>> from repsim.testing.evidence import planted_evidence
@@ -142,15 +142,15 @@ def validate(
             tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
             own = {
                 name: carry_out(
-                    table, split, tiers, law=law, features=features, blocks=inner_blocks,
-                    seed=seed, advance=pace.advance, each=pool.map,
+                    table, split, tiers, regressor=regressor, features=features,
+                    blocks=inner_blocks, seed=seed, advance=pace.advance, each=pool.map,
                 )
                 for name, tiers in wanted[split.name].items()
             }  # fmt: skip
             skipped[split.name] = list(own[main].skipped)
             if not len(own[main].rows):
                 continue
-            others = _others(table, split, law, sets[main], features)
+            others = _others(table, split, regressor, sets[main], features)
             roles = {name: ORACLE if ORACLE in sets[name] else "predictor" for name in own}
             for stratum, chosen in _strata(table, split).items():
                 found = _judge(own, roles, others, chosen, draws, seed)
@@ -162,7 +162,7 @@ def validate(
             controls += list(control_rows(own[main], split.name))
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
     info = {
-        "law": law, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
+        "law": regressor, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
         "features": [use.name for use in feature_uses(table, sets[main], features)],
         "splits": {split.name: split.question for split in made},
         "folds": {split.name: len(split.folds) for split in made},
@@ -221,17 +221,17 @@ def _sets(table: EvidenceTable, features: Sequence[str]) -> dict[str, tuple[str,
 
 
 def _others(
-    table: EvidenceTable, split: Split, law: str, tiers: Sequence[str], features: Sequence[str],
-
+    table: EvidenceTable, split: Split, regressor: str, tiers: Sequence[str],
+    features: Sequence[str],
 ) -> dict[str, tuple[str, OutOfFold]]:  # fmt: skip
-    """Other laws on the same features, and baselines: name -> (role, forecasts)."""
+    """Other regressors on the same features, and baselines: name -> (role, forecasts)."""
     uses = feature_uses(table, tiers, features)
     found: dict[str, tuple[str, OutOfFold]] = {}
     if split.name == MAIN_SPLIT:
-        for name in MODELS:
+        for name in REGRESSORS:
             if name != "mean":
-                shown = f"{name} without a bend at the upper end" if name == law else name
-                found[shown] = ("law", run_law(table, split, name, uses))
+                shown = f"{name} without shrinkage at the upper end" if name == regressor else name
+                found[shown] = ("law", run_regressor(table, split, name, uses))
         if TRIAL_FEATURE in table.features:
             trial = FeatureUse(TRIAL_FEATURE, direction_of(TRIAL_FEATURE))
             found[TRIAL] = (ORACLE, run_baseline(table, split, trial))

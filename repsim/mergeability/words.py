@@ -182,7 +182,7 @@ def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
         "",
         "Retention: 1 is what the best parent of a language reaches, 0 what counting tokens "
         "reaches. A merge collapses if its worst language keeps less than half.",
-        f"Predictor: {', '.join(sorted({f.predictor for f in forecasts}))}.",
+        f"By {', '.join(sorted({f.predictor for f in forecasts}))}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from repsim.cli.main import main
 from repsim.core.atlas import Atlas
 
 #: What such a machine does not have.
-MISSING = ("pyarrow", "datasets", "ray", "submitit", "mapie", "pandas", "tensorboard")
+MISSING = ("pyarrow", "datasets", "ray", "submitit", "pandas", "tensorboard")
 STUDY = """
 name: bare
 corpus: bible

@@ -103,5 +103,5 @@ def test_unknown_features_and_splits_are_named(table, capsys) -> None:
     assert "did you mean 'distance'" in capsys.readouterr().err
     assert _run("predictor", "validate", *how, "--split", "leave-model-out") == 2
     assert "did you mean 'leave-models-out'" in capsys.readouterr().err
-    assert _run("predictor", "fit", *how, "--law", "boosting", "-o", "x") == 2
+    assert _run("predictor", "fit", *how, "--regressor", "boosting", "-o", "x") == 2
     assert "yardstick" in capsys.readouterr().err

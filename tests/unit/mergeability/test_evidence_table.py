@@ -1,4 +1,4 @@
-"""Evidence from atlases: kin are one model, features follow the alignment, nothing is invented."""
+"""Evidence from atlases: a lineage is one model, features follow the alignment."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import with_as_merged
-from repsim.mergeability.kinship import kin_of_atlas
+from repsim.mergeability.lineage import lineage_of_atlas
 from repsim.mergeability.splits import leave_models_out
 from repsim.testing.atlases import planted_atlas
 from repsim.testing.evidence import planted_evidence
@@ -41,21 +41,21 @@ def test_a_feature_of_a_language_is_that_of_the_row(atlas) -> None:
     assert (table[feature][rows] == value).all()
 
 
-def test_a_twin_is_kin_of_its_model(atlas) -> None:
-    kin = kin_of_atlas(atlas)
+def test_a_twin_is_of_the_lineage_of_its_model(atlas) -> None:
+    lineage = lineage_of_atlas(atlas)
     controls = [row for row in atlas.merges.rows() if row["control"] and row["k"] == 2]
     twins = {
         tuple(row["parents"].split(" + ")) for row in controls
         if len(set(row["parents"].split(" + "))) == 2
     }  # fmt: skip
     for source, twin in twins:
-        assert kin[twin] == source
+        assert lineage[twin] == source
 
 
-def test_kin_are_held_out_together() -> None:
+def test_a_lineage_is_held_out_together() -> None:
     table = planted_evidence(models=16)
-    kin = {"model-01": "model-00"}
-    related = EvidenceTable(table.columns, table.features, table.tiers, kin)
+    lineage = {"model-01": "model-00"}
+    related = EvidenceTable(table.columns, table.features, table.tiers, lineage)
     for fold in leave_models_out(related, blocks=4, least=8).folds:
         tested = {name for row in fold.test for name in related.parents[row]}
         if "model-01" in tested:

@@ -62,7 +62,7 @@ def told() -> list[str]:
 @pytest.fixture(scope="module")
 def report(evidence, told) -> ValidationReport:
     return validate(
-        evidence, law="additive", splits=["leave-models-out", "leave-method-out"], blocks=3,
+        evidence, regressor="additive", splits=["leave-models-out", "leave-method-out"], blocks=3,
         inner_blocks=3, draws=20, say=told.append,
     )  # fmt: skip
 
@@ -100,10 +100,10 @@ def test_no_predictor_is_fitted_on_a_trial(evidence) -> None:
     assert list(Predictor.fit(evidence, blocks=3).parts) == ["T0", "T0+T1", "T0+T1+T2"]
 
 
-def test_the_law_without_its_bend_is_shown_beside_it(report) -> None:
-    laws = report.metrics.where(role="law").unique("predictor")
-    assert "additive without a bend at the upper end" in laws
-    assert "additive" not in laws
+def test_the_regressor_without_shrinkage_is_shown_beside_it(report) -> None:
+    others = report.metrics.where(role="law").unique("predictor")
+    assert "additive without shrinkage at the upper end" in others
+    assert "additive" not in others
 
 
 def test_progress_names_the_split_and_the_time_left(report, told) -> None:

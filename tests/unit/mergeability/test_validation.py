@@ -18,7 +18,7 @@ from repsim.testing.evidence import planted_evidence
 @pytest.fixture(scope="module")
 def report() -> ValidationReport:
     return validate(
-        planted_evidence(models=20), law="additive-by-kind",
+        planted_evidence(models=20), regressor="additive-by-kind",
         features=["distance:-", "quotient:-", "cosine:+"],
         splits=["leave-models-out", "leave-method-out"], blocks=4, inner_blocks=4, draws=20,
     )  # fmt: skip

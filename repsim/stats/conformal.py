@@ -4,7 +4,7 @@ Conformal prediction (Vovk, Gammerman and Shafer 2005) with residuals out of fol
 cross-conformal methods of Barber et al. 2021 (arXiv 1905.02928) have them; two things are changed.
 Folds hold out models, not rows, because rows that share a model are not exchangeable. Errors are
 divided by the size that they usually have at that forecast (locally weighted scores, Lei et al.
-2018), because a merge that surely collapses is foretold better than one on the edge.
+2018), because a merge that surely collapses is forecast better than one on the edge.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.mergeability.models.base import LEAST, MOST, rounded
+from repsim.stats.additive import LEAST, MOST, rounded
 
 #: Forecasts at which the usual size of an error is stored.
 GRID = np.linspace(LEAST, MOST, 23)
@@ -90,7 +90,7 @@ def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -
     """Learn from forecasts out of fold what errors to expect.
 
     Args:
-        predicted: Forecasts by laws that knew no parent of the row; NaN where there is none.
+        predicted: Forecasts by models that knew no parent of the row; NaN where there is none.
         observed: Outcomes.
         groups: The group of parents of each row: rows of one group err together, so that each group
             has a vote, not each row.
@@ -183,3 +183,50 @@ def fit_logistic(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> Lo
     if beta[1] < 0:  # the score says nothing: the share alone
         beta = np.array([math.log((ones + 1) / (zeros + 1)), 0.0])
     return Logistic(*rounded(beta))
+
+
+#: Above the knee a forecast rises at a fraction of its pace, which keeps the order that a ceiling
+#: would not. Round values near those that leave-models-out finds inside training rows; knees from
+#: 0.8 to 0.9 with paces from 0.2 to 0.5 change the error on models never seen by less than 0.003.
+KNEE, PACE = 0.85, 0.3
+
+
+def shrunk(predicted: np.ndarray) -> np.ndarray:
+    """Forecasts, those above the knee shrunk towards it.
+
+    A sum of effects climbs to the end of the curve where every feature says "well", while what
+    merges keep stays a little below what the parents know: on models never seen, forecasts of 1 and
+    more were 0.18 too high on average.
+
+    Args:
+        predicted: `[n]`; NaN stays NaN.
+
+    Example:
+        >>> shrunk(np.array([-0.5, 0.85, 1.15])).round(2).tolist()
+        [-0.5, 0.85, 0.94]
+    """
+    return np.where(predicted > KNEE, KNEE + PACE * (predicted - KNEE), predicted)
+
+
+def should_shrink(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether out-of-fold forecasts come nearer to the outcomes, in mean square, if shrunk.
+
+    Args:
+        predicted: `[n]`, by models that knew no parent of the row; NaN where there is none.
+        observed: `[n]` outcomes.
+        groups: `[n]`: the group of parents of each row; each has one vote.
+
+    Example:
+        >>> kept, groups = np.array([0.1, 0.9, 0.95]), np.array(["a", "b", "c"])
+        >>> should_shrink(np.array([0.1, 1.1, 1.2]), kept, groups)
+        True
+        >>> should_shrink(kept, kept, groups)
+        False
+    """
+    known = np.isfinite(predicted) & np.isfinite(observed)
+    if not known.any():
+        return False
+    _, which, count = np.unique(groups[known], return_inverse=True, return_counts=True)
+    x, y, weight = predicted[known], observed[known], 1.0 / count[which]
+    straight, drawn = (np.average((p - y) ** 2, weights=weight) for p in (x, shrunk(x)))
+    return bool(drawn < straight)

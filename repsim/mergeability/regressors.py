@@ -1,0 +1,378 @@
+"""The regressors that may tie features to retention, by name; validation chooses among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+
+from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import FeatureUse, feature_uses
+from repsim.mergeability.splits import Fold
+from repsim.stats.additive import LEAST, MOST, AdditiveRegressor, Basis, Layout
+
+#: Methods that drop entries at random and enlarge the others: noise beside what models moved.
+AT_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+#: Kind of merge -> which rows are of it. Curves may be steeper there than for the others.
+KINDS_OF_MERGE: dict[str, Callable[[EvidenceTable], np.ndarray]] = {
+    "aligned": lambda table: table["alignment"] != "none",
+    "at random": lambda table: np.isin(table["method"], AT_RANDOM),
+}
+
+
+def outcome(table: EvidenceTable) -> np.ndarray:
+    """Retention, brought into the range that is fitted and scored."""
+    return np.clip(table["retention"], LEAST, MOST)
+
+
+def feature_values(table: EvidenceTable, names: Sequence[str]) -> np.ndarray:
+    """`[rows, features]`; NaN where a value is missing."""
+    missing = np.full(len(table), np.nan)
+    columns = [table.features.get(name, missing) for name in names]
+    return np.stack(columns, axis=1) if columns else np.empty((len(table), 0))
+
+
+def matrix_of(
+    table: EvidenceTable, names: Sequence[str], levels: Sequence[str], *, by_kind: bool = False
+) -> np.ndarray:
+    """Evidence as scikit-learn reads it: features, flags of kinds of merge, number of the method.
+
+    Args:
+        table: Known merges, or some that might be made.
+        names: Features.
+        levels: Methods with alignments, "linear|none"; the last column is the number of a row's
+            own, -1 for one that is not among them.
+        by_kind: Whether there are flags of the kinds of merge.
+
+    Returns:
+        `[rows, features + kinds + 1]`.
+
+    Example:
+        >>> row = {"merge": "a + b", "parents": "a + b", "method": "linear"}
+        >>> table = EvidenceTable.from_rows([row], {"x": [0.5]}, {"x": "T1"})
+        >>> matrix_of(table, ["x"], ["linear|none"]).tolist()
+        [[0.5, 0.0]]
+    """
+    place = {level: number for number, level in enumerate(levels)}
+    flags = [of(table) for of in KINDS_OF_MERGE.values()] if by_kind else []
+    codes = [place.get(level, -1) for level in table.factor]
+    parts = [feature_values(table, names), *(f[:, None] for f in flags), np.array(codes)[:, None]]
+    return np.concatenate([part.astype(np.float64) for part in parts], axis=1)
+
+
+class TrainingData(NamedTuple):
+    """Evidence as scikit-learn takes it: a matrix, outcomes, and what may not be parted.
+
+    `columns` names the columns of `X`, `directions` are those of the features among them.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    columns: tuple[str, ...]
+    directions: tuple[int, ...]
+
+
+def training_data(
+    table: EvidenceTable,
+    *,
+    tiers: Sequence[str] = ("T0", "T1", "T2"),
+    features: Sequence[str] = (),
+    by_kind: bool = True,
+) -> TrainingData:
+    """Evidence for scikit-learn, with `AdditiveRegressor` or any other regressor.
+
+    Args:
+        table: Known merges.
+        tiers: Tiers whose chosen features are used.
+        features: Features instead of the chosen ones; "name:+" states a direction.
+        by_kind: Whether there are columns of the kinds of merges whose curves may be steeper.
+
+    Returns:
+        `X` `[rows, features + kinds + 1]` (see `AdditiveRegressor`), retention, and the group of
+        parents of each row, which `GroupKFold` keeps together.
+
+    Raises:
+        UsageError: The table lacks a feature that was named, or none is of use.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> data = training_data(planted_evidence(models=6), tiers=["table"])
+        >>> data.X.shape, data.columns[-3:]
+        ((90, 8), ('aligned', 'at random', 'method'))
+    """
+    uses = feature_uses(table, tiers, features)
+    names = [use.name for use in uses]
+    X = matrix_of(table, names, sorted(set(table.factor)), by_kind=by_kind)
+    kinds = tuple(KINDS_OF_MERGE) if by_kind else ()
+    return TrainingData(
+        X, outcome(table), np.array(table["parents"], dtype=str), (*names, *kinds, "method"),
+        tuple(use.direction for use in uses),
+    )  # fmt: skip
+
+
+class NeighbourRegressor(RegressorMixin, BaseEstimator):
+    """k nearest known merges of the same method, weighted by closeness over standardised features.
+
+    `layout` holds mean and spread of features if they are those of more rows than are fitted.
+    """
+
+    def __init__(
+        self, n_neighbors: int = 8, *, layout: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.layout = layout
+
+    def lay_out(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each feature."""
+        return spread_of(X[:, :-1])
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Remember the rows."""
+        self.n_features_in_ = X.shape[1]
+        self.layout_ = self.layout or self.lay_out(X)
+        self.points_, self.target_ = (standardised(X[:, :-1], *self.layout_), X[:, -1]), y
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Weighted mean outcome; a method that is not known has those of all methods."""
+        from sklearn.neighbors import KNeighborsRegressor
+
+        points, (known, codes) = standardised(X[:, :-1], *self.layout_), self.points_
+        root = np.sqrt(points.shape[1])
+        found = np.empty(len(X))
+        for code in np.unique(X[:, -1]):
+            mine, theirs = X[:, -1] == code, codes == code
+            if not theirs.any():
+                theirs = np.ones(len(codes), dtype=bool)
+            nearest = KNeighborsRegressor(
+                min(self.n_neighbors, int(theirs.sum())), weights=lambda d: 1.0 / (0.05 + d / root)
+            )
+            found[mine] = nearest.fit(known[theirs], self.target_[theirs]).predict(points[mine])
+        return found
+
+
+def standardised(values: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """In units of the spread of known merges; 0 where a value is missing."""
+    return np.nan_to_num((values - centre) / scale, posinf=0.0, neginf=0.0)
+
+
+def spread_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of features over rows that have them."""
+    scale = np.nanstd(values, axis=0)
+    return np.nanmean(values, axis=0), np.where(scale > 0, scale, 1.0)
+
+
+def _boosting(directions: Sequence[int], levels: int) -> BaseEstimator:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    every = [np.arange(levels, dtype=float)]
+    one_hot = OneHotEncoder(categories=every, handle_unknown="ignore", sparse_output=False)
+    columns = [("features", "passthrough", list(range(len(directions)))),
+               ("method", one_hot, [len(directions)])]  # fmt: skip
+    trees = HistGradientBoostingRegressor(
+        max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=10,
+        monotonic_cst=[*directions, *[0] * levels], early_stopping=False, random_state=0,
+    )  # fmt: skip
+    return make_pipeline(ColumnTransformer(columns), trees)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regressor:
+    """A regressor that validation may choose.
+
+    `make` takes directions of features and the number of methods; `grid` holds the settings that
+    cross-fitting chooses from; one that does not ship is a yardstick; `without` takes no features.
+    """
+
+    label: str
+    make: Callable[[Sequence[int], int], BaseEstimator]
+    grid: tuple[Mapping[str, float], ...] = ({},)
+    by_kind: bool = False
+    ships: bool = True
+    without: bool = False
+
+
+def _additive(
+    label: str, alphas: Sequence[float], *, by_kind: bool = False, without: bool = False, **how: Any
+) -> Regressor:
+    grid = tuple({"alpha": alpha} for alpha in alphas)
+    return Regressor(
+        label, lambda signs, _: AdditiveRegressor(tuple(signs), **how), grid, by_kind,
+        without=without,
+    )  # fmt: skip
+
+
+_USUAL, _LEVELLING = (1e-4, 1e-3, 1e-2), (3e-4,)
+#: Regressors by name, the simplest first.
+REGRESSORS: dict[str, Regressor] = {
+    "mean": _additive("mean of method and alignment", (1e-3,), without=True),
+    "ridge": Regressor(
+        "ridge regression",
+        lambda signs, _: AdditiveRegressor((0,) * len(signs), quantiles=(0.02, 0.98)),
+        tuple({"alpha": alpha} for alpha in _USUAL),
+    ),
+    "additive": _additive("monotone additive regression", _USUAL),
+    "additive-by-kind": _additive(
+        "monotone additive regression, steeper for some kinds of merges", _USUAL, by_kind=True
+    ),
+    "saturating": _additive(
+        "monotone additive regression that levels off", _LEVELLING, levelling=True
+    ),
+    "saturating-by-kind": _additive(
+        "monotone additive regression that levels off, steeper for some kinds of merges",
+        _LEVELLING, by_kind=True, levelling=True,
+    ),
+    "neighbours": Regressor(
+        "k-nearest-neighbour regression", lambda signs, _: NeighbourRegressor(),
+        tuple({"n_neighbors": count} for count in (3, 8, 20)), ships=False,
+    ),
+    "boosting": Regressor("boosted monotone trees", _boosting, ships=False),
+}  # fmt: skip
+
+
+def find_regressor(name: str) -> Regressor:
+    """A regressor by its name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in REGRESSORS:
+        raise unknown_name("regressor", name, REGRESSORS)
+    return REGRESSORS[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossFit:
+    """Out-of-fold forecasts, NaN for rows that no fold tests, by the setting of least error."""
+
+    setting: Mapping[str, float]
+    predicted: np.ndarray
+
+
+def cross_fit(
+    name: str, table: EvidenceTable, uses: Sequence[FeatureUse], folds: Sequence[Fold]
+) -> CrossFit:
+    """Fit on the training rows of every fold, forecast its test rows, keep the best setting.
+
+    Columns are laid out on the whole table, so that bends of curves and means know the features of
+    test rows, never their outcomes.
+
+    Raises:
+        InputError: No fold tests anything.
+    """
+    if not folds:
+        raise InputError("there is no way to hold models out: too few merges of other models")
+    kind, y = find_regressor(name), outcome(table)
+    model, X = _prepared(kind, table, uses)
+    best, least = CrossFit({}, np.empty(0)), np.inf
+    for setting in kind.grid:
+        predicted = np.full(len(table), np.nan)
+        for fold in folds:
+            fitted = clone(model).set_params(**setting).fit(X[fold.train], y[fold.train])
+            predicted[fold.test] = np.clip(fitted.predict(X[fold.test]), LEAST, MOST)
+        error = float(np.nanmean((predicted - y) ** 2))
+        if error < least:
+            best, least = CrossFit(setting, predicted), error
+    return best
+
+
+def _prepared(
+    kind: Regressor, table: EvidenceTable, uses: Sequence[FeatureUse]
+) -> tuple[BaseEstimator, np.ndarray]:
+    """An estimator that is laid out on a table, and the matrix of the table."""
+    uses, levels = () if kind.without else uses, sorted(set(table.factor))
+    X = matrix_of(table, [use.name for use in uses], levels, by_kind=kind.by_kind)
+    model = kind.make([use.direction for use in uses], len(levels))
+    if hasattr(model, "lay_out"):
+        model.set_params(layout=model.lay_out(X))
+    return model, X
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedRegressor:
+    """A regressor fitted on evidence, with the names of what its columns are."""
+
+    name: str
+    uses: tuple[FeatureUse, ...]
+    levels: tuple[str, ...]
+    model: AdditiveRegressor
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        table: EvidenceTable,
+        uses: Sequence[FeatureUse],
+        setting: Mapping[str, float],
+    ) -> Self:
+        """Fit on all rows of a table.
+
+        Raises:
+            UsageError: The regressor is a yardstick, which is not stored.
+        """
+        kind = find_regressor(name)
+        if not kind.ships:
+            raise UsageError(f"the regressor '{name}' is a yardstick for validation, not stored")
+        model, X = _prepared(kind, table, uses)
+        fitted = model.set_params(**setting).fit(X, outcome(table))
+        used = () if kind.without else tuple(uses)
+        return cls(name, used, tuple(sorted(set(table.factor))), fitted)
+
+    def matrix(self, table: EvidenceTable) -> np.ndarray:
+        """A table as the estimator reads it."""
+        names = [use.name for use in self.uses]
+        return matrix_of(table, names, self.levels, by_kind=REGRESSORS[self.name].by_kind)
+
+    def predict(self, table: EvidenceTable) -> np.ndarray:
+        """Retention of each row."""
+        return self.model.predict(self.matrix(table))
+
+    def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
+        """Feature (and "method") -> by how much it moves each row from the mean of known merges."""
+        found = self.model.effects(self.matrix(table)).T
+        return dict(zip([*(use.name for use in self.uses), "method"], found, strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        layout = self.model.layout_
+        bases = [
+            {"feature": use.name, "direction": basis.direction, "knots": list(basis.knots),
+             "centre": list(basis.centre)}
+            for use, basis in zip(self.uses, layout.bases, strict=True)
+        ]  # fmt: skip
+        kinds = [list(KINDS_OF_MERGE)[kind] for kind in layout.kinds]
+        return {
+            "law": "saturating" if self.model.levelling else "linear",
+            "mean": self.model.mean_,
+            "weights": self.model.coef_.tolist(),
+            "design": {"levels": list(self.levels), "bases": bases, "kinds": kinds},
+        }
+
+    @classmethod
+    def from_json(cls, name: str, document: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: It is none that can be stored.
+        """
+        if document.get("law") not in ("saturating", "linear"):
+            raise InputError(f"a predictor holds an unknown regressor '{document.get('law')}'")
+        design = document["design"]
+        bases = [Basis(b["direction"], tuple(b["knots"]), tuple(b["centre"]))
+                 for b in design["bases"]]  # fmt: skip
+        kinds = [list(KINDS_OF_MERGE).index(kind) for kind in design["kinds"]]
+        layout = Layout(tuple(range(len(design["levels"]))), tuple(bases), tuple(kinds))
+        uses = tuple(FeatureUse(b["feature"], b["direction"]) for b in design["bases"])
+        levelling = document["law"] == "saturating"
+        model = AdditiveRegressor([u.direction for u in uses], levelling=levelling, layout=layout)
+        model.layout_, model.mean_ = layout, document["mean"]
+        model.coef_ = np.array(document["weights"])
+        return cls(name, uses, tuple(design["levels"]), model)

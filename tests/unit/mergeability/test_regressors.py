@@ -1,0 +1,108 @@
+"""Regressors: monotone where they say so, found again from their JSON, usable by scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
+
+from repsim.core.errors import InputError, UsageError
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import FeatureUse
+from repsim.mergeability.regressors import (
+    REGRESSORS,
+    FittedRegressor,
+    cross_fit,
+    outcome,
+    training_data,
+)
+from repsim.mergeability.splits import Fold
+from repsim.stats.additive import AdditiveRegressor
+from repsim.testing.evidence import planted_evidence
+
+USES = (FeatureUse("distance", -1), FeatureUse("quotient", -1), FeatureUse("noise_feature", 0))
+SHIPPING = [name for name in REGRESSORS if REGRESSORS[name].ships]
+MONOTONE = [name for name in SHIPPING if "additive" in name or "saturating" in name]
+
+
+@pytest.fixture(scope="module")
+def planted() -> EvidenceTable:
+    return planted_evidence(models=12)
+
+
+def _fit(name: str, table: EvidenceTable) -> FittedRegressor:
+    return FittedRegressor.fit(name, table, USES, REGRESSORS[name].grid[0])
+
+
+@pytest.mark.parametrize("name", SHIPPING)
+def test_a_regressor_is_the_same_after_json(name, planted) -> None:
+    fitted = _fit(name, planted)
+    again = FittedRegressor.from_json(name, fitted.to_json())
+    assert np.array_equal(again.predict(planted), fitted.predict(planted))
+    assert again.to_json() == fitted.to_json()
+
+
+@pytest.mark.parametrize("name", MONOTONE)
+def test_a_forecast_never_rises_with_what_must_harm(name, planted) -> None:
+    fitted = _fit(name, planted)
+    grid = np.linspace(-1, 3, 60)
+    for row in range(0, len(planted), 97):
+        one = planted.take(np.full(60, row))
+        forecast = fitted.predict(one.with_features({"distance": grid}, {}))
+        assert (np.diff(forecast) <= 1e-12).all()
+
+
+@pytest.mark.parametrize("name", SHIPPING)
+def test_effects_add_up_to_the_forecast(name, planted) -> None:
+    fitted = _fit(name, planted)
+    forecast = fitted.predict(planted)
+    inside = (forecast > -0.99) & (forecast < 1.09)
+    total = np.sum(list(fitted.effects(planted).values()), axis=0)
+    assert np.ptp(forecast[inside] - total[inside]) < 1e-9
+
+
+def test_curves_may_be_steeper_for_merges_of_another_kind(planted) -> None:
+    fitted = _fit("additive-by-kind", planted)
+    assert fitted.to_json()["design"]["kinds"] == ["aligned"]  # nothing is dropped at random there
+    layout = fitted.model.layout_
+    columns = layout.columns(fitted.matrix(planted))[:, layout.owner == 0]
+    once = columns.shape[1] // 2
+    aligned = planted["alignment"] != "none"
+    assert np.abs(columns[~aligned][:, once:]).max() == 0
+    assert np.array_equal(columns[aligned][:, once:], columns[aligned][:, :once])
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_every_regressor_forecasts_rows_that_it_does_not_know(name, planted) -> None:
+    rows = np.arange(len(planted))
+    fold = Fold("even", rows[rows % 2 == 1], rows[rows % 2 == 0])
+    predicted = cross_fit(name, planted, USES, [fold]).predicted
+    assert np.isnan(predicted[fold.train]).all()
+    error = np.abs(predicted - outcome(planted))[fold.test].mean()
+    assert error < (0.5 if name == "mean" else 0.25)
+
+
+def test_yardsticks_are_not_stored(planted) -> None:
+    for name in set(REGRESSORS) - set(SHIPPING):
+        with pytest.raises(UsageError, match="not stored"):
+            FittedRegressor.fit(name, planted, USES, REGRESSORS[name].grid[0])
+    with pytest.raises(InputError, match="unknown regressor 'forest'"):
+        FittedRegressor.from_json("forest", {"law": "forest"})
+    with pytest.raises(UsageError, match="unknown regressor"):
+        cross_fit("forest", planted, USES, [Fold("x", np.arange(2), np.arange(2))])
+
+
+def test_it_is_an_estimator_of_scikit_learn(planted) -> None:
+    data = training_data(planted, tiers=("table",))
+    model = AdditiveRegressor(data.directions, alpha=1e-3)
+    assert clone(model).get_params() == model.get_params()
+    folds = GroupKFold(3)
+    predicted = cross_val_predict(model, data.X, data.y, groups=data.groups, cv=folds)
+    assert np.corrcoef(predicted, data.y)[0, 1] > 0.9
+    search = GridSearchCV(model, {"levelling": [False, True]}, cv=folds)
+    assert search.fit(data.X, data.y, groups=data.groups).best_score_ > 0.8
+    drop = permutation_importance(model.fit(data.X, data.y), data.X, data.y, n_repeats=2,
+                                  random_state=0).importances_mean  # fmt: skip
+    by_name = dict(zip(data.columns, drop, strict=True))
+    assert max(by_name, key=by_name.__getitem__) != "noise_feature"
+    assert abs(by_name["noise_feature"]) < 0.01
