@@ -16,6 +16,7 @@ from repsim.mergeability.candidate import Beside, Candidate, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import forecasting_sets, with_as_merged
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
+from repsim.mergeability.regressors import find_regressor
 
 SCHEMA = "repsim/predictor/1"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
@@ -33,11 +34,13 @@ class Predictor:
         parts: Name of a set of tiers -> its predictor.
         evidence: Known merges.
         settings: What it was fitted with.
+        version: Name of a predictor that was released; empty for others.
     """
 
     parts: Mapping[str, Part]
     evidence: EvidenceTable
     settings: Mapping[str, Any]
+    version: str = ""
 
     @classmethod
     def fit(
@@ -71,6 +74,8 @@ class Predictor:
             >>> list(predictor.parts)
             ['table']
         """
+        if not find_regressor(regressor).ships:
+            raise UsageError(f"the regressor '{regressor}' is a yardstick and is not stored")
         table = with_as_merged(evidence)
         sets = {"table": tuple(table.tiers.values())} if features else forecasting_sets(table)
         parts = {
@@ -80,19 +85,24 @@ class Predictor:
             )
             for name, tiers in sets.items()
         }  # fmt: skip
-        settings = {"law": regressor, "features": list(features), "blocks": blocks, "seed": seed}
+        settings = {
+            "regressor": regressor,
+            "features": list(features),
+            "blocks": blocks,
+            "seed": seed,
+        }
         return cls(parts, table, settings)
 
     @property
     def identity(self) -> str:
         """Name for readers: its version, or the start of its hash, and the number of merges."""
-        version = self.settings.get("version") or hash_json(self.to_json())[:8]
+        version = self.version or hash_json(self.to_json())[:8]
         return f"predictor {version} ({len(self.evidence.merges()[1]):,} merges)"
 
     @property
     def regressor(self) -> str:
         """Name of its regressor."""
-        return str(self.settings["law"])
+        return str(self.settings["regressor"])
 
     def part_for(self, tiers: Sequence[str]) -> Part:
         """The predictor of the largest set of tiers that is at hand.
@@ -199,6 +209,7 @@ class Predictor:
         """JSON-able: everything but the known merges, which are named by their hash."""
         return {
             "schema": SCHEMA,
+            **({"version": self.version} if self.version else {}),
             "settings": dict(self.settings),
             "evidence": self.evidence.hash,
             "parts": {name: part.to_json() for name, part in self.parts.items()},
@@ -229,7 +240,10 @@ class Predictor:
                 hint="fit it again: repsim predictor fit",
             )
         parts = {name: Part.from_json(part) for name, part in document["parts"].items()}
-        return cls(parts, evidence, document["settings"])
+        settings = dict(document["settings"])
+        if "law" in settings:  # as predictors were written before
+            settings["regressor"] = settings.pop("law")
+        return cls(parts, evidence, settings, document.get("version", ""))
 
 
 def _known(value: float) -> float | None:

@@ -9,7 +9,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.mergeability import shipped_predictor
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
-from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor, shipped_folder
+from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor
 from repsim.mergeability.splits import assert_apart, leave_models_out, standard_splits
 from repsim.mergeability.validation import validate
 from repsim.testing.evidence import planted_evidence
@@ -25,16 +25,6 @@ def test_a_refit_gives_the_same_bytes(planted, tmp_path) -> None:
         Predictor.fit(planted).save(tmp_path / name)
     one, two = ((tmp_path / name / PREDICTOR_FILE).read_bytes() for name in "ab")
     assert one == two
-
-
-def test_the_shipped_predictor_is_the_one_its_table_gives(tmp_path) -> None:
-    shipped = shipped_predictor()
-    assert set(shipped.parts) >= {"T0", "T0+T1", "T0+T1+T2"}
-    again = Predictor.fit(shipped.evidence, **shipped.settings)
-    again.save(tmp_path)
-    assert (tmp_path / PREDICTOR_FILE).read_bytes() == (
-        shipped_folder() / PREDICTOR_FILE
-    ).read_bytes()
 
 
 def test_a_table_survives_its_file_with_features_called_as_columns_are(planted, tmp_path) -> None:
