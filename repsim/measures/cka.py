@@ -8,9 +8,8 @@ centered, and nothing is added inside roots or clipped: a debiased value under z
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,11 +28,7 @@ from repsim.measures.features import Features, require_same_rows
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
 
-A = TypeVar("A", float, np.ndarray)
-Estimator = Literal["biased", "debiased", "lange"]
-
-
-# -- one pair ------------------------------------------------------------------------------------
+Estimator = Literal["debiased", "biased", "lange"]
 
 
 def gram_inner(x: Features, y: Features) -> float:
@@ -44,32 +39,15 @@ def gram_inner(x: Features, y: Features) -> float:
     return inner(cross, cross)
 
 
-def _estimate(cross: A, traces: A, diagonals: A, n: int, estimator: Estimator) -> A:
+def _estimate(
+    cross: np.ndarray, traces: np.ndarray, diagonals: np.ndarray, n: int, estimator: Estimator
+) -> np.ndarray:
     """HSIC up to a factor that only depends on n."""
     if estimator == "biased":
         return cross
     if estimator == "lange":
         return cross - diagonals
     return cross - diagonals * n / (n - 2) + traces / ((n - 1) * (n - 2))
-
-
-def _hsic(x: Features, y: Features, estimator: Estimator) -> float:
-    diagonal_x, diagonal_y = x.gram_diagonal, y.gram_diagonal
-    traces = float(diagonal_x.sum() * diagonal_y.sum())
-    return _estimate(gram_inner(x, y), traces, float(diagonal_x @ diagonal_y), x.n, estimator)
-
-
-def _linear_cka(x: Features, y: Features, estimator: Estimator) -> float:
-    squares = self_hsic(x, estimator) * self_hsic(y, estimator)
-    return _hsic(x, y, estimator) / math.sqrt(squares) if squares > 0 else math.nan
-
-
-def self_hsic(x: Features, estimator: Estimator) -> float:
-    """HSIC of an array with itself, remembered by the array (and by its shuffles)."""
-    return x.remember(f"hsic_{estimator}", lambda origin: _hsic(origin, origin, estimator))
-
-
-# -- all pairs -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +132,8 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
     return grid
 
 
+_debiased_grid, _biased_grid, _lange_grid = map(_linear_grid, get_args(Estimator))
+
 # -- the measures --------------------------------------------------------------------------------
 
 
@@ -171,14 +151,14 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
     estimator="numerator unbiased: 0 in expectation on independent data at any n and d. Intervals "
     "by jackknife; a bootstrap that repeats rows is biased upwards.",
     aliases={"cka_linear_debiased": {}, "cka_debiased": {}},
-    grid=_linear_grid("debiased"),
+    grid=_debiased_grid,
     pair_matrix=lambda x: u_centred(x.gram),
     left_out=cka_replicates,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:
     """Debiased linear CKA."""
-    return _linear_cka(x, y, "debiased")
+    return float(_debiased_grid([x], [y])[0, 0])
 
 
 @similarity_measure(
@@ -193,12 +173,12 @@ def cka(x: Features, y: Features) -> float:
     reference=KORNBLITH,
     estimator="biased upwards: about d/(n+d) on independent isotropic data. Compare with a null.",
     aliases={"cka_linear": {}},
-    grid=_linear_grid("biased"),
+    grid=_biased_grid,
     pair_matrix=lambda x: x.gram,
 )
 def cka_biased(x: Features, y: Features) -> float:
     """Linear CKA with the biased HSIC of the original paper."""
-    return _linear_cka(x, y, "biased")
+    return float(_biased_grid([x], [y])[0, 0])
 
 
 @similarity_measure(
@@ -213,12 +193,12 @@ def cka_biased(x: Features, y: Features) -> float:
     reference="Lange, Kwok, Matelsky, Wang, Rolnick, Kording 2023, arXiv:2211.16056",
     estimator="nearly unbiased; differs from the debiased estimate by O(1/n^2), 0.05 at n=5.",
     aliases={"cka_linear_lange": {}},
-    grid=_linear_grid("lange"),
+    grid=_lange_grid,
     pair_matrix=lambda x: x.gram.clone().fill_diagonal_(0),
 )
 def cka_lange(x: Features, y: Features) -> float:
     """Linear CKA of centered Gram matrices with the diagonal left out."""
-    return _linear_cka(x, y, "lange")
+    return float(_lange_grid([x], [y])[0, 0])
 
 
 # -- minibatches: for more rows than fit ----------------------------------------------------------

@@ -85,9 +85,7 @@ def _shuffled_unit_correlations(
 )
 def unit_correlation(x: Features, y: Features) -> float:
     """Mean correlation of each unit with itself."""
-    alive = _alive(x) | _alive(y)
-    correlations = (x.unit_columns * y.unit_columns).sum(dim=0, dtype=torch.float64)
-    return float(correlations[alive].mean())
+    return float(_unit_correlation_grid([x], [y])[0, 0])
 
 
 @similarity_measure(

@@ -25,7 +25,6 @@ from repsim.measures.algebra import (
     truncated_svd,
     unit_length,
 )
-from repsim.measures.arrays import as_index, validated
 from repsim.measures.factors import (
     Remembering,
     by_pair,
@@ -77,7 +76,7 @@ class Features(Remembering):
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype {dtype} is not possible", hint="use float64 or float32")
         super().__init__()
-        self._raw = validated(x, device)
+        self._raw = _validated(x, device)
         self._dtype = dtype
 
     def __repr__(self) -> str:
@@ -122,12 +121,12 @@ class Features(Remembering):
     @factor(permuted=by_row)
     def centered(self) -> Tensor:
         """Rows with the column means taken out, `[n, d]`; constant columns are exactly zero."""
-        centered = (self._raw.double() - self.mean).to(self._dtype)
-        centered[:, self._constant_columns()] = 0
-        return centered
+        return self._centered64().to(self._dtype)
 
-    def _constant_columns(self) -> Tensor:
-        return self._raw.amin(dim=0) == self._raw.amax(dim=0)
+    def _centered64(self) -> Tensor:
+        centered = self._raw.double() - self.mean
+        centered[:, self._raw.amin(dim=0) == self._raw.amax(dim=0)] = 0
+        return centered
 
     def _rank_tolerance(self) -> float:
         return max(RANK_TOLERANCE, torch.finfo(self._raw.dtype).eps)
@@ -188,9 +187,7 @@ class Features(Remembering):
         Singular values count from 1e-10 of the largest, or from what the array's own precision
         resolves. Small directions matter to CCA as much as large ones, hence float64 throughout.
         """
-        centered = self._raw.double() - self.mean
-        centered[:, self._constant_columns()] = 0
-        return truncated_svd(centered, self._rank_tolerance())
+        return truncated_svd(self._centered64(), self._rank_tolerance())
 
     @property
     @factor(permuted=first_by_row)
@@ -203,8 +200,7 @@ class Features(Remembering):
         if self.d >= self.n:
             u, s, vh = self.svd
         else:
-            centered = self._raw.double() - self.mean
-            centered[:, self._constant_columns()] = 0
+            centered = self._centered64()
             squares, vectors = torch.linalg.eigh(centered.mT @ centered)
             s, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
             u, vh = centered @ (vectors / s.clamp(min=1e-300)), vectors.mT
@@ -331,7 +327,7 @@ class Features(Remembering):
         Raises:
             InputError: Not a permutation.
         """
-        index = as_index(order, self.n, self.device)
+        index = _as_index(order, self.n, self.device)
         everything = torch.arange(self.n, device=self.device)
         if len(index) != self.n or not torch.equal(index.sort().values, everything):
             raise InputError(f"not a permutation of {self.n} rows", hint="use rng.permutation(n)")
@@ -348,7 +344,7 @@ class Features(Remembering):
         Raises:
             InputError: No row, or an index out of range.
         """
-        index = as_index(rows, self.n, self.device)
+        index = _as_index(rows, self.n, self.device)
         return self._with_rows(index, is_permutation=False)
 
     def residualised(self, covariates: Any) -> Features:
@@ -376,8 +372,7 @@ class Features(Remembering):
                 f"{basis.shape[1]} covariates leave nothing of {self.n} rows",
                 hint="use fewer covariates or more sentences",
             )
-        centered = self._raw.double() - self.mean
-        centered[:, self._constant_columns()] = 0
+        centered = self._centered64()
         rest = centered - basis @ (basis.mT @ centered)
         rest[:, rest.norm(dim=0) <= 1e-12 * centered.norm(dim=0)] = 0
         return Features(rest + self.mean, dtype=self._dtype)
@@ -402,3 +397,52 @@ def require_same_rows(x: Features, y: Features) -> None:
             f"the two sides have different numbers of rows: [{x.n}, {x.d}] and [{y.n}, {y.d}]",
             hint="row i of both must come from the same sentence",
         )
+
+
+# -- what comes from outside, checked once --------------------------------------------------------
+
+
+def _validated(x: Any, device: torch.device | str | None) -> Tensor:
+    """A real, finite, two-dimensional tensor; float32 and float64 are kept, others are widened."""
+    if not isinstance(x, Tensor):
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiubc":
+            raise InputError(f"an array of {array.dtype} is not numeric", hint="use floats")
+        # torch takes neither foreign byte orders nor, without a warning, read-only memory.
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        x = torch.from_numpy(array if array.flags.writeable else array.copy())
+    x = x.detach()
+    if x.is_complex():
+        raise InputError("the array is complex", hint="use real activations")
+    if x.ndim != 2:
+        raise InputError(
+            f"expected [rows, units], got shape {list(x.shape)}",
+            hint="pool tokens into one row per sentence first",
+        )
+    if x.shape[0] < 1 or x.shape[1] < 1:
+        raise InputError(f"the array of shape {list(x.shape)} is empty")
+    if not x.is_floating_point():
+        x = x.double()
+    elif x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if device is not None:
+        x = x.to(device)
+    finite = torch.isfinite(x)
+    if not bool(finite.all()):
+        row, column = (int(i) for i in torch.nonzero(~finite)[0])
+        raise InputError(
+            f"{int((~finite).sum())} of {x.numel()} values are NaN or infinite, the first at row "
+            f"{row}, column {column}",
+            hint="extract in float32 or bfloat16: float16 overflows on massive activations",
+        )
+    return x
+
+
+def _as_index(rows: Any, n: int, device: torch.device) -> Tensor:
+    """Row numbers of an index list or a boolean mask, `[m]`."""
+    index = torch.as_tensor(np.array(rows.cpu() if isinstance(rows, Tensor) else rows))
+    if index.dtype == torch.bool:
+        index = torch.nonzero(index).squeeze(1)
+    if index.ndim != 1 or len(index) == 0 or int(index.min()) < 0 or int(index.max()) >= n:
+        raise InputError(f"rows must be indices from 0 to {n - 1}, at least one")
+    return index.long().to(device)

@@ -41,11 +41,6 @@ def membership(neighbours: Tensor, n: int) -> Tensor:
     return mask.scatter_(1, neighbours, True)
 
 
-def _shared(a: Tensor, b: Tensor, n: int) -> Tensor:
-    """Number of common neighbours of each row, `[n]`."""
-    return membership(a, n).gather(1, b).sum(dim=1)
-
-
 def _shared_grid(
     xs: Sequence[Features], ys: Sequence[Features], k: int, metric: Metric
 ) -> tuple[np.ndarray, int]:
@@ -97,8 +92,7 @@ def _jaccard_grid(
 )
 def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Share of common nearest neighbours."""
-    a, b = nearest(x, k, metric), nearest(y, k, metric)
-    return float(_shared(a, b, x.n).double().mean() / a.shape[1])
+    return float(_mutual_grid([x], [y], k=k, metric=metric)[0, 0])
 
 
 @similarity_measure(
@@ -121,9 +115,7 @@ def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosin
 )
 def jaccard_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Jaccard similarity of the sets of nearest neighbours."""
-    a, b = nearest(x, k, metric), nearest(y, k, metric)
-    shared = _shared(a, b, x.n).double()
-    return float((shared / (2 * a.shape[1] - shared)).mean())
+    return float(_jaccard_grid([x], [y], k=k, metric=metric)[0, 0])
 
 
 # -- order, similarities, kernels and cycles ------------------------------------------------------

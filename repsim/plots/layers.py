@@ -284,7 +284,8 @@ def _title(
         subject += ", layer\u00a0by\u00a0layer"
     if len(panels) == 1 and len(facets) == 1 and not (average and len(facets) > 1):
         codes = short_codes(selection.languages())
-        subject += f" ({_facet_name(facets[0], codes)})"
+        spoken = _facet_name(facets[0], codes)
+        subject += f" ({spoken})" if spoken else ""
     return subject
 
 
