@@ -25,7 +25,7 @@ Examples:
 )
 @click.argument("models", nargs=-1, required=True)
 @click.option("--base", help="Model that is said to be their common ancestor.")
-@click.option("--merge", help="Merge to take apart: the weight of each model, block by block.")
+@click.option("--merge", help="Merge to take apart: the weight of each model, part by part.")
 @click.option("--max-megabytes", type=click.FloatRange(1), default=300, show_default=True,
               help="Most that is read of a pair of models.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
@@ -60,7 +60,7 @@ def lineage(
             print_table(list(pairs.rows()), _PAIRS)
         if parts:
             click.echo()
-            print_table(_by_block(list(parts.rows())))
+            print_table(_by_part(list(parts.rows())))
         if finding:
             say("base", f"{'plausible' if finding.plausible else 'NOT plausible'}: {finding.why}")
     if out:
@@ -69,11 +69,11 @@ def lineage(
         raise click.exceptions.Exit(4)
 
 
-def _by_block(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """One line per block: the weight of each parent, and what is left."""
+def _by_part(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """One line per part: the weight of each parent, and what is left."""
     lines: dict[str, dict[str, object]] = {}
     for row in rows:
-        line = lines.setdefault(str(row["block"]), {"block": row["block"]})
+        line = lines.setdefault(str(row["part"]), {"part": row["part"]})
         line[str(row["parent"])] = row["weight"]
         line["residual"] = row["residual"]
     return [{**{k: v for k, v in x.items() if k != "residual"}, "residual": x["residual"]}

@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": ("repsim.cli.merge:merge", "Merge models by a recipe."),
     "methods": ("repsim.cli.methods:methods", "List the merge methods."),
     "evaluate": ("repsim.cli.evaluate:evaluate", "Measure what merges kept: bits per byte."),
+    "diagnose": ("repsim.cli.diagnose:diagnose", "Tell what a merge lost, where, and why."),
     "barrier": ("repsim.cli.barrier:barrier", "Measure loss on the path between two models."),
     "predict": ("repsim.cli.predict:predict", "Forecast what a merge would keep, before merging."),
     "predictor": ("repsim.cli.predictor:predictor", "Fit, validate and show predictors."),

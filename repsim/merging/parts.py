@@ -1,4 +1,4 @@
-"""A merge taken apart: which parents it is made of, and with which weight in each block."""
+"""A merge taken apart: which parents it is made of, and with which weight in each part."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.core.table import Table
 from repsim.merging.checkpoint import TensorSource
 from repsim.merging.sampling import ModelLike, RowSample, open_sources, sample_rows
-from repsim.merging.tensors import layer_of
+from repsim.merging.tensors import kind_of, layer_of
 
 
 class PartsTable(Table):
-    """One row per block and parent: the weight of the parent in a merge, by least squares."""
+    """One row per part and parent: the weight of the parent in a merge, by least squares."""
 
     SCHEMA = "repsim/merge-parts/1"
     STEM = "parts"
     COLUMNS: ClassVar = {
         "merge": ("string", "the merge"),
-        "block": ("string", "number of the block; 'all' for the whole body"),
+        "part": ("string", "number of a block's matrices; body, embedding, head or norms"),
         "parent": ("string", "a parent, or the base"),
         "weight": ("float", "its weight: the merge is nearest to the sum of weight times parent"),
         "residual": ("float", "distance from that sum over the mean distance of the parents"),
@@ -34,7 +34,8 @@ def take_apart(
 ) -> PartsTable:
     """Which parents a merge is made of, and with which weight in each block.
 
-    Weights are found by least squares over sampled rows, without a constraint on their sum; name
+    Weights are found by least squares over sampled rows of each part (the matrices of each block,
+    the whole body, embedding, head, norms and biases), without a constraint on their sum; name
     the base among the parents where there is one (task arithmetic gives it 1 - the sum of the
     others). A residual near 0 means that the merge is linear in what was named.
 
@@ -50,33 +51,43 @@ def take_apart(
 
     Example:
         >>> parts = take_apart("zoo:mixed", ["zoo:mixed", "zoo:eng-1"])
-        >>> np.round(parts.where(block="all")["weight"], 6).tolist()
+        >>> np.round(parts.where(part="body")["weight"], 6).tolist()
         [1.0, 0.0]
     """
     if not parents:
         raise UsageError("name the models that the merge may be made of")
     made, *sources = open_sources([merge, *parents])
-    samples = sample_rows([made, *sources], max_megabytes / 2, blocks=10**6)
+    samples = sample_rows([made, *sources], max_megabytes / 2)
     if not samples:
         raise IncompatibleModelsError(
-            f"no matrix of '{made.name}' has the same name and shape in all of its parents"
+            f"no tensor of '{made.name}' has the same name and shape in all of its parents"
         )
     k = len(sources)
     sums: dict[str, np.ndarray] = {}
     for sample in samples:
         gram = _gram(sample, made, sources)
-        layer = layer_of(sample.tensor)
-        for block in ("all", str(layer.number) if layer else "other"):
-            sums[block] = sums.get(block, np.zeros((k + 1, k + 1))) + gram
-    blocks = sorted(sums, key=lambda name: (name != "all", not name.isdigit(), name.zfill(9)))
+        for part in _parts_of(sample.tensor, len(made.headers[sample.tensor].shape)):
+            sums[part] = sums.get(part, np.zeros((k + 1, k + 1))) + gram
+    parts = sorted(sums, key=lambda name: (name.isdigit(), name.zfill(9)))
     rows = [
-        {"merge": made.name, "block": block, "parent": source.name, "weight": float(weight),
+        {"merge": made.name, "part": part, "parent": source.name, "weight": float(weight),
          "residual": residual}
-        for block in blocks
-        for weights, residual in [_solved(sums[block])]
+        for part in parts
+        for weights, residual in [_solved(sums[part])]
         for source, weight in zip(sources, weights, strict=True)
     ]  # fmt: skip
     return PartsTable(rows)
+
+
+def _parts_of(tensor: str, dimensions: int) -> tuple[str, ...]:
+    """The parts of a model that a tensor belongs to."""
+    kind = kind_of(tensor, dimensions)
+    if kind in ("embedding", "head"):
+        return (kind,)
+    if kind != "matrix":
+        return ("norms",)
+    layer = layer_of(tensor)
+    return ("body", str(layer.number)) if layer else ("body",)
 
 
 def _gram(sample: RowSample, made: TensorSource, sources: Sequence[TensorSource]) -> np.ndarray:

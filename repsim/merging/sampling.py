@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -79,21 +80,31 @@ def shared_tensors(sources: Sequence[TensorSource]) -> Iterator[tuple[str, tuple
             yield name, tuple(header.shape)
 
 
-def sample_rows(sources: Sequence[TensorSource], megabytes: float, blocks: int) -> list[RowSample]:
-    """Rows of the matrices of evenly spaced blocks, as many as the budget of one model allows."""
+def sample_rows(
+    sources: Sequence[TensorSource], megabytes: float, *, blocks: int | None = None
+) -> list[RowSample]:
+    """Rows of the body's matrices, as many as the budget of one model allows.
+
+    Args:
+        sources: The models.
+        megabytes: Most that is read of one model.
+        blocks: At most so many evenly spaced blocks; None for all, and for the tensors outside of
+            the body as well: embeddings, head, norms and biases.
+    """
     matrices = [
         (name, shape) for name, shape in shared_tensors(sources)
-        if len(shape) == 2 and min(shape) > 1 and kind_of(name, 2) == "matrix"
+        if blocks is None
+        or (len(shape) == 2 and min(shape) > 1 and kind_of(name, len(shape)) == "matrix")
     ]  # fmt: skip
     numbers = sorted({layer.number for name, _ in matrices if (layer := layer_of(name))})
-    if len(numbers) > blocks:
+    if blocks is not None and len(numbers) > blocks:
         spaced = np.linspace(0, len(numbers) - 1, blocks).round().astype(int)
         kept = {numbers[i] for i in spaced}
         matrices = [(n, s) for n, s in matrices if not (at := layer_of(n)) or at.number in kept]
     if not matrices:
         return []
     size = max(TYPES[source.headers[matrices[0][0]].dtype][1] for source in sources)
-    row_bytes = sum(shape[1] for _, shape in matrices) * size
+    row_bytes = sum(math.prod(shape[1:]) for _, shape in matrices) * size
     rows = int(min(MOST_ROWS, megabytes * 1e6 / row_bytes))
     return [RowSample(name, tuple(_bands(shape[0], max(rows, 2)))) for name, shape in matrices]
 

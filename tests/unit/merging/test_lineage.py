@@ -91,22 +91,22 @@ def test_the_weights_of_a_linear_merge_are_found(
     dtype: torch.dtype,
 ) -> None:
     merge = {name: mix(*(p[name].float() for p in parents)).to(dtype) for name in parents[0]}
-    residual = 1e-5 if dtype == torch.float32 else 0.1  # rounding to bfloat16 is not linear
+    residual = 1e-5 if dtype == torch.float32 else 0.15  # rounding to bfloat16 is not linear
     expected = mix(*np.eye(3))  # the same mix of unit vectors: the weight of each model
     table = take_apart(merge, parents)
-    for block in table.unique("block"):
-        np.testing.assert_allclose(table.where(block=block)["weight"], expected, atol=0.01)
-        assert table.where(block=block)["residual"].max() < residual
+    for part in table.unique("part"):
+        np.testing.assert_allclose(table.where(part=part)["weight"], expected, atol=0.01)
+        assert table.where(part=part)["residual"].max() < residual
 
 
-def test_weights_by_block_and_a_strange_parent_are_seen(
+def test_weights_by_part_and_a_strange_parent_are_seen(
     parents: list[dict[str, torch.Tensor]],
 ) -> None:
     merge = {
         name: parents[0][name] if ".layers.0." in name else parents[1][name] for name in parents[0]
     }
     table = take_apart(merge, [parents[0], parents[1], state("zoo:eng-2")])
-    first, later = table.where(block="0"), table.where(block="1")
+    first, later = table.where(part="0"), table.where(part="1")
     np.testing.assert_allclose(first["weight"], [1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(later["weight"], [0, 1, 0], atol=1e-6)
 

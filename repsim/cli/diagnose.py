@@ -1,0 +1,62 @@
+"""`repsim diagnose`: what a merge lost, where, why, and what mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim diagnose out/merged runs/en runs/de
+  repsim diagnose out/merged runs/en runs/de --base runs/trunk -l eng_Latn -l deu_Latn
+"""
+)
+@click.argument("merge")
+@click.argument("parents", nargs=-1, required=True)
+@click.option("--base", help="Base that the merge was made with.")
+@click.option("--text", "corpus", default="bible", show_default=True,
+              help="Training corpus whose held-out part is read: a name or a folder.")  # fmt: skip
+@click.option("-l", "--language", "languages", multiple=True,
+              help="Language; repeatable; default: those that the parents state.")  # fmt: skip
+@click.option("--max-bytes", type=click.IntRange(1), default=12_000, show_default=True,
+              help="Most text per language.")  # fmt: skip
+@click.option("--no-forecast", is_flag=True, help="Do not forecast other ways to merge.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def diagnose(
+    merge: str, parents: tuple[str, ...], base: str | None, corpus: str,
+    languages: tuple[str, ...], max_bytes: int, no_forecast: bool, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Tell what MERGE lost of its PARENTS, where, why, and what mends it."""
+    from repsim.mergeability.diagnosis import diagnose as run
+
+    say("plan", f"files and weights of {len(parents) + 1} models, then at most {max_bytes} bytes "
+        "per language, scored with each part of a parent put back")  # fmt: skip
+    found = run(merge, parents, base=base, corpus=corpus, languages=languages or None,
+                max_bytes=max_bytes, forecast=not no_forecast)  # fmt: skip
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        for line in found.summary():
+            click.echo(line)
+        rows = sorted(
+            found.readings.where(reading="restored").rows(), key=lambda row: -row["value"]
+        )
+        if rows:
+            click.echo()
+            print_table(
+                rows[:8],
+                {"language": "language", "part": "part taken from", "parent": "the parent",
+                 "value": "share of the loss that comes back"},
+            )  # fmt: skip
+    if out:
+        tables = [found.readings, found.case.parts, found.case.lineage]
+        paths = [path for table in tables if table is not None for path in table.export(out)]
+        say("wrote", ", ".join(map(str, paths)))
+    if found.broken:
+        say("next", f"repsim predict {' '.join(parents)} --rank-methods")

@@ -1,0 +1,145 @@
+"""What a diagnosis is told from: files of the merge and its parents, and losses on text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from repsim.core.files import read_json
+from repsim.core.model_ref import ModelRef
+from repsim.core.table import Table
+from repsim.merging.checkpoint import FLOATS, Checkpoint
+from repsim.merging.lineage import BaseFinding, LineageTable, check_base, lineage
+from repsim.merging.parts import PartsTable, take_apart
+from repsim.merging.vocabulary import Vocabulary, read_vocabulary
+from repsim.models.inspect import locate
+
+ModelName = str | Path | ModelRef
+#: Keys of a config that change what the same weights compute.
+DECIDING = (
+    "model_type", "hidden_act", "activation_function", "num_attention_heads", "n_head",
+    "num_key_value_heads", "head_dim", "rope_theta", "rope_scaling", "rope_parameters",
+    "rotary_pct", "partial_rotary_factor", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon",
+    "tie_word_embeddings", "sliding_window", "attention_bias", "logit_scale", "attn_scale",
+    "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling",
+    "final_logit_softcapping", "attn_logit_softcapping", "query_pre_attn_scalar",
+)  # fmt: skip
+
+
+class DiagnosisTable(Table):
+    """One row per reading: losses by language, and what putting a parent's part back restores."""
+
+    SCHEMA = "repsim/diagnosis/1"
+    STEM = "diagnosis"
+    COLUMNS: ClassVar = {
+        "reading": ("string", "bits_per_byte, retention, restored, scale or similarity"),
+        "part": ("string", "whole, embedding, norms, attention, mlp, or the number of a block"),
+        "language": ("string", "language; empty where it is of the weights"),
+        "value": ("float", "of the merge"),
+        "parent": ("string", "the parent that is best on the language"),
+        "parent_value": ("float", "the same of that parent"),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """One model of the case: its folder, config, vocabulary and weights."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    vocabulary: Vocabulary | None
+    weights: Checkpoint
+
+    @classmethod
+    def of(cls, model: ModelName, label: str | None = None) -> Opened:
+        """Open a model; nothing is loaded."""
+        found = locate(model, label=label)
+        config = read_json(found.folder / "config.json")
+        return cls(found.name, found.folder, config, read_vocabulary(found.folder, found.name),
+                   Checkpoint(found.folder, found.name))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Everything that causes are looked for in.
+
+    Attributes:
+        merge: The merge.
+        parents: Its parents.
+        base: The base that it was made with, if one is stated.
+        parts: The weight of each parent in each part, the base among them.
+        lineage: What parents (and base) share.
+        base_finding: Whether the base can be their ancestor; None without one.
+        readings: Losses, and what putting parts back restores.
+        broken: Tensors of the merge that hold NaN or infinity.
+    """
+
+    merge: Opened
+    parents: tuple[Opened, ...]
+    base: Opened | None
+    parts: PartsTable | None
+    lineage: LineageTable | None
+    base_finding: BaseFinding | None
+    broken: tuple[str, ...]
+    readings: DiagnosisTable = dataclasses.field(default_factory=DiagnosisTable)
+
+    def blocks(self) -> list[str]:
+        """Numbers of the blocks that could be taken apart."""
+        parts = self.parts.unique("part") if self.parts else []
+        return [part for part in parts if part.isdigit()]
+
+    def weights(self, part: str) -> dict[str, float]:
+        """Weight of each parent in a part; empty where the part could not be taken apart."""
+        rows = self.parts.where(part=part).rows() if self.parts else ()
+        return {row["parent"]: row["weight"] for row in rows}
+
+    def residual(self, part: str) -> float:
+        """What the parents do not explain of a part, in distances of the parents."""
+        found = self.parts.where(part=part)["residual"] if self.parts else np.empty(0)
+        return float(found[0]) if len(found) else float("nan")
+
+    def restored(self, part: str) -> float:
+        """Largest share of a language's loss that the parent's part restores; 0 if unknown."""
+        found = self.readings.where(reading="restored", part=part)["value"]
+        return float(max(np.nanmax(found), 0.0)) if len(found) and np.isfinite(found).any() else 0.0
+
+
+def open_case(merge: ModelName, parents: Sequence[ModelName], base: ModelName | None) -> Case:
+    """Open the models and read what their weights tell.
+
+    Raises:
+        InputError: A model is not there, or its files are damaged.
+    """
+    made, *opened = [Opened.of(model) for model in (merge, *parents)]
+    root = Opened.of(base) if base is not None else None
+    named = [*opened, *([root] if root else [])]
+    folders, names = [one.folder for one in named], [one.name for one in named]
+    broken = tuple(_not_finite(made.weights))
+    comparable = not broken and all(_same_shapes(made, one) for one in named)
+    kin = lineage(folders, names=names) if len(named) > 1 else None
+    return Case(
+        merge=made, parents=tuple(opened), base=root,
+        parts=take_apart(made.folder, folders) if comparable else None,
+        lineage=kin,
+        base_finding=check_base(root.folder, [one.folder for one in opened]) if root else None,
+        broken=broken,
+    )  # fmt: skip
+
+
+def _same_shapes(a: Opened, b: Opened) -> bool:
+    shared = a.weights.headers.keys() & b.weights.headers.keys()
+    return bool(shared) and any(
+        a.weights.headers[name].shape == b.weights.headers[name].shape for name in shared
+    )
+
+
+def _not_finite(weights: Checkpoint) -> list[str]:
+    return [
+        name for name, header in weights.headers.items()
+        if header.dtype in FLOATS and not bool(weights.read(name).isfinite().all())
+    ]  # fmt: skip

@@ -1,0 +1,198 @@
+"""Merges broken on purpose: the cause is named, and the part that was broken restores the loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from repsim.cli.main import main
+from repsim.mergeability.diagnosis import CAUSES, Diagnosis, diagnose
+from repsim.merging.align.twins import planted_twin
+from repsim.models import load_causal_lm
+from repsim.models.zoo import zoo_folder
+
+State = dict[str, torch.Tensor]
+FORKS = ("zoo:eng-fork", "zoo:deu-fork")
+
+
+def weights(name: str) -> State:
+    return {
+        k: t.float() for k, t in load_file(zoo_folder(f"zoo:{name}") / "model.safetensors").items()
+    }
+
+
+def write(
+    folder: Path, state: State, *, config: Callable[[Any], None] = lambda c: None,
+    tokenizer: Callable[[Any], None] | None = None,
+) -> Path:  # fmt: skip
+    shutil.copytree(zoo_folder("zoo:eng-fork"), folder)
+    (folder / "repsim_provenance.json").unlink()
+    save_file({k: t.contiguous() for k, t in state.items()}, folder / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    for file, change in (("config.json", config), ("tokenizer.json", tokenizer)):
+        if change:
+            document = json.loads((folder / file).read_text())
+            change(document)
+            (folder / file).write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zoo() -> dict[str, State]:
+    return {
+        name: weights(name) for name in ("eng-fork", "deu-fork", "mixed", "eng-1", "eng-2", "deu-1")
+    }
+
+
+@pytest.fixture(scope="module")
+def mean(zoo: dict[str, State]) -> State:
+    return {k: (t + zoo["deu-fork"][k]) / 2 for k, t in zoo["eng-fork"].items()}
+
+
+def told(merge: Path, parents: tuple[str, ...] = FORKS, base: str | None = None) -> Diagnosis:
+    return diagnose(
+        merge, parents, base=base, languages=["eng_Latn"], max_bytes=8000, forecast=False
+    )
+
+
+def named(found: Diagnosis) -> str:
+    assert found.broken
+    return found.causes[0][0]
+
+
+def test_a_good_merge_is_whole(mean: State, tmp_path: Path) -> None:
+    found = told(write(tmp_path / "m", mean))
+    assert not found.broken
+    assert found.causes == ()
+
+
+def test_ids_that_stand_for_other_tokens(mean: State, tmp_path: Path) -> None:
+    def shuffled(document: Any) -> None:
+        vocabulary = document["model"]["vocab"]
+        tokens = [token for token, number in vocabulary.items() if number >= 300]
+        ids = [vocabulary[token] for token in tokens]
+        vocabulary.update(zip(tokens, ids[7:] + ids[:7], strict=True))
+
+    found = told(write(tmp_path / "m", mean, tokenizer=shuffled))
+    assert named(found) == "tokenizer"
+    assert found.case.restored("tokenizer") > 0.8
+
+
+@pytest.mark.parametrize("key", ["rope", "eps"])
+def test_a_config_that_computes_something_else(mean: State, tmp_path: Path, key: str) -> None:
+    def change(config: Any) -> None:
+        if key == "eps":
+            config["rms_norm_eps"] = 1.0
+        elif "rope_parameters" in config:
+            config["rope_parameters"]["rope_theta"] = 20.0
+        else:
+            config["rope_theta"] = 20.0
+
+    found = told(write(tmp_path / "m", mean, config=change))
+    assert named(found) == "config"
+    assert found.case.restored("config") > 0.5
+
+
+def test_gains_that_are_noise(mean: State, tmp_path: Path) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    state = {
+        k: 2 * t.mean() * torch.rand(t.shape, generator=drawn) if "norm" in k else t
+        for k, t in mean.items()
+    }
+    assert named(told(write(tmp_path / "m", state))) == "norms"
+
+
+def test_a_block_of_noise(mean: State, tmp_path: Path) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    state = {
+        k: t.std() * torch.randn(t.shape, generator=drawn)
+        if ".layers.2." in k and t.dim() == 2 else t
+        for k, t in mean.items()
+    }  # fmt: skip
+    found = told(write(tmp_path / "m", state))
+    assert named(found) == "foreign block"
+    assert found.causes[0][1].part == "2"
+    assert found.case.restored("2") == max(found.case.restored(n) for n in "0123")
+
+
+def test_embeddings_of_another_model(mean: State, zoo: dict[str, State], tmp_path: Path) -> None:
+    state = {k: zoo["eng-2"][k] if "embed" in k else t for k, t in mean.items()}
+    found = told(write(tmp_path / "m", state))
+    assert named(found) == "embedding"
+    assert found.case.restored("embedding") > 0.9
+
+
+def test_a_base_that_is_no_ancestor(zoo: dict[str, State], tmp_path: Path) -> None:
+    state = {k: t + zoo["deu-fork"][k] - zoo["eng-2"][k] for k, t in zoo["eng-fork"].items()}
+    assert named(told(write(tmp_path / "m", state), base="zoo:eng-2")) == "wrong base"
+
+
+def test_weights_that_sum_to_two(zoo: dict[str, State], tmp_path: Path) -> None:
+    state = {k: t + zoo["deu-fork"][k] for k, t in zoo["eng-fork"].items()}
+    found = told(write(tmp_path / "m", state))
+    assert named(found) == "scale"
+    assert "2.00" in found.causes[0][1].text
+
+
+def test_updates_added_three_times(zoo: dict[str, State], tmp_path: Path) -> None:
+    base = zoo["mixed"]
+    state = {
+        k: b + 3 * (zoo["eng-fork"][k] - b) + 3 * (zoo["deu-fork"][k] - b) for k, b in base.items()
+    }
+    assert named(told(write(tmp_path / "m", state), base="zoo:mixed")) == "extrapolation"
+
+
+@pytest.mark.parametrize(
+    ("pair", "cause"),
+    [(("eng-1", "eng-2"), "other origin"), (("eng-1", "deu-1"), "trained too far apart")],
+)
+def test_parents_that_do_not_fit(
+    zoo: dict[str, State], tmp_path: Path, pair: tuple[str, str], cause: str
+) -> None:
+    a, b = (zoo[name] for name in pair)
+    merge = write(tmp_path / "m", {k: (t + b[k]) / 2 for k, t in a.items()})
+    assert named(told(merge, tuple(f"zoo:{name}" for name in pair))) == cause
+
+
+def test_a_parent_whose_units_stand_in_another_order(zoo: dict[str, State], tmp_path: Path) -> None:
+    model = load_causal_lm("zoo:eng-1").model
+    moved, _ = planted_twin(model.config, model.state_dict(), ["mlp_units"], seed=1)
+    twin = {k: moved[k].float() for k in zoo["eng-1"]}
+    parent = write(tmp_path / "twin", twin)
+    merge = write(tmp_path / "m", {k: (t + twin[k]) / 2 for k, t in zoo["eng-1"].items()})
+    assert named(told(merge, ("zoo:eng-1", str(parent)))) == "re-ordered parent"
+
+
+def test_a_single_nan(mean: State, tmp_path: Path) -> None:
+    state = dict(mean)
+    name = next(k for k in state if "down_proj" in k)
+    state[name] = state[name].clone()
+    state[name][0, 0] = torch.nan
+    assert named(told(write(tmp_path / "m", state))) == "not finite"
+
+
+def test_the_command_names_cause_and_remedy(
+    zoo: dict[str, State], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {k: (t + zoo["eng-2"][k]) / 2 for k, t in zoo["eng-1"].items()}
+    merge = write(tmp_path / "m", state)
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", str(merge), "zoo:eng-1", "zoo:eng-2", "-l", "eng_Latn",
+              "--max-bytes", "8000", "-o", str(tmp_path / "out")])  # fmt: skip
+    assert not stop.value.code
+    out = capsys.readouterr().out
+    assert "1. other origin" in out
+    assert "forecast: linear, aligned by orthogonal" in out
+    assert (tmp_path / "out" / "diagnosis.parquet").exists()
+
+
+def test_every_cause_says_what_it_means() -> None:
+    assert len(CAUSES) >= 12
+    assert all(CAUSES[name].meaning.endswith(".") for name in CAUSES)
