@@ -167,7 +167,7 @@ def report(source: Path, out: Path | None, as_json: bool) -> None:
 
     DIR is the folder of a study or of an atlas; ATLAS the name of one that ships with repsim.
     """
-    from repsim.reports.study import write_study_report
+    from repsim.studies.report import write_study_report
 
     if out is None and not source.is_dir():
         raise click.UsageError(f"'{source}' is no folder to write into: say where with -o DIR.")

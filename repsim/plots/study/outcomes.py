@@ -106,6 +106,11 @@ class Outcome:
         return tuple(self.retention)
 
     @property
+    def multilingual(self) -> bool:
+        """Whether it was scored on several languages."""
+        return len(self.retention) > 1
+
+    @property
     def apart(self) -> float:
         """Share of their training that they did not have in common."""
         return 1 - self.fork_fraction

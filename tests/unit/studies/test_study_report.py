@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib
 import json
 import re
 from html.parser import HTMLParser
@@ -11,11 +12,9 @@ import pytest
 from repsim.core.atlas import MergeTable, ModelTable
 from repsim.core.errors import UsageError
 from repsim.reports.page import MAX_BYTES
-from repsim.reports.study import FIGURES, write_study_report
-from repsim.reports.study_claims import claims
-from repsim.reports.study_findings import further_findings
-from repsim.reports.study_limits import limits
-from repsim.reports.study_tables import study_tables
+from repsim.studies.findings import study_findings
+from repsim.studies.report import FIGURES, write_study_report
+from repsim.studies.report_tables import study_tables
 from repsim.testing.atlases import planted_atlas
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -39,10 +38,32 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+def claims(atlas):
+    return [s for s in study_findings(atlas) if s.claim]
+
+
+def said(atlas, kind):
+    return " ".join(s.text for s in study_findings(atlas) if s.kind == kind and not s.claim)
+
+
 def changed(atlas, change):
     """The atlas with every row of its merges passed through a function; None drops it."""
     rows = [change(row) for row in atlas.merges.rows()]
     return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    """Intervals are tested elsewhere; here they need not be narrow."""
+    room = importlib.import_module("repsim.stats.bootstrap")
+
+    def weights(parents):
+        drawn = room.model_weights(room.members_of(parents), draws=40)
+        return drawn[drawn.sum(axis=1) > 0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_weights", weights)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +188,7 @@ def test_models_that_read_unequal_amounts_are_not_said_to_be_equal(atlas):
 
 
 def test_findings_state_their_numbers(atlas):
-    text = " ".join(further_findings(atlas))
+    text = said(atlas, "result")
     assert "plain mean of two forks 17 % (6 pairs" in text
     assert "independent initial weights 0 of 12" in text
     assert "k = 2 −1.00, k = 3 −1.25" in text
@@ -177,7 +198,7 @@ def test_findings_state_their_numbers(atlas):
 
 
 def test_limits_follow_the_atlas(atlas):
-    text = " ".join(limits(atlas))
+    text = said(atlas, "warning")
     assert "1.3M parameters" in text
     assert "9 of 10 units" in text
     assert "less than 0.2 bits" not in text
@@ -190,7 +211,7 @@ def test_limits_follow_the_atlas(atlas):
             else row
         ),
     )
-    text = " ".join(limits(weak))
+    text = said(weak, "warning")
     assert "1 of 340 merges rest on a best parent" in text
     assert "1 of 340 merges have no retention" in text
 

@@ -22,10 +22,8 @@ from repsim.reports.blocks import (
 )
 from repsim.reports.glossary import definitions, note
 from repsim.reports.page import write_page
-from repsim.reports.study_claims import claims
-from repsim.reports.study_findings import further_findings
-from repsim.reports.study_limits import limits
-from repsim.reports.study_tables import study_tables
+from repsim.studies.findings import study_findings
+from repsim.studies.report_tables import study_tables
 
 #: Kind of figure -> heading, in the order of the page.
 FIGURES: dict[str, str] = {
@@ -73,14 +71,17 @@ def study_page(atlas: Atlas) -> Page:
         f"parents · {len(study.get('languages', ()))} languages"
     )
     lead += f" · {counts['measured']} groups measured" if counts["measured"] else ""
-    found = [Entry(claim.claim, claim.text, claim.verdict) for claim in claims(atlas)]
+    said = study_findings(atlas)
+    claims = [Entry(s.claim, s.text, s.verdict) for s in said if s.claim]
+    results = [s.text for s in said if s.kind == "result" and not s.claim]
+    limits = [s.text for s in said if s.kind == "warning"]
     return Page(
         f"Study “{study.get('name', 'unnamed')}”",
         [
             Section("Findings of the source paper, held against this study",
-                    [note("source paper"), Entries(found)]),
+                    [note("source paper"), Entries(claims)]),
             Section("What else was found",
-                    [Items(further_findings(atlas)), Items(limits(atlas), "warnings")]),
+                    [Items(results), Items(limits, "warnings")]),
             Section("Figures", study_figures(atlas)),
             Section("Tables", [*study_tables(atlas), note("study tables")]),
             Section("How it was measured", [definitions("study")]),
