@@ -14,23 +14,13 @@ ALIGNMENTS = ("none", "permutation", "orthogonal")
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One merge that might be made.
-
-    Attributes:
-        parents: Names of the parents, in the order of merging.
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        base: Base of methods on differences; empty for none.
-        features: Language -> feature -> value; what concerns all languages stands in each. NaN
-            where it is not defined or not known.
-        tiers: Tiers that were measured.
-    """
+    """One merge that might be made."""
 
     parents: tuple[str, ...]
     method: str
     alignment: str
     base: str
-    features: Mapping[str, Mapping[str, float]]
+    features: Mapping[str, Mapping[str, float]]  # by language; NaN where it is not known
     tiers: tuple[str, ...]
 
     @property
@@ -41,26 +31,16 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A predictor's answer.
+    """A predictor's answer."""
 
-    Attributes:
-        refusal: Why it cannot say, in words; empty if it can.
-        retention: Language -> retention with its interval; empty if refused.
-        worst: Least retention over languages.
-        p_collapse: Probability that this is below a half; None if refused.
-        p_useful: Probability that the merge beats each parent alone; None if not known.
-        effects: Feature -> by how much it moves the retention of the worst language away from the
-            mean of known merges.
-        values: Feature -> its value, for features that the predictor made of those measured.
-        nearest: Nearest known merges, the nearest first.
-    """
-
-    refusal: str = ""
+    refusal: str = ""  # why it cannot say; the rest is empty then
     retention: dict[str, Interval] = dataclasses.field(default_factory=dict)
     worst: Interval | None = None
-    p_collapse: float | None = None
-    p_useful: float | None = None
+    p_collapse: float | None = None  # that the least retention is below a half
+    p_useful: float | None = None  # that the merge beats each parent alone
+    #: By how much a feature moves the worst language away from the mean of known merges.
     effects: dict[str, float] = dataclasses.field(default_factory=dict)
+    #: Values of features that the predictor made of those measured.
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     nearest: tuple[KnownMerge, ...] = ()
 
@@ -74,17 +54,11 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """Where a value of a feature lies among known merges.
+    """Where a value of a feature lies among known merges."""
 
-    Attributes:
-        below: Share of known merges with a lower value, 0 to 1.
-        typical: Median retention of the known merges with the most similar values.
-        count: How many those are.
-    """
-
-    below: float
-    typical: float
-    count: int
+    below: float  # share of known merges with a lower value
+    typical: float  # median retention of the known merges with the most similar values
+    count: int  # how many those are
 
 
 class MergePredictor(Protocol):

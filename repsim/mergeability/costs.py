@@ -14,41 +14,19 @@ from repsim.mergeability.feature_sets import ORACLE, TIER_SETS
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Processor seconds of one set of tiers, over the groups of parents of some atlases.
+    """Processor seconds of one set of tiers, over the groups of parents of some atlases."""
 
-    Attributes:
-        features: Name of the set of tiers.
-        share: Median over groups of measuring over merging in every way and scoring each merge.
-        total: The same of all groups together; activations that groups share count once.
-        measuring: Median seconds of measuring a group.
-        merging: Median seconds of merging and scoring a group in every way.
-        ways: Median number of merges of a group.
-        groups: Number of groups.
-        models: What was measured, in words.
-    """
-
-    features: str
-    share: float
-    total: float
-    measuring: float
+    features: str  # name of the set of tiers
+    share: float  # median over groups: measuring over merging in every way and scoring
+    total: float  # of all groups together: activations that groups share count once
+    measuring: float  # median seconds of a group, as in the next line
     merging: float
     ways: float
     groups: int
-    models: str
+    models: str  # what was measured, in words
 
     def words(self, most: float) -> str:
-        """Why the share is what it is, and what it would take to stay under a bar.
-
-        Args:
-            most: The bar.
-
-        Example:
-            >>> cost = Cost("T0+T1", 0.3, 0.36, 1.6, 5.4, 10, 222, "1.3 million parameters")
-            >>> cost.words(0.05)
-            'a group is measured in 1.6 s, merged in 10 ways and scored in 5.4 s (medians of 222
-            groups, all together 36 %; 1.3 million parameters): merging and scoring would have to
-            take 6.0 times as long'
-        """
+        """Why the share is what it is, and what it would take to stay under a bar."""
         said = (
             f"a group is measured in {brief(self.measuring)} s, merged in {self.ways:g} ways and "
             f"scored in {brief(self.merging)} s (medians of {self.groups} groups, all together "
@@ -61,24 +39,7 @@ class Cost:
 
 
 def costs_of(atlases: Sequence[Atlas]) -> list[Cost]:
-    """What each set of tiers costs, as a share of merging every group in every way and scoring it.
-
-    What is left out makes the share larger, not smaller: the alignment of parents and their own
-    scores are in no atlas' seconds of merges. What makes it smaller is that activations of a model
-    are kept and serve all of its groups; `Cost.total` has that in full.
-
-    Args:
-        atlases: What studies found.
-
-    Returns:
-        One per set of tiers of which some group has all costs, and one of a trial of the average
-        alone; empty if costs were not kept.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [cost.features for cost in costs_of([planted_atlas()])]
-        []
-    """
+    """What each set of tiers costs, as a share of merging in every way and scoring."""
     measured = [part for atlas in atlases for part in _groups(atlas)]
     models = "; ".join(dict.fromkeys(_models(atlas) for atlas in atlases))
     found = []

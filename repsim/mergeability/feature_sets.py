@@ -28,12 +28,7 @@ TIER_SETS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FeatureUse:
-    """A feature as a predictor uses it.
-
-    Attributes:
-        name: Name of the feature.
-        direction: +1 if the forecast may only rise with it, -1 if it may only fall, 0 for either.
-    """
+    """A feature as a predictor uses it."""
 
     name: str
     direction: int
@@ -45,37 +40,14 @@ def direction_of(name: str) -> int:
 
 
 def _used(tier: str, use: str = "measured") -> list[str]:
-    """Features of a tier that the predictor uses, in the order of the list.
-
-    They were named before any outcome was seen, one for each thing that theory holds responsible.
-    """
+    """Features of a tier that the predictor uses, in the order of the list."""
     return [spec.name for spec in specs(tier) if spec.use == use]
 
 
 def feature_uses(
     table: EvidenceTable, tiers: Sequence[str], names: Sequence[str] = ()
 ) -> tuple[FeatureUse, ...]:
-    """The features that a predictor of some tiers uses on a table.
-
-    Args:
-        table: Evidence.
-        tiers: Tiers.
-        names: Features instead of the chosen ones, a direction after a colon if it is not the
-            declared one: "cosine:+", "distance:-", "mine:0".
-
-    Returns:
-        Features that have a value in at least half of the rows and differ between them. If the
-        table has none of the chosen ones (it is somebody else's), all of its features.
-
-    Raises:
-        UsageError: The table lacks a feature that was named, or nothing is left.
-
-    Example:
-        >>> table = EvidenceTable.from_rows([{"merge": "m"}, {"merge": "n"}],
-        ...                                 {"cosine": [0.1, 0.9]}, {"cosine": "table"})
-        >>> feature_uses(table, ("table",), ["cosine:+"])
-        (FeatureUse(name='cosine', direction=1),)
-    """
+    """The features that a predictor of some tiers uses on a table."""
     if names:
         wanted = [_parsed(name) for name in names]
         for use in wanted:
@@ -112,19 +84,7 @@ def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
 
 
 def forecasting_sets(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
-    """The sets of tiers that a forecast may rest on: all but those that look at a merge.
-
-    Args:
-        table: Evidence, with features as merged.
-
-    Raises:
-        UsageError: Every feature looks at a merge.
-
-    Example:
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> forecasting_sets(planted_evidence(models=6))
-        {'table': ('table',)}
-    """
+    """The sets of tiers that a forecast may rest on: all but those that look at a merge."""
     found = {name: tiers for name, tiers in tier_sets_of(table).items() if ORACLE not in tiers}
     if not found:
         raise UsageError(
@@ -150,12 +110,7 @@ def _usable(values: np.ndarray) -> bool:
 
 
 def with_as_merged(table: EvidenceTable) -> EvidenceTable:
-    """Add those features for which the table has what they are read from.
-
-    A merge after permutation averages models whose units were re-ordered: what counts is the
-    distance that remains, one rung up the ladder. Which measured feature that is follows from the
-    alignment of each row, so that one regressor can hold for all three.
-    """
+    """Add those features for which the table has what they are read from."""
     alignment = table["alignment"]
     present = set(alignment)
     more: dict[str, np.ndarray] = {}

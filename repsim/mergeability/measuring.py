@@ -118,10 +118,10 @@ def measure_parents(
     """
     tell = say or (lambda label, text: None)
     with opened(models, device=settings.device) as parents:
+        results = [TIERS["T0"].measure(parents, settings, None)]
         stated = [code for parent in parents.declared for code in parent.languages]
         languages = settings.languages or tuple(dict.fromkeys(stated))
         how = dataclasses.replace(settings, languages=languages)
-        results = [TIERS["T0"].measure(parents, how, None)]
         gate = gate_models(
             [model.located for model in parents.models], results[0].as_dict(), predictor,
             tokenizer=settings.tokenizer,

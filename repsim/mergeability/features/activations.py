@@ -238,7 +238,7 @@ def _same_text(activations: Sequence[Activations], statistics: Statistics) -> It
 
     plain = dataclasses.replace(statistics, groups=0, covariates=())
     free = dataclasses.replace(statistics, groups=0, permutations=0)
-    jobs = [("resid", LADDER, plain)]
+    jobs: list[tuple[str, Sequence[str], Statistics]] = [("resid", LADDER, plain)]
     if statistics.covariates:
         jobs.append(("resid", ("cka",), free))
     if all(HIDDEN_POINT in acts.layers for acts in activations):

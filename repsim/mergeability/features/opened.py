@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
+from repsim.core.errors import UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.features.declared import Declared, read_declared
-from repsim.merging.checkpoint import FLOATS, Checkpoint, StateDict, TensorSource
-from repsim.merging.tensors import head_and_embedding, is_tied, merged_names, token_tensors
+from repsim.mergeability.features.fit import Weights, with_heads
+from repsim.merging.checkpoint import Checkpoint, StateDict
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
-from repsim.models.inspect import Located, TensorHeader, locate, read_config
+from repsim.models.inspect import Located, locate, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -31,27 +29,6 @@ if TYPE_CHECKING:
 ModelLike = Union[
     str, Path, ModelRef, "CausalModel", Mapping[str, "torch.Tensor"], "Weights", "OpenedModel"
 ]
-_HINT = "weights are compared tensor by tensor; metadata and activations can be compared"
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Weights of one model ready to be read, its config, and token -> row of the embedding."""
-
-    name: str
-    source: TensorSource
-    config: Any
-    ids: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the floating-point tensors that a merge averages, by name."""
-        headers = self.source.headers
-        return {
-            name: tuple(headers[name].shape)
-            for name in merged_names(self.config.to_dict(), dict(headers))
-            if headers[name].dtype in FLOATS and not _is_mask(headers[name].shape)
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,8 +200,8 @@ class OpenedParents:
         return [model.declared for model in self.models]
 
     def weights(self, *others: OpenedModel) -> list[Weights]:
-        """Weights of the parents, and of others beside them; see `_with_heads`."""
-        return _with_heads([model.weights for model in (*self.models, *others)])
+        """Weights of the parents, and of others beside them."""
+        return with_heads([model.weights for model in (*self.models, *others)])
 
     @functools.cached_property
     def loaded(self) -> list[Parent]:
@@ -255,99 +232,6 @@ def opened(
     else:
         with OpenedParents(models, device=device, config=config) as parents:
             yield parents
-
-
-# -- whether weights fit each other ---------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _WithHead:
-    """A source of a model with tied embeddings, which shows the head as a tensor of its own."""
-
-    source: TensorSource
-    head: str
-    embedding: str
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def headers(self) -> Mapping[str, TensorHeader]:
-        return {**self.source.headers, self.head: self.source.headers[self.embedding]}
-
-    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
-        return self.source.read(self.embedding if tensor == self.head else tensor, rows)
-
-
-def _is_mask(shape: Sequence[int]) -> bool:
-    """Causal masks that old checkpoints store."""
-    return len(shape) == 4 and tuple(shape[:2]) == (1, 1)
-
-
-def _with_heads(models: Sequence[Weights]) -> list[Weights]:
-    """Where some models have a head of their own, those with tied embeddings show theirs twice."""
-    tied = [is_tied(model.config.to_dict(), model.source.headers) for model in models]
-    heads = [head_and_embedding(model.source.headers)[0] for model in models]
-    own = [head for head, same in zip(heads, tied, strict=True) if head and not same]
-    if not own or not any(tied):
-        return list(models)
-    found = []
-    for model, same in zip(models, tied, strict=True):
-        embedding = head_and_embedding(model.source.headers)[1]
-        if same and embedding:
-            config = copy.deepcopy(model.config)
-            config.tie_word_embeddings = False
-            source = _WithHead(model.source, own[0], embedding)
-            model = dataclasses.replace(model, source=source, config=config)
-        found.append(model)
-    return found
-
-
-def check_fit(models: Sequence[Weights]) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of the tensors to compare, and why those of the vocabulary are left out, if they are.
-
-    Bodies that differ in family, name or shape are an `IncompatibleModelsError`.
-    """
-    first, *others = models
-    shapes = first.shapes
-    if not any(math.prod(shape) for shape in shapes.values()):
-        raise InputError(f"model '{first.name}' holds no floating-point tensors")
-    why = ""
-    for other in others:
-        both = f"'{first.name}' and '{other.name}'"
-        types = first.config.model_type, other.config.model_type
-        if types[0] != types[1]:
-            raise IncompatibleModelsError(
-                f"the weights of {both} do not fit: {types[0]} and {types[1]}", hint=_HINT
-            )
-        sizes = _differing(shapes, other.shapes, both)
-        if sizes:
-            why = f"the vocabularies of {both} differ in size: {sizes}"
-        elif first.ids and other.ids and dict(first.ids) != dict(other.ids):
-            why = f"rows of the embeddings of {both} stand for different tokens"
-    rows = token_tensors(shapes) if why else frozenset()
-    return {name: shape for name, shape in shapes.items() if name not in rows}, why
-
-
-def _differing(
-    known: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], both: str
-) -> str:
-    """Sizes of vocabularies that differ; an error for anything else."""
-    rows, sizes = token_tensors([*known, *found]), ""
-    for name in [*known, *found]:
-        mine, theirs = known.get(name), found.get(name)
-        if mine == theirs:
-            continue
-        if name in rows and mine and theirs and mine[1:] == theirs[1:]:
-            sizes = f"{mine[0]} and {theirs[0]} rows"
-            continue
-        raise IncompatibleModelsError(
-            f"the weights of {both} do not fit: tensor '{name}' is {mine or 'missing'} and "
-            f"{theirs or 'missing'}",
-            hint=_HINT,
-        )
-    return sizes
 
 
 def why_not_averaged(parents: Sequence[Parent]) -> str:

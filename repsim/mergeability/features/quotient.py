@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from repsim.core.errors import IncompatibleModelsError
+from repsim.mergeability.features.fit import Weights
 from repsim.mergeability.features.layout import spaces_of
-from repsim.mergeability.features.opened import Weights
 from repsim.models.arch.spaces import WeightSpaces, split_key
 
 if TYPE_CHECKING:

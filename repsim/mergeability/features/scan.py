@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from repsim.mergeability.features.fit import Weights, check_fit
 from repsim.mergeability.features.layout import Place, places_of, spaces_of
 from repsim.mergeability.features.moments import Moments, tensor_moments
-from repsim.mergeability.features.opened import Weights, check_fit
 from repsim.mergeability.features.spectra import Spectrum, piece_of, sampled_layers, spectrum
 from repsim.mergeability.features.units import Matrix, UnitProducts, add_units, units_of
 from repsim.merging.checkpoint import Checkpoint, TensorSource

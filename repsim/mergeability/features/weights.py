@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from repsim.mergeability.features.catalogue import summarised
+from repsim.mergeability.features.fit import Weights
 from repsim.mergeability.features.layout import Place
 from repsim.mergeability.features.moments import Moments, total
 from repsim.mergeability.features.opened import (
     ModelLike,
     OpenedModel,
     OpenedParents,
-    Weights,
     opened,
 )
 from repsim.mergeability.features.quotient import quotient_distance, why_not_searched

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.mergeability.features import weight_features
 from repsim.mergeability.features.catalogue import measured_names
-from repsim.mergeability.features.opened import OpenedModel, Weights
+from repsim.mergeability.features.fit import Weights
+from repsim.mergeability.features.opened import OpenedModel
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.checkpoint import StateDict
 from repsim.models.arch import spec_for
