@@ -289,7 +289,7 @@ class Pool:
             return None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         how += " (was memory short?)" if code == -signal.SIGKILL else ""
-        message = f"its worker {how}, {job.tries} times"
+        message = f"a worker process {how}, {job.tries} times"
         job.done = True
         job.error = ResourceError(f"{message}: {words}" if words else message)
         return job

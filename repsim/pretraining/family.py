@@ -63,6 +63,17 @@ def pretrain(
         InputError: The corpus cannot be read, or a shard or trunk is missing or damaged.
         ResourceError: The disk is full, or the device is not there.
         DivergedError: A loss became NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.pretraining.config import from_mapping
+        >>> config = from_mapping({
+        ...     "name": "tiny", "tokenizer": {"kind": "bytes"}, "training": {"steps": 2},
+        ...     "corpus": {"source": "bible", "languages": ["eng_Latn"], "max_bytes": 20_000},
+        ...     "architecture": {"hidden": 16, "layers": 1, "heads": 2, "context": 128},
+        ...     "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}]})
+        >>> [model.name for model in pretrain(config, tempfile.mkdtemp(), device="cpu")]
+        ['eng']
     """
     family = config if isinstance(config, FamilyConfig) else load_config(config)
     folder = Path(out)
