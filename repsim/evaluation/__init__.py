@@ -1,7 +1,4 @@
-"""What a merge lost: bits per byte, retention, barriers, retrieval, minimal pairs.
-
-Names are loaded on first use; importing this package costs nothing.
-"""
+"""What a merge lost: bits per byte, retention, barriers, retrieval, minimal pairs."""
 
 from __future__ import annotations
 

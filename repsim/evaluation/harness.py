@@ -1,9 +1,4 @@
-"""lm-evaluation-harness on any model of ours (extra `harness`).
-
-Models are native Hugging Face folders, so the harness loads them itself: `model_arguments` says
-how. `write_tasks` writes bits per byte on a corpus, and minimal pairs, as tasks of its own format,
-which read local files only.
-"""
+"""lm-evaluation-harness on any model of ours (extra `harness`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Find a model and say what it is, from its config and the headers of its weight files.
-
-No weights are brought into memory: hashes are computed by streaming and remembered by path, size
-and time of change.
-"""
+"""Find a model and say what it is, from its config and the headers of its weight files."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The zoo: small language models with a known history that ship inside the package.
-
-All are of one architecture and share one tokenizer, trained on the built-in corpus by
-`repsim pretrain`; what they share differs: initial weights, part of the training, the language, or
-nothing. `load_model("zoo:NAME")` and every command that takes a model take them.
-"""
+"""The zoo: small language models with a known history that ship inside the package."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Contract of an `ArchSpec`: what must hold for similarity to mean what it says.
-
-Each check takes a spec and a model of its family (tiny, with random weights, in evaluation mode)
-and raises `AssertionError` with what is wrong. `check_arch` runs them all; a test suite of another
-distribution can use it on its own spec.
-"""
+"""Contract of an `ArchSpec`: what must hold for similarity to mean what it says."""
 
 from __future__ import annotations
 

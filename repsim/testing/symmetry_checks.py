@@ -1,8 +1,4 @@
-"""Contract of declared symmetries: legal moves change nothing, illegal ones do.
-
-A random element of every space that a family declares must leave the outputs of a model as they
-are; moves that look like symmetries and are not must show.
-"""
+"""Contract of declared symmetries: legal moves change nothing, illegal ones do."""
 
 from __future__ import annotations
 

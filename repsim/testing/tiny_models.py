@@ -1,8 +1,4 @@
-"""Tiny models with random weights, one per family, saved as Hugging Face folders.
-
-They have the whole structure of their family (grouped keys, post-norms, narrow embeddings) and two
-or three blocks of width 32, so that a test builds and runs one in a fraction of a second.
-"""
+"""Tiny models with random weights, one per family, saved as Hugging Face folders."""
 
 from __future__ import annotations
 

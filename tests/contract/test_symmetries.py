@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from repsim.core.errors import IncompatibleModelsError
+from repsim.merging.align.twins import random_element
 from repsim.models.arch import ARCHITECTURES, spec_for
 from repsim.models.arch.spaces import SymmetrySpace
 from repsim.testing.symmetry_checks import (
     check_symmetries,
     illegal_changes,
-    random_element,
 )
 from repsim.testing.tiny_models import tiny_config, tiny_model
 

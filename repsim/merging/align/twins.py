@@ -1,8 +1,4 @@
-"""Twins: models that compute the same with their weights re-arranged.
-
-A random element of each declared space of symmetries is applied. Twins are controls with a known
-answer: a plain merge with a twin destroys the model, an aligned one gives it back.
-"""
+"""Twins: models that compute the same with their weights re-arranged."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""State dicts taken apart into weights with named axes, and put together again.
-
-Fused and transposed tensors (GPT-2's `c_attn`, NeoX's interleaved heads) become one weight per
-role, float64, with the axes that `ROLE_AXES` names; all of alignment works on these.
-"""
+"""State dicts taken apart into weights with named axes, and put together again."""
 
 from __future__ import annotations
 
