@@ -45,7 +45,7 @@ Examples:
 @click.option(
     "--forecast/--no-forecast",
     default=None,
-    help="Write into the model card what repsim predict foretells. Default: of small models, from "
+    help="Write into the model card the forecast of repsim predict. Default: of small models, from "
     "metadata and weights.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier merge in OUT.")
@@ -86,7 +86,7 @@ def merge(
             print_table([{"what": key, "value": value} for key, value in plan.items()])
         return
     folder = run(
-        recipe, out, device=device, force=force, forecast=lambda: _foretell(recipe, forecast)
+        recipe, out, device=device, force=force, forecast=lambda: _forecast_text(recipe, forecast)
     )
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if as_json:
@@ -115,8 +115,8 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     return read_recipe(document | given)
 
 
-def _foretell(recipe: Recipe, wanted: bool | None) -> str:
-    """What is foretold of a merge, for its card; empty if nobody is asked.
+def _forecast_text(recipe: Recipe, wanted: bool | None) -> str:
+    """The forecast of a merge, for its card; empty if none is wanted.
 
     A refusal, or a failure, goes into the card as well: a merge is not lost to its forecast.
     """

@@ -63,6 +63,11 @@ def _describe(method: MergeMethod) -> dict[str, Any]:
         "statistics": method.needs or None,
         "per_model_parameters": dict(method.model_defaults),
         "parameters": dict(method.defaults),
+        "ranges": {
+            name: own.range.partition(" ")[2] or f"one of {', '.join(own.choices)}"
+            for name, own in method.parameters.items()
+            if own.range or own.choices
+        },
     }
 
 

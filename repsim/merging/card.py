@@ -22,7 +22,7 @@ RECIPE_FILE = "repsim_recipe.yaml"
 CARD_FILE = "README.md"
 #: Sections that others fill in: before the merge, and after it. The last one ends the card.
 FORECAST, OUTCOME = "## Forecast", "## Outcome"
-_NOT_FORETOLD = "None was asked for: `repsim predict` makes one."
+_NO_FORECAST = "None was asked for: `repsim predict` makes one."
 _NOT_MEASURED = (
     "Whether the merge kept what its parents know is not known here: measure it with `repsim "
     "evaluate`."
@@ -142,7 +142,7 @@ def model_card(
         f"Again: `repsim merge {RECIPE_FILE} OUT`, from the folder that its paths are relative to. "
         f"Computed in {recipe.dtype} and rounded once; seed {recipe.seed}.\n\n"
         f"## Notes\n\n{notes}\n\nVersions: {libraries}.\n\n"
-        f"{FORECAST}\n\n{_below(forecast) or _NOT_FORETOLD}\n\n"
+        f"{FORECAST}\n\n{_below(forecast) or _NO_FORECAST}\n\n"
         f"{OUTCOME}\n\n{_NOT_MEASURED}\n"
     )
 

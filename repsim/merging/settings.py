@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from repsim.core.config import Config, Number, Switch, Whole, parse
-from repsim.merging.base import MergeMethod, Parameter
+from repsim.merging.base import MergeMethod
+from repsim.merging.parameters import Parameter
 from repsim.merging.recipe import Rule, Setting
 
 
@@ -66,7 +67,8 @@ def _as_list(value: Any) -> Any:
 def fields_of(method: MergeMethod, names: tuple[str, ...]) -> dict[str, Any]:
     """Fields of a configuration that has parameters of a method among its keys."""
     found = [(name, method.parameters[name]) for name in names]
-    return {name: (_type(type(own.default), own), None) for name, own in found}
+    kinds: dict[str, Any] = {name: type(own.default) for name, own in found}
+    return {name: (_type(kinds[name], own), None) for name, own in found}
 
 
 def settings_type(method: MergeMethod, names: tuple[str, ...]) -> type[Config]:

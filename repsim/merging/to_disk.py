@@ -52,7 +52,7 @@ def merge(
         force: Replace an earlier merge in that folder.
         transforms: Model, as the recipe names it -> function of name and tensor that its tensors
             pass through. A merge with transforms is not resumed.
-        forecast: Asked for what is foretold of the merge, in Markdown for the model card, once
+        forecast: Asked for a forecast of the merge, in Markdown for the model card, once
             recipe, models and target are found sound and before a tensor is merged.
 
     Returns:
@@ -79,7 +79,7 @@ def merge(
     chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
     prepared = prepare(parsed, transforms=transforms)
-    foretold = forecast() if forecast else ""
+    predicted = forecast() if forecast else ""
     if chosen is None:
         on_gpu = prepared.method.gpu or not prepared.method.streams or prepared.calibration
         chosen = choose_device(None if on_gpu else "cpu")
@@ -95,7 +95,7 @@ def merge(
             _write_repaired(prepared, output, chosen, prepared.calibration)
         for hashed in hashes:
             hashed.result()
-        write_companions(aside, prepared, output.done, name=target.name, forecast=foretold)
+        write_companions(aside, prepared, output.done, name=target.name, forecast=predicted)
         output.write_index()
         output.tidy()
     _put_in_place(aside, target)

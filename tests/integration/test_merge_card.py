@@ -1,4 +1,4 @@
-"""The model card of a merge: what was foretold beforehand, and what came of it."""
+"""The model card of a merge: its forecast, and what came of it."""
 
 from pathlib import Path
 

@@ -127,7 +127,7 @@ def test_notes_and_values_are_summarised_over_tensors() -> None:
     assert summarise_values(facts) == ["t: from 0 (t0) to 1 (t4) over 5 tensors"]
 
 
-# -- what is foretold, and what came of it ---------------------------------------------------------
+# -- the forecast, and what came of it -------------------------------------------------------------
 
 
 def section(folder: Path, heading: str) -> str:
@@ -135,7 +135,7 @@ def section(folder: Path, heading: str) -> str:
     return text.partition("\n## ")[0].strip()
 
 
-def test_what_was_foretold_stands_in_the_card_below_its_own_heading(make_model: MakeModel) -> None:
+def test_the_forecast_stands_in_the_card_below_its_own_heading(make_model: MakeModel) -> None:
     two(make_model)
     page = "Method `linear`.\n\n## Reasons\n\n- #1 of many\n"
     folder = merge(LINEAR, "out", device="cpu", forecast=lambda: page)

@@ -65,7 +65,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
 @pytest.mark.parametrize(("method", "parameters"), VARIANTS)
-def test_a_tensor_merged_in_parts_is_the_tensor_merged_whole(
+def test_a_tensor_merged_in_parts_or_by_torch_is_the_tensor_merged_whole(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, method: str,
     parameters: dict[str, Any], dtype: torch.dtype,
 ) -> None:  # fmt: skip
@@ -79,11 +79,13 @@ def test_a_tensor_merged_in_parts_is_the_tensor_merged_whole(
     if find_method(method).needs_base:
         recipe["base_model"] = "c"
     whole = weights(merge(recipe, "whole", device="cpu"))
+    by_torch = weights(merge(recipe, "torch", device="cpu:0"))
     monkeypatch.setattr(execute, "PART", 20)
     apart = weights(merge(recipe, "apart", device="cpu"))
-    for name in whole:
-        assert torch.allclose(whole[name].float(), apart[name].float(), rtol=2e-2 if dtype ==
-                              torch.bfloat16 else 1e-5, atol=1e-6)  # fmt: skip
+    step = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    for name, tensor in whole.items():
+        for other in (apart[name], by_torch[name]):
+            assert torch.allclose(tensor.float(), other.float(), rtol=step, atol=1e-6)
 
 
 def test_many_files_hold_what_one_file_holds(
