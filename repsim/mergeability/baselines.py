@@ -30,20 +30,7 @@ MEAN = "mean of outcomes"
 
 
 def baseline_uses(table: EvidenceTable) -> dict[str, FeatureUse]:
-    """Baselines that a table allows: name -> the one feature.
-
-    Args:
-        table: Evidence; see `with_provenance`.
-
-    Returns:
-        Provenance bit, fork fraction, and single features; every feature of a table that holds none
-        of the known ones.
-
-    Example:
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> list(baseline_uses(with_provenance(planted_evidence(models=6))))[:3]
-        ['provenance bit', 'fork fraction', 'distance']
-    """
+    """Baselines that a table allows: name -> the one feature."""
     named = [name for name in (*WEIGHTS, *SIMILARITIES) if name in table.features]
     singles = named or [name for name, tier in table.tiers.items() if tier == "table"]
     uses = {name: FeatureUse(name, 1) for name in PROVENANCE if name in table.features}

@@ -28,19 +28,7 @@ CATEGORIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """Where known merges lie.
-
-    Attributes:
-        levels: Methods with alignments, joined by "|".
-        features: Features that count.
-        ranges: Feature -> least and largest known value.
-        centre: Mean of each feature.
-        scale: Standard deviation of each feature.
-        reach: Distance to the nearest known group of parents beyond which it is silent.
-        categories: Feature -> values known, for those of `CATEGORIES` that do not vary.
-        most_parents: Largest number of parents.
-        usual: Features that nearly every known merge has.
-    """
+    """Where known merges lie."""
 
     levels: tuple[str, ...]
     features: tuple[str, ...]
@@ -60,13 +48,7 @@ class Domain:
     def refusals(
         self, table: EvidenceTable, known: np.ndarray, *, of_method: bool = True
     ) -> list[str]:
-        """Why it cannot say, for each row; empty where it can.
-
-        Args:
-            table: Merges that are asked about.
-            known: Points of known merges.
-            of_method: Whether a method that is not known is a reason.
-        """
+        """Why it cannot say, for each row; empty where it can."""
         points = self.points(table)
         distance = nearest_distance(points, known)
         factor, sizes = table.factor, [len(parents) for parents in table.parents]
@@ -142,24 +124,7 @@ def nearest_distance(points: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def fit_domain(table: EvidenceTable, features: Sequence[str]) -> Domain:
-    """Draw the borders around known merges.
-
-    Args:
-        table: Known merges.
-        features: Features that count.
-
-    Returns:
-        The domain. Its reach is the distance within which 99 % of known merges have a neighbour
-        that shares no parent with them.
-
-    Example:
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> table = planted_evidence(models=12)
-        >>> domain = fit_domain(table, ["distance"])
-        >>> far = table.with_features({"distance": table["distance"] + 9}, {})
-        >>> domain.refusals(far, domain.points(table))[0].startswith("distance is")
-        True
-    """
+    """Draw the borders around known merges."""
     centre, scale = (np.array(rounded(v)) for v in spread_of(feature_values(table, features)))
     points = standardised(feature_values(table, features), centre, scale)
     ranges = {

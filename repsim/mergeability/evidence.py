@@ -209,12 +209,7 @@ class EvidenceTable:
 
     @classmethod
     def of_candidate(cls, candidate: Candidate, tiers: Mapping[str, str]) -> EvidenceTable:
-        """One merge that might be made: rows without an outcome.
-
-        Args:
-            candidate: The merge.
-            tiers: Feature -> tier; other features are left out.
-        """
+        """One merge that might be made: rows without an outcome."""
         joined = join_parents(candidate.parents)
         name = f"{joined} | {candidate.method} | {candidate.alignment}"
         rows = [

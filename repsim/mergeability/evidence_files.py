@@ -19,14 +19,7 @@ _OPTIONAL = ("method", "alignment", "language", "arm", "control", "shared_init",
 
 
 def read_arrow(path: str | Path) -> pa.Table:
-    """Read a CSV or parquet file.
-
-    Args:
-        path: File; its suffix tells which.
-
-    Raises:
-        InputError: Missing, damaged, or neither.
-    """
+    """Read a CSV or parquet file."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq

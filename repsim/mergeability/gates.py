@@ -25,13 +25,7 @@ SIZE_MARGIN = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What the files say against a forecast.
-
-    Attributes:
-        refusal: Why it cannot be given; empty if nothing stands against it.
-        measurable: Whether weights and activations could be measured all the same.
-        notes: Warnings that do not stand in the way.
-    """
+    """What the files say against a forecast."""
 
     refusal: str
     measurable: bool
@@ -45,31 +39,7 @@ def gate_models(
     *,
     tokenizer: Literal["same", "map"] = "same",
 ) -> Gate:
-    """Hold the files of some models against what can be merged and what is known.
-
-    Args:
-        models: The parents.
-        stated: Their features of T0.
-        predictor: Whose knowledge of sizes counts.
-        tokenizer: "map" accepts tokens in another order, as recipes may.
-
-    Returns:
-        The gate. Weights are looked at only by their headers.
-
-    Raises:
-        InputError: A model is not there, or its files are damaged.
-
-    Example:
-        >>> from repsim.mergeability.features import metadata_features
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> from repsim.models.inspect import locate
-        >>> zoo = [locate(name) for name in ("zoo:eng-fork", "zoo:deu-fork")]
-        >>> stated = metadata_features([found.path for found in zoo]).as_dict()
-        >>> gate_models(zoo, stated, planted_predictor()).refusal
-        ''
-        >>> gate_models(zoo, {**stated, "parameters_log10": 9.85}, planted_predictor()).refusal
-        'the models have 7.1 billion parameters, known merges 1.0 to 2.0 million'
-    """
+    """Hold the files of some models against what can be merged and what is known."""
     encoders = [found.name for found in models if not _is_decoder(found)]
     if encoders:
         return Gate(
@@ -89,20 +59,7 @@ def gate_models(
 
 
 def gate_method(method: str, alignment: str, predictor: MergePredictor) -> str:
-    """Why nothing can be said of a method before anything is measured; empty if something can.
-
-    Args:
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        predictor: Whose known merges count.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> gate_method("linear", "none", planted_predictor())
-        ''
-        >>> gate_method("sce", "none", planted_predictor())
-        "no known merge was made by 'sce' (known: linear, ties)"
-    """
+    """Why nothing can be said of a method before anything is measured; empty if something can."""
     known = predictor.combinations()
     methods = list(dict.fromkeys(name for name, _ in known))
     if method not in methods:

@@ -16,24 +16,7 @@ LIVES, COLLAPSES, OPEN, REFUSED = "lives", "collapses", "open", "refused"
 
 
 def known_answer(control: str, alignment: str) -> str:
-    """What becomes of a control, by what it is.
-
-    A model merged with itself stays what it is, and so does one merged with its own next steps. A
-    twin in other coordinates collapses unless the alignment undoes what made it a twin: permutation
-    undoes permutation, rotation undoes both. Noise as long as the way to another model is left to
-    the measurement: how much of it an average survives is no matter of logic.
-
-    Args:
-        control: self, adjacent, permuted, rotated, noise or untrained.
-        alignment: none, permutation or orthogonal.
-
-    Returns:
-        "lives", "collapses" or "open".
-
-    Example:
-        >>> [known_answer("rotated", a) for a in ("none", "permutation", "orthogonal")]
-        ['collapses', 'collapses', 'lives']
-    """
+    """What becomes of a control, by what it is."""
     undone = {"permuted": ("permutation", "orthogonal"), "rotated": ("orthogonal",)}
     if control in ("self", "adjacent"):
         return LIVES

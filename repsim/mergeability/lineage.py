@@ -17,11 +17,7 @@ def root_of(model: str, lineage: Mapping[str, str]) -> str:
 
 
 def lineage_of_atlas(atlas: Atlas) -> dict[str, str]:
-    """Model -> the one that stands for it; models that stand for themselves are left out.
-
-    Controls are made by changing a model, so that whoever knows one knows the other; models with
-    the same weights are the same under two names.
-    """
+    """Model -> the one that stands for it; models that stand for themselves are left out."""
     lineage: dict[str, str] = {}
     for row in atlas.merges.rows():
         if row["control"]:

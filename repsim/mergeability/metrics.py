@@ -14,19 +14,7 @@ from repsim.stats import auroc, calibration_error, model_weights, spearman
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Forecasts beside what came: all that metrics need.
-
-    Attributes:
-        predicted, observed: Retention by row.
-        low, high: Interval by row; empty if there is none.
-        worst: Forecast of the least retention by merge.
-        p_collapse: Forecast by merge; empty if there is none.
-        observed_worst: Least retention by merge.
-        members: `[rows, models]`: which models a row has.
-        merge_members: The same by merge.
-        p_useful: Forecast by merge, NaN where there is none; empty if there is none at all.
-        useful: 1 if the merge beat every single parent, 0 if not, NaN if not known.
-    """
+    """Forecasts beside what came: all that metrics need."""
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -98,14 +86,7 @@ def bootstrap(
     draws: int = 200,
     seed: int = 0,
 ) -> list[dict[str, np.ndarray]]:
-    """Metrics of several forecasts of the same merges, under the same draws of models.
-
-    Returns:
-        For each of `found`: metric -> its values over draws (NaN where a draw does not define it).
-
-    Raises:
-        UsageError: They are not of the same merges.
-    """
+    """Metrics of several forecasts of the same merges, under the same draws of models."""
     if any(len(one.members) != len(found[0].members) for one in found):
         raise UsageError("forecasts of different merges cannot be compared draw by draw")
     by_row, by_merge = (

@@ -23,16 +23,7 @@ Each = Callable[[Callable[[Fold], Any], Iterable[Fold]], Iterable[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class OutOfFold:
-    """Forecasts out of fold.
-
-    Attributes:
-        table: Evidence; all arrays have its rows.
-        predicted, low, high: Retention; NaN where the row was not tested.
-        p_collapse, p_useful: Probabilities of the row's merge; empty arrays if there are none.
-        refusals: Why the predictor would not have said it.
-        folds: Fold in which the row was tested; empty for none.
-        skipped: Folds with too little to learn from.
-    """
+    """Forecasts out of fold."""
 
     table: EvidenceTable
     predicted: np.ndarray
@@ -55,11 +46,7 @@ class OutOfFold:
         return np.array([bool(why) for why in self.refusals], dtype=bool)
 
     def judged(self, chosen: np.ndarray | None = None) -> Judged:
-        """Forecasts beside outcomes.
-
-        Args:
-            chosen: Mask of rows; merges count if all their rows are chosen and were tested.
-        """
+        """Forecasts beside outcomes."""
         table, observed = self.table, outcome(self.table)
         kept = np.isfinite(self.predicted)
         if chosen is not None:
@@ -125,34 +112,7 @@ def carry_out(
     advance: Callable[[], object] | None = None,
     each: Each = map,
 ) -> OutOfFold:
-    """Forecast every test row of a split by a predictor fitted on the training rows alone.
-
-    Everything is learnt anew in each fold: bends of curves, the strength of regularisation, the
-    size of errors, the borders of the domain.
-
-    Args:
-        table: Evidence, with features as merged.
-        split: How to part it.
-        tiers: Tiers that may be used.
-        regressor: Name of the regressor.
-        features: Features instead of the chosen ones.
-        blocks: Blocks of models by which each predictor learns its errors.
-        seed: Of the dealing of blocks.
-        advance: Called when a fold is done.
-        each: Applies a function to every fold, in order: `map`, or that of a pool of processes.
-
-    Raises:
-        UsageError: A model is both in training and in test rows.
-
-    Example:
-        >>> from repsim.mergeability.splits import leave_models_out
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> table = planted_evidence(models=20)
-        >>> split = leave_models_out(table, blocks=4)
-        >>> tested = carry_out(table, split, ("table",), regressor="ridge", blocks=4)
-        >>> len(tested.rows) == sum(len(fold.test) for fold in split.folds)
-        True
-    """
+    """Forecast every test row of a split by a predictor fitted on the training rows alone."""
     count = len(table)
     arrays = {name: np.full(count, np.nan) for name in
               ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip

@@ -29,15 +29,7 @@ BLOCKS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Forecasts:
-    """Forecasts of the rows of a table, and of its merges.
-
-    Attributes:
-        predicted, low, high: Retention of each row with its 90 % interval.
-        refusals: Why it should not be said, by row; empty where it can.
-        merge: Number of the merge of each row.
-        worst, worst_low, worst_high: Least retention of each merge.
-        p_collapse, p_useful: Probabilities by merge; NaN where not known.
-    """
+    """Forecasts of the rows of a table, and of its merges."""
 
     predicted: np.ndarray
     low: np.ndarray
@@ -53,20 +45,7 @@ class Forecasts:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Predictor of one set of tiers.
-
-    Attributes:
-        tiers: Tiers that it needs.
-        kind: Name of the regressor.
-        alpha: Its regularisation strength.
-        uses: Its features.
-        regressor: Fitted on all known merges.
-        rows: Errors of the retention of a language.
-        merges: Errors of the least retention of a merge.
-        useful: From the margin over the best single parent to the probability of being useful.
-        domain: Its applicability domain.
-        shrinks: Whether forecasts near the upper end are shrunk towards what merges keep.
-    """
+    """Predictor of one set of tiers."""
 
     tiers: tuple[str, ...]
     kind: str
@@ -85,10 +64,7 @@ class Part:
         return shrunk(predicted) if self.shrinks else predicted
 
     def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
-        """Feature (and "method") -> by how much it moves each row from the mean of known merges.
-
-        What shrinkage takes from the forecast it takes from every effect in proportion.
-        """
+        """Feature (and "method") -> by how much it moves each row from the mean of known merges."""
         found = self.regressor.effects(table)
         if not self.shrinks:
             return found
@@ -159,12 +135,7 @@ def fit_part(
     blocks: int = BLOCKS,
     seed: int = 0,
 ) -> Part:
-    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent of the row.
-
-    Raises:
-        InputError: There are too few models.
-        UsageError: There is no such regressor, or no feature.
-    """
+    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent."""
     uses = feature_uses(table, tiers, features)
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
     found = cross_fit(kind, table, uses, folds)
@@ -191,12 +162,7 @@ def fit_part(
 
 
 def least_by_merge(values: np.ndarray, merge: np.ndarray, count: int) -> np.ndarray:
-    """Least value of each merge; NaN if one of its rows is NaN.
-
-    Example:
-        >>> least_by_merge(np.array([0.5, 0.1, 0.9]), np.array([0, 0, 1]), 2).tolist()
-        [0.1, 0.9]
-    """
+    """Least value of each merge; NaN if one of its rows is NaN."""
     known = np.isfinite(values)
     found = np.full(count, np.inf)
     np.minimum.at(found, merge[known], values[known])
@@ -207,12 +173,7 @@ def least_by_merge(values: np.ndarray, merge: np.ndarray, count: int) -> np.ndar
 def margin_of(
     table: EvidenceTable, predicted: np.ndarray, merge: np.ndarray, count: int
 ) -> np.ndarray:
-    """By how much the forecast of what a merge keeps exceeds what its best single parent keeps.
-
-    A parent keeps all of its own language and, of another, the headroom of the worst parent there
-    over that of the best, which is exact for two parents. Where headrooms were not measured, a
-    parent is taken to keep nothing of the others' languages.
-    """
+    """By how much the forecast of what a merge keeps exceeds what its best single parent keeps."""
     size = np.bincount(merge, minlength=count).astype(float)
     kept = np.bincount(merge, weights=np.maximum(predicted, 0.0), minlength=count) / size
     rest = np.zeros(len(table))

@@ -105,11 +105,7 @@ class Predictor:
         return str(self.settings["regressor"])
 
     def part_for(self, tiers: Sequence[str]) -> Part:
-        """The predictor of the largest set of tiers that is at hand.
-
-        Raises:
-            UsageError: Not even the smallest is at hand.
-        """
+        """The predictor of the largest set of tiers that is at hand."""
         able = [part for part in self.parts.values() if set(part.tiers) <= {*tiers, "table"}]
         if not able:
             needed = min(self.parts.values(), key=lambda part: len(part.tiers)).tiers
@@ -135,15 +131,7 @@ class Predictor:
         return float(np.nanmin(values)), float(np.nanmax(values))
 
     def foretell(self, candidate: Candidate) -> Prediction:
-        """Foretell one merge, or refuse.
-
-        Args:
-            candidate: The merge, with features of its parents.
-
-        Returns:
-            The forecast with its interval, probabilities, effects and the nearest known merges; or
-            the refusal and the nearest known merges alone.
-        """
+        """Foretell one merge, or refuse."""
         table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence.tiers))
         try:
             part = self.part_for(candidate.tiers)

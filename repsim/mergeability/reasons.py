@@ -18,26 +18,7 @@ LEAST_EFFECT = 0.01
 def reasons_of(
     prediction: Prediction, candidate: Candidate, predictor: MergePredictor
 ) -> tuple[Reason, ...]:
-    """The strongest effects on the worst language, in words.
-
-    Args:
-        prediction: The forecast.
-        candidate: The merge.
-        predictor: Who gave it.
-
-    Returns:
-        The strongest first, at most 5; none if it was refused.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> asked = Candidate(("a", "b"), "linear", "none", "",
-        ...                   {"eng_Latn": {"fork_fraction": 0.02}}, ("T0",))
-        >>> predictor = planted_predictor()
-        >>> (found,) = reasons_of(predictor.foretell(asked), asked, predictor)
-        >>> found.text
-        'share of training in common is 0.02, no higher than in 90 % of known merges (−0.43 to
-        the retention); merges like that keep −0.38'
-    """
+    """The strongest effects on the worst language, in words."""
     language = prediction.worst_language
     if language is None:
         return ()
@@ -60,22 +41,7 @@ def _value_of(name: str, values: Mapping[str, float], alignment: str) -> float:
 
 
 def evidence_of(candidate: Candidate, predictor: MergePredictor) -> tuple[Reason, ...]:
-    """What was measured, beside known merges, where no forecast can be given.
-
-    Origin, size of updates, the ladder and outputs; of features by language the mean over
-    languages. None of it is a forecast, and none has an effect.
-
-    Args:
-        candidate: The merge.
-        predictor: Whose known merges the values are held against.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_predictor
-        >>> asked = Candidate(("a", "b"), "sce", "none", "",
-        ...                   {"eng_Latn": {"shared_origin": 0.0}}, ("T0", "T1"))
-        >>> [reason.text for reason in evidence_of(asked, planted_predictor())]
-        ['common origin found in the weights: no']
-    """
+    """What was measured, beside known merges, where no forecast can be given."""
     found = []
     for name in (spec.name for spec in specs() if spec.shown):
         each = [values.get(name, math.nan) for values in candidate.features.values()]
@@ -131,10 +97,5 @@ def _number(value: float, *, sign: bool = False) -> str:
 
 
 def label_of(name: str) -> str:
-    """Name of a feature for people; its own name if nobody declared it.
-
-    Example:
-        >>> label_of("weight_cosine"), label_of("my_column")
-        ('weight cosine', 'my_column')
-    """
+    """Name of a feature for people; its own name if nobody declared it."""
     return FEATURES[name].label if name in FEATURES else name

@@ -39,24 +39,7 @@ def feature_values(table: EvidenceTable, names: Sequence[str]) -> np.ndarray:
 def matrix_of(
     table: EvidenceTable, names: Sequence[str], levels: Sequence[str], *, by_kind: bool = False
 ) -> np.ndarray:
-    """Evidence as scikit-learn reads it: features, flags of kinds of merge, number of the method.
-
-    Args:
-        table: Known merges, or some that might be made.
-        names: Features.
-        levels: Methods with alignments, "linear|none"; the last column is the number of a row's
-            own, -1 for one that is not among them.
-        by_kind: Whether there are flags of the kinds of merge.
-
-    Returns:
-        `[rows, features + kinds + 1]`.
-
-    Example:
-        >>> row = {"merge": "a + b", "parents": "a + b", "method": "linear"}
-        >>> table = EvidenceTable.from_rows([row], {"x": [0.5]}, {"x": "T1"})
-        >>> matrix_of(table, ["x"], ["linear|none"]).tolist()
-        [[0.5, 0.0]]
-    """
+    """Evidence as a matrix: features, flags of kinds of merge, number of the method or -1."""
     place = {level: number for number, level in enumerate(levels)}
     flags = [of(table) for of in KINDS_OF_MERGE.values()] if by_kind else []
     codes = [place.get(level, -1) for level in table.factor]
@@ -65,10 +48,7 @@ def matrix_of(
 
 
 class TrainingData(NamedTuple):
-    """Evidence as scikit-learn takes it: a matrix, outcomes, and what may not be parted.
-
-    `columns` names the columns of `X`, `directions` are those of the features among them.
-    """
+    """Evidence as scikit-learn takes it: a matrix, outcomes, and what may not be parted."""
 
     X: np.ndarray
     y: np.ndarray
@@ -116,10 +96,7 @@ def training_data(
 
 
 class NeighbourRegressor(RegressorMixin, BaseEstimator):
-    """k nearest known merges of the same method, weighted by closeness over standardised features.
-
-    `layout` holds mean and spread of features if they are those of more rows than are fitted.
-    """
+    """k nearest known merges of the same method, weighted by closeness in standard deviations."""
 
     def __init__(
         self, n_neighbors: int = 8, *, layout: tuple[np.ndarray, np.ndarray] | None = None
@@ -186,11 +163,7 @@ def _boosting(directions: Sequence[int], levels: int) -> BaseEstimator:
 
 @dataclasses.dataclass(frozen=True)
 class Regressor:
-    """A regressor that validation may choose.
-
-    `make` takes directions of features and the number of methods; `grid` holds the settings that
-    cross-fitting chooses from; one that does not ship is a yardstick; `without` takes no features.
-    """
+    """A regressor that validation may choose."""
 
     label: str
     make: Callable[[Sequence[int], int], BaseEstimator]
@@ -239,11 +212,7 @@ REGRESSORS: dict[str, Regressor] = {
 
 
 def find_regressor(name: str) -> Regressor:
-    """A regressor by its name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """A regressor by its name."""
     if name not in REGRESSORS:
         raise unknown_name("regressor", name, REGRESSORS)
     return REGRESSORS[name]
@@ -260,14 +229,7 @@ class CrossFit:
 def cross_fit(
     name: str, table: EvidenceTable, uses: Sequence[FeatureUse], folds: Sequence[Fold]
 ) -> CrossFit:
-    """Fit on the training rows of every fold, forecast its test rows, keep the best setting.
-
-    Columns are laid out on the whole table, so that bends of curves and means know the features of
-    test rows, never their outcomes.
-
-    Raises:
-        InputError: No fold tests anything.
-    """
+    """Fit on the training rows of every fold, forecast its test rows, keep the best setting."""
     if not folds:
         raise InputError("there is no way to hold models out: too few merges of other models")
     kind, y = find_regressor(name), outcome(table)
@@ -313,11 +275,7 @@ class FittedRegressor:
         uses: Sequence[FeatureUse],
         setting: Mapping[str, float],
     ) -> Self:
-        """Fit on all rows of a table.
-
-        Raises:
-            UsageError: The regressor is a yardstick, which is not stored.
-        """
+        """Fit on all rows of a table."""
         kind = find_regressor(name)
         if not kind.ships:
             raise UsageError(f"the regressor '{name}' is a yardstick for validation, not stored")
@@ -358,11 +316,7 @@ class FittedRegressor:
 
     @classmethod
     def from_json(cls, name: str, document: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            InputError: It is none that can be stored.
-        """
+        """Read what `to_json` wrote."""
         if document.get("law") not in ("saturating", "linear"):
             raise InputError(f"a predictor holds an unknown regressor '{document.get('law')}'")
         design = document["design"]

@@ -32,13 +32,7 @@ LEAST_USE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """A verdict with its words.
-
-    Attributes:
-        verdict: What to do.
-        advice: The same in a sentence, with the numbers it rests on.
-        align_with: Alignment to merge with; empty unless the verdict is "align first".
-    """
+    """A verdict with its words."""
 
     verdict: Verdict
     advice: str
@@ -46,23 +40,7 @@ class Decision:
 
 
 def decide(prediction: Prediction, aligned: Mapping[str, Prediction] | None = None) -> Decision:
-    """Apply the rule of this module.
-
-    Args:
-        prediction: Of the merge that is asked about.
-        aligned: Alignment -> prediction of the same method after it; for a merge as they are.
-
-    Example:
-        >>> lives = Prediction(p_collapse=0.05, p_useful=0.9)
-        >>> dies = Prediction(p_collapse=0.97, p_useful=0.02)
-        >>> decide(lives).verdict, decide(dies).verdict
-        ('merge', 'do not merge')
-        >>> found = decide(dies, {"orthogonal": lives, "permutation": dies})
-        >>> found.verdict, found.align_with
-        ('align first', 'orthogonal')
-        >>> decide(Prediction(refusal="the sky is green")).advice
-        'cannot say: the sky is green'
-    """
+    """Apply the rule of this module."""
     if prediction.refusal or prediction.p_collapse is None:
         why = prediction.refusal or "the predictor gives no probability of collapse"
         return Decision("cannot say", f"cannot say: {why}")

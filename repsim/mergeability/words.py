@@ -18,16 +18,7 @@ TRIAL = "trial of the plain average on a few sentences: an evaluation, not part 
 
 
 def retention_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
-    """One row per language, and one for the worst.
-
-    Args:
-        forecast: What was foretold.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> retention_rows(planted_forecast())[0]
-        {'language': 'eng_Latn', 'retention': 0.9, 'interval': '0.75 to 1.00'}
-    """
+    """One row per language, and one for the worst."""
     rows = [
         {"language": language, "retention": kept.value, "interval": interval_text(kept)}
         for language, kept in forecast.retention.items()
@@ -44,17 +35,7 @@ def retention_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
 
 
 def summary_row(forecast: MergeForecast) -> dict[str, Any]:
-    """One forecast of many, in one row.
-
-    Args:
-        forecast: What was foretold.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> row = summary_row(planted_forecast())
-        >>> row["verdict"], row["interval"]
-        ('merge', '0.75 to 1.00')
-    """
+    """One forecast of many, in one row."""
     verdict: str = forecast.verdict
     if forecast.align_with:
         verdict = f"{verdict} ({forecast.align_with})"
@@ -71,18 +52,7 @@ def summary_row(forecast: MergeForecast) -> dict[str, Any]:
 
 
 def trial_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
-    """What a trial of the average gave, by names for people; empty if there was none.
-
-    Args:
-        forecast: What was foretold.
-
-    Example:
-        >>> import dataclasses
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> tried = dataclasses.replace(planted_forecast(), oracle={"oracle_retention@deu": 0.81})
-        >>> trial_rows(tried)
-        [{'what': 'retention of the average, deu', 'value': 0.81}]
-    """
+    """What a trial of the average gave, by names for people; empty if there was none."""
     rows = []
     for name, value in forecast.oracle.items():
         feature, at, language = name.partition("@")
@@ -91,33 +61,13 @@ def trial_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
 
 
 def cost_text(forecast: MergeForecast) -> str:
-    """Processor seconds by tier.
-
-    Args:
-        forecast: What was foretold.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> cost_text(planted_forecast())
-        'T0 0.1 s, T1 0.4 s of processor time'
-    """
+    """Processor seconds by tier."""
     spent = ", ".join(f"{tier} {seconds:.1f} s" for tier, seconds in forecast.seconds.items())
     return f"{spent} of processor time"
 
 
 def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | None = None) -> str:
-    """What to type next.
-
-    Args:
-        forecast: What was foretold.
-        sources: Models as they were named.
-        base: Base of methods on differences.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> next_command(planted_forecast(), ["runs/en", "runs/de"])
-        'repsim merge runs/en runs/de OUT'
-    """
+    """What to type next."""
     models = " ".join(shlex.quote(name) for name in sources)
     alignment = forecast.align_with or forecast.alignment
     if forecast.verdict in ("merge", "align first"):
@@ -142,32 +92,14 @@ def _takes_base(method: str) -> bool:
 
 
 def interval_text(found: Interval | None) -> str:
-    """An interval in words; a dash where there is none.
-
-    Args:
-        found: A number with its interval.
-
-    Example:
-        >>> interval_text(Interval(0.5, -0.2, 0.9)), interval_text(None)
-        ('−0.20 to 0.90', '–')
-    """
+    """An interval in words; a dash where there is none."""
     if found is None or found.low is None or found.high is None:
         return "–"
     return f"{number(found.low)} to {number(found.high)}"
 
 
 def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
-    """A page on one forecast, or on many.
-
-    Args:
-        forecasts: One or more; of many a table, of one everything.
-        figure: Name of a picture beside the page.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> print(markdown([planted_forecast()]).splitlines()[0])
-        # Forecast: en + de
-    """
+    """A page on one forecast, or on many."""
     if len(forecasts) == 1:
         lines = _page_of_one(forecasts[0])
     else:
