@@ -57,32 +57,6 @@ def test_fit_show_and_add(table, tmp_path, capsys) -> None:
     assert (tmp_path / "more" / EVIDENCE_FILE).exists()
 
 
-def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
-    code = _run("predictor", "validate", "--table", table, "--outcome", "kept", "--columns",
-                "method=how", "--features", FEATURES, "--split", "leave-models-out", "--draws",
-                20, "-o", tmp_path / "out", "--json")  # fmt: skip
-    assert code == 0
-    shown = capsys.readouterr()
-    document = json.loads(shown.out)
-    assert document["info"]["features"] == ["distance", "quotient", "cosine"]
-    found = {r["metric"]: r["value"] for r in document["metrics"] if r["role"] == "predictor"}
-    assert found["spearman"] > 0.5
-    assert (tmp_path / "out" / "validation.json").exists()
-    assert "forecasts" not in document
-    page = tmp_path / "out" / "report.html"
-    assert document["report"] == str(page)
-    source = page.read_text(encoding="utf-8")
-    # Columns of others keep the names that they have.
-    assert "distance · quotient · cosine" in source
-    assert (tmp_path / "out" / "figures" / "forecasts.png").exists()
-    lines = shown.err.splitlines()
-    assert any(
-        line.startswith("note   what measuring costs is not in the evidence") for line in lines
-    )
-    assert any(line.startswith("split  leave-models-out: ") for line in lines)
-    assert lines[-1] == f"next   open {page}"
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

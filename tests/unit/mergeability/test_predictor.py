@@ -11,7 +11,6 @@ from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
 from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor
 from repsim.mergeability.splits import assert_apart, leave_models_out, standard_splits
-from repsim.mergeability.validation import validate
 from repsim.testing.evidence import planted_evidence
 
 
@@ -62,33 +61,6 @@ def test_a_leak_is_caught(planted) -> None:
     leaking = np.concatenate([fold.train, fold.test[:1]])
     with pytest.raises(UsageError, match="is both in training and in test rows"):
         assert_apart(planted, leaking, fold.test)
-
-
-def test_forecasts_of_unseen_models_are_good_and_their_intervals_hold() -> None:
-    report = validate(
-        planted_evidence(models=24), splits=["leave-models-out"], blocks=4, inner_blocks=4,
-        draws=20,
-    )  # fmt: skip
-    own = report.metrics.where(role="predictor", stratum="all")
-    value = {row["metric"]: row["value"] for row in own.rows()}
-    assert value["spearman"] > 0.7
-    assert 0.8 <= value["coverage"] <= 1.0
-    base = report.metrics.where(predictor="mean of outcomes", metric="mae", stratum="all")
-    assert value["mae"] < base.column("value")[0]
-
-
-def test_features_in_the_wrong_rows_are_worth_less() -> None:
-    table = planted_evidence(models=24)
-    noise = np.random.default_rng(0)
-    shuffled = {name: noise.permutation(values) for name, values in table.features.items()}
-    error = {}
-    for name, evidence in {"true": table, "shuffled": table.with_features(shuffled, {})}.items():
-        report = validate(
-            evidence, splits=["leave-models-out"], blocks=4, inner_blocks=4, draws=20
-        )  # fmt: skip
-        own = report.metrics.where(role="predictor", stratum="all", metric="mae")
-        error[name] = own.column("value")[0]
-    assert error["shuffled"] > error["true"]
 
 
 def test_the_shipped_evidence_covers_every_arm() -> None:

@@ -1,0 +1,89 @@
+"""Validation from end to end: of planted evidence, in several processes, from the command line."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from repsim.cli.main import main
+from repsim.mergeability.validation import validate
+from repsim.testing.evidence import planted_evidence
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Somebody's table, with names of columns of their own."""
+    file = tmp_path_factory.mktemp("table") / "merges.parquet"
+    data = planted_evidence(models=16).to_arrow()
+    names = {"retention": "kept", "method": "how"}
+    plain = [name.removeprefix("feature:") for name in data.column_names]
+    pq.write_table(data.rename_columns([names.get(name, name) for name in plain]), file)
+    return file
+
+
+def test_forecasts_of_unseen_models_are_good_and_their_intervals_hold() -> None:
+    report = validate(
+        planted_evidence(models=24), splits=["leave-models-out"], blocks=4, inner_blocks=4,
+        draws=20,
+    )  # fmt: skip
+    own = report.metrics.where(role="predictor", stratum="all")
+    value = {row["metric"]: row["value"] for row in own.rows()}
+    assert value["spearman"] > 0.7
+    assert 0.8 <= value["coverage"] <= 1.0
+    base = report.metrics.where(predictor="mean of outcomes", metric="mae", stratum="all")
+    assert value["mae"] < base.column("value")[0]
+
+
+def test_features_in_the_wrong_rows_are_worth_less() -> None:
+    table = planted_evidence(models=24)
+    noise = np.random.default_rng(0)
+    shuffled = {name: noise.permutation(values) for name, values in table.features.items()}
+    error = {}
+    for name, evidence in {"true": table, "shuffled": table.with_features(shuffled, {})}.items():
+        report = validate(
+            evidence, splits=["leave-models-out"], blocks=4, inner_blocks=4, draws=20
+        )  # fmt: skip
+        own = report.metrics.where(role="predictor", stratum="all", metric="mae")
+        error[name] = own.column("value")[0]
+    assert error["shuffled"] > error["true"]
+
+
+def test_several_processes_find_the_same() -> None:
+    table = planted_evidence(models=14)
+    one, two = (
+        validate(
+            table, splits=["leave-models-out"], blocks=3, draws=20, inner_blocks=3, workers=workers
+        )
+        for workers in (1, 2)
+    )
+    assert two.to_json() == one.to_json()
+
+
+def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([
+            "predictor", "validate", "--table", str(table), "--outcome", "kept", "--columns",
+            "method=how", "--features", "distance:-,quotient:-,cosine:+", "--split",
+            "leave-models-out", "--draws", "20", "-o", str(tmp_path / "out"), "--json",
+        ])  # fmt: skip
+    assert stop.value.code in (0, None)
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert document["info"]["features"] == ["distance", "quotient", "cosine"]
+    found = {r["metric"]: r["value"] for r in document["metrics"] if r["role"] == "predictor"}
+    assert found["spearman"] > 0.5
+    assert (tmp_path / "out" / "validation.json").exists()
+    assert "forecasts" not in document
+    page = tmp_path / "out" / "report.html"
+    assert document["report"] == str(page)
+    source = page.read_text(encoding="utf-8")
+    # Columns of others keep the names that they have.
+    assert "distance · quotient · cosine" in source
+    assert (tmp_path / "out" / "figures" / "forecasts.png").exists()
+    lines = shown.err.splitlines()
+    assert any(
+        line.startswith("note   what measuring costs is not in the evidence") for line in lines
+    )
+    assert any(line.startswith("split  leave-models-out: ") for line in lines)
+    assert lines[-1] == f"next   open {page}"
