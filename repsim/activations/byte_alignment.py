@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from repsim.activations.distributed import join
-from repsim.activations.extraction import complete, on_device
-from repsim.activations.job import Encoder, Job, run
+from repsim.activations.extraction import Encoder, Job, complete, on_device, run
 from repsim.activations.settings import ExtractionSettings, with_hashes
 from repsim.activations.tokens import Encoded, TokenPolicy, encode, longest_input
 from repsim.core import Activations, InputError, ModelRef, ParallelCorpus, UsageError

@@ -141,15 +141,11 @@ def sweep(
         InputError: Misaligned sentences, NaN activations, too few sentences.
 
     Example:
-        >>> from repsim.core import ArraysInMemory, ModelRef
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.normal(size=(60, 8)).astype(np.float32)
-        >>> sides = [
-        ...     Activations(ModelRef(name, name), "eng_Latn", tuple(map(str, range(60))),
-        ...                 {"resid": (0, 1)}, "mean", "hash",
-        ...                 ArraysInMemory({("resid", 0): array, ("resid", 1): -array}))
-        ...     for name, array in (("one", x), ("two", 2 * x))]
-        >>> table = sweep(sides, ["cka"], statistics=Statistics(covariates=()))
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(60, 8))
+        >>> sides = [Activations.from_arrays(name, [own, -own], language="eng_Latn")
+        ...          for name, own in (("one", x), ("two", 2 * x))]
+        >>> table = sweep(sides, ["cka"], point="", statistics=Statistics(covariates=()))
         >>> table.grid("one", "two", measure="cka").values.round(6).tolist()
         [[1.0, 1.0], [1.0, 1.0]]
     """

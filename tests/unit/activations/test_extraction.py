@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from repsim.activations import extract, job, reader
+from repsim.activations import extract, extraction, reader
 from repsim.core import InputError, ParallelCorpus, ResourceError, UsageError
 from repsim.testing.tiny_models import write_tiny_model
 
@@ -57,7 +57,7 @@ def test_batch_size_and_padding_side_do_not_matter(fresh, corpus_of, tmp_path, k
 def test_chunks_and_order_do_not_matter(tiny, corpus_of, tmp_path, monkeypatch):
     corpus = corpus_of(30)
     whole = one(tiny("llama"), corpus, tmp_path / "a")
-    monkeypatch.setattr(job, "CHUNK_SENTENCES", 7)
+    monkeypatch.setattr(extraction, "CHUNK_SENTENCES", 7)
     split = one(tiny("llama"), corpus, tmp_path / "b")
     back = one(tiny("llama"), corpus.select(rows=range(29, -1, -1)), tmp_path / "c")
     assert split.info["chunks"] == 5
@@ -139,7 +139,7 @@ def test_what_the_tokenizer_was_last_used_for_does_not_matter(fresh, corpus_of, 
 
 
 def test_an_interrupted_extraction_goes_on(fresh, corpus_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "CHUNK_SENTENCES", 8)
+    monkeypatch.setattr(extraction, "CHUNK_SENTENCES", 8)
     loaded, corpus = fresh("llama"), corpus_of(32)
     expected = one(loaded, corpus, tmp_path / "whole")
     passes = count_passes(loaded)
@@ -221,7 +221,7 @@ def test_a_length_beyond_the_model_is_refused(tiny, corpus_of, tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_is_named_and_nothing_is_kept(fresh, corpus_of, tmp_path, value, monkeypatch):
-    monkeypatch.setattr(job, "CHUNK_SENTENCES", 4)
+    monkeypatch.setattr(extraction, "CHUNK_SENTENCES", 4)
     loaded, corpus = fresh("llama", name="broken"), corpus_of(12)
     (token,) = set(loaded.tokenizer("7").input_ids) - {loaded.tokenizer.bos_token_id}
     with torch.no_grad():
@@ -386,19 +386,19 @@ def test_batches_on_a_cpu_stay_within_the_token_budget(fresh, corpus_of, tmp_pat
 
 def test_a_run_that_was_overtaken_takes_the_other_result(tiny, corpus_of, tmp_path, monkeypatch):
     corpus = corpus_of(5)
-    assemble = job.assemble
+    assemble = extraction.assemble
 
     def overtaken(target, folder, *rest):
         assemble(target, folder, *rest)
-        job.shutil.rmtree(folder)
+        extraction.shutil.rmtree(folder)
         assemble(target, folder, *rest)
 
-    monkeypatch.setattr(job, "assemble", overtaken)
+    monkeypatch.setattr(extraction, "assemble", overtaken)
     assert len(one(tiny("llama"), corpus, tmp_path).array()) == 5
 
 
 def test_a_vanished_part_is_an_error(tiny, corpus_of, tmp_path, monkeypatch):
-    write_part = job.write_part
-    monkeypatch.setattr(job, "write_part", lambda *args: write_part(*args).unlink())
+    write_part = extraction.write_part
+    monkeypatch.setattr(extraction, "write_part", lambda *args: write_part(*args).unlink())
     with pytest.raises(InputError, match=r"part-000000.safetensors' is missing"):
         one(tiny("llama"), corpus_of(5), tmp_path)

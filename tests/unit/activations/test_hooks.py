@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from repsim.activations.hooks import evaluating, hooked
+from repsim.activations.reader import evaluating, hooked
 from repsim.core import IncompatibleModelsError
 from repsim.models.arch import HookPoint
 
