@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.core.registry import Registry
 from repsim.core.similarity_summary import summarise_pair
-from repsim.core.table import Table, html_table
+from repsim.core.table import ACCESSORS, Table, html_table
 
 if TYPE_CHECKING:
     import xarray
@@ -48,16 +47,6 @@ _RENAMED = {
     "permutations_dear": "permutations_expensive",
     "groups_dear": "groups_expensive",
 }
-
-PLOTS: Registry[Any] = Registry("plot", see="repsim plot --help")
-PLOTS.add("layers", "repsim.plots.layers:LAYERS")
-PLOTS.add("heatmap", "repsim.plots.heatmap:HEATMAP")
-PLOTS.add("languages", "repsim.plots.languages:LANGUAGES")
-PLOTS.add("space", "repsim.plots.space:SPACE")
-PLOTS.add("ladder", "repsim.plots.ladder:LADDER")
-
-REPORTS: Registry[Any] = Registry("report")
-REPORTS.add("folder", "repsim.reports.comparison:write_report")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +85,6 @@ class Grid:
             name=self.column,
             attrs={"a": self.label_a, "b": self.label_b, "measure": self.measure},
         )
-
-
-class PlotAccessor:
-    """`table.plot.layers()`, `table.plot.heatmap()`, ...: the plots that are registered."""
-
-    def __init__(self, table: SimilarityTable) -> None:
-        self._table = table
-
-    def __getattr__(self, kind: str) -> Any:
-        if kind.startswith("_"):
-            raise AttributeError(kind)
-        draw = PLOTS[kind]
-
-        def plot(*args: Any, **options: Any) -> Any:
-            return draw(self._table, *args, **options)
-
-        plot.__doc__ = draw.__doc__
-        return plot
-
-    def __dir__(self) -> list[str]:
-        return PLOTS.names()
 
 
 class SimilarityTable(Table):
@@ -237,14 +205,9 @@ class SimilarityTable(Table):
 
     # -- showing and keeping it ----------------------------------------------------------------
 
-    @property
-    def plot(self) -> PlotAccessor:
-        """Plots of this table: `.plot.layers()`, `.plot.heatmap()` and the other kinds."""
-        return PlotAccessor(self)
-
     def to_report(self, folder: str | Path) -> Path:
         """Write tables, figures and a single-file HTML report; return the report's path."""
-        return Path(REPORTS["folder"](self, Path(folder)))
+        return Path(ACCESSORS["report"](self, Path(folder)))
 
     def _repr_html_(self) -> str:
         shown = ["model_a", "language_a", "model_b", "language_b", "measure", "middle", "best", "n"]

@@ -12,12 +12,19 @@ import numpy as np
 
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.files import write_json, written_aside
+from repsim.core.registry import Registry
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 Format = Literal["parquet", "csv", "json"]
+
+#: What higher packages do with a table ("plot", "report"): they declare it as an entry point, so
+#: that nothing here names them.
+ACCESSORS: Registry[Callable[..., Any]] = Registry(
+    "accessor of tables", entry_point_group="repsim.table_accessors"
+)
 
 
 class Column(NamedTuple):
@@ -282,6 +289,11 @@ class Table:
             for field in self._data.schema
         ]
         return self._data.cast(pa.schema(fields))
+
+    @property
+    def plot(self) -> Any:
+        """Figures of this table, by name: `table.plot.layers()`, `table.plot.heatmap()` ..."""
+        return ACCESSORS["plot"](self)
 
     def _repr_html_(self) -> str:
         return html_table(self.columns, list(self.head(20).rows()), len(self))

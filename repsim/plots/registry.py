@@ -45,10 +45,10 @@ FIGURES.add("validation_hypotheses", "repsim.plots.validation.hypotheses:HYPOTHE
 
 
 class TablePlots:
-    """The figures of one similarity table, one method each: `table.plot.heatmap(measure="cka")`.
+    """The figures of one table, one method each: `table.plot.heatmap(measure="cka")`.
 
     Args:
-        table: The similarities.
+        table: Similarities, an evaluation, paths with their barrier, or forecasts.
 
     Example:
         >>> from repsim.testing.tables import synthetic_table
@@ -68,4 +68,4 @@ class TablePlots:
         return FIGURES[name].of(self._table)
 
     def __dir__(self) -> list[str]:
-        return [name for name in FIGURES if FIGURES[name].reads == "similarity"]
+        return [name for name in FIGURES if FIGURES[name].reads == self._table.STEM]
