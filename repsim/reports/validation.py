@@ -20,7 +20,7 @@ from repsim.reports.blocks import (
 from repsim.reports.glossary import definitions, note
 from repsim.reports.page import write_page
 from repsim.reports.validation_figures import validation_figures
-from repsim.reports.validation_findings import findings, headline, warnings
+from repsim.reports.validation_findings import headline, validation_findings
 from repsim.reports.validation_rows import Validation, verdicts
 from repsim.reports.validation_tables import goal_table, validation_tables, whole_tables
 
@@ -67,6 +67,8 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
             f"counted once) in {info['groups']} groups of parents",
             f"features at hand: {info['predictor']}",
             f"{count} split{'s' if count != 1 else ''}", headline(found)]  # fmt: skip
+    stated = validation_findings(found)
+    said = {k: [s.text for s in stated if s.kind == k] for k in ("result", "warning")}
     goals = goal_table(found)
     judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],
                     source=f"n = {row['n']}") for row in verdicts(found)]  # fmt: skip
@@ -76,7 +78,7 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
             Section("Goals that were set before anything was measured",
                     [goals, note("goals", predictor=info["predictor"])] if goals.rows else []),
             Section("What was found",
-                    [Items(findings(found)), Items(warnings(found), "warnings")]),
+                    [Items(said["result"]), Items(said["warning"], "warnings")]),
             Section("Hypotheses", [note("hypotheses"), Entries(judged)] if judged else []),
             Section("Figures", validation_figures(found)),
             Section("Tables", [*validation_tables(found), note("validation tables")]),

@@ -150,7 +150,7 @@ def panel_notes(found: Validation) -> dict[str, str]:
         pieces = [
             "" if rank is None else f"ρ {number(rank)}",
             "" if error is None else f"MAE {number(error)}",
-            "" if held is None else f"{percent(held)} held",
+            "" if held is None else f"coverage {percent(held)}",
         ]
         notes[split] = " · ".join(piece for piece in pieces if piece)
     return notes
@@ -227,9 +227,9 @@ def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
     """Sets of tiers, a trial of the merge, other laws, and the mean, on models never seen."""
     law = str(found.info["law"])
     kinds = {
-        "predictor": f"features by tier, {law} law",
+        "predictor": f"features by tier, {law}",
         ORACLE: "with a trial of the merge (no forecast)",
-        "law": "other law",
+        "law": "other regressor",
     }
     rows = [
         _candidate(row, name, kind, name == found.predictor)

@@ -20,7 +20,7 @@ def validation_tables(found: Validation) -> list[TableBlock]:
 
 def goal_table(found: Validation) -> TableBlock:
     """Goals that were set before, and whether they are reached."""
-    headings = {"goal": "goal", "wanted": "wanted", "found": "found", "ci_low": "95 % low",
+    headings = {"goal": "goal", "wanted": "wanted", "found": "observed", "ci_low": "95 % low",
                 "ci_high": "95 % high", "reached": "reached", "why": "why"}  # fmt: skip
     rows = tuple(
         {
@@ -45,7 +45,7 @@ def whole_tables(found: Validation) -> list[TableBlock]:
 def _skill(found: Validation) -> TableBlock:
     metrics = {
         "spearman": "rank correlation", "mae": "MAE", "auroc": "AUROC", "brier": "Brier",
-        "ece": "ECE", "coverage": "held", "width": "width", "refused": "refused",
+        "ece": "ECE", "coverage": "coverage", "width": "width", "refused": "refused",
         "auroc_useful": "AUROC, useful",
     }  # fmt: skip
     ends = {"spearman": "interval", "mae": "interval ", "auroc": "interval  "}
@@ -89,7 +89,7 @@ def _rivals(found: Validation) -> TableBlock:
     headings |= {f"{metric} {stratum}": text for (metric, stratum), text in columns.items()}
     rows: list[Row] = []
     kinds = {"predictor": "features at hand", ORACLE: "trial of the merge, no forecast",
-             "law": "law", "baseline": "baseline"}  # fmt: skip
+             "law": "regressor", "baseline": "baseline"}  # fmt: skip
     for role, kind in kinds.items():
         for name in found.rivals(role):
             shown = found.label(name) if role == "baseline" else name
@@ -102,14 +102,17 @@ def _rivals(found: Validation) -> TableBlock:
     first = "mae all"
     rows.sort(key=lambda row: row[first] if row.get(first) is not None else float("inf"))
     return TableBlock(
-        "rivals", "Predictors, other laws and baselines on models never seen", headings, tuple(rows)
+        "rivals",
+        "Predictors, other regressors and baselines on models never seen",
+        headings,
+        tuple(rows),
     )
 
 
 def _controls(found: Validation) -> TableBlock:
     headings = {
         "split": "split", "control": "control", "alignment": "alignment", "answer": "theory says",
-        "merges": "merges", "lived": "lived", "right": "right", "wrong": "wrong",
+        "merges": "merges", "survived": "survived", "right": "right", "wrong": "wrong",
         "refused": "refused",
     }  # fmt: skip
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -119,7 +122,7 @@ def _controls(found: Validation) -> TableBlock:
     rows = tuple(
         {
             **dict(zip(headings, key, strict=False)), "merges": len(group),
-            "lived": sum(row["came"] == "lives" for row in group),
+            "survived": sum(row["came"] == "lives" for row in group),
             "right": sum(row["right"] == 1 for row in group),
             "wrong": sum(row["right"] == 0 for row in group),
             "refused": sum(row["right"] is None for row in group),

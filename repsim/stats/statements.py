@@ -131,21 +131,36 @@ class Scope:
         """Value of an expression; what is no text is its own value."""
         if not isinstance(expression, str):
             return expression
-        made = _environment().compile_expression(expression, undefined_to_none=False)
-        return made(**self._needed(f"{{{{ {expression} }}}}"))
+        made, names = _compiled(expression)
+        return made(**self._needed(names))
 
     def text(self, template: str) -> str:
         """A sentence, filled; runs of spaces are one."""
-        filled = _environment().from_string(template).render(**self._needed(template))
+        filled = _environment().from_string(template).render(**self._needed(_names(template)))
         return re.sub(r"[ \n]+", " ", filled).strip()
 
-    def _needed(self, template: str) -> dict[str, Any]:
-        from jinja2 import meta
+    @staticmethod
+    def names(expression: str) -> frozenset[str]:
+        """Names that an expression uses."""
+        return _names(f"{{{{ {expression} }}}}")
 
-        names = meta.find_undeclared_variables(_environment().parse(template))
+    def _needed(self, names: frozenset[str]) -> dict[str, Any]:
         for name in names & set(self._let) - set(self._known):
             self._known[name] = self.value(self._let[name])
         return {name: self._known[name] for name in names if name in self._known}
+
+
+@functools.cache
+def _compiled(expression: str) -> tuple[Callable[..., Any], frozenset[str]]:
+    made = _environment().compile_expression(expression, undefined_to_none=False)
+    return made, Scope.names(expression)
+
+
+@functools.cache
+def _names(template: str) -> frozenset[str]:
+    from jinja2 import meta
+
+    return frozenset(meta.find_undeclared_variables(_environment().parse(template)))
 
 
 @functools.cache

@@ -8,9 +8,12 @@ import pytest
 from repsim.core.formatting import number, percent
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.hypotheses import (
-    CLAIMS,
     Number,
     examine_hypotheses,
+    hypotheses,
+)
+from repsim.mergeability.hypotheses import (
+    conclude as concluded,
 )
 from repsim.testing.evidence import planted_evidence
 
@@ -26,8 +29,8 @@ NUMBERS = {
 
 
 def conclude(name: str, numbers: list[Number]) -> tuple[str, str]:
-    claim = next(claim for claim in CLAIMS if claim.name == name)
-    return claim.conclude(numbers)
+    entry = next(entry for entry in hypotheses() if entry["name"] == name)
+    return concluded(entry, dict(zip(entry["quantities"], numbers, strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +51,12 @@ def table() -> EvidenceTable:
     return planted.with_features(features, dict.fromkeys(features, "T2"))
 
 
-def test_planted_laws_are_found(table) -> None:
+def test_planted_relations_are_found(table) -> None:
     rows = examine_hypotheses(table, draws=40)
     verdicts = {row["hypothesis"]: row["verdict"] for row in rows}
     assert list(verdicts) == ["H1", "H2", "H3", "H4", "H5"]
     value = {(row["hypothesis"], row["quantity"]): row["value"] for row in rows}
-    assert value["H1", "AUROC of life by L0 (unit-wise correlation)"] > 0.95
+    assert value["H1", "AUROC of survival by L0 (unit-wise correlation)"] > 0.95
     assert value["H3", "rank correlation of gap and gain"] > 0.3
     assert value["H4", "rank correlation of update size and retention"] < -0.5
     assert value["H5", "ρ, calibrated CKA"] > 0.5
@@ -88,7 +91,7 @@ def test_sentences_claim_no_more_than_was_counted(name) -> None:
 
 def test_a_small_share_is_not_nothing() -> None:
     _, sentence = conclude("H1", NUMBERS["H1"])
-    assert "0.4 % live" in sentence
+    assert "0.4 % survive" in sentence
     _, sentence = conclude("H3", NUMBERS["H3"])
     assert "(rank correlation of gap and gain −0.09" in sentence
     assert (percent(0.0), percent(0.004), percent(1.0)) == ("0 %", "0.4 %", "100 %")

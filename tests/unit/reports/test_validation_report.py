@@ -22,7 +22,7 @@ from repsim.mergeability.validation_tables import (
 )
 from repsim.reports.page import MAX_BYTES, unbroken
 from repsim.reports.validation import write_validation_report
-from repsim.reports.validation_findings import findings, headline, warnings
+from repsim.reports.validation_findings import headline, validation_findings
 from repsim.reports.validation_rows import (
     Validation,
     candidate_rows,
@@ -37,6 +37,14 @@ from repsim.reports.validation_tables import validation_tables
 MAIN, OTHER = "leave-models-out", "leave-arm-out"
 OWN = "T0+T1"
 Rows = list[dict[str, Any]]
+
+
+def findings(found: Validation) -> list[str]:
+    return [s.text for s in validation_findings(found) if s.kind == "result"]
+
+
+def warnings(found: Validation) -> list[str]:
+    return [s.text for s in validation_findings(found) if s.kind == "warning"]
 
 
 def metrics() -> Rows:
@@ -219,10 +227,10 @@ def test_findings_state_the_numbers_of_the_document(found: Validation) -> None:
         "Inside shared initial weights",
         f"{MAIN}: 1 of 2 (nearest mean of outcomes, 0.050 [−0.050, 0.150])",
         "T0+T1 0.100 (0.95), T0 0.200 (0.85)",
-        "ridge 0.120; the law that is used, additive: 0.100",
+        "ridge 0.120; the regressor that is used, additive: 0.100",
         f"Hardest split: {OTHER} (another kind?), mean absolute error 0.30",
         f"{MAIN} 10 % (mean absolute error 0.080 without them, 0.100 with them)",
-        "Merges of controls: 1 of 3 foretold right, 1 refused, 1 wrong",
+        "Merges of controls: 1 of 3 predicted right, 1 refused, 1 wrong",
         "1 of them came out otherwise than theory says",
     ):
         assert words in said
