@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
 
 from repsim.mergeability.costs import Cost
 from repsim.mergeability.reasons import label_of
 from repsim.mergeability.validation_tables import LiftTable, MetricTable
 
-#: Goal -> stratum, metric, least and largest value that reach it. All on models never seen.
-GOALS = {
-    "rank correlation of retention": ("all", "spearman", 0.9, math.inf),
-    "rank correlation of retention inside shared initialisation": (
-        "shared-init", "spearman", 0.8, math.inf,
-    ),
-    "AUROC of collapse": ("all", "auroc", 0.97, math.inf),
-    "coverage of the 90 % interval": ("all", "coverage", 0.88, 0.93),
-}  # fmt: skip
 #: Most that measuring may cost, as a share of merging and evaluating.
 COST = 0.05
 
@@ -44,11 +37,12 @@ def goal_rows(
         [('AUROC of collapse', 1)]
     """
     rows = []
-    for goal, (stratum, metric, least, most) in GOALS.items():
+    for goal, rule in _goals().items():
         found = list(
-            metrics.where(split="leave-models-out", stratum=stratum, predictor=predictor,
-                          metric=metric).rows()
+            metrics.where(split="leave-models-out", stratum=rule["stratum"], predictor=predictor,
+                          metric=rule["metric"]).rows()
         )  # fmt: skip
+        least, most = rule["least"], rule.get("most", math.inf)
         if not found or found[0]["value"] is None:
             continue
         value = found[0]["value"]
@@ -62,6 +56,15 @@ def goal_rows(
         })  # fmt: skip
     rows += [_beaten(lifts, split, predictor) for split in lifts.unique("split")]
     return rows + _affordable(costs, predictor)
+
+
+@functools.cache
+def _goals() -> dict[str, dict[str, Any]]:
+    """Goals of `goals.yaml`."""
+    import yaml
+
+    file = resources.files("repsim.mergeability").joinpath("goals.yaml")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def _beaten(lifts: LiftTable, split: str, predictor: str) -> dict[str, Any]:
