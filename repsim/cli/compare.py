@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from repsim.cli.output import duration, print_json, print_table, say, size
+from repsim.cli.output import print_json, print_table, say, size
+from repsim.core.progress import duration
 
 #: Shown after a comparison; the rest is in the tables.
 SUMMARY_COLUMNS = {

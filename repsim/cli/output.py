@@ -73,20 +73,6 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: `45 s`, `3 min`, `2.5 h`.
-
-    Example:
-        >>> duration(44.6), duration(200), duration(9000)
-        ('45 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def size(n_bytes: float) -> str:
     """Bytes in words.
 

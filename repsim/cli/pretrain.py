@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from repsim.cli.output import duration, print_json, print_table, say
+from repsim.cli.output import print_json, print_table, say
+from repsim.core.progress import duration
 
 
 @click.command(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.output import duration, print_json, print_table, say
+from repsim.cli.output import print_json, print_table, say
+from repsim.core.progress import duration
 
 if TYPE_CHECKING:
     from repsim.core.atlas import Atlas

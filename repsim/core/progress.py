@@ -59,3 +59,17 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         for item in items:
             yield item
             bar.update()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `3 min`, `2.5 h`.
+
+    Example:
+        >>> duration(44.6), duration(200), duration(9000)
+        ('45 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from repsim.core.errors import RepsimError
+from repsim.core.progress import duration
 from repsim.pretraining.config import load_config
 from repsim.pretraining.family import pretrain, select
-from repsim.pretraining.metrics import duration, log_to_stderr
+from repsim.pretraining.metrics import log_to_stderr
 from repsim.pretraining.planning import plan
 
 

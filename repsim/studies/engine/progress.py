@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from repsim.core.progress import progress, wanted
+from repsim.core.progress import duration, progress, wanted
 from repsim.studies.engine.graph import Graph
 from repsim.studies.engine.run import Event
 
@@ -47,12 +47,5 @@ def _line(graph: Graph, workers: int) -> str:
         parts.append(f"{len(graph.failed)} failed, {len(graph.skipped)} skipped for it")
     parts.append(f"{len(graph.left | graph.elsewhere)} left")
     if seconds := graph.seconds_left(workers):
-        parts.append(f"about {spoken(seconds)}")
+        parts.append(f"about {duration(seconds)}")
     return " · ".join(parts)
-
-
-def spoken(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
