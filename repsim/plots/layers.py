@@ -184,10 +184,12 @@ def layers_info(
     averaged = f"{len(facets)} {what}" if average and len(facets) > 1 else ""
     show_partial = max(len(panel.curves) for panel in panels) <= MAX_DASHED
     note = _note(selection, curves, averaged, partial=show_partial)
+    shown = facets if len(facets) == len(panels) == 1 else []
+    made = _title(selection, list(grouped), _facet_names(selection, shown))
     return LayersInfo(
         panels=panels,
         facts=selection.facts,
-        title=title if title is not None else _title(selection, grouped, panels, facets, average),
+        title=title if title is not None else made,
         note=tuple(note),
         relative=relative,
         limits=_limits(curves, selection.facts),
@@ -213,9 +215,8 @@ def _panels(
         if len(curves) <= MAX_CURVES:
             return (LayersPanel("", tuple(curves)),)
         return tuple(LayersPanel(curve.label, (curve,)) for curve in curves)
-    codes = short_codes(selection.languages())
     panels = []
-    for facet in facets:
+    for facet, name in zip(facets, _facet_names(selection, facets), strict=True):
         curves = [
             _curve(selection, models, [rows], relative=relative)
             for models, pairs in grouped.items()
@@ -227,13 +228,13 @@ def _panels(
                 f"{len(curves)} pairs of models in each language are more than one panel can show",
                 hint="choose one language, or some models, or pass average=True",
             )
-        panels.append(LayersPanel(_facet_name(facet, codes), tuple(curves)))
+        panels.append(LayersPanel(name, tuple(curves)))
     return tuple(panels)
 
 
-def _facet_name(facet: tuple[str, str], codes: Mapping[str, str]) -> str:
-    first, second = (codes[language] for language in facet)
-    return first if first == second else f"{first} – {second}"
+def _facet_names(selection: Selection, facets: Sequence[tuple[str, str]]) -> list[str]:
+    codes = short_codes(selection.languages())
+    return [" – ".join(dict.fromkeys(codes[name] for name in facet)) for facet in facets]
 
 
 def _curve(
@@ -253,9 +254,8 @@ def _curve(
     numbers = dict(zip(Reading._fields, means.T, strict=True))
     side = 0 if sel.shallower_side(members[0]) == "layer_a" else 1
     depth = max(sel.depths(members[0])[side], 1) if relative else 1
-    first, second = models
     return Curve(
-        label=first if first == second else f"{first} – {second}",
+        label=" – ".join(dict.fromkeys(models)),
         role=selection.role(models),
         x=np.array([key[side] / depth for key in common]),
         layers=tuple(common),
@@ -269,24 +269,15 @@ def _curve(
 
 
 def _title(
-    selection: Selection,
-    grouped: Mapping[tuple[str, str], Any],
-    panels: Sequence[LayersPanel],
-    facets: Sequence[tuple[str, str]],
-    average: bool,
+    selection: Selection, models: Sequence[tuple[str, str]], languages: Sequence[str]
 ) -> str:
-    if len(grouped) > 1:
+    if len(models) > 1:
         between = "between models" if selection.pairing == "same text" else "across languages"
-        subject = f"Similarity {between}, layer\u00a0by\u00a0layer"
+        subject = f"Similarity {between}"
     else:
-        first, second = next(iter(grouped))
-        subject = " and ".join(shortened(name, 36) for name in dict.fromkeys((first, second)))
-        subject += ", layer\u00a0by\u00a0layer"
-    if len(panels) == 1 and len(facets) == 1 and not (average and len(facets) > 1):
-        codes = short_codes(selection.languages())
-        spoken = _facet_name(facets[0], codes)
-        subject += f" ({spoken})" if spoken else ""
-    return subject
+        subject = " and ".join(shortened(name, 36) for name in dict.fromkeys(models[0]))
+    subject += ", layer\u00a0by\u00a0layer"
+    return " ".join([subject, *(f"({name})" for name in languages if name)])
 
 
 def _note(
@@ -308,10 +299,8 @@ def _note(
 
 def _limits(curves: Sequence[Curve], facts: MeasureFacts) -> tuple[float, float]:
     """From zero, or below where values are, to one, or a little over data that stay low."""
-    parts = [part.ravel() for curve in curves for part in (*curve[4:],)]
-    everything = np.concatenate(parts)
-    everything = everything[np.isfinite(everything)]
-    low, high = float(everything.min()), float(everything.max())
+    everything = np.concatenate([part.ravel() for curve in curves for part in curve[4:]])
+    low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
     span = max(high, 0.0) - min(low, 0.0) or 1.0
     bottom = 0.0 if low >= 0 else low - 0.06 * span
     if facts.is_similarity and facts.high == 1 and high > 0.6:
@@ -322,11 +311,7 @@ def _limits(curves: Sequence[Curve], facts: MeasureFacts) -> tuple[float, float]
 def null_envelope(
     curves: Sequence[Curve], *, similarity: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """X and the highest (of a distance the lowest) null quantile of several curves.
-
-    Returns:
-        Two `[k]` arrays over the union of the curves' x, or None if no curve has a null.
-    """
+    """X and the highest (of a distance the lowest) null quantile of several curves, if any."""
     known = [
         (curve.x[mask], curve.null[mask])
         for curve in curves
@@ -347,7 +332,8 @@ def draw_layers(info: LayersInfo, *, ax: Axes | None = None, size: Size = "wide"
     shared = {"sharex": True, "sharey": True}
     axes = fig.frames(info, ax, count, columns, size, height, key=_key(info), **shared)
     figure = fig.figure_of(axes[0])
-    x, y = _x_label(info, size), info.facts.axis_label
+    ends = "" if size == "single" else " (0 = embedding, 1 = last block)"
+    x, y = f"relative depth{ends}" if info.relative else "layer", info.facts.axis_label
     for place, (frame, panel) in enumerate(zip(axes, info.panels, strict=True)):
         if ax is None:
             frame.tick_params(labelbottom=place + columns >= count)
@@ -373,13 +359,6 @@ def _arrangement(panels: int, size: Size) -> tuple[int, float]:
     return columns, rows * (width / columns) * 0.72 + 0.35
 
 
-def _x_label(info: LayersInfo, size: Size) -> str:
-    if not info.relative:
-        return "layer"
-    ends = " (0 = embedding, 1 = last block)"
-    return "relative depth" + (ends if size != "single" else "")
-
-
 def _looks(info: LayersInfo) -> dict[str, Look]:
     """Label -> look; a curve looks the same in every panel."""
     roles = {curve.label: curve.role for curve in info.curves}
@@ -402,9 +381,16 @@ def _line(look: Look) -> dict[str, Any]:
 def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size) -> None:
     small = len(info.panels) > 1
     ax.grid(visible=True, axis="y")
-    _draw_null(ax, panel.curves, info)
-    if small:
-        _draw_context(ax, info, panel)
+    end = info.limits[0 if info.facts.is_similarity else 1]
+    envelope = null_envelope(panel.curves, similarity=info.facts.is_similarity)
+    if envelope is not None:
+        x, edge = envelope
+        ax.fill_between(x, edge, end, color=NULL_BAND, linewidth=0, zorder=0.5, label="null")
+        ax.plot(x, edge, color=FAINT, linewidth=0.8, zorder=0.6)
+    # The other panels' curves, thin and grey, so that each panel can be placed among them.
+    for other in info.panels:
+        for curve in other.curves if other is not panel else ():
+            ax.plot(curve.x, curve.value, color=FAINT, linewidth=0.6, zorder=1.5)
     found = _looks(info)
     for curve in panel.curves:
         _draw_curve(ax, curve, found[curve.label], small=small, partial=info.show_partial)
@@ -419,7 +405,16 @@ def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size) -> N
 
         ax.xaxis.set_major_locator(MaxNLocator(4 if small else 8, integer=True))
     if not small:
-        write_end_labels(ax, _end_labels(panel.curves, found, info, size))
+        room = 14 if size == "single" else 24
+        labels = [
+            EndLabel(float(curve.value[-1]), wrapped(curve.label, room), found[curve.label].text)
+            for curve in panel.curves
+            if len(panel.curves) > 1
+        ]
+        if envelope is not None:
+            words = wrapped("shuffled pairs", room - 4)
+            labels.append(EndLabel((float(envelope[1][-1]) + end) / 2, words, GREY, bold=False))
+        write_end_labels(ax, labels)
 
 
 def _draw_curve(ax: Axes, curve: Curve, look: Look, *, small: bool, partial: bool) -> None:
@@ -432,45 +427,6 @@ def _draw_curve(ax: Axes, curve: Curve, look: Look, *, small: bool, partial: boo
         ax.plot(curve.x, curve.partial, color=look.line, linewidth=1.0, linestyle=(0, (3.5, 2)))
     options = _line(look) | ({"markersize": 2.6, "linewidth": 1.3} if small else {})
     ax.plot(curve.x, curve.value, label=curve.label, zorder=3, **options)
-
-
-def _draw_null(ax: Axes, curves: Sequence[Curve], info: LayersInfo) -> None:
-    """One band for all curves of a panel: where shuffled pairs fall, by the widest of the nulls."""
-    envelope = null_envelope(curves, similarity=info.facts.is_similarity)
-    if envelope is None:
-        return
-    x, edge = envelope
-    end = info.limits[0] if info.facts.is_similarity else info.limits[1]
-    ax.fill_between(x, edge, end, color=NULL_BAND, linewidth=0, zorder=0.5, label="null")
-    ax.plot(x, edge, color=FAINT, linewidth=0.8, zorder=0.6)
-
-
-def _draw_context(ax: Axes, info: LayersInfo, panel: LayersPanel) -> None:
-    """The other panels' curves, thin and grey, so that each panel can be placed among them."""
-    for other in info.panels:
-        if other is not panel:
-            for curve in other.curves:
-                ax.plot(curve.x, curve.value, color=FAINT, linewidth=0.6, zorder=1.5)
-
-
-def _end_labels(
-    curves: Sequence[Curve], found: Mapping[str, Look], info: LayersInfo, size: Size
-) -> list[EndLabel]:
-    room = 14 if size == "single" else 24
-    labels = []
-    if len(curves) > 1:
-        labels = [
-            EndLabel(float(curve.value[-1]), wrapped(curve.label, room), found[curve.label].text)
-            for curve in curves
-        ]
-    envelope = null_envelope(curves, similarity=info.facts.is_similarity)
-    if envelope is not None:
-        edge = float(envelope[1][-1])
-        end = info.limits[0] if info.facts.is_similarity else info.limits[1]
-        labels.append(
-            EndLabel((edge + end) / 2, wrapped("shuffled pairs", room - 4), GREY, bold=False)
-        )
-    return labels
 
 
 LAYERS = Figure("layers", "similarity", layers_info, draw_layers)

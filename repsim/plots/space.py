@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,7 +18,7 @@ from repsim.plots.appearance import INK, Look, Size, line_marker, looks, style, 
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_beside
 from repsim.plots.names import listed, number, short_codes, shortened
-from repsim.plots.selection import At, MeasureFacts, Pair, Selection
+from repsim.plots.selection import At, MeasureFacts, Selection
 from repsim.plots.spec import Figure
 
 if TYPE_CHECKING:
@@ -115,31 +117,22 @@ def space_info(
     """
     if by not in (None, "model", "model-language"):
         raise unknown_name("kind of point", str(by), ("model", "model-language"))
-    options: dict[str, Any] = {
-        "measure": measure, "point": point, "models": models, "languages": languages,
-    }  # fmt: skip
-    chosen = by or _best_kind(table, options)
-    if chosen == "model":
-        selections = [sel.select(table, **options, pairing="same text")]
-    else:
-        selections = [
-            sel.select(table, **options, pairing=pairing)
-            for pairing in ("same text", "parallel text")
-            if _has(table, options, pairing)
-        ] or [sel.select(table, **options)]
-    facts = selections[0].facts
-    known = _distances(selections, chosen, at)
-    panels = tuple(
-        _panel(selections[0], nodes, known, part, seed) for part, nodes in _planes(known).items()
+    by, selections = _selections(
+        table, by, measure=measure, point=point, models=models, languages=languages
     )
-    size = sel.sample_size(selections[-1])
-    languages_seen = {language for found in selections for language in found.languages()}
-    note = [size, sel.depth_words(at)]
-    if chosen == "model" and len(languages_seen) > 1:
+    facts = selections[0].facts
+    nodes, known = _distances(selections, by, at)
+    panels = tuple(
+        _panel(selections[0], members, known, part, seed)
+        for part, members in _planes(nodes, known).items()
+    )
+    languages_seen = {language for one in selections for language in one.languages()}
+    note = [sel.sample_size(selections[-1]), sel.depth_words(at)]
+    if by == "model" and len(languages_seen) > 1:
         note.append(f"mean over {len(languages_seen)} languages")
     stresses = listed([number(panel.stress) for panel in panels])
     note.append(f"metric MDS, stress-1 = {stresses} (best of {N_INIT} starts, seed {seed})")
-    what = "Models" if chosen == "model" else "Models and languages"
+    what = "Models" if by == "model" else "Models and languages"
     return SpaceInfo(
         panels=panels,
         facts=facts,
@@ -149,22 +142,21 @@ def space_info(
     )
 
 
-def _has(table: SimilarityTable, options: Mapping[str, Any], pairing: str) -> bool:
-    """Whether a selection of this pairing would hold anything."""
-    try:
-        sel.select(table, **options, pairing=pairing)
-    except UsageError:
-        # A misspelt name fails for every pairing, and is reported by the one that is tried last.
-        return False
-    return True
-
-
-def _best_kind(table: SimilarityTable, options: Mapping[str, Any]) -> By:
-    if _has(table, options, "same text"):
-        pairs = sel.select(table, **options, pairing="same text").pairs
-        if len({model for pair in pairs for model in pair.models}) >= 3:
-            return "model"
-    return "model-language"
+def _selections(
+    table: SimilarityTable, by: By | None, **options: Any
+) -> tuple[By, list[Selection]]:
+    """What points stand for, and the rows of same text and, for languages, of parallel text."""
+    found = {}
+    for pairing in sel.PAIRINGS:
+        # A misspelt name fails for every pairing, and is reported below.
+        with contextlib.suppress(UsageError):
+            found[pairing] = sel.select(table, **options, pairing=pairing)
+    same = found.get("same text")
+    compared = {model for pair in (same.pairs if same else ()) for model in pair.models}
+    by = by or ("model" if len(compared) >= 3 else "model-language")
+    if by == "model":
+        return by, [same or sel.select(table, **options, pairing="same text")]
+    return by, list(found.values()) or [sel.select(table, **options)]
 
 
 def _distance_words(facts: MeasureFacts) -> str:
@@ -189,32 +181,32 @@ def as_distance(value: float, facts: MeasureFacts) -> float:
     return max(facts.identity - value, 0.0)
 
 
-def _distances(selections: Sequence[Selection], by: By, at: At) -> dict[tuple[Node, Node], float]:
-    """Distance of every two nodes that the table compares, averaged over languages and orders."""
+def _distances(
+    selections: Sequence[Selection], by: By, at: At
+) -> tuple[list[Node], dict[frozenset[Node], float]]:
+    """Points by model, and each known distance, averaged over languages and orders."""
     codes = short_codes([lang for selection in selections for lang in selection.languages()])
-    found: dict[tuple[Node, Node], list[float]] = {}
+    if by == "model":
+        codes = dict.fromkeys(codes, "")
+    found: dict[frozenset[Node], list[float]] = {}
+    nodes: dict[Node, None] = {}
     for selection in selections:
         for pair, rows in selection.pairs.items():
-            first, second = _nodes(pair, by, codes)
-            if first == second:
-                continue
-            value = as_distance(sel.read_at(rows, at).value, selection.facts)
-            key = (first, second) if (second, first) not in found else (second, first)
-            found.setdefault(key, []).append(value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def _nodes(pair: Pair, by: By, codes: Mapping[str, str]) -> tuple[Node, Node]:
-    if by == "model":
-        return (pair.model_a, ""), (pair.model_b, "")
-    return (pair.model_a, codes[pair.language_a]), (pair.model_b, codes[pair.language_b])
-
-
-def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
-    """Title -> nodes that are all compared with each other: all, else those of each model."""
-    nodes = list(dict.fromkeys(node for key in known for node in key))
+            first = pair.model_a, codes[pair.language_a]
+            second = pair.model_b, codes[pair.language_b]
+            if first != second:
+                nodes |= {first: None, second: None}
+                value = as_distance(sel.read_at(rows, at).value, selection.facts)
+                found.setdefault(frozenset((first, second)), []).append(value)
     models = list(dict.fromkeys(model for model, _ in nodes))
-    nodes.sort(key=lambda node: models.index(node[0]))
+    known = {key: float(np.mean(values)) for key, values in found.items()}
+    return sorted(nodes, key=lambda node: models.index(node[0])), known
+
+
+def _planes(
+    nodes: Sequence[Node], known: Mapping[frozenset[Node], float]
+) -> dict[str, Sequence[Node]]:
+    """Title -> nodes that are all compared with each other: all, else those of each model."""
     if len(nodes) < 3:
         raise UsageError(
             f"a plane needs at least three points, and the table compares {len(nodes)}",
@@ -222,8 +214,8 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
         )
     if not _missing(nodes, known):
         return {"": nodes}
-    planes = {model: [node for node in nodes if node[0] == model] for model in models}
-    planes = {model: those for model, those in planes.items() if len(those) >= 3}
+    grouped = itertools.groupby(nodes, key=lambda node: node[0])
+    planes = {model: those for model, members in grouped if len(those := list(members)) >= 3}
     gaps = _missing(nodes, known) if not planes else []
     gaps += [gap for those in planes.values() for gap in _missing(those, known)]
     if gaps:
@@ -238,27 +230,17 @@ def _planes(known: Mapping[tuple[Node, Node], float]) -> dict[str, list[Node]]:
 
 
 def _missing(
-    nodes: Sequence[Node], known: Mapping[tuple[Node, Node], float]
+    nodes: Sequence[Node], known: Mapping[frozenset[Node], float]
 ) -> list[tuple[Node, Node]]:
-    return [
-        (a, b)
-        for i, a in enumerate(nodes)
-        for b in nodes[:i]
-        if (a, b) not in known and (b, a) not in known
-    ]
+    pairs = ((a, b) for i, a in enumerate(nodes) for b in nodes[:i])
+    return [pair for pair in pairs if frozenset(pair) not in known]
 
 
 def _panel(
-    selection: Selection,
-    nodes: Sequence[Node],
-    known: Mapping[tuple[Node, Node], float],
-    title: str,
-    seed: int,
-) -> SpacePanel:
-    matrix = np.zeros((len(nodes), len(nodes)))
-    for i, a in enumerate(nodes):
-        for j, b in enumerate(nodes[:i]):
-            matrix[i, j] = matrix[j, i] = known[a, b] if (a, b) in known else known[b, a]
+    selection: Selection, nodes: Sequence[Node], known: Mapping[frozenset[Node], float],
+    title: str, seed: int,
+) -> SpacePanel:  # fmt: skip
+    matrix = np.array([[0.0 if a == b else known[frozenset((a, b))] for b in nodes] for a in nodes])
     xy, stress = embed(matrix, seed)
     return SpacePanel(
         title=title,
@@ -395,21 +377,13 @@ def _name_points(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
         if np.isnan(centre[0]):
             continue
         gap = np.maximum(np.abs(centre - at[k]) - sizes[k] / 2, 0.0)
-        far = float(np.hypot(*gap)) > 12.0
+        line = {"arrowstyle": "-", "color": "#B3B9C2", "linewidth": 0.6, "shrinkB": 4}
         ax.annotate(
-            name,
-            xy=tuple(panel.xy[k].tolist()),
-            xytext=tuple((centre - at[k]).tolist()),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=fontsize,
+            name, xy=tuple(panel.xy[k].tolist()), xytext=tuple((centre - at[k]).tolist()),
+            textcoords="offset points", ha="center", va="center", fontsize=fontsize,
             color=found[panel.groups[k]].text if panel.roles[k] != "other" else INK,
-            arrowprops={"arrowstyle": "-", "color": "#B3B9C2", "linewidth": 0.6, "shrinkB": 4}
-            if far
-            else None,
-            annotation_clip=False,
-        )
+            arrowprops=line if float(np.hypot(*gap)) > 12.0 else None, annotation_clip=False,
+        )  # fmt: skip
 
 
 SPACE = Figure("space", "similarity", space_info, draw_space)
