@@ -252,8 +252,6 @@ class EvidenceTable:
         Raises:
             InputError: Missing, damaged, or another kind of table.
         """
-        from repsim.mergeability.evidence_files import read_arrow
-
         data = read_arrow(path)
         header = json.loads((data.schema.metadata or {}).get(b"repsim", b"{}"))
         if header.get("schema") != SCHEMA:
@@ -264,6 +262,23 @@ class EvidenceTable:
         rows = data.select(list(COLUMNS)).to_pylist()
         features = {name: data[FEATURE + name].to_numpy() for name in header["features"]}
         return cls.from_rows(rows, features, header["tiers"], header["kin"])
+
+
+def read_arrow(path: str | Path) -> pa.Table:
+    """Read a CSV or parquet file."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"'{path}' is neither .csv nor .parquet")
+    try:
+        return pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"'{path}' cannot be read: {error}") from error
 
 
 def _of_atlas(atlas: Atlas, *, prefix: bool) -> EvidenceTable:

@@ -9,30 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.atlas import join_parents, split_parents
 from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.evidence import EvidenceTable, read_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Columns of other people's tables that are understood without being told, and their default.
 _OPTIONAL = ("method", "alignment", "language", "arm", "control", "shared_init", "fork_fraction")
-
-
-def read_arrow(path: str | Path) -> pa.Table:
-    """Read a CSV or parquet file."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"'{path}' is neither .csv nor .parquet")
-    try:
-        return pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"'{path}' cannot be read: {error}") from error
 
 
 def read_evidence(

@@ -130,7 +130,7 @@ class Predictor:
             return None
         return float(np.nanmin(values)), float(np.nanmax(values))
 
-    def foretell(self, candidate: Candidate) -> Prediction:
+    def predict(self, candidate: Candidate) -> Prediction:
         """Foretell one merge, or refuse."""
         table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence.tiers))
         try:

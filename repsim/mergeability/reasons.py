@@ -73,7 +73,7 @@ def _text(name: str, value: float, effect: float | None, beside: Beside | None) 
     if effect is not None:
         said += f" ({_number(effect, sign=True)} to the retention)"
     if beside:
-        said += f"; merges like that keep {_number(beside.typical)}"
+        said += f"; known merges with a similar value: median retention {_number(beside.typical)}"
     return said
 
 

@@ -32,11 +32,11 @@ class MetricTable(Table):
             "string",
             "all; shared-init: merges of one set of initial weights; as-they-are: not aligned",
         ),
-        "predictor": ("string", "name of the predictor, law or baseline"),
+        "predictor": ("string", "name of the predictor, regressor or baseline"),
         "role": (
             "string",
-            "predictor, oracle (looks at a trial of the merge: no forecast), law (another law on "
-            "the same features), or baseline",
+            "predictor, oracle (looks at a trial of the merge: no forecast), law (another "
+            "regressor on the same features), or baseline",
         ),
         "metric": ("string", "spearman, mae, auroc, brier, ece, coverage, width, refused, ..."),
         "value": ("float", "value"),
@@ -63,7 +63,7 @@ class LiftTable(Table):
 
 
 class OutOfFoldTable(Table):
-    """One row per split, merge and language: what was foretold, and what came."""
+    """One row per split, merge and language: forecast and outcome."""
 
     SCHEMA = "repsim/validation-forecasts/1"
     STEM = "forecasts"
@@ -80,14 +80,14 @@ class OutOfFoldTable(Table):
         "control": ("string", "kind of control with a known answer; empty for none"),
         "shared_init": ("int", "1 if all parents descend from one set of initial weights"),
         "fork_fraction": ("float", "share of training in common"),
-        "predicted": ("float", "retention that was foretold"),
+        "predicted": ("float", "predicted retention"),
         "low": ("float", "lower end of the 90 % interval"),
         "high": ("float", "upper end"),
-        "observed": ("float", "retention that came, brought into the range -1 to 1.2"),
+        "observed": ("float", "observed retention, brought into the range -1 to 1.2"),
         "refusal": ("string", "why the predictor would not have said it; empty if it would"),
-        "worst": ("float", "least retention of the merge that was foretold"),
-        "observed_worst": ("float", "least retention of the merge that came"),
-        "p_collapse": ("float", "probability of collapse that was foretold"),
+        "worst": ("float", "least predicted retention of the merge"),
+        "observed_worst": ("float", "least observed retention of the merge"),
+        "p_collapse": ("float", "predicted probability of collapse"),
         "collapsed": ("int", "1 if the merge collapsed"),
         "p_useful": ("float", "probability that it beats every single parent"),
         "useful": ("int", "1 if it did"),
@@ -108,10 +108,10 @@ class ControlTable(Table):
         "answer": ("string", "lives or collapses, as theory says; open: theory does not say"),
         "came": ("string", "lives or collapses, as it came"),
         "foretold": ("string", "lives, collapses, or refused"),
-        "p_collapse": ("float", "probability of collapse that was foretold"),
-        "predicted": ("float", "least retention that was foretold"),
-        "observed": ("float", "least retention that came"),
-        "right": ("int", "1 if what was foretold came; empty if refused"),
+        "p_collapse": ("float", "predicted probability of collapse"),
+        "predicted": ("float", "least predicted retention"),
+        "observed": ("float", "least observed retention"),
+        "right": ("int", "1 if the forecast came true; empty if refused"),
     }
 
 
@@ -154,9 +154,9 @@ class ValidationReport:
     """How good a predictor is on models that it has never seen, and what theory is worth.
 
     Attributes:
-        metrics: Skill of the predictor, of other laws and of baselines.
+        metrics: Skill of the predictor, of other regressors and of baselines.
         lifts: Skill over baselines.
-        forecasts: Everything that was foretold out of fold by the predictor.
+        forecasts: Out-of-fold forecasts by the predictor.
         controls: Merges with known answers.
         hypotheses: Tests of theory; empty if the evidence lacks the features.
         goals: Goals, reached or not.

@@ -1,4 +1,4 @@
-"""Evidence with a planted law, for tests of predictors: how much is known is known."""
+"""Evidence with a planted relation, for tests of predictors: how much is known is known."""
 
 from __future__ import annotations
 

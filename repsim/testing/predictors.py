@@ -50,7 +50,7 @@ class PlantedPredictor:
         """Range of sizes; None of anything else."""
         return self.sizes if feature == "parameters_log10" else None
 
-    def foretell(self, candidate: Candidate) -> Prediction:
+    def predict(self, candidate: Candidate) -> Prediction:
         """Apply the law."""
         values = {
             lang: found.get(self.feature, math.nan) for lang, found in candidate.features.items()

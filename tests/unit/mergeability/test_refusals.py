@@ -1,4 +1,4 @@
-"""What the predictor that ships must decline to foretell, and in which words."""
+"""What the predictor that ships must decline to forecast, and in which words."""
 
 from __future__ import annotations
 
