@@ -48,13 +48,13 @@ def cover(
     ("noise", "n", "tails"), [(0.3, 80, False), (3.0, 80, False), (3.0, 200, True)]
 )
 def test_intervals_of_cka_cover_the_population_value(noise: float, n: int, tails: bool) -> None:
-    population, _ = cover("cka", n, noise, 120, of="population", tails=tails)
+    population, _ = cover("cka", n, noise, 80, of="population", tails=tails)
     assert 0.90 <= population <= 0.99
 
 
 @pytest.mark.parametrize("name", ["procrustes", "unit_correlation", "mutual_knn"])
 def test_grouped_jackknife_covers_the_value_at_this_n(name: str) -> None:
-    at_this_n, ratio = cover(name, 100, 0.7, 60)
+    at_this_n, ratio = cover(name, 100, 0.7, 40)
     assert at_this_n >= 0.85
     assert 0.8 < ratio < 2.0
 
@@ -190,5 +190,5 @@ def test_a_measure_declared_without_interval_gets_none() -> None:
 
 def test_identity_match_is_declared_because_its_jackknife_does_not_cover() -> None:
     declared = dataclasses.replace(get_measure("identity_match"), no_interval="")
-    at_this_n, _ = cover(declared, 120, 0.7, 40)
+    at_this_n, _ = cover(declared, 120, 0.7, 30)
     assert at_this_n < 0.7
