@@ -118,7 +118,7 @@ def test_what_cannot_be_forecast_is_stated(capsys: pytest.CaptureFixture[str]) -
 def test_the_predictor_that_ships_speaks_in_the_card() -> None:
     found = merge("zoo:eng-1", "zoo:deu-2")
     assert "**do not merge" in found
-    assert "\nPredictor: " in found
+    assert "\nBy predictor " in found
     assert "None" not in found
 
 
