@@ -33,10 +33,6 @@ _SPOKEN = {
 class Validation:
     """Reads the document of a validation.
 
-    Args:
-        document: What `ValidationReport.to_json` gives.
-        labels: Name of a feature -> name for people.
-
     Raises:
         InputError: It is no validation, or a part of it is missing.
     """
@@ -91,7 +87,7 @@ class Validation:
         return None if row is None else float(row["value"])
 
     def rivals(self, role: str, split: str = MAIN_SPLIT) -> list[str]:
-        """Predictors, laws or baselines that were tested in a split."""
+        """Predictors, regressors or baselines that were tested in a split."""
         rows = self.document["metrics"]
         found = (r["predictor"] for r in rows if r["role"] == role and r["split"] == split)
         return list(dict.fromkeys(str(name) for name in found))
@@ -157,7 +153,7 @@ def panel_notes(found: Validation) -> dict[str, str]:
 
 
 def collapse_rows(found: Validation) -> list[Row]:
-    """One row per split and merge; of rows that were tested apart, the direst probability."""
+    """One row per split and merge; of rows that were tested apart, the highest probability."""
     rows: dict[tuple[str, str, str], Row] = {}
     for row in found.document["forecasts"]:
         if row["p_collapse"] is None:
@@ -182,14 +178,7 @@ def reliability_notes(found: Validation) -> dict[str, str]:
 
 
 def lift_rows(found: Validation, metric: str, *, over: str) -> list[Row]:
-    """Rows for a figure of lift.
-
-    Args:
-        found: The validation.
-        metric: spearman, mae or auroc.
-        over: "strata": a panel per stratum of the main split. "splits": a panel per split, all
-            merges.
-    """
+    """Rows for a figure of lift."""
     rows = []
     for row in found.document["lifts"]:
         main = row["split"] == MAIN_SPLIT and over == "strata"
@@ -224,7 +213,7 @@ def interval_rows(found: Validation) -> list[Row]:
 
 
 def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
-    """Sets of tiers, a trial of the merge, other laws, and the mean, on models never seen."""
+    """Sets of tiers, a trial of the merge, other regressors, and the mean, on models never seen."""
     law = str(found.info["law"])
     kinds = {
         "predictor": f"features by tier, {law}",

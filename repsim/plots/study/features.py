@@ -43,12 +43,7 @@ CALIBRATED = "similarity, calibrated (0 chance, 1 identical)"
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One pair of parents, what its plain mean kept, and its similarities.
-
-    Attributes:
-        outcome: The plain mean of the pair.
-        values: Feature -> value, mean over the languages in which it was measured.
-    """
+    """One pair of parents, what its plain mean kept, and its similarities."""
 
     outcome: Outcome
     values: dict[str, float]
@@ -56,10 +51,6 @@ class Measured:
 
 def measured_pairs(atlas: Atlas, *needed: str) -> list[Measured]:
     """Pairs whose plain mean was evaluated and whose features were measured; controls apart.
-
-    Args:
-        atlas: What a study found.
-        needed: Features that a pair must have.
 
     Raises:
         UsageError: There are none.

@@ -129,9 +129,6 @@ class Outcome:
 def outcomes_of(atlas: Atlas) -> list[Outcome]:
     """Every merge of an atlas whose retention is defined, in the order of its table.
 
-    Args:
-        atlas: What a study found.
-
     Raises:
         UsageError: It holds none.
 
@@ -159,11 +156,6 @@ def chosen(
     outcomes: Sequence[Outcome], wanted: Callable[[Outcome], bool], what: str
 ) -> list[Outcome]:
     """Those that a figure is about.
-
-    Args:
-        outcomes: Merges.
-        wanted: Whether one is.
-        what: In words, for the error.
 
     Raises:
         UsageError: There is none.
@@ -266,9 +258,6 @@ def pair_label(languages: Sequence[str], codes: Mapping[str, str] | None = None)
 
 def cluster(values: Sequence[float]) -> dict[float, float]:
     """Each value -> the mean of those that stand for the same planned value (steps are rounded).
-
-    Args:
-        values: Fractions.
 
     Example:
         >>> {k: round(v, 3) for k, v in cluster([0.0, 0.099, 0.101, 0.3]).items()}
