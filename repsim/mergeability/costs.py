@@ -9,7 +9,8 @@ from typing import Any
 
 from repsim.core.atlas import Atlas
 from repsim.core.formatting import brief, percent
-from repsim.mergeability.feature_sets import ORACLE, TIER_SETS
+from repsim.mergeability.feature_sets import TIER_SETS
+from repsim.mergeability.features.tiers import ORACLE
 
 
 @dataclasses.dataclass(frozen=True)

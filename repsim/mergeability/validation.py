@@ -23,13 +23,13 @@ from repsim.mergeability.costs import Cost
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import (
     DEFAULT_SET,
-    ORACLE,
     FeatureUse,
     direction_of,
     feature_uses,
     tier_sets_of,
     with_as_merged,
 )
+from repsim.mergeability.features.tiers import ORACLE
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.hypotheses import examine_hypotheses
 from repsim.mergeability.known_answers import control_rows

@@ -170,7 +170,7 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def estimate(
-    values: Sequence[float],
+    values: Sequence[float] | np.ndarray,
     parents: Sequence[tuple[str, ...]],
     statistic: WeightedStatistic = weighted_median,
 ) -> Estimate:
