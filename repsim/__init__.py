@@ -1,7 +1,8 @@
 """repsim: will these language models merge?
 
 Representational similarity of language models, layer by layer and language by language, with honest
-statistics. Names are loaded on first use, so that importing the package costs nothing.
+statistics; merging with and without alignment; what a merge lost; a forecast of it. Names are
+loaded on first use, so that importing the package costs nothing.
 
 Example:
     >>> import repsim
@@ -24,55 +25,75 @@ if TYPE_CHECKING:
         RepsimError,
         SimilarityTable,
     )
+    from repsim.core.atlas import Atlas
     from repsim.core.forecast import MergeForecast
+    from repsim.core.table import Table
     from repsim.corpora import load_corpus
     from repsim.evaluation import barrier, evaluate
     from repsim.measures import compare_arrays, measure, sweep
-    from repsim.mergeability.forecast import predict_merge
+    from repsim.mergeability.diagnosis import diagnose
+    from repsim.mergeability.forecast import predict_merge, rank_methods
+    from repsim.merging import check_models, merge
     from repsim.merging.align import align
+    from repsim.merging.lineage import check_base, lineage
+    from repsim.merging.parts import take_apart
     from repsim.models import load_model
     from repsim.pretraining import pretrain
+    from repsim.studies.atlases import load_atlas
     from repsim.studies.compare import compare
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-#: Public name -> where it lives.
+#: Verbs and nouns -> where they live.
 _PUBLIC = {
+    "align": "repsim.merging.align",
+    "barrier": "repsim.evaluation",
+    "check_base": "repsim.merging.lineage",
+    "check_models": "repsim.merging",
+    "compare": "repsim.studies.compare",
+    "compare_arrays": "repsim.measures",
+    "diagnose": "repsim.mergeability.diagnosis",
+    "evaluate": "repsim.evaluation",
+    "extract": "repsim.activations",
+    "lineage": "repsim.merging.lineage",
+    "load_atlas": "repsim.studies.atlases",
+    "load_corpus": "repsim.corpora",
+    "load_model": "repsim.models",
+    "measure": "repsim.measures",
+    "merge": "repsim.merging",
+    "predict_merge": "repsim.mergeability.forecast",
+    "pretrain": "repsim.pretraining",
+    "rank_methods": "repsim.mergeability.forecast",
+    "sweep": "repsim.measures",
+    "take_apart": "repsim.merging.parts",
     "Activations": "repsim.core",
+    "Atlas": "repsim.core.atlas",
     "Measure": "repsim.core",
+    "MergeForecast": "repsim.core.forecast",
     "ModelRef": "repsim.core",
     "ParallelCorpus": "repsim.core",
     "RepsimError": "repsim.core",
     "SimilarityTable": "repsim.core",
-    "align": "repsim.merging.align",
-    "barrier": "repsim.evaluation",
-    "compare": "repsim.studies.compare",
-    "compare_arrays": "repsim.measures",
-    "evaluate": "repsim.evaluation",
-    "MergeForecast": "repsim.core.forecast",
-    "load_corpus": "repsim.corpora",
-    "load_model": "repsim.models",
-    "extract": "repsim.activations",
-    "measure": "repsim.measures",
-    "sweep": "repsim.measures",
-    "predict_merge": "repsim.mergeability.forecast",
-    "pretrain": "repsim.pretraining",
+    "Table": "repsim.core.table",
 }
+_PACKAGES = (
+    "activations", "core", "corpora", "evaluation", "measures", "mergeability", "merging", "models",
+    "plots", "pretraining", "reports", "stats", "studies", "testing",
+)  # fmt: skip
 
 __all__ = [
-    "Activations", "Measure", "MergeForecast", "ModelRef", "ParallelCorpus", "RepsimError",
-    "SimilarityTable", "__version__", "align", "barrier", "compare", "compare_arrays",
-    "evaluate", "extract", "load_corpus", "load_model", "measure", "predict_merge", "pretrain",
-    "sweep",
+    "__version__", "Activations", "Atlas", "Measure", "MergeForecast", "ModelRef",
+    "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "barrier",
+    "check_base", "check_models", "compare", "compare_arrays", "diagnose", "evaluate",
+    "extract", "lineage", "load_atlas", "load_corpus", "load_model", "measure", "merge",
+    "predict_merge", "pretrain", "rank_methods", "sweep", "take_apart",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in {"activations", "core", "corpora", "evaluation", "measures", "mergeability",
-                "merging", "models", "plots", "pretraining",
-                "reports", "studies", "testing"}:  # fmt: skip
+    if name in _PACKAGES:
         return importlib.import_module(f"repsim.{name}")
     raise AttributeError(f"module 'repsim' has no attribute '{name}'")
 
