@@ -215,7 +215,9 @@ def _planes(
     if not _missing(nodes, known):
         return {"": nodes}
     grouped = itertools.groupby(nodes, key=lambda node: node[0])
-    planes = {model: those for model, members in grouped if len(those := list(members)) >= 3}
+    planes: dict[str, Sequence[Node]] = {
+        model: those for model, members in grouped if len(those := list(members)) >= 3
+    }
     gaps = _missing(nodes, known) if not planes else []
     gaps += [gap for those in planes.values() for gap in _missing(those, known)]
     if gaps:

@@ -183,13 +183,11 @@ def _where(items: Iterable[Any], **wanted: Any) -> list[Any]:
     def of(item: Any, name: str) -> Any:
         return item[name] if isinstance(item, Mapping) else getattr(item, name)
 
-    tests: list[Callable[[Any], bool]] = [
-        lambda item, name=name, value=value: (
-            of(item, name) in value if isinstance(value, list) else of(item, name) == value
-        )
-        for name, value in wanted.items()
-    ]
-    return [item for item in items if all(test(item) for test in tests)]
+    def holds(item: Any, name: str, value: Any) -> bool:
+        found = of(item, name)
+        return bool(found in value if isinstance(value, list) else found == value)
+
+    return [item for item in items if all(holds(item, n, v) for n, v in wanted.items())]
 
 
 def _plural(count: int, word: str) -> str:

@@ -73,8 +73,8 @@ def candidates_info(
     needed = ("candidate", "value", "low", "high", "chosen")
     kinds = grouped(rows, "kind", needed, "predictors")
     found = tuple(
-        Candidate(str(row["candidate"]), kind, *(known(row[n]) for n in ("value", "low", "high")),
-                  bool(row["chosen"]))
+        Candidate(str(row["candidate"]), kind, known(row["value"]), known(row["low"]),
+                  known(row["high"]), bool(row["chosen"]))
         for kind, group in kinds.items() for row in group
     )  # fmt: skip
     if len(found) > MAX_CANDIDATES:

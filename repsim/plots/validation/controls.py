@@ -119,7 +119,7 @@ def controls_info(rows: Iterable[Row], *, title: str | None = None) -> ControlsI
     return ControlsInfo(
         lines=tuple(
             ControlLine(name, tuple(
-                ControlMerge(*(known(row[n]) for n in numbers), _judged(row["right"]))
+                ControlMerge(**{n: known(row[n]) for n in numbers}, judgement=_judged(row["right"]))
                 for row in group
             ))
             for name, group in found.items()
