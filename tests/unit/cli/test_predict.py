@@ -135,7 +135,7 @@ def test_a_refused_forecast_is_written_without_a_figure(
     ("arguments", "code", "what"),
     [
         (("zoo:eng-1",), 2, "name two models, or a recipe.yml"),
-        (("./a.yml",), 3, "recipe 'a.yml' cannot be read: No such file"),
+        (("./a.yml",), 3, "recipe './a.yml' cannot be read: No such file"),
         ((*FORKS, "--method", "liner"), 2, "did you mean 'linear'"),
         ((*FORKS, "--method", "ties"), 2, "none is given"),
         ((*FORKS, "--matrix", "--rank-methods"), 2, "do not go together"),
