@@ -70,3 +70,11 @@ def test_the_kit_notices_a_wrong_declaration(liar: Measure, complaint: str) -> N
 
 def test_the_kit_passes_an_honest_measure_that_is_not_registered() -> None:
     check_measure(dataclasses.replace(get_measure("cka"), name="mine"))
+
+
+def test_a_square_root_is_no_decomposition() -> None:
+    honest = get_measure("cka")
+    rooted = dataclasses.replace(
+        honest, function=lambda x, y: honest.function(x, y) + 0 * float(x.gram_diagonal.sqrt()[0])
+    )
+    check_measure(dataclasses.replace(rooted, grid=None, pair_matrix=None, left_out=None))
