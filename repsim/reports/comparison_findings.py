@@ -17,7 +17,7 @@ def findings(table: SimilarityTable) -> list[Statement]:
     """All statements that the table supports: results first, warnings last.
 
     Example:
-        >>> findings(SimilarityTable.from_rows([]))[0].text
+        >>> findings(SimilarityTable([]))[0].text
         'The table is empty: nothing was compared.'
     """
     if len(table) == 0:
