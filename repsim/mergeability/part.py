@@ -32,11 +32,11 @@ class Forecasts:
     """Forecasts of the rows of a table, and of its merges."""
 
     predicted: np.ndarray
-    low: np.ndarray
+    low: np.ndarray  # of the 90 % interval
     high: np.ndarray
-    refusals: tuple[str, ...]
-    merge: np.ndarray
-    worst: np.ndarray
+    refusals: tuple[str, ...]  # by row; empty where it can be said
+    merge: np.ndarray  # number of the merge of each row; what follows is by merge
+    worst: np.ndarray  # least retention
     worst_low: np.ndarray
     worst_high: np.ndarray
     p_collapse: np.ndarray
@@ -174,6 +174,8 @@ def margin_of(
     table: EvidenceTable, predicted: np.ndarray, merge: np.ndarray, count: int
 ) -> np.ndarray:
     """By how much the forecast of what a merge keeps exceeds what its best single parent keeps."""
+    # A parent keeps all of its own language and, of another, the headroom of the worst parent there
+    # over that of the best (exact for two parents); nothing where headrooms were not measured.
     size = np.bincount(merge, minlength=count).astype(float)
     kept = np.bincount(merge, weights=np.maximum(predicted, 0.0), minlength=count) / size
     rest = np.zeros(len(table))

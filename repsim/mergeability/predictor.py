@@ -131,7 +131,7 @@ class Predictor:
         return float(np.nanmin(values)), float(np.nanmax(values))
 
     def predict(self, candidate: Candidate) -> Prediction:
-        """Foretell one merge, or refuse."""
+        """Forecast one merge, or refuse."""
         table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence.tiers))
         try:
             part = self.part_for(candidate.tiers)

@@ -101,7 +101,7 @@ def zoo() -> dict[str, dict[str, float]]:
         name: {
             value.feature: value.value
             for value in gradient_features(
-                [f"zoo:{model}" for model in pair], languages=[ENGLISH], windows=2, device="cpu"
+                [f"zoo:{model}" for model in pair], languages=[ENGLISH], windows=1, device="cpu"
             ).values
         }
         for name, pair in pairs.items()
