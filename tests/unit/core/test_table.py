@@ -82,6 +82,7 @@ def test_damage_inside_a_stored_table_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_table_goes_to_pandas_and_back_and_through_the_arrow_protocol() -> None:
+    pytest.importorskip("pandas")
     table = Heights([{"who": "a", "height": 1.5, "n": 2}, {"who": "b"}])
     frame = table.to_pandas()
     assert frame["who"].tolist() == ["a", "b"]
