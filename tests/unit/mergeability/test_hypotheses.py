@@ -54,7 +54,7 @@ def table() -> EvidenceTable:
 def test_planted_relations_are_found(table) -> None:
     rows = examine_hypotheses(table, draws=40)
     verdicts = {row["hypothesis"]: row["verdict"] for row in rows}
-    assert list(verdicts) == ["H1", "H2", "H3", "H4", "H5"]
+    assert {"H1", "H2", "H3", "H4", "H5"} <= set(verdicts)
     value = {(row["hypothesis"], row["quantity"]): row["value"] for row in rows}
     assert value["H1", "AUROC of survival by L0 (unit-wise correlation)"] > 0.95
     assert value["H3", "rank correlation of gap and gain"] > 0.3
