@@ -1,4 +1,4 @@
-"""What is foretold of one merge before it is made."""
+"""The forecast of one merge before it is made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Verdict = Literal["merge", "align first", "do not merge", "cannot say"]
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A number that is foretold, with the interval that should hold it.
+    """A predicted number with its 90 % interval.
 
     Attributes:
         value: Point forecast.

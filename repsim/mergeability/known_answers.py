@@ -45,7 +45,7 @@ def control_rows(tested: OutOfFold, split: str) -> Iterator[dict[str, Any]]:
             "split": split, "control": control, "merge": str(table["merge"][row]),
             "method": method, "alignment": alignment,
             "answer": known_answer(control, alignment), "came": came,
-            "foretold": REFUSED if refused[merge] else said,
+            "predicted_outcome": REFUSED if refused[merge] else said,
             "p_collapse": float(p_collapse[merge]), "predicted": float(worst[merge]),
             "observed": float(observed[merge]),
             "right": None if refused[merge] else int(said == came),

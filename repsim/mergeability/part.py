@@ -99,14 +99,14 @@ class Part:
         return {
             "tiers": list(self.tiers),
             "kind": self.kind,
-            "strength": self.alpha,
+            "alpha": self.alpha,
             "uses": [dataclasses.asdict(use) for use in self.uses],
-            "law": self.regressor.to_json(),
+            "regressor": self.regressor.to_json(),
             "rows": self.rows.to_json(),
             "merges": self.merges.to_json(),
             "useful": dataclasses.asdict(self.useful) if self.useful else None,
             "domain": self.domain.to_json(),
-            "bends": self.shrinks,
+            "shrinks": self.shrinks,
         }
 
     @classmethod
@@ -115,14 +115,14 @@ class Part:
         return cls(
             tiers=tuple(document["tiers"]),
             kind=document["kind"],
-            alpha=document["strength"],
+            alpha=document["alpha"],
             uses=tuple(FeatureUse(**use) for use in document["uses"]),
-            regressor=FittedRegressor.from_json(document["kind"], document["law"]),
+            regressor=FittedRegressor.from_json(document["kind"], document["regressor"]),
             rows=Calibration.from_json(document["rows"]),
             merges=Calibration.from_json(document["merges"]),
             useful=Logistic(**document["useful"]) if document["useful"] else None,
             domain=Domain.from_json(document["domain"]),
-            shrinks=document.get("bends", False),
+            shrinks=document["shrinks"],
         )
 
 

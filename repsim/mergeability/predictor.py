@@ -18,7 +18,7 @@ from repsim.mergeability.feature_sets import forecasting_sets, with_as_merged
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 from repsim.mergeability.regressors import find_regressor
 
-SCHEMA = "repsim/predictor/1"
+SCHEMA, _EARLIER = "repsim/predictor/2", "repsim/predictor/1"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
 #: Unless another is asked for; chosen by validation on the shipped atlas.
 DEFAULT_REGRESSOR = "saturating-by-kind"
@@ -115,7 +115,7 @@ class Predictor:
         return max(able, key=lambda part: len(part.tiers))
 
     def forecast(self, table: EvidenceTable, tiers: Sequence[str]) -> Forecasts:
-        """Foretell the merges of a table."""
+        """Predict the merges of a table."""
         return self.part_for(tiers).forecast(with_as_merged(table), self.evidence)
 
     def combinations(self) -> list[tuple[str, str]]:
@@ -219,7 +219,9 @@ class Predictor:
         """
         source = Path(folder)
         document = read_json(source / PREDICTOR_FILE)
-        if document.get("schema") != SCHEMA:
+        if document.get("schema") == _EARLIER:
+            document = _upgraded(document)
+        elif document.get("schema") != SCHEMA:
             raise InputError(f"'{source}' holds no predictor of the kind {SCHEMA}")
         evidence = EvidenceTable.load(source / EVIDENCE_FILE)
         if evidence.hash != document["evidence"]:
@@ -228,10 +230,23 @@ class Predictor:
                 hint="fit it again: repsim predictor fit",
             )
         parts = {name: Part.from_json(part) for name, part in document["parts"].items()}
-        settings = dict(document["settings"])
-        if "law" in settings:  # as predictors were written before
-            settings["regressor"] = settings.pop("law")
-        return cls(parts, evidence, settings, document.get("version", ""))
+        return cls(parts, evidence, document["settings"], document.get("version", ""))
+
+
+def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of the first version under the names of the second."""
+    settings = dict(document["settings"])
+    if "law" in settings:
+        settings["regressor"] = settings.pop("law")
+    parts = {}
+    for name, stored in document["parts"].items():
+        part = dict(stored)
+        fitted = dict(part.pop("law"))
+        fitted["form"] = fitted.pop("law")
+        part["regressor"], part["alpha"] = fitted, part.pop("strength")
+        part["shrinks"] = part.pop("bends", False)
+        parts[name] = part
+    return {**document, "settings": settings, "parts": parts}
 
 
 def _known(value: float) -> float | None:

@@ -308,7 +308,7 @@ class FittedRegressor:
         ]  # fmt: skip
         kinds = [list(KINDS_OF_MERGE)[kind] for kind in layout.kinds]
         return {
-            "law": "saturating" if self.model.levelling else "linear",
+            "form": "saturating" if self.model.levelling else "linear",
             "mean": self.model.mean_,
             "weights": self.model.coef_.tolist(),
             "design": {"levels": list(self.levels), "bases": bases, "kinds": kinds},
@@ -317,15 +317,15 @@ class FittedRegressor:
     @classmethod
     def from_json(cls, name: str, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        if document.get("law") not in ("saturating", "linear"):
-            raise InputError(f"a predictor holds an unknown regressor '{document.get('law')}'")
+        if document.get("form") not in ("saturating", "linear"):
+            raise InputError(f"a predictor holds an unknown regressor '{document.get('form')}'")
         design = document["design"]
         bases = [Basis(b["direction"], tuple(b["knots"]), tuple(b["centre"]))
                  for b in design["bases"]]  # fmt: skip
         kinds = [list(KINDS_OF_MERGE).index(kind) for kind in design["kinds"]]
         layout = Layout(tuple(range(len(design["levels"]))), tuple(bases), tuple(kinds))
         uses = tuple(FeatureUse(b["feature"], b["direction"]) for b in design["bases"])
-        levelling = document["law"] == "saturating"
+        levelling = document["form"] == "saturating"
         model = AdditiveRegressor([u.direction for u in uses], levelling=levelling, layout=layout)
         model.layout_, model.mean_ = layout, document["mean"]
         model.coef_ = np.array(document["weights"])

@@ -162,7 +162,7 @@ def validate(
             controls += list(control_rows(own[main], split.name))
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
     info = {
-        "law": regressor, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
+        "regressor": regressor, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
         "features": [use.name for use in feature_uses(table, sets[main], features)],
         "splits": {split.name: split.question for split in made},
         "folds": {split.name: len(split.folds) for split in made},
@@ -231,7 +231,7 @@ def _others(
         for name in REGRESSORS:
             if name != "mean":
                 shown = f"{name} without shrinkage at the upper end" if name == regressor else name
-                found[shown] = ("law", run_regressor(table, split, name, uses))
+                found[shown] = ("regressor", run_regressor(table, split, name, uses))
         if TRIAL_FEATURE in table.features:
             trial = FeatureUse(TRIAL_FEATURE, direction_of(TRIAL_FEATURE))
             found[TRIAL] = (ORACLE, run_baseline(table, split, trial))

@@ -11,8 +11,7 @@ from repsim.core.errors import InputError
 from repsim.core.files import read_json, write_json
 from repsim.core.table import Table
 
-SCHEMA = "repsim/validation/1"
-
+SCHEMA, _EARLIER = "repsim/validation/2", "repsim/validation/1"
 
 #: Ends of the interval of a number.
 _INTERVAL = {
@@ -35,8 +34,8 @@ class MetricTable(Table):
         "predictor": ("string", "name of the predictor, regressor or baseline"),
         "role": (
             "string",
-            "predictor, oracle (looks at a trial of the merge: no forecast), law (another "
-            "regressor on the same features), or baseline",
+            "predictor, oracle (looks at a trial of the merge: no forecast), regressor (another "
+            "one on the same features), or baseline",
         ),
         "metric": ("string", "spearman, mae, auroc, brier, ece, coverage, width, refused, ..."),
         "value": ("float", "value"),
@@ -97,7 +96,7 @@ class OutOfFoldTable(Table):
 class ControlTable(Table):
     """One row per split and control merge: whether the known answer was found."""
 
-    SCHEMA = "repsim/validation-controls/1"
+    SCHEMA = "repsim/validation-controls/2"
     STEM = "controls"
     COLUMNS: ClassVar = {
         "split": ("string", "how evidence was parted"),
@@ -107,12 +106,17 @@ class ControlTable(Table):
         "alignment": ("string", "none, permutation or orthogonal"),
         "answer": ("string", "lives or collapses, as theory says; open: theory does not say"),
         "came": ("string", "lives or collapses, as it came"),
-        "foretold": ("string", "lives, collapses, or refused"),
+        "predicted_outcome": ("string", "lives, collapses, or refused"),
         "p_collapse": ("float", "predicted probability of collapse"),
         "predicted": ("float", "least predicted retention"),
         "observed": ("float", "least observed retention"),
         "right": ("int", "1 if the forecast came true; empty if refused"),
     }
+    UPGRADES: ClassVar = {
+        "repsim/validation-controls/1": lambda table: table.rename_columns([
+            "predicted_outcome" if name == "foretold" else name for name in table.column_names
+        ])
+    }  # fmt: skip
 
 
 class HypothesisTable(Table):
@@ -201,7 +205,9 @@ class ValidationReport:
         """
         source = Path(folder)
         document = read_json(source / "validation.json")
-        if document.get("schema") != SCHEMA:
+        if document.get("schema") == _EARLIER:
+            document = _upgraded(document)
+        elif document.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
         return cls(
             MetricTable(document["metrics"]),
@@ -212,3 +218,16 @@ class ValidationReport:
             GoalTable(document["goals"]),
             document["info"],
         )
+
+
+def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of the first version under the names of the second."""
+    info = dict(document["info"])
+    info["regressor"] = info.pop("law")
+    metrics = [
+        row | {"role": "regressor"} if row["role"] == "law" else row for row in document["metrics"]
+    ]
+    controls = [dict(row) for row in document["controls"]]
+    for row in controls:
+        row["predicted_outcome"] = row.pop("foretold")
+    return {**document, "info": info, "metrics": metrics, "controls": controls}

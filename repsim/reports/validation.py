@@ -96,7 +96,7 @@ def _provenance(found: Validation, environment: Mapping[str, Any]) -> list[Block
     info = found.info
     blocks: list[Block] = [
         Text(
-            f"Regressor: {info['law']}. Features at hand: {info['predictor']}. Seed "
+            f"Regressor: {info['regressor']}. Features at hand: {info['predictor']}. Seed "
             f"{info['seed']}, {info['blocks']} blocks of models, {info['rows']:,} rows of evidence."
         )
     ]

@@ -14,7 +14,7 @@ from repsim.core.formatting import number, percent
 
 Row = dict[str, Any]
 #: Kind of document that is read.
-SCHEMA = "repsim/validation/1"
+SCHEMA = "repsim/validation/2"
 #: The split that stands for "models never seen".
 MAIN_SPLIT = "leave-models-out"
 #: Stratum in the document -> name for people.
@@ -214,11 +214,11 @@ def interval_rows(found: Validation) -> list[Row]:
 
 def candidate_rows(found: Validation, metric: str = "mae") -> list[Row]:
     """Sets of tiers, a trial of the merge, other regressors, and the mean, on models never seen."""
-    law = str(found.info["law"])
+    regressor = str(found.info["regressor"])
     kinds = {
-        "predictor": f"features by tier, {law}",
+        "predictor": f"features by tier, {regressor}",
         ORACLE: "with a trial of the merge (no forecast)",
-        "law": "other regressor",
+        "regressor": "other regressor",
     }
     rows = [
         _candidate(row, name, kind, name == found.predictor)

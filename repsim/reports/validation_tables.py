@@ -89,7 +89,7 @@ def _rivals(found: Validation) -> TableBlock:
     headings |= {f"{metric} {stratum}": text for (metric, stratum), text in columns.items()}
     rows: list[Row] = []
     kinds = {"predictor": "features at hand", ORACLE: "trial of the merge, no forecast",
-             "law": "regressor", "baseline": "baseline"}  # fmt: skip
+             "regressor": "regressor", "baseline": "baseline"}  # fmt: skip
     for role, kind in kinds.items():
         for name in found.rivals(role):
             shown = found.label(name) if role == "baseline" else name

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 #: Ends of the outcome: a merge that is worse than this is lost all the same.
 LEAST, MOST = -1.0, 1.2
-#: Where along the values of a feature the bends of its curve may lie.
+#: Where along the values of a feature the knots of its curve may lie.
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
 #: Significant digits that are stored, fewer than a double has, so that a refit on another machine,
 #: whose linear algebra may differ in the last bits, writes the same file.

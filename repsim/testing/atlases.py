@@ -1,4 +1,4 @@
-"""An atlas with a planted law, for tests and examples of what is drawn and said of atlases.
+"""An atlas with planted retention, for tests and examples of what is drawn and said of atlases.
 
 Retention of the worst language rises with the share of training in common and falls with the number
 of parents; independent models collapse, and rotation rescues half of what they lost. No model was
@@ -132,7 +132,7 @@ def _group(
 def planted_retention(
     fraction: float, k: int, method: str, alignment: str, *, shared: bool, control: str = ""
 ) -> float:
-    """The law: retention of the worst language.
+    """Planted retention of the worst language.
 
     Example:
         >>> [planted_retention(f, 2, "linear", "none", shared=True) for f in (0.0, 0.1, 0.9)]

@@ -1,4 +1,4 @@
-"""A predictor with a planted law, for tests of forecasts; it was fitted on nothing."""
+"""A predictor with planted effects, for tests of forecasts; it was fitted on nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from repsim.core.forecast import Interval, KnownMerge, MergeForecast
 from repsim.mergeability.candidate import Beside, Candidate, Prediction
 
-#: Retention that the law gives to a merge of no similarity, and of full similarity.
+#: Retention of a merge of no similarity, and of full similarity.
 _LOW, _HIGH = -0.4, 1.0
 #: Mean similarity of the merges that it pretends to know.
 _MEAN = 0.33
@@ -51,7 +51,7 @@ class PlantedPredictor:
         return self.sizes if feature == "parameters_log10" else None
 
     def predict(self, candidate: Candidate) -> Prediction:
-        """Apply the law."""
+        """Predict from the one feature."""
         values = {
             lang: found.get(self.feature, math.nan) for lang, found in candidate.features.items()
         }
@@ -88,7 +88,7 @@ class PlantedPredictor:
 
 
 def planted_predictor(**changes: Any) -> PlantedPredictor:
-    """A predictor with a planted law.
+    """A predictor with planted effects.
 
     Args:
         **changes: Fields of `PlantedPredictor`.

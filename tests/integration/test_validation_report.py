@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from repsim.core.errors import InputError
+from repsim.core.files import read_json, write_json
 from repsim.mergeability.validation_tables import (
     ControlTable,
     GoalTable,
@@ -48,12 +49,12 @@ def warnings(found: Validation) -> list[str]:
 
 
 def metrics() -> Rows:
-    """Skill that falls from the main split to the other, of two tiers, a law and two baselines."""
+    """Skill that falls from the main split to the other, two tiers, a regressor, two baselines."""
     values = {"spearman": 0.95, "mae": 0.1, "auroc": 0.98, "brier": 0.05, "ece": 0.03,
               "coverage": 0.91, "width": 0.5, "refused": 0.1, "coverage_answered": 0.92,
               "mae_answered": 0.08, "width_answered": 0.45}  # fmt: skip
     rivals = {
-        OWN: ("predictor", 0.0), "T0": ("predictor", 0.1), "ridge": ("law", 0.02),
+        OWN: ("predictor", 0.0), "T0": ("predictor", 0.1), "ridge": ("regressor", 0.02),
         "weight_cosine": ("baseline", 0.2), "mean of outcomes": ("baseline", 0.5),
     }  # fmt: skip
     rows = []
@@ -84,7 +85,7 @@ def lifts() -> Rows:
 
 
 def forecasts() -> Rows:
-    """Merges of two languages; the second language is foretold 0.1 lower."""
+    """Merges of two languages; the second language is predicted 0.1 lower."""
     rows = []
     for split in (MAIN, OTHER):
         for i in range(20):
@@ -107,11 +108,11 @@ def forecasts() -> Rows:
 def controls() -> Rows:
     row = {"split": MAIN, "control": "rotated", "merge": "rotated | linear", "method": "linear",
            "alignment": "none", "answer": "collapses", "came": "collapses",
-           "foretold": "collapses", "p_collapse": 0.9, "predicted": -1.0, "observed": -0.9,
+           "predicted_outcome": "collapses", "p_collapse": 0.9, "predicted": -1.0, "observed": -0.9,
            "right": 1}  # fmt: skip
     odd = {"alignment": "permutation", "merge": "rotated | linear | permutation", "came": "lives",
            "observed": 0.8, "right": 0}  # fmt: skip
-    return [row, row | odd, row | {"method": "ties", "right": None, "foretold": "refused"}]
+    return [row, row | odd, row | {"method": "ties", "right": None, "predicted_outcome": "refused"}]
 
 
 def hypotheses() -> Rows:
@@ -133,7 +134,7 @@ def goals() -> Rows:
 @pytest.fixture(scope="module")
 def report() -> ValidationReport:
     info = {
-        "law": "additive", "predictor": OWN, "sets": {"T0": ["T0"], OWN: ["T0", "T1"]},
+        "regressor": "additive", "predictor": OWN, "sets": {"T0": ["T0"], OWN: ["T0", "T1"]},
         "features": ["weight_cosine", "cka_middle"],
         "splits": {MAIN: "models never seen?", OTHER: "another kind?", "gone": "nothing?"},
         "folds": {MAIN: 4, OTHER: 2}, "skipped": {MAIN: [], OTHER: ["A: too few groups"]},
@@ -298,3 +299,15 @@ def test_another_document_is_refused(report: ValidationReport, tmp_path: Path) -
     del document["lifts"]
     with pytest.raises(InputError, match="lacks its 'lifts'"):
         write_validation_report(document, tmp_path)
+
+
+def test_files_of_the_first_version_are_read(report: ValidationReport, tmp_path: Path) -> None:
+    report.save(tmp_path)
+    document = read_json(tmp_path / "validation.json") | {"schema": "repsim/validation/1"}
+    document["info"]["law"] = document["info"].pop("regressor")
+    for row in document["metrics"]:
+        row["role"] = "law" if row["role"] == "regressor" else row["role"]
+    for row in document["controls"]:
+        row["foretold"] = row.pop("predicted_outcome")
+    write_json(tmp_path / "validation.json", document)
+    assert ValidationReport.load(tmp_path).to_json() == report.to_json()

@@ -121,11 +121,10 @@ def open_case(merge: ModelName, parents: Sequence[ModelName], base: ModelName | 
     folders, names = [one.folder for one in named], [one.name for one in named]
     broken = tuple(_not_finite(made.weights))
     comparable = not broken and all(_same_shapes(made, one) for one in named)
-    kin = lineage(folders, names=names) if len(named) > 1 else None
     return Case(
         merge=made, parents=tuple(opened), base=root,
         parts=take_apart(made.folder, folders) if comparable else None,
-        lineage=kin,
+        lineage=lineage(folders, names=names) if len(named) > 1 else None,
         base_finding=check_base(root.folder, [one.folder for one in opened]) if root else None,
         broken=broken,
     )  # fmt: skip

@@ -101,7 +101,7 @@ def test_no_predictor_is_fitted_on_a_trial(evidence) -> None:
 
 
 def test_the_regressor_without_shrinkage_is_shown_beside_it(report) -> None:
-    others = report.metrics.where(role="law").unique("predictor")
+    others = report.metrics.where(role="regressor").unique("predictor")
     assert "additive without shrinkage at the upper end" in others
     assert "additive" not in others
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import InputError, UsageError
+from repsim.core.files import write_json
 from repsim.mergeability import shipped_predictor
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
@@ -80,3 +81,17 @@ def test_tables_of_others(tmp_path) -> None:
         read_evidence(tmp_path / "merges.txt")
     with pytest.raises(InputError, match="do not|few|models"):
         Predictor.fit(table)
+
+
+def test_files_of_the_first_version_are_read(planted, tmp_path) -> None:
+    made = Predictor.fit(planted)
+    made.save(tmp_path)
+    document = made.to_json() | {"schema": "repsim/predictor/1"}
+    for part in document["parts"].values():
+        fitted = part.pop("regressor")
+        fitted["law"] = fitted.pop("form")
+        part["law"], part["strength"] = fitted, part.pop("alpha")
+        part["bends"] = part.pop("shrinks")
+    document["settings"]["law"] = document["settings"].pop("regressor")
+    write_json(tmp_path / PREDICTOR_FILE, document)
+    assert Predictor.load(tmp_path).to_json() == made.to_json()

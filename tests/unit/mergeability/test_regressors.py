@@ -87,7 +87,7 @@ def test_yardsticks_are_not_stored(planted) -> None:
         with pytest.raises(UsageError, match="not stored"):
             FittedRegressor.fit(name, planted, USES, REGRESSORS[name].grid[0])
     with pytest.raises(InputError, match="unknown regressor 'forest'"):
-        FittedRegressor.from_json("forest", {"law": "forest"})
+        FittedRegressor.from_json("forest", {"form": "forest"})
     with pytest.raises(UsageError, match="unknown regressor"):
         cross_fit("forest", planted, USES, [Fold("x", np.arange(2), np.arange(2))])
 

@@ -72,7 +72,7 @@ def controls() -> Rows:
 
 
 def candidates() -> Rows:
-    made = [("T0", "tiers", 0.3), ("ridge", "law", 0.12), ("T0+T1", "tiers", 0.1)]
+    made = [("T0", "tiers", 0.3), ("ridge", "regressor", 0.12), ("T0+T1", "tiers", 0.1)]
     return [
         {"candidate": name, "kind": kind, "value": error, "low": error - 0.02,
          "high": error + 0.03, "chosen": name == "T0+T1"}
