@@ -22,6 +22,6 @@ def test_the_shipped_predictor_is_the_one_its_table_gives(tmp_path) -> None:
     assert refit.keys() == stored.keys()
     for tiers in refit.keys() - {"T0"}:
         assert refit[tiers] == stored[tiers]
-    # Metadata alone is refitted with other centres since 0.2.0; see the CHANGELOG.
+    # The shipped part centres two features by the columns of evidence that bear their names.
     weights = [part["T0"]["regressor"]["weights"] for part in (refit, stored)]
     np.testing.assert_allclose(*weights, atol=0.02)
