@@ -44,7 +44,8 @@ def lineage(
     from repsim.merging.parts import take_apart
 
     everything = [*models, *([base] if base else [])]
-    pairs = of_models(everything, max_megabytes=max_megabytes) if len(everything) > 1 else None
+    alone = merge is not None and len(everything) == 1
+    pairs = None if alone else of_models(everything, max_megabytes=max_megabytes)
     finding = check_base(base, models, max_megabytes=max_megabytes) if base else None
     parts = take_apart(merge, everything, max_megabytes=max_megabytes) if merge else None
     tables = [table for table in (pairs, parts) if table is not None]

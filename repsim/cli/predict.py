@@ -140,7 +140,8 @@ def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
     way = "every known method" if options["rank_methods"] else asked.method
     if asked.alignment != "none":
         way += f", {asked.alignment} alignment"
-    say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · predictor {predictor}")
+    named = predictor if predictor.startswith("predictor ") else f"predictor {predictor}"
+    say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · {named}")
     for note in asked.notes:
         say("note", note)
 

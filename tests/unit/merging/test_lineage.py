@@ -128,3 +128,23 @@ def test_what_cannot_be_compared_is_said() -> None:
         lineage(["zoo:eng-1"])
     table = lineage([{"a": torch.zeros(4, 4)}, {"b": torch.zeros(4, 4)}])
     assert table["relation"].tolist() == ["other shapes"]
+
+
+def test_the_command_tells_pairs_parts_and_a_base(capsys: pytest.CaptureFixture[str]) -> None:
+    from repsim.cli.main import main
+
+    for arguments, code, text in (
+        (["zoo:eng-fork", "zoo:deu-fork", "--base", "zoo:mixed"], 0, "shared training"),
+        (["zoo:mixed", "--merge", "zoo:mixed"], 0, "body"),
+        (
+            ["zoo:eng-fork", "zoo:deu-fork", "--base", "zoo:deu-2", "--json"],
+            4,
+            '"plausible": false',
+        ),
+        (["zoo:eng-1"], 2, "name two models or more"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["lineage", *arguments])
+        assert (stop.value.code or 0) == code
+        shown = capsys.readouterr()
+        assert text in shown.out + shown.err
