@@ -36,7 +36,7 @@ class DiagnosisTable(Table):
     SCHEMA = "repsim/diagnosis/1"
     STEM = "diagnosis"
     COLUMNS: ClassVar = {
-        "reading": ("string", "bits_per_byte, retention, restored, scale or similarity"),
+        "reading": ("string", "bits_per_byte, retention or restored"),
         "part": ("string", "whole, embedding, norms, attention, mlp, or the number of a block"),
         "language": ("string", "language; empty where it is of the weights"),
         "value": ("float", "of the merge"),

@@ -215,13 +215,13 @@ def test_sampled_fisher_is_unbiased_also_for_texts_of_several_tokens(tokens: int
     truth = model.closed_form().numpy()
     found = np.stack(
         [
-            collect_fisher(model, texts, samples=4, seed=s)["head.weight"].double().numpy()
+            collect_fisher(model, texts, samples=10, seed=s)["head.weight"].double().numpy()
             for s in range(runs)
         ]
     )
     z = (found.mean(0) - truth) / (found.std(0, ddof=1) / np.sqrt(runs))
     assert np.abs(z).max() < 4.5
-    assert np.corrcoef(found.mean(0).ravel(), truth.ravel())[0, 1] > 0.95
+    assert np.corrcoef(found.mean(0).ravel(), truth.ravel())[0, 1] > 0.97
 
 
 def test_the_square_of_a_batch_gradient_would_be_something_else() -> None:
@@ -247,7 +247,7 @@ def test_how_texts_are_cut_into_batches_does_not_matter() -> None:
 def test_fisher_of_a_language_model_covers_every_parameter_and_agrees_with_the_exact() -> None:
     model = tiny_model("llama", head=True)
     exact = collect_fisher(model, padded(7), labels="exact")
-    sampled = collect_fisher(model, padded(7), samples=30)
+    sampled = collect_fisher(model, padded(7), samples=60)
     assert set(exact) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
         assert exact[name].shape == parameter.shape
