@@ -134,7 +134,8 @@ def _forecast_text(recipe: Recipe, wanted: bool | None) -> str:
 
 
 def _is_small(recipe: Recipe) -> bool:
-    from repsim.models.inspect import locate, weight_files
+    from repsim.models.headers import weight_files
+    from repsim.models.inspect import locate
 
     files = [file for model in recipe.models for file in weight_files(locate(model).folder)]
     return sum(file.stat().st_size for file in files) <= SMALL

@@ -71,14 +71,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON document.
 
     Raises:
-        InputError: The file is missing or is not JSON.
+        InputError: The file is missing, cannot be read, or is not JSON.
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"file '{path}' does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"file '{path}' cannot be read: {error.strerror or error}") from None
+    except RecursionError:
+        raise InputError(f"file '{path}' is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise InputError(f"file '{path}' is not valid JSON: {error}") from None
 
 
@@ -105,6 +109,15 @@ def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
             while chunk := handle.read(CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_mark(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """What changes with a file's bytes: device, inode, size, times of writing and of change.
+
+    The time of writing can be set back (`cp -p`, `rsync -t`); the time of change cannot.
+    """
+    stat = Path(path).stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def cache_folder() -> Path:

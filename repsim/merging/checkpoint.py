@@ -7,17 +7,16 @@ its rows, at a time. What was read from a map belongs to the page cache, not to 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import mmap
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from repsim.core.errors import InputError
+from repsim.core.files import file_mark
 from repsim.merging.arrays import Array, flat_array, stored_array
-from repsim.models.inspect import TensorHeader, read_headers, weight_files
+from repsim.models.headers import TensorHeader, read_layouts, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -90,28 +89,15 @@ class Checkpoint:
         self.headers: dict[str, TensorHeader] = {}
         self._places: dict[str, _Place] = {}
         self._maps: dict[Path, mmap.mmap] = {}
-        for file in self.files:
-            self._read_file(file)
-
-    def _read_file(self, file: Path) -> None:
-        headers = read_headers([file])
-        for tensor, start, end in _offsets(file):
-            header = headers[tensor]
-            if header.dtype not in TYPES:
+        for tensor, (file, stored) in read_layouts(self.files).items():
+            if stored.header.dtype not in TYPES:
                 raise InputError(
-                    f"tensor '{tensor}' of model '{self.name}' has type {header.dtype}, which "
-                    "cannot be merged",
+                    f"tensor '{tensor}' of model '{self.name}' has type {stored.header.dtype}, "
+                    "which cannot be merged",
                     hint="quantised weights are merged from the unquantised models",
                 )
-            if end - start != math.prod(header.shape) * TYPES[header.dtype][1]:
-                raise InputError(f"'{file}' is damaged: tensor '{tensor}' has another size")
-            if tensor in self._places:
-                raise InputError(
-                    f"tensor '{tensor}' of model '{self.name}' is in two files: "
-                    f"{self._places[tensor].file.name} and {file.name}"
-                )
-            self._places[tensor] = _Place(file, start)
-            self.headers[tensor] = header
+            self._places[tensor] = _Place(file, stored.start)
+            self.headers[tensor] = stored.header
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """A tensor, or a range of its rows, in its stored type, without a copy."""
@@ -160,21 +146,9 @@ class Checkpoint:
             self._maps[file] = mapped
         return self._maps[file]
 
-    def marks(self) -> list[tuple[str, int, int]]:
-        """Name, size and time of change of each file: what tells that it is still the same."""
-        return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
-
-
-def _offsets(file: Path) -> list[tuple[str, int, int]]:
-    """Name, first byte and end of each tensor; the header was found sound before."""
-    with file.open("rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        document = json.loads(handle.read(length))
-    return [
-        (name, 8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1])
-        for name, entry in document.items()
-        if name != "__metadata__"
-    ]
+    def marks(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and mark of each file: what tells that it is still the same."""
+        return [(file.name, file_mark(file)) for file in self.files]
 
 
 @dataclasses.dataclass(frozen=True)

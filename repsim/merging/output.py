@@ -22,7 +22,7 @@ from typing import IO, Any
 from repsim.core.errors import ResourceError, UsageError
 from repsim.core.files import write_json
 from repsim.merging.checkpoint import TYPES
-from repsim.models.inspect import TensorHeader
+from repsim.models.headers import TensorHeader
 
 #: Largest weight file, in bytes, as `transformers` has it.
 SHARD_BYTES = 5_000_000_000

@@ -14,7 +14,7 @@ from repsim.merging.base import Kind, MergeMethod
 from repsim.merging.checkpoint import FLOATS, STORED, TensorSource
 from repsim.merging.recipe import Recipe, Scalar, Settings, Slice, Source, evaluate
 from repsim.merging.tensors import LayerName, count_layers, kind_of, layer_of
-from repsim.models.inspect import TensorHeader
+from repsim.models.headers import TensorHeader
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from repsim.merging.base import Kind
-from repsim.models.inspect import TensorHeader
+from repsim.models.headers import TensorHeader
 
 _LAYER = re.compile(r"^(.*?(?:^|\.)(?:layers|layer|h|blocks|block))\.(\d+)\.(.*)$")
 _TOKENS = r"embed_tokens|embed_in|wte|word_embeddings|shared"

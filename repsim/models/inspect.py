@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from repsim.core.errors import IncompatibleModelsError, InputError
-from repsim.core.files import cache_folder, hash_bytes, hash_files, read_json, write_text
+from repsim.core.files import (
+    cache_folder,
+    file_mark,
+    hash_bytes,
+    hash_files,
+    read_json,
+    write_text,
+)
 from repsim.core.model_ref import ModelRef, Role
 from repsim.models.arch import ArchSpec, spec_for
+from repsim.models.headers import count_parameters, read_headers, weight_files
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
 
@@ -29,7 +36,6 @@ TOKENIZER_FILES = (
     ("vocab.txt",),
 )
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +48,6 @@ class Located:
     revision: str | None = None
     history: dict[str, Any] = dataclasses.field(default_factory=dict)
     weights_hash: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorHeader:
-    """Type and shape of one tensor in a safetensors file."""
-
-    dtype: str
-    shape: tuple[int, ...]
 
 
 def inspect_model(
@@ -164,6 +162,11 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
         raise InputError(f"'{path}' states no model_type")
+    if document.get("transformers_weights") is not None:
+        raise IncompatibleModelsError(
+            f"'{path}' names weights of its own choice (transformers_weights)",
+            hint="rename them to model.safetensors and take the entry out",
+        )
     spec = spec_for(document["model_type"], generic=generic)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -232,66 +235,9 @@ def tokenizer_files(folder: Path) -> list[Path]:
     )
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, in order of name."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        document = read_json(index)
-        if not isinstance(document, dict) or not isinstance(document.get("weight_map"), dict):
-            raise InputError(f"'{index}' states no weight_map")
-        paths = [folder / name for name in sorted(set(document["weight_map"].values()))]
-        missing = [path.name for path in paths if not path.is_file()]
-        if missing:
-            raise InputError(f"model folder '{folder}' lacks shard(s) {', '.join(missing)}")
-        return paths
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    if pickled := sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern)):
-        raise InputError(
-            f"model folder '{folder}' holds weights only as {pickled[0]}, and pickled weights are "
-            "not loaded, for they can run code",
-            hint="convert it where you trust it: AutoModel.from_pretrained(folder)"
-            ".save_pretrained(folder)",
-        )
-    raise InputError(
-        f"model folder '{folder}' has no model.safetensors", hint="a Hugging Face folder is needed"
-    )
-
-
-def read_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
-    """Type and shape of every tensor, read from the headers alone."""
-    from safetensors import SafetensorError, safe_open
-
-    headers: dict[str, TensorHeader] = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="numpy") as handle:
-                for name in handle.keys():  # noqa: SIM118 -- a handle is no mapping
-                    view = handle.get_slice(name)
-                    headers[name] = TensorHeader(view.get_dtype(), tuple(view.get_shape()))
-        except SafetensorError as error:
-            raise InputError(
-                f"'{path}' is truncated or is not a safetensors file: {error}",
-                hint="copy or download it again",
-            ) from None
-    return headers
-
-
-def count_parameters(headers: dict[str, TensorHeader]) -> int:
-    """Number of trained values."""
-    return sum(
-        math.prod(header.shape)
-        for header in headers.values()
-        if header.dtype.startswith(("F", "BF"))
-        and not (len(header.shape) == 4 and header.shape[:2] == (1, 1))
-    )
-
-
 def hash_remembered(files: Sequence[Path]) -> str:
-    """`core.files.hash_files`, remembered in the cache by path, size and time of change."""
-    stats = [(path.resolve(), path.stat()) for path in files]
-    marks = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats]
+    """`core.files.hash_files`, remembered in the cache for as long as no file is changed."""
+    marks = [f"{path.resolve()}\0{file_mark(path)}" for path in files]
     known = cache_folder() / "hashes" / hash_bytes(*(mark.encode() for mark in marks))
     if known.is_file() and len(found := known.read_text(encoding="utf-8").strip()) == 64:
         return found

@@ -11,14 +11,8 @@ from typing import Any
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
 from repsim.merging.vocabulary import Vocabulary
-from repsim.models.inspect import (
-    PROVENANCE_FILE,
-    Located,
-    TensorHeader,
-    read_config,
-    read_headers,
-    weight_files,
-)
+from repsim.models.headers import TensorHeader, read_headers, weight_files
+from repsim.models.inspect import PROVENANCE_FILE, Located, read_config
 
 _Shapes = Mapping[str, TensorHeader]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.merging.checkpoint import FLOATS, TensorSource
 from repsim.merging.tensors import head_and_embedding, is_tied, merged_names, token_tensors
-from repsim.models.inspect import TensorHeader
+from repsim.models.headers import TensorHeader
 
 if TYPE_CHECKING:
     import torch

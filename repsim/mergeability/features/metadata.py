@@ -17,7 +17,7 @@ from repsim.mergeability.features.declared import (
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
 from repsim.mergeability.features.spec import FeatureValue, TierResult
 from repsim.merging.tensors import is_tied, merged_names
-from repsim.models.inspect import TensorHeader, count_parameters
+from repsim.models.headers import TensorHeader, count_parameters
 
 #: Keys that change what weights of equal shape mean.
 ASPECTS = (

@@ -184,7 +184,8 @@ def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
     """The config, and the tensors of each model, read from its folder where it is named."""
     from safetensors.torch import load_file
 
-    from repsim.models.inspect import locate, read_config, weight_files
+    from repsim.models.headers import weight_files
+    from repsim.models.inspect import locate, read_config
 
     states: list[StateDict] = []
     for model in models:

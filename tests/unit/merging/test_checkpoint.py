@@ -14,7 +14,7 @@ from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.merging.checkpoint import Checkpoint, Reindexed, StateDict, Transformed
 from repsim.merging.tensors import count_layers, is_tied, kind_of, merged_names, token_tensors
 from repsim.merging.vocabulary import Vocabulary, map_rows, read_vocabulary
-from repsim.models.inspect import TensorHeader
+from repsim.models.headers import TensorHeader
 
 STATE = {
     "a": torch.arange(24, dtype=torch.float32).reshape(6, 4),
@@ -83,7 +83,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
         "1.safetensors": {"a": STATE["a"], "b": STATE["b"]},
         "2.safetensors": {"a": STATE["a"]},
     }
-    with pytest.raises(InputError, match="'a' of model 'm' is in two files: 1.safetensors and 2"):
+    with pytest.raises(InputError, match="'a' is in two files: 1.safetensors and 2"):
         Checkpoint(shard(tmp_path / "m", parts))
 
 

@@ -15,7 +15,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.core.files import hash_files
 from repsim.core.model_ref import ModelRef
-from repsim.models.inspect import count_parameters, inspect_model, read_headers, weight_files
+from repsim.models.headers import count_parameters, read_headers, weight_files
+from repsim.models.inspect import inspect_model
 from repsim.testing.tiny_models import tiny_model, write_provenance, write_tiny_model
 
 

@@ -1,0 +1,247 @@
+"""Weight files of a model folder and what their headers say, demanded of every file that is read.
+
+The format of safetensors is eight bytes with the length of a JSON header, the header, and the data.
+Everything that the reference library demands of a header is demanded here, and that no name comes
+twice, so that no byte is taken for what it is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from repsim.core.errors import InputError
+from repsim.core.files import read_json
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+#: The longest header that the library reads.
+MOST_HEADER_BYTES = 100_000_000
+#: Type in a header -> bits of one entry.
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorHeader:
+    """Type and shape of one tensor in a safetensors file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file: its header, and where its bytes lie, counted from the file's start."""
+
+    header: TensorHeader
+    start: int
+    end: int
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that a folder's weights are read from, in order of name.
+
+    As in `transformers`: `model.safetensors`, and only where there is none the files that the index
+    names. An index beside a single file is not read.
+
+    Raises:
+        InputError: There are none, or only pickled ones; the index names no file, one that is not
+            there, or one outside the folder.
+    """
+    single, index = folder / SINGLE, folder / INDEX
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        return [folder / name for name in sorted(set(_weight_map(index).values()))]
+    if pickled := sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern)):
+        raise InputError(
+            f"model folder '{folder}' holds weights only as {pickled[0]}, and pickled weights are "
+            "not loaded, for they can run code",
+            hint="convert it where you trust it: AutoModel.from_pretrained(folder)"
+            ".save_pretrained(folder)",
+        )
+    raise InputError(
+        f"model folder '{folder}' has no {SINGLE}", hint="a Hugging Face folder is needed"
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file, as an index states it."""
+    document = read_json(index)
+    stated = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(stated, dict) or not stated:
+        raise InputError(f"'{index}' states no weight_map", hint="copy or download it again")
+    for tensor, name in stated.items():
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise InputError(
+                f"'{index}' says that tensor '{tensor[:80]}' is in {str(name)[:80]!r}, which is no "
+                "file of its folder",
+                hint="weights are read from the model's own folder only",
+            )
+        if not name.endswith(".safetensors"):
+            raise InputError(
+                f"'{index}' says that tensor '{tensor[:80]}' is in '{name[:80]}', which is not a "
+                "safetensors file",
+                hint="pickled weights are not loaded, for they can run code",
+            )
+    if missing := sorted({n for n in stated.values() if not (index.parent / n).is_file()}):
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+        raise InputError(
+            f"model folder '{index.parent}' lacks shard(s) {shown}", hint="copy or download them"
+        )
+    return stated
+
+
+def read_layout(path: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a safetensors file, from its header alone.
+
+    Raises:
+        InputError: The file is truncated, or its header is not what the format demands.
+    """
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, 2)
+            handle.seek(0)
+            length = int.from_bytes(handle.read(8), "little")
+            if size < 8 or length > min(size - 8, MOST_HEADER_BYTES):
+                _refuse(path, f"its header is said to have {length:,} bytes, the file has {size:,}")
+            text = handle.read(length)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
+    entries = _entries(path, text)
+    start = 8 + length
+    found = {name: _stored(path, name, entry, start) for name, entry in entries.items()}
+    at = start
+    for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].end)):
+        if tensor.start != at:
+            _refuse(
+                path, f"tensor '{name[:80]}' overlaps another one, or bytes before it are unused"
+            )
+        at = tensor.end
+    if at != size:
+        _refuse(path, f"its tensors end at byte {at:,}, the file has {size:,}")
+    return found
+
+
+def _entries(path: Path, text: bytes) -> dict[str, Any]:
+    """The header's entries without its metadata; names that are repeated are refused."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            _refuse(path, "a name stands twice in its header")
+        return found
+
+    try:
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:  # also integers of thousands of digits
+        _refuse(path, f"its header is not JSON ({type(error).__name__})")
+    if not isinstance(document, dict) or text[:1] != b"{":
+        _refuse(path, "its header is not a JSON object")
+    if not all(map(_is_text, document)):
+        _refuse(path, "a name in its header is not text")
+    metadata = document.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        _refuse(path, "the metadata in its header is not text")
+    return document
+
+
+def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
+    what = f"tensor '{name[:80]}'"
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        _refuse(path, f"{what} is not stated as dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        _refuse(path, f"{what} has the unknown type {str(dtype)[:40]!r}")
+    if not isinstance(shape, list) or not all(_is_size(n) for n in shape):
+        _refuse(path, f"the shape of {what} is not a list of whole numbers from 0")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
+        _refuse(path, f"the offsets of {what} are not two whole numbers from 0")
+    if math.prod(n or 1 for n in shape) >= 1 << 60:
+        _refuse(path, f"{what} has an impossible shape")
+    bits = math.prod(shape) * BITS[dtype]
+    if (offsets[1] - offsets[0]) * 8 != bits:
+        _refuse(
+            path, f"{what}, {dtype} {shape}, does not fill its {offsets[1] - offsets[0]:,} bytes"
+        )
+    return StoredTensor(TensorHeader(dtype, tuple(shape)), start + offsets[0], start + offsets[1])
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written: JSON may hold halves of characters."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    raise InputError(
+        f"'{path}' is truncated or is not a safetensors file: {why}",
+        hint="copy or download it again",
+    )
+
+
+def read_layouts(files: Sequence[Path]) -> dict[str, tuple[Path, StoredTensor]]:
+    """Every tensor of some files and the file that it is in.
+
+    Raises:
+        InputError: As `read_layout`; or a tensor is in two files, or not in the one that an index
+            beside them names.
+    """
+    found: dict[str, tuple[Path, StoredTensor]] = {}
+    for path in files:
+        for name, tensor in read_layout(path).items():
+            if name in found:
+                raise InputError(
+                    f"tensor '{name}' is in two files: {found[name][0].name} and {path.name}",
+                    hint="copy or download the folder again",
+                )
+            found[name] = path, tensor
+    if not found:
+        raise InputError(
+            f"'{files[0].parent if files else '?'}' holds no tensor",
+            hint="copy or download it again",
+        )
+    index = files[0].parent / INDEX
+    if files[0].name != SINGLE and index.is_file():
+        for name, file in _weight_map(index).items():
+            if name not in found or found[name][0].name != file:
+                raise InputError(
+                    f"'{index}' says that tensor '{name[:80]}' is in {file}, and it is not",
+                    hint="copy or download the folder again",
+                )
+    return found
+
+
+def read_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
+    """Type and shape of every tensor of some files, read from the headers alone.
+
+    Raises:
+        InputError: As `read_layouts`.
+    """
+    return {name: tensor.header for name, (_, tensor) in read_layouts(files).items()}
+
+
+def count_parameters(headers: Mapping[str, TensorHeader]) -> int:
+    """Number of trained values."""
+    return sum(math.prod(header.shape) for header in _trained(headers.values()))
+
+
+def _trained(headers: Iterable[TensorHeader]) -> Iterable[TensorHeader]:
+    """Floating-point tensors that are not masks."""
+    for header in headers:
+        mask = len(header.shape) == 4 and header.shape[:2] == (1, 1)
+        if header.dtype.startswith(("F", "BF")) and not mask:
+            yield header
