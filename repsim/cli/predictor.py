@@ -206,7 +206,7 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
                 hint="see: repsim predictor show",
             )
         say("add", f"{_size(more)} from {source}")
-        evidence = evidence.joined(more)
+        evidence = EvidenceTable.concat([evidence, more])
     settings = found.settings
     made = Predictor.fit(
         evidence, regressor=found.regressor, features=settings["features"],

@@ -43,8 +43,8 @@ class Table:
 
     Args:
         data: Dictionaries, or anything that speaks the Arrow protocol (pyarrow, pandas, polars).
-            Columns that are missing, and NaN, become null.
-        info: What the rows rest on (JSON-able).
+            Columns that are missing, and NaN, become null; infinity too where it is not kept.
+        info: What the rows rest on (JSON-able); by default what a pandas frame holds in `attrs`.
 
     Raises:
         UsageError: A column that the schema does not know.
@@ -66,7 +66,9 @@ class Table:
     COLUMNS: ClassVar[Mapping[str, tuple[str, str]]]
     #: Further columns whose names begin with this are numbers that rows may add.
     OPEN: ClassVar[str | None] = None
-    #: Schema of an earlier version -> what turns its Arrow table into one of today's columns.
+    #: Whether an infinite number is kept; otherwise it becomes null.
+    INFINITE: ClassVar[bool] = False
+    #: Schema of an earlier version -> what turns its Arrow table, metadata included, into today's.
     UPGRADES: ClassVar[Mapping[str, Callable[[pa.Table], pa.Table]]] = {}
     #: How to make such a table; shown where one is missing.
     HINT: ClassVar[str | None] = None
@@ -77,12 +79,17 @@ class Table:
         import pyarrow as pa
 
         if hasattr(data, "__arrow_c_stream__"):
+            if info is None:
+                info = getattr(data, "attrs", None)
+            if hasattr(data, "iloc"):
+                data = pa.Table.from_pandas(data, preserve_index=False)
             arrow = data if isinstance(data, pa.Table) else pa.table(data)
             self._check(arrow.column_names)
             self._data = self._shaped(arrow)
         else:
             self._data = self._from_rows(list(data))
         self._info: dict[str, Any] = json.loads(json.dumps(dict(info or {})))
+        self._arrays: dict[str, np.ndarray] = {}
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -97,7 +104,7 @@ class Table:
 
         arrays = {
             name: pa.array(values, from_pandas=True) if isinstance(values, np.ndarray)
-            else pa.array([_plain(value) for value in values])
+            else pa.array([_plain(value, cls.INFINITE) for value in values])
             for name, values in columns.items()
         }  # fmt: skip
         return cls(pa.table(arrays), info)
@@ -139,7 +146,10 @@ class Table:
 
         names = dict.fromkeys(name for row in rows for name in row)
         cls._check(names)
-        data = {name: [_plain(row.get(name)) for row in rows] for name in {**cls.COLUMNS, **names}}
+        data = {
+            name: [_plain(row.get(name), cls.INFINITE) for row in rows]
+            for name in {**cls.COLUMNS, **names}
+        }
         types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
         return pa.table({
             name: _encoded(pa.array(values, types[cls._kind(name)]))
@@ -167,15 +177,19 @@ class Table:
             if not (pa.types.is_dictionary(values.type) and kind == pa.string()):
                 values = values.cast(kind)
             if pa.types.is_floating(kind):
-                values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, kind))
+                lost = pc.is_nan(values) if cls.INFINITE else pc.invert(pc.is_finite(values))
+                values = pc.if_else(lost, pa.scalar(None, kind), values)
             columns[name] = _encoded(values)
         return pa.table(columns)
 
     def _of(self, data: pa.Table) -> Self:
         """The same kind of table on other rows; nothing is checked again."""
         made = type(self).__new__(type(self))
-        made._data, made._info = data, self._info
+        made._data, made._info, made._arrays = data, self._info, {}
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_data": self._data, "_info": self._info, "_arrays": {}}
 
     # -- reading it ---------------------------------------------------------------------------
 
@@ -205,19 +219,15 @@ class Table:
     def column(self, name: str) -> np.ndarray:
         """One column `[rows]`: float64 with NaN for null, int64 with -1, or object with "".
 
+        The array is kept for the next caller and cannot be written to.
+
         Raises:
             UsageError: No such column.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        values, kind = self._column(name), self._kind(name)
-        if kind == "float":
-            numbers = pc.fill_null(values, math.nan).to_numpy()
-            return np.array(numbers, dtype=np.float64)
-        if kind == "int":
-            return np.array(pc.fill_null(values, -1).to_numpy(), dtype=np.int64)
-        return np.array(pc.fill_null(values.cast(pa.string()), "").to_pylist(), dtype=object)
+        if name not in self._arrays:
+            self._arrays[name] = _as_array(self._column(name), self._kind(name))
+            self._arrays[name].flags.writeable = False
+        return self._arrays[name]
 
     def unique(self, *names: str) -> list[Any]:
         """Distinct values of one or more columns, by first appearance; nulls left out."""
@@ -251,6 +261,26 @@ class Table:
         chosen = np.flatnonzero(rows) if rows.dtype == bool else rows
         return self._of(self._data.take(pa.array(chosen)))
 
+    def with_columns(
+        self,
+        columns: Mapping[str, Sequence[Any] | np.ndarray],
+        info: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same rows with further columns, or columns replaced; `info` replaces keys of its own.
+
+        Raises:
+            UsageError: A column that the schema does not know.
+        """
+        data = self._data
+        new = type(self).from_columns(columns).to_arrow() if columns else data
+        for name in columns:
+            place, column = data.schema.get_field_index(name), new.column(name)
+            data = data.append_column(name, column) if place < 0 else (
+                data.set_column(place, name, column))  # fmt: skip
+        made = self._of(data)
+        made._info = {**self._info, **json.loads(json.dumps(dict(info or {})))}
+        return made
+
     def head(self, count: int = 5) -> Self:
         """The first rows."""
         return self._of(self._data.slice(0, count))
@@ -267,8 +297,10 @@ class Table:
         return self._data
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas data frame, text as text."""
-        return self._decoded().to_pandas()
+        """A pandas data frame, text as text and `info` as its `attrs`."""
+        frame: pd.DataFrame = self._decoded().to_pandas()
+        frame.attrs = self.info
+        return frame
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._decoded().__arrow_c_stream__(requested_schema)
@@ -347,13 +379,17 @@ class Table:
         path = Path(path)
         path = path / f"{cls.STEM}.parquet" if path.is_dir() else path
         arrow = read_parquet(path, hint=cls.HINT)
-        header = json.loads((arrow.schema.metadata or {}).get(b"repsim", b"{}"))
-        written = str(header.get("schema"))
+        written = str(read_header(arrow).get("schema"))
         if written in cls.UPGRADES:
             arrow = cls.UPGRADES[written](arrow)
         elif written != cls.SCHEMA:
             raise _other_schema(path, written, cls)
-        return cls(cls._shaped(arrow), header.get("info"))
+        return cls((), read_header(arrow).get("info"))._of(cls._shaped(arrow))
+
+
+def read_header(arrow: pa.Table) -> dict[str, Any]:
+    """What `Table.save` wrote beside the columns: schema and info; empty in files of others."""
+    return dict(json.loads((arrow.schema.metadata or {}).get(b"repsim", b"{}")))
 
 
 def read_parquet(path: str | Path, *, hint: str | None = None) -> pa.Table:
@@ -436,10 +472,29 @@ def _encoded(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return values.dictionary_encode() if pa.types.is_string(values.type) else values
 
 
-def _plain(value: Any) -> Any:
-    """NaN and numpy scalars as what Arrow and JSON take."""
+def _as_array(values: pa.ChunkedArray, kind: str) -> np.ndarray:
+    """A column in numpy; text is decoded once per distinct value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind == "float":
+        return np.array(pc.fill_null(values, math.nan).to_numpy(), dtype=np.float64)
+    if kind == "int":
+        return np.array(pc.fill_null(values, -1).to_numpy(), dtype=np.int64)
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    coded = values.unify_dictionaries().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):  # no chunk at all
+        return np.empty(0, dtype=object)
+    texts = np.array([*("" if one is None else one for one in coded.dictionary.to_pylist()), ""],
+                     dtype=object)  # fmt: skip
+    return texts[np.array(pc.fill_null(coded.indices, len(texts) - 1).to_numpy())]
+
+
+def _plain(value: Any, infinite: bool) -> Any:
+    """NaN and numpy scalars as what Arrow and JSON take; infinity only where it is kept."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not infinite)):
         return None
     return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.atlas import join_parents, split_parents
 from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.mergeability.evidence import EvidenceTable, read_arrow
+from repsim.mergeability.evidence import NO_INFINITY, EvidenceTable, read_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,9 +99,12 @@ def _value(value: Any, name: str, path: str | Path) -> float:
     if value is None:
         return math.nan
     try:
-        return float(value)
+        found = float(value)
     except (TypeError, ValueError):
         raise InputError(f"column '{name}' of '{path}' holds '{value}', no number") from None
+    if math.isinf(found):
+        raise InputError(f"column '{name}' of '{path}' holds '{value}'", hint=NO_INFINITY)
+    return found
 
 
 def _tiers(names: Sequence[str]) -> dict[str, str]:

@@ -76,6 +76,7 @@ class Predictor:
         """
         if not find_regressor(regressor).ships:
             raise UsageError(f"the regressor '{regressor}' is a yardstick and is not stored")
+        evidence.require_finite()
         table = with_as_merged(evidence)
         sets = {"table": tuple(table.tiers.values())} if features else forecasting_sets(table)
         parts = {

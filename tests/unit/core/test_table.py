@@ -34,6 +34,35 @@ def test_missing_and_nan_are_null_and_come_back(tmp_path: Path) -> None:
     assert len(table.where(n=[3, 4])) == 1
 
 
+def test_infinity_becomes_null_unless_it_is_kept(tmp_path: Path) -> None:
+    class Infinite(Heights):
+        INFINITE: ClassVar = True
+
+    rows = [{"height": np.inf}, {"height": np.nan}]
+    assert [row["height"] for row in Heights(rows).rows()] == [None, None]
+    for table in (Infinite(rows), Infinite.from_columns({"height": np.array([np.inf, np.nan])})):
+        again = Infinite.load(table.save(tmp_path))
+        assert [row["height"] for row in again.rows()] == [np.inf, None]
+
+
+def test_columns_are_replaced_and_added_and_arrays_stay_as_they_are() -> None:
+    table = Heights([{"who": "a", "height": 1.0}], {"unit": "m", "by": "hand"})
+    more = table.with_columns({"height": np.array([np.nan]), "who": ["b"]}, {"unit": "cm"})
+    assert list(more.rows()) == [{"who": "b", "height": None, "n": None}]
+    assert (more.info, table.info["unit"]) == ({"unit": "cm", "by": "hand"}, "m")
+    assert table["height"] is table["height"]
+    with pytest.raises(ValueError, match="read-only"):
+        table["height"][0] = 2.0
+    with pytest.raises(UsageError, match="unknown column"):
+        table.with_columns({"weight": [1.0]})
+
+
+def test_a_data_frame_remembers_what_its_rows_rest_on() -> None:
+    table = Heights([{"who": who, "n": 1} for who in "abc"], {"unit": "m"})
+    again = Heights(table.to_pandas().iloc[[2, 0]])
+    assert (again["who"].tolist(), again.info) == (["c", "a"], {"unit": "m"})
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown column of a table of heights 'heigth'.*height"):
         Heights([{"heigth": 1.0}])

@@ -48,16 +48,14 @@ def test_what_lies_outside_is_refused_in_words(domain, known, change, why) -> No
 
 def test_an_unknown_method_is_refused_unless_it_is_the_question(domain, known) -> None:
     row = known.take(np.array([0]))
-    columns = {**row.columns, "method": np.array(["sce"], dtype=object)}
-    asked = type(row)(columns, row.features, row.tiers)
+    asked = row.with_columns({"method": ["sce"]})
     assert _ask(domain, known, asked) == ["no known merge was made by 'sce'"]
     assert _ask(domain, known, asked, of_method=False) == [""]
 
 
 def test_more_parents_than_known_are_refused(domain, known) -> None:
     row = known.take(np.array([0]))
-    columns = {**row.columns, "parents": np.array(["a + b + c"], dtype=object)}
-    asked = type(row)(columns, row.features, row.tiers)
+    asked = row.with_columns({"parents": ["a + b + c"]})
     assert _ask(domain, known, asked) == ["3 parents, known merges have 2 at most"]
 
 

@@ -1,12 +1,18 @@
 """Evidence from atlases: a lineage is one model, features follow the alignment."""
 
+import json
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from repsim.core.errors import InputError
+from repsim.core.files import hash_json
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.evidence_files import read_evidence
 from repsim.mergeability.feature_sets import with_as_merged
 from repsim.mergeability.lineage import lineage_of_atlas
+from repsim.mergeability.predictor import Predictor, shipped_predictor
 from repsim.mergeability.splits import leave_models_out
 from repsim.testing.atlases import planted_atlas
 from repsim.testing.evidence import planted_evidence
@@ -54,8 +60,7 @@ def test_a_twin_is_of_the_lineage_of_its_model(atlas) -> None:
 
 def test_a_lineage_is_held_out_together() -> None:
     table = planted_evidence(models=16)
-    lineage = {"model-01": "model-00"}
-    related = EvidenceTable(table.columns, table.features, table.tiers, lineage)
+    related = table.with_columns({}, {"lineage": {"model-01": "model-00"}})
     for fold in leave_models_out(related, blocks=4, least=8).folds:
         tested = {name for row in fold.test for name in related.parents[row]}
         if "model-01" in tested:
@@ -73,6 +78,55 @@ def test_two_atlases_do_not_share_models_by_name(atlas) -> None:
 def test_an_atlas_without_features_is_no_evidence() -> None:
     with pytest.raises(InputError, match="no merge with both"):
         EvidenceTable.from_atlas(planted_atlas(features=False))
+
+
+def test_the_hash_is_that_of_the_json_document_of_all_columns() -> None:
+    table = planted_evidence(models=6).with_columns({"arm": ["größer", '"', None] * 30})
+    table = table.with_features({"x": np.array([np.nan, -0.0, np.inf] * 30)}, {"x": "T1"})
+    listed = {name: [None if v != v else v for v in table[name].tolist()] for name in table.COLUMNS}
+    features = {
+        name: [None if v != v else v for v in values.tolist()]
+        for name, values in table.features.items()
+    }
+    document = {"columns": listed, "features": features, "tiers": table.tiers, "kin": {}}
+    assert table.hash == hash_json(document)
+
+
+def test_the_shipped_evidence_has_the_hash_that_its_predictor_names() -> None:
+    evidence = shipped_predictor().evidence
+    assert evidence.hash.startswith("f7b207ab313d8203b6aa2abaa8152ca7b3d708e90fd53680d7c526d0")
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path) -> None:
+    table = planted_evidence(models=6).with_columns({}, {"lineage": {"model-01": "model-00"}})
+    header = {"schema": "repsim/evidence/1", "tiers": table.tiers, "kin": table.lineage,
+              "features": list(table.features)}  # fmt: skip
+    old = table.to_arrow().replace_schema_metadata({"repsim": json.dumps(header)})
+    pq.write_table(old, tmp_path / "evidence.parquet")
+    again = EvidenceTable.load(tmp_path)
+    assert again.lineage == {"model-01": "model-00"}
+    assert again.hash == table.hash
+
+
+def test_a_data_frame_of_some_rows_is_evidence_again() -> None:
+    table = planted_evidence(models=6).with_columns({}, {"lineage": {"model-01": "model-00"}})
+    frame = table.to_pandas()
+    again = EvidenceTable(frame.iloc[[3, 1, 2]])
+    assert again.hash == table.take(np.array([3, 1, 2])).hash
+
+
+def test_infinity_is_kept_and_nothing_is_learnt_from_it(tmp_path) -> None:
+    table = planted_evidence(models=12)
+    values = table["distance"].copy()
+    values[7] = np.inf
+    infinite = table.with_features({"distance": values}, {})
+    assert EvidenceTable.load(infinite.save(tmp_path / "e.parquet"))["distance"][7] == np.inf
+    with pytest.raises(InputError, match=r"'distance' of the merge 'model-00 .* is infinite"):
+        Predictor.fit(infinite)
+    file = tmp_path / "merges.csv"
+    file.write_text("a,b,cosine,kept\nx,y,0.9,0.8\nx,z,inf,0.2\n")
+    with pytest.raises(InputError, match="column 'cosine' of .* holds 'inf'"):
+        read_evidence(file, parents=["a", "b"], outcome="kept")
 
 
 def test_similarity_as_merged_follows_the_alignment_of_each_row() -> None:

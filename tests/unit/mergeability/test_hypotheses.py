@@ -75,8 +75,7 @@ def test_few_cases_are_said_to_be_few(table) -> None:
 
 
 def test_controls_and_missing_features_are_left_out(table) -> None:
-    controls = np.full(len(table), "self", dtype=object)
-    only = EvidenceTable({**table.columns, "control": controls}, table.features, table.tiers)
+    only = table.with_columns({"control": ["self"] * len(table)})
     assert examine_hypotheses(only) == []
     assert examine_hypotheses(planted_evidence(models=6)) == []
 

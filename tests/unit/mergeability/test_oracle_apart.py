@@ -32,7 +32,8 @@ def planted_with_trial() -> EvidenceTable:
         # It is of the average as it is, so that a group has one value whatever the alignment.
         "oracle_retention": _of_linear(table) + noise.normal(0, 0.01, rows),
     }
-    return EvidenceTable(table.columns, features, tiers)
+    rows = [{name: row[name] for name in EvidenceTable.COLUMNS} for row in table.rows()]
+    return EvidenceTable.from_rows(rows, features, tiers)
 
 
 def _of_linear(table: EvidenceTable) -> np.ndarray:
