@@ -1,0 +1,242 @@
+"""`repsim` in forked processes: imported once, started in milliseconds, killed at will."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import os
+import pkgutil
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: Seconds of CPU after which a run counts as one that hangs.
+PATIENCE = 60.0
+#: Audit events of Python that change files; a kill may come before any of them.
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "open")
+_JIFFY = os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """When and whom: after seconds of CPU time, or before the n-th change of a file."""
+
+    seconds: float | None = None
+    change: int | None = None
+    whom: str = "driver"  # or "worker"
+
+    def __str__(self) -> str:
+        when = f"change {self.change}" if self.seconds is None else f"{self.seconds:.2f} s"
+        return f"kill -9 of the {self.whom} at {when}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a run ended: exit code (negative: signal), what it said, its cost."""
+
+    code: int
+    said: str
+    seconds: float
+    changes: int = 0
+
+    @property
+    def traceback(self) -> str:
+        """Why it counts as a defect of the program; empty if it does not."""
+        if self.code == -signal.SIGALRM:
+            return "hangs"
+        if self.code < 0:
+            return f"dies of signal {-self.code}"
+        for sign in ("unexpected error:", "Traceback (most recent", "panicked at"):
+            if sign in self.said:
+                return next(line for line in self.said.splitlines() if sign in line)
+        return "" if self.code in (0, 2, 3, 4, 5, 10) else f"exit code {self.code}"
+
+
+def warm() -> None:
+    """Import all that verbs need, so that a fork has it."""
+    import repsim
+
+    for module in pkgutil.walk_packages(repsim.__path__, "repsim."):
+        if not module.name.endswith("__main__") and ".data." not in module.name:
+            importlib.import_module(module.name)
+    for name in ("transformers.models.llama.modeling_llama", "matplotlib.backends.backend_agg",
+                 "matplotlib.backends.backend_svg", "pyarrow.parquet", "safetensors.torch",
+                 "sklearn.isotonic", "tqdm", "fsspec.implementations.local"):  # fmt: skip
+        importlib.import_module(name)
+
+
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    cache: Path,
+    kill: Kill | None = None,
+    limits: Mapping[int, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str | None] | None = None,
+    user: int | None = None,
+) -> Ended:
+    """Run the command line in `folder`.
+
+    Args:
+        arguments: What stands after `repsim`.
+        folder: Working folder.
+        cache: `REPSIM_CACHE`.
+        kill: A SIGKILL, and when.
+        limits: Resource limits (`resource.RLIMIT_AS` ...); of memory: beyond what is in use.
+        settings: `module:NAME` -> value set in the process before it starts.
+        variables: Environment; None removes one.
+        user: Number of the user to become.
+    """
+    said, counted = cache.with_suffix(".said"), cache.with_suffix(".changes")
+    for path in (said, counted):
+        path.unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.setpgid(0, 0)
+            _enter(said, folder, cache, limits or {}, variables or {})
+            for place, value in (settings or {}).items():
+                module, _, name = place.partition(":")
+                setattr(importlib.import_module(module), name, value)
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+            _count(counted, kill.change if kill and kill.whom == "driver" else None)
+            code = _main(list(arguments))
+        except BaseException:  # noqa: BLE001 - of the campaign itself: it must be seen
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError, MemoryError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    code, seconds = _watch(pid, kill)
+    changes = int(counted.read_text() or 0) if counted.exists() else 0
+    text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
+    return Ended(code, text, seconds, changes)
+
+
+def _enter(
+    said: Path, folder: Path, cache: Path, limits: Mapping[int, int],
+    variables: Mapping[str, str | None],
+) -> None:  # fmt: skip
+    """The process as it would have been started by a shell."""
+    null, out = os.open(os.devnull, os.O_RDONLY), os.open(said, os.O_WRONLY | os.O_CREAT, 0o644)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.chdir(folder)
+    os.environ |= {"REPSIM_CACHE": str(cache), "REPSIM_QUIET": "1", "HF_HUB_OFFLINE": "1"}
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if hasattr(os, "sched_setaffinity"):  # comparisons then sweep in one process
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[os.getpid() % 2 - 1]})
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, value in limits.items():
+        used = _memory_in_use() if limit == resource.RLIMIT_AS else 0
+        resource.setrlimit(limit, (used + value, used + value))
+
+
+def _memory_in_use() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _count(counted: Path, deadly: int | None) -> None:
+    """Count changes of files; die before the deadly one."""
+    seen = 0
+    handle = os.open(counted, os.O_WRONLY | os.O_CREAT, 0o644)
+
+    def audit(event: str, values: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event not in CHANGES or (event == "open" and not _writes(values)):
+            return
+        seen += 1
+        if seen == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.pwrite(handle, str(seen).encode(), 0)
+
+    sys.addaudithook(audit)
+
+
+def _writes(values: tuple[Any, ...]) -> bool:
+    flags = values[2]
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def _main(arguments: list[str]) -> int:
+    from repsim.cli.main import main
+
+    sys.argv = ["repsim", *arguments]
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _watch(pid: int, kill: Kill | None) -> tuple[int, float]:
+    """Wait for the end, or bring it about; nothing of the run is left behind."""
+    due = kill.seconds if kill else None
+    started, used, code = time.monotonic(), 0.0, 0
+    while True:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            used, code = usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status)
+            break
+        used = _cpu_seconds(pid)
+        if due is not None and used >= due:
+            due = None
+            victims = [pid] if kill and kill.whom == "driver" else _children(pid)[:1]
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+        if used > PATIENCE or time.monotonic() - started > 10 * PATIENCE:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            code = -signal.SIGALRM
+            break
+        time.sleep(0.002)
+    _end_group(pid)
+    return code, used
+
+
+def _end_group(pid: int) -> None:
+    """Workers notice that their parent is gone; those that do not within 2 s are ended."""
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    listed = [int(word) for word in path.read_text().split()] if path.exists() else []
+    # The first may be the resource tracker of multiprocessing; workers come after it.
+    return listed[::-1]
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its children that live."""
+    total = 0.0
+    for one in (pid, *_children(pid)):
+        with contextlib.suppress(OSError, IndexError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / _JIFFY
+    return total
