@@ -47,6 +47,7 @@ class Invariance(enum.Enum):
 
 Direction = Literal["similarity", "distance"]
 Cost = Literal["cheap", "expensive"]
+Reads = Literal["activations", "logits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Measure:
         left_out: Closed form `f(xs, ys, groups, **params) -> [groups, len(xs), len(ys)]` without
             each group of rows; where there is none, the measure is evaluated on the rest.
         no_interval: Why the measure has no valid interval; empty where it has one.
+        reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
     """
 
@@ -117,6 +119,7 @@ class Measure:
     shuffled: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     left_out: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     no_interval: str = ""
+    reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -176,6 +179,7 @@ class Measure:
             "max_width_ratio": self.max_width_ratio,
             "cost": "expensive" if self.is_expensive else "cheap",
             "no_interval": self.no_interval,
+            "reads": self.reads,
             "params": json.loads(json.dumps(dict(self.params))),
             "definition": self.definition,
             "estimator": self.estimator,

@@ -30,6 +30,7 @@ from repsim.measures.features import Features, as_features
 # Importing a family registers its measures.
 for _family in (
     "cka", "relational", "procrustes", "linear", "correlation", "neighbours", "geometry",
+    "whitened", "held_out", "matching", "imbalance", "topology", "outputs",
 ):  # fmt: skip
     importlib.import_module(f"repsim.measures.{_family}")
 
@@ -40,6 +41,7 @@ _LATER = {
     "StreamingCKA": "repsim.measures.cka",
     "SweepUnit": "repsim.measures.plan",
     "compare_arrays": "repsim.measures.sweeps",
+    "intrinsic_dimension": "repsim.measures.topology",
     "partial": "repsim.measures.cells",
     "plan_sweep": "repsim.measures.plan",
     "run_unit": "repsim.measures.sweeps",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.core.measure import Cost, Direction, Invariance, Measure, Rung
+from repsim.core.measure import Cost, Direction, Invariance, Measure, Reads, Rung
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.features import Features, as_features, require_same_rows
@@ -63,6 +63,7 @@ def similarity_measure(
     needs_equal_width: bool = False,
     undefined_on_constant: bool = True,
     null_value: float | None = None,
+    reads: Reads = "activations",
     register: bool = True,
 ) -> Callable[[PairFunction], Measure]:
     """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
@@ -97,6 +98,7 @@ def similarity_measure(
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant.
+        reads: What its arrays are: "activations" or "logits".
         register: Whether `measure`, `sweep` and the command line find it by name.
 
     Raises:
@@ -140,6 +142,7 @@ def similarity_measure(
             shuffled=shuffled,
             left_out=left_out,
             no_interval=no_interval,
+            reads=reads,
             aliases=aliases or {},
         )
         for params in declared.aliases.values():

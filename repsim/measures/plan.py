@@ -316,6 +316,12 @@ def _check_request(
 ) -> None:
     if not measures:
         raise UsageError("no measure to compute", hint="measures=('cka',)")
+    outputs = [m.name for m in measures if m.reads != "activations"]
+    if outputs and point:
+        raise UsageError(
+            f"'{outputs[0]}' reads logits, not the activations of '{point}'",
+            hint=f"repsim.measure(logits_a, logits_b, '{outputs[0]}')",
+        )
     if layers not in get_args(Layers):
         raise UsageError(f"layers='{layers}' is not possible", hint="auto, all or matched")
     for pairing in pairings:

@@ -40,7 +40,9 @@ SZEKELY = "Székely, Rizzo, Bakirov 2007, Annals of Statistics 35"
 RIGID = (TRANSLATION, PERMUTATION, ORTHOGONAL)
 
 Bandwidth = Literal["median_offdiag", "median_all"] | float
-Comparison = Literal["spearman", "pearson", "cosine", "kendall_b", "whitened_pearson"]
+Comparison = Literal[
+    "spearman", "pearson", "cosine", "kendall_b", "whitened_pearson", "rho_a", "tau_a"
+]
 
 # -- distances compared: RSA ----------------------------------------------------------------------
 
@@ -64,8 +66,8 @@ def _rsa_matrix(x: Features, *, metric: Metric, comparison: Comparison) -> Tenso
 
 
 def _rsa_cost(*, metric: Metric, comparison: Comparison) -> Cost:
-    """Kendall's tau and the whitened comparison are not the cosine of two matrices."""
-    return "expensive" if comparison in ("kendall_b", "whitened_pearson") else "cheap"
+    """Only these comparisons are the cosine of two matrices."""
+    return "cheap" if comparison in ("spearman", "pearson", "cosine") else "expensive"
 
 
 def _require_known(metric: Metric, comparison: Comparison) -> None:
@@ -81,11 +83,24 @@ def _require_known(metric: Metric, comparison: Comparison) -> None:
         )
 
 
-def _kendall(x: Features, y: Features, metric: Metric) -> float:
+def _kendall(x: Features, y: Features, metric: Metric, comparison: Comparison) -> float:
+    """tau-b; tau-a counts tied pairs as neither concordant nor discordant."""
     from scipy.stats import kendalltau
 
-    ranks = (side.rdm_ranks(metric).cpu().numpy() for side in (x, y))
-    return float(kendalltau(*ranks, variant="b").statistic)
+    ranks = [side.rdm_ranks(metric).cpu().numpy() for side in (x, y)]
+    tau = float(kendalltau(*ranks, variant="b").statistic)
+    if comparison == "kendall_b":
+        return tau
+    every = len(ranks[0]) * (len(ranks[0]) - 1) / 2
+    ties = [np.unique(side, return_counts=True)[1] for side in ranks]
+    untied = [1 - float((count * (count - 1) / 2).sum()) / every for count in ties]
+    return tau * math.sqrt(untied[0] * untied[1])
+
+
+def _rho_a(x: Features, y: Features, metric: Metric) -> float:
+    """Spearman correlation in expectation over random orders of the tied pairs."""
+    a, b = (centred_vector(side.rdm_ranks(metric)).double() for side in (x, y))
+    return 12 * float(a @ b) / (len(a) ** 3 - len(a))
 
 
 def _whitened_pearson(x: Features, y: Features) -> float:
@@ -99,8 +114,10 @@ def _whitened_pearson(x: Features, y: Features) -> float:
 
 
 def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -> float:
-    if comparison == "kendall_b":
-        return _kendall(x, y, metric)
+    if comparison in ("kendall_b", "tau_a"):
+        return _kendall(x, y, metric, comparison)
+    if comparison == "rho_a":
+        return _rho_a(x, y, metric)
     if comparison == "whitened_pearson":
         return _whitened_pearson(x, y)
     return cosine(_vector(x, metric, comparison), _vector(y, metric, comparison))
@@ -116,10 +133,11 @@ def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -
     min_samples=3,
     definition="Spearman correlation (ties averaged) of the upper triangles of the two matrices of "
     "Euclidean distances between rows; other metrics (correlation, cosine, sqeuclidean) "
-    "and comparisons (pearson, cosine, kendall_b, whitened_pearson) by parameter. Only "
-    "the Euclidean ones are blind to translation, and metric 'correlation' is not blind "
-    "to rotation.",
-    reference="Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2",
+    "and comparisons (pearson, cosine, kendall_b, whitened_pearson; rho_a and tau_a, under which "
+    "ties earn nothing) by parameter. Only the Euclidean ones are blind to translation, and metric "
+    "'correlation' is not blind to rotation.",
+    reference="Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2; rho-a: "
+    "Schütt et al. 2023, eLife 12; tau-a: Nili et al. 2014, PLoS Computational Biology 10",
     estimator="0 in expectation on independent data; pairs share rows, so intervals come from "
     "rows.",
     aliases={
@@ -130,6 +148,8 @@ def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -
         "rsa_euclidean_spearman": {"metric": "euclidean", "comparison": "spearman"},
         "rsa_sqeuclidean_pearson": {"metric": "sqeuclidean", "comparison": "pearson"},
         "rsa_sqeuclidean_cosine": {"metric": "sqeuclidean", "comparison": "cosine"},
+        "rsa_euclidean_rho_a": {"metric": "euclidean", "comparison": "rho_a"},
+        "rsa_euclidean_tau_a": {"metric": "euclidean", "comparison": "tau_a"},
         "rsa_sqeuclidean_kendall_b": {"metric": "sqeuclidean", "comparison": "kendall_b"},
         "rsa_sqeuclidean_whitened_pearson": {
             "metric": "sqeuclidean",

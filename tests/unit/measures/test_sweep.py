@@ -389,7 +389,7 @@ def test_statistics_that_are_not_possible_are_refused(options: Any, message: str
 
 @pytest.mark.slow
 def test_every_registered_measure_goes_through_a_sweep(four: list[Activations]) -> None:
-    names = [m.name for m in list_measures()]
+    names = [m.name for m in list_measures() if m.reads == "activations"]
     table = sweep(four[1::2], names, statistics=FAST)
     assert set(table.unique("measure")) == set(names)
     values = {row["measure"]: row["value"] for row in table.rows() if row["layer_a"] == 1}
@@ -397,6 +397,11 @@ def test_every_registered_measure_goes_through_a_sweep(four: list[Activations]) 
     assert undefined == ["cka_minibatch"], (
         "64 rows do not fill batches of 50; all others have a value"
     )
+
+
+def test_a_measure_of_logits_is_refused_on_activations(four: list[Activations]) -> None:
+    with pytest.raises(UsageError, match="'output_kl' reads logits, not the activations"):
+        sweep(four, ["cka", "output_kl"])
 
 
 @pytest.fixture
