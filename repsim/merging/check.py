@@ -23,7 +23,12 @@ from repsim.merging.tensors import (
     token_tensors,
 )
 from repsim.merging.vocabulary import read_vocabulary
-from repsim.models.inspect import locate, read_config, tokenizer_files
+from repsim.models.inspect import (
+    check_config,
+    locate,
+    read_config,
+    tokenizer_files,
+)
 
 Level = Literal["error", "warning", "ok"]
 
@@ -115,7 +120,7 @@ def check_models(
         What was found, per check and model; `ok` where models agree.
 
     Raises:
-        InputError: A model is not there, or its files are damaged.
+        InputError: A model is not there, its files are damaged, or its config contradicts them.
         UsageError: Fewer than two models.
 
     Example:
@@ -130,6 +135,8 @@ def check_models(
     if len(models) < 2:
         raise UsageError("a check compares models: name two or more")
     described = _describe([locate(model).folder for model in models], [str(m) for m in models])
+    for model in described:
+        check_config(model.name, model.folder, model.checkpoint.headers)
     first = described[0]
     findings: list[Finding] = []
     for other in described[1:]:

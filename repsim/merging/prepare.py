@@ -26,7 +26,13 @@ from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Recipe, Repair
 from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.vocabulary import map_rows, read_vocabulary
-from repsim.models.inspect import Located, locate, read_config
+from repsim.models.headers import read_headers, weight_files
+from repsim.models.inspect import (
+    Located,
+    check_config,
+    locate,
+    read_config,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -133,6 +139,8 @@ def _labels(located: Mapping[str, Located]) -> dict[str, str]:
 
 def _check(recipe: Recipe, folders: Sequence[str]) -> list[Finding]:
     if len(folders) < 2:
+        alone = Path(folders[0])
+        check_config(alone.name, alone, read_headers(weight_files(alone)))
         return []
     findings = check_models(folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked)
     refuse_errors(findings)

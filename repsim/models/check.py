@@ -59,7 +59,7 @@ def check_model(
     size = f"{ref.layers} x {ref.width}, {ref.parameters / 1e6:.1f}M parameters"
     checks = [Check("load", True, f"architecture '{ref.architecture}', {size}")]
     parts: dict[str, Callable[[LoadedModel], tuple[bool, str]]] = {
-        "weights": _weights_are_finite,
+        "weights": _weights_are_sound,
         "tokenizer": _text_is_encoded,
         "hook points": _points_are_found,
         "resid": _resid_is_hidden_states,
@@ -75,13 +75,20 @@ def check_model(
     return checks
 
 
-def _weights_are_finite(loaded: LoadedModel) -> tuple[bool, str]:
+def _weights_are_sound(loaded: LoadedModel) -> tuple[bool, str]:
+    """Finite, and not all zero; single blocks that add nothing may have matrices of zeros."""
     import torch
 
-    bad = [name for name, p in loaded.model.named_parameters() if not torch.isfinite(p).all()]
-    if bad:
+    named = list(loaded.model.named_parameters())
+    if bad := [name for name, p in named if not torch.isfinite(p).all()]:
         return False, f"NaN or infinity in {len(bad)} tensor(s), first {bad[0]}"
-    return True, "all finite"
+    matrices = [(name, p) for name, p in named if p.ndim >= 2]
+    zero = [name for name, p in matrices if not p.any()]
+    embedding = getattr(loaded.model, "get_input_embeddings", lambda: None)()
+    blank = embedding is not None and not embedding.weight.any()
+    if zero and (blank or len(zero) > len(matrices) / 2):
+        return False, f"{len(zero)} of {len(matrices)} matrices are all zero, first {zero[0]}"
+    return True, "all finite" + (f"; {len(zero)} matrices are all zero" if zero else "")
 
 
 def _text_is_encoded(loaded: LoadedModel) -> tuple[bool, str]:

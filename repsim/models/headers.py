@@ -8,6 +8,7 @@ twice, so that no byte is taken for what it is not.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,9 +168,10 @@ def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
         _refuse(path, f"the shape of {what} is not a list of whole numbers from 0")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
         _refuse(path, f"the offsets of {what} are not two whole numbers from 0")
-    if math.prod(n or 1 for n in shape) >= 1 << 60:
+    sizes = [*itertools.accumulate(shape, int.__mul__, initial=1), math.prod(shape) * BITS[dtype]]
+    if max(sizes) >= 1 << 64:
         _refuse(path, f"{what} has an impossible shape")
-    bits = math.prod(shape) * BITS[dtype]
+    bits = sizes[-1]
     if (offsets[1] - offsets[0]) * 8 != bits:
         _refuse(
             path, f"{what}, {dtype} {shape}, does not fill its {offsets[1] - offsets[0]:,} bytes"
@@ -178,7 +180,7 @@ def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
 
 
 def _is_text(name: str) -> bool:

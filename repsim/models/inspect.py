@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,8 @@ from repsim.core.files import (
 )
 from repsim.core.model_ref import ModelRef, Role
 from repsim.models.arch import ArchSpec, spec_for
-from repsim.models.headers import count_parameters, read_headers, weight_files
+from repsim.models.consistency import beyond_measure, contradictions, stated
+from repsim.models.headers import TensorHeader, count_parameters, read_headers, weight_files
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
 
@@ -159,8 +160,8 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
         raise InputError(
             f"model folder '{folder}' has no config.json", hint="a Hugging Face folder is needed"
         )
-    document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
+    document = _config_document(folder)
+    if not isinstance(document.get("model_type"), str):
         raise InputError(f"'{path}' states no model_type")
     if document.get("transformers_weights") is not None:
         raise IncompatibleModelsError(
@@ -182,9 +183,53 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
     return config, spec
 
 
+def _config_document(folder: Path) -> dict[str, Any]:
+    """A config.json that states no size beyond all measure."""
+    path = folder / "config.json"
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"'{path}' is not a JSON object")
+    if reason := beyond_measure(document):
+        raise InputError(
+            f"'{path}' is not the config of a model: {reason}", hint="mend config.json"
+        )
+    return document
+
+
+def check_config(name: str, folder: Path, headers: Mapping[str, TensorHeader]) -> None:
+    """Refuse a model whose config.json contradicts its weights.
+
+    The file is compared as it stands, and read with the defaults of its family only where it seems
+    to contradict the weights: that takes `transformers`, which is slow to import.
+
+    Raises:
+        InputError: It does, or there is none.
+    """
+    document = _config_document(folder)
+    config, spec = stated(document), spec_for(str(document.get("model_type")), generic=True)
+    if not contradictions(config, spec, headers):
+        return
+    # A family that transformers does not know has no defaults: what is stated has to do.
+    with contextlib.suppress(IncompatibleModelsError):
+        config, spec = read_config(folder, generic=True)
+    _refuse_contradictions(name, config, spec, headers)
+
+
+def _refuse_contradictions(
+    name: str, config: Any, spec: ArchSpec, headers: Mapping[str, TensorHeader]
+) -> None:
+    if found := contradictions(config, spec, headers):
+        raise InputError(
+            f"config.json of model '{name}' contradicts its weights: {found[0]}",
+            hint="mend config.json, or copy it again from where the weights are from",
+        )
+
+
 def describe(located: Located, config: Any, spec: ArchSpec) -> ModelRef:
     """Fill in a `ModelRef` from the files of a folder."""
     files = weight_files(located.folder)
+    headers = read_headers(files)
+    _refuse_contradictions(located.name, config, spec, headers)
     weights = hash_remembered(files)
     if located.weights_hash and located.weights_hash != weights:
         raise InputError(
@@ -198,7 +243,7 @@ def describe(located: Located, config: Any, spec: ArchSpec) -> ModelRef:
         architecture=spec.name,
         width=spec.width(config),
         layers=spec.n_layers(config),
-        parameters=count_parameters(read_headers(files)),
+        parameters=count_parameters(headers),
         tokenizer_hash=hash_remembered(tokenizer_files(located.folder)),
         weights_hash=weights,
         **{**read_provenance(located.folder), **located.history},

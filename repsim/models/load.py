@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import InputError, ResourceError, UsageError
 from repsim.core.model_ref import ModelRef
-from repsim.models.arch import ArchSpec
+from repsim.models.arch import ArchSpec, spec_for
+from repsim.models.consistency import block_number
 from repsim.models.inspect import describe, locate, read_config
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Parts that a checkpoint with another head may lack; extraction does not need what they give.
 _OPTIONAL = ("pooler.",)
+#: Causal masks that old checkpoints hold.
+_BUFFER = re.compile(r"\.(attn|attention|self_attn)\.(masked_)?bias$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +147,21 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
             f"the weights in '{folder}' {how} {len(missing or mismatched)} tensor(s), first {bad}",
             hint="they would be filled with random numbers; is the folder complete?",
         )
+    if ignored := [key for key in sorted(report["unexpected_keys"]) if _counts(key, config)]:
+        raise InputError(
+            f"config.json in '{folder}' leaves {len(ignored)} tensor(s) of its weights unused, "
+            f"first {ignored[0]}",
+            hint="the model would be read without them; mend config.json",
+        )
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
+
+
+def _counts(tensor: str, config: Any) -> bool:
+    """Whether a tensor that a config has no place for is a weight of a block, not a buffer."""
+    spec = spec_for(config.model_type, generic=True)
+    known = spec.blocks and block_number(tensor, spec) is not None
+    return bool(known) and tensor.endswith((".weight", ".bias")) and not _BUFFER.search(tensor)
 
 
 def choose_device(device: str | torch.device) -> torch.device:

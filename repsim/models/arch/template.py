@@ -97,7 +97,7 @@ class Template:
         return WeightSpaces(
             family=self.name,
             body=self.prefix,
-            weights=tuple(self._weights(config, layers)),
+            weights=tuple(self.stored_weights(config)),
             spaces=tuple(spaces),
             sizes=sizes,
             layers=layers,
@@ -144,8 +144,9 @@ class Template:
         rope = getattr(config, "rope_parameters", None) or {}
         return int(dim * rope.get("partial_rotary_factor", 1.0)) if self.rotary else 0
 
-    def _weights(self, config: Any, layers: int) -> list[StoredWeight]:
-        """Tensors in the order of the forward pass."""
+    def stored_weights(self, config: Any) -> list[StoredWeight]:
+        """The tensors of a model, in the order of the forward pass."""
+        layers = self.n_layers(config)
         left_out = set(self.absent(config))
         block = {role: path for role, path in self.block.items() if role not in left_out}
         start = self._start

@@ -62,11 +62,17 @@ def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeModel:
         state = tensors_of(seed, layers, head=not tied) if tensors is None else tensors
         state = {k: t.to(dtype) if t.is_floating_point() else t for k, t in state.items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        numbers = {int(key.split(".")[2]) for key in state if key.startswith("model.layers.")}
+        embedding = state.get("model.embed_tokens.weight")
+        rows = TOKENS if embedding is None else len(embedding)
+        width = next((t.shape[-1] for t in (embedding, state.get("model.norm.weight"))
+                      if t is not None), WIDTH)  # fmt: skip
         document = {
-            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH,
-            "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 2,
-            "intermediate_size": UNITS, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-            "tie_word_embeddings": tied, "vocab_size": TOKENS, "hidden_act": "silu",
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": width,
+            "num_hidden_layers": len(numbers) or layers, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "intermediate_size": UNITS, "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": tied, "vocab_size": rows, "hidden_act": "silu",
             "torch_dtype": str(dtype).removeprefix("torch."), **(config or {}),
         }  # fmt: skip
         (folder / "config.json").write_text(json.dumps(document))
