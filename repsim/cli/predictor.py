@@ -71,9 +71,7 @@ def fit(
 
     evidence, features = _evidence(atlases, **named)
     say("fit", _size(evidence))
-    made = Predictor.fit(
-        evidence, regressor=regressor or DEFAULT_REGRESSOR, features=features, seed=seed
-    )
+    made = Predictor(regressor or DEFAULT_REGRESSOR, features=features, seed=seed).fit(evidence)
     made.save(out)
     if as_json:
         print_json(_summary(made))
@@ -188,12 +186,14 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
     A source is the atlas of a study, or a CSV or parquet with columns parents (joined by ' + '),
     method, retention, and features by their names.
     """
+    from sklearn.base import clone
+
     from repsim.mergeability.evidence import EvidenceTable
     from repsim.mergeability.evidence_files import read_evidence
     from repsim.mergeability.predictor import Predictor, shipped_predictor
 
     found = Predictor.load(folder) if folder else shipped_predictor()
-    evidence = found.evidence
+    evidence = found.evidence_
     for source in sources:
         if source.is_dir():
             more = EvidenceTable.from_atlas(_atlases([source])[0])
@@ -207,11 +207,7 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
             )
         say("add", f"{_size(more)} from {source}")
         evidence = EvidenceTable.concat([evidence, more])
-    settings = found.settings
-    made = Predictor.fit(
-        evidence, regressor=found.regressor, features=settings["features"],
-        blocks=settings["blocks"], seed=settings["seed"],
-    )  # fmt: skip
+    made = clone(found).fit(evidence)
     made.save(out)
     if as_json:
         print_json(_summary(made))
@@ -259,8 +255,8 @@ def _to_validate(
         evidence, features = _evidence(sources, **named)
         return evidence, features, None, costs_of(_atlases(sources)) if sources else []
     found = Predictor.load(sources[0]) if sources else shipped_predictor()
-    costs = costs_of(_atlases_behind(found.evidence))
-    return found.evidence, list(found.settings["features"]), found.regressor, costs
+    costs = costs_of(_atlases_behind(found.evidence_))
+    return found.evidence_, list(found.features), found.regressor, costs
 
 
 def _atlases_behind(evidence: EvidenceTable) -> list[Any]:
@@ -289,10 +285,10 @@ def _summary(found: Predictor) -> dict[str, Any]:
     return {
         "identity": found.identity,
         "regressor": found.regressor,
-        "evidence": _size(found.evidence),
+        "evidence": _size(found.evidence_),
         "methods": methods,
-        "languages": sorted({str(x) for x in found.evidence["language"] if x}),
-        "sources": sorted({str(x) for x in found.evidence["source"] if x}),
+        "languages": sorted({str(x) for x in found.evidence_["language"] if x}),
+        "sources": sorted({str(x) for x in found.evidence_["source"] if x}),
         "sets": [
             {
                 "tiers": name,
@@ -300,7 +296,7 @@ def _summary(found: Predictor) -> dict[str, Any]:
                 "reach": part.domain.reach,
                 "groups": part.rows.groups,
             }
-            for name, part in found.parts.items()
+            for name, part in found.parts_.items()
         ],
     }
 

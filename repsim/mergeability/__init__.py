@@ -1,9 +1,9 @@
 """Forecasting merges: features of the parents, known outcomes, the predictor, its validation.
 
 `predict_merge` asks about one merge, `rank_methods` about every way to merge some models,
-`predict_matrix` about every combination of a pool (`ForecastTable` keeps its answers). `Predictor`
-is fitted on an `EvidenceTable`, `validate` tells how good it is on models never seen;
-`training_data` hands the evidence to scikit-learn, of which `AdditiveRegressor` is an estimator.
+`predict_matrix` about every combination of a pool (`ForecastTable` keeps its answers). `Predictor`,
+an estimator of scikit-learn, is fitted on an `EvidenceTable` or its data frame; `validate` tells
+how good it is on models never seen. `AdditiveRegressor` is the regressor in it.
 
 Example:
     >>> from repsim.mergeability import predict_merge, rank_methods
@@ -35,7 +35,6 @@ _PUBLIC = {
     "predict_matrix": "repsim.mergeability.matrix",
     "predict_merge": "repsim.mergeability.forecast",
     "rank_methods": "repsim.mergeability.forecast",
-    "training_data": "repsim.mergeability.regressors",
     "validate": "repsim.mergeability.validation",
 }
 

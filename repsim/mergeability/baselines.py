@@ -35,7 +35,7 @@ def baseline_uses(table: EvidenceTable) -> dict[str, FeatureUse]:
     singles = named or [name for name, tier in table.tiers.items() if tier == "table"]
     uses = {name: FeatureUse(name, 1) for name in PROVENANCE if name in table.features}
     uses |= {name: FeatureUse(name, direction_of(name)) for name in singles}
-    return {name: use for name, use in uses.items() if _varies(table[use.name])}
+    return {name: use for name, use in uses.items() if _varies(table.features[use.name])}
 
 
 def with_provenance(table: EvidenceTable) -> EvidenceTable:

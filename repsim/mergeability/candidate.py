@@ -77,7 +77,7 @@ class MergePredictor(Protocol):
         """Least and largest value among known merges; None if there is none."""
         ...
 
-    def predict(self, candidate: Candidate) -> Prediction:
+    def answer(self, candidate: Candidate) -> Prediction:
         """Answer, or refuse."""
         ...
 

@@ -127,16 +127,16 @@ def fit_domain(table: EvidenceTable, features: Sequence[str]) -> Domain:
     """Draw the borders around known merges."""
     centre, scale = (np.array(rounded(v)) for v in spread_of(feature_values(table, features)))
     points = standardised(feature_values(table, features), centre, scale)
-    ranges = {
-        name: (float(np.nanmin(table[name])), float(np.nanmax(table[name]))) for name in features
-    }
+    known = {name: table.features[name] for name in features}
+    ranges = {name: (float(np.nanmin(v)), float(np.nanmax(v))) for name, v in known.items()}
     categories = {}
     for name in CATEGORIES:
         if name in table.features:
-            values = set(table[name][np.isfinite(table[name])].tolist())
-            if len(values) == 1:
-                categories[name] = values.pop()
-    usual = [name for name in features if np.isfinite(table[name]).mean() > 0.95]
+            values = table.features[name]
+            found = set(values[np.isfinite(values)].tolist())
+            if len(found) == 1:
+                categories[name] = found.pop()
+    usual = [name for name, values in known.items() if np.isfinite(values).mean() > 0.95]
     return Domain(
         levels=tuple(sorted(set(table.factor))),
         features=tuple(features),

@@ -132,12 +132,15 @@ class EvidenceTable(Table):
         columns = {FEATURE + name: values for name, values in more.items()}
         return self.with_columns(columns, {"tiers": {**self.tiers, **tiers}})
 
-    def require_finite(self) -> None:
-        """Refuse infinite numbers, out of which nothing can be learnt.
+    def require_known(self) -> None:
+        """Refuse infinite numbers and unknown retention, out of which nothing can be learnt.
 
         Raises:
             InputError: There is one.
         """
+        if np.isnan(self["retention"]).any():
+            merge = self["merge"][np.flatnonzero(np.isnan(self["retention"]))[0]]
+            raise InputError(f"the retention of the merge '{merge}' is not known")
         for name in self.columns:
             values = self[name]
             if values.dtype == np.float64 and np.isinf(values).any():

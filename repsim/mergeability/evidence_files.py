@@ -12,6 +12,7 @@ from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.mergeability.evidence import NO_INFINITY, EvidenceTable, read_arrow
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 #: Columns of other people's tables that are understood without being told, and their default.
@@ -70,6 +71,14 @@ def read_evidence(
     rows = [_row(row, parents, outcome, renamed, merge) for row in known]
     values = {name: [_value(row[name], name, path) for row in known] for name in chosen}
     return EvidenceTable.from_rows(rows, values, _tiers(chosen))
+
+
+def evidence_of(rows: EvidenceTable | pd.DataFrame) -> EvidenceTable:
+    """Evidence, also from a frame of its columns; tiers that it does not state are looked up."""
+    if isinstance(rows, EvidenceTable):
+        return rows
+    table = EvidenceTable(rows)
+    return table.with_columns({}, {"tiers": {**_tiers(list(table.features)), **table.tiers}})
 
 
 def _row(

@@ -61,7 +61,7 @@ def feature_uses(
         listed = [name for name in chosen if name in table.features]
         every = [name for name, tier in table.tiers.items() if tier in (*tiers, "table")]
         wanted = [FeatureUse(name, direction_of(name)) for name in listed or every]
-    kept = tuple(use for use in wanted if _usable(table[use.name]))
+    kept = tuple(use for use in wanted if _usable(table.features[use.name]))
     if not kept:
         raise UsageError(
             f"no feature of {', '.join(tiers)} has values that differ in the table",

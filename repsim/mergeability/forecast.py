@@ -156,12 +156,12 @@ def forecast_of(
     """
     why = measured.gate.refusal or gate_method(method, alignment, predictor)
     candidate = measured.candidate(method, alignment)
-    prediction = Prediction(refusal=why) if why else predictor.predict(candidate)
+    prediction = Prediction(refusal=why) if why else predictor.answer(candidate)
     refused = bool(prediction.refusal)
     aligned = {}
     if not refused and alignment == "none":
         aligned = {
-            way: predictor.predict(measured.candidate(method, way))
+            way: predictor.answer(measured.candidate(method, way))
             for way in ALIGNMENTS[1:]
             if (method, way) in predictor.combinations()
         }

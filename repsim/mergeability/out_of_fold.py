@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.metrics import Judged
-from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part, least_by_merge
+from repsim.mergeability.part import Forecasts, least_by_merge
+from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.regressors import outcome
 from repsim.mergeability.splits import Fold, Split, assert_apart, incidence
 
@@ -103,12 +105,8 @@ class OutOfFold:
 def carry_out(
     table: EvidenceTable,
     split: Split,
-    tiers: Sequence[str],
+    predictor: Predictor,
     *,
-    regressor: str,
-    features: Sequence[str] = (),
-    blocks: int = BLOCKS,
-    seed: int = 0,
     advance: Callable[[], object] | None = None,
     each: Each = map,
 ) -> OutOfFold:
@@ -117,10 +115,7 @@ def carry_out(
     arrays = {name: np.full(count, np.nan) for name in
               ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip
     refusals, names, skipped = [""] * count, [""] * count, []
-    fit = functools.partial(
-        fit_part, tiers=tiers, kind=regressor, features=features, blocks=blocks, seed=seed
-    )
-    test = functools.partial(_test, table, fit, split.name != "leave-method-out")
+    test = functools.partial(_test, table, predictor, split.name != "leave-method-out")
     for fold in split.folds:
         assert_apart(table, fold.train, fold.test)
     for fold, found in zip(split.folds, each(test, split.folds), strict=True):
@@ -141,12 +136,11 @@ def carry_out(
 
 
 def _test(
-    table: EvidenceTable, fit: Callable[[EvidenceTable], Part], of_method: bool, fold: Fold
+    table: EvidenceTable, predictor: Predictor, of_method: bool, fold: Fold
 ) -> Forecasts | str:
     """Learn from one side of a fold and forecast the other, or say why there is too little."""
     known, asked = table.take(fold.train), table.take(fold.test)
     try:
-        part = fit(known)
+        return clone(predictor).fit(known).forecast(asked, of_method=of_method)
     except InputError as error:  # too few groups of parents: counted, and told in the report
         return error.what
-    return part.forecast(asked, known, of_method=of_method)

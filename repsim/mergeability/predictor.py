@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
 from repsim.mergeability.candidate import Beside, Candidate, Prediction
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.evidence_files import evidence_of
 from repsim.mergeability.feature_sets import forecasting_sets, with_as_merged
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
 from repsim.mergeability.regressors import find_regressor
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
 
 SCHEMA, _EARLIER = "repsim/predictor/2", "repsim/predictor/1"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
@@ -26,119 +32,158 @@ DEFAULT_REGRESSOR = "saturating-by-kind"
 BESIDE = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictor:
-    """Predictors of nested sets of tiers, and the merges that they know.
+class Predictor(RegressorMixin, BaseEstimator):
+    """Forecasts of merges: an estimator of scikit-learn whose rows are merges and languages.
+
+    `X` is an `EvidenceTable`, or rows of the data frame that its `to_pandas` gives: features are
+    the columns `feature:NAME`, their tiers and the lineage of models travel in `attrs`, and what
+    the predictor makes of measured features it makes anew. So `GroupKFold`, `cross_val_predict`
+    and `permutation_importance` apply; folds that share no model come from `leave_models_out`.
+
+    Args:
+        regressor: Name of the regressor; see `repsim.mergeability.regressors`.
+        features: Features instead of the chosen ones; "name:+" states a direction.
+        tiers: The one set of tiers to fit on; if None, every nested set that the evidence has.
+        blocks: Blocks of models that are held out to learn errors.
+        seed: Of the dealing of blocks.
 
     Attributes:
-        parts: Name of a set of tiers -> its predictor.
-        evidence: Known merges.
-        settings: What it was fitted with.
+        parts_: Name of a set of tiers -> its predictor.
+        evidence_: Known merges.
         version: Name of a predictor that was released; empty for others.
+
+    Example:
+        >>> from repsim.testing.evidence import planted_evidence
+        >>> frame = planted_evidence(models=12).to_pandas()
+        >>> predictor = Predictor(regressor="additive", blocks=3).fit(frame)
+        >>> low, high = predictor.predict_interval(frame.iloc[:3])
+        >>> bool((low < predictor.predict(frame.iloc[:3])).all())
+        True
     """
 
-    parts: Mapping[str, Part]
-    evidence: EvidenceTable
-    settings: Mapping[str, Any]
-    version: str = ""
+    version = ""
 
-    @classmethod
-    def fit(
-        cls,
-        evidence: EvidenceTable,
-        *,
+    def __init__(
+        self,
         regressor: str = DEFAULT_REGRESSOR,
+        *,
         features: Sequence[str] = (),
+        tiers: Sequence[str] | None = None,
         blocks: int = BLOCKS,
         seed: int = 0,
-    ) -> Predictor:
-        """Fit on known merges, once for every set of tiers that they have features of.
+    ) -> None:
+        self.regressor = regressor
+        self.features = features
+        self.tiers = tiers
+        self.blocks = blocks
+        self.seed = seed
+
+    def fit(self, X: EvidenceTable | pd.DataFrame, y: ArrayLike | None = None) -> Self:
+        """Fit on known merges, once for every set of tiers.
 
         Args:
-            evidence: Known merges.
-            regressor: Name of the regressor; see `repsim.mergeability.regressors`.
-            features: Features instead of the chosen ones; "name:+" states a direction.
-            blocks: Blocks of models that are held out to learn errors.
-            seed: Of the dealing of blocks.
+            X: Known merges.
+            y: Their retention `[rows]`; that of `X` if None.
 
         Returns:
-            The predictor. The same evidence and settings give the same numbers.
+            Itself. The same evidence and settings give the same numbers.
 
         Raises:
-            InputError: There are too few merges or models.
+            InputError: There are too few merges or models, or a number is infinite or missing.
             UsageError: The regressor cannot be stored, or no feature is of use.
-
-        Example:
-            >>> from repsim.testing.evidence import planted_evidence
-            >>> predictor = Predictor.fit(planted_evidence(models=12))
-            >>> list(predictor.parts)
-            ['table']
         """
-        if not find_regressor(regressor).ships:
-            raise UsageError(f"the regressor '{regressor}' is a yardstick and is not stored")
-        evidence.require_finite()
+        if not find_regressor(self.regressor).ships:
+            raise UsageError(f"the regressor '{self.regressor}' is a yardstick and is not stored")
+        evidence = evidence_of(X)
+        if y is not None:
+            evidence = evidence.with_columns({"retention": np.asarray(y, dtype=np.float64)})
+        evidence.require_known()
         table = with_as_merged(evidence)
-        sets = {"table": tuple(table.tiers.values())} if features else forecasting_sets(table)
-        parts = {
+        if self.tiers:
+            sets = {"+".join(self.tiers): tuple(self.tiers)}
+        elif self.features:
+            named = (name.partition(":")[0] for name in self.features)
+            sets = {"table": tuple(dict.fromkeys(table.tiers.get(n, "table") for n in named))}
+        else:
+            sets = forecasting_sets(table)
+        self.parts_: dict[str, Part] = {
             name: fit_part(
-                table, tuple(dict.fromkeys(tiers)), kind=regressor, features=features,
-                blocks=blocks, seed=seed,
+                table, tiers, kind=self.regressor, features=self.features, blocks=self.blocks,
+                seed=self.seed,
             )
             for name, tiers in sets.items()
         }  # fmt: skip
-        settings = {
-            "regressor": regressor,
-            "features": list(features),
-            "blocks": blocks,
-            "seed": seed,
-        }
-        return cls(parts, table, settings)
+        self.evidence_ = table
+        return self
+
+    def predict(self, X: EvidenceTable | pd.DataFrame) -> np.ndarray:
+        """Retention of each row `[rows]`, from -1 to 1.2, outside the applicability domain too.
+
+        Of the nested predictors that of most tiers is asked of which `X` has features;
+        `forecast` tells which rows should rather have been refused.
+
+        Raises:
+            UsageError: `X` has too few tiers.
+        """
+        table = with_as_merged(evidence_of(X))
+        return self._part(table).predict(table)
+
+    def predict_interval(self, X: EvidenceTable | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper end of the 90 % interval of each row, `[rows]` each."""
+        table = with_as_merged(evidence_of(X))
+        part = self._part(table)
+        return part.rows.interval(part.predict(table))
+
+    def forecast(self, X: EvidenceTable | pd.DataFrame, *, of_method: bool = True) -> Forecasts:
+        """All that can be said of rows and their merges, with the reason why each may be refused.
+
+        Args:
+            X: Merges.
+            of_method: Whether a method that no known merge was made by is a reason to refuse.
+        """
+        table = with_as_merged(evidence_of(X))
+        return self._part(table).forecast(table, self.evidence_, of_method=of_method)
 
     @property
     def identity(self) -> str:
         """Name for readers: its version, or the start of its hash, and the number of merges."""
         version = self.version or hash_json(self.to_json())[:8]
-        return f"predictor {version} ({len(self.evidence.merges()[1]):,} merges)"
+        return f"predictor {version} ({len(self.evidence_.merges()[1]):,} merges)"
 
-    @property
-    def regressor(self) -> str:
-        """Name of its regressor."""
-        return str(self.settings["regressor"])
+    def _part(self, table: EvidenceTable) -> Part:
+        return self.part_for(sorted({table.tiers[name] for name in table.features}))
 
     def part_for(self, tiers: Sequence[str]) -> Part:
         """The predictor of the largest set of tiers that is at hand."""
-        able = [part for part in self.parts.values() if set(part.tiers) <= {*tiers, "table"}]
+        check_is_fitted(self)
+        able = [part for part in self.parts_.values() if set(part.tiers) <= {*tiers, "table"}]
         if not able:
-            needed = min(self.parts.values(), key=lambda part: len(part.tiers)).tiers
+            needed = min(self.parts_.values(), key=lambda part: len(part.tiers)).tiers
             raise UsageError(
                 f"features of {', '.join(tiers)} are at hand, and {', '.join(needed)} are needed"
             )
         return max(able, key=lambda part: len(part.tiers))
 
-    def forecast(self, table: EvidenceTable, tiers: Sequence[str]) -> Forecasts:
-        """Predict the merges of a table."""
-        return self.part_for(tiers).forecast(with_as_merged(table), self.evidence)
-
     def combinations(self) -> list[tuple[str, str]]:
         """Pairs of method and alignment among known merges."""
-        pairs = (factor.split("|") for factor in sorted(set(self.evidence.factor)))
+        pairs = (factor.split("|") for factor in sorted(set(self.evidence_.factor)))
         return [(method, alignment) for method, alignment in pairs]
 
     def known_range(self, feature: str) -> tuple[float, float] | None:
         """Least and largest value of a feature among known merges; None if there is none."""
-        values = self.evidence.features.get(feature)
+        values = self.evidence_.features.get(feature)
         if values is None or not np.isfinite(values).any():
             return None
         return float(np.nanmin(values)), float(np.nanmax(values))
 
-    def predict(self, candidate: Candidate) -> Prediction:
+    def answer(self, candidate: Candidate) -> Prediction:
         """Forecast one merge, or refuse."""
-        table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence.tiers))
+        table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence_.tiers))
         try:
             part = self.part_for(candidate.tiers)
         except UsageError as error:
             return Prediction(refusal=error.what)
-        found = part.forecast(table, self.evidence)
+        found = part.forecast(table, self.evidence_)
         row = int(np.argmin(found.predicted))
         nearest = self._nearest(part, table, row)
         refusal = next((why for why in found.refusals if why), "")
@@ -163,19 +208,19 @@ class Predictor:
         self, part: Part, table: EvidenceTable, row: int, count: int = 5
     ) -> tuple[KnownMerge, ...]:
         """Nearest known merges of the same method, or of any if it is not known; each once."""
-        factor = self.evidence.factor
+        factor = self.evidence_.factor
         rows = np.flatnonzero(factor == table.factor[row])
-        rows = rows if len(rows) else np.arange(len(self.evidence))
-        gaps = part.domain.points(self.evidence.take(rows)) - part.domain.points(table)[row]
+        rows = rows if len(rows) else np.arange(len(self.evidence_))
+        gaps = part.domain.points(self.evidence_.take(rows)) - part.domain.points(table)[row]
         distance = np.sqrt((gaps**2).mean(axis=1))
         found: dict[str, KnownMerge] = {}
         for near in np.argsort(distance, kind="stable"):
             at = rows[near]
-            name = str(self.evidence["merge"][at])
+            name = str(self.evidence_["merge"][at])
             if name not in found:
                 found[name] = KnownMerge(
-                    name, str(self.evidence["language"][at]), float(distance[near]),
-                    float(self.evidence["retention"][at]),
+                    name, str(self.evidence_["language"][at]), float(distance[near]),
+                    float(self.evidence_["retention"][at]),
                 )  # fmt: skip
             if len(found) == count:
                 break
@@ -183,15 +228,15 @@ class Predictor:
 
     def beside(self, feature: str, value: float, candidate: Candidate) -> Beside | None:
         """Where a value of a feature lies among known merges of that method and alignment."""
-        values = self.evidence.features.get(feature)
+        values = self.evidence_.features.get(feature)
         factor = f"{candidate.method}|{candidate.alignment}"
         if values is None or not np.isfinite(value):
             return None
-        rows = np.flatnonzero((self.evidence.factor == factor) & np.isfinite(values))
+        rows = np.flatnonzero((self.evidence_.factor == factor) & np.isfinite(values))
         if not len(rows):
             return None
         near = rows[np.argsort(np.abs(values[rows] - value), kind="stable")[:BESIDE]]
-        typical = float(np.median(self.evidence["retention"][near]))
+        typical = float(np.median(self.evidence_["retention"][near]))
         return Beside(float((values[rows] < value).mean()), typical, len(near))
 
     def to_json(self) -> dict[str, Any]:
@@ -199,15 +244,15 @@ class Predictor:
         return {
             "schema": SCHEMA,
             **({"version": self.version} if self.version else {}),
-            "settings": dict(self.settings),
-            "evidence": self.evidence.hash,
-            "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "settings": {**self.get_params(), "features": list(self.features)},
+            "evidence": self.evidence_.hash,
+            "parts": {name: part.to_json() for name, part in self.parts_.items()},
         }
 
     def save(self, folder: str | Path) -> Path:
         """Write `predictor.json` and `evidence.parquet` into a folder."""
         target = Path(folder)
-        self.evidence.save(target / EVIDENCE_FILE)
+        self.evidence_.save(target / EVIDENCE_FILE)
         write_json(target / PREDICTOR_FILE, self.to_json(), indent=None)
         return target
 
@@ -230,8 +275,10 @@ class Predictor:
                 f"the table in '{source}' is not the one that its predictor was fitted on",
                 hint="fit it again: repsim predictor fit",
             )
-        parts = {name: Part.from_json(part) for name, part in document["parts"].items()}
-        return cls(parts, evidence, document["settings"], document.get("version", ""))
+        made = cls(**document["settings"])
+        made.parts_ = {name: Part.from_json(part) for name, part in document["parts"].items()}
+        made.evidence_, made.version = evidence, document.get("version", "")
+        return made
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import FeatureUse, feature_uses
+from repsim.mergeability.feature_sets import FeatureUse
 from repsim.mergeability.splits import Fold
 from repsim.stats.additive import LEAST, MOST, AdditiveRegressor, Basis, Layout
 
@@ -45,54 +45,6 @@ def matrix_of(
     codes = [place.get(level, -1) for level in table.factor]
     parts = [feature_values(table, names), *(f[:, None] for f in flags), np.array(codes)[:, None]]
     return np.concatenate([part.astype(np.float64) for part in parts], axis=1)
-
-
-class TrainingData(NamedTuple):
-    """Evidence as scikit-learn takes it: a matrix, outcomes, and what may not be parted."""
-
-    X: np.ndarray
-    y: np.ndarray
-    groups: np.ndarray
-    columns: tuple[str, ...]
-    directions: tuple[int, ...]
-
-
-def training_data(
-    table: EvidenceTable,
-    *,
-    tiers: Sequence[str] = ("T0", "T1", "T2"),
-    features: Sequence[str] = (),
-    by_kind: bool = True,
-) -> TrainingData:
-    """Evidence for scikit-learn, with `AdditiveRegressor` or any other regressor.
-
-    Args:
-        table: Known merges.
-        tiers: Tiers whose chosen features are used.
-        features: Features instead of the chosen ones; "name:+" states a direction.
-        by_kind: Whether there are columns of the kinds of merges whose curves may be steeper.
-
-    Returns:
-        `X` `[rows, features + kinds + 1]` (see `AdditiveRegressor`), retention, and the group of
-        parents of each row, which `GroupKFold` keeps together.
-
-    Raises:
-        UsageError: The table lacks a feature that was named, or none is of use.
-
-    Example:
-        >>> from repsim.testing.evidence import planted_evidence
-        >>> data = training_data(planted_evidence(models=6), tiers=["table"])
-        >>> data.X.shape, data.columns[-3:]
-        ((90, 8), ('aligned', 'at random', 'method'))
-    """
-    uses = feature_uses(table, tiers, features)
-    names = [use.name for use in uses]
-    X = matrix_of(table, names, sorted(set(table.factor)), by_kind=by_kind)
-    kinds = tuple(KINDS_OF_MERGE) if by_kind else ()
-    return TrainingData(
-        X, outcome(table), np.array(table["parents"], dtype=str), (*names, *kinds, "method"),
-        tuple(use.direction for use in uses),
-    )  # fmt: skip
 
 
 class NeighbourRegressor(RegressorMixin, BaseEstimator):

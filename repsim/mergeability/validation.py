@@ -42,7 +42,7 @@ from repsim.mergeability.metrics import (
 )
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
-from repsim.mergeability.predictor import DEFAULT_REGRESSOR
+from repsim.mergeability.predictor import DEFAULT_REGRESSOR, Predictor
 from repsim.mergeability.regressors import REGRESSORS
 from repsim.mergeability.splits import Split, incidence, standard_splits
 from repsim.mergeability.validation_tables import (
@@ -137,13 +137,14 @@ def validate(
     wanted = {
         split.name: sets if split.name == MAIN_SPLIT else {main: sets[main]} for split in made
     }
+    how: dict[str, Any] = {"features": features, "blocks": inner_blocks, "seed": seed}
     with _Pace(made, wanted) as pace, Pool(workers) as pool:
         for split in made:
             tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
             own = {
                 name: carry_out(
-                    table, split, tiers, regressor=regressor, features=features,
-                    blocks=inner_blocks, seed=seed, advance=pace.advance, each=pool.map,
+                    table, split, Predictor(regressor, tiers=tiers, **how), advance=pace.advance,
+                    each=pool.map,
                 )
                 for name, tiers in wanted[split.name].items()
             }  # fmt: skip

@@ -50,7 +50,7 @@ class PlantedPredictor:
         """Range of sizes; None of anything else."""
         return self.sizes if feature == "parameters_log10" else None
 
-    def predict(self, candidate: Candidate) -> Prediction:
+    def answer(self, candidate: Candidate) -> Prediction:
         """Predict from the one feature."""
         values = {
             lang: found.get(self.feature, math.nan) for lang, found in candidate.features.items()

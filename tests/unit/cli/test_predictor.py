@@ -51,9 +51,9 @@ def test_fit_show_and_add(table, tmp_path, capsys) -> None:
     )
     added = _run("predictor", "add", mine, "--to", tmp_path / "one", "-o", tmp_path / "more")
     assert added == 0
-    known = Predictor.load(tmp_path / "more").evidence
+    known = Predictor.load(tmp_path / "more").evidence_
     assert known["retention"][-1] == 0.4
-    assert len(known) == len(Predictor.load(tmp_path / "one").evidence) + 1
+    assert len(known) == len(Predictor.load(tmp_path / "one").evidence_) + 1
     assert (tmp_path / "more" / EVIDENCE_FILE).exists()
 
 

@@ -93,7 +93,7 @@ def test_the_hash_is_that_of_the_json_document_of_all_columns() -> None:
 
 
 def test_the_shipped_evidence_has_the_hash_that_its_predictor_names() -> None:
-    evidence = shipped_predictor().evidence
+    evidence = shipped_predictor().evidence_
     assert evidence.hash.startswith("f7b207ab313d8203b6aa2abaa8152ca7b3d708e90fd53680d7c526d0")
 
 
@@ -122,7 +122,7 @@ def test_infinity_is_kept_and_nothing_is_learnt_from_it(tmp_path) -> None:
     infinite = table.with_features({"distance": values}, {})
     assert EvidenceTable.load(infinite.save(tmp_path / "e.parquet"))["distance"][7] == np.inf
     with pytest.raises(InputError, match=r"'distance' of the merge 'model-00 .* is infinite"):
-        Predictor.fit(infinite)
+        Predictor().fit(infinite)
     file = tmp_path / "merges.csv"
     file.write_text("a,b,cosine,kept\nx,y,0.9,0.8\nx,z,inf,0.2\n")
     with pytest.raises(InputError, match="column 'cosine' of .* holds 'inf'"):

@@ -173,13 +173,13 @@ def test_models_without_a_language_need_one(tmp_path: Path) -> None:
 def test_measured_once_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Candidate] = []
     predictor = planted_predictor()
-    original = type(predictor).predict
+    original = type(predictor).answer
 
     def remember(self: Any, candidate: Candidate) -> Prediction:
         asked.append(candidate)
         return original(self, candidate)
 
-    monkeypatch.setattr(type(predictor), "predict", remember)
+    monkeypatch.setattr(type(predictor), "answer", remember)
     measured = measure_parents(FORKS, predictor, Settings(tiers=("T0",)))
     forecast_of(measured, predictor)
     assert [(c.method, c.alignment) for c in asked] == [

@@ -98,7 +98,7 @@ def test_a_trial_tells_most_of_merges_as_they_are(report) -> None:
 
 
 def test_no_predictor_is_fitted_on_a_trial(evidence) -> None:
-    assert list(Predictor.fit(evidence, blocks=3).parts) == ["T0", "T0+T1", "T0+T1+T2"]
+    assert list(Predictor(blocks=3).fit(evidence).parts_) == ["T0", "T0+T1", "T0+T1+T2"]
 
 
 def test_the_regressor_without_shrinkage_is_shown_beside_it(report) -> None:

@@ -108,8 +108,8 @@ def test_seven_billion_parameters(shipped: Predictor, tmp_path: Path) -> None:
 
 def test_the_domain_speaks_of_features_by_their_labels(shipped: Predictor) -> None:
     """No name of a column is shown to a person, where a value lies outside or is missing."""
-    part = shipped.parts["T0+T1+T2"]
-    known = shipped.evidence
+    part = shipped.parts_["T0+T1+T2"]
+    known = shipped.evidence_
     row = known.take(np.array([0]))
     points = part.domain.points(known)
 
@@ -132,9 +132,9 @@ def test_the_domain_speaks_of_features_by_their_labels(shipped: Predictor) -> No
 
 def test_no_forecast_rests_on_a_trial_of_the_merge(shipped: Predictor) -> None:
     """The oracle evaluates a merge: it may be held against forecasts, and is in none."""
-    used = {use.name for part in shipped.parts.values() for use in part.uses}
+    used = {use.name for part in shipped.parts_.values() for use in part.uses}
     assert not {name for name in used if name.startswith("oracle")}
-    assert "oracle_retention_as_merged" in shipped.evidence.features
+    assert "oracle_retention_as_merged" in shipped.evidence_.features
     rows = [{"merge": "m", "alignment": "none"}, {"merge": "n", "alignment": "none"}]
     features = {"oracle_retention_as_merged": [0.1, 0.9]}
     alone = EvidenceTable.from_rows(rows, features, {"oracle_retention_as_merged": "oracle"})

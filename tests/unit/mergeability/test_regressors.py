@@ -1,10 +1,7 @@
-"""Regressors: monotone where they say so, found again from their JSON, usable by scikit-learn."""
+"""Regressors: monotone where they say so, found again from their JSON."""
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.inspection import permutation_importance
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 
 from repsim.core.errors import InputError, UsageError
 from repsim.mergeability.evidence import EvidenceTable
@@ -14,10 +11,8 @@ from repsim.mergeability.regressors import (
     FittedRegressor,
     cross_fit,
     outcome,
-    training_data,
 )
 from repsim.mergeability.splits import Fold
-from repsim.stats.additive import AdditiveRegressor
 from repsim.testing.evidence import planted_evidence
 
 USES = (FeatureUse("distance", -1), FeatureUse("quotient", -1), FeatureUse("noise_feature", 0))
@@ -90,19 +85,3 @@ def test_yardsticks_are_not_stored(planted) -> None:
         FittedRegressor.from_json("forest", {"form": "forest"})
     with pytest.raises(UsageError, match="unknown regressor"):
         cross_fit("forest", planted, USES, [Fold("x", np.arange(2), np.arange(2))])
-
-
-def test_it_is_an_estimator_of_scikit_learn(planted) -> None:
-    data = training_data(planted, tiers=("table",))
-    model = AdditiveRegressor(data.directions, alpha=1e-3)
-    assert clone(model).get_params() == model.get_params()
-    folds = GroupKFold(3)
-    predicted = cross_val_predict(model, data.X, data.y, groups=data.groups, cv=folds)
-    assert np.corrcoef(predicted, data.y)[0, 1] > 0.9
-    search = GridSearchCV(model, {"levelling": [False, True]}, cv=folds)
-    assert search.fit(data.X, data.y, groups=data.groups).best_score_ > 0.8
-    drop = permutation_importance(model.fit(data.X, data.y), data.X, data.y, n_repeats=2,
-                                  random_state=0).importances_mean  # fmt: skip
-    by_name = dict(zip(data.columns, drop, strict=True))
-    assert max(by_name, key=by_name.__getitem__) != "noise_feature"
-    assert abs(by_name["noise_feature"]) < 0.01

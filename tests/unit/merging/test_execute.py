@@ -61,6 +61,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("sce", {"select_topk": 0.4}),
     ("breadcrumbs", {"density": 0.5, "gamma": 0.2}),
 ]
+#: Rest on singular vectors, which numpy and torch compute by libraries of their own.
+SPECTRAL = ("tsv_m", "iso_c")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
@@ -82,10 +84,12 @@ def test_a_tensor_merged_in_parts_or_by_torch_is_the_tensor_merged_whole(
     by_torch = weights(merge(recipe, "torch", device="cpu:0"))
     monkeypatch.setattr(execute, "PART", 20)
     apart = weights(merge(recipe, "apart", device="cpu"))
-    step = 2e-2 if dtype == torch.bfloat16 else 1e-5
     for name, tensor in whole.items():
-        for other in (apart[name], by_torch[name]):
-            assert torch.allclose(tensor.float(), other.float(), rtol=step, atol=1e-6)
+        assert torch.equal(tensor, apart[name])
+        if method in SPECTRAL:
+            assert torch.allclose(tensor, by_torch[name], rtol=1e-5, atol=1e-5)
+        else:
+            assert torch.equal(tensor, by_torch[name])
 
 
 def test_many_files_hold_what_one_file_holds(

@@ -240,17 +240,21 @@ def test_random_thinning_is_the_formula(name: str, rescale: str, normalize: bool
 @pytest.mark.parametrize("name", ["dare_linear", "della_linear"])
 def test_the_papers_rescaling_is_unbiased(name: str) -> None:
     base, (delta,) = draw(10, count=1, shape=(8, 16))
-    seeds, q, epsilon = 300, 0.3, 0.1
+    seeds, copies, q, epsilon = 15, 100, 0.3, 0.1
     options = {"density": q, **({"epsilon": epsilon} if name == "della_linear" else {})}
-    models = given(base, [delta])
-    merged = np.stack(
+    # Entries are drawn independently, and ranks are within a row: copies are further draws.
+    models = given(np.tile(base, (copies, 1)), [np.tile(delta, (copies, 1))])
+    merged = np.concatenate(
         [
-            METHODS[name](**models, context=TensorContext(seed=seed), **options).numpy() - base
+            METHODS[name](**models, context=TensorContext(seed=seed), **options)
+            .numpy()
+            .reshape(copies, *base.shape)
+            - base
             for seed in range(seeds)
         ]
     )
     keep = della_probability(delta, q, epsilon) if name == "della_linear" else q
-    error = np.abs(delta) * np.sqrt((1 - keep) / keep / seeds)
+    error = np.abs(delta) * np.sqrt((1 - keep) / keep / len(merged))
     z = (merged.mean(0) - delta) / error
     assert np.abs(z).max() < 4, "128 entries: 4 standard errors are exceeded once in 120 seeds"
     assert 0.8 < z.std() < 1.2
@@ -262,7 +266,7 @@ def test_rescaling_to_the_l1_norm_is_biased_against_large_entries() -> None:
     kept = [
         dare_linear(**given(base, [delta]), density=0.1, rescale="l1",
                     context=TensorContext(seed=seed)).numpy() - base
-        for seed in range(150)
+        for seed in range(600)
     ]  # fmt: skip
     for each in kept[:20]:
         assert np.isclose(np.abs(each).sum(), np.abs(delta).sum())
