@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
-from repsim.core.files import written_aside
 
 if TYPE_CHECKING:
     import torch

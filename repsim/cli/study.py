@@ -289,7 +289,8 @@ def _collected(planned: StudyPlan, folder: StudyFolder, out: Path | None = None)
     from repsim.studies.collect import collect as tables
     from repsim.studies.engine import unit_keys
 
-    atlas = tables(planned, folder.store.results(unit_keys(planned.units)))
+    keys, store = unit_keys(planned.units), folder.store
+    atlas = tables(planned, store.results(keys), store.seconds(keys))
     say("wrote", str(atlas.save(out or folder.path / "atlas")))
     return atlas
 

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError
 
 CHUNK = 1 << 20
-
-
-@contextlib.contextmanager
-def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it into place when the block ends without error.
-
-    A reader, or a later run, sees the old file or the new one and never a half of it. Works for a
-    folder too, if the target does not exist yet.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-        >>> with written_aside(target) as aside:
-        ...     _ = aside.write_text("whole")
-        >>> target.read_text()
-        'whole'
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield aside
-        if aside.is_file():
-            with aside.open("rb") as handle:
-                os.fsync(handle.fileno())
-        aside.replace(target)
-    finally:
-        if aside.is_file():
-            aside.unlink(missing_ok=True)
-        elif aside.is_dir():
-            _remove_folder(aside)
-
-
-def _remove_folder(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, ResourceError
-from repsim.core.files import hash_json, written_aside
+from repsim.core.files import hash_bytes, hash_json
 
 T = TypeVar("T")
 #: Files of an object store that are read at a time.
@@ -81,11 +82,11 @@ class Files:
 
 @dataclasses.dataclass(frozen=True)
 class Codec(Generic[T]):
-    """How parts of one kind are written; `decode` raises ValueError or OSError on damage."""
+    """How parts of one kind are written with their keys; `decode` raises ValueError on damage."""
 
     suffix: str
-    encode: Callable[[T], bytes]
-    decode: Callable[[bytes], T]
+    encode: Callable[[str, T], bytes]
+    decode: Callable[[str, bytes], T]
 
 
 class Parts(Generic[T]):
@@ -122,7 +123,7 @@ class Parts(Generic[T]):
 
     def write(self, key: str, value: T) -> None:
         """Write a part, whole or not at all."""
-        self._files.write(self.name(key), self._codec.encode(value))
+        self._files.write(self.name(key), self._codec.encode(key, value))
 
     def read(self, key: str) -> T | None:
         """A part; None if it is not there or was damaged."""
@@ -136,6 +137,10 @@ class Parts(Generic[T]):
         values = {names[name]: self._decoded(names[name], data) for name, data in found.items()}
         return {key: value for key, value in values.items() if value is not None}
 
+    def forget(self, key: str) -> None:
+        """Remove a part, if it is there."""
+        self._files.remove(self.name(key))
+
     def clear(self) -> None:
         """Remove all parts."""
         for key in self.keys():
@@ -143,17 +148,17 @@ class Parts(Generic[T]):
 
     def _decoded(self, key: str, data: bytes) -> T | None:
         try:
-            return self._codec.decode(data)
-        except (ValueError, OSError) as error:
+            return self._codec.decode(key, data)
+        except ValueError as error:
             place = self._files.place(self.name(key))
             _log.warning("'%s' was damaged and is made anew (%s)", place, error)
             self._files.remove(self.name(key))
             return None
 
 
-def _to_json(document: Mapping[str, Any]) -> bytes:
+def _to_json(key: str, document: Mapping[str, Any]) -> bytes:
     try:
-        plain = json.loads(json.dumps(document, allow_nan=False))  # as it will be read again
+        plain = json.loads(json.dumps({**document, "key": key}, allow_nan=False))  # as read again
         whole = {**plain, "sha256": hash_json(plain)}
         text = json.dumps(whole, sort_keys=True, ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -161,28 +166,69 @@ def _to_json(document: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def _from_json(data: bytes) -> Mapping[str, Any]:
-    document: dict[str, Any] = json.loads(data)
+def _from_json(key: str, data: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("it is no mapping")
     known = document.pop("sha256", None)  # parts of version 0.1 have none
     if known not in (None, hash_json(document)):
         raise ValueError("its checksum is wrong")
+    if document.pop("key", key) != key:
+        raise ValueError("it is another part")
     return document
 
 
-def _to_parquet(table: Any) -> bytes:
+def _to_parquet(key: str, table: Any) -> bytes:
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    about = {_KEY: key.encode(), _DIGEST: _digest(table).encode()}
+    marked = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
+    pq.write_table(marked, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
-def _from_parquet(data: bytes) -> Any:
+def _from_parquet(key: str, data: bytes) -> Any:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        table.validate(full=True)
+        known = dict(table.schema.metadata or {})
+        part, digest = known.pop(_KEY, None), known.pop(_DIGEST, None)  # version 0.1 has neither
+        whole = digest in (None, _digest(table).encode())
+    except (pa.ArrowException, OSError, OverflowError, MemoryError) as error:
+        raise ValueError(str(error)) from error
+    if part not in (None, key.encode()) or not whole:
+        raise ValueError("its checksum is wrong" if not whole else "it is another part")
+    return table.replace_schema_metadata(known or None)
 
 
+def _digest(table: Any) -> str:
+    """SHA-256 of names, types and values, for the footer of a parquet file has no checksum."""
+    import pyarrow as pa
+
+    parts = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        parts += [field.name.encode(), str(field.type).encode()]
+        flat = column.combine_chunks()
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
+            parts += [flat.is_null().to_numpy(zero_copy_only=False).tobytes()]
+            parts += [flat.fill_null(0).to_numpy(zero_copy_only=False).tobytes()]
+            continue
+        if not pa.types.is_dictionary(field.type):
+            flat = flat.dictionary_encode()
+        codes = flat.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        parts += [repr(flat.dictionary.to_pylist()).encode(), codes.tobytes()]
+    return hash_bytes(*parts)
+
+
+#: Where a parquet part says whose it is, and what it holds.
+_KEY, _DIGEST = b"repsim.part", b"repsim.sha256"
 #: JSON documents with a checksum.
 JSON: Codec[Mapping[str, Any]] = Codec("json", _to_json, _from_json)
 #: Arrow tables as parquet, whose pages have checksums.

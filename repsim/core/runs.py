@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import UsageError
+from repsim.core.aside import make_folder, sweep
+from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.parts import PARQUET, Files, Parts
 from repsim.core.provenance import environment, now
 
 SCHEMA = "repsim/run/1"
+_ANEW = "pass --force to start anew, or choose another folder"
 
 
 class RunFolder:
@@ -44,21 +46,20 @@ class RunFolder:
 
         Raises:
             UsageError: The folder holds something else, or a run of another configuration.
+            InputError: Its manifest is damaged and `force` is off, or a file is in the way.
         """
         folder = Path(path)
-        manifest_path = folder / "manifest.json"
         key = hash_json({"kind": kind, "config": config})
         resumed = False
-        if manifest_path.exists():
-            known = read_json(manifest_path)
-            if known.get("key") == key:
-                resumed = True
-            elif not force:
+        known = _known_key(folder / "manifest.json", force=force)
+        if known is not None:
+            resumed = known == key
+            if not resumed and not force:
                 raise UsageError(
                     f"'{folder}' holds a run with another configuration",
                     hint="choose another folder, or pass --force to replace it",
                 )
-        elif folder.exists() and any(folder.iterdir()) and not force:
+        elif folder.is_dir() and any(folder.iterdir()) and not force:
             raise UsageError(
                 f"'{folder}' is not empty and holds no run",
                 hint="choose another folder, or pass --force to write into it",
@@ -75,7 +76,8 @@ class RunFolder:
         run = cls(folder, manifest, resumed=resumed)
         if not resumed:
             run.parts.clear()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        sweep(folder)
         run._write_manifest()
         return run
 
@@ -91,3 +93,21 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)
+
+
+def _known_key(path: Path, *, force: bool) -> str | None:
+    """Key of the run that a manifest is of; empty if it is damaged, None if there is none."""
+    try:
+        known = read_json(path) if path.exists() else None
+    except InputError as error:
+        if force:
+            return ""
+        raise InputError(error.what, hint=_ANEW) from None
+    if known is None:
+        return None
+    key = known.get("key") if isinstance(known, dict) else None
+    if isinstance(key, str):
+        return key
+    if force:
+        return ""
+    raise InputError(f"'{path}' is no manifest of a run", hint=_ANEW)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.core.files import write_json, written_aside
+from repsim.core.files import write_json
 from repsim.core.registry import Registry
 
 if TYPE_CHECKING:

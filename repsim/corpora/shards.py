@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError
-from repsim.core.files import read_json, write_json, written_aside
+from repsim.core.files import read_json, write_json
 from repsim.core.progress import progress
 from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.tokenizers import Tokenizer, token_byte_lengths

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from einops import einsum, rearrange
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError
-from repsim.core.files import written_aside
 from repsim.merging.base import Gram
 
 if TYPE_CHECKING:

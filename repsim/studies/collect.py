@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from repsim.studies.plan import StudyPlan
 
 
-def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
+def collect(
+    plan: StudyPlan,
+    results: Mapping[str, Any],
+    seconds: Mapping[str, Mapping[str, float]] | None = None,
+) -> Atlas:
     """Put what units found into tables; units that are not done are counted, not waited for.
 
     Args:
         plan: The study.
         results: Name of a unit -> its result, for those that are done.
+        seconds: Name of a unit -> seconds of its steps, as far as they were noted.
 
     Returns:
         The atlas; `info` states the study and how much of it is there.
@@ -43,17 +48,19 @@ def collect(plan: StudyPlan, results: Mapping[str, Any]) -> Atlas:
         found = results.get(unit.name)
         if found is None:
             continue
+        took = dict((seconds or {}).get(unit.name, {}))
         if unit.kind == "merge":
-            merges += found["rows"]
+            merges += [{"seconds": took.get(row["merge"]), **row} for row in found["rows"]]
         elif unit.kind == "path":
             parents = join_parents(found["parents"])
             paths += [{"parents": parents, **row} for row in found["rows"]]
         elif unit.kind == "features":
             parents = join_parents(found["parents"])
             features += [{"parents": parents, **row} for row in found["rows"]]
+            took = {**found.get("seconds", {}), **took}  # parts of version 0.1 hold their own
             costs += [
-                {"parents": parents, "tier": tier, "seconds": seconds}
-                for tier, seconds in found["seconds"].items()
+                {"parents": parents, "tier": tier, "seconds": took.get(tier)}
+                for tier in found.get("tiers", took)
             ]
             for note in found["notes"]:
                 notes.setdefault(note, []).append(parents)

@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import unknown_name
-from repsim.core.files import write_json, written_aside
+from repsim.core.files import write_json
 
 WIDTH = 32
 HEADS = 4

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from repsim.core.aside import runs, temporary
 from repsim.studies.engine.store import Store
 
 #: Seconds between renewals, and the age at which a claim counts as left behind.
@@ -21,17 +22,7 @@ def alive(claim: dict[str, Any] | None) -> bool:
     """Whether the owner of a claim still works, as far as can be told."""
     if claim is None or time.time() - claim["beat"] > STALE:
         return False
-    return claim["host"] != platform.node() or _runs(int(claim["pid"]))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return claim["host"] != platform.node() or runs(int(claim["pid"]))
 
 
 @contextlib.contextmanager
@@ -74,12 +65,11 @@ def _created(store: Store, key: str, mine: dict[str, Any]) -> bool:
         store.note("claims", key, document)
         found = store.noted("claims", key)
         return found is not None and found["owner"] == mine["owner"]
-    folder = store.local / "claims"
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{key}.{os.getpid()}.tmp"
+    place = store.local / "claims" / f"{key}.json"
+    aside = temporary(place)
     aside.write_text(json.dumps(document), encoding="utf-8")
     try:
-        os.link(aside, folder / f"{key}.json")  # fails if it exists, and is never half written
+        os.link(aside, place)  # fails if it exists, and is never half written
     except FileExistsError:
         return False
     finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from repsim.core.aside import make_folder, sweep
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json, write_json
 from repsim.core.provenance import environment, now
@@ -16,6 +18,9 @@ from repsim.studies.engine.store import Store
 from repsim.studies.engine.unit import Unit, unit_keys
 
 SCHEMA = "repsim/study/1"
+#: What a manifest holds.
+_HELD = ("key", "status", "started", "store", "config", "earlier")
+_log = logging.getLogger("repsim.studies")
 
 
 class StudyFolder:
@@ -30,11 +35,13 @@ class StudyFolder:
         cls, path: str | Path, *, config: Mapping[str, Any], key: str, units: Sequence[Unit],
         store: str | None = None,
     ) -> StudyFolder:  # fmt: skip
-        """Create the folder, or go on with it; another study may be added to one that is there."""
+        """Create the folder, or go on with it; another study may be added to one that is there.
+
+        A damaged manifest is written anew with a note: all that is done lies beside it.
+        """
         folder = Path(path)
         earlier: list[dict[str, Any]] = []
-        if (folder / "manifest.json").exists():
-            known = cls.load(folder).manifest
+        if (folder / "manifest.json").exists() and (known := _whole_manifest(folder)):
             earlier = known["earlier"]
             if known["key"] != key:
                 earlier = [*earlier, {"key": known["key"], "started": known["started"]}]
@@ -44,7 +51,7 @@ class StudyFolder:
                     hint="choose another folder",
                 )
             store = known["store"]
-        elif folder.exists() and any(folder.iterdir()):
+        elif not (folder / "manifest.json").exists() and folder.is_dir() and any(folder.iterdir()):
             hint = "choose another folder"
             raise UsageError(f"'{folder}' is not empty and holds no study", hint=hint)
         manifest = {
@@ -53,6 +60,8 @@ class StudyFolder:
             "environment": environment(),
         }  # fmt: skip
         made = cls(folder, manifest)
+        make_folder(folder)
+        sweep(folder)
         made._write()
         write_json(folder / "units.json", [_described(u, k) for u, k in _keyed(units)], indent=None)
         return made
@@ -65,8 +74,10 @@ class StudyFolder:
         if not (folder / "manifest.json").exists():
             raise InputError(f"'{folder}' is not the folder of a study", hint=hint)
         manifest = read_json(folder / "manifest.json")
-        if manifest.get("schema") != SCHEMA:
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no study of the kind {SCHEMA}", hint=hint)
+        if missing := [name for name in _HELD if name not in manifest]:
+            raise InputError(f"'{folder}/manifest.json' is damaged: no {missing[0]}", hint=hint)
         return cls(folder, manifest)
 
     @property
@@ -135,6 +146,17 @@ def study_status(units: Sequence[Mapping[str, Any]], store: Store) -> StudyStatu
         row["units"] += 1
         row[state] += 1
     return StudyStatus(tuple(rows.values()), tuple(running), tuple(failures))
+
+
+def _whole_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest; None, with a note, if it is damaged and the rest of a study is there."""
+    try:
+        return StudyFolder.load(folder).manifest
+    except InputError as error:
+        if not (folder / "units.json").exists() and not (folder / "parts").is_dir():
+            raise
+        _log.warning("%s; it is written anew, and what is done is kept", error.what)
+        return None
 
 
 def _keyed(units: Sequence[Unit]) -> list[tuple[Unit, str]]:

@@ -12,6 +12,7 @@ from typing import Literal
 from repsim.studies.engine.claims import alive
 from repsim.studies.engine.executors import Executor
 from repsim.studies.engine.graph import Graph, selected
+from repsim.studies.engine.published import drop_damaged
 from repsim.studies.engine.store import Store
 from repsim.studies.engine.unit import Unit, unit_keys
 from repsim.studies.engine.work import Report, Task
@@ -80,9 +81,7 @@ def run_graph(
         UsageError: The units are no graph, or `only` fits none.
     """
     chosen = selected(units, only)
-    there = store.keys("parts") & set(unit_keys(chosen).values())
-    whole = store.parts.read_all(there).keys()  # a damaged one is dropped, and made anew
-    run = _Run(Graph(chosen, whole), store, executor, on_event, workspace)
+    run = _Run(Graph(chosen, _whole(chosen, store)), store, executor, on_event, workspace)
     run.learn()
     try:
         run.work(max_seconds)
@@ -92,6 +91,14 @@ def run_graph(
     done = tuple(name for name in graph.units if name in graph.done)
     left = tuple(n for n in graph.units if n in graph.left | graph.elsewhere | graph.running)
     return Outcome(done, dict(graph.failed), dict(graph.skipped), left, dict(graph.keys))
+
+
+def _whole(units: Sequence[Unit], store: Store) -> set[str]:
+    """Keys of what is done. Damaged parts, and parts of damaged folders, are dropped."""
+    keys = unit_keys(units)
+    there = store.parts.read_all(store.keys("parts") & set(keys.values()))
+    read = {keys[need] for unit in units if keys[unit.name] not in there for need in unit.needs}
+    return drop_damaged(store, there, read)
 
 
 class _Run:

@@ -2,11 +2,11 @@
 
 ```
 parts/KEY.json     what a unit found; a function of its key alone, the same bytes on every machine
-timings/KEY.json   seconds that it took
+timings/KEY.json   seconds that it took, and its steps
 failed/KEY.json    how a unit failed; gone once it succeeds
 logs/KEY.log       what it said
 claims/KEY.json    who works on it now; see `claims.py`
-folders/NAME.json  which unit published a folder (of weights)
+folders/NAME.json  which unit published a folder (of weights), with size and hash of its files
 models/...         the folders themselves
 ```
 """
@@ -14,6 +14,7 @@ models/...         the folders themselves
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ from repsim.core.parts import JSON, Files, Parts
 from repsim.core.provenance import now
 
 SCHEMA = "repsim/part/1"
+#: What a document that may change must hold; one that does not is damaged.
+_HELD: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "claims": {"owner": str, "host": str, "pid": int, "beat": (int, float), "since": (int, float)},
+    "failed": {"error": str, "log": str},
+    "folders": {"unit": str},
+    "timings": {"kind": str, "seconds": (int, float)},
+}
+_log = logging.getLogger("repsim.studies")
 
 
 class Store(Files):
@@ -45,12 +54,18 @@ class Store(Files):
 
     def write_part(self, key: str, document: Mapping[str, Any]) -> None:
         """Write what a unit found, whole or not at all."""
-        self.parts.write(key, {"schema": SCHEMA, "key": key, **document})
+        self.parts.write(key, {"schema": SCHEMA, **document})
 
     def results(self, keys: Mapping[str, str]) -> dict[str, Any]:
         """Results of those units (name -> key) that are done."""
         there = self.parts.read_all(keys.values())
         return {name: there[key]["result"] for name, key in keys.items() if key in there}
+
+    def seconds(self, keys: Mapping[str, str]) -> dict[str, dict[str, float]]:
+        """Seconds of the steps of those units (name -> key) that noted some."""
+        there = self.keys("timings")
+        noted = {name: self.noted("timings", key) for name, key in keys.items() if key in there}
+        return {name: known.get("steps", {}) for name, known in noted.items() if known}
 
     def write_failure(self, key: str, document: Mapping[str, Any]) -> None:
         """Note that a unit failed, and why."""
@@ -65,17 +80,23 @@ class Store(Files):
         return self.place(f"{kind}/{key}.{suffix}")
 
     def noted(self, kind: str, key: str) -> dict[str, Any] | None:
-        """A document that may change; None if there is none.
-
-        Raises:
-            InputError: It is damaged.
-        """
+        """A document that may change; None if there is none, or it was damaged and is dropped."""
         data = self.read(f"{kind}/{key}.json")
+        if data is None:
+            return None
         try:
-            return None if data is None else json.loads(data)
-        except ValueError as error:
-            hint = "delete it and run the study again"
-            raise InputError(f"'{self.path(kind, key)}' is damaged: {error}", hint=hint) from None
+            document = json.loads(data)
+            held = _HELD.get(kind, {})
+            if isinstance(document, dict) and all(
+                isinstance(document.get(name), kinds) for name, kinds in held.items()
+            ):
+                return document
+            why = "it does not hold what it should"
+        except (ValueError, RecursionError) as error:
+            why = str(error)
+        _log.warning("'%s' was damaged and is dropped (%s)", self.path(kind, key), why)
+        self.forget(kind, key)
+        return None
 
     def note(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
         """Write a document that may change."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from repsim.core.errors import RepsimError
@@ -84,8 +84,9 @@ def _perform(task: Task, store: Store, workspace: Workspace) -> Report:
             needs = {name: store.part(key)["result"] for name, key in task.needs.items()}
             result = unit_function(task.kind)(task.spec, needs, workspace)
             seconds = time.monotonic() - started
-            store.note("timings", task.key, {"kind": task.kind, "seconds": seconds})
-            store.write_part(task.key, _part(task, result))
+            took = {"kind": task.kind, "seconds": seconds, "steps": workspace.steps}
+            store.note("timings", task.key, took)
+            store.write_part(task.key, _part(task, result, workspace.published))
         except Exception as error:  # noqa: BLE001 - a unit may fail in any way; it is written down
             seconds = time.monotonic() - started
             return _failed(task, store, workspace, error, seconds)
@@ -93,10 +94,11 @@ def _perform(task: Task, store: Store, workspace: Workspace) -> Report:
     return Report(task.key, "done", seconds)
 
 
-def _part(task: Task, result: Any) -> dict[str, Any]:
+def _part(task: Task, result: Any, folders: Sequence[str]) -> dict[str, Any]:
     spec = {key: value for key, value in task.spec.items() if key != HOW}
     needs = dict(task.needs)
-    return {"kind": task.kind, "name": task.name, "spec": spec, "needs": needs, "result": result}
+    part = {"kind": task.kind, "name": task.name, "spec": spec, "needs": needs, "result": result}
+    return {**part, "folders": list(folders)} if folders else part
 
 
 def _failed(

@@ -14,6 +14,7 @@ from typing import Any
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json, write_json
 from repsim.core.provenance import now
+from repsim.studies.engine.published import damaged, flat, note_published
 from repsim.studies.engine.store import Store
 
 
@@ -24,6 +25,8 @@ class Workspace:
         self.root = Path(root).resolve()
         self.store = store
         self.key = key
+        self.steps: dict[str, float] = {}
+        self.published: list[str] = []
         self._log = UnitLog(store, key)
 
     @property
@@ -44,7 +47,8 @@ class Workspace:
         if not self.shared:
             self.store.put_folder(local, name)
             self._note_local(name, self.key)
-        self.store.note("folders", _flat(name), {"unit": self.key, "time": now()})
+        note_published(self.store, name, self.key, local)
+        self.published.append(name)
 
     def fetch(self, name: str) -> Path:
         """Local path of a published folder; copied here once."""
@@ -56,10 +60,14 @@ class Workspace:
         path = self.root / name
         if self.shared:
             return path
-        if not path.is_dir() or self._local_owner(name) != owner:
+        if not path.is_dir() or self._local_owner(name) != owner or damaged(self.store, name, path):
             self._copy(name, path)
             self._note_local(name, owner)
         return path
+
+    def took(self, step: str, seconds: float) -> None:
+        """Note the seconds of a step: beside the result, which is the same wherever it is made."""
+        self.steps[step] = seconds
 
     def log(self, text: str) -> None:
         """Write a line to the log of the unit."""
@@ -92,7 +100,7 @@ class Workspace:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _owner(self, name: str) -> str | None:
-        found = self.store.noted("folders", _flat(name))
+        found = self.store.noted("folders", flat(name))
         return str(found["unit"]) if found else None
 
     def _note_local(self, name: str, owner: str) -> None:
@@ -100,10 +108,14 @@ class Workspace:
 
     def _local_owner(self, name: str) -> Any:
         record = self._local_record(name)
-        return read_json(record)["unit"] if record.exists() else None
+        try:
+            known = read_json(record) if record.exists() else None
+        except InputError:  # damaged: the folder is copied again
+            return None
+        return known.get("unit") if isinstance(known, dict) else None
 
     def _local_record(self, name: str) -> Path:
-        return self.root / ".fetched" / f"{_flat(name)}.json"
+        return self.root / ".fetched" / f"{flat(name)}.json"
 
     def _refuse_foreign(self, name: str) -> None:
         owner = self._owner(name)
@@ -173,7 +185,3 @@ class UnitLog(logging.Handler):
             logger.removeHandler(self)
             logger.setLevel(level)
             self.flush()
-
-
-def _flat(name: str) -> str:
-    return name.replace("/", "--")

@@ -19,7 +19,7 @@ def features_unit(
     from repsim.mergeability.features import TIERS, How, OpenedParents
 
     folders = [workspace.fetch(f"models/{name}") for name in spec["parents"]]
-    rows, seconds, notes = [], {}, []
+    rows, measured, notes = [], [], []
     how = How(
         tuple(spec["languages"]), corpus=spec["corpus"], limit=spec["sentences"],
         text=spec["text"], cache=workspace.folder("activations"),
@@ -33,11 +33,12 @@ def features_unit(
                 notes.append(f"{tier}: {error}")
                 continue
             notes += [f"{tier}: {note}" for note in found.notes]
-            seconds[tier] = found.seconds
+            workspace.took(tier, found.seconds)
+            measured.append(tier)
             rows += [
                 {"language": value.language, "tier": tier, "feature": value.feature,
                  "value": value.value}
                 for value in found.values
                 if math.isfinite(value.value)
             ]  # fmt: skip
-    return {"parents": list(spec["parents"]), "rows": rows, "seconds": seconds, "notes": notes}
+    return {"parents": list(spec["parents"]), "rows": rows, "tiers": measured, "notes": notes}

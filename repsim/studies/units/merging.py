@@ -67,8 +67,9 @@ def merge_unit(
     for trial, states, config in _aligned(spec, models):
         started = time.process_time()
         outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
-        seconds = time.process_time() - started
-        rows += _rows(spec, trial, outcome, own, ready, parents, seconds)
+        found = _rows(spec, trial, outcome, own, ready, parents)
+        rows += found
+        workspace.took(found[0]["merge"], time.process_time() - started)
         workspace.log(f"{trial.method} {trial.alignment}: worst {outcome.worst.value:.2f}")
     return {"rows": rows}
 
@@ -145,7 +146,7 @@ def ancestor_state(
 
 def _rows(
     spec: Mapping[str, Any], trial: Trial, outcome: MergeOutcome, own: Mapping[str, Any],
-    ready: PreparedText, parents: Mapping[str, Any], seconds: float,
+    ready: PreparedText, parents: Mapping[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     parameters = spec["parameters"].get(trial.method, {})
     joined = " + ".join(spec["parents"])
@@ -166,7 +167,6 @@ def _rows(
         "advantage": outcome.advantage.value,
         "collapsed": _flag(outcome.collapsed()),
         "useful": _flag(outcome.useful),
-        "seconds": seconds,
     }
     rows = []
     for language, kept in outcome.retention.items():
