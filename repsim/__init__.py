@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from repsim.merging.lineage import check_base, lineage
     from repsim.merging.parts import take_apart
     from repsim.models import load_model
-    from repsim.pretraining import pretrain
+    from repsim.pretraining import finetune, pretrain
     from repsim.studies.atlases import load_atlas
     from repsim.studies.compare import compare
 
@@ -55,6 +55,7 @@ _PUBLIC = {
     "diagnose": "repsim.mergeability.diagnosis",
     "evaluate": "repsim.evaluation",
     "extract": "repsim.activations",
+    "finetune": "repsim.pretraining",
     "lineage": "repsim.merging.lineage",
     "load_atlas": "repsim.studies.atlases",
     "load_corpus": "repsim.corpora",
@@ -85,7 +86,7 @@ __all__ = [
     "__version__", "Activations", "Atlas", "Measure", "MergeForecast", "ModelRef",
     "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "barrier",
     "check_base", "check_models", "compare", "compare_arrays", "diagnose", "evaluate",
-    "extract", "lineage", "load_atlas", "load_corpus", "load_model", "measure", "merge",
+    "extract", "finetune", "lineage", "load_atlas", "load_corpus", "load_model", "measure", "merge",
     "predict_merge", "pretrain", "rank_methods", "sweep", "take_apart",
 ]  # fmt: skip
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "predictor": ("repsim.cli.predictor:predictor", "Fit, validate and show predictors."),
     "study": ("repsim.cli.study:study", "Carry out a controlled study, from training to evidence."),
     "pretrain": ("repsim.cli.pretrain:pretrain", "Train a family of models with a known history."),
+    "finetune": ("repsim.cli.finetune:finetune", "Train an existing model on some text."),
     "zoo": ("repsim.cli.zoo:zoo", "List the small models that ship with repsim."),
     "measures": ("repsim.cli.measures:measures", "List the similarity measures."),
     "models": ("repsim.cli.models:models", "List, fetch and check models."),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Role = Literal["monolingual", "mixed", "merged", "other"]
+Role = Literal["monolingual", "mixed", "fine-tuned", "merged", "other"]
 
 
 @dataclasses.dataclass(frozen=True)

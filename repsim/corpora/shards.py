@@ -16,10 +16,11 @@ from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json, write_json
 from repsim.core.progress import progress
 from repsim.corpora.documents import Document, TrainingText
+from repsim.corpora.model_tokenizer import ModelTokenizer
 from repsim.corpora.tokenizers import Tokenizer, token_byte_lengths
 
 MANIFEST = "manifest.json"
-SCHEMA = "repsim-shards/1"
+SCHEMA = "repsim-shards/2"
 #: Characters that are tokenised in one call: enough to keep every thread busy.
 BATCH_CHARACTERS = 2_000_000
 _REMAKE = "delete the folder and let the shards be made again"
@@ -30,7 +31,7 @@ def write_shards(
     language: str,
     split: str,
     documents: Iterable[Document],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | ModelTokenizer,
     *,
     about: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -76,10 +77,10 @@ def write_shards(
     return entry
 
 
-def _manifest_for(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+def _manifest_for(folder: Path, tokenizer: Tokenizer | ModelTokenizer) -> dict[str, Any]:
     """The folder's manifest, or a new one; it belongs to one tokenizer."""
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.exists() or _is_older(path):
         return {
             "schema": SCHEMA,
             "tokenizer_sha256": tokenizer.hash,
@@ -94,6 +95,12 @@ def _manifest_for(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
             hint="use one folder for each tokenizer, or delete this one",
         )
     return manifest
+
+
+def _is_older(path: Path) -> bool:
+    """Whether shards are of the schema before, which held no sizes of documents."""
+    document = read_json(path)
+    return isinstance(document, dict) and document.get("schema") == "repsim-shards/1"
 
 
 def _text_hash(documents: Iterable[Document]) -> str:
@@ -113,30 +120,33 @@ def _framed(document: Document) -> bytes:
 class _Writer:
     """Appends documents to an open token file and counts."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | ModelTokenizer
     dtype: np.dtype[Any]
     digest: Any = dataclasses.field(default_factory=hashlib.sha256)
     text_digest: Any = dataclasses.field(default_factory=hashlib.sha256)
     starts: list[int] = dataclasses.field(default_factory=list)
+    sizes: list[int] = dataclasses.field(default_factory=list)
     tokens: int = 0
     bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._byte_lengths = token_byte_lengths(self.tokenizer)
+        known = self.tokenizer
+        self._byte_lengths = token_byte_lengths(known) if isinstance(known, Tokenizer) else None
 
     def add(self, batch: list[Document], handle: Any) -> None:
-        """Encode a batch, check that no byte is lost, write."""
+        """Encode a batch, check that no byte is lost (as far as tokens stand for bytes), write."""
         bos = np.array([self.tokenizer.bos_id])
         pieces = self.tokenizer.encode_batch([document.text for document in batch])
         for document, ids in zip(batch, pieces, strict=True):
             size = len(document.text.encode())
-            if int(self._byte_lengths[ids].sum()) != size:
+            if self._byte_lengths is not None and int(self._byte_lengths[ids].sum()) != size:
                 raise InputError(
                     f"the tokenizer does not give document '{document.id}' back byte for byte",
                     hint="use a tokenizer from train_tokenizer",
                 )
             self.text_digest.update(_framed(document))
             self.starts.append(self.tokens)
+            self.sizes.append(size)
             self.tokens += len(ids) + 1
             self.bytes += size
             raw = np.concatenate([bos, ids]).astype(self.dtype).tobytes()
@@ -145,7 +155,7 @@ class _Writer:
 
 
 def _write(
-    folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer
+    folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer | ModelTokenizer
 ) -> dict[str, Any]:
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     writer = _Writer(tokenizer, dtype)
@@ -161,7 +171,7 @@ def _write(
         if not writer.starts:
             raise InputError(f"there are no documents for {key}")
     with written_aside(idx_path) as aside, aside.open("wb") as handle:
-        np.save(handle, np.array(writer.starts, dtype="<i8"))
+        np.save(handle, np.array([writer.starts, writer.sizes], dtype="<i8"))
     return {
         "dtype": "uint16" if dtype.itemsize == 2 else "uint32",
         "tokens": writer.tokens,
@@ -276,7 +286,11 @@ class TokenShards:
 
     def documents(self, language: str, split: str = "train") -> np.ndarray:
         """Index of the first token (`<bos>`) of each document, `[n_documents]` int64."""
-        return self._map(language, split)[1]
+        return self._map(language, split)[1][0]
+
+    def sizes(self, language: str, split: str = "train") -> np.ndarray:
+        """UTF-8 bytes of each document, `[n_documents]` int64."""
+        return self._map(language, split)[1][1]
 
     def n_tokens(self, language: str, split: str = "train") -> int:
         """Number of tokens, `<bos>` included."""

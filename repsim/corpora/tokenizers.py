@@ -97,6 +97,10 @@ class Tokenizer:
         """Id of `<pad>`."""
         return self._special(PAD)
 
+    def special_ids(self) -> list[int]:
+        """Ids that stand for no text."""
+        return [self._special(token) for token in SPECIAL]
+
     @property
     def hash(self) -> str:
         """SHA-256 of the `tokenizer.json` that `save_tokenizer` writes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.parent import Parent, check_context, check_names
 
 #: Rows of the embedding come in multiples of this: matrix units like it, and rows beyond the
 #: tokenizer's vocabulary are padding that no text can reach.
@@ -69,9 +71,7 @@ def build_model(config: Any, init_seed: int | None) -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed or 0)
-        model = AutoModelForCausalLM.from_config(
-            config, attn_implementation="sdpa", dtype=torch.float32
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model.train()
 
 
@@ -80,19 +80,67 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def shape_parameters(architecture: ArchitectureConfig, vocab_size: int) -> int:
-    """Number of parameters without building the model."""
-    from transformers import AutoModelForCausalLM
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What all models of a family look like, before one weight is there."""
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(hf_config(architecture, vocab_size))
-    return parameter_count(model)
+    model_config: Any
+    family: str
+    width: int
+    layers: int
+    parameters: int
+    flops_per_token: float
 
 
-def flops_per_token(architecture: ArchitectureConfig, parameters: int, vocab_size: int) -> float:
-    """Floating point operations to train on one token: forward, backward, no recomputation."""
+def shape_from_scratch(
+    architecture: ArchitectureConfig,
+    vocab_size: int,
+    *,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+) -> Shape:
+    """The shape that a configuration describes."""
+    config = hf_config(
+        architecture, vocab_size, bos_token_id=bos_token_id, eos_token_id=eos_token_id
+    )
+    size = parameter_count(_empty(config))
     lookups = 0 if architecture.tied else padded_vocabulary(vocab_size) * architecture.hidden
     if architecture.family == "gpt2":
         lookups += architecture.context * architecture.hidden
-    width = architecture.hidden
-    return 6.0 * (parameters - lookups) + 6.0 * architecture.layers * width * architecture.context
+    attention = architecture.layers * architecture.hidden * architecture.context
+    return Shape(
+        model_config=config,
+        family=architecture.family,
+        width=architecture.hidden,
+        layers=architecture.layers,
+        parameters=size,
+        flops_per_token=6.0 * (size - lookups) + 6.0 * attention,
+    )
+
+
+def shape_of_parent(parent: Parent, context: int, *, lora: bool) -> Shape:
+    """The shape of an existing model; an adapter needs no gradients of the weights under it."""
+    check_context(parent, context)
+    model = _empty(parent.config)
+    check_names(parent, model)
+    size = parameter_count(model)
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    lookups = 0 if tied else model.get_input_embeddings().weight.numel()
+    attention = parent.ref.layers * parent.ref.width * context
+    passes = 4.0 if lora else 6.0
+    return Shape(
+        model_config=parent.config,
+        family=parent.ref.architecture,
+        width=parent.ref.width,
+        layers=parent.ref.layers,
+        parameters=size,
+        flops_per_token=passes * (size - lookups + attention),
+    )
+
+
+def _empty(config: Any) -> Any:
+    """A model without memory behind its weights."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)

@@ -24,6 +24,8 @@ def _front_matter(provenance: Mapping[str, Any]) -> str:
     languages = sorted({code.split("_")[0] for code in provenance["languages"]})
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "language:"]
     lines += [f"- {code}" for code in languages]
+    if parent := provenance.get("init_from"):
+        lines.append(f"base_model: {parent['name']}")
     return "\n".join([*lines, "tags:", "- repsim", "- pretraining", "---"])
 
 
@@ -61,7 +63,9 @@ def _history(provenance: Mapping[str, Any]) -> str:
         steps = f"{phase['first_step']} to {phase['last_step']}"
         lines.append(f"| {phase['run']} | {steps} | {text} | {phase['data_seed']} |")
     lines += ["", f"Initial weights: seed {provenance['init_seed']}."]
-    if provenance["forked_from"]:
+    if parent := provenance.get("init_from"):
+        lines[-1] = f"Initial weights: *{parent['name']}*, SHA-256 `{parent['weights_hash'][:16]}`."
+    if provenance["fork_state"]:
         lines[-1] += f" The fork took over {provenance['fork_state'].replace('+', ' and ')}."
     return "\n".join(lines)
 
@@ -72,7 +76,7 @@ def _training(provenance: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"- corpus: {corpus['source']}, {corpus['content']} content per language",
-            f"- tokens: {provenance['tokens']:,} ({provenance['own_tokens']:,} in this run)",
+            f"- tokens: {_tokens(provenance)}",
             f"- optimizer: {training['optimizer']}, peak learning rate "
             f"{training['learning_rate']:g}, {training['schedule']} schedule, batch "
             f"{training['batch']} x {provenance['context']} tokens",
@@ -81,6 +85,14 @@ def _training(provenance: Mapping[str, Any]) -> str:
             "- software: " + ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()),
         ]
     )
+
+
+def _tokens(provenance: Mapping[str, Any]) -> str:
+    """Own ones, and all if those that the parent read are known."""
+    own = f"{provenance['own_tokens']:,}"
+    if provenance["tokens"] is None:
+        return f"{own} in this run; those of the model before it are not known"
+    return f"{provenance['tokens']:,} ({own} in this run)"
 
 
 def _use() -> str:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from repsim.core.config import Config, Number, Switch, Whole, find_file, join, load, parse
 from repsim.core.errors import UsageError, unknown_name
@@ -21,6 +22,11 @@ from repsim.pretraining.architecture import ArchitectureConfig
 EXAMPLES = Path(__file__).parent / "examples"
 #: Names that a run may not have: folders that the runs of a family share.
 RESERVED = ("tokenizers", "shards")
+#: Of a family that starts from an existing model: tokens of a window, and training settings, where
+#: none are given. Full fine-tuning takes the first rate, adapters the second.
+CONTEXT = 256
+GENTLE: dict[str, Any] = {"batch": 4, "weight_decay": 0.0, "warmup": 0.1, "schedule": "cosine"}
+FULL_RATE, LORA_RATE = 5e-5, 2e-4
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -43,6 +49,20 @@ class TokenizerConfig(Config):
     vocab_size: Whole = Field(default=4096, ge=257)
 
 
+class LoraConfig(Config):
+    """Low-rank adapters on linear layers in place of new weights (Hu et al. 2022, by `peft`).
+
+    An update is `alpha / rank` times the product of two trained factors. `targets`: names of
+    modules, or every linear layer of the blocks. The
+    model's folder holds base and adapter in one, and its `adapter/` the adapter alone.
+    """
+
+    rank: Whole = Field(default=8, ge=1)
+    alpha: Number = Field(default=16.0, gt=0)
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
 class TrainingConfig(Config):
     """How to train; `tokens` or `steps` say how long.
 
@@ -50,7 +70,7 @@ class TrainingConfig(Config):
     model in `accumulation` parts. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
     `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
     bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
-    kernels everywhere, so that a resumed run is bit-identical.
+    kernels everywhere, so that a resumed run is bit-identical. `lora` trains an adapter.
     """
 
     tokens: Whole | None = Field(default=None, ge=1)
@@ -71,6 +91,7 @@ class TrainingConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Switch | Literal["auto"] = "auto"
     deterministic: Switch | Literal["auto"] = "auto"
+    lora: LoraConfig | None = None
 
     def length(self, context: int, where: str) -> int:
         """Steps of a run.
@@ -90,8 +111,8 @@ class SavingConfig(Config):
 
     `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
     from which a killed run goes on; `checkpoints`: `log` (0, 1, 2, 4, ... and the last), `none` or
-    a list; `validation_bytes`: held-out text per language before the end, 0 for all; `dtype`: of
-    the final weights, whose bits per byte are measured after rounding.
+    a list; `validation_bytes` and `final_bytes`: held-out text per language before and at the end,
+    0 for all; `dtype`: of the final weights, whose bits per byte are measured after rounding.
     """
 
     log_every: Whole = Field(default=10, ge=1)
@@ -99,6 +120,7 @@ class SavingConfig(Config):
     state_every: Whole = Field(default=100, ge=1)
     checkpoints: Literal["log", "none"] | tuple[Whole, ...] = "log"
     validation_bytes: Whole = Field(default=50_000, ge=0)
+    final_bytes: Whole = Field(default=0, ge=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     tensorboard: Switch = False
 
@@ -134,7 +156,7 @@ class RunConfig(Config):
     tokens: Whole | None = Field(default=None, ge=1)
     steps: Whole | None = Field(default=None, ge=1)
     fork: ForkConfig | None = None
-    role: Literal["monolingual", "mixed", "other"] | None = None
+    role: Literal["monolingual", "mixed", "fine-tuned", "other"] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -145,6 +167,10 @@ class RunConfig(Config):
 
 class FamilyConfig(Config):
     """Models that share corpus, tokenizer and architecture.
+
+    With `init_from` (a folder, "zoo:NAME" or a hub id, "@revision" behind it) every run that is no
+    fork starts from that model, whose shape and tokenizer are those of the family; `architecture`
+    then says no more than the `context`.
 
     Example:
         >>> config = from_mapping({
@@ -157,7 +183,8 @@ class FamilyConfig(Config):
 
     name: str
     corpus: CorpusConfig
-    architecture: ArchitectureConfig
+    init_from: str | None = None
+    architecture: ArchitectureConfig = Field(default=None, validate_default=True)
     runs: tuple[RunConfig, ...]
     tokenizer: TokenizerConfig = TokenizerConfig()
     training: dict[str, Any] = Field(default_factory=dict)
@@ -183,29 +210,46 @@ class FamilyConfig(Config):
             shared.pop("tokens", None)
             shared.pop("steps", None)
         parse(TrainingConfig, run.training, join(where, "training"))
-        return parse(TrainingConfig, shared | own, "training")
+        defaults = {} if self.init_from is None else GENTLE | _gentle_rate(shared | own)
+        return parse(TrainingConfig, defaults | shared | own, "training")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able document."""
-        return self.model_dump()
+        """A JSON-able document; `init_from` only where a family has one."""
+        return self.model_dump(exclude=set() if self.init_from else {"init_from"})
 
     @property
     def hash(self) -> str:
         """SHA-256 of the whole configuration."""
         return hash_json(self.to_dict())
 
-    @field_validator("architecture")
+    @field_validator("architecture", mode="before")
     @classmethod
-    def _resolved(cls, architecture: ArchitectureConfig) -> ArchitectureConfig:
-        return architecture.resolved()
+    def _resolved(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.data.get("init_from") is None:
+            if given is None:
+                raise PydanticKnownError("missing")
+            return parse(ArchitectureConfig, given, "architecture").resolved()
+        if more := sorted(set(given or {}) - {"context"}):
+            raise UsageError(
+                f"'architecture.{more[0]}' goes with models from scratch",
+                hint="init_from gives the shape; only architecture.context can be chosen",
+            )
+        return ArchitectureConfig(**{"context": CONTEXT, **(given or {})})
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.runs:
             raise UsageError("'runs' is empty")
+        if self.init_from is not None and "tokenizer" in self.model_fields_set:
+            raise UsageError("'tokenizer' cannot be chosen: it is that of init_from")
         for i, run in enumerate(self.runs):
             _check_run(self, run, f"runs[{i}]")
         return self
+
+
+def _gentle_rate(training: Mapping[str, Any]) -> dict[str, float]:
+    """The default learning rate of fine-tuning."""
+    return {"learning_rate": FULL_RATE if training.get("lora") is None else LORA_RATE}
 
 
 def load_config(path: str | Path) -> FamilyConfig:
@@ -266,8 +310,14 @@ def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:
         )
     if run.fork is None:
         training.length(config.architecture.context, where)
-    if run.fork is None and run.init_seed is None:
-        raise UsageError(f"'{where}' needs an 'init_seed' (or a 'fork')")
+    if run.fork is None and (run.init_seed is None) != bool(config.init_from):
+        raise UsageError(
+            f"'{where}.init_seed' has no meaning: its initial weights are those of init_from"
+            if config.init_from
+            else f"'{where}' needs an 'init_seed' (or a 'fork', or the family an 'init_from')"
+        )
+    if training.lora and not config.init_from:
+        raise UsageError(f"'{where}' trains an adapter of nothing", hint="say init_from")
     if run.fork:
         _check_fork(config, run, where)
 
@@ -294,11 +344,12 @@ def _check_fork(config: FamilyConfig, run: RunConfig, where: str) -> None:
     trunk = config.run(run.fork.run)
     if config.tokenizer.kind == "per-language" and trunk.trained_on != run.trained_on:
         raise UsageError(f"'{where}' and its trunk have different tokenizers")
-    if run.fork.state == "weights+optimizer":
-        ours, theirs = config.training_of(run), config.training_of(trunk)
-        if ours.optimizer != theirs.optimizer:
-            raise UsageError(
-                f"'{where}' takes over the state of {theirs.optimizer} but trains with "
-                f"{ours.optimizer}",
-                hint="fork.state: weights",
-            )
+    ours, theirs = config.training_of(run), config.training_of(trunk)
+    if ours.lora != theirs.lora:
+        raise UsageError(f"'{where}' and its trunk train different adapters", hint="use one 'lora'")
+    if run.fork.state == "weights+optimizer" and ours.optimizer != theirs.optimizer:
+        raise UsageError(
+            f"'{where}' takes over the state of {theirs.optimizer} but trains with "
+            f"{ours.optimizer}",
+            hint="fork.state: weights",
+        )

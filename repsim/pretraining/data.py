@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,12 +15,12 @@ from repsim.core.errors import UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.corpora.data_order import DataOrder
 from repsim.corpora.documents import TrainingText
+from repsim.corpora.model_tokenizer import ModelTokenizer
 from repsim.corpora.shards import TokenShards, WindowSource, write_shards
 from repsim.corpora.tokenizers import (
     Tokenizer,
     load_tokenizer,
     save_tokenizer,
-    token_byte_lengths,
     train_tokenizer,
 )
 from repsim.corpora.training_text import load_training_text
@@ -28,8 +29,9 @@ from repsim.evaluation.floor import unigram_floor
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.distributed import World
 from repsim.pretraining.metrics import logger
+from repsim.pretraining.parent import open_parent
 
-SCHEMA = "repsim/training-data/1"
+SCHEMA = "repsim/training-data/2"
 #: Name of the tokenizer that all languages share.
 SHARED = "shared"
 
@@ -37,12 +39,13 @@ SHARED = "shared"
 class TrainingData:
     """Everything that runs with one tokenizer read."""
 
-    def __init__(self, tokenizer: Tokenizer, shards: TokenShards, context: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer | ModelTokenizer, shards: TokenShards, context: int
+    ) -> None:
         self.tokenizer = tokenizer
         self.shards = shards
         self.context = context
         self.windows = WindowSource(shards, "train", context)
-        self._byte_lengths = token_byte_lengths(tokenizer)
 
     @property
     def hash(self) -> str:
@@ -66,9 +69,9 @@ class TrainingData:
         starts = self.shards.documents(language, "heldout")
         # Each document stands after its <bos>.
         pieces = [piece[1:].astype(np.int64) for piece in np.split(tokens, starts[1:])]
-        documents = tuple(piece for piece in pieces if len(piece))
-        sizes = [int(self._byte_lengths[document].sum()) for document in documents]
-        return HeldOut(documents, np.array(sizes, dtype=np.int64))
+        kept = np.array([len(piece) > 0 for piece in pieces])
+        sizes = self.shards.sizes(language, "heldout")[kept]
+        return HeldOut(tuple(piece for piece in pieces if len(piece)), sizes)
 
     @functools.cached_property
     def floors(self) -> dict[str, float]:
@@ -83,7 +86,7 @@ class TrainingData:
         counts = np.bincount(
             self.shards.tokens(language, "train"), minlength=self.tokenizer.n_tokens
         )
-        counts[self._byte_lengths[: len(counts)] == 0] = 0
+        counts[self.tokenizer.special_ids()] = 0
         return counts
 
 
@@ -107,7 +110,7 @@ def prepare(config: FamilyConfig, out: Path, world: World) -> FamilyData:
     return FamilyData(
         {
             name: TrainingData(
-                load_tokenizer(out / "tokenizers" / name),
+                _tokenizer(config, out / "tokenizers" / name),
                 TokenShards.open(out / "shards" / name),
                 config.architecture.context,
             )
@@ -116,20 +119,34 @@ def prepare(config: FamilyConfig, out: Path, world: World) -> FamilyData:
     )
 
 
+def _tokenizer(config: FamilyConfig, folder: Path) -> Tokenizer | ModelTokenizer:
+    """The family's own tokenizer, or that of the model that it starts from."""
+    if config.init_from is None:
+        return load_tokenizer(folder)
+    from repsim.models.inspect import tokenizer_files
+    from repsim.models.load import load_tokenizer as load_any
+
+    shape = open_parent(config.init_from).config
+    return ModelTokenizer(load_any(folder, shape), shape.vocab_size, tokenizer_files(folder))
+
+
 def _names(config: FamilyConfig) -> tuple[str, ...]:
     return config.corpus.languages if config.tokenizer.kind == "per-language" else (SHARED,)
 
 
 def _make(config: FamilyConfig, out: Path) -> None:
     """Train tokenizers and write shards, unless that was done."""
-    asked = {
+    asked: dict[str, Any] = {
         "schema": SCHEMA,
         "corpus": config.corpus.model_dump(mode="json"),
         "tokenizer": config.tokenizer.model_dump(),
     }
+    if config.init_from:
+        asked["tokenizer"] = open_parent(config.init_from).ref.tokenizer_hash
     marker = out / "data.json"
-    if marker.exists():
-        if read_json(marker) != asked:
+    known = read_json(marker) if marker.exists() else {}
+    if known.get("schema") == SCHEMA:
+        if known != asked:
             raise UsageError(
                 f"'{out}' holds training data of another corpus or tokenizer",
                 hint="choose another folder",
@@ -156,16 +173,17 @@ def _make_one(
 ) -> None:
     """One tokenizer and the shards that it makes. Held-out text is kept for every language."""
     languages = config.corpus.languages if name == SHARED else (name,)
-    logger.info("training the tokenizer and packing tokens: %s", ", ".join(languages))
-    tokenizer = train_tokenizer(
-        {
-            language: [document.text for document in texts["train"][language]]
-            for language in languages
-        },
-        vocab_size=config.tokenizer.vocab_size,
-        kind="bytes" if config.tokenizer.kind == "bytes" else "joint",
-    )
-    save_tokenizer(tokenizer, out / "tokenizers" / name)
+    folder = out / "tokenizers" / name
+    logger.info("packing tokens: %s", ", ".join(languages))
+    if config.init_from:
+        open_parent(config.init_from).copy_tokenizer(folder)
+        tokenizer = _tokenizer(config, folder)
+    else:
+        read = {code: [document.text for document in texts["train"][code]] for code in languages}
+        kind: Literal["bytes", "joint"] = "bytes" if config.tokenizer.kind == "bytes" else "joint"
+        size = config.tokenizer.vocab_size
+        save_tokenizer(train_tokenizer(read, vocab_size=size, kind=kind), folder)
+        tokenizer = load_tokenizer(folder)
     for language in languages:
         write_shards(out / "shards" / name, language, "train", texts["train"][language], tokenizer)
     for language, text in texts["heldout"].items():

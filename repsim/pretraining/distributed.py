@@ -157,9 +157,11 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def load_full_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def load_full_state(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], *, trained_only: bool = False
+) -> None:
     """Copy whole parameters into a model, sharded or not."""
-    parameters = dict(model.named_parameters())
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad or not trained_only}
     if parameters.keys() != weights.keys():
         name = sorted(parameters.keys() ^ weights.keys())[0]
         raise UsageError(f"these weights are of another architecture: '{name}' is only in one")

@@ -13,13 +13,8 @@ from typing import Any
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import write_json
 from repsim.core.model_ref import ModelRef
-from repsim.pretraining.build import (
-    build_model,
-    flops_per_token,
-    hf_config,
-    parameter_count,
-    shape_parameters,
-)
+from repsim.pretraining.adapter import attach
+from repsim.pretraining.build import build_model, shape_from_scratch, shape_of_parent
 from repsim.pretraining.checkpoint import TrainingState
 from repsim.pretraining.config import FamilyConfig, load_config
 from repsim.pretraining.data import FamilyData, TrainingData, locked, prepare
@@ -27,6 +22,7 @@ from repsim.pretraining.distributed import Parallel, World, full_state, world
 from repsim.pretraining.folder import Described, model_ref, read_provenance, remove
 from repsim.pretraining.loop import Run, fork_state
 from repsim.pretraining.metrics import logger
+from repsim.pretraining.parent import open_parent
 from repsim.pretraining.planning import RunPlan, plan
 from repsim.pretraining.step import Engine
 
@@ -41,6 +37,7 @@ def pretrain(
     device: str | None = None,
     resume: bool = True,
     parallel: Parallel = "ddp",
+    allow_network: bool = False,
 ) -> list[ModelRef]:
     """Train the models of a family.
 
@@ -54,6 +51,7 @@ def pretrain(
         device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.
         resume: Go on with what is there; otherwise the runs are trained anew.
         parallel: How several processes share a model: `ddp` or `fsdp`.
+        allow_network: Whether the model of `init_from` may be downloaded.
 
     Returns:
         The models, in the order of the plan.
@@ -77,6 +75,8 @@ def pretrain(
     """
     family = config if isinstance(config, FamilyConfig) else load_config(config)
     folder = Path(out)
+    if family.init_from:
+        open_parent(family.init_from, allow_network=allow_network)
     chosen = select(plan(family), only)
     with world(device, parallel) as here:
         if here.is_main:
@@ -113,6 +113,7 @@ class _Trainer:
     def __init__(self, config: FamilyConfig, out: Path, data: FamilyData, here: World) -> None:
         self.config, self.out, self.data, self.world = config, out, data, here
         self.plans = {run.name: run for run in plan(config)}
+        self.parent = open_parent(config.init_from) if config.init_from else None
         self._engine: tuple[str, Engine] | None = None
 
     def run(self, run: RunPlan, *, resume: bool) -> ModelRef:
@@ -146,17 +147,19 @@ class _Trainer:
         """A run with its data, key, and the size that its tokenizer really has."""
         data = self.data.of(run.languages)
         tokenizer = data.tokenizer
-        shape = self.config.architecture
-        parameters = shape_parameters(shape, tokenizer.vocab_size)
-        flops = flops_per_token(shape, parameters, tokenizer.vocab_size) * run.tokens
-        config = hf_config(
-            shape,
-            tokenizer.vocab_size,
-            bos_token_id=tokenizer.bos_id,
-            eos_token_id=tokenizer.eos_id,
+        shape = (
+            shape_of_parent(self.parent, run.context, lora=run.training.lora is not None)
+            if self.parent
+            else shape_from_scratch(
+                self.config.architecture,
+                tokenizer.vocab_size,
+                bos_token_id=tokenizer.bos_id,
+                eos_token_id=tokenizer.eos_id,
+            )
         )
-        sized = dataclasses.replace(run, parameters=parameters, flops=flops)
-        return Described(self.config, sized, data, self._key(run, data), config)
+        flops = shape.flops_per_token * run.tokens
+        sized = dataclasses.replace(run, parameters=shape.parameters, flops=flops)
+        return Described(self.config, sized, data, self._key(run, data), shape, self.parent)
 
     def _key(self, run: RunPlan, data: TrainingData) -> str:
         trunk = self.plans[run.fork_from] if run.fork_from else None
@@ -177,27 +180,38 @@ class _Trainer:
         return model_ref(folder)
 
     def _start(self, about: Described) -> TrainingState:
-        """Initial weights from the seed, or what the fork takes over."""
+        """Initial weights from the seed or the parent, or what the fork takes over."""
         run = about.plan
-        if run.fork_from is None:
-            weights = full_state(build_model(about.model_config, run.init_seed))
-            return TrainingState(0, weights, {}, about.key)
+        if run.fork_from is None or run.training.lora:
+            model = (
+                self.parent.load()
+                if self.parent
+                else build_model(about.shape.model_config, run.init_seed)
+            )
+            if run.training.lora:
+                model = attach(model, run.training.lora, run.data_seed)
+            start = TrainingState(run.first_step, full_state(model), {}, about.key)
+            if run.fork_from is None:
+                return start
         trunk = self.out / run.fork_from
         with_optimizer = run.fork_state == "weights+optimizer"
-        return fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
+        found = fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
+        if run.training.lora:  # a trunk keeps the state of its adapter alone
+            return dataclasses.replace(found, weights={**start.weights, **found.weights})
+        return found
 
     def _engine_for(self, about: Described) -> Engine:
         """The engine of the run before, if the shapes are the same; else a new one."""
         training = about.plan.training
         shape = [
-            about.model_config.to_json_string(), training.optimizer, training.batch,
+            about.shape.model_config.to_json_string(), training.optimizer, training.batch,
             training.accumulation, training.precision, training.compile,
+            training.lora.model_dump() if training.lora else None,
         ]  # fmt: skip
         key = json.dumps(shape)
         if self._engine is None or self._engine[0] != key:
             self._engine = None
-            self._engine = (key, Engine.create(about.model_config, training, self.world))
-        assert parameter_count(self._engine[1].model) == about.plan.parameters
+            self._engine = (key, Engine.create(about.shape.model_config, training, self.world))
         return self._engine[1]
 
 

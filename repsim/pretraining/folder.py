@@ -14,11 +14,13 @@ from repsim.core.errors import InputError
 from repsim.core.files import hash_files, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
-from repsim.corpora.tokenizers import save_tokenizer
+from repsim.corpora.tokenizers import Tokenizer, save_tokenizer
+from repsim.pretraining.build import Shape
 from repsim.pretraining.card import model_card
 from repsim.pretraining.checkpoint import disk_errors, force_to_disk
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.data import TrainingData
+from repsim.pretraining.parent import Parent
 from repsim.pretraining.planning import RunPlan
 
 PROVENANCE = "repsim_provenance.json"
@@ -34,7 +36,8 @@ class Described:
     plan: RunPlan
     data: TrainingData
     key: str
-    model_config: Any
+    shape: Shape
+    parent: Parent | None = None
 
 
 def write_model(
@@ -81,15 +84,19 @@ def _write_files(
         metadata={"format": "pt"},
     )
     (aside / WEIGHTS).chmod(0o644)  # safetensors writes files for the owner alone
-    config = copy.deepcopy(about.model_config)
+    config = copy.deepcopy(about.shape.model_config)
     config.dtype = kind
     config.save_pretrained(aside)
-    GenerationConfig.from_model_config(config).save_pretrained(aside)
-    save_tokenizer(about.data.tokenizer, aside)
+    if about.parent:
+        about.parent.copy_tokenizer(aside)
+    else:
+        GenerationConfig.from_model_config(config).save_pretrained(aside)
+        assert isinstance(about.data.tokenizer, Tokenizer)
+        save_tokenizer(about.data.tokenizer, aside)
 
 
 def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
-    plan, shape = about.plan, about.config.architecture
+    plan, shape, parent = about.plan, about.shape, about.parent
     at_end = step == plan.last_step
     return ModelRef(
         name=plan.name if at_end else f"{plan.name}@{step}",
@@ -97,13 +104,13 @@ def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelR
         role=plan.role,
         languages=plan.languages,
         architecture=shape.family,
-        width=shape.hidden,
+        width=shape.width,
         layers=shape.layers,
         parameters=plan.parameters,
         init_seed=plan.init_seed,
         data_seed=plan.data_seed,
-        forked_from=plan.fork_from,
-        fork_step=plan.first_step if plan.fork_from else None,
+        forked_from=plan.fork_from or (parent.ref.weights_hash if parent else None),
+        fork_step=plan.first_step if plan.fork_from else parent.step if parent else None,
         tokenizer_hash=about.data.tokenizer.hash,
         weights_hash=hash_files([aside / WEIGHTS]),
     )
@@ -116,6 +123,10 @@ def _provenance(
     plan = about.plan
     history = [phase.to_dict() for phase in plan.history]
     history[-1]["last_step"] = step
+    own = plan.sample_at(step) * plan.context
+    tokens: int | None = own
+    if about.parent:
+        history, tokens = _after_parent(about.parent, history, own)
     return {
         "schema": SCHEMA,
         **{key: value for key, value in ref.to_dict().items() if key != "path"},
@@ -123,9 +134,10 @@ def _provenance(
         "run": plan.name,
         "step": step,
         "last_step": plan.last_step,
-        "tokens": plan.sample_at(step) * plan.context,
+        "tokens": tokens,
         "own_tokens": (step - plan.first_step) * plan.tokens_per_step,
         "fork_state": plan.fork_state,
+        **({"init_from": about.parent.stated()} if about.parent else {}),
         "history": history,
         "mix": plan.ratios(about.data.windows.lengths),
         "bits_per_byte": dict(scores),
@@ -139,6 +151,19 @@ def _provenance(
         "run_key": about.key,
         "versions": versions(),
     }
+
+
+def _after_parent(
+    parent: Parent, history: list[dict[str, Any]], tokens: int
+) -> tuple[list[dict[str, Any]], int | None]:
+    """History and tokens with what the parent states of its own; unknown tokens stay unknown."""
+    if parent.tokens is None:
+        return history, None
+    later = [
+        {**phase, **{key: phase[key] + parent.step for key in ("first_step", "last_step")}}
+        for phase in history
+    ]
+    return [*parent.history["history"], *later], parent.tokens + tokens
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any] | None:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from repsim.core.errors import InputError, RepsimError, UsageError
+from repsim.core.files import written_aside
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
 from repsim.corpora.data_order import DataOrder
 from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
+from repsim.pretraining.adapter import absorbed, merged, of_adapter, write_adapter
 from repsim.pretraining.checkpoint import (
     TrainingState,
     disk_errors,
@@ -103,7 +105,8 @@ class Run:
             )
         self.resumed = found is not None
         state = found or start
-        self.engine.begin(state.weights, self.plan.training)
+        # Of an adapter's run the states hold the adapter alone: what is under it does not change.
+        self.engine.begin({**start.weights, **state.weights}, self.plan.training)
         if state.optimizer:
             load_full_optimizer_state(self.engine.model, self.engine.optimizer, state.optimizer)
         self.step = state.step
@@ -219,8 +222,9 @@ class Run:
         self.engine.model.eval()
         with self.engine.autocast():
             for language, everything in self.about.data.held_out.items():
-                kept = everything.first_bytes(limit)
-                measured = self._bits(everything if final else kept)
+                whole = everything.first_bytes(self.saving.final_bytes)
+                kept = whole.first_bytes(limit)
+                measured = self._bits(whole if final else kept)
                 self.scores[language] = float(measured)
                 count = len(kept.documents)
                 part[language] = float(BitsPerByte(measured.bits[:count], kept.sizes))
@@ -251,11 +255,14 @@ class Run:
     def _save(self, *, checkpoint: bool, state: bool, fork: bool) -> None:
         """Write what is due; metrics first, for a resumed run trusts rows up to its state."""
         weights = full_state(self.engine.model)
+        lora = self.plan.training.lora
         if self.world.is_main:
             self.metrics.flush(to_disk=True)
             target = step_folder(self.folder / "checkpoints", self.step)
             if checkpoint and not (target / PROVENANCE).exists():
-                write_model(target, weights, self.about, self.step, self.scores, "float32")
+                plain = merged(self.engine.model) if lora else weights
+                write_model(target, plain, self.about, self.step, self.scores, "float32")
+        weights = of_adapter(weights) if lora else weights
         if state or fork:
             optimizer = full_optimizer_state(self.engine.model, self.engine.optimizer)
             if self.world.is_main:
@@ -270,13 +277,21 @@ class Run:
 
     def _finish(self) -> ModelRef | None:
         """Round the weights as they will be stored, measure them on all held-out text, write."""
-        weights = full_state(self.engine.model)
+        model, lora = self.engine.model, self.plan.training.lora
+        held = full_state(model)
+        weights = merged(model) if lora else held
         dtype = getattr(torch, self.saving.dtype)
-        load_full_state(self.engine.model, {k: v.to(dtype).float() for k, v in weights.items()})
+        rounded = {name: tensor.to(dtype).float() for name, tensor in weights.items()}
+        load_full_state(model, absorbed(held, rounded) if lora else rounded)
         self._validate(final=True)
         ref = None
         if self.world.is_main:
             self.metrics.flush(to_disk=True)
+            if lora:
+                assert self.about.parent is not None
+                load_full_state(model, held)
+                with written_aside(self.folder / "adapter") as aside:
+                    write_adapter(model, of_adapter(held), aside, self.about.parent.ref.name)
             ref = write_model(
                 self.folder, weights, self.about, self.step, self.scores, self.saving.dtype
             )

@@ -37,7 +37,7 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.O
         {"params": [*hidden, *tables], "weight_decay": decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, fused=True, **adam)
+    return torch.optim.AdamW([g for g in groups if g["params"]], fused=True, **adam)
 
 
 def parameter_groups(
@@ -48,6 +48,8 @@ def parameter_groups(
     tables: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim < 2:
             vectors.append(parameter)
         elif ".layers." in name or ".h." in name:

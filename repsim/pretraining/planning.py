@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.core.files import hash_json
 from repsim.core.model_ref import Role
 from repsim.corpora.data_order import temperature_ratios
 from repsim.pretraining.config import FamilyConfig, RunConfig, TrainingConfig
+from repsim.pretraining.parent import open_parent
 from repsim.pretraining.schedule import Schedule
+
+if TYPE_CHECKING:
+    from repsim.pretraining.build import Shape
 
 #: What one CPU core of the reference machine (AVX2, no AVX-512) reaches on models of about 1M
 #: parameters; see `tests/benchmarks/`.
@@ -45,7 +49,7 @@ class RunPlan:
         languages: Of its own training text.
         mix: Language -> share; empty if `temperature` and the text decide.
         temperature: Exponent of those shares.
-        init_seed: Of the root of its history.
+        init_seed: Of the root of its history; None if that is a model that does not state it.
         data_seed: Of its data order.
         first_step, last_step: Its own updates are those after the first up to the last.
         first_sample: Windows seen before.
@@ -65,7 +69,7 @@ class RunPlan:
     languages: tuple[str, ...]
     mix: Mapping[str, float]
     temperature: float
-    init_seed: int
+    init_seed: int | None
     data_seed: int
     first_step: int
     last_step: int
@@ -120,10 +124,14 @@ class RunPlan:
 
     def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
         """Hash of everything that the resulting weights depend on."""
-        training = self.training.model_dump(exclude={"tokens", "steps"})
+        unnamed = {"tokens", "steps"} | (set() if self.training.lora else {"lora"})
+        training = self.training.model_dump(exclude=unnamed)
+        shape: Any = config.architecture.model_dump()
+        if config.init_from:
+            shape = {"context": self.context, "weights": open_parent(config.init_from).origin}
         return hash_json(
             {
-                "architecture": config.architecture.model_dump(),
+                "architecture": shape,
                 "training": training,
                 "schedule": dataclasses.asdict(self.schedule) | {"start": self.schedule_start},
                 "mix": dict(self.mix) or {"of": self.languages, "temperature": self.temperature},
@@ -154,32 +162,34 @@ def plan(config: FamilyConfig) -> list[RunPlan]:
         >>> [(run.name, run.first_step, run.last_step) for run in plan(config)]
         [('mix', 0, 100), ('deu', 80, 100)]
     """
-    from repsim.pretraining.build import flops_per_token, shape_parameters
-
     done: dict[str, RunPlan] = {}
     for run in config.runs:
         _plan_with_trunks(config, run, done)
-    vocabulary = _expected_vocabulary(config)
-    parameters = shape_parameters(config.architecture, vocabulary)
-    per_token = flops_per_token(config.architecture, parameters, vocabulary)
     finished = []
     for run_plan in done.values():
+        shape = _expected_shape(config, run_plan.training)
         leaving = sorted({p.first_step for p in done.values() if p.fork_from == run_plan.name})
         finished.append(
             dataclasses.replace(
                 run_plan,
                 fork_steps=tuple(leaving),
                 checkpoints=_checkpoints(config, run_plan, leaving),
-                parameters=parameters,
-                flops=per_token * run_plan.tokens,
+                parameters=shape.parameters,
+                flops=shape.flops_per_token * run_plan.tokens,
             )
         )
     return finished
 
 
-def _expected_vocabulary(config: FamilyConfig) -> int:
-    """What the tokenizer will have; less only if the text is too short for so many tokens."""
-    return 259 if config.tokenizer.kind == "bytes" else config.tokenizer.vocab_size
+def _expected_shape(config: FamilyConfig, training: TrainingConfig) -> Shape:
+    """Before there is a tokenizer; it has fewer tokens only if the text is short for so many."""
+    from repsim.pretraining.build import shape_from_scratch, shape_of_parent
+
+    if config.init_from:
+        parent = open_parent(config.init_from)
+        return shape_of_parent(parent, config.architecture.context, lora=bool(training.lora))
+    vocabulary = 259 if config.tokenizer.kind == "bytes" else config.tokenizer.vocab_size
+    return shape_from_scratch(config.architecture, vocabulary)
 
 
 def _plan_with_trunks(config: FamilyConfig, run: RunConfig, done: dict[str, RunPlan]) -> None:
@@ -187,7 +197,7 @@ def _plan_with_trunks(config: FamilyConfig, run: RunConfig, done: dict[str, RunP
     if run.name in done:
         return
     if run.fork is None:
-        done[run.name] = _from_scratch(config, run)
+        done[run.name] = _root(config, run)
         return
     _plan_with_trunks(config, config.run(run.fork.run), done)
     done[run.name] = _forked(config, run, done[run.fork.run])
@@ -200,7 +210,7 @@ def _common(config: FamilyConfig, run: RunConfig) -> dict[str, Any]:
     total = sum(mix.values())
     return {
         "name": run.name,
-        "role": run.role or ("monolingual" if len(run.trained_on) == 1 else "mixed"),
+        "role": run.role or _role(config, run),
         "languages": run.trained_on,
         "mix": {language: share / total for language, share in mix.items()},
         "temperature": run.temperature,
@@ -209,14 +219,22 @@ def _common(config: FamilyConfig, run: RunConfig) -> dict[str, Any]:
     }
 
 
-def _from_scratch(config: FamilyConfig, run: RunConfig) -> RunPlan:
+def _role(config: FamilyConfig, run: RunConfig) -> Role:
+    if config.init_from:
+        return "fine-tuned"
+    return "monolingual" if len(run.trained_on) == 1 else "mixed"
+
+
+def _root(config: FamilyConfig, run: RunConfig) -> RunPlan:
+    """A run that is no fork: from random weights, or from the model of `init_from`."""
     common = _common(config, run)
     training: TrainingConfig = common["training"]
     steps = training.length(config.architecture.context, run.name)
     seed = run.data_seed or 0
+    parent = open_parent(config.init_from) if config.init_from else None
     return RunPlan(
         **common,
-        init_seed=run.init_seed or 0,
+        init_seed=parent.ref.init_seed if parent else run.init_seed or 0,
         data_seed=seed,
         first_step=0,
         last_step=steps,

@@ -13,6 +13,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from repsim.core.errors import UsageError
+from repsim.pretraining.adapter import attach
 from repsim.pretraining.build import build_model
 from repsim.pretraining.config import TrainingConfig
 from repsim.pretraining.distributed import World, clipped_norm, load_full_state
@@ -28,8 +30,7 @@ class NextTokenLoss(nn.Module):
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """Losses `[b, context]` over windows `[b, context + 1]` of token ids."""
-        hidden = self.model.base_model(input_ids=windows[:, :-1], use_cache=False)[0]
-        logits = self.model.lm_head(hidden)
+        logits = self.model(input_ids=windows[:, :-1], use_cache=False).logits
         losses = nn.functional.cross_entropy(
             rearrange(logits, "b t v -> (b t) v").float(),
             rearrange(windows[:, 1:], "b t -> (b t)"),
@@ -53,7 +54,12 @@ class Engine:
     @classmethod
     def create(cls, config: Any, training: TrainingConfig, world: World) -> Engine:
         """Build for one shape (a `transformers` configuration) and one way of training."""
-        model = build_model(config, None).to(world.device)
+        model = build_model(config, None)
+        if training.lora:
+            if world.parallel == "fsdp" and world.size > 1:
+                raise UsageError("an adapter cannot be sharded", hint="train with --parallel ddp")
+            model = attach(model, training.lora, 0)
+        model = model.to(world.device)
         losses: Any = world.parallelised(NextTokenLoss(model))
         on_cuda = world.device.type == "cuda"
         compiled = on_cuda if training.compile == "auto" else bool(training.compile)

@@ -24,7 +24,7 @@ import torch
 
 from repsim.core.provenance import versions
 from repsim.pretraining.architecture import ArchitectureConfig
-from repsim.pretraining.build import build_model, flops_per_token, hf_config, parameter_count
+from repsim.pretraining.build import build_model, hf_config, parameter_count, shape_from_scratch
 from repsim.pretraining.config import TrainingConfig
 from repsim.pretraining.distributed import World, full_state
 from repsim.pretraining.metrics import device_rate, measured_gemm_rate
@@ -81,7 +81,7 @@ def measure(size: str, world: World, rate: float, options: argparse.Namespace) -
         _, exchanged = timed(
             lambda: engine.begin(full_state(build_model(config, 1)), training), world
         )
-    flops = flops_per_token(shape, parameters, vocabulary)
+    flops = shape_from_scratch(shape, vocabulary).flops_per_token
     row = {
         "size": size, "parameters": parameters, "batch": f"{rows}x{shape.context}",
         "optimizer": options.optimizer, "tokens_per_second": round(tokens / step),

@@ -38,6 +38,7 @@ class Declared:
     languages: tuple[str, ...]
     init_seed: int | None  # at the root of its history
     weights_hash: str
+    origin: str  # hash of the foreign weights that its history begins with
     phases: tuple[DeclaredPhase, ...]
     own_tokens: float  # of the last phase, as the peak learning rate and the updates
     rate: float
@@ -80,6 +81,7 @@ def read_declared(located: Located, vocabulary: Vocabulary | None) -> Declared:
         languages=tuple(stated.get("languages") or ()),
         init_seed=stated.get("init_seed"),
         weights_hash=stated.get("weights_hash") or "",
+        origin=(stated.get("init_from") or {}).get("origin") or "",
         phases=phases,
         own_tokens=own_tokens,
         rate=_number((training or {}).get("learning_rate")),
@@ -158,7 +160,7 @@ def _number(value: Any) -> float:
 
 def shared_init(a: Declared, b: Declared) -> float:
     """1 or 0: whether two models descend from one set of initial weights; NaN if unknown."""
-    if a.weights_hash and a.weights_hash == b.weights_hash:
+    if ({a.weights_hash, a.origin} & {b.weights_hash, b.origin}) - {""}:
         return 1.0
     if a.init_seed is None or b.init_seed is None:
         return math.nan

@@ -9,11 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.pretraining.build import (
     build_model,
-    flops_per_token,
     hf_config,
     padded_vocabulary,
     parameter_count,
-    shape_parameters,
+    shape_from_scratch,
 )
 from repsim.pretraining.step import NextTokenLoss
 
@@ -44,7 +43,7 @@ def test_counted_operations_are_those_that_run(shape: ArchitectureConfig, tied: 
     plain_kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with plain_kernel, FlopCounterMode(display=False) as counter:
         NextTokenLoss(model)(windows).mean().backward()
-    counted = flops_per_token(shape, parameter_count(model), 300) * shape.context
+    counted = shape_from_scratch(shape, 300).flops_per_token * shape.context
     # The plain kernel computes the half of the scores that causal attention does not need.
     uncounted = 6 * shape.layers * shape.hidden * shape.context**2
     vectors = sum(p.numel() for p in model.parameters() if p.ndim == 1)
@@ -55,5 +54,5 @@ def test_counted_operations_are_those_that_run(shape: ArchitectureConfig, tied: 
 def test_parameters_are_known_without_building() -> None:
     for shape in (LLAMA, GPT2):
         built = build_model(hf_config(shape, 300), 0)
-        assert shape_parameters(shape, 300) == parameter_count(built)
+        assert shape_from_scratch(shape, 300).parameters == parameter_count(built)
         assert built.config.vocab_size == padded_vocabulary(300) == 384

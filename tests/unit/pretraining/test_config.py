@@ -120,10 +120,10 @@ def test_own_settings_of_a_run_come_before_the_familys(family: Callable[..., Fam
 
 
 def test_sizes_have_about_the_parameters_of_their_names() -> None:
-    from repsim.pretraining.build import shape_parameters
+    from repsim.pretraining.build import shape_from_scratch
 
     vocabularies = {"1m": 4096, "5m": 8192, "350m": 32768}
     for name in SIZES:
         shape = ArchitectureConfig(size=name).resolved()
-        count = shape_parameters(shape, vocabularies.get(name, 16384))
+        count = shape_from_scratch(shape, vocabularies.get(name, 16384)).parameters
         assert count / 1e6 == pytest.approx(float(name.removesuffix("m")), rel=0.27)

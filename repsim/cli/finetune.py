@@ -1,0 +1,90 @@
+"""`repsim finetune`: train an existing model on some text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from repsim.cli.output import print_json, print_table, say
+from repsim.core.progress import duration
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  repsim finetune HuggingFaceTB/SmolLM2-135M --corpus texts/ -l fra_Latn -o out/fra --allow-network
+  repsim finetune zoo:eng-1 -l deu_Latn --also eng_Latn --tokens 20000 -o out/deu
+  repsim finetune zoo:eng-1 -l deu_Latn --lora --rank 4 -o out/deu-lora
+"""
+)
+@click.argument("model")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the new model.")
+@click.option("--corpus", default="bible", show_default=True, help="'bible', a folder, hub:NAME.")
+@click.option("-l", "--language", "languages", multiple=True, help="Language to train on.")
+@click.option("--also", multiple=True, help="Score the held-out text of this language too.")
+@click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(1))
+@click.option("--learning-rate", type=float, help="Peak; default 5e-5, 2e-4 with --lora.")
+@click.option("--batch", type=click.IntRange(1), help="Windows per update; default 4.")
+@click.option("--context", type=click.IntRange(2), help="Tokens of a window; default 256.")
+@click.option("--lora", is_flag=True, help="Train an adapter (peft) in place of the weights.")
+@click.option("--rank", type=click.IntRange(1), help="Rank of the adapter; default 8.")
+@click.option("--alpha", type=float, help="Its scale times the rank; default 16.")
+@click.option("--target", "targets", multiple=True, help="Modules; default every linear layer.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--evaluation-bytes", default=20_000, show_default=True, type=click.IntRange(0))
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Default: the parent's.")
+@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@click.option("--allow-network", is_flag=True, help="The model may be downloaded.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+def finetune(
+    model: str, out: Path | None, lora: bool, rank: int | None, alpha: float | None,
+    targets: tuple[str, ...], device: str | None, dry_run: bool, as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Train MODEL on text of some languages and write the new model to a folder.
+
+    MODEL is a Hugging Face folder, zoo:NAME or a hub id (org/name@revision); any causal language
+    model will do, and its tokenizer is kept. What is stopped goes on with the same command.
+    """
+    from repsim.pretraining import before_and_after, log_to_stderr, plan_finetuning, run_finetuning
+
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
+    given = {"rank": rank, "alpha": alpha, "targets": list(targets) or None}
+    if not lora and any(value is not None for value in given.values()):
+        raise click.UsageError("--rank, --alpha and --target go with --lora.")
+    adapter = {key: value for key, value in given.items() if value is not None} if lora else None
+    asked = plan_finetuning(model, out, lora=adapter, **settings)
+    run = asked.run
+    about = {
+        "model": model,
+        "languages": list(run.languages),
+        "steps": run.steps,
+        "tokens": run.tokens,
+        "parameters": run.parameters,
+        "learning_rate": run.training.learning_rate,
+        "gigabytes": round(run.parameters * (6 if lora else 16) / 1e9, 2),
+        "seconds_on_one_core": round(run.cpu_seconds),
+    }
+    what = "an adapter on" if lora else "all of"
+    say(
+        "plan",
+        f"{run.steps} steps of {run.training.batch} x {run.context} tokens, {what} "
+        f"{run.parameters / 1e6:.1f}M parameters · learning rate {run.training.learning_rate:g} · "
+        f"about {about['gigabytes']:g} GB, {duration(run.cpu_seconds)} on one CPU core",
+    )
+    if dry_run:
+        if as_json:
+            print_json(about)
+        return
+    log_to_stderr()
+    ref = run_finetuning(asked, device=device)
+    scores = before_and_after(out)
+    if as_json:
+        print_json({"plan": about, "model": ref.to_dict(), "bits_per_byte": scores})
+    else:
+        print_table([{"language": code, **values} for code, values in scores.items()])
+    say("wrote", f"{out}" + (f", the adapter alone in {out / 'adapter'}" if lora else ""))
+    say("next", f"repsim lineage {model} {out}")

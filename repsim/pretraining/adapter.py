@@ -1,0 +1,96 @@
+"""Low-rank adapters by `peft`: attached for training, merged into the weights, written beside them.
+
+LoRA: Hu et al. 2022, arXiv:2106.09685.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from repsim.core.errors import InputError, UsageError
+from repsim.pretraining.config import LoraConfig
+
+_BEFORE, _BASE = "base_model.model.", ".base_layer."
+_UP = ".lora_B."
+
+
+def attach(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
+    """The model with an adapter that is trained in its place; at first it changes nothing."""
+    try:
+        from peft import LoraConfig as PeftConfig
+        from peft import get_peft_model
+    except ImportError:
+        raise InputError(
+            "training.lora needs peft, which is not installed", hint="install the extra 'peft'"
+        ) from None
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    settings = PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft speaks of names of transformers that will change
+        torch.manual_seed(seed)
+        try:
+            attached: nn.Module = get_peft_model(model, settings)
+        except ValueError as error:
+            raise UsageError(
+                f"the adapter does not fit the model: {str(error).splitlines()[0][:200]}",
+                hint="training.lora.targets names modules of the model, as q_proj",
+            ) from None
+    return attached.train()
+
+
+def of_adapter(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The trained part of what a model with an adapter holds."""
+    return {name: tensor for name, tensor in weights.items() if ".lora_" in name}
+
+
+@torch.no_grad()
+def merged(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of the plain model, base and adapter in one, on the CPU, under its own names."""
+    updates = {
+        f"{path}{_BASE}weight": module.get_delta_weight("default")
+        for path, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+    return {
+        plain_name(name): (p.detach() + updates[name] if name in updates else p.detach()).cpu()
+        for name, p in model.named_parameters()
+        if ".lora_" not in name
+    }
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter in the model without the adapter."""
+    return name.removeprefix(_BEFORE).replace(_BASE, ".")
+
+
+def absorbed(
+    weights: Mapping[str, torch.Tensor], plain: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """`plain` weights under an adapter that adds nothing; `weights` gives names and shapes."""
+    return {
+        name: plain.get(plain_name(name), torch.zeros_like(tensor) if _UP in name else tensor)
+        for name, tensor in weights.items()
+    }
+
+
+def write_adapter(
+    model: Any, weights: Mapping[str, torch.Tensor], folder: Path, parent: str
+) -> None:
+    """What `peft.PeftModel.from_pretrained(base, folder)` reads."""
+    model.peft_config["default"].base_model_name_or_path = parent
+    model.save_pretrained(folder, state_dict=dict(weights), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files for the owner alone
