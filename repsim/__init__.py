@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from repsim.mergeability.forecast import predict_merge, rank_methods
     from repsim.merging import check_models, merge
     from repsim.merging.align import align
-    from repsim.merging.lineage import check_base, lineage
+    from repsim.merging.ancestry import check_base
+    from repsim.merging.lineage import lineage
     from repsim.merging.parts import take_apart
     from repsim.models import load_model
     from repsim.pretraining import finetune, pretrain
@@ -48,7 +49,7 @@ __version__ = "0.2.0"
 _PUBLIC = {
     "align": "repsim.merging.align",
     "barrier": "repsim.evaluation",
-    "check_base": "repsim.merging.lineage",
+    "check_base": "repsim.merging.ancestry",
     "check_models": "repsim.merging",
     "compare": "repsim.studies.compare",
     "compare_arrays": "repsim.measures",

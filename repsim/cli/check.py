@@ -15,10 +15,12 @@ COLUMNS = {"level": "level", "check": "check", "where": "where", "what": "found"
     epilog="""\b
 Examples:
   repsim check runs/en runs/de
+  repsim check runs/en runs/de --base runs/trunk
   repsim check runs/en runs/de runs/fr --deep
 """
 )
 @click.argument("models", nargs=-1, required=True)
+@click.option("--base", help="Model that is said to be their common ancestor.")
 @click.option("--deep", is_flag=True, help="Read all weights in search of NaN and infinity.")
 @click.option(
     "--tokenizer",
@@ -28,22 +30,31 @@ Examples:
     help="Whether tokens may have other ids; see tokenizer in a recipe.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
-def check(models: tuple[str, ...], deep: bool, tokenizer: Any, as_json: bool) -> None:
-    """Tell from configs, headers and tokenizer files whether MODELS can be merged.
+def check(
+    models: tuple[str, ...], base: str | None, deep: bool, tokenizer: Any, as_json: bool
+) -> None:
+    """Tell from configs, headers, tokenizer files and lineage whether MODELS can be merged.
 
-    All are compared with the first. Nothing is loaded; the exit code is 4 if there is an error.
+    All are compared with the first. No model is loaded; of the weights a sample is read (40 MB of a
+    pair) that tells what the models share. The exit code is 4 if there is an error.
     """
+    from repsim.merging.ancestry import check_lineage
     from repsim.merging.check import check_models
 
-    findings = check_models(models, deep=deep, tokenizer=tokenizer)
+    everything = [*models, *([base] if base else [])]
+    findings = check_models(everything, deep=deep, tokenizer=tokenizer)
+    if tokenizer == "same":
+        findings += check_lineage(models, base)
     errors = [finding for finding in findings if finding.level == "error"]
     if as_json:
         print_json({"ok": not errors, "findings": [f.to_dict() for f in findings]})
     else:
         print_table([finding.to_dict() for finding in findings], COLUMNS)
-        for hint in dict.fromkeys(f.hint for f in errors if f.hint):
+        told = [finding for finding in findings if finding.level != "ok"]
+        for hint in dict.fromkeys(f.hint for f in errors or told if f.hint):
             say("hint", hint)
         if not errors:
-            say("next", f"repsim merge {' '.join(models)} OUT")
+            ties = f" --method ties --base {base}" if base else ""
+            say("next", f"repsim merge {' '.join(models)} OUT{ties}")
     if errors:
         raise click.exceptions.Exit(4)

@@ -36,10 +36,11 @@ def lineage(
 ) -> None:  # fmt: skip
     """Tell from weights alone what MODELS share.
 
-    Weights, a fine-tuning, training, initial weights, or nothing. The exit code is 4 if the base
-    cannot be their ancestor.
+    Weights, a fine-tuning, training, initial weights, or nothing. MODELS are folders, files of
+    safetensors, zoo:NAME or hub ids. The exit code is 4 if the base cannot be their nearest common
+    ancestor.
     """
-    from repsim.merging.lineage import check_base
+    from repsim.merging.ancestry import check_base
     from repsim.merging.lineage import lineage as of_models
     from repsim.merging.parts import take_apart
 
@@ -52,8 +53,10 @@ def lineage(
     if as_json:
         print_json({
             "pairs": list(pairs.rows()) if pairs else [],
-            "base": {"plausible": finding.plausible, "why": finding.why,
-                     "update_cosine": finding.update_cosine} if finding else None,
+            "base": {"plausible": finding.plausible, "kind": finding.kind, "why": finding.why,
+                     "update_cosine": finding.update_cosine if finding.update_cosine == finding.update_cosine
+                     else None}
+            if finding else None,
             "parts": list(parts.rows()) if parts else [],
         })  # fmt: skip
     else:

@@ -48,17 +48,20 @@ Examples:
     help="Write into the model card the forecast of repsim predict. Default: of small models, from "
     "metadata and weights.",
 )
+@click.option("--any-base", is_flag=True,
+              help="Merge even if the base is of another origin than the models.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an earlier merge in OUT.")
 @click.option("--dry-run", is_flag=True, help="Check recipe and models, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def merge(
-    sources: tuple[str, ...], device: str | None, forecast: bool | None, force: bool,
-    dry_run: bool, as_json: bool, **options: Any,
+    sources: tuple[str, ...], device: str | None, forecast: bool | None, any_base: bool,
+    force: bool, dry_run: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Merge models into the folder OUT, by a RECIPE file or with the options given here.
 
     Recipes of mergekit are read as they are. A merge that was interrupted goes on when the same
-    command is run again.
+    command is run again. A base that shares no origin with the models, as a sample of the weights
+    tells it, ends the command with exit code 4.
 
     \b
     Keys of a recipe:
@@ -79,18 +82,26 @@ def merge(
     recipe = _recipe(sources[:-1], options)
     out = Path(sources[-1])
     if dry_run:
-        plan = _plan(prepare(recipe))
+        plan = _plan(prepare(recipe, any_base=any_base))
         if as_json:
             print_json({"plan": plan})
         else:
             print_table([{"what": key, "value": value} for key, value in plan.items()])
         return
+    notes: list[str] = []
+
+    def note(label: str, text: str) -> None:
+        notes.append(text)
+        say(label, text)
+
     folder = run(
-        recipe, out, device=device, force=force, forecast=lambda: _forecast_text(recipe, forecast)
-    )
+        recipe, out, device=device, force=force, any_base=any_base, say=note,
+        forecast=lambda: _forecast_text(recipe, forecast),
+    )  # fmt: skip
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if as_json:
-        print_json({"out": str(folder), "method": recipe.method, "bytes": written})
+        print_json({"out": str(folder), "method": recipe.method, "bytes": written,
+                    "notes": notes})  # fmt: skip
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
     say("next", f"repsim evaluate {folder} {' '.join(recipe.models)}")
 

@@ -154,7 +154,7 @@ def forecast_of(
     For a merge of models as they are, the verdict takes into account what the same method is
     forecast to do after each alignment that is known of it.
     """
-    why = measured.gate.refusal or gate_method(method, alignment, predictor)
+    why = measured.refusal(method) or gate_method(method, alignment, predictor)
     candidate = measured.candidate(method, alignment)
     prediction = Prediction(refusal=why) if why else predictor.answer(candidate)
     refused = bool(prediction.refusal)

@@ -15,6 +15,8 @@ from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
 from repsim.mergeability.features.spec import TierResult
 from repsim.mergeability.features.tiers import FORECASTING, ORACLE, TIERS, How, Progress
 from repsim.mergeability.gates import Gate, gate_models
+from repsim.merging.ancestry import NO_BASE, QUICK, check_base, check_lineage
+from repsim.merging.methods import find_method
 
 #: Told of progress: a label, and a text.
 Say = Callable[[str, str], None]
@@ -58,6 +60,8 @@ class Measured:
         results: Tiers, the cheapest first.
         gate: What the files say against a forecast.
         oracle: What a trial of the plain average gave; None if it was not asked for.
+        base_refusal: Why nothing can be said of methods that take differences to the base.
+        lineage_notes: What parents without a base share, where a reader should know.
     """
 
     names: tuple[str, ...]
@@ -66,6 +70,8 @@ class Measured:
     results: tuple[TierResult, ...]
     gate: Gate
     oracle: TierResult | None = None
+    base_refusal: str = ""
+    lineage_notes: tuple[str, ...] = ()
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -87,10 +93,17 @@ class Measured:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes of the gate and of all tiers, each once."""
-        said = [*self.gate.notes, *(note for result in self.results for note in result.notes)]
+        said = [*self.gate.notes, *self.lineage_notes]
+        said += [*(note for result in self.results for note in result.notes)]
         if self.oracle:
             said += self.oracle.notes
         return tuple(dict.fromkeys(said))
+
+    def refusal(self, method: str) -> str:
+        """Why nothing can be said of a merge by some method; empty if something can."""
+        declared = find_method(method)
+        of_base = self.base_refusal if declared.needs_base or declared.takes_base else ""
+        return self.gate.refusal or of_base
 
     def candidate(self, method: str, alignment: str) -> Candidate:
         """The question to a predictor about one way to merge them."""
@@ -113,8 +126,9 @@ def measure_parents(
 ) -> Measured:
     """Measure a group of parents, tier by tier; stop early where no forecast can come of it.
 
-    The base is not read: known merges were measured without one, so that updates are taken from the
-    mean of the parents.
+    Of the base a sample of the weights is read, to see whether it can be their nearest common
+    ancestor. Features are measured without it, as of known merges: updates are taken from the mean
+    of the parents.
     """
     tell = say or (lambda label, text: None)
     with opened(models, device=settings.device) as parents:
@@ -140,6 +154,9 @@ def measure_parents(
                     # Evidence beside a refusal: what these parents do not have is noted.
                     note = f"{tier} could not be measured: {error}"
                     results.append(TierResult(tier, (), 0.0, (note,)))
+        folders = [model.located.folder for model in parents.models]
+        weighed = len(settings.tiers) > 1 and not gate.refusal and settings.tokenizer == "same"
+        of_base, of_parents = _lineage(folders, base) if weighed else ("", ())
         tried = settings.oracle and not gate.refusal
         return Measured(
             names=tuple(parent.name for parent in parents.declared),
@@ -148,7 +165,23 @@ def measure_parents(
             results=tuple(results),
             gate=gate,
             oracle=_measure(ORACLE, parents, how, tell) if tried else None,
+            base_refusal=of_base,
+            lineage_notes=of_parents,
         )
+
+
+def _lineage(
+    folders: Sequence[Path], base: str | Path | None
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """Why a base does not fit; without a base, whether the parents look fine-tuned from one."""
+    if base is not None:
+        found = check_base(base, folders, max_megabytes=QUICK)
+        if found.plausible:
+            return "", ()
+        known = "known merges took differences to the nearest common ancestor of the parents"
+        return f"the base does not fit: {found.why}; {known}", ()
+    told = [found for found in check_lineage(folders) if found.check == NO_BASE]
+    return "", tuple(f"{found.what}: {found.hint}" for found in told)
 
 
 def _measure(tier: str, parents: OpenedParents, how: How, tell: Say) -> TierResult:

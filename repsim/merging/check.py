@@ -81,6 +81,11 @@ class Finding:
     where: str
     hint: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """Check and finding in one line."""
+        return f"{self.check}: {self.what}"
+
     def to_dict(self) -> dict[str, str]:
         """A JSON-able dictionary."""
         return dataclasses.asdict(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,12 +80,14 @@ class _Place:
 
 
 class Checkpoint:
-    """The weights of a Hugging Face folder, in one file or several, memory-mapped."""
+    """The weights of a Hugging Face folder, in one file or several (or those named), mapped."""
 
-    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, name: str | None = None, *, files: Sequence[Path] | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.name = name or self.folder.resolve().name
-        self.files = weight_files(self.folder)
+        self.files = weight_files(self.folder) if files is None else list(files)
         self.headers: dict[str, TensorHeader] = {}
         self._places: dict[str, _Place] = {}
         self._maps: dict[Path, mmap.mmap] = {}

@@ -11,7 +11,13 @@ import numpy as np
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.core.table import Table
 from repsim.merging.checkpoint import TensorSource
-from repsim.merging.sampling import ModelLike, RowSample, open_sources, sample_rows
+from repsim.merging.sampling import (
+    ModelLike,
+    RowSample,
+    open_sources,
+    sample_rows,
+    shared_tensors,
+)
 from repsim.merging.tensors import kind_of, layer_of
 
 
@@ -57,7 +63,8 @@ def take_apart(
     if not parents:
         raise UsageError("name the models that the merge may be made of")
     made, *sources = open_sources([merge, *parents])
-    samples = sample_rows([made, *sources], max_megabytes / 2)
+    everything = [made, *sources]
+    samples = sample_rows(everything, list(shared_tensors(everything)), max_megabytes / 2)
     if not samples:
         raise IncompatibleModelsError(
             f"no tensor of '{made.name}' has the same name and shape in all of its parents"

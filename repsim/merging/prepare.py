@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import IncompatibleModelsError, InputError, unknown_name
 from repsim.core.files import hash_json, read_json
 from repsim.core.provenance import DISTRIBUTION, version_of
+from repsim.merging.ancestry import check_lineage
 from repsim.merging.base import MergeMethod
 from repsim.merging.check import Finding, check_models, refuse_errors
 from repsim.merging.checkpoint import (
@@ -72,7 +73,7 @@ class Prepared:
 
 
 def prepare(
-    recipe: Recipe, *, transforms: Mapping[str, Transform] | None = None
+    recipe: Recipe, *, transforms: Mapping[str, Transform] | None = None, any_base: bool = False
 ) -> Prepared:  # fmt: skip
     """Find, check, re-index and align the models of a recipe, and plan every tensor."""
     method = find_method(recipe.method)
@@ -82,9 +83,12 @@ def prepare(
     checkpoints = {model: Checkpoint(located[model].folder, names[model]) for model in models}
     donor_first = sorted(models, key=lambda model: model != recipe.donor)
     findings = _check(recipe, [str(located[model].folder) for model in donor_first])
+    if not transforms:
+        folders = {model: found.folder for model, found in located.items()}
+        findings += _check_lineage(recipe, method, folders, any_base=any_base)
     configs = {model: _read_config(located[model].folder) for model in models}
     config = configs[recipe.donor]
-    notes = [*recipe.notes, *(f"{f.check}: {f.what}" for f in findings if f.level == "warning")]
+    notes = [*recipe.notes, *(f.sentence for f in findings if f.level == "warning")]
     sources: dict[str, TensorSource] = dict(checkpoints)
     if recipe.tokenizer == "map":
         sources, mapped = _one_vocabulary(recipe, located, checkpoints)
@@ -145,6 +149,25 @@ def _check(recipe: Recipe, folders: Sequence[str]) -> list[Finding]:
     findings = check_models(folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked)
     refuse_errors(findings)
     return findings
+
+
+def _check_lineage(
+    recipe: Recipe, method: MergeMethod, folders: Mapping[str, Path], *, any_base: bool
+) -> list[Finding]:
+    """Findings on the base and on what the models share, told from a sample of their weights."""
+    base = recipe.base_model if method.needs_base or method.takes_base else None
+    parents = [folders[model] for model in recipe.models if model != base]
+    if recipe.stacked or recipe.tokenizer == "map" or len(parents) + (base is not None) < 2:
+        return []
+    found = check_lineage(
+        parents, folders[base] if base else None, aligned=recipe.align != "none"
+    )  # fmt: skip
+    if any_base:
+        found = [dataclasses.replace(f, level="warning") if f.level == "error" else f
+                 for f in found]  # fmt: skip
+    way_on = "; --any-base (any_base=True) merges all the same"
+    refuse_errors([dataclasses.replace(f, hint=f.hint + way_on) for f in found])
+    return found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def merge(
     force: bool = False,
     transforms: Mapping[str, Transform] | None = None,
     forecast: Callable[[], str] | None = None,
+    any_base: bool = False,
+    say: Callable[[str, str], None] | None = None,
 ) -> Path:
     """Merge models on disk into a new model folder.
 
@@ -54,13 +56,16 @@ def merge(
             pass through. A merge with transforms is not resumed.
         forecast: Asked for a forecast of the merge, in Markdown for the model card, once
             recipe, models and target are found sound and before a tensor is merged.
+        any_base: Whether a base may be of another origin than the models, as their weights tell it.
+        say: Told what a reader should know, a label and a text; it is in the card as well.
 
     Returns:
         The folder: weights, config, tokenizer, model card, `repsim_recipe.yaml` and
         `repsim_provenance.json`.
 
     Raises:
-        IncompatibleModelsError: The models do not fit each other.
+        IncompatibleModelsError: The models do not fit each other, or the base is of another origin
+            and `any_base` is off.
         InputError: A file is missing or damaged, or a tensor holds NaN or infinity.
         ResourceError: The disk is full, or the device is not there.
         UsageError: The recipe or the target is not possible.
@@ -78,7 +83,10 @@ def merge(
     parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
-    prepared = prepare(parsed, transforms=transforms)
+    prepared = prepare(parsed, transforms=transforms, any_base=any_base)
+    for found in prepared.findings:
+        if say and found.level == "warning":
+            say("note", found.sentence)
     predicted = forecast() if forecast else ""
     if chosen is None:
         on_gpu = prepared.method.gpu or not prepared.method.streams or prepared.calibration

@@ -12,8 +12,9 @@ import numpy as np
 from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
 from repsim.core.table import Table
+from repsim.merging.ancestry import BaseFinding, check_base
 from repsim.merging.checkpoint import FLOATS, Checkpoint
-from repsim.merging.lineage import BaseFinding, LineageTable, check_base, lineage
+from repsim.merging.lineage import LineageTable, lineage
 from repsim.merging.parts import PartsTable, take_apart
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
 from repsim.models.inspect import locate
@@ -124,7 +125,7 @@ def open_case(merge: ModelName, parents: Sequence[ModelName], base: ModelName | 
     return Case(
         merge=made, parents=tuple(opened), base=root,
         parts=take_apart(made.folder, folders) if comparable else None,
-        lineage=lineage(folders, names=names) if len(named) > 1 else None,
+        lineage=lineage(dict(zip(names, folders, strict=True))) if len(named) > 1 else None,
         base_finding=check_base(root.folder, [one.folder for one in opened]) if root else None,
         broken=broken,
     )  # fmt: skip

@@ -18,9 +18,9 @@ FLAGS = {
         --interval-unit --json --language --layers --limit --measure --out --pairing --permutations
         --point --pooling --seed --thorough""",
     "plot": "--format --json --kind --measure --out --size",
-    "check": "--deep --json --tokenizer",
-    "merge": """--align --base --device --dry-run --force --forecast --json --method --out-dtype
-        --set --seed""",
+    "check": "--base --deep --json --tokenizer",
+    "merge": """--align --any-base --base --device --dry-run --force --forecast --json --method
+        --out-dtype --set --seed""",
     "methods": "--json",
     "evaluate": """--allow-network --card --context --corpus --device --json --language --max-bytes
         --out --parents""",

@@ -277,7 +277,9 @@ def test_models_are_merged_from_the_command_line(
                  "--device", "cpu", "--no-forecast", "--json")  # fmt: skip
     assert run(*arguments) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == {"out": "out", "method": "linear", "bytes": document["bytes"]}
+    assert document == {"out": "out", "method": "linear", "bytes": document["bytes"],
+                        "notes": document["notes"]}  # fmt: skip
+    assert "no common origin" in document["notes"][0]
     Path("recipe.yml").write_text("method: slerp\nmodels: [a, b]\n")
     assert run("merge", "recipe.yml", "out2", "--device", "cpu", "--no-forecast") == 0
     assert Path("out2/model.safetensors").is_file()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 
 from repsim.core.errors import UsageError
 from repsim.merging.align.twins import planted_twin
-from repsim.merging.lineage import check_base, lineage
+from repsim.merging.lineage import ONE_ORIGIN, lineage
 from repsim.merging.parts import take_apart
 
 #: Initial weights and trunk of the zoo's models, as their provenance states.
@@ -24,17 +26,6 @@ def test_every_pair_of_the_zoo_is_told_right() -> None:
     for a, b in itertools.combinations(SEEDS, 2):
         expected = "shared training" if {a, b} <= TRUNK else "shared initialisation"
         assert table.relation(a, b) == (expected if SEEDS[a] == SEEDS[b] else "unrelated")
-
-
-def test_a_base_that_is_no_ancestor_is_named() -> None:
-    forks = ["zoo:eng-fork", "zoo:deu-fork"]
-    assert check_base("zoo:mixed", forks).plausible
-    other_origin = check_base("zoo:deu-2", forks)
-    assert not other_origin.plausible
-    assert "not of one origin" in other_origin.why
-    sibling = check_base("zoo:eng-1", forks)
-    assert not sibling.plausible
-    assert "as siblings are" in sibling.why
 
 
 def state(folder: str) -> dict[str, torch.Tensor]:
@@ -148,3 +139,36 @@ def test_the_command_tells_pairs_parts_and_a_base(capsys: pytest.CaptureFixture[
         assert (stop.value.code or 0) == code
         shown = capsys.readouterr()
         assert text in shown.out + shown.err
+
+
+def test_files_and_arrays_that_are_no_model_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    start = {"encode.0.W": rng.normal(size=(96, 3, 96)), "encode.0.G": np.ones(96)}
+    moved = {k: (v + 0.5 * rng.normal(size=v.shape)).astype(np.float32) for k, v in start.items()}
+    other = {k: rng.normal(size=v.shape) for k, v in start.items()}
+    save_arrays({k: np.ascontiguousarray(v) for k, v in moved.items()}, tmp_path / "en.safetensors")
+    models = {"en": tmp_path / "en.safetensors", "fr": start, "other": other}
+    table = lineage(models)
+    assert table.models() == ["en", "fr", "other"]
+    assert table.relation("en", "fr") in ONE_ORIGIN
+    assert table.relation("en", "other") == "unrelated"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "en.safetensors").rename(tmp_path / "folder" / "weights.safetensors")
+    table = lineage([tmp_path / "folder", moved])
+    assert table.relation("folder", "model 2") == "same weights"
+
+
+def test_units_of_gpt2_that_stand_in_another_order_are_found() -> None:
+    """Its matrices are stored the other way round."""
+    rng = np.random.default_rng(0)
+    state = {"h.0.mlp.c_fc.weight": rng.normal(size=(48, 192)),
+             "h.0.mlp.c_proj.weight": rng.normal(size=(192, 48))}  # fmt: skip
+    order = rng.permutation(192)
+    moved = {"h.0.mlp.c_fc.weight": state["h.0.mlp.c_fc.weight"][:, order],
+             "h.0.mlp.c_proj.weight": state["h.0.mlp.c_proj.weight"][order]}  # fmt: skip
+    assert lineage([state, moved])["relation"].tolist() == ["re-ordered copy"]
+
+
+def test_one_state_dict_is_not_taken_for_several_models() -> None:
+    with pytest.raises(UsageError, match="one state dict has no lineage"):
+        lineage({"a": np.zeros((4, 4)), "b": np.zeros((4, 4))})
