@@ -53,10 +53,7 @@ def lineage(
     if as_json:
         print_json({
             "pairs": list(pairs.rows()) if pairs else [],
-            "base": {"plausible": finding.plausible, "kind": finding.kind, "why": finding.why,
-                     "update_cosine": finding.update_cosine if finding.update_cosine == finding.update_cosine
-                     else None}
-            if finding else None,
+            "base": finding.to_dict() if finding else None,
             "parts": list(parts.rows()) if parts else [],
         })  # fmt: skip
     else:

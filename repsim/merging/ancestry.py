@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from repsim.merging.check import Finding
 from repsim.merging.lineage import ONE_ORIGIN, RELATIONS, relation_of
@@ -45,6 +45,11 @@ class BaseFinding:
     def plausible(self) -> bool:
         """Whether it can be the nearest common ancestor."""
         return self.kind == "ancestor"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        cosine = None if math.isnan(self.update_cosine) else self.update_cosine
+        return dataclasses.asdict(self) | {"plausible": self.plausible, "update_cosine": cosine}
 
 
 def check_base(
