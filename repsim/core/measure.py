@@ -74,7 +74,9 @@ class Measure:
         grid: Optional fast path `f(xs, ys, **params) -> [len(xs), len(ys)]`, equal to the function
             on each pair.
         max_width_ratio: Largest d/n at which the value says anything; None if it always does. Mean
-            CCA is identically 1 as soon as n <= d.
+            CCA is identically 1 as soon as n <= d. Or a function of the parameters.
+        rows_for: `f(**params)`, fewest rows at which the value says anything; None if that does not
+            depend on parameters. (Under `min_samples` there is no value.)
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant (0 for debiased
@@ -110,7 +112,8 @@ class Measure:
     prepare: Callable[[Any], Any] = dataclasses.field(repr=False)
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     grid: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
-    max_width_ratio: float | None = None
+    max_width_ratio: float | Callable[..., float | None] | None = None
+    rows_for: Callable[..., int] | None = dataclasses.field(default=None, repr=False)
     needs_equal_width: bool = False
     undefined_on_constant: bool = True
     null_value: float | None = None
@@ -134,6 +137,17 @@ class Measure:
         if self.pair_matrix is None or self.is_expensive:
             return None
         return functools.partial(self.pair_matrix, **self.params)
+
+    @property
+    def width_limit(self) -> float | None:
+        """Largest d/n at which the value says anything, at the measure's own parameters."""
+        limit = self.max_width_ratio
+        return limit(**self.params) if callable(limit) else limit
+
+    @property
+    def least_rows(self) -> int | None:
+        """Fewest rows at which the value says anything, at the measure's own parameters."""
+        return self.rows_for(**self.params) if self.rows_for else None
 
     @property
     def arrow(self) -> str:
@@ -176,7 +190,8 @@ class Measure:
             "symmetric": self.symmetric,
             "invariances": sorted(i.value for i in self.invariances),
             "min_samples": self.min_samples,
-            "max_width_ratio": self.max_width_ratio,
+            "max_width_ratio": self.width_limit,
+            "least_rows": self.least_rows,
             "cost": "expensive" if self.is_expensive else "cheap",
             "no_interval": self.no_interval,
             "reads": self.reads,

@@ -16,6 +16,7 @@ from repsim.core.errors import InputError
 from repsim.core.measure import Cost, Direction, Invariance, Measure, Reads, Rung
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
+from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features, require_same_rows
 from repsim.measures.pair_matrices import cosine_grid
 
@@ -28,7 +29,6 @@ SCALING = Invariance.ISOTROPIC_SCALING
 PERMUTATION = Invariance.PERMUTATION
 ORTHOGONAL = Invariance.ORTHOGONAL
 INVERTIBLE = Invariance.INVERTIBLE_LINEAR
-ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
 ROTATION_BLIND = (TRANSLATION, SCALING, PERMUTATION, ORTHOGONAL)
 
 PairFunction = Callable[..., float]
@@ -59,7 +59,8 @@ def similarity_measure(
     shuffled: Callable[..., np.ndarray] | None = None,
     left_out: Callable[..., np.ndarray] | None = None,
     no_interval: str = "",
-    max_width_ratio: float | None = None,
+    max_width_ratio: float | Callable[..., float | None] | None = None,
+    rows_for: Callable[..., int] | None = None,
     needs_equal_width: bool = False,
     undefined_on_constant: bool = True,
     null_value: float | None = None,
@@ -94,7 +95,9 @@ def similarity_measure(
         shuffled: Fast path of the null; see `core.Measure`.
         left_out: Closed form of the jackknife; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
-        max_width_ratio: Largest d/n at which the value says anything.
+        max_width_ratio: Largest d/n at which the value says anything, or a function of the
+            parameters.
+        rows_for: `f(**params)`: fewest rows at which the value says anything.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant.
@@ -134,6 +137,7 @@ def similarity_measure(
             params=_defaults_of(function),
             grid=grid,
             max_width_ratio=max_width_ratio,
+            rows_for=rows_for,
             needs_equal_width=needs_equal_width,
             undefined_on_constant=undefined_on_constant,
             null_value=null_value,
@@ -206,7 +210,8 @@ def measure(
         x: `[n, d1]`, numpy or torch or `Features`.
         y: `[n, d2]`, row i from the same sentence as row i of `x`.
         name: Name or alias of a measure, or the measure.
-        strict: Refuse, instead of warning, when n is too small for the value to say anything.
+        strict: Refuse, instead of warning, where n is too small for the value to say anything, or
+            a few rows decide it.
         **params: Parameters of the measure, as `get_measure(name).params` lists them.
 
     Returns:
@@ -222,25 +227,15 @@ def measure(
         >>> round(measure(x, 2 * x + 1, "cka"), 6)
         1.0
     """
-    chosen = get_measure(name)
+    chosen = get_measure(name).with_params(**params)
     left, right = as_features(x), as_features(y)
-    note = caution(chosen, left.n, left.d, right.d)
-    if note and left.n == right.n:
+    value = chosen(left, right)
+    notes = [caution(chosen, left.n, left.d, right.d), *row_cautions(chosen, left, right)]
+    for note in filter(None, notes):
         if strict:
             raise InputError(note, hint="use more sentences, or cka")
         warnings.warn(note, MeasureWarning, stacklevel=2)
-    return chosen(left, right, **params)
-
-
-def caution(chosen: Measure, n: int, d1: int, d2: int) -> str:
-    """Why a value at this shape says little, or an empty string."""
-    limit, width = chosen.max_width_ratio, max(d1, d2)
-    if limit is None or width <= limit * n:
-        return ""
-    return (
-        f"'{chosen.name}' says little at n={n} rows of width {width}: d/n = {width / n:.2g} "
-        f"exceeds {limit:g}, so it is high whatever the data"
-    )
+    return value
 
 
 def compute_grid(

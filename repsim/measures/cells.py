@@ -1,8 +1,8 @@
 """One unit of a sweep: values, null, interval and partial value of every wanted pair of layers.
 
-Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, factors are float32 with
-means, norms and sums over many products in float64; CKA and Procrustes then differ from float64 by
-less than 1e-6, mutual k-NN by 1e-4 (neighbours that float32 cannot tell apart).
+Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, means, norms and sums over
+many products are, and so is whatever float32 could not decide: neighbours that lie nearly equally
+far, arrays of which a few rows are most, matchings. All values agree with float64 to 1e-6.
 
 A scalar that carries 10 % of the variance of two otherwise unrelated representations gives them a
 debiased CKA of 0.7. So each value is taken again with the covariates of both sides (sentence
@@ -23,7 +23,8 @@ import torch
 from repsim.core import Activations, InputError, Measure, Rung, UsageError
 from repsim.core.files import hash_bytes
 from repsim.core.pool import available_cores
-from repsim.measures.base import caution, compute_grid, get_measure
+from repsim.measures.base import compute_grid, get_measure
+from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
 from repsim.measures.null import draw_permutations, permutation_null
@@ -270,10 +271,10 @@ def _note(
     measure: Measure, x: Features, y: Features, found: Interval | None, cell: tuple[int, int]
 ) -> str:
     """Everything that a reader of this cell must be warned of, worded alike for all cells."""
-    notes = []
+    notes = row_cautions(measure, x, y)
     warning = caution(measure, x.n, x.d, y.d)
     if warning:
-        notes.append(warning)
+        notes.insert(0, warning)
     elif measure.rung in WIDTH_LIFTS and measure.null_value is None and x.n < 5 * max(x.d, y.d):
         notes.append(
             f"n = {x.n} is under 5 x width {max(x.d, y.d)}: unrelated data score high too, read it "

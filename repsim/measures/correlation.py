@@ -30,8 +30,11 @@ def best_assignment(gain: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_correlations(x: Features, y: Features) -> Tensor:
-    """Pearson correlation of every unit of X with every unit of Y, `[d1, d2]`; constant ones 0."""
-    return x.unit_columns.mT @ y.unit_columns
+    """Pearson correlation of every unit of X with every unit of Y, `[d1, d2]`; constant ones 0.
+
+    In float64: a matching jumps where two sums of correlations are nearly equal.
+    """
+    return x.unit_columns64.mT @ y.unit_columns64
 
 
 def _alive(x: Features) -> Tensor:
@@ -174,7 +177,7 @@ def soft_match(x: Features, y: Features) -> float:
 )
 def permutation(x: Features, y: Features) -> float:
     """Cosine of two arrays after the best re-ordering of units."""
-    products = x.centered.mT @ y.centered
+    products = x.centered64.mT @ y.centered64
     rows, columns = best_assignment(products)
     return float(products[rows, columns].sum(dtype=torch.float64)) / (x.norm * y.norm)
 
@@ -197,7 +200,7 @@ def permutation(x: Features, y: Features) -> float:
 )
 def permutation_distance(x: Features, y: Features) -> float:
     """Frobenius distance after the best re-ordering of units."""
-    a, b = x.x.double(), y.x.double()
+    a, b = x.x, y.x
     rows, columns = best_assignment(a.mT @ b)
     matched = (a[:, rows] - b[:, columns]).square().sum()
     wider, taken = (a, rows) if a.shape[1] > b.shape[1] else (b, columns)

@@ -74,9 +74,10 @@ def first_by_row(value: tuple[Tensor, Tensor, Tensor], rows: Rows) -> tuple[Tens
     return value[0][rows.index], value[1], value[2]
 
 
-def renamed_rows(value: Tensor, rows: Rows) -> Tensor:
-    """Numbers of rows, one list per row."""
-    return rows.inverse[value[rows.index]]
+def renamed_rows(value: tuple[Tensor | None, ...], rows: Rows) -> tuple[Tensor | None, ...]:
+    """A named tuple: numbers of rows, one list per row, and what belongs to each of them."""
+    index, *beside = (None if part is None else part[rows.index] for part in value)
+    return type(value)(rows.inverse[index], *beside)
 
 
 class Remembering:

@@ -16,10 +16,7 @@ from torch import Tensor
 
 from repsim.core.errors import InputError, UsageError
 from repsim.measures.algebra import (
-    TEMPORARY_NUMBERS,
     average_ranks,
-    largest_per_row,
-    rounding_step,
     symmetric_product,
     triangle,
     truncated_svd,
@@ -36,11 +33,12 @@ from repsim.measures.factors import (
     renamed_rows,
     same,
 )
+from repsim.measures.nearest import Neighbours, Points, nearest_rows, remaining
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation"]
 
-#: Rows whose neighbours are sought at once.
-BLOCK = 1024
+#: Squared length of a row over the mean from which products are taken in float64.
+LONG_ROW = 64
 
 #: Singular values up to this share of the largest one do not count towards the rank.
 RANK_TOLERANCE = 1e-10
@@ -108,8 +106,8 @@ class Features(Remembering):
 
     @property
     def x(self) -> Tensor:
-        """The rows as they came, `[n, d]`."""
-        return self._raw.to(self._dtype)
+        """The rows as they came, `[n, d]` float64: what is not centred needs all its digits."""
+        return self._raw.double()
 
     @property
     @factor(permuted=same)
@@ -121,9 +119,11 @@ class Features(Remembering):
     @factor(permuted=by_row)
     def centered(self) -> Tensor:
         """Rows with the column means taken out, `[n, d]`; constant columns are exactly zero."""
-        return self._centered64().to(self._dtype)
+        return self.centered64.to(self._dtype)
 
-    def _centered64(self) -> Tensor:
+    @property
+    def centered64(self) -> Tensor:
+        """The same in float64, not kept."""
         centered = self._raw.double() - self.mean
         centered[:, self._raw.amin(dim=0) == self._raw.amax(dim=0)] = 0
         return centered
@@ -145,7 +145,7 @@ class Features(Remembering):
     @property
     @factor(permuted=by_row)
     def unit_rows(self) -> Tensor:
-        """Uncentered rows scaled to length one, `[n, d]`; zero rows stay zero."""
+        """Uncentered rows scaled to length one, `[n, d]` float64; zero rows stay zero."""
         return unit_length(self.x)
 
     @property
@@ -157,6 +157,11 @@ class Features(Remembering):
         """
         return rearrange(unit_length(rearrange(self.centered, "n d -> d n")), "d n -> n d")
 
+    @property
+    def unit_columns64(self) -> Tensor:
+        """The same in float64, not kept."""
+        return rearrange(unit_length(rearrange(self.centered64, "n d -> d n")), "d n -> n d")
+
     # -- factorisations ------------------------------------------------------------------------
 
     @property
@@ -164,6 +169,22 @@ class Features(Remembering):
     def gram_diagonal(self) -> Tensor:
         """Squared lengths of the centered rows, `[n]` float64."""
         return torch.linalg.vector_norm(self.centered, dim=1, dtype=torch.float64).square()
+
+    @property
+    @factor(permuted=by_row)
+    def row_codes(self) -> Tensor:
+        """A number for each row, `[n]` int64, the same for equal rows only."""
+        bits = self._raw.contiguous().view(torch.int32)
+        generator = torch.Generator().manual_seed(0)
+        odd = torch.randint(-(2**31), 2**31 - 1, (2, bits.shape[1]), generator=generator)
+        # Two sums of 32 bits, which overflow as they like.
+        high, low = ((bits * (some | 1).int().to(bits.device)).sum(dim=1) for some in odd)
+        return (high << 32) ^ (low & 0xFFFFFFFF)
+
+    @property
+    def has_long_rows(self) -> bool:
+        """Whether a few rows hold most of every sum, so that float32 rounds off the others."""
+        return bool(self.gram_diagonal.max() > LONG_ROW * self.gram_diagonal.mean())
 
     @property
     @factor(permuted=by_row_and_column, subset=recentred)
@@ -187,7 +208,7 @@ class Features(Remembering):
         Singular values count from 1e-10 of the largest, or from what the array's own precision
         resolves. Small directions matter to CCA as much as large ones, hence float64 throughout.
         """
-        return truncated_svd(self._centered64(), self._rank_tolerance())
+        return truncated_svd(self.centered64, self._rank_tolerance())
 
     @property
     @factor(permuted=first_by_row)
@@ -200,7 +221,7 @@ class Features(Remembering):
         if self.d >= self.n:
             u, s, vh = self.svd
         else:
-            centered = self._centered64()
+            centered = self.centered64
             squares, vectors = torch.linalg.eigh(centered.mT @ centered)
             s, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
             u, vh = centered @ (vectors / s.clamp(min=1e-300)), vectors.mT
@@ -235,13 +256,36 @@ class Features(Remembering):
         if metric == "euclidean":
             return self.distances("sqeuclidean").sqrt()
         if metric == "sqeuclidean":
-            squares = self.gram_diagonal.to(self._dtype)
-            sums = rearrange(squares, "i -> i 1") + rearrange(squares, "j -> 1 j")
-            squared = torch.add(sums, self.gram, alpha=-2)
-            # Equal rows: what is left of their distance is rounding.
-            squared.masked_fill_(squared < sums.mul_(16 * torch.finfo(self._dtype).eps), 0)
-            return squared.fill_diagonal_(0)
-        return (1 - symmetric_product(self._unit_rows_for(metric))).clamp_(min=0).fill_diagonal_(0)
+            return self._squared_distances(self.gram_diagonal, self.gram)
+        rows, apart, _ = self._points(metric)
+        squares = rows.square().sum(dim=1) + (0 if apart is None else apart)
+        return self._squared_distances(squares, symmetric_product(rows.to(self._dtype))).div_(2)
+
+    def _squared_distances(self, squares: Tensor, gram: Tensor) -> Tensor:
+        sums = rearrange(squares, "i -> i 1") + rearrange(squares, "j -> 1 j")
+        sums = sums.to(self._dtype)
+        squared = torch.add(sums, gram, alpha=-2)
+        # Equal rows: what is left of their distance is rounding.
+        squared.masked_fill_(squared < sums.mul_(16 * torch.finfo(self._dtype).eps), 0)
+        return squared.fill_diagonal_(0)
+
+    def _points(self, metric: str) -> Points:
+        """Rows whose squared distances order neighbours as the metric does, centred, float64."""
+        if metric in ("euclidean", "sqeuclidean"):
+            return Points(self.centered64)
+        if metric == "cosine":
+            rows = self.unit_rows
+        elif metric == "correlation":
+            rows = self.x - reduce(self.x, "n d -> n 1", "mean")
+            rows[self._raw.amin(dim=1) == self._raw.amax(dim=1)] = 0
+            rows = unit_length(rows)
+        else:
+            known = ", ".join(get_args(Metric))
+            raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
+        # A zero row has cosine 0 with every other: squared distance 2.
+        zero = (rows == 0).all(dim=1)
+        apart = zero.double() if bool(zero.any()) else None
+        return Points(rows - rows.mean(dim=0), apart, rounding=2.0**-50)
 
     @factor(permuted=by_pair)
     def rdm(self, metric: Metric = "euclidean") -> Tensor:
@@ -254,67 +298,26 @@ class Features(Remembering):
         return average_ranks(self.rdm(metric))
 
     @factor(permuted=renamed_rows)
-    def neighbours(self, k: int = 10, metric: Metric = "cosine") -> Tensor:
-        """The k nearest rows of each row, nearest first, `[n, k]`.
-
-        A row is excluded from its own neighbours by its index. Ties, up to rounding, go to the
-        lower index; after `permuted` they go to the row that was lower before.
+    def neighbours(self, k: int = 10, metric: Metric = "cosine") -> Neighbours:
+        """The k nearest rows of each row, the row itself left out; ties share the last places.
 
         Raises:
             UsageError: k is not in 1..n-2, or another metric.
         """
         if not 1 <= k <= self.n - 2:
             raise UsageError(f"k={k} neighbours of {self.n} rows", hint=f"use 1 to {self.n - 2}")
-        remaining = self._remaining_neighbours(k, metric)
-        if remaining is not None:
-            return remaining
-        euclidean = metric in ("euclidean", "sqeuclidean")
-        rows = self.centered if euclidean else self._unit_rows_for(metric)
-        scale = float(self.gram_diagonal.max()) or 1.0 if euclidean else 1.0
-        step = scale * rounding_step(self._dtype)
-        half = (self.gram_diagonal / 2).to(self._dtype) if euclidean else None
-        whole = symmetric_product(rows) if self.n**2 <= TEMPORARY_NUMBERS else None
-        found = []
-        for start in range(0, self.n, BLOCK):
-            stop = min(start + BLOCK, self.n)
-            scores = rows[start:stop] @ rows.mT if whole is None else whole[start:stop]
-            if half is not None:
-                scores -= half
-            here = torch.arange(start, stop, device=self.device)
-            scores[here - start, here] = -torch.inf
-            found.append(largest_per_row(scores, k, step))
-        return torch.cat(found)
+        known = self._remaining_neighbours(k, metric)
+        return known if known is not None else nearest_rows(self._points(metric), k, self._dtype)
 
-    def _remaining_neighbours(self, k: int, metric: Metric) -> Tensor | None:
-        """Neighbours of most of an array's rows, out of a longer list of the whole array's.
-
-        None if these are not most of another array's rows in its order, or the list runs out.
-        """
+    def _remaining_neighbours(self, k: int, metric: Metric) -> Neighbours | None:
+        """Out of the whole array's lists, if these are most of its rows in its order."""
         origin, rows = self._origin, self._rows
         if origin is None or rows is None or self._is_permutation or self.n < 0.75 * origin.n:
             return None
         if not bool((rows.index.diff() > 0).all()):
             return None
-        listed = origin.neighbours(min(2 * k + 20, origin.n - 2), metric)[rows.index]
-        position = torch.full((origin.n,), -1, device=self.device)
-        position[rows.index] = torch.arange(self.n, device=self.device)
-        listed = position[listed]
-        gone = listed < 0
-        if int((~gone).sum(dim=1).min()) < k:
-            return None
-        nearest_first = torch.argsort(gone.to(torch.uint8), dim=1, stable=True)[:, :k]
-        return listed.gather(1, nearest_first)
-
-    def _unit_rows_for(self, metric: str) -> Tensor:
-        if metric == "cosine":
-            return self.unit_rows
-        if metric == "correlation":
-            x = self._raw.double()
-            centred = x - reduce(x, "n d -> n 1", "mean")
-            centred[x.amin(dim=1) == x.amax(dim=1)] = 0
-            return unit_length(centred).to(self._dtype)
-        known = ", ".join(get_args(Metric))
-        raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
+        listed = origin.neighbours(min(2 * k + 20, origin.n - 2), metric)
+        return remaining(listed, rows.index, origin.n, k)
 
     # -- other rows ----------------------------------------------------------------------------
 
@@ -372,7 +375,7 @@ class Features(Remembering):
                 f"{basis.shape[1]} covariates leave nothing of {self.n} rows",
                 hint="use fewer covariates or more sentences",
             )
-        centered = self._centered64()
+        centered = self.centered64
         rest = centered - basis @ (basis.mT @ centered)
         rest[:, rest.norm(dim=0) <= 1e-12 * centered.norm(dim=0)] = 0
         return Features(rest + self.mean, dtype=self._dtype)

@@ -22,6 +22,9 @@ from repsim.measures.base import (
 from repsim.measures.features import Features
 
 SURVEY = "Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329"
+#: Rows whose distances are taken at once.
+BLOCK = 1024
+
 WANG = "Wang, Isola 2020, arXiv:2005.10242"
 
 
@@ -64,7 +67,7 @@ def eigenspace_overlap(x: Features, y: Features) -> float:
 )
 def aligned_cosine(x: Features, y: Features) -> float:
     """Mean cosine of rows after the best rotation."""
-    a, b = x.x.double(), y.x.double()
+    a, b = x.x, y.x
     u, _, vh = torch.linalg.svd(a.mT @ b, full_matrices=False)
     dots = ((a @ u) * (b @ vh.mT)).sum(dim=1)
     lengths = a.norm(dim=1) * b.norm(dim=1)
@@ -73,8 +76,17 @@ def aligned_cosine(x: Features, y: Features) -> float:
 
 def _uniformity(x: Features) -> float:
     def compute(origin: Features) -> float:
-        squared = origin.distances("sqeuclidean").double()
-        return math.log(float(torch.exp(-2 * squared).mean()))
+        # In float64 whatever the sweep's precision: only the nearest of all pairs count.
+        rows = origin.centered64
+        squares = rows.square().sum(dim=1)
+        total = float(origin.n)
+        for start in range(0, origin.n, BLOCK):
+            block = rows[start : start + BLOCK]
+            sums = squares[start : start + BLOCK, None] + squares
+            kernel = torch.exp(-2 * (sums - 2 * (block @ rows.mT)).clamp(min=0))
+            kernel[torch.arange(len(block)), torch.arange(start, start + len(block))] = 0
+            total += float(kernel.sum())
+        return math.log(total / origin.n**2)
 
     return x.remember("uniformity", compute)
 
@@ -118,7 +130,7 @@ def magnitude_difference(x: Features, y: Features) -> float:
 
 def _concentricity(x: Features) -> float:
     def compute(origin: Features) -> float:
-        rows = origin.x.double()
+        rows = origin.x
         lengths = rows.norm(dim=1) * origin.mean.norm()
         cosines = (rows @ origin.mean) / lengths.clamp(min=1e-300)
         return float(torch.where(lengths > 0, cosines, 0.0).mean())

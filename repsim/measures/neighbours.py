@@ -1,13 +1,16 @@
 """Neighbourhoods: do the same sentences lie next to each other?
 
-Neighbours are found once per array. A row is excluded from its own neighbours by index and ties go
-to the lower index. `k` is cut to n - 2: with n - 1 neighbours every row would have all others.
+Neighbours are found once per array. A row is excluded from its own neighbours by index; rows that
+tie for the last places share them, each with a weight under 1, so that no order of rows matters.
+What two sides have in common is the smaller weight. `k` is cut to n - 2, with a warning: with n - 1
+neighbours every row would have all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,63 +19,80 @@ from torch import Tensor
 
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
-from repsim.measures.algebra import symmetric_product
 from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, similarity_measure
 from repsim.measures.features import Features, Metric
+from repsim.measures.nearest import Neighbours
 
 COSINE_BLIND = (SCALING, PERMUTATION, ORTHOGONAL)
 #: Rows whose neighbours are compared at once.
-BLOCK = 4096
+BLOCK = 2048
 
 PLATONIC = "Huh, Cheung, Wang, Isola 2024, arXiv:2405.07987"
 SURVEY = "Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329"
 
 
-def nearest(x: Features, k: int, metric: Metric = "cosine") -> Tensor:
-    """The k (n - 2 if smaller) nearest rows of each row, `[n, k]`."""
+def rows_for_neighbours(*, k: int, **others: object) -> int:
+    """Fewest rows of which k are a neighbourhood: a third of them."""
+    return 3 * k
+
+
+def nearest(x: Features, k: int, metric: Metric = "cosine") -> Neighbours:
+    """The k (n - 2 if smaller) nearest rows of each row."""
     if k < 1:
         raise UsageError(f"k={k} is not possible", hint="use at least one neighbour")
     return x.neighbours(min(k, x.n - 2), metric)
 
 
-def membership(neighbours: Tensor, n: int) -> Tensor:
-    """`[b, n]` booleans: whether column j is a neighbour of row i."""
-    mask = torch.zeros(len(neighbours), n, dtype=torch.bool, device=neighbours.device)
-    return mask.scatter_(1, neighbours, True)
+def _dense(found: Neighbours, values: Tensor, rows: slice) -> Tensor:
+    """One value per listed neighbour, as `[b, n]` with zeros elsewhere."""
+    index = found.index[rows]
+    return values.new_zeros(len(index), len(found.index)).scatter_(1, index, values[rows])
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+
+
+def _shared(mine: Tensor, theirs: Neighbours, rows: slice) -> Tensor:
+    """How many neighbours are common, `[b]`, mine as dense weights."""
+    picked = mine.gather(1, theirs.index[rows])
+    if theirs.weight is not None:
+        picked = torch.minimum(picked.double(), theirs.weight[rows])
+    return picked.sum(dim=1, dtype=torch.float64)
 
 
 def _shared_grid(
-    xs: Sequence[Features], ys: Sequence[Features], k: int, metric: Metric
-) -> tuple[np.ndarray, int]:
-    """How often each number 0..k of common neighbours occurs, `[a, b, k + 1]`, and k."""
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    k: int,
+    metric: Metric,
+    score: Callable[[Tensor, int], Tensor],
+) -> np.ndarray:
+    """Mean over rows of a score of the number of common neighbours (and of k), all pairs."""
+    found = min(k, xs[0].n - 2)
     left = [nearest(x, k, metric) for x in xs]
-    right = torch.stack([nearest(y, k, metric) for y in ys])
-    n, found = left[0].shape
-    counts = torch.zeros(len(xs), len(ys), found + 1, dtype=torch.int64)
-    offsets = rearrange(torch.arange(len(ys)), "b -> b 1") * (found + 1)
-    for start in range(0, n, BLOCK):
-        rows = slice(start, start + BLOCK)
-        for i, neighbours in enumerate(left):
-            mask = membership(neighbours[rows], n)
-            shared = torch.stack([mask.gather(1, b).sum(dim=1) for b in right[:, rows]]).cpu()
-            flat = torch.bincount((shared + offsets).flatten(), minlength=len(ys) * (found + 1))
-            counts[i] += flat.reshape(len(ys), found + 1)
-    return counts.numpy(), found
+    right = [nearest(y, k, metric) for y in ys]
+    total = np.zeros((len(xs), len(ys)))
+    for rows in _blocks(xs[0].n):
+        for i, mine in enumerate(left):
+            # Whole places take a byte, shared ones need their fraction.
+            weights = mine.weights()
+            dense = _dense(mine, weights.byte() if mine.weight is None else weights, rows)
+            shared = torch.stack([_shared(dense, theirs, rows) for theirs in right])
+            total[i] += score(shared, found).sum(dim=1).cpu().numpy()
+    return np.asarray(total / xs[0].n)
 
 
 def _mutual_grid(
     xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
 ) -> np.ndarray:
-    counts, found = _shared_grid(xs, ys, k, metric)
-    return np.asarray(counts @ (np.arange(found + 1) / found) / xs[0].n)
+    return _shared_grid(xs, ys, k, metric, lambda shared, k: shared / k)
 
 
 def _jaccard_grid(
     xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
 ) -> np.ndarray:
-    counts, found = _shared_grid(xs, ys, k, metric)
-    shared = np.arange(found + 1)
-    return np.asarray(counts @ (shared / (2 * found - shared)) / xs[0].n)
+    return _shared_grid(xs, ys, k, metric, lambda shared, k: shared / (2 * k - shared))
 
 
 @similarity_measure(
@@ -89,6 +109,7 @@ def _jaccard_grid(
     aliases={"mutual_knn_cosine_k10": {"k": 10, "metric": "cosine"}},
     grid=_mutual_grid,
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Share of common nearest neighbours."""
@@ -112,6 +133,7 @@ def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosin
     },
     grid=_jaccard_grid,
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def jaccard_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Jaccard similarity of the sets of nearest neighbours."""
@@ -136,22 +158,34 @@ def jaccard_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosi
     estimator="depends on n and k.",
     aliases={"rank_similarity_cosine_k10": {"k": 10, "metric": "cosine"}},
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def rank_similarity(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Agreement of the ranks of common neighbours."""
     a, b = nearest(x, k, metric), nearest(y, k, metric)
-    ranks = torch.arange(1, a.shape[1] + 1, device=a.device)
-    ranks_in_x = torch.zeros(x.n, x.n, dtype=torch.int64, device=a.device)
-    ranks_in_x.scatter_(1, a, ranks.expand_as(a))
-    theirs = ranks_in_x.gather(1, b)
-    common = theirs > 0
-    terms = 2.0 / ((1 + (theirs - ranks).abs()) * (theirs + ranks)).double()
-    harmonic = torch.cat([ranks.new_ones(1).double(), torch.cumsum(1.0 / ranks.double(), 0)])
-    return float(((terms * common).sum(dim=1) / harmonic[common.sum(dim=1)]).mean())
+    total = 0.0
+    for rows in _blocks(x.n):
+        columns, mine = b.index[rows], b.ranks()[rows]
+        theirs = _dense(a, a.ranks(), rows).gather(1, columns)
+        weight = _dense(a, a.weights(), rows).gather(1, columns)
+        weight = torch.minimum(weight, b.weights()[rows])
+        terms = 2 * weight / ((1 + (theirs - mine).abs()) * (theirs + mine))
+        common = weight.sum(dim=1)
+        most = (_most(a, rows, common) + _most(b, rows, common)) / 2
+        total += float((terms.sum(dim=1) / most.clamp(min=1e-300)).sum())
+    return total / x.n
+
+
+def _most(found: Neighbours, rows: slice, common: Tensor) -> Tensor:
+    """Sum of 1 / rank over the first `common` places: the harmonic number where nothing ties."""
+    weight = found.weights()[rows]
+    before = torch.cumsum(weight, dim=1) - weight
+    taken = torch.minimum((rearrange(common, "b -> b 1") - before).clamp(min=0), weight)
+    return (taken / found.ranks()[rows]).sum(dim=1)
 
 
 def _cosines(x: Features) -> Tensor:
-    return x.remember_matrix("cosines", lambda origin: symmetric_product(origin.unit_rows))
+    return x.remember_matrix("cosines", lambda origin: 1 - origin.distances("cosine"))
 
 
 @similarity_measure(
@@ -173,6 +207,7 @@ def _cosines(x: Features) -> Tensor:
         "second_order_cosine_dist_k10": {"k": 10, "values": "distance"},
     },
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def second_order_cosine(
     x: Features, y: Features, *, k: int = 10, values: str = "similarity"
@@ -182,14 +217,16 @@ def second_order_cosine(
         raise UsageError(
             f"values='{values}' is not possible", hint="use 'similarity' or 'distance'"
         )
-    union = membership(nearest(x, k), x.n) | membership(nearest(y, k), y.n)
-    a, b = _cosines(x).double(), _cosines(y).double()
-    if values == "distance":
-        a, b = 1 - a, 1 - b
-    a, b = a * union, b * union
-    lengths = a.norm(dim=1) * b.norm(dim=1)
-    cosines = (a * b).sum(dim=1) / lengths.clamp(min=1e-300)
-    return float(torch.where(lengths > 0, cosines, 0.0).mean())
+    found = [nearest(side, k) for side in (x, y)]
+    of = _cosines if values == "similarity" else (lambda side: side.distances("cosine"))
+    total = 0.0
+    for rows in _blocks(x.n):
+        union = torch.maximum(*(_dense(one, one.weights(), rows) for one in found))
+        a, b = (of(side)[rows].double() * union for side in (x, y))
+        lengths = a.norm(dim=1) * b.norm(dim=1)
+        cosines = (a * b).sum(dim=1) / lengths.clamp(min=1e-300)
+        total += float(torch.where(lengths > 0, cosines, 0.0).sum())
+    return total / x.n
 
 
 @similarity_measure(
@@ -209,24 +246,64 @@ def second_order_cosine(
     symmetric=False,
     aliases={"cknna_cosine_k10": {"k": 10, "epsilon": 1e-6}},
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def cknna(x: Features, y: Features, *, k: int = 10, epsilon: float = 0.0) -> float:
     """CKA over mutual nearest neighbours."""
-    masks = [membership(nearest(side, k), side.n) for side in (x, y)]
-    kernels = [_cosines(side).double() for side in (x, y)]
-    cross = _masked_hsic(kernels[0], kernels[1], masks[0] & masks[1])
-    own = [_masked_hsic(kernel, kernel, mask) for kernel, mask in zip(kernels, masks, strict=True)]
+    left, right = _entries(nearest(x, k), x.n), _entries(nearest(y, k), y.n)
+    shared = _in_both(left, right)
+    cross = _masked_hsic(_kernel(x, shared), _kernel(y, shared), shared)
+    own = [
+        _masked_hsic(_kernel(side, mask), _kernel(side, mask), mask)
+        for side, mask in ((x, left), (y, right))
+    ]
     if own[0] * own[1] <= 0:
         return math.nan
     return cross / (math.sqrt(own[0] * own[1]) + epsilon)
 
 
-def _masked_hsic(k: Tensor, other: Tensor, mask: Tensor) -> float:
-    """HSIC_1 of two kernels times a 0/1 mask without diagonal; the mask need not be symmetric."""
-    n = k.shape[0]
-    a, b = k * mask, other * mask
-    total = (a * b.mT).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2))
-    return float(total - 2 * (a.sum(dim=0) @ b.sum(dim=1)) / (n - 2)) / (n * (n - 3))
+class _Mask(NamedTuple):
+    """Entries of an `[n, n]` matrix, in ascending order: their place `i n + j` and weight."""
+
+    place: Tensor
+    weight: Tensor
+    n: int
+
+
+def _entries(found: Neighbours, n: int) -> _Mask:
+    rows = rearrange(torch.arange(n, device=found.index.device), "n -> n 1")
+    weight = found.weights().flatten()
+    place, order = torch.sort((rows * n + found.index).flatten()[weight > 0])
+    return _Mask(place, weight[weight > 0][order], n)
+
+
+def _in_both(a: _Mask, b: _Mask) -> _Mask:
+    at = torch.searchsorted(b.place, a.place).clamp(max=len(b.place) - 1)
+    both = b.place[at] == a.place
+    return _Mask(a.place[both], torch.minimum(a.weight, b.weight[at])[both], a.n)
+
+
+def _kernel(x: Features, mask: _Mask) -> Tensor:
+    """Cosines of the rows at the entries, float64."""
+    rows = x.unit_rows
+    pairs = zip((mask.place // x.n).split(BLOCK), (mask.place % x.n).split(BLOCK), strict=True)
+    return torch.cat([(rows[i] * rows[j]).sum(dim=1) for i, j in pairs])
+
+
+def _masked_hsic(k: Tensor, other: Tensor, mask: _Mask) -> float:
+    """HSIC_1 of two kernels times a mask without diagonal; the mask need not be symmetric."""
+    n = mask.n
+    a, b = k * mask.weight, other * mask.weight
+    i, j = mask.place // n, mask.place % n
+    if not len(i):
+        return 0.0
+    mirrored = j * n + i
+    at = torch.searchsorted(mask.place, mirrored).clamp(max=len(i) - 1)
+    total = (a * b[at])[mask.place[at] == mirrored].sum()
+    columns = a.new_zeros(n).index_add_(0, j, a)
+    rows = b.new_zeros(n).index_add_(0, i, b)
+    total = total + a.sum() * b.sum() / ((n - 1) * (n - 2))
+    return float(total - 2 * (columns @ rows) / (n - 2)) / (n * (n - 3))
 
 
 @similarity_measure(
@@ -246,9 +323,16 @@ def _masked_hsic(k: Tensor, other: Tensor, mask: Tensor) -> float:
     symmetric=False,
     aliases={"cycle_knn_cosine_k10": {"k": 10, "metric": "cosine"}},
     undefined_on_constant=False,
+    rows_for=rows_for_neighbours,
 )
 def cycle_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine") -> float:
     """Share of rows that lead back to themselves."""
-    two_steps = nearest(x, k, metric)[nearest(y, k, metric)]
-    own = torch.arange(x.n, device=two_steps.device)
-    return float((two_steps == own[:, None, None]).flatten(1).any(dim=1).double().mean())
+    mine, theirs = nearest(x, k, metric), nearest(y, k, metric)
+    total = 0.0
+    for rows in _blocks(x.n):
+        over = theirs.index[rows]
+        own = torch.arange(rows.start, rows.stop, device=over.device)
+        back = (mine.index[over] == rearrange(own, "b -> b 1 1")) * mine.weights()[over]
+        both = torch.minimum(back.amax(dim=2), theirs.weights()[rows])
+        total += float(both.amax(dim=1).sum())
+    return total / x.n

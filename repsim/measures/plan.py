@@ -19,7 +19,7 @@ from repsim.measures.intervals import LEAST_GROUPS
 from repsim.measures.null import LEAST_FOR_QUANTILE
 
 #: Part of every unit's key: raise it when the numbers of a unit change.
-SWEEP_VERSION = "repsim/sweep/1"
+SWEEP_VERSION = "repsim/sweep/2"
 
 Unit = Literal["sentence", "document"]
 Pairing = Literal["same text", "parallel text", "parallel text across models"]

@@ -68,8 +68,12 @@ def aligned_residual(a: Tensor, b: Tensor) -> float:
     return float(torch.linalg.matrix_norm(a @ (u @ vh) - b))
 
 
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a.double().mT @ b.double()
+
+
 def _similarity(x: Features, y: Features) -> float:
-    return min(1.0, exact_nuclear_norm(x.compact.mT @ y.compact) / (x.norm * y.norm))
+    return min(1.0, exact_nuclear_norm(_cross(x.compact, y.compact)) / (x.norm * y.norm))
 
 
 def _angle(similarity: float, x: Features, y: Features) -> float:
@@ -89,7 +93,9 @@ def _similarity_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarr
             key = (min(id(x), id(y)), max(id(x), id(y)))
             if key not in values:
                 norms = x.norm * y.norm or math.nan
-                values[key] = min(1.0, nuclear_norm(x.compact.mT @ y.compact) / norms)
+                exact = x.has_long_rows or y.has_long_rows
+                cross = _cross(x.compact, y.compact) if exact else x.compact.mT @ y.compact
+                values[key] = min(1.0, nuclear_norm(cross) / norms)
             grid[i, j] = values[key]
     return grid
 
@@ -116,6 +122,7 @@ def _angle_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
     estimator="biased downwards when n is not much larger than d. Compare with a null.",
     aliases={"procrustes_angular": {}},
     grid=_angle_grid,
+    max_width_ratio=1.0,
 )
 def procrustes(x: Features, y: Features) -> float:
     """Angular Procrustes distance in radians."""
@@ -137,6 +144,7 @@ def procrustes(x: Features, y: Features) -> float:
     estimator="biased upwards when n is not much larger than d. Compare with a null.",
     aliases={"procrustes_similarity": {}},
     grid=_similarity_grid,
+    max_width_ratio=1.0,
 )
 def bures(x: Features, y: Features) -> float:
     """Normalised Bures similarity, also called Procrustes similarity."""
@@ -145,8 +153,8 @@ def bures(x: Features, y: Features) -> float:
 
 def _size_and_shape(a: Tensor, b: Tensor) -> float:
     squares = inner(a, a) + inner(b, b)
-    similarity = 2 * exact_nuclear_norm(a.mT @ b)
-    if squares - similarity > NEAR[a.dtype] * squares:
+    similarity = 2 * exact_nuclear_norm(_cross(a, b))
+    if squares - similarity > NEAR[torch.float64] * squares:
         return math.sqrt(squares - similarity)
     return aligned_residual(a, b)
 
@@ -206,6 +214,7 @@ def procrustes_uncentered(x: Features, y: Features) -> float:
         "shape_alpha0.5_netrep": {"alpha": 0.5, "whiten": "scatter"},
         "shape_alpha0.5_cov": {"alpha": 0.5, "whiten": "covariance"},
     },
+    max_width_ratio=1.0,
 )
 def shape(
     x: Features,

@@ -228,6 +228,7 @@ def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tens
     },
     pair_matrix=centred_kernel,
     null_value=0.0,
+    max_width_ratio=lambda *, bandwidth, debiased: None if debiased else 1.0,
 )
 def cka_rbf(
     x: Features, y: Features, *, bandwidth: Bandwidth = "median_offdiag", debiased: bool = True
@@ -270,6 +271,7 @@ def _biased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
     reference=SZEKELY,
     estimator="biased upwards, towards 1 as d/n grows (0.63 on independent 200x32).",
     grid=_biased_grid,
+    max_width_ratio=1.0,
 )
 def distance_correlation(x: Features, y: Features) -> float:
     """Distance correlation, the biased statistic."""

@@ -45,7 +45,7 @@ def test_every_alias_leads_to_a_measure() -> None:
 
 
 def test_parameters_are_passed_and_unknown_ones_refused() -> None:
-    assert measure(X, Y, "mutual_knn", k=28) != measure(X, Y, "mutual_knn", k=2)
+    assert measure(X, Y, "mutual_knn", k=8) != measure(X, Y, "mutual_knn", k=2)
     with pytest.raises(UsageError, match="'mutual_knn' has no parameter 'q' .*k, metric"):
         measure(X, Y, "mutual_knn", q=1)
 
@@ -72,6 +72,43 @@ def test_cca_at_n_under_d_warns_and_is_refused_when_strict() -> None:
     with pytest.raises(InputError, match="says little .*use more sentences, or cka"):
         measure(wide, Y, "cca", strict=True)
     assert caution(get_measure("cka"), 30, 40, 3) == ""
+
+
+def test_a_neighbourhood_of_most_rows_warns_and_is_refused_when_strict() -> None:
+    x, y = RNG.normal(size=(2, 5, 4))
+    with pytest.warns(MeasureWarning, match="k=10 neighbours it needs 30 .k is at most n - 2"):
+        measure(x, y, "mutual_knn")
+    with pytest.raises(InputError, match="'mutual_knn' says little at n=5 rows"):
+        measure(x, y, "mutual_knn", strict=True)
+
+
+@pytest.mark.parametrize("name", ["cka_biased", "bures", "procrustes", "distance_correlation"])
+def test_what_width_alone_lifts_warns_where_units_outnumber_rows(name: str) -> None:
+    x, y = RNG.normal(size=(2, 40, 60))
+    with pytest.warns(MeasureWarning, match="unrelated data look alike too"):
+        measure(x, y, name)
+    with pytest.raises(InputError, match="d/n = 1.5 exceeds 1"):
+        measure(x, y, name, strict=True)
+
+
+def test_rows_that_outweigh_the_others_are_said() -> None:
+    x, y = RNG.normal(size=(2, 60, 8))
+    x[[7, 20]] *= 20
+    y[[7, 20]] *= 20
+    with pytest.warns(MeasureWarning, match=r"2 of 60 .* is 7\) hold 9\d % and 9\d %"):
+        measure(x, y, "cka")
+    with pytest.raises(InputError, match="the value is theirs"):
+        measure(x, y, "cka", strict=True)
+    measure(x, y, "mutual_knn")
+
+
+def test_repeated_rows_are_said_where_both_sides_repeat_them() -> None:
+    x, y = RNG.normal(size=(2, 100, 8)).astype(np.float32)
+    x[90:] = x[:10]
+    measure(x, y, "cka", strict=True)
+    y[90:] = y[:10]
+    with pytest.warns(MeasureWarning, match="10 of 100 rows repeat another on both sides"):
+        measure(x, y, "cka")
 
 
 def declare(name: str, **fields: object) -> Measure:

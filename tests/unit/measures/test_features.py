@@ -127,7 +127,8 @@ def factors(f: Features) -> list[torch.Tensor]:
         f.x, f.mean, f.centered, torch.tensor(f.norm), f.unit_rows, f.unit_columns, f.gram,
         f.gram_diagonal, f.compact @ f.compact.mT, f.svd[0] @ f.svd[0].mT, f.svd[1],
         f.svd_uncentered[0] @ f.svd_uncentered[0].mT, f.distances("euclidean"), f.rdm("cosine"),
-        f.rdm_ranks("correlation"), f.neighbours(5, "cosine"), f.neighbours(5, "euclidean"),
+        f.rdm_ranks("correlation"), f.neighbours(5, "cosine").index,
+        f.neighbours(5, "euclidean").index,
         f.remember_matrix("sums", lambda g: g.x.sum(1)[:, None] + g.x[:, 0]),
     ]  # fmt: skip
 
@@ -202,11 +203,34 @@ def test_too_many_or_too_few_covariates_are_refused() -> None:
         Features(X).residualised(np.ones(39))
 
 
-def test_neighbours_exclude_the_row_itself_and_break_ties_by_index() -> None:
+def test_neighbours_exclude_the_row_itself_and_share_the_places_of_a_tie() -> None:
     x = np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
-    assert Features(x).neighbours(2, "cosine").tolist() == [
-        [1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [0, 1],
+    found = Features(x).neighbours(2, "cosine")
+    # The last row is as far from the first three as from the next two.
+    assert [set(row[row != i].tolist()) for i, row in enumerate(found.index)] == [
+        {1, 2}, {0, 2}, {0, 1}, {4, 5}, {3, 5}, {0, 1, 2, 3, 4},
     ]  # fmt: skip
+    assert found.weight is not None
+    assert found.rank is not None
+    assert found.weight.sum(dim=1).tolist() == [2.0] * 6
+    assert found.weight[5].tolist() == pytest.approx([0.4] * 5)
+    assert found.rank[5].tolist() == [3.0] * 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lists_of_shuffled_rows_are_the_shuffled_lists_also_at_ties(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, size=(90, 3)) + 0.5
+    order = rng.permutation(90)
+    mine = Features(x[order], dtype=dtype).neighbours(4)
+    theirs = Features(x, dtype=dtype).neighbours(4)
+    for row, was in enumerate(order):
+        weights = [np.zeros(90), np.zeros(90)]
+        weights[0][order[mine.index[row]]] = mine.weights()[row]
+        weights[1][theirs.index[was]] = theirs.weights()[was]
+        own = weights[0][was], weights[1][was]
+        assert own == (0, 0)
+        np.testing.assert_allclose(*weights, atol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "correlation"])
@@ -214,7 +238,9 @@ def test_neighbours_are_the_rows_at_least_distance(metric: str) -> None:
     f = Features(X)
     distances = f.distances(metric).clone().fill_diagonal_(torch.inf)
     expected = torch.argsort(distances, dim=1)[:, :7]
-    assert torch.equal(f.neighbours(7, metric), expected)
+    found = f.neighbours(7, metric)
+    assert torch.equal(found.index, expected)
+    assert found.weight is None
 
 
 @pytest.mark.parametrize("k", [0, 39])

@@ -73,7 +73,7 @@ def test_a_row_bootstrap_is_biased_where_the_jackknife_is_not() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 32)), rng.normal(size=(200, 32))
     drawn = [rng.integers(0, 200, size=200) for _ in range(30)]
-    bootstrap = np.mean([measure(x[rows], y[rows], "cka") for rows in drawn])
+    bootstrap = np.mean([get_measure("cka")(x[rows], y[rows]) for rows in drawn])
     left_out = cka_replicates([as_features(x)], [as_features(y)], np.arange(200))
     assert bootstrap > measure(x, y, "cka") + 0.08
     assert abs(left_out.mean() - measure(x, y, "cka")) < 0.001

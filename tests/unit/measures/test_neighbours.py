@@ -29,12 +29,14 @@ def test_shared_neighbours_follow_the_definition_row_by_row(k: int) -> None:
         shared = len(set(a) & set(b))
         mutual.append(shared / k)
         jaccard.append(shared / len(set(a) | set(b)))
-    assert measure(X, Y, "mutual_knn", k=k) == pytest.approx(np.mean(mutual), abs=1e-12)
-    assert measure(X, Y, "jaccard_knn", k=k) == pytest.approx(np.mean(jaccard), abs=1e-12)
+    shared, union = (get_measure(name).with_params(k=k) for name in ("mutual_knn", "jaccard_knn"))
+    assert shared(X, Y) == pytest.approx(np.mean(mutual), abs=1e-12)
+    assert union(X, Y) == pytest.approx(np.mean(jaccard), abs=1e-12)
 
 
 def test_k_is_cut_to_two_less_than_the_rows() -> None:
-    assert measure(X, Y, "mutual_knn", k=500) == measure(X, Y, "mutual_knn", k=28)
+    mutual = get_measure("mutual_knn")
+    assert mutual(X, Y, k=500) == mutual(X, Y, k=28)
 
 
 def test_no_neighbours_are_refused() -> None:
@@ -51,8 +53,8 @@ def test_null_of_mutual_neighbours_is_k_over_n_minus_one() -> None:
 def test_blocks_of_rows_do_not_change_the_grid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compute_grid(get_measure(name), [Features(X)], [Features(Y)])
     monkeypatch.setattr("repsim.measures.neighbours.BLOCK", 7)
-    monkeypatch.setattr("repsim.measures.features.TEMPORARY_NUMBERS", 1)
-    monkeypatch.setattr("repsim.measures.features.BLOCK", 7)
+    monkeypatch.setattr("repsim.measures.nearest.TEMPORARY_NUMBERS", 1)
+    monkeypatch.setattr("repsim.measures.nearest.BLOCK", 7)
     np.testing.assert_allclose(
         compute_grid(get_measure(name), [Features(X)], [Features(Y)]), whole, atol=1e-12
     )

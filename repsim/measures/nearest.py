@@ -1,0 +1,217 @@
+"""The nearest rows of each row: the same in any precision and in any order of rows.
+
+Row j is the nearer to row i the larger `v_i'v_j - |v_j|^2 / 2`, v the centred rows. (Cosines of
+rows with a common mean are all nearly 1; those of unit rows *after* their mean was taken out order
+them alike, and keep their digits.) float32 products find the neighbours of nearly all rows; a row
+two of whose scores lie closer together than float32 resolves is searched again in float64.
+
+What float64 cannot tell apart is a tie. It is not broken, by no rule: the tied rows share the
+places that are left (`weight`) and take the mean of their ranks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from repsim.measures.algebra import TEMPORARY_NUMBERS, symmetric_product
+
+#: Rows whose neighbours are sought at once.
+BLOCK = 1024
+
+
+class Neighbours(NamedTuple):
+    """Neighbours of each row, nearest first.
+
+    Attributes:
+        index: Their numbers, `[n, m]`, m >= k only where a tie reaches over the k-th place; what a
+            row does not need holds its own number.
+        rank: Their ranks from 1, tied ones share the mean, `[n, m]` float64; None: 1..k.
+        weight: 1, or the share of a place that a tied row has, 0 where nothing stands; every row's
+            sum to k, `[n, m]` float64; None: all 1.
+    """
+
+    index: Tensor
+    rank: Tensor | None = None
+    weight: Tensor | None = None
+
+    def ranks(self) -> Tensor:
+        """The ranks, `[n, m]` float64."""
+        if self.rank is not None:
+            return self.rank
+        places = torch.arange(1, self.index.shape[1] + 1, device=self.index.device)
+        return places.double().expand(self.index.shape)
+
+    def weights(self) -> Tensor:
+        """The weights, `[n, m]` float64."""
+        if self.weight is not None:
+            return self.weight
+        return torch.ones((), dtype=torch.float64, device=self.index.device).expand(
+            self.index.shape
+        )
+
+
+class Points(NamedTuple):
+    """Rows whose distances are compared.
+
+    Attributes:
+        rows: Centred, `[n, d]` float64.
+        apart: Added to the squared distances from and to each row, `[n]` float64; None for nothing.
+        rounding: Absolute error of the rows' entries.
+    """
+
+    rows: Tensor
+    apart: Tensor | None = None
+    rounding: float = 0.0
+
+    @property
+    def bias(self) -> Tensor:
+        """What a row's score has beside the product, `[n]` float64."""
+        half = self.rows.square().sum(dim=1) / 2
+        return -half if self.apart is None else -half - self.apart / 2
+
+
+def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
+    """The k nearest rows of each row by the distance of the points.
+
+    Args:
+        points: Rows.
+        k: 1..n-2.
+        dtype: float32 to search in float32 first; the result is the same.
+    """
+    n = len(points.rows)
+    bias = points.bias
+    index = torch.empty(n, k, dtype=torch.int64, device=bias.device)
+    rows = torch.arange(n, device=bias.device)
+    if dtype == torch.float32:
+        rows = _screened(points, bias.float(), index)
+    found = []
+    for part in rows.split(BLOCK):
+        scores = points.rows[part] @ points.rows.mT + bias
+        scores[torch.arange(len(part), device=bias.device), part] = -torch.inf
+        found.append(_cut(*_with_ties(scores, points, part, k), k, part))
+    if all(one.weight is None for one in found):
+        if len(rows):
+            index[rows] = torch.cat([one.index for one in found])
+        return Neighbours(index)
+    return _merged(index, rows, found)
+
+
+def _screened(points: Points, bias: Tensor, index: Tensor) -> Tensor:
+    """Fill `index` by float32 products; the rows of which that is not sure."""
+    rows, k = points.rows.float(), index.shape[1]
+    lengths = torch.linalg.vector_norm(points.rows, dim=1).float()
+    whole = symmetric_product(rows) if len(rows) ** 2 <= TEMPORARY_NUMBERS else None
+    doubtful = []
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        scores = rows[part] @ rows.mT if whole is None else whole[part]
+        scores += bias
+        here = torch.arange(len(scores), device=bias.device)
+        scores[here, here + start] = -torch.inf
+        values, columns = torch.topk(scores, k + 1, dim=1)
+        index[part] = columns[:, :k]
+        gap = (values[:, :-1] - values[:, 1:]).amin(dim=1)
+        error = _error(lengths[part], values[:, k - 1], points, torch.float32)
+        doubtful.append(torch.nonzero(gap <= 2 * error).squeeze(1) + start)
+    return torch.cat(doubtful)
+
+
+def _error(lengths: Tensor, last: Tensor, points: Points, dtype: torch.dtype) -> Tensor:
+    """How far a score that reaches `last` may be off, `[b]`.
+
+    A row that lies as near as the last neighbour is not longer than the row itself and that
+    distance together. The error of a product of d terms grows with the root of d.
+    """
+    unit = torch.finfo(dtype).eps / 2
+    distance = (lengths.square() - 2 * last).clamp(min=0).sqrt()
+    longest = lengths + distance
+    error = unit * ((8 + points.rows.shape[1] ** 0.5) * lengths + 4 * longest) * longest
+    return error + points.rounding * (lengths + longest + points.rounding)
+
+
+def _with_ties(
+    scores: Tensor, points: Points, rows: Tensor, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns of the k largest scores and of all that tie with the last, `[b, m]`.
+
+    And whether each starts a new group of ties, `[b, m]`, and how many there are, `[b]`.
+    """
+    values, columns = torch.topk(scores, k + 1, dim=1)
+    lengths = torch.linalg.vector_norm(points.rows[rows], dim=1)
+    last = values[:, k - 1]
+    tied = 2 * _error(lengths, last, points, torch.float64)
+    count = torch.full_like(rows, k)
+    over = torch.nonzero(values[:, k] >= last - tied).squeeze(1)
+    if len(over):
+        reach = rearrange(last[over] - tied[over], "b -> b 1")
+        count[over] = (scores[over] >= reach).sum(dim=1)
+        values, columns = torch.topk(scores, int(count.max()), dim=1)
+    starts = torch.ones_like(columns, dtype=torch.bool)
+    starts[:, 1:] = values[:, :-1] - values[:, 1:] > rearrange(tied, "b -> b 1")
+    return columns, starts, count
+
+
+def _cut(columns: Tensor, starts: Tensor, count: Tensor, k: int, rows: Tensor) -> Neighbours:
+    """The first k places of ordered columns, those of a tie at the end shared."""
+    width = columns.shape[1]
+    place = torch.arange(width, device=columns.device).expand(columns.shape)
+    starts = starts | (place == rearrange(count, "b -> b 1"))
+    first = torch.cummax(torch.where(starts, place, 0), dim=1).values
+    following = torch.where(starts, place, width).roll(-1, dims=1)
+    following[:, -1] = width
+    following = torch.cummin(following.flip(1), dim=1).values.flip(1)
+    weight = ((k - first).double() / (following - first)).clamp(0, 1)
+    if bool((following[:, :k] - first[:, :k] == 1).all()):
+        return Neighbours(columns[:, :k])
+    used = int((weight > 0).sum(dim=1).max())
+    weight, columns = weight[:, :used], columns[:, :used]
+    rank = ((first + following + 1) / 2).double()[:, :used]
+    return Neighbours(torch.where(weight > 0, columns, rearrange(rows, "b -> b 1")), rank, weight)
+
+
+def _merged(index: Tensor, rows: Tensor, found: list[Neighbours]) -> Neighbours:
+    """Lists without ties, and those of some rows, in one width."""
+    (n, k), width = index.shape, max(one.index.shape[1] for one in found)
+    own = rearrange(torch.arange(n, device=index.device), "n -> n 1")
+    whole = torch.cat([index, own.expand(n, width - k)], dim=1)
+    plain = Neighbours(whole)
+    rank, weight = plain.ranks().clone(), plain.weights().clone()
+    weight[:, k:] = 0
+    for part, one in zip(rows.split(BLOCK), found, strict=True):
+        have = one.index.shape[1]
+        whole[part] = torch.cat([one.index, own[part].expand(len(part), width - have)], dim=1)
+        rank[part, :have], weight[part, :have] = one.ranks(), one.weights()
+        weight[part, have:] = 0
+    return Neighbours(whole, rank, weight)
+
+
+def remaining(listed: Neighbours, rows: Tensor, n: int, k: int) -> Neighbours | None:
+    """Neighbours among some rows (ascending), out of longer lists of all n rows.
+
+    Args:
+        listed: Of all rows.
+        rows: Those that are left.
+        n: How many there were.
+        k: Neighbours wanted.
+
+    Returns:
+        None if a list does not reach so far.
+    """
+    index = listed.index[rows]
+    position = torch.full((n,), -1, device=index.device)
+    position[rows] = torch.arange(len(rows), device=index.device)
+    columns, ranks = position[index], listed.ranks()[rows]
+    there = (columns >= 0) & (listed.weights()[rows] > 0)
+    count = there.sum(dim=1)
+    if int(count.min()) < k:
+        return None
+    order = torch.argsort((~there).to(torch.uint8), dim=1, stable=True)
+    columns, ranks = columns.gather(1, order), ranks.gather(1, order)
+    starts = torch.ones_like(columns, dtype=torch.bool)
+    starts[:, 1:] = ranks[:, 1:] != ranks[:, :-1]
+    own = torch.arange(len(rows), device=index.device)
+    return _cut(columns, starts, count, k, own)
