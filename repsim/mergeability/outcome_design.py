@@ -1,0 +1,172 @@
+"""What forecasts of a table of outcomes are made from, and the ways to part it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from repsim.core.errors import InputError
+from repsim.core.outcome_table import OutcomeTable
+from repsim.stats.bootstrap import members_of
+
+#: Fewest models of a table that can be parted.
+LEAST_MODELS = 6
+#: Fewest rows to learn from.
+LEAST_ROWS = 12
+#: Blocks of models of which two at a time are held out.
+BLOCKS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """Rows as regressors take them.
+
+    Attributes:
+        features: `[rows, features]`, NaN where not known.
+        members: `[rows, models]`: whose merge it is.
+        method: `[rows]`: number of the method.
+        source: `[rows]`: number of the source.
+        names: Names of the models.
+        methods: Names of the methods.
+        sources: Names of the sources.
+        signs: `[features]`: +1, -1, or 0 where no direction was stated.
+    """
+
+    features: np.ndarray
+    members: np.ndarray
+    method: np.ndarray
+    source: np.ndarray
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    sources: tuple[str, ...]
+    signs: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Design:
+        """Some rows; models and methods keep their numbers."""
+        return dataclasses.replace(
+            self, features=self.features[rows], members=self.members[rows],
+            method=self.method[rows], source=self.source[rows],
+        )  # fmt: skip
+
+
+def design_of(table: OutcomeTable, directions: dict[str, int] | None = None) -> Design:
+    """The design of a table.
+
+    Args:
+        table: Merges with outcomes.
+        directions: Feature -> +1 or -1, if the outcome may only rise or fall with it.
+
+    Raises:
+        InputError: There are too few models or merges.
+    """
+    parents = table.members
+    names = tuple(sorted({name for row in parents for name in row}))
+    if len(names) < LEAST_MODELS or len(table) < 2 * LEAST_ROWS:
+        raise InputError(
+            f"{len(names)} models and {len(table)} merges are too few to hold models out",
+            hint=f"{LEAST_MODELS} models and {2 * LEAST_ROWS} merges are the least",
+        )
+    methods, method = np.unique(table["method"].astype(str), return_inverse=True)
+    sources, source = np.unique(table["source"].astype(str), return_inverse=True)
+    signs = np.array([(directions or {}).get(name, 0) for name in table.features])
+    return Design(table.values(), members_of(parents), method, source, names,
+                  tuple(map(str, methods)), tuple(map(str, sources)), signs)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Rows to learn from and rows to test, as masks."""
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A way to hold out: its question, its folds, and how its folds are imitated inside."""
+
+    name: str
+    question: str
+    folds: tuple[Fold, ...]
+    inner: Callable[[Design, int], tuple[Fold, ...]]
+
+
+def one_member_out(design: Design, limit: int | None = None, seed: int = 0) -> tuple[Fold, ...]:
+    """Test the merges of one model; the other parent of each may be known from other merges."""
+    count = design.members.shape[1]
+    order = np.random.default_rng(seed).permutation(count) if limit else np.arange(count)
+    folds: list[Fold] = []
+    for model in order:
+        test = design.members[:, model]
+        if 0 < test.sum() and (~test).sum() >= LEAST_ROWS and len(folds) < (limit or count):
+            folds.append(Fold(design.names[model], ~test, test))
+    return tuple(folds)
+
+
+def models_out(design: Design, blocks: int = BLOCKS, seed: int = 0) -> tuple[Fold, ...]:
+    """Hold out one or two blocks of models; test the merges that lie wholly inside them."""
+    present = np.flatnonzero(design.members.any(axis=0))
+    blocks = min(blocks, len(present) // 2)
+    dealt = np.full(design.members.shape[1], -1)
+    dealt[present] = np.random.default_rng(seed).permutation(len(present)) % blocks
+    touched = np.stack([design.members[:, dealt == b].any(axis=1) for b in range(blocks)], axis=1)
+    folds = []
+    for held in np.unique(touched, axis=0):
+        test = (touched == held).all(axis=1)
+        train = ~touched[:, held].any(axis=1)
+        if train.sum() >= LEAST_ROWS:
+            name = "+".join(str(block) for block in np.flatnonzero(held))
+            folds.append(Fold(f"block {name}", train, test))
+    return tuple(folds)
+
+
+def method_out(design: Design, limit: int | None = None, seed: int = 0) -> tuple[Fold, ...]:
+    """Test a method by one model; neither that model nor that method is learnt from."""
+    return tuple(
+        Fold(f"{design.methods[code]} / {fold.name}", fold.train & (design.method != code),
+             fold.test & (design.method == code))
+        for code in np.unique(design.method)
+        for fold in one_member_out(design, limit, seed)
+        if (fold.test & (design.method == code)).any()
+        and (fold.train & (design.method != code)).sum() >= LEAST_ROWS
+    )  # fmt: skip
+
+
+def source_out(design: Design) -> tuple[Fold, ...]:
+    """Test all merges of one source; learn from the others."""
+    return tuple(
+        Fold(design.sources[code], design.source != code, design.source == code)
+        for code in np.unique(design.source)
+        if (design.source != code).sum() >= LEAST_ROWS
+    )
+
+
+def splits_of(design: Design, seed: int = 0) -> list[Split]:
+    """Every split that a table has enough variety for."""
+    return [split for split in _splits(design, seed) if split.folds]
+
+
+def _splits(design: Design, seed: int) -> Iterator[Split]:
+    yield Split(
+        "leave-one-member-out",
+        "how do merges of a new model compare, if its partners are known from other merges?",
+        one_member_out(design), lambda part, number: one_member_out(part, 6, number),
+    )  # fmt: skip
+    yield Split(
+        "leave-models-out", "how do merges of models compare none of which was ever seen?",
+        models_out(design, seed=seed), lambda part, number: models_out(part, 4, number),
+    )  # fmt: skip
+    if len(design.methods) > 1:
+        yield Split(
+            "leave-method-out", "does it hold for a method, and one of its models, never seen?",
+            method_out(design),
+            lambda part, number: method_out(part, 2, number) or one_member_out(part, 4, number),
+        )  # fmt: skip
+    if len(design.sources) > 1:
+        yield Split(
+            "leave-source-out", "does it hold for another source, by what is known of the others?",
+            source_out(design), lambda part, number: one_member_out(part, 6, number),
+        )  # fmt: skip
