@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli.output import print_json, print_table, say
+from repsim.cli.predictor_table import validate_table
 from repsim.core.errors import InputError, UsageError
 from repsim.core.pool import available_cores
 
@@ -29,17 +30,16 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that name the columns of somebody else's table."""
     for option in (
         click.option("--columns", multiple=True, metavar="NAME=COLUMN",
-                     help="Column for method, alignment, language, arm, control, shared_init or "
-                          "fork_fraction, where it has another name; repeatable."),
+                     help="Column for method, language or source (fit: alignment, arm, control, "
+                          "shared_init, fork_fraction) of another name; repeatable."),
         click.option("--features", help="Columns of features, comma-separated; NAME:+, NAME:- or "
                                         "NAME:0 states which way one may count."),
-        click.option("--outcome", default="retention", show_default=True,
-                     help="Column of what was kept, 1 = all, 0 = nothing."),
-        click.option("--parents", default="parents", show_default=True,
-                     help="Columns with one parent each, comma-separated, or one with all "
-                          "joined by ' + '."),
+        click.option("--outcome", help="Column of what was kept, 1 = all, 0 = nothing; validate "
+                                       "takes one per parent too. Default: retention."),
+        click.option("--parents", help="Columns with one parent each, comma-separated, or one with "
+                                       "all joined by ' + '. Default: parents."),
         click.option("--table", type=click.Path(path_type=Path),
-                     help="CSV or parquet of anybody's merges, instead of an atlas."),
+                     help="CSV (.xz, .gz) or parquet of anybody's merges, not an atlas."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -84,14 +84,24 @@ def fit(
 Examples:
   repsim predictor validate
   repsim predictor validate runs/cpu_atlas/atlas -o out/validation
-  repsim predictor validate --table merges.csv --parents a,b --features cos:+,dist:-
+  repsim predictor validate --table merges.csv --parents a,b --outcome score_a,score_b
 """
 )
 @click.argument(
     "sources", nargs=-1, type=click.Path(path_type=Path), metavar="[PREDICTOR|ATLAS...]"
 )
 @_table_options
-@click.option("--regressor", help="To validate; default: that of the predictor or the package.")
+@click.option("--floor", help="With --table: score of an untrained model, a number or columns.")
+@click.option("--ceiling", help="With --table: score of the parents; with both ends the outcome is "
+                                "the share kept.")  # fmt: skip
+@click.option("--reduce", type=click.Choice(["mean", "min"]), default="mean", show_default=True,
+              help="With --table: how several columns of outcomes become one.")  # fmt: skip
+@click.option("--protocol", is_flag=True,
+              help="With --table: add the protocol of Mergeability-Bench, a linear model for "
+                   "each method that maximises the correlation.")  # fmt: skip
+@click.option("--csv", type=click.Path(path_type=Path), help="With --table: file for the scores.")
+@click.option("--regressor", help="To validate; default: that of the predictor or the package, "
+                                  "with --table chosen in each fold.")  # fmt: skip
 @click.option("--split", "splits", multiple=True, help="Split; repeatable; default: all.")
 @click.option("--draws", type=click.IntRange(20), default=200, show_default=True,
               help="Draws of models for intervals.")  # fmt: skip
@@ -102,14 +112,29 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
     sources: tuple[Path, ...], regressor: str | None, splits: tuple[str, ...], draws: int,
-    seed: int, workers: int | None, out: Path | None, as_json: bool, **named: Any,
+    seed: int, workers: int | None, out: Path | None, as_json: bool, floor: str | None,
+    ceiling: str | None, reduce: str, protocol: bool, csv: Path | None, **named: Any,
 ) -> None:  # fmt: skip
     """Tell how good forecasts are for models never seen.
 
     Without an argument: of the predictor that ships with the package. Every split holds out models:
     no model, nor a twin of one, is ever both in training and in test. All splits of the shipped
     atlas take about ten minutes of one core, shared among all cores.
+
+    With --table: on merges that anybody made. Features keep to themselves whatever they are called;
+    scores are told within folds (Pearson and Spearman) and pooled, by method, beside what who the
+    parents are tells alone.
     """
+    cores = workers or available_cores()
+    if named["table"]:
+        if sources:
+            raise UsageError("name atlases, or a table with --table", hint="and not both")
+        validate_table(
+            named.pop("table"), **named, floor=floor, ceiling=ceiling, reduce=reduce,
+            protocol=protocol, regressor=regressor, splits=splits, draws=draws, seed=seed,
+            workers=cores, out=out, csv=csv, as_json=as_json,
+        )  # fmt: skip
+        return
     from repsim.mergeability.predictor import DEFAULT_REGRESSOR
     from repsim.mergeability.validation import validate as run
 
@@ -119,7 +144,7 @@ def validate(
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
         evidence, regressor=regressor or known or DEFAULT_REGRESSOR, features=features,
-        splits=splits, draws=draws, seed=seed, costs=costs, workers=workers or available_cores(),
+        splits=splits, draws=draws, seed=seed, costs=costs, workers=cores,
         say=lambda text: say("split", text),
     )  # fmt: skip
     page = _write_report(report, evidence, out) if out else None
@@ -215,7 +240,7 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
 
 
 def _evidence(
-    atlases: Sequence[Path], *, table: Path | None, parents: str, outcome: str,
+    atlases: Sequence[Path], *, table: Path | None, parents: str | None, outcome: str | None,
     features: str | None, columns: Sequence[str],
 ) -> tuple[EvidenceTable, list[str]]:  # fmt: skip
     """Evidence from atlases or from a table, and the features that were named."""
@@ -236,7 +261,11 @@ def _evidence(
         renamed[name] = column
     named = [name.partition(":")[0] for name in wanted]
     found = read_evidence(
-        table, parents=parents.split(","), outcome=outcome, features=named, columns=renamed
+        table,
+        parents=(parents or "parents").split(","),
+        outcome=outcome or "retention",
+        features=named,
+        columns=renamed,
     )
     return found, wanted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -86,12 +86,20 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A way to hold out: its question, its folds, and how its folds are imitated inside."""
+    """A way to hold out: its name, its question and its folds."""
 
     name: str
     question: str
     folds: tuple[Fold, ...]
-    inner: Callable[[Design, int], tuple[Fold, ...]]
+
+
+def inner_folds(split: str, design: Design, seed: int) -> tuple[Fold, ...]:
+    """Folds inside training rows that imitate those of a split, fewer and coarser."""
+    if split == "leave-models-out":
+        return models_out(design, 4, seed)
+    if split == "leave-method-out" and len(np.unique(design.method)) > 1:
+        return method_out(design, 2, seed)
+    return one_member_out(design, 6, seed)
 
 
 def one_member_out(design: Design, limit: int | None = None, seed: int = 0) -> tuple[Fold, ...]:
@@ -101,7 +109,7 @@ def one_member_out(design: Design, limit: int | None = None, seed: int = 0) -> t
     folds: list[Fold] = []
     for model in order:
         test = design.members[:, model]
-        if 0 < test.sum() and (~test).sum() >= LEAST_ROWS and len(folds) < (limit or count):
+        if test.sum() > 0 and (~test).sum() >= LEAST_ROWS and len(folds) < (limit or count):
             folds.append(Fold(design.names[model], ~test, test))
     return tuple(folds)
 
@@ -153,20 +161,19 @@ def _splits(design: Design, seed: int) -> Iterator[Split]:
     yield Split(
         "leave-one-member-out",
         "how do merges of a new model compare, if its partners are known from other merges?",
-        one_member_out(design), lambda part, number: one_member_out(part, 6, number),
+        one_member_out(design),
     )  # fmt: skip
     yield Split(
         "leave-models-out", "how do merges of models compare none of which was ever seen?",
-        models_out(design, seed=seed), lambda part, number: models_out(part, 4, number),
+        models_out(design, seed=seed),
     )  # fmt: skip
     if len(design.methods) > 1:
         yield Split(
             "leave-method-out", "does it hold for a method, and one of its models, never seen?",
             method_out(design),
-            lambda part, number: method_out(part, 2, number) or one_member_out(part, 4, number),
         )  # fmt: skip
     if len(design.sources) > 1:
         yield Split(
             "leave-source-out", "does it hold for another source, by what is known of the others?",
-            source_out(design), lambda part, number: one_member_out(part, 6, number),
+            source_out(design),
         )  # fmt: skip

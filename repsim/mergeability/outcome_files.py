@@ -26,6 +26,7 @@ METHOD = ("method", "alignment", "variant")
 #: Columns that may say where a row comes from, the first that is there.
 SOURCE = ("source", "backbone")
 LANGUAGE = "language"
+PARTS = (*METHOD, SOURCE[0], LANGUAGE)
 #: Outcome that is taken where none is named.
 OUTCOME = "retention"
 #: Least share of rows that must have a feature.
@@ -56,7 +57,8 @@ def read_outcomes(
         parents: Columns with one parent each, or one with names joined by " + ".
         outcome: Column of what became of the merge, or one per parent.
         features: Columns of features.
-        columns: `method`, `source` or `language` -> its column, where the name is another.
+        columns: `method`, `alignment`, `variant` (which together say how it was merged), `source`
+            or `language` -> its column, where the name is another.
         floor: Score of an untrained model: a number, a column, or one column per outcome.
         ceiling: Score of the parents, likewise. With both, the outcome is the share kept.
         reduce: How several columns of outcomes become one: their mean, or the least.
@@ -117,8 +119,8 @@ def _named(
     """Which columns play which part: those named, or those that are understood."""
     there = data.column_names
     for part in columns:
-        if part not in ("method", "source", "language"):
-            raise unknown_name("part of a table", part, ("method", "source", "language"))
+        if part not in PARTS:
+            raise unknown_name("part of a table", part, PARTS)
     for name in (*parents, *outcome, *columns.values()):
         if name not in there:
             raise unknown_name(f"column of '{path}'", name, there)
@@ -132,7 +134,7 @@ def _named(
             raise UsageError(f"which column of '{path}' holds the outcome?",
                              hint="say so: --outcome COLUMN (or one per parent: A,B)")  # fmt: skip
         outcome = (OUTCOME,)
-    method = (columns["method"],) if "method" in columns else [n for n in METHOD if n in there]
+    method = [column for n in METHOD if (column := columns.get(n, n)) in there]
     source = columns.get("source") or next((name for name in SOURCE if name in there), None)
     language = columns.get("language") or (LANGUAGE if LANGUAGE in there else None)
     return {"parents": tuple(parents), "outcome": tuple(outcome), "method": tuple(method),
@@ -185,7 +187,9 @@ def _kept(
     ends = []
     for names in (floor, ceiling):
         if len(names) not in (1, len(outcome)):
-            raise UsageError(f"{len(names)} ends for {len(outcome)} outcomes: give one, or one each")
+            raise UsageError(
+                f"{len(names)} ends for {len(outcome)} outcomes: give one, or one for each"
+            )
         end = np.stack([_numbers(data, name, path) for name in names])
         ends.append(np.broadcast_to(end, score.shape))
     room = ends[1] - ends[0]
@@ -219,8 +223,8 @@ def _rows(data: pa.Table, named: Mapping[str, Any], path: str | Path) -> list[di
 
 
 def _candidates(
-    data: pa.Table, used: set[str | None], outcome: Sequence[str], rows: Sequence[Mapping[str, str]],
-    notes: list[str],
+    data: pa.Table, used: set[str | None], outcome: Sequence[str],
+    rows: Sequence[Mapping[str, str]], notes: list[str],
 ) -> list[str]:  # fmt: skip
     """Columns of numbers that were known before merging, as far as a table can tell."""
     import pyarrow as pa
@@ -282,6 +286,8 @@ def _assert_once(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         key = tuple(row[part] for part in ("source", "parents", "method", "language"))
         if key in seen:
             said = " · ".join(part for part in key if part)
-            raise InputError(f"'{path}' holds a merge twice: {said}",
-                             hint="name what tells them apart: --columns method=COLUMN")  # fmt: skip
+            raise InputError(
+                f"'{path}' holds a merge twice: {said}",
+                hint="name what tells the two apart: --columns method=COLUMN, or leave one out",
+            )
         seen.add(key)

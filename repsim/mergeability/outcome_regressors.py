@@ -143,25 +143,27 @@ def _correlation(design: Design, y: np.ndarray, setting: Mapping[str, float]) ->
     filled = np.where(np.isfinite(values), values, middle)
     low, high = filled[known].min(axis=0), filled[known].max(axis=0)
     X = 2 * (filled - low) / np.where(high > low, high - low, 1.0) - 1
-    return CorrelationRegressor().fit(X[known], y[known]).predict(X)
+    ranked = CorrelationRegressor().fit(X[known], y[known]).predict(X)
+    slope, level = np.polyfit(ranked[known], y[known], 1) if np.ptp(ranked[known]) else (0.0, 0.0)
+    return np.asarray(level + slope * ranked)
 
 
 def _alphas(*alphas: float) -> tuple[dict[str, float], ...]:
     return tuple({"alpha": alpha} for alpha in alphas)
 
 
-#: Regressors by name.
+#: Regressors by name; their settings from the simplest on.
 OUTCOME_REGRESSORS: dict[str, OutcomeRegressor] = {
     "mean": OutcomeRegressor("mean of the method", _mean_of_method, features=False),
     "members": OutcomeRegressor(
         "who the parents are: additive effects of models", _ridge(False, True), _alphas(1.0),
         members=True, features=False,
     ),
-    "ridge": OutcomeRegressor("ridge regression", _ridge(True, False), _alphas(0.1, 0.5, 3.0)),
+    "ridge": OutcomeRegressor("ridge regression", _ridge(True, False), _alphas(3.0, 0.5, 0.1)),
     "additive": OutcomeRegressor("monotone additive regression", _additive, _alphas(1e-2)),
     "boosting": OutcomeRegressor("boosted monotone trees", _boosting),
     "ridge-members": OutcomeRegressor(
-        "ridge regression on features and models", _ridge(True, True), _alphas(0.5, 3.0),
+        "ridge regression on features and models", _ridge(True, True), _alphas(3.0, 0.5),
         members=True,
     ),
     "correlation": OutcomeRegressor(

@@ -11,7 +11,6 @@ import numpy as np
 
 from repsim.core.table import Table
 from repsim.stats.bootstrap import interval_of, model_weights
-from repsim.stats.ranks import rank_rows
 
 #: Fewest tested merges of a fold within which forecasts are ranked.
 LEAST_RANKED = 4
@@ -56,7 +55,7 @@ class OutcomeForecasts(Table):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tested:
+class Predictions:
     """Forecasts of one regressor: the row that each is about, its fold and its value."""
 
     rows: np.ndarray
@@ -73,7 +72,7 @@ class _Score(NamedTuple):
 
 
 def scores_of(
-    tested: Tested, y: np.ndarray, method: np.ndarray, methods: tuple[str, ...],
+    tested: Predictions, y: np.ndarray, method: np.ndarray, methods: tuple[str, ...],
     members: np.ndarray, *, draws: int = DRAWS, seed: int = 0,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Rows of metrics: by method, and their mean over methods.
@@ -94,6 +93,8 @@ def scores_of(
     """
     weights = model_weights(members, draws=draws, seed=seed)
     known = np.isfinite(tested.predicted)
+    if not known.any():
+        return
     rows, fold, predicted = (v[known] for v in (tested.rows, tested.fold, tested.predicted))
     by_metric: dict[str, list[_Score]] = {}
     for code, name in enumerate(methods):
@@ -143,7 +144,8 @@ def _scores(
             found[metric] = _Score(value, mean, len(defined), len(predicted))
         pooled = _correlations(predicted, observed, weights, ranked)
         value = float(_correlations(predicted, observed, ones, ranked)[0])
-        if np.isfinite(value):
+        # Where nothing is ranked within folds, what is pooled ranks nothing but levels of folds.
+        if np.isfinite(value) and defined:
             found[f"{metric}_pooled"] = _Score(value, pooled, len(groups), len(predicted))
     error = np.abs(predicted - observed)
     with np.errstate(invalid="ignore"):
@@ -157,7 +159,7 @@ def _correlations(
 ) -> np.ndarray:  # fmt: skip
     """Correlation under each row of weights `[draws, n]`; NaN where one side does not vary."""
     if ranked:
-        x, y = rank_rows(x, weights), rank_rows(y, weights)
+        x, y = _ranks(x, weights), _ranks(y, weights)
     else:
         x, y = np.broadcast_to(x, weights.shape), np.broadcast_to(y, weights.shape)
     total = weights.sum(axis=1, keepdims=True)
@@ -168,3 +170,10 @@ def _correlations(
         size = (weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)
         several = (weights > 0).sum(axis=1) >= min(LEAST_RANKED, weights.shape[1])
         return np.where(several & (size > 1e-24), covariance / np.sqrt(size), np.nan)
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Ranks `[draws, n]` of values that count as often as their weight; ties have their mean."""
+    places, which = np.unique(values, return_inverse=True)
+    heap = weights @ np.eye(len(places))[which]
+    return np.asarray((np.cumsum(heap, axis=1) - (heap - 1) / 2)[:, which])

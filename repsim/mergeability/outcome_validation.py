@@ -14,13 +14,20 @@ from repsim.core.files import write_json
 from repsim.core.formatting import number
 from repsim.core.outcome_table import OutcomeTable
 from repsim.core.pool import Pool
-from repsim.mergeability.outcome_design import Design, Fold, Split, design_of, splits_of
+from repsim.mergeability.outcome_design import (
+    Design,
+    Fold,
+    Split,
+    design_of,
+    inner_folds,
+    splits_of,
+)
 from repsim.mergeability.outcome_regressors import OUTCOME_REGRESSORS, per_method
 from repsim.mergeability.outcome_scores import (
     DRAWS,
     OutcomeForecasts,
     OutcomeScores,
-    Tested,
+    Predictions,
     scores_of,
 )
 from repsim.stats.ranks import pearson
@@ -30,7 +37,7 @@ from repsim.stats.ranks import pearson
 NESTED: dict[str, tuple[tuple[str, ...], bool]] = {
     "features": (("ridge", "additive", "boosting"), False),
     "features, per method": (("ridge", "additive"), True),
-    "features + members": (("ridge", "additive", "boosting", "members", "ridge-members"), False),
+    "features + members": (("members", "ridge", "ridge-members", "additive", "boosting"), False),
 }
 #: Regressors that stand beside them as they are: name -> its role, whether fitted per method.
 ALONE: dict[str, tuple[str, bool]] = {
@@ -127,7 +134,9 @@ def validate_outcomes(
     for split in made:
         if say:
             say(f"{split.name}: {len(split.folds)} folds")
-        jobs = [(design, y, split, fold, number, plan) for number, fold in enumerate(split.folds)]
+        jobs = [
+            (design, y, split.name, fold, number, plan) for number, fold in enumerate(split.folds)
+        ]
         with Pool(workers) as pool:
             results = list(pool.map(_of_fold, jobs))
         info["chosen"][split.name] = _counted(results)
@@ -186,14 +195,14 @@ def _chosen_splits(design: Design, wanted: Sequence[str], seed: int) -> list[Spl
 
 
 def _of_fold(
-    job: tuple[Design, np.ndarray, Split, Fold, int, _Plan],
+    job: tuple[Design, np.ndarray, str, Fold, int, _Plan],
 ) -> dict[str, tuple[np.ndarray, str]]:
     """Forecasts of the test rows of a fold, by name, with what was chosen."""
     design, y, split, fold, seed, plan = job
     outcomes = np.where(fold.train, y, np.nan)
     trained = design.take(fold.train)
-    inner = split.inner(trained, seed)
-    trials: dict[tuple[str, int, bool], float] = {}
+    inner = inner_folds(split, trained, seed)
+    trials: dict[tuple[str, int, bool], np.ndarray] = {}
     found = {}
     for name, (regressors, alone) in plan.nested.items():
         best, setting = _best(regressors, alone, trained, y[fold.train], inner, trials)
@@ -207,16 +216,26 @@ def _of_fold(
 
 def _best(
     regressors: Sequence[str], alone: bool, design: Design, y: np.ndarray,
-    inner: Sequence[Fold], trials: dict[tuple[str, int, bool], float],
+    inner: Sequence[Fold], trials: dict[tuple[str, int, bool], np.ndarray],
 ) -> tuple[str, Mapping[str, float]]:  # fmt: skip
-    """The regressor and setting whose forecasts go best with outcomes within the inner folds."""
+    """The first regressor and setting within one standard error of the best in the inner folds.
+
+    The rule of one standard error (Breiman et al. 1984), of the difference fold by fold:
+    regressors and settings are listed from the simplest on.
+    """
     options = [(r, n) for r in regressors for n in range(len(OUTCOME_REGRESSORS[r].grid))]
     if len(options) > 1:
         for name, place in options:
             if (name, place, alone) not in trials:
                 setting = OUTCOME_REGRESSORS[name].grid[place]
                 trials[name, place, alone] = _trial(name, setting, alone, design, y, inner)
-        options.sort(key=lambda option: -trials[*option, alone])
+        found = [trials[*option, alone] for option in options]
+        best = max(found, key=lambda values: float(values.mean()))
+        behind = [best - values for values in found]
+        options = [
+            option for option, gap in zip(options, behind, strict=True)
+            if gap.mean() <= gap.std() / np.sqrt(len(gap))
+        ]  # fmt: skip
     name, place = options[0]
     return name, OUTCOME_REGRESSORS[name].grid[place]
 
@@ -224,17 +243,17 @@ def _best(
 def _trial(
     name: str, setting: Mapping[str, float], alone: bool, design: Design, y: np.ndarray,
     inner: Sequence[Fold],
-) -> float:  # fmt: skip
-    """Mean correlation of predicted and observed outcomes within inner folds and methods."""
+) -> np.ndarray:  # fmt: skip
+    """Correlation of predicted and observed outcomes in each inner fold, the mean over methods."""
     found = []
     for fold in inner:
         predicted = _forecast(name, setting, alone, design, np.where(fold.train, y, np.nan))
-        for code in np.unique(design.method[fold.test]):
-            rows = fold.test & (design.method == code)
-            found.append(pearson(predicted[rows], y[rows]))
-    known = [value for value in found if np.isfinite(value)]
-    # A forecast that ranks nothing is worth what chance is.
-    return float(np.mean(known)) if known else 0.0
+        rows = [fold.test & (design.method == code) for code in np.unique(design.method)]
+        values = [pearson(predicted[those], y[those]) for those in rows]
+        known = [value for value in values if np.isfinite(value)]
+        # A forecast that ranks nothing is worth what chance is.
+        found.append(float(np.mean(known)) if known else 0.0)
+    return np.array(found or [0.0])
 
 
 def _forecast(
@@ -246,11 +265,11 @@ def _forecast(
 
 def _put_together(
     split: Split, results: Sequence[Mapping[str, tuple[np.ndarray, str]]], name: str
-) -> Tested:
+) -> Predictions:
     rows = [np.flatnonzero(fold.test) for fold in split.folds]
     folds = [np.full(len(those), number) for number, those in enumerate(rows)]
     predicted = [result[name][0] for result in results]
-    return Tested(np.concatenate(rows), np.concatenate(folds), np.concatenate(predicted),
+    return Predictions(np.concatenate(rows), np.concatenate(folds), np.concatenate(predicted),
                   tuple(fold.name for fold in split.folds))  # fmt: skip
 
 
@@ -268,7 +287,7 @@ def _counted(
 
 
 def _forecast_rows(
-    table: OutcomeTable, tested: Tested, about: Mapping[str, str]
+    table: OutcomeTable, tested: Predictions, about: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     parents, method, source, y = (table[n] for n in ("parents", "method", "source", "outcome"))
     return [
@@ -309,5 +328,3 @@ def _warnings(scores: OutcomeScores, design: Design) -> list[str]:
     if len(design.methods) == 1:
         found.append("the table holds one method: forecasts for others are not tested")
     return found
-
-

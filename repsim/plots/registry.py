@@ -42,6 +42,7 @@ FIGURES.add("validation_lift", "repsim.plots.validation.lift:LIFT")
 FIGURES.add("validation_candidates", "repsim.plots.validation.candidates:CANDIDATES")
 FIGURES.add("validation_controls", "repsim.plots.validation.controls:CONTROLS")
 FIGURES.add("validation_hypotheses", "repsim.plots.validation.hypotheses:HYPOTHESES")
+FIGURES.add("outcome_scores", "repsim.plots.outcome_scores:SCORES")
 
 
 class TablePlots:

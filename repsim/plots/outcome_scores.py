@@ -1,0 +1,151 @@
+"""Correlation of predicted and observed outcomes within folds, by split, forecast and method."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from repsim.core.errors import UsageError
+from repsim.core.formatting import number
+from repsim.core.table import Table
+from repsim.plots.appearance import GREY, INK, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+#: The mean over methods, as tables call it.
+ALL = "all"
+#: Inches for names of forecasts, and for one of them.
+_LABELS, _LINE = 1.6, 0.34
+_MEAN = Look(INK, INK, INK, "D", True)
+
+
+class ScorePoint(NamedTuple):
+    """A method's correlation with its interval over models; NaN where there is none."""
+
+    method: str
+    value: float
+    low: float
+    high: float
+
+
+class ScorePanel(NamedTuple):
+    """One split: points of each forecast, in the order of `ScoreInfo.predictors`."""
+
+    split: str
+    points: tuple[tuple[ScorePoint, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreInfo:
+    """A panel per split."""
+
+    panels: tuple[ScorePanel, ...]
+    predictors: tuple[str, ...]
+    methods: tuple[str, ...]
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and the means over methods."""
+        said = []
+        for panel in self.panels:
+            means = [
+                f"{name} {number(point.value)}"
+                for name, points in zip(self.predictors, panel.points, strict=True)
+                for point in points if point.method == ALL
+            ]  # fmt: skip
+            said.append(f"{panel.split}: {', '.join(means)}")
+        return (
+            "Pearson correlation of predicted and observed outcomes among the merges of one fold "
+            "and method, the mean over folds; whiskers: 95 % interval over models. “members” knows "
+            "no feature, only how other merges of the same models came out. Mean over methods: "
+            + "; ".join(said) + "."
+        )  # fmt: skip
+
+
+def score_info(table: Table) -> ScoreInfo:
+    """Correlations within folds, by split, forecast and method.
+
+    Args:
+        table: Scores of a validation on a table of outcomes.
+
+    Raises:
+        UsageError: No forecast ranks the merges of a fold.
+    """
+    rows = [row for row in table.rows() if row["metric"] == "pearson" and row["value"] is not None]
+    if not rows:
+        raise UsageError("no forecast ranks the merges of a fold: there is nothing to draw")
+    splits = dict.fromkeys(row["split"] for row in rows)
+    predictors = tuple(dict.fromkeys(row["predictor"] for row in rows))
+    methods = tuple(m for m in dict.fromkeys(row["method"] for row in rows) if m != ALL)
+    panels = tuple(
+        ScorePanel(split, tuple(_points(rows, split, name) for name in predictors))
+        for split in splits
+    )
+    return ScoreInfo(panels, predictors, methods, "What forecasts tell of merges held out",
+                     ("r within folds", "whisker: 95 % over models"))  # fmt: skip
+
+
+def _points(rows: list[dict[str, Any]], split: str, name: str) -> tuple[ScorePoint, ...]:
+    return tuple(
+        ScorePoint(
+            row["method"], row["value"], *(_known(row[end]) for end in ("ci_low", "ci_high"))
+        )
+        for row in rows
+        if row["split"] == split and row["predictor"] == name
+    )
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@style()
+def draw_scores(info: ScoreInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A line per forecast, a frame per split; methods beside each other, their mean in black."""
+    look = dict(zip(info.methods, looks([""] * len(info.methods)), strict=True))
+    if len(info.methods) == 1:
+        look = {}
+    look[ALL] = _MEAN
+    named = {("mean over methods" if m == ALL else m): one for m, one in look.items()}
+    key = fig.key_of({name: {"linestyle": "", **line_marker(one, 4.0)}
+                      for name, one in named.items()} if len(look) > 1 else {})  # fmt: skip
+    count = len(info.panels)
+    columns = min(count, 2)
+    height = -(-count // columns) * (0.65 + _LINE * len(info.predictors))
+    shared = {"sharey": True, "sharex": True}
+    axes = fig.frames(info, ax, count, columns, size, height, key=key, **shared)
+    for frame, panel in zip(axes, info.panels, strict=True):
+        _draw_panel(frame, panel, info, look)
+        fig.title_panel(frame, panel.split, (width_of(size) - _LABELS) / columns - 0.1)
+    if ax is None:
+        heading = "correlation of predicted and observed outcomes within folds"
+        fig.name_outer_axes(fig.figure_of(axes[0]), heading, "", height)
+    return fig.finish(axes, ax)
+
+
+def _draw_panel(ax: Axes, panel: ScorePanel, info: ScoreInfo, look: dict[str, Look]) -> None:
+    ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+    for place, points in enumerate(panel.points):
+        shown = [point for point in points if point.method in look]
+        for step, point in zip(np.linspace(-0.28, 0.28, max(len(shown), 2)), shown, strict=False):
+            one = look[point.method]
+            at = place + (step if len(shown) > 1 else 0.0)
+            if np.isfinite(point.low):
+                ax.plot([point.low, point.high], [at, at], color=one.line, linewidth=0.8, zorder=2)
+            ax.plot([point.value], [at], linestyle="", zorder=3, **line_marker(one, 3.6))
+    ax.set_ylim(len(info.predictors) - 0.5, -0.5)
+    names = [fig.fitted(fig.figure_of(ax), name, _LABELS, size=7) for name in info.predictors]
+    ax.set_yticks(range(len(names)), names, linespacing=0.95)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelbottom=True)
+
+
+SCORES = Figure("outcome_scores", "outcome_scores", score_info, draw_scores)

@@ -1,0 +1,117 @@
+"""The report of a validation on a table of outcomes that somebody else made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from repsim.core.formatting import number
+from repsim.core.table import Table
+from repsim.reports.blocks import (
+    Block,
+    FigureBlock,
+    Items,
+    Page,
+    Row,
+    Section,
+    TableBlock,
+    Text,
+    software,
+)
+from repsim.reports.glossary import definitions
+from repsim.reports.page import write_page
+
+#: Metric -> heading of its column.
+METRICS = {
+    "pearson": "r within folds", "spearman": "rho within folds", "pearson_pooled": "r pooled",
+    "spearman_pooled": "rho pooled", "mae": "mean error",
+}  # fmt: skip
+
+
+def write_outcome_report(
+    scores: Table,
+    info: Mapping[str, Any],
+    folder: str | Path,
+    *,
+    environment: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the report of a validation on a table of outcomes.
+
+    Args:
+        scores: One row per split, forecast, method and metric.
+        info: What was validated: `rows`, `models`, `methods`, `features`, `splits`, `chosen`,
+            `notes`, `warnings`.
+        folder: Where to write; made if missing.
+        environment: Versions, platform and command.
+
+    Returns:
+        Path of `report.html`.
+    """
+    return write_page(outcome_page(scores, info, environment or {}), folder)
+
+
+def outcome_page(scores: Table, info: Mapping[str, Any], environment: Mapping[str, Any]) -> Page:
+    """The report as blocks."""
+    lead = (f"{info['rows']} merges of {info['models']} models, {len(info['methods'])} methods, "
+            f"{len(info['features'])} features")  # fmt: skip
+    figure = FigureBlock("scores", "What forecasts tell", "outcome_scores", scores)
+    chosen = [
+        f"{split}, {name}: " + ", ".join(f"{what} ({count})" for what, count in counts.items())
+        for split, by in info["chosen"].items() for name, counts in by.items()
+    ]  # fmt: skip
+    about: list[Block] = [Text(f"Table `{info.get('file', '')}`. Features: "
+                               + " · ".join(info["features"]))]  # fmt: skip
+    return Page(
+        "What features tell of merges, on a table of others",
+        [
+            Section("What was found", [Items(_findings(scores, info)),
+                                       Items(info["warnings"], "warnings")]),
+            Section("Figure", [figure]),
+            Section("Scores", [_table(scores, split, question)
+                               for split, question in info["splits"].items()]),
+            Section("Chosen in the folds", [Items(chosen, "note")] if chosen else []),
+            Section("How it was tested", [definitions("outcomes", draws=info["draws"])]),
+            Section("Where it comes from",
+                    [*about, Items(info.get("notes", []), "note"), *software(environment)]),
+        ],
+        kicker="repsim · validation on a table of outcomes",
+        lead=lead,
+        facts={"info": dict(info), "environment": dict(environment)},
+    )  # fmt: skip
+
+
+def _findings(scores: Table, info: Mapping[str, Any]) -> list[str]:
+    """One sentence per split: the forecasts by their mean correlation within folds."""
+    found = []
+    for split, question in info["splits"].items():
+        rows = [row for row in scores.where(split=split, method="all", metric="pearson").rows()
+                if row["role"] != "regressor"]  # fmt: skip
+        if rows:
+            said = [f"{row['predictor']} {number(row['value'])}"
+                    f" [{number(_end(row['ci_low']))}, {number(_end(row['ci_high']))}]"
+                    for row in rows]  # fmt: skip
+            found.append(f"{split} ({question}): r within folds, mean over methods: "
+                         f"{'; '.join(said)}.")  # fmt: skip
+    return found
+
+
+def _end(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _table(scores: Table, split: str, question: str) -> TableBlock:
+    wide: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in scores.where(split=split).rows():
+        key = (row["predictor"], row["method"])
+        mine = wide.setdefault(key, {"predictor": key[0], "role": row["role"], "method": key[1]})
+        mine[row["metric"]] = row["value"]
+        if row["metric"] == "pearson":
+            mine |= {"low": row["ci_low"], "high": row["ci_high"], "folds": row["folds"]}
+        mine["rows"] = row["rows"]
+    headings = {"predictor": "forecast", "role": "role", "method": "method",
+                "pearson": METRICS["pearson"], "low": "95 % low", "high": "95 % high",
+                **{m: h for m, h in METRICS.items() if m != "pearson"},
+                "folds": "folds", "rows": "tested"}  # fmt: skip
+    rows: list[Row] = [{column: row.get(column) for column in headings} for row in wide.values()]
+    return TableBlock(split, f"{split}: {question}", headings, tuple(rows))
