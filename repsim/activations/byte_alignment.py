@@ -158,14 +158,15 @@ def byte_aligned(
     ranks = join()
     kind: Boundaries = boundary_kind(corpus[language]) if boundaries == "auto" else boundaries
     loaded = [on_device(model, device, ranks) for model in models]
-    refs = [with_hashes(one) for one in loaded]
+    completed = [complete(settings, one, precision) for one in loaded]
+    refs = [with_hashes(one, own.weights) for one, own in zip(loaded, completed, strict=True)]
     policies = [settings.policy(longest_input(m.model.config, m.tokenizer)) for m in loaded]
     readers = list(zip((one.tokenizer for one in loaded), policies, strict=True))
     # Rows depend on what every tokenizer makes of the text and on where each model cuts it.
     company = hash_json(
         sorted([r.tokenizer_hash, p.max_length] for r, p in zip(refs, policies, strict=True))
     )
-    settings = dataclasses.replace(settings, boundaries=f"{kind} {company}")
+    completed = [dataclasses.replace(own, boundaries=f"{kind} {company}") for own in completed]
     folder = Path(cache) if cache is not None else cache_folder() / "activations"
     results = []
     for i, (one, ref) in enumerate(zip(loaded, refs, strict=True)):
@@ -174,7 +175,7 @@ def byte_aligned(
             ref,
             corpus,
             language,
-            complete(settings, one, precision),
+            completed[i],
             policies[i],
             _aligned_encoder(readers, i, kind),
             batch_size,

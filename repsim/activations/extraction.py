@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from repsim.activations.checksums import is_whole, verify
 from repsim.activations.distributed import Ranks, join
 from repsim.activations.reader import ChunkReader
 from repsim.activations.settings import (
@@ -20,6 +22,7 @@ from repsim.activations.settings import (
     choose_layers,
     config_hash,
     extraction_key,
+    weights_in_memory,
     with_hashes,
 )
 from repsim.activations.store import (
@@ -55,6 +58,7 @@ from repsim.models.arch import HookPoint
 if TYPE_CHECKING:
     from repsim.models.load import LoadedModel
 
+_log = logging.getLogger("repsim.activations")
 #: Sentences that are lost at most when an extraction is interrupted.
 CHUNK_SENTENCES = 256
 
@@ -88,9 +92,8 @@ def extract(
     return the same.
 
     Args:
-        model: A loaded model, or what `models.load_model` takes. Whoever changes the weights of a
-            loaded model in place must clear `ref.weights_hash`, or the cache answers for the old
-            ones.
+        model: A loaded model, or what `models.load_model` takes. The cache goes by the weights as
+            they are in memory, so a model may be changed in place between two calls.
         corpus: Parallel sentences.
         languages: Which of its languages; None for all.
         points: Hook points, see `models.POINTS`.
@@ -146,7 +149,7 @@ def extract(
     ranks = join()
     loaded = on_device(model, device, ranks)
     settings = complete(settings, loaded, precision)
-    ref = with_hashes(loaded)
+    ref = with_hashes(loaded, settings.weights)
     policy = settings.policy(longest_input(loaded.model.config, loaded.tokenizer))
 
     def encoder(texts: Sequence[str], names: Sequence[str]) -> list[Encoded]:
@@ -202,6 +205,7 @@ def complete(
         settings,
         precision="bfloat16 autocast" if autocast else weights,
         config_hash=config_hash(loaded.model.config),
+        weights=weights_in_memory(loaded.model),
     )
 
 
@@ -246,6 +250,7 @@ class Job:
             "n": len(self.corpus),
             "info": {
                 "precision": self.settings.precision,
+                "weights": self.settings.weights,
                 "hooks": {
                     array_key(h.point, h.layer): f"{h.module} {h.side}" for h in self.hooks()
                 },
@@ -258,7 +263,7 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
     """Read one language from the cache, or extract it with all processes."""
     key = extraction_key(job.ref, job.corpus, job.language, job.settings)
     target = folder / f"{quote(job.language, safe='')}-{key[:32]}.safetensors"
-    if ranks.all(target.exists()):
+    if ranks.all(_is_there(target)):
         return collect(job, target, {"cached": True})
     order = length_order(job.corpus[job.language])
     chunks = [order[i : i + CHUNK_SENTENCES] for i in range(0, len(order), CHUNK_SENTENCES)]
@@ -277,6 +282,18 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
     return collect(job, target, {"cached": False, **told})
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file is there and whole; says so if it is there and is not."""
+    if not path.exists():
+        return False
+    try:
+        verify(path)
+    except InputError as error:
+        _log.warning("%s; it is made anew", error.what)
+        return False
+    return True
+
+
 def _read_chunks(
     job: Job, chunks: Sequence[np.ndarray], work: Path, ranks: Ranks
 ) -> dict[str, Any]:
@@ -292,7 +309,7 @@ def _read_chunks(
         language=job.language,
     )
     mine = ranks.share(len(chunks))
-    todo = [chunk for chunk in mine if not part_path(work, chunk).exists()]
+    todo = [chunk for chunk in mine if not _is_there(part_path(work, chunk))]
     total = sum(len(chunks[chunk]) for chunk in todo)
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -321,7 +338,7 @@ def _finish(job: Job, chunks: Sequence[np.ndarray], work: Path, target: Path) ->
         assemble(target, work, chunks, job.metadata(), job.corpus.ids)
     except InputError:
         # Another run of the same extraction may have finished first, and cleared the parts.
-        if not target.exists():
+        if not is_whole(target):
             raise
     shutil.rmtree(work, ignore_errors=True)
 

@@ -7,13 +7,17 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from repsim.activations.checksums import of_tensor
 from repsim.activations.pooling import check_pooling
 from repsim.activations.store import SCHEMA, check_storage
 from repsim.activations.tokens import TokenPolicy
 from repsim.core import ModelRef, ParallelCorpus, Pooling, UsageError
 from repsim.core.files import hash_bytes, hash_json
+from repsim.models.load import weight_versions
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from repsim.models.arch import HookPoint
     from repsim.models.load import LoadedModel
 
@@ -35,6 +39,7 @@ class ExtractionSettings:
         dtype: Storage type, `float32` or `bfloat16`.
         precision: Type in which the model computes ("float32", "bfloat16 autocast", ...).
         config_hash: Hash of the model's config.
+        weights: Hash of the model's weights as they are in memory.
         boundaries: Byte boundaries that rows stand for, in the byte-aligned mode: the kind, and the
             hash of all tokenizers that had a say.
 
@@ -57,6 +62,7 @@ class ExtractionSettings:
     dtype: str = "float32"
     precision: str = "float32"
     config_hash: str = ""
+    weights: str = ""
     boundaries: str = ""
 
     def __post_init__(self) -> None:
@@ -107,7 +113,7 @@ def extraction_key(
     return hash_json(
         {
             "schema": SCHEMA,
-            "weights": ref.weights_hash,
+            "weights": None if settings.weights else ref.weights_hash,
             "tokenizer": ref.tokenizer_hash,
             "sentences": corpus.language_hash(language),
             "settings": dataclasses.asdict(settings),
@@ -121,19 +127,21 @@ def config_hash(config: Any) -> str:
     return hash_json({key: value for key, value in document.items() if key not in _INCIDENTAL})
 
 
-def with_hashes(loaded: LoadedModel) -> ModelRef:
-    """The model's identity, with hashes computed from memory where it states none."""
-    ref = loaded.ref
-    if not ref.weights_hash:
-        import torch
+def weights_in_memory(model: nn.Module) -> str:
+    """Hash of the weights and buffers of a model as they are now, whatever file they are from."""
+    tensors = sorted(model.state_dict().items())
+    return hash_json([[n, str(t.dtype), list(t.shape), of_tensor(t)] for n, t in tensors])
 
-        parts: list[bytes] = []
-        for name, tensor in sorted(loaded.model.state_dict().items()):
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            parts.append(
-                hash_bytes(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), raw).encode()
-            )
-        ref = dataclasses.replace(ref, weights_hash=hash_bytes(*parts))
+
+def with_hashes(loaded: LoadedModel, weights: str = "") -> ModelRef:
+    """The model's identity; `weights` instead of the hash of files that it does not stem from.
+
+    Where no file is stated, or the weights were changed in memory, that is the hash in memory.
+    """
+    ref = loaded.ref
+    if not ref.weights_hash or loaded.versions != weight_versions(loaded.model):
+        weights = weights or weights_in_memory(loaded.model)
+        ref = dataclasses.replace(ref, weights_hash=weights)
     if not ref.tokenizer_hash:
         tokenizer = loaded.tokenizer
         if getattr(tokenizer, "is_fast", False):

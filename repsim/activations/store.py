@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.activations.checksums import HEADER, blank, of_file, of_header, of_tensor
+from repsim.activations.checksums import KEY as CHECKSUMS
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
+from repsim.models.headers import read_layout
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA = "repsim/activations/1"
+SCHEMA = "repsim/activations/2"
 #: Storage types by name, and as safetensors calls them.
 STORED_AS = {"float32": "F32", "bfloat16": "BF16"}
 #: Keys beside the arrays: `[n]` rows per sentence, tokens per sentence, whether it was cut or
@@ -88,8 +91,9 @@ def write_part(folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor]) ->
     from safetensors.torch import save_file
 
     path = part_path(folder, chunk)
+    sums = {key: of_tensor(tensor) for key, tensor in tensors.items()}
     with _disk_errors(path), written_aside(path) as aside:
-        save_file(dict(tensors), aside)
+        save_file(dict(tensors), aside, metadata={CHECKSUMS: json.dumps(sums)})
     return path
 
 
@@ -115,11 +119,11 @@ def assemble(
         keys = sorted(key for key in part.keys() if "." in key)  # noqa: SIM118
         widths = {key: part.get_slice(key).get_shape()[1] for key in keys}
     info = dict(metadata["info"]) | _counts(small, sentence_ids)
-    header, places = _header(
-        keys, widths, int(starts[-1]), n, {**metadata, "info": info, "rows": int(starts[-1])}
-    )
-    with _disk_errors(target), written_aside(target) as aside, aside.open("wb", buffering=0) as out:
-        out.write(header)
+    stated = {**metadata, "info": info, "rows": int(starts[-1])}
+    sums = blank([*keys, LABELS, "rows", "tokens"])
+    header, places = _header(keys, widths, int(starts[-1]), n, {**stated, CHECKSUMS: sums})
+    with _disk_errors(target), written_aside(target) as aside, aside.open("w+b", 0) as out:
+        _write_all(out, header)
         for chunk, sentences in enumerate(chunks):
             with opened(part_path(folder, chunk)) as part:
                 for key in (*keys, LABELS):
@@ -127,6 +131,11 @@ def assemble(
         for name in ("rows", "tokens"):
             out.seek(places[name])
             _write_all(out, small[name].astype("<i4").tobytes())
+        sums = {HEADER: of_header(header[8:])}
+        for key, stored in read_layout(aside).items():
+            sums[key] = of_file(out, stored.start, stored.end)
+        out.seek(0)
+        _write_all(out, _header(keys, widths, int(starts[-1]), n, {**stated, CHECKSUMS: sums})[0])
 
 
 def _counts(small: Mapping[str, np.ndarray], sentence_ids: Sequence[str]) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def identity(acts: Activations) -> dict[str, Any]:
         "pooling": acts.pooling,
         "extraction": {
             key: acts.info[key]
-            for key in ("token_policy", "dtype", "precision")
+            for key in ("token_policy", "dtype", "precision", "weights")
             if key in acts.info
         },
     }

@@ -35,12 +35,20 @@ class LoadedModel:
         model: The base model without a head, in evaluation mode, gradients off.
         tokenizer: Its tokenizer, with a padding token.
         spec: Description of its family.
+        versions: What `weight_versions` gave when its weights were those of `ref`.
     """
 
     ref: ModelRef
     model: nn.Module
     tokenizer: Any
     spec: ArchSpec
+    versions: tuple[tuple[int, int], ...] = ()
+
+
+def weight_versions(model: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Place and version of each tensor of a model; they change when it is trained or moved."""
+    tensors = model.state_dict(keep_vars=True).values()
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 
 
 def load_model(
@@ -88,7 +96,8 @@ def load_model(
     precision = choose_dtype(dtype, where)
     tokenizer = load_tokenizer(located.folder, config)
     model = load_weights(located.folder, config, spec.auto_class, precision)
-    return LoadedModel(ref, model.to(where), tokenizer, spec)
+    model = model.to(where)
+    return LoadedModel(ref, model, tokenizer, spec, weight_versions(model))
 
 
 def load_tokenizer(folder: Path, config: Any) -> Any:

@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from repsim.activations import extract, extraction, reader
 from repsim.core import InputError, ParallelCorpus, ResourceError, UsageError
+from repsim.models.load import load_model
 from repsim.testing.tiny_models import write_tiny_model
 
 RESID = [("resid", layer) for layer in range(3)]
@@ -266,7 +267,7 @@ def test_the_header_says_what_the_file_rests_on(tiny, corpus_of, tmp_path):
             "tokens",
         ]
         assert handle.get_tensor("resid.01").shape == (5, 32)
-    assert header["schema"] == "repsim/activations/1"
+    assert header["schema"] == "repsim/activations/2"
     assert header["corpus_hash"] == corpus.language_hash("eng_Latn")
     assert (header["language"], header["pooling"]) == ("eng_Latn", "position-weighted")
     assert (header["dtype"], header["n"]) == ("float32", "5")
@@ -402,3 +403,66 @@ def test_a_vanished_part_is_an_error(tiny, corpus_of, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "write_part", lambda *args: write_part(*args).unlink())
     with pytest.raises(InputError, match=r"part-000000.safetensors' is missing"):
         one(tiny("llama"), corpus_of(5), tmp_path)
+
+
+def test_a_damaged_file_is_extracted_anew_and_that_is_said(tiny, corpus_of, tmp_path, caplog):
+    corpus, model = corpus_of(6), tiny("llama")
+    first = one(model, corpus, tmp_path)
+    whole, path = first.source.path.read_bytes(), first.source.path
+    path.write_bytes(whole[:-64] + bytes(64))
+    again = one(model, corpus, tmp_path)
+    assert not again.info["cached"]
+    assert path.read_bytes() == whole
+    assert "is damaged: the checksum of 'resid.02' is wrong; it is made anew" in caplog.text
+    assert one(model, corpus, tmp_path).info["cached"]
+
+
+def test_a_damaged_part_is_made_anew(tiny, corpus_of, tmp_path, monkeypatch, caplog):
+    corpus, model = corpus_of(300), tiny("llama")
+    with monkeypatch.context() as broken:
+        broken.setattr("repsim.activations.extraction.assemble", stop)
+        with pytest.raises(KeyboardInterrupt):
+            one(model, corpus, tmp_path)
+    parts = sorted(tmp_path.glob(".*.parts/part-*"))
+    assert len(parts) == 2
+    parts[0].write_bytes(parts[0].read_bytes()[:-4] + b"\xff" * 4)
+    resumed = one(model, corpus, tmp_path)
+    assert resumed.info["chunks_computed"] == 1
+    assert "is made anew" in caplog.text
+    assert (
+        resumed.source.path.read_bytes()
+        == one(model, corpus, tmp_path / "b").source.path.read_bytes()
+    )
+
+
+def stop(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["step", "data", "one value", "numpy", "buffer swap"])
+def test_weights_that_change_in_place_are_never_answered_by_the_cache(
+    how, corpus_of, tmp_path, monkeypatch
+):
+    corpus = corpus_of(4)
+    loaded = load_model(write_tiny_model("llama", tmp_path / "m"))
+    before = one(loaded, corpus, tmp_path / "cache")
+    assert one(tmp_path / "m", corpus, tmp_path / "cache").info["cached"]
+    weight = loaded.model.layers[0].mlp.down_proj.weight
+    if how == "step":
+        loaded.model.requires_grad_(True)
+        loaded.model(torch.tensor([[4, 5, 6]])).last_hidden_state.square().sum().backward()
+        torch.optim.SGD(loaded.model.parameters(), lr=1e-2).step()
+    elif how == "data":
+        weight.data.mul_(2)
+    elif how == "one value":
+        weight.data[3, 5] += 1
+    elif how == "numpy":
+        weight.detach().numpy()[1, 1] = 9
+    else:
+        loaded.model.layers[0].mlp.down_proj.weight = torch.nn.Parameter(weight * 2)
+    after = one(loaded, corpus, tmp_path / "cache")
+    assert not after.info["cached"]
+    assert np.abs(after.array("resid", 1) - before.array("resid", 1)).max() > 1e-6
+    assert after.info["weights"] != before.info["weights"]
+    if how in ("step", "buffer swap"):
+        assert after.model.weights_hash != before.model.weights_hash

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from repsim.activations import store
+from repsim.activations.checksums import is_whole, verify
 from repsim.core import InputError, ResourceError
 
 CHUNKS = [np.array([4, 1]), np.array([0, 3]), np.array([2])]
@@ -121,10 +122,46 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_recognised_in_what_safetensors_makes_of_it(tmp_path, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         text = "Error while serializing: I/O error: No space left on device (os error 28)"
         raise SafetensorError(text)
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(ResourceError, match=r"the disk is full: .*part-000000.safetensors'"):
         write_parts(tmp_path / "parts", {})
+
+
+def stored(tmp_path: Path) -> Path:
+    write_parts(tmp_path / "parts", {})
+    return assemble(tmp_path)
+
+
+def test_a_file_is_whole_until_a_byte_of_it_changes(tmp_path):
+    target = stored(tmp_path)
+    verify(target)
+    whole = target.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(whole), size=200, replace=False):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        target.write_bytes(damaged)
+        assert not is_whole(target), f"byte {place} of {len(whole)}"
+    for size in rng.choice(len(whole), size=20, replace=False):
+        target.write_bytes(whole[:size])
+        assert not is_whole(target), f"cut to {size}"
+    target.write_bytes(whole[:-8] + bytes(8))
+    assert not is_whole(target)
+    target.write_bytes(whole)
+    assert is_whole(target)
+
+
+def test_a_part_is_whole_until_a_byte_of_its_arrays_changes(tmp_path):
+    write_parts(tmp_path, {})
+    path = store.part_path(tmp_path, 0)
+    assert is_whole(path)
+    path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")
+    with pytest.raises(InputError, match=r"checksum of '.*' is wrong"):
+        verify(path)
+    path.unlink()
+    with pytest.raises(InputError, match="missing"):
+        verify(path)
