@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -63,3 +64,26 @@ def listed(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def html_table(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], total: int | None = None
+) -> str:
+    """Rows as an HTML table for notebooks; names are escaped, numbers have three decimals."""
+    from html import escape
+
+    if not rows:
+        return "<p>empty table</p>"
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(_shown(row[name]))}</td>" for name in columns) + "</tr>"
+        for row in rows
+    )
+    more = f"<p>{total:,} rows</p>" if total is not None and total > len(rows) else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

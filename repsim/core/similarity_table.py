@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from repsim.core.errors import UsageError
+from repsim.core.formatting import html_table
 from repsim.core.similarity_summary import summarise_pair
-from repsim.core.table import ACCESSORS, Table, html_table
+from repsim.core.table import ACCESSORS, Table
 
 if TYPE_CHECKING:
     import xarray

@@ -13,6 +13,7 @@ import numpy as np
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.files import write_json
+from repsim.core.formatting import html_table
 from repsim.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,10 +30,19 @@ ACCESSORS: Registry[Callable[..., Any]] = Registry(
 
 
 class Column(NamedTuple):
-    """A declared column: its kind ("string", "int" or "float") and what it means."""
+    """A declared column.
+
+    Attributes:
+        kind: "string", "int" or "float".
+        meaning: What it means, with its unit.
+        heading: Its heading on a page; the meaning if empty.
+        form: How a page shows its cells: "unbroken", or "yes or no" for 1 and 0.
+    """
 
     kind: str
     meaning: str
+    heading: str = ""
+    form: str = ""
 
 
 class Table:
@@ -63,8 +73,8 @@ class Table:
     SCHEMA: ClassVar[str]
     #: Name of its files.
     STEM: ClassVar[str]
-    #: Column -> (kind, meaning).
-    COLUMNS: ClassVar[Mapping[str, tuple[str, str]]]
+    #: Column -> kind, meaning and, where pages show it, heading and form; see `Column`.
+    COLUMNS: ClassVar[Mapping[str, tuple[str, ...]]]
     #: Further columns whose names begin with this are numbers that rows may add.
     OPEN: ClassVar[str | None] = None
     #: Whether an infinite number is kept; otherwise it becomes null.
@@ -128,6 +138,11 @@ class Table:
                 info[key] = {**info[key], **value} if both else value
         parts = [table._data for table in tables]
         return cls(pa.concat_tables(parts, promote_options="default").unify_dictionaries(), info)
+
+    @classmethod
+    def declared(cls, name: str) -> Column:
+        """What is declared of a column."""
+        return Column(*cls.COLUMNS[name])
 
     @classmethod
     def _kind(cls, name: str) -> str:
@@ -408,29 +423,6 @@ def read_parquet(path: str | Path, *, hint: str | None = None) -> pa.Table:
         raise InputError(f"'{path}' does not exist", hint=hint) from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"'{path}' is not a readable parquet file: {error}") from error
-
-
-def html_table(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], total: int | None = None
-) -> str:
-    """Rows as an HTML table for notebooks; names are escaped, numbers have three decimals."""
-    from html import escape
-
-    if not rows:
-        return "<p>empty table</p>"
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_shown(row[name]))}</td>" for name in columns) + "</tr>"
-        for row in rows
-    )
-    more = f"<p>{total:,} rows</p>" if total is not None and total > len(rows) else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _other_schema(path: Path, written: str, kind: type[Table]) -> InputError:

@@ -15,8 +15,8 @@ SCHEMA, _EARLIER = "repsim/validation/2", "repsim/validation/1"
 
 #: Ends of the interval of a number.
 _INTERVAL = {
-    "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models"),
-    "ci_high": ("float", "upper end"),
+    "ci_low": ("float", "lower end of the 95 % interval by the bootstrap over models", "95 % low"),
+    "ci_high": ("float", "upper end", "95 % high"),
 }
 
 
@@ -125,13 +125,13 @@ class HypothesisTable(Table):
     SCHEMA = "repsim/validation-hypotheses/1"
     STEM = "hypotheses"
     COLUMNS: ClassVar = {
-        "hypothesis": ("string", "H1 to H5"),
+        "hypothesis": ("string", "H1 to H5", "hypothesis"),
         "claim": ("string", "what is claimed"),
-        "quantity": ("string", "what was computed"),
+        "quantity": ("string", "what was computed", "quantity"),
         "value": ("float", "value"),
         **_INTERVAL,
-        "n": ("int", "merges or rows behind it"),
-        "verdict": ("string", "supported, refuted or open"),
+        "n": ("int", "merges or rows behind it", "n"),
+        "verdict": ("string", "supported, refuted or open", "verdict"),
         "sentence": ("string", "the verdict in words"),
     }
 
@@ -142,14 +142,13 @@ class GoalTable(Table):
     SCHEMA = "repsim/validation-goals/1"
     STEM = "goals"
     COLUMNS: ClassVar = {
-        "goal": ("string", "what was aimed at"),
+        "goal": ("string", "what was aimed at", "goal"),
         "features": ("string", "set of tiers that it is about"),
-        "wanted": ("string", "the bar"),
-        "found": ("float", "value"),
-        "ci_low": ("float", "lower end of the 95 % interval"),
-        "ci_high": ("float", "upper end"),
-        "reached": ("int", "1 if the value reaches the bar"),
-        "why": ("string", "what the value is made of, where that needs words"),
+        "wanted": ("string", "the bar", "wanted"),
+        "found": ("float", "value", "observed"),
+        **_INTERVAL,
+        "reached": ("int", "1 if the value reaches the bar", "reached", "yes or no"),
+        "why": ("string", "what the value is made of, where that needs words", "why"),
     }
 
 
@@ -209,15 +208,18 @@ class ValidationReport:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
-        return cls(
-            MetricTable(document["metrics"]),
-            LiftTable(document["lifts"]),
-            OutOfFoldTable.load(source / "forecasts.parquet"),
-            ControlTable(document["controls"]),
-            HypothesisTable(document["hypotheses"]),
-            GoalTable(document["goals"]),
-            document["info"],
-        )
+        try:
+            return cls(
+                MetricTable(document["metrics"]),
+                LiftTable(document["lifts"]),
+                OutOfFoldTable.load(source / "forecasts.parquet"),
+                ControlTable(document["controls"]),
+                HypothesisTable(document["hypotheses"]),
+                GoalTable(document["goals"]),
+                document["info"],
+            )
+        except KeyError as missing:
+            raise InputError(f"the validation in '{folder}' lacks its {missing}") from None
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
+
+from repsim.core.table import Column, Table
 
 Row = Mapping[str, Any]
 #: Longer tables are folded on a page.
@@ -68,24 +71,49 @@ class TableBlock:
     Args:
         name: Stem of its CSV, Markdown and LaTeX files; empty if it has none.
         title: Heading.
-        headings: Column -> heading; columns of the rows that have none are in the CSV alone.
-        rows: Rows with those columns; None where there is no number.
+        table: Its rows, with columns that state how they are shown (`repsim.core.table.Column`).
+        columns: Columns that the page shows, all declared ones if empty; the CSV has all.
         folded: Whether it is folded on the page; by default if it is long.
-        whole: Columns whose cells are never broken.
     """
 
     kind: ClassVar = "table"
     name: str
     title: str
-    headings: Mapping[str, str]
-    rows: Sequence[Row]
+    table: Table
+    columns: Sequence[str] = ()
     folded: bool | None = None
-    whole: frozenset[str] = frozenset()
+
+    @functools.cached_property
+    def shown(self) -> dict[str, Column]:
+        """Columns of the page."""
+        return {name: self.table.declared(name) for name in self.columns or self.table.COLUMNS}
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows with all columns; None where there is no value."""
+        return list(self.table.rows())
 
     @property
     def is_folded(self) -> bool:
         """Whether a page shows its title only until it is opened."""
-        return len(self.rows) > LONG if self.folded is None else self.folded
+        return len(self.table) > LONG if self.folded is None else self.folded
+
+
+def declared(columns: Mapping[str, tuple[str, ...]], rows: Iterable[Row]) -> Table:
+    """Rows as a table of these columns, infinite numbers kept, for a table that one page has.
+
+    Args:
+        columns: Column -> kind, meaning, heading, form, as for `repsim.core.table.Column`.
+        rows: One dictionary each.
+
+    Example:
+        >>> table = declared({"n": ("int", "merges")}, [{"n": 3}])
+        >>> table.declared("n").meaning, table["n"].tolist()
+        ('merges', [3])
+    """
+    kind = {"SCHEMA": "repsim/shown/1", "STEM": "table", "COLUMNS": columns, "INFINITE": True}
+    made: type[Table] = type("ShownTable", (Table,), kind)
+    return made(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +187,7 @@ class Page:
         blocks: Sections.
         kicker: What kind of report it is, above the heading.
         lead: The grey line beneath the heading.
-        beside: Tables that are written as CSV and not shown.
+        beside: Stem -> table that is written as CSV and not shown.
         facts: What programs may want to know, for the JSON document.
 
     Example:
@@ -172,13 +200,13 @@ class Page:
     blocks: Sequence[Section]
     kicker: str = "repsim"
     lead: str = ""
-    beside: Sequence[TableBlock] = ()
+    beside: Mapping[str, Table] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def heading_of(table: TableBlock) -> str:
     """Title of a table, with its size where it is folded."""
-    return f"{table.title} ({len(table.rows)} rows)" if table.is_folded else table.title
+    return f"{table.title} ({len(table.table)} rows)" if table.is_folded else table.title
 
 
 def software(environment: Mapping[str, Any]) -> list[Block]:

@@ -18,6 +18,7 @@ from repsim.reports.blocks import (
     Section,
     TableBlock,
     Text,
+    declared,
     software,
 )
 from repsim.reports.comparison_findings import findings, label_of, main_measure
@@ -26,14 +27,32 @@ from repsim.reports.page import sentence, write_page
 
 #: At most this many measures get layer curves of their own.
 MAX_MEASURES = 8
-#: Column of the summary -> heading, in the order of the page.
-HEADINGS = {
-    "pair": "models", "languages": "languages", "pairing": "pairing", "label": "measure",
-    "middle": "middle layer", "interval": "interval", "null": "null 95 %",
-    "middle_partial": "covariates removed", "matched_mean": "mean, matched depth", "best": "best",
-    "best_layers": "at layers", "best_p_adjusted": "p, corrected", "n": "n",
+#: Columns of the summary; the page leaves out the name of the measure, which has a label.
+SUMMARY = {
+    "pair": ("string", "models", "", "unbroken"),
+    "languages": ("string", "languages"),
+    "pairing": ("string", "same text or parallel text", "pairing"),
+    "measure": ("string", "name of the measure"),
+    "label": ("string", "label of the measure; ↑ more is more alike, ↓ less is", "measure"),
+    "middle": ("float", "value at half of the depth of both", "middle layer"),
+    "interval": ("string", "its 95 % interval", "interval", "unbroken"),
+    "null": ("float", "95 % quantile of shuffled sentence pairs, 5 % for a distance", "null 95 %"),
+    "middle_partial": ("float", "the middle layer, covariates removed", "covariates removed"),
+    "matched_mean": ("float", "mean over layers of equal relative depth", "mean, matched depth"),
+    "best": ("float", "best of all pairs of layers", "best"),
+    "best_layers": ("string", "layers of the best", "at layers", "unbroken"),
+    "best_p_adjusted": ("float", "p value of the best against the best of shuffles",
+                        "p, corrected"),
+    "n": ("int", "sentences", "n"),
 }  # fmt: skip
-_WHOLE = frozenset({"pair", "interval", "best_layers"})
+_SHOWN = [name for name in SUMMARY if name != "measure"]
+_MODELS = {
+    "name": ("string", "name"), "role": ("string", "role"),
+    "architecture": ("string", "architecture"), "layers": ("int", "layers"),
+    "width": ("int", "width"), "parameters": ("string", "parameters"),
+    "languages": ("string", "languages"), "weights": ("string", "hash of the weights", "weights"),
+    "tokenizer": ("string", "hash of the tokenizer", "tokenizer"),
+}  # fmt: skip
 #: Columns that the table of the main measure does without: its heading and languages say as much.
 _SAID_ABOVE = {"label", "pairing", "n"}
 
@@ -93,10 +112,10 @@ def comparison_page(table: SimilarityTable) -> Page:
 
 def summary_table(table: SimilarityTable) -> TableBlock:
     """One row per pair and measure; the CSV has the name of the measure beside its label."""
-    declared = table.info.get("measures", {})
+    specs = table.info.get("measures", {})
     rows = []
     for row in table.summary():
-        spec = declared.get(row["measure"], {})
+        spec = specs.get(row["measure"], {})
         arrow = {"similarity": "↑", "distance": "↓"}.get(spec.get("direction", ""), "")
         low, high = row["middle_ci_low"], row["middle_ci_high"]
         layers = row["best_layer_a"], row["best_layer_b"]
@@ -118,7 +137,7 @@ def summary_table(table: SimilarityTable) -> TableBlock:
                 "n": row["n"],
             }
         )
-    return TableBlock("summary", "All measures", HEADINGS, rows, whole=_WHOLE)
+    return TableBlock("summary", "All measures", declared(SUMMARY, rows), _SHOWN)
 
 
 def _both(a: str, b: str) -> str:
@@ -128,10 +147,9 @@ def _both(a: str, b: str) -> str:
 def _numbers(table: SimilarityTable) -> list[Block]:
     summary = summary_table(table)
     main = main_measure(table)
-    headings = {key: text for key, text in HEADINGS.items() if key not in _SAID_ABOVE}
-    rows = [row for row in summary.rows if row["measure"] == main]
-    label = label_of(table, main)
-    first = TableBlock("", label, headings, rows, folded=False, whole=_WHOLE)
+    columns = [name for name in _SHOWN if name not in _SAID_ABOVE]
+    rows = summary.table.where(measure=main)
+    first = TableBlock("", label_of(table, main), rows, columns, folded=False)
     return [first, note("comparison table"), summary]
 
 
@@ -180,17 +198,15 @@ def _method(info: dict[str, Any]) -> list[Block]:
 
 def _provenance(info: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = []
-    columns = ["name", "role", "architecture", "layers", "width", "parameters", "languages",
-               "weights", "tokenizer"]  # fmt: skip
     rows = []
     for model in info.get("models", {}).values():
-        row = {key: model[key] for key in columns[:6]} | {"parameters": f"{model['parameters']:,}"}
+        row = {key: model[key] for key in list(_MODELS)[:6]}
+        row["parameters"] = f"{model['parameters']:,}"
         spoken = " ".join(model.get("languages", ())) or "–"
         hashes = {key: f"`{model[f'{key}_hash'][:12]}`" for key in ("weights", "tokenizer")}
         rows.append({**row, "languages": spoken, **hashes})
     if rows:
-        named = {name: name for name in columns}
-        blocks.append(TableBlock("", "Models", named, rows, folded=False))
+        blocks.append(TableBlock("", "Models", declared(_MODELS, rows), folded=False))
     if corpus := info.get("corpus"):
         blocks.append(
             Text(
@@ -206,7 +222,7 @@ def _provenance(info: dict[str, Any]) -> list[Block]:
         for language, known in languages.items()
     ]  # fmt: skip
     if facts:
-        headings = {"model": "model", "language": "language", "facts": "facts"}
-        table = TableBlock("", "", headings, facts, folded=False)
-        blocks.append(Details("Tokens, truncation and pooling per model and language", [table]))
+        columns = {name: ("string", name) for name in facts[0]}
+        block = TableBlock("", "", declared(columns, facts), folded=False)
+        blocks.append(Details("Tokens, truncation and pooling per model and language", [block]))
     return [*blocks, *software(info.get("environment", {}))]

@@ -24,7 +24,7 @@ from repsim.reports.blocks import (
     TableBlock,
     heading_of,
 )
-from repsim.reports.tables import cell, markdown_escape, markdown_table, write_csv, write_table
+from repsim.reports.tables import cell, markdown_escape, markdown_table, write_table
 
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
@@ -58,8 +58,8 @@ def write_page(page: Page, folder: str | Path) -> Path:
     for block in _walk(page.blocks):
         if isinstance(block, TableBlock) and block.name:
             write_table(block, target / "tables")
-    for table in page.beside:
-        write_csv(table, target / "tables")
+    for name, table in page.beside.items():
+        table.save(target / "tables" / f"{name}.csv")
     write_json(target / "report.json", as_document(page))
     write_text(target / "report.md", as_markdown(page))
     return write_text(target / "report.html", as_html(page, target))
@@ -68,7 +68,7 @@ def write_page(page: Page, folder: str | Path) -> Path:
 def as_document(page: Page) -> dict[str, Any]:
     """A page as a JSON document: every block with its kind, tables with all their columns."""
     head = {"title": page.title, "kicker": page.kicker, "lead": page.lead, "facts": page.facts}
-    return {"schema": "repsim/report/1", **head, "blocks": [_plain(b) for b in page.blocks]}
+    return {"schema": "repsim/report/2", **head, "blocks": [_plain(b) for b in page.blocks]}
 
 
 def as_html(page: Page, folder: Path) -> str:
@@ -149,20 +149,20 @@ def _plain(block: Block) -> dict[str, Any]:
     if isinstance(block, Section | Details):
         inner = [_plain(one) for one in block.blocks]
         return {"kind": block.kind, "title": block.title, "blocks": inner}
-    fields = dataclasses.asdict(block)
     if isinstance(block, TableBlock):
-        fields = {name: fields[name] for name in ("name", "title", "headings", "rows")}
-        fields["rows"] = [{k: _finite(v) for k, v in row.items()} for row in fields["rows"]]
+        rows = [{name: _finite(value) for name, value in row.items()} for row in block.rows]
+        columns = {name: block.table.declared(name)._asdict() for name in block.table.COLUMNS}
+        return {"kind": block.kind, "name": block.name, "title": block.title,
+                "columns": columns, "shown": list(block.shown), "rows": rows}  # fmt: skip
+    fields = dataclasses.asdict(block)
     if "entries" in fields:
         fields["entries"] = [entry._asdict() for entry in fields["entries"]]
     return {"kind": block.kind, **fields}
 
 
 def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return cell(value) if math.isinf(value) else None
-    return value
+    """JSON has no infinity."""
+    return cell(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _filled(template: str, page: Page, **context: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any
 
-from repsim.core.aside import written_aside
 from repsim.core.files import write_text
+from repsim.core.formatting import number
 from repsim.reports.blocks import TableBlock
 
 _LATEX = {
@@ -18,63 +17,67 @@ _LATEX = {
 }  # fmt: skip
 
 
-def write_table(table: TableBlock, folder: Path) -> None:
-    """Write a table as CSV, Markdown and a LaTeX `booktabs` table."""
-    write_csv(table, folder)
-    write_text(folder / f"{table.name}.md", markdown_table(table))
-    write_text(folder / f"{table.name}.tex", latex_table(table))
+def write_table(block: TableBlock, folder: Path) -> None:
+    """Write a table as CSV in full precision, as Markdown and as a LaTeX `booktabs` table."""
+    block.table.save(folder / f"{block.name}.csv")
+    write_text(folder / f"{block.name}.md", markdown_table(block))
+    write_text(folder / f"{block.name}.tex", latex_table(block))
 
 
-def write_csv(table: TableBlock, folder: Path) -> None:
-    """Write a table in full precision, with the columns that have no heading."""
-    columns = dict.fromkeys([*table.headings, *(key for row in table.rows for key in row)])
-    target = folder / f"{table.name}.csv"
-    with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(table.rows)
+def headings(block: TableBlock) -> list[str]:
+    """Headings of the columns of the page."""
+    return [column.heading or column.meaning for column in block.shown.values()]
 
 
-def markdown_table(table: TableBlock) -> str:
+def cells(block: TableBlock) -> list[list[str]]:
+    """Rows of the page as readers see them."""
+    return [
+        [cell(row[name], column.form) for name, column in block.shown.items()] for row in block.rows
+    ]
+
+
+def markdown_table(block: TableBlock) -> str:
     r"""A table as Markdown.
 
     Example:
-        >>> print(markdown_table(TableBlock("t", "T", {"a": "A"}, [{"a": -0.5}])), end="")
+        >>> from repsim.reports.blocks import declared
+        >>> table = declared({"a": ("float", "A")}, [{"a": -0.5}])
+        >>> print(markdown_table(TableBlock("t", "T", table)), end="")
         | A |
         | --- |
         | −0.500 |
     """
-    lines = [list(table.headings.values()), ["---"] * len(table.headings)]
-    lines += [[markdown_escape(cell(row[key])) for key in table.headings] for row in table.rows]
+    lines = [headings(block), ["---"] * len(block.shown)]
+    lines += [list(map(markdown_escape, line)) for line in cells(block)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def latex_table(table: TableBlock) -> str:
+def latex_table(block: TableBlock) -> str:
     """A table as LaTeX, ready to be included."""
-    numeric = [
-        all(isinstance(row[key], int | float | None) for row in table.rows)
-        for key in table.headings
-    ]
-    body = [list(table.headings.values())]
-    body += [[cell(row[key]) for key in table.headings] for row in table.rows]
+    body = [headings(block), *cells(block)]
     first, *rest = [" & ".join(map(latex_escape, line)) + r" \\" for line in body]
-    columns = "".join("r" if number else "l" for number in numeric)
+    columns = "".join(
+        "l" if one.kind == "string" or one.form else "r" for one in block.shown.values()
+    )
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", first, r"\midrule", *rest]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def cell(value: Any) -> str:
-    """A value as readers see it.
+def cell(value: Any, form: str = "") -> str:
+    """A value as readers see it; `form` is that of its column.
 
     Example:
         >>> cell(-0.12345), cell(None), cell(3), cell(float("inf")), cell("leave-models-out")
         ('−0.123', '–', '3', 'never', 'leave-models-out')
+        >>> cell(1, "yes or no")
+        'yes'
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return "–"
+    if form == "yes or no":
+        return "yes" if value else "no"
     if isinstance(value, float):
-        # Adding zero makes 0.000 of what rounds to -0.000.
-        return "never" if math.isinf(value) else f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+        return "never" if math.isinf(value) else number(value, 3)
     return str(value).replace("-", "−") if isinstance(value, int) else str(value)
 
 

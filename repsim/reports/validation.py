@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from repsim.reports.blocks import (
     Block,
@@ -21,20 +21,12 @@ from repsim.reports.glossary import definitions, note
 from repsim.reports.page import write_page
 from repsim.reports.validation_figures import validation_figures
 from repsim.reports.validation_findings import headline, validation_findings
-from repsim.reports.validation_rows import Validation, verdicts
-from repsim.reports.validation_tables import goal_table, validation_tables, whole_tables
-
-
-class Reported(Protocol):
-    """A validation that can be read: `repsim.mergeability.ValidationReport` is one."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The document."""
-        ...
+from repsim.reports.validation_rows import Reported, Validation, verdicts
+from repsim.reports.validation_tables import goal_table, validation_tables
 
 
 def write_validation_report(
-    report: Reported | Mapping[str, Any],
+    report: Reported,
     folder: str | Path,
     *,
     labels: Mapping[str, str] | None = None,
@@ -43,20 +35,15 @@ def write_validation_report(
     """Write the report of a validation into a folder.
 
     Args:
-        report: What `repsim.mergeability.validate` returned, or its `to_json()`.
+        report: What `repsim.mergeability.validate` returned.
         folder: Where to write; made if missing.
         labels: Name of a feature -> name for people, in place of the words of its name.
         environment: Versions, platform and command, for the section on provenance.
 
     Returns:
         Path of `report.html`.
-
-    Raises:
-        InputError: The document is no validation.
     """
-    document = report if isinstance(report, Mapping) else report.to_json()
-    found = Validation(document, labels)
-    return write_page(validation_page(found, environment or {}), folder)
+    return write_page(validation_page(Validation(report, labels), environment or {}), folder)
 
 
 def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
@@ -87,7 +74,7 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
         ],
         kicker="repsim · validation of forecasts",
         lead=" · ".join(filter(None, lead)),
-        beside=whole_tables(found),
+        beside={f"all-{name}": table for name, table in found.tables.items() if len(table)},
         facts={"info": dict(info), "environment": dict(environment)},
     )  # fmt: skip
 

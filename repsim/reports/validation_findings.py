@@ -1,4 +1,4 @@
-"""What a validation says, in words: `validation_findings.yaml` evaluated over its document."""
+"""What a validation says, in words: `validation_findings.yaml` evaluated over its tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def validation_findings(found: Validation) -> list[Statement]:
 
 def headline(found: Validation) -> str:
     """Goals reached, out of how many; what is stated of smaller sets of tiers does not count."""
-    goals = [row for row in found.document["goals"]
+    goals = [row for row in found.rows("goals")
              if (row.get("features") or found.predictor) == found.predictor]  # fmt: skip
     reached = sum(bool(row["reached"]) for row in goals)
     return f"{reached} of {len(goals)} goals that were set before are reached" if goals else ""
@@ -54,9 +54,8 @@ def _baselines(found: Validation) -> list[tuple[str, int, int, Row]]:
     """Split, baselines that are certainly worse, of how many, and the nearest one."""
     made = []
     for split in found.splits:
-        rows = [row for row in found.document["lifts"]
-                if row["split"] == split and row["stratum"] == "all" and row["metric"] == "mae"
-                and row["lift"] is not None]  # fmt: skip
+        rows = [row for row in found.rows("lifts", split=split, stratum="all", metric="mae")
+                if row["lift"] is not None]  # fmt: skip
         if rows:
             better = sum(row["ci_low"] is not None and row["ci_low"] > 0 for row in rows)
             made.append((split, better, len(rows), min(rows, key=lambda row: row["lift"])))

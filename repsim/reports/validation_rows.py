@@ -1,28 +1,24 @@
-"""From the document of a validation to the rows that its figures and tables show.
+"""From the tables of a validation to the rows that its figures and tables show.
 
-The document is what `ValidationReport.to_json` gives. Everything that
-knows its columns is in this module.
+Everything that knows their columns is in this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from repsim.core.errors import InputError
 from repsim.core.formatting import number, percent
+from repsim.core.table import Table
 
 Row = dict[str, Any]
-#: Kind of document that is read.
-SCHEMA = "repsim/validation/2"
 #: The split that stands for "models never seen".
 MAIN_SPLIT = "leave-models-out"
-#: Stratum in the document -> name for people.
+#: Stratum in the tables -> name for people.
 STRATA = {"all": "all merges", "shared-init": "shared initial weights",
           "as-they-are": "not aligned"}  # fmt: skip
 #: Role of what looks at a trial of the merge, which no forecast does.
 ORACLE = "oracle"
-_PARTS = ("info", "metrics", "lifts", "forecasts", "controls", "hypotheses", "goals")
 #: Words in names of features that are written in another way.
 _SPOKEN = {
     "cka": "CKA", "svcca": "SVCCA", "pwcca": "PWCCA", "knn": "k-NN", "kl": "KL", "k": "k",
@@ -30,28 +26,34 @@ _SPOKEN = {
 }  # fmt: skip
 
 
+class Reported(Protocol):
+    """A validation that can be read: `repsim.mergeability.ValidationReport` is one."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Settings, splits, counts."""
+        ...
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """metrics, lifts, forecasts, controls, hypotheses, goals."""
+        ...
+
+
 class Validation:
-    """Reads the document of a validation.
+    """Reads the tables of a validation."""
 
-    Raises:
-        InputError: It is no validation, or a part of it is missing.
-    """
-
-    def __init__(
-        self, document: Mapping[str, Any], labels: Mapping[str, str] | None = None
-    ) -> None:
-        if document.get("schema") != SCHEMA:
-            raise InputError(f"this is no validation of the kind {SCHEMA}")
-        missing = [name for name in _PARTS if name not in document]
-        if missing:
-            raise InputError(f"the validation lacks its '{missing[0]}'")
-        self.document = document
-        self.info: Mapping[str, Any] = document["info"]
+    def __init__(self, report: Reported, labels: Mapping[str, str] | None = None) -> None:
+        self.info, self.tables = report.info, report.tables
         self._labels = dict(labels or {})
         self._metrics = {
             (row["split"], row["stratum"], row["predictor"], row["metric"]): row
-            for row in document["metrics"]
+            for row in self.rows("metrics")
         }
+
+    def rows(self, table: str, **conditions: Any) -> list[Row]:
+        """Rows of a table, all or those with some values."""
+        return list(self.tables[table].where(**conditions).rows())
 
     @property
     def predictor(self) -> str:
@@ -60,13 +62,13 @@ class Validation:
 
     @property
     def splits(self) -> list[str]:
-        """Splits with any forecast, in the order of the document."""
-        return list(dict.fromkeys(str(row["split"]) for row in self.document["forecasts"]))
+        """Splits with any forecast, in the order of the table."""
+        return self.tables["forecasts"].unique("split")
 
     @property
     def strata(self) -> list[str]:
-        """Strata, in the order of the document."""
-        return list(dict.fromkeys(str(row["stratum"]) for row in self.document["metrics"]))
+        """Strata, in the order of the table."""
+        return self.tables["metrics"].unique("stratum")
 
     def label(self, name: str) -> str:
         """Name of a feature or baseline for people."""
@@ -88,9 +90,7 @@ class Validation:
 
     def rivals(self, role: str, split: str = MAIN_SPLIT) -> list[str]:
         """Predictors, regressors or baselines that were tested in a split."""
-        rows = self.document["metrics"]
-        found = (r["predictor"] for r in rows if r["role"] == role and r["split"] == split)
-        return list(dict.fromkeys(str(name) for name in found))
+        return self.tables["metrics"].where(role=role, split=split).unique("predictor")
 
     def said(self, metric: str, split: str, stratum: str = "all", digits: int = 2) -> str:
         """A metric with its interval in words; a dash if it has none."""
@@ -131,7 +131,7 @@ def forecast_rows(found: Validation) -> list[Row]:
         {"split": row["split"], "stratum": names[row["shared_init"]],
          "refused": int(bool(row["refusal"])),
          **{name: row[name] for name in ("predicted", "low", "high", "observed")}}
-        for row in found.document["forecasts"]
+        for row in found.rows("forecasts")
     ]  # fmt: skip
     splits, strata = found.splits, list(names.values())[::-1]
     return sorted(rows, key=lambda row: (splits.index(row["split"]), strata.index(row["stratum"])))
@@ -155,7 +155,7 @@ def panel_notes(found: Validation) -> dict[str, str]:
 def collapse_rows(found: Validation) -> list[Row]:
     """One row per split and merge; of rows that were tested apart, the highest probability."""
     rows: dict[tuple[str, str, str], Row] = {}
-    for row in found.document["forecasts"]:
+    for row in found.rows("forecasts"):
         if row["p_collapse"] is None:
             continue
         key = (row["split"], row["parents"], row["merge"])
@@ -180,10 +180,10 @@ def reliability_notes(found: Validation) -> dict[str, str]:
 def lift_rows(found: Validation, metric: str, *, over: str) -> list[Row]:
     """Rows for a figure of lift."""
     rows = []
-    for row in found.document["lifts"]:
+    for row in found.rows("lifts", metric=metric):
         main = row["split"] == MAIN_SPLIT and over == "strata"
         whole = row["stratum"] == "all" and over == "splits"
-        if row["metric"] == metric and row["lift"] is not None and (main or whole):
+        if row["lift"] is not None and (main or whole):
             panel = STRATA.get(row["stratum"], row["stratum"]) if main else row["split"]
             rows.append({
                 "split": panel, "baseline": row["baseline"], "lift": row["lift"],
@@ -238,10 +238,10 @@ def _candidate(row: Row, name: str, kind: str, chosen: bool) -> Row:
 
 def control_rows(found: Validation) -> list[Row]:
     """Controls of the main split merged by one method, with the interval of the worst language."""
-    rows = [row for row in found.document["controls"] if row["split"] == MAIN_SPLIT]
+    rows = found.rows("controls", split=MAIN_SPLIT)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     method = "linear" if "linear" in methods else methods[0] if methods else ""
-    ends = _worst_ends(row for row in found.document["forecasts"] if row["split"] == MAIN_SPLIT)
+    ends = _worst_ends(found.rows("forecasts", split=MAIN_SPLIT))
     return [
         {"control": f"{row['control']}{_aligned(row['alignment'])}",
          "predicted": row["predicted"], "observed": row["observed"], "right": row["right"],
@@ -271,13 +271,13 @@ def hypothesis_rows(found: Validation) -> list[Row]:
         {"hypothesis": row["hypothesis"], "statement": str(row["claim"]).rstrip("."),
          "verdict": row["verdict"], "quantity": row["quantity"], "value": row["value"],
          "low": row["ci_low"], "high": row["ci_high"]}
-        for row in found.document["hypotheses"] if row["quantity"] != "cases"
+        for row in found.rows("hypotheses") if row["quantity"] != "cases"
     ]  # fmt: skip
 
 
 def verdicts(found: Validation) -> Sequence[Row]:
     """One row per hypothesis: name, claim, verdict, sentence."""
-    rows = {row["hypothesis"]: row for row in found.document["hypotheses"]}
+    rows = {row["hypothesis"]: row for row in found.rows("hypotheses")}
     return [
         {name: row[name] for name in ("hypothesis", "claim", "verdict", "sentence", "n")}
         for row in rows.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -149,7 +150,7 @@ def report() -> ValidationReport:
 
 @pytest.fixture(scope="module")
 def found(report: ValidationReport) -> Validation:
-    return Validation(report.to_json())
+    return Validation(report)
 
 
 @pytest.fixture(scope="module")
@@ -279,8 +280,8 @@ def test_controls_have_the_interval_of_their_worst_language(found: Validation) -
 
 
 def test_what_cannot_be_drawn_is_said(report: ValidationReport, tmp_path: Path) -> None:
-    document = report.to_json() | {"controls": [], "hypotheses": []}
-    page = write_validation_report(document, tmp_path).read_text(encoding="utf-8")
+    bare = dataclasses.replace(report, controls=ControlTable(), hypotheses=HypothesisTable())
+    page = write_validation_report(bare, tmp_path).read_text(encoding="utf-8")
     assert "Figures that these data do not allow" in page
     assert "there are no controls to draw" in page
     assert "The evidence lacks the features that the hypotheses are about." in page
@@ -288,17 +289,20 @@ def test_what_cannot_be_drawn_is_said(report: ValidationReport, tmp_path: Path) 
 
 def test_labels_of_the_caller_are_used(report: ValidationReport) -> None:
     labels = {"weight_cosine": "cosine of the weights"}
-    tables = {t.name: t for t in validation_tables(Validation(report.to_json(), labels))}
+    tables = {t.name: t for t in validation_tables(Validation(report, labels))}
     assert "cosine of the weights" in [row["name"] for row in tables["rivals"].rows]
 
 
 def test_another_document_is_refused(report: ValidationReport, tmp_path: Path) -> None:
+    report.save(tmp_path)
+    document = read_json(tmp_path / "validation.json")
+    write_json(tmp_path / "validation.json", document | {"schema": "else"})
     with pytest.raises(InputError, match="no validation of the kind"):
-        write_validation_report({"schema": "else"}, tmp_path)
-    document = report.to_json()
+        ValidationReport.load(tmp_path)
     del document["lifts"]
+    write_json(tmp_path / "validation.json", document)
     with pytest.raises(InputError, match="lacks its 'lifts'"):
-        write_validation_report(document, tmp_path)
+        ValidationReport.load(tmp_path)
 
 
 def test_files_of_the_first_version_are_read(report: ValidationReport, tmp_path: Path) -> None:
