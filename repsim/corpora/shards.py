@@ -222,6 +222,20 @@ def _damage(folder: Path, key: str, entry: Mapping[str, Any], *, verify: bool = 
     return None
 
 
+def shard_damage(folder: str | os.PathLike[str]) -> str | None:
+    """What is wrong with the manifest or a file of a folder of shards; None if nothing is."""
+    try:
+        manifest = _read_manifest(Path(folder))
+        for key, entry in manifest["shards"].items():
+            if damage := _damage(Path(folder), key, entry):
+                return damage
+    except InputError as error:
+        return error.what
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"'{Path(folder) / MANIFEST}' is damaged ({type(error).__name__}: {error})"
+    return None
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():

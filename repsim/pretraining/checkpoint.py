@@ -31,6 +31,8 @@ class TrainingState:
     optimizer: Mapping[str, torch.Tensor]
     run_key: str
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: SHA-256 of the rows of metrics.jsonl up to here; empty if that is not known.
+    metrics: str = ""
 
 
 def step_folder(parent: Path, step: int) -> Path:
@@ -77,6 +79,7 @@ def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -
             "step": state.step,
             "run_key": state.run_key,
             "versions": dict(state.versions),
+            "metrics": state.metrics,
         }
         write_json(aside / _FILES[2], position)
         write_json(aside / "manifest.json", {name: hash_files([aside / name]) for name in _FILES})
@@ -106,6 +109,8 @@ def read_state(folder: Path) -> TrainingState:
     if not folder.is_dir():
         raise InputError(f"there is no training state '{folder}'")
     manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise InputError(f"training state '{folder}' is damaged: manifest.json is no mapping")
     for name in _FILES:
         if not (folder / name).is_file():
             raise InputError(f"training state '{folder}' is incomplete: {name} is missing")
@@ -120,15 +125,21 @@ def read_state(folder: Path) -> TrainingState:
         optimizer=load_file(folder / _FILES[1]),
         run_key=position["run_key"],
         versions=position["versions"],
+        metrics=position.get("metrics", ""),
     )
+
+
+def drop_states(parent: Path, step: int) -> None:
+    """Remove the states of a step and of those after it."""
+    for later in steps_in(parent):
+        if later >= step:
+            shutil.rmtree(step_folder(parent, later))
 
 
 def latest_state(parent: Path) -> TrainingState | None:
     """The newest state that is whole; damaged ones are named and removed."""
     if not parent.is_dir():
         return None
-    for leftover in parent.glob(".step-*.tmp"):
-        shutil.rmtree(leftover)
     for step in reversed(steps_in(parent)):
         folder = step_folder(parent, step)
         try:

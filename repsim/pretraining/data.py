@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from repsim.core.errors import UsageError
-from repsim.core.files import hash_json, read_json, write_json
+from repsim.core.aside import locked
+from repsim.core.errors import InputError, UsageError
+from repsim.core.files import hash_files, hash_json, read_json, write_json
 from repsim.corpora.data_order import DataOrder
 from repsim.corpora.documents import TrainingText
 from repsim.corpora.model_tokenizer import ModelTokenizer
-from repsim.corpora.shards import TokenShards, WindowSource, write_shards
+from repsim.corpora.shards import MANIFEST, TokenShards, WindowSource, shard_damage, write_shards
 from repsim.corpora.tokenizers import (
     Tokenizer,
     load_tokenizer,
@@ -104,14 +105,14 @@ class FamilyData:
 def prepare(config: FamilyConfig, out: Path, world: World) -> FamilyData:
     """Tokenizers and shards under `out`; made once, by the main process, and then read."""
     if world.is_main:
-        with locked(out / ".locks" / "data"):
+        with locked(out / ".locks" / "data", "another process is preparing the data", wait=True):
             _make(config, out)
     world.barrier()
     return FamilyData(
         {
             name: TrainingData(
                 _tokenizer(config, out / "tokenizers" / name),
-                TokenShards.open(out / "shards" / name),
+                TokenShards.open(out / "shards" / name, verify=False),  # they were, just now
                 config.architecture.context,
             )
             for name in _names(config)
@@ -144,13 +145,14 @@ def _make(config: FamilyConfig, out: Path) -> None:
     if config.init_from:
         asked["tokenizer"] = open_parent(config.init_from).ref.tokenizer_hash
     marker = out / "data.json"
-    known = read_json(marker) if marker.exists() else {}
-    if known.get("schema") == SCHEMA:
-        if known != asked:
-            raise UsageError(
-                f"'{out}' holds training data of another corpus or tokenizer",
-                hint="choose another folder",
-            )
+    known = _read_marker(marker)
+    if known is not None and {**known, "files": None} != {**asked, "files": None}:
+        raise UsageError(
+            f"'{out}' holds training data of another corpus or tokenizer",
+            hint="choose another folder",
+        )
+    whole = not _dropped(config, out, (known or {}).get("files", {}))
+    if known is not None and whole:
         return
     corpus = config.corpus
     texts: dict[str, dict[str, TrainingText]] = {
@@ -165,7 +167,42 @@ def _make(config: FamilyConfig, out: Path) -> None:
     }
     for name in _names(config):
         _make_one(config, name, out, texts)
-    write_json(marker, asked)
+    tokenizers = sorted((out / "tokenizers").rglob("*.json"))
+    files = {path.relative_to(out).as_posix(): hash_files([path]) for path in tokenizers}
+    write_json(marker, {**asked, "files": files})
+
+
+def _read_marker(path: Path) -> dict[str, Any] | None:
+    """What was prepared; None if nothing, or if the file is damaged."""
+    try:
+        known = read_json(path) if path.exists() else None
+    except InputError as error:
+        logger.warning("%s; it is made anew", error.what)
+        return None
+    return known if isinstance(known, dict) and known.get("schema") == SCHEMA else None
+
+
+def _dropped(config: FamilyConfig, out: Path, files: Mapping[str, str]) -> bool:
+    """Remove tokenizers and shards that are damaged, each with a note; whether any was."""
+    found = False
+    for name in _names(config):
+        tokenizer, shards = out / "tokenizers" / name, out / "shards" / name
+        mine = {file: digest for file, digest in files.items() if f"/{name}/" in file}
+        wrong = [file for file, digest in mine.items() if not _is(out / file, digest)]
+        if tokenizer.is_dir() and wrong:
+            logger.warning("'%s' is missing or damaged and is made anew", out / wrong[0])
+            shutil.rmtree(tokenizer)
+            found = True
+        if (shards / MANIFEST).exists() and (damage := shard_damage(shards)):
+            logger.warning("%s; it is made anew", damage)
+            shutil.rmtree(shards)
+            found = True
+        found = found or not tokenizer.is_dir() or not (shards / MANIFEST).exists()
+    return found
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and hash_files([path]) == digest
 
 
 def _make_one(
@@ -188,19 +225,3 @@ def _make_one(
         write_shards(out / "shards" / name, language, "train", texts["train"][language], tokenizer)
     for language, text in texts["heldout"].items():
         write_shards(out / "shards" / name, language, "heldout", text, tokenizer)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True, what: str = "this folder") -> Iterator[None]:
-    """Hold an exclusive lock on a file while the block runs."""
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is training {what}", hint="wait for it, or end it"
-            ) from None
-        yield

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import UsageError, unknown_name
+from repsim.core.aside import locked, make_folder, sweep
+from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import write_json
 from repsim.core.model_ref import ModelRef
 from repsim.pretraining.adapter import attach
 from repsim.pretraining.build import build_model, shape_from_scratch, shape_of_parent
 from repsim.pretraining.checkpoint import TrainingState
 from repsim.pretraining.config import FamilyConfig, load_config
-from repsim.pretraining.data import FamilyData, TrainingData, locked, prepare
+from repsim.pretraining.data import FamilyData, TrainingData, prepare
 from repsim.pretraining.distributed import Parallel, World, full_state, world
-from repsim.pretraining.folder import Described, model_ref, read_provenance, remove
-from repsim.pretraining.loop import Run, fork_state
+from repsim.pretraining.folder import PROVENANCE, Described, model_ref, read_provenance, remove
+from repsim.pretraining.loop import Run, drop_fork, fork_state
+from repsim.pretraining.mending import check_curve, complete, mend
 from repsim.pretraining.metrics import logger
 from repsim.pretraining.parent import open_parent
 from repsim.pretraining.planning import RunPlan, plan
@@ -80,7 +82,8 @@ def pretrain(
     chosen = select(plan(family), only)
     with world(device, parallel) as here:
         if here.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+            sweep(folder)
         else:
             logger.setLevel(logging.WARNING)  # one process tells
         here.barrier()
@@ -122,7 +125,8 @@ class _Trainer:
         about = self._described(run)
         if resume and (known := self._complete(folder, about)):
             return known  # without the lock: forks that are trained at once share this trunk
-        lock = locked(self.out / ".locks" / run.name, wait=False, what=f"'{run.name}'")
+        self.world.barrier()  # all processes have looked before one mends
+        lock = locked(self.out / ".locks" / run.name, f"another process is training '{run.name}'")
         with lock if self.world.is_main else contextlib.nullcontext():
             done = self._complete(folder, about) if resume else None
             if done is None:
@@ -132,7 +136,10 @@ class _Trainer:
 
     def _train(self, about: Described, folder: Path, *, resume: bool) -> None:
         run = about.plan
-        if not resume and self.world.is_main:
+        if self.world.is_main and resume:
+            mend(folder, about)
+        elif self.world.is_main:
+            (folder / PROVENANCE).unlink(missing_ok=True)
             for name in ("state", "checkpoints", "forks"):
                 remove(folder / name)
         self.world.barrier()
@@ -168,15 +175,10 @@ class _Trainer:
 
     def _complete(self, folder: Path, about: Described) -> ModelRef | None:
         """The finished model of an earlier go."""
-        known = read_provenance(folder)
-        if known is None:
+        if not complete(folder, about):
             return None
-        if known["run_key"] != about.key:
-            raise UsageError(
-                f"'{folder}' holds a model of another configuration",
-                hint="choose another folder, or delete this one",
-            )
         logger.info("%s  is complete", about.plan.name)
+        check_curve(folder)
         return model_ref(folder)
 
     def _start(self, about: Described) -> TrainingState:
@@ -195,7 +197,17 @@ class _Trainer:
                 return start
         trunk = self.out / run.fork_from
         with_optimizer = run.fork_state == "weights+optimizer"
-        found = fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
+        try:
+            found = fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
+        except InputError as error:
+            # Where there is none, to train the trunk again is for the user to decide.
+            if self.world.size > 1 or not drop_fork(trunk, run.first_step):
+                raise
+            logger.warning("%s; '%s' is trained again for it", error.what, run.fork_from)
+            busy = f"another process is training '{run.fork_from}'"
+            with locked(self.out / ".locks" / run.fork_from, busy):
+                self._train(self._described(self.plans[run.fork_from]), trunk, resume=False)
+            found = fork_state(trunk, run.first_step, with_optimizer=with_optimizer)
         if run.training.lora:  # a trunk keeps the state of its adapter alone
             return dataclasses.replace(found, weights={**start.weights, **found.weights})
         return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from repsim.core.aside import temporary
 from repsim.core.errors import InputError
 from repsim.core.files import hash_files, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
@@ -47,16 +48,17 @@ def write_model(
     step: int,
     scores: Mapping[str, float],
     dtype: str,
+    metrics: str = "",
 ) -> ModelRef:
-    """Write a model as a Hugging Face folder."""
-    aside = folder / ".model.tmp"
-    remove(aside)
+    """Write a model as a Hugging Face folder, with size and hash of each file in its provenance."""
+    aside = temporary(folder / "model")
     try:
         with disk_errors(f"the model of step {step}"):
             aside.mkdir(parents=True)
             _write_files(aside, weights, about, dtype)
             ref = _reference(folder, aside, about, step)
             provenance = _provenance(ref, about, step, scores, dtype)
+            provenance |= {"files": _described_files(aside), "metrics": metrics}
             write_text(aside / "README.md", model_card(provenance))
             write_json(aside / PROVENANCE, provenance)
             for path in sorted(aside.iterdir(), key=lambda path: path.name == PROVENANCE):
@@ -66,6 +68,29 @@ def write_model(
     finally:
         remove(aside)
     return ref
+
+
+def _described_files(folder: Path) -> dict[str, list[Any]]:
+    """Name -> bytes and SHA-256."""
+    return {path.name: [path.stat().st_size, hash_files([path])] for path in sorted(folder.iterdir())}
+
+
+def damaged_file(folder: Path, known: Mapping[str, Any]) -> str:
+    """The first file of a model folder that its provenance does not describe; empty if none.
+
+    Sizes are compared first and then hashes. Provenance of version 0.1 knows the weights alone.
+    The card is left out: people write in it.
+    """
+    files = known.get("files") or {WEIGHTS: [None, known.get("weights_hash")]}
+    sizes = {name: _size(folder / name) for name in files}
+    for name, (size, _) in files.items():
+        if sizes[name] is None or size not in (None, sizes[name]):
+            return str(name)
+    return next((str(n) for n, (_, d) in files.items() if hash_files([folder / n]) != d), "")
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _write_files(

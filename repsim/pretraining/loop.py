@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +89,18 @@ class Run:
     def _open_metrics(self) -> Metrics:
         """Metrics without the rows that will be computed again."""
         plan = self.plan
-        return Metrics(
+        metrics = Metrics(
             self.folder,
             self.step if self.resumed else plan.first_step - 1,
             last_validation=plan.last_step - 1 if self.step == plan.last_step else None,
             tensorboard=self.saving.tensorboard,
         )
+        if self.curve not in ("", metrics.mark):
+            logger.warning(
+                "'%s' was damaged: rows before step %d are missing or changed (all of them again: "
+                "--fresh)", metrics.path, self.step,
+            )  # fmt: skip
+        return metrics
 
     def _begin(self, start: TrainingState, *, resume: bool) -> None:
         """Load the state to go on from into the engine."""
@@ -104,6 +111,7 @@ class Run:
                 hint="choose another folder, or delete this one",
             )
         self.resumed = found is not None
+        self.curve = found.metrics if found else ""
         state = found or start
         # Of an adapter's run the states hold the adapter alone: what is under it does not change.
         self.engine.begin({**start.weights, **state.weights}, self.plan.training)
@@ -266,7 +274,9 @@ class Run:
         if state or fork:
             optimizer = full_optimizer_state(self.engine.model, self.engine.optimizer)
             if self.world.is_main:
-                whole = TrainingState(self.step, weights, optimizer, self.about.key, versions())
+                whole = TrainingState(
+                    self.step, weights, optimizer, self.about.key, versions(), self.metrics.mark
+                )
                 if fork:
                     save_state(self.folder / "forks", whole, keep=None)
                 if state:
@@ -293,10 +303,25 @@ class Run:
                 with written_aside(self.folder / "adapter") as aside:
                     write_adapter(model, of_adapter(held), aside, self.about.parent.ref.name)
             ref = write_model(
-                self.folder, weights, self.about, self.step, self.scores, self.saving.dtype
-            )
+                self.folder, weights, self.about, self.step, self.scores, self.saving.dtype,
+                self.metrics.mark,
+            )  # fmt: skip
         self.world.barrier()
         return ref
+
+
+def drop_fork(trunk: Path, step: int) -> bool:
+    """Remove the states of a step that are damaged; whether there was one."""
+    found = False
+    for parent in ("forks", "state"):
+        folder = step_folder(trunk / parent, step)
+        if folder.is_dir():
+            try:
+                read_state(folder)
+            except InputError:
+                shutil.rmtree(folder)
+                found = True
+    return found
 
 
 def fork_state(trunk: Path, step: int, *, with_optimizer: bool) -> TrainingState:
@@ -311,6 +336,6 @@ def fork_state(trunk: Path, step: int, *, with_optimizer: bool) -> TrainingState
         return TrainingState(step, read_weights(checkpoint), {}, "")
     raise InputError(
         f"run '{trunk.name}' kept no training state of step {step}",
-        hint=f"delete '{trunk}' to train it again with this fork in the plan"
+        hint=f"train it again with this fork in the plan: --only {trunk.name} --fresh"
         + ("" if not with_optimizer else ", or fork with state: weights from a checkpoint"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from repsim.core.errors import InputError
+from repsim.core.files import write_text
 
 logger = logging.getLogger("repsim.pretraining")
 
@@ -51,6 +53,7 @@ class Metrics:
         self._board = _tensorboard(folder, last_step) if tensorboard else None
         self._truncate(last_step, last_step if last_validation is None else last_validation)
         self._file = self.path.open("a", encoding="utf-8")
+        self._written = hashlib.sha256(self.path.read_bytes())
         self._timing = (folder / "timing.jsonl").open("a", encoding="utf-8")
 
     def _truncate(self, last_step: int, last_validation: int) -> None:
@@ -61,10 +64,8 @@ class Metrics:
         rows = read_metrics(self.path, whole=False)
         kept = [row for row in rows if row["step"] <= ends[row["kind"]]]
         text = "".join(_line(row) for row in kept)
-        if text != self.path.read_text(encoding="utf-8"):
-            aside = self.path.with_suffix(".tmp")
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(self.path)
+        if text.encode() != self.path.read_bytes():
+            write_text(self.path, text)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Add one row; each float `x` gets a companion `x_hex` with its exact value."""
@@ -74,10 +75,16 @@ class Metrics:
             if isinstance(value, float):
                 row[f"{key}_hex"] = value.hex()
         self._file.write(_line(row))
+        self._written.update(_line(row).encode())
         if self._board is not None:
             for key, value in values.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{kind}/{key}", value, step)
+
+    @property
+    def mark(self) -> str:
+        """SHA-256 of all rows so far."""
+        return self._written.hexdigest()
 
     def write_timing(self, step: int, values: Mapping[str, Any]) -> None:
         """Add one row of speeds."""
@@ -116,16 +123,26 @@ def read_metrics(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]
     if not path.is_file():
         raise InputError(f"there is no '{path}'", hint="it is written by: repsim pretrain")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line:
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(_row(line))
+        except (ValueError, RecursionError) as error:
             if whole:
                 raise InputError(f"line {number} of '{path}' is damaged: {error}") from None
             break
     return rows
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """One row; ValueError if it is none."""
+    row = json.loads(line.decode("utf-8"))
+    known = isinstance(row, dict) and row.get("kind") in ("train", "validation", "final")
+    if not known or not isinstance(row.get("step"), int):
+        raise ValueError("it has no kind and step")
+    checked: dict[str, Any] = row
+    return checked
 
 
 def _tensorboard(folder: Path, last_step: int) -> Any:

@@ -288,10 +288,10 @@ def test_other_tokenizers_and_the_other_architecture(
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(family: Make, tmp_path: Path) -> None:
-    from repsim.pretraining.data import locked
+    from repsim.core.aside import locked
 
     refused = pytest.raises(UsageError, match="another process is training 'eng'")
-    with locked(tmp_path / ".locks" / "eng"), refused:
+    with locked(tmp_path / ".locks" / "eng", "busy"), refused:
         pretrain(family(), tmp_path, device="cpu")
 
 
