@@ -11,16 +11,19 @@ import contextlib
 import dataclasses
 import errno
 import json
+import logging
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from repsim.core.errors import ResourceError, UsageError
-from repsim.core.files import write_json
+from repsim.core.aside import locked, make_folder
+from repsim.core.errors import ResourceError
+from repsim.core.files import write_json, write_text
 from repsim.merging.checkpoint import TYPES
 from repsim.models.headers import TensorHeader
 
@@ -31,6 +34,9 @@ SHARD_BYTES = 5_000_000_000
 SYNC_BYTES = 128 << 20
 JOURNAL = "journal.jsonl"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Bytes that are read at a time when tensors of an earlier go are checked.
+_CHUNK = 16 << 20
+_log = logging.getLogger("repsim.merging")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,43 +116,46 @@ class Output:
         self._layout = layout
         self._key = key
         self._files: dict[str, int] = {}
+        self._sums: dict[str, tuple[int, int]] = {}
         self._waiting: list[dict[str, Any]] = []
         self._unsynced = 0
-        self._lock: IO[str] | None = None
         self._syncing: Future[None] | None = None
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path, layout: Layout, key: str) -> Iterator[Output]:
-        """Create the folder, or go on with what a run of the same key left in it."""
+        """Create the folder, or go on with what a run of the same key left in it.
+
+        What is there stays if the run can go on later (a limit of the system, an interruption),
+        and is removed if it cannot (the models do not fit) or where room is short.
+        """
         output = cls(folder, layout, key)
-        try:
-            output._start()
-            yield output
-            output._flush()
-        except OSError as error:
-            output._close()
-            shutil.rmtree(folder, ignore_errors=True)
-            if error.errno in _FULL:
+        make_folder(folder)
+        with locked(folder / ".lock", f"another process is writing '{folder}'"):
+            try:
+                output._start()
+                yield output
+                output._flush()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    output._keep()
+                    raise
+                output._remove()
                 raise _full(layout.total, folder) from error
-            raise
-        except _InUseError:
-            output._close()
-            raise
-        except KeyboardInterrupt:
-            output._flush()
-            raise
-        except Exception:
-            output._close()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            output._close()
+            except (KeyboardInterrupt, MemoryError):
+                output._keep()
+                raise
+            except Exception:
+                output._remove()
+                raise
+            finally:
+                output._close()
 
     def _start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._claim()
+        for file in self._layout.sizes:
+            descriptor = os.open(self.folder / file, os.O_RDWR | os.O_CREAT, 0o644)
+            self._files[file] = descriptor
         self.done = self._read_journal()
         if not self.done:
             self._clear()
@@ -154,60 +163,60 @@ class Output:
             if free < self._layout.total:
                 raise _full(self._layout.total, self.folder, free)
         for file, size in self._layout.sizes.items():
-            descriptor = os.open(self.folder / file, os.O_RDWR | os.O_CREAT, 0o644)
-            self._files[file] = descriptor
-            os.ftruncate(descriptor, size)
-            _write_all(descriptor, memoryview(self._layout.heads[file]), 0)
-        if not self.done:
-            line = json.dumps({"key": self._key})
-            (self.folder / JOURNAL).write_text(line + "\n", encoding="utf-8")
-
-    def _claim(self) -> None:
-        """Hold a lock as long as the process lives, so that two do not write one folder."""
-        try:
-            import fcntl
-        except ImportError:  # pragma: no cover - not on this system
-            return
-        self._lock = (self.folder / ".lock").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _InUseError(
-                f"another process is writing '{self.folder}'", hint="wait for it to end"
-            ) from None
+            os.ftruncate(self._files[file], size)
+            _write_all(self._files[file], memoryview(self._layout.heads[file]), 0)
+        # Only what was found whole stands in the journal that is gone on with.
+        lines = [json.dumps(line) for line in ({"key": self._key}, *self.done.values())]
+        write_text(self.folder / JOURNAL, "".join(f"{line}\n" for line in lines))
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
-            if path.name != ".lock":
+            if path.name != ".lock" and path.name not in self._files:
                 path.unlink() if path.is_file() else shutil.rmtree(path)
 
     def _read_journal(self) -> dict[str, dict[str, Any]]:
-        """Tensors that are on disk; none if the journal is of another merge."""
+        """Tensors that are on disk and whole; none if the journal is of another merge."""
         path = self.folder / JOURNAL
-        if not path.is_file():
+        if not path.is_file() or not self._key:
             return {}
-        entries = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:  # the line that was being written when the run was killed
-                break
-        if not entries or not self._key or entries[0].get("key") != self._key:
+        lines = path.read_bytes().splitlines()
+        head, *entries = [entry for line in lines if (entry := _entry(line)) is not None] or [{}]
+        if head.get("key") != self._key:
+            if "key" not in head:
+                _log.warning("'%s' is damaged: the merge starts anew", path)
             return {}
-        sizes = self._layout.sizes
-        if any((self.folder / f).stat().st_size != s for f, s in sizes.items()):
-            return {}
-        return {entry["tensor"]: entry for entry in entries[1:]}
+        known = {e["tensor"]: e for e in entries if e.get("tensor") in self._layout.places}
+        whole = {name: entry for name, entry in known.items() if self._is_whole(name, entry)}
+        # The last line may be half written; others are whole unless something damaged them.
+        lost = len(known) - len(whole) + sum(_entry(line) is None for line in lines[:-1])
+        if lost:
+            _log.warning("%d tensors in '%s' are damaged and merged again", lost, self.folder)
+        return whole
+
+    def _is_whole(self, tensor: str, entry: Mapping[str, Any]) -> bool:
+        """Whether the bytes of a tensor are those that its entry was written for."""
+        place, checksum, at = self._layout.places[tensor], 0, 0
+        while at < place.length:
+            data = os.pread(self._files[place.file], min(_CHUNK, place.length - at),
+                            place.start + at)  # fmt: skip
+            if not data:
+                return False
+            checksum, at = zlib.crc32(data, checksum), at + len(data)
+        return entry.get("crc32") == checksum
 
     def write(self, tensor: str, data: memoryview, start: int = 0) -> None:
-        """Write a tensor, or some of its rows, to its place."""
+        """Write a tensor, or its rows one part after another, to its place."""
         place = self._layout.places[tensor]
+        end, checksum = self._sums.get(tensor, (0, 0)) if start else (0, 0)
+        assert start == end, "parts come in order"
+        self._sums[tensor] = end + len(data), zlib.crc32(data, checksum)
         _write_all(self._files[place.file], data, place.start + start)
         self._unsynced += len(data)
 
     def finish(self, tensor: str, **facts: Any) -> None:
-        """Enter a tensor in the journal once its bytes are on disk."""
-        entry = {"tensor": tensor, **facts}
+        """Enter a tensor in the journal, with its checksum, once its bytes are on disk."""
+        _, checksum = self._sums.pop(tensor, (0, 0))
+        entry = {"tensor": tensor, "crc32": checksum, **facts}
         self.done[tensor] = entry
         self._waiting.append(entry)
         if self._unsynced >= SYNC_BYTES:
@@ -245,6 +254,17 @@ class Output:
             self._sync(self._waiting)
             self._waiting, self._unsynced = [], 0
 
+    def _keep(self) -> None:
+        """Enter what was finished, if the system still lets us: it is only saved time."""
+        if not self.done:
+            self._remove()
+        with contextlib.suppress(OSError, MemoryError):
+            self._flush()
+
+    def _remove(self) -> None:
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @property
     def order(self) -> dict[str, tuple[str, int]]:
         """Tensor -> file and first byte: the order in which writing runs through the disk."""
@@ -271,13 +291,15 @@ class Output:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files = {}
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
 
-class _InUseError(UsageError):
-    """Another process holds the lock: its folder is not ours to remove."""
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """A line of the journal; None if it is not whole, as the last of a run that was killed."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _write_all(descriptor: int, data: memoryview, start: int) -> None:

@@ -420,3 +420,37 @@ def test_buffers_are_copied_and_must_agree(make_model: MakeModel) -> None:
     save_file({**ids, "ids": torch.ones(4, dtype=torch.int64)}, Path("b") / "model.safetensors")
     with pytest.raises(IncompatibleModelsError, match="'ids' is no weight and differs between 'a'"):
         merge(LINEAR, "out2", device="cpu")
+
+
+@pytest.mark.parametrize("damage", ["a tensor", "no journal", "an odd journal", "an empty journal"])
+def test_a_merge_goes_on_with_what_is_whole_of_a_killed_one(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    for seed, name in enumerate("ab"):
+        make_model(name, seed)
+    whole = merge(LINEAR, "whole", device="cpu") / "model.safetensors"
+    finish, done = output.Output.finish, []
+
+    def interrupt(self: output.Output, tensor: str, **facts: object) -> None:
+        finish(self, tensor, **facts)
+        done.append(tensor)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output.Output, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            merge(LINEAR, "out", device="cpu")
+    work = tmp_path / ".out.merging"
+    journal = work / output.JOURNAL
+    if damage == "a tensor":
+        data = bytearray((work / "model.safetensors").read_bytes())
+        start = int.from_bytes(data[:8], "little") + 8
+        data[start] ^= 1  # of the first tensor: it is merged first
+        (work / "model.safetensors").write_bytes(data)
+    elif damage == "no journal":
+        journal.unlink()
+    else:
+        journal.write_bytes(b"" if "empty" in damage else b"[1]\n\xff\xfe\n{}\n")
+    found = merge(LINEAR, "out", device="cpu") / "model.safetensors"
+    assert found.read_bytes() == whole.read_bytes()
