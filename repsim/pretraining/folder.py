@@ -72,7 +72,8 @@ def write_model(
 
 def _described_files(folder: Path) -> dict[str, list[Any]]:
     """Name -> bytes and SHA-256."""
-    return {path.name: [path.stat().st_size, hash_files([path])] for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: [path.stat().st_size, hash_files([path])] for path in files}
 
 
 def damaged_file(folder: Path, known: Mapping[str, Any]) -> str:
