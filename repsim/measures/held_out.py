@@ -24,7 +24,7 @@ from repsim.measures.base import (
     similarity_measure,
 )
 from repsim.measures.correlation import best_assignment
-from repsim.measures.features import Features
+from repsim.measures.features import RANK_TOLERANCE, Features
 
 Array = np.ndarray
 #: Fits a map on `source [n, d1]` and `target [n, d2]`, both centered; gives its matrix `[d1, d2]`.
@@ -78,9 +78,11 @@ def _fit_permutation(source: Array, target: Array) -> Array:
 
 
 def _fit_rotation(source: Array, target: Array) -> Array:
-    """Orthogonal Procrustes, and one factor."""
-    u, _, vh = np.linalg.svd(source.T @ target, full_matrices=False)
-    return _scaled(source, target, u @ vh)
+    """Orthogonal Procrustes on the directions that the rows have, and one factor."""
+    u, s, vh = np.linalg.svd(source.T @ target, full_matrices=False)
+    # With fewer rows than units the rest of a rotation would be arbitrary.
+    kept = s > RANK_TOLERANCE * s[0]
+    return _scaled(source, target, u[:, kept] @ vh[kept])
 
 
 def _fit_linear(source: Array, target: Array) -> Array:
@@ -181,7 +183,8 @@ def _whitening(training: Array, threshold: float) -> Array:
     "of components and over 5 blocks of rows held out in turn.",
     reference="Hotelling 1936, Biometrika 28; held out as in Bilenko, Gallant 2016, Frontiers in "
     "Neuroinformatics 10",
-    estimator="0 in expectation on independent data, at any d/n.",
+    estimator="0 in expectation on independent data, at any d/n; arbitrary where the components of "
+    "both sides are more than the training rows.",
     null_value=0.0,
 )
 def cca_cv(x: Features, y: Features, *, threshold: float = 0.99, folds: int = 5) -> float:

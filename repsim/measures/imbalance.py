@@ -23,10 +23,14 @@ def distance_ranks(x: Features) -> Tensor:
 
     Ties, up to rounding, share the mean of their ranks.
     """
-    distances, ranks = x.distances("euclidean"), torch.empty(x.n, x.n, device=x.device)
-    step = (float(distances.max()) or 1.0) * rounding_step(x.dtype)
+    # In float64 whatever the sweep's precision: ranks jump where float32 cannot tell rows apart.
+    rows = x.centered64
+    squares = rows.square().sum(dim=1)
+    step = 4 * (float(squares.max()) or 1.0) * rounding_step(rows.dtype)
+    ranks = torch.empty(x.n, x.n, device=x.device)
     for start in range(0, x.n, BLOCK):
-        block = (distances[start : start + BLOCK].double() / step).round_()
+        sums = squares[start : start + BLOCK, None] + squares
+        block = ((sums - 2 * rows[start : start + BLOCK] @ rows.mT) / step).round_()
         here = torch.arange(len(block), device=x.device)
         block[here, here + start] = torch.inf  # a row is no neighbour of itself
         ordered = block.sort(dim=1).values
@@ -40,7 +44,7 @@ def _imbalances(
     xs: Sequence[Features], ys: Sequence[Features], orders: np.ndarray, mask: np.ndarray | None
 ) -> np.ndarray:
     """Imbalance with the rows of Y in each order, `[orders, len(xs), len(ys)]`."""
-    first = [nearest(x, 1, "euclidean")[:, 0] for x in xs]
+    first = [nearest(x, 1, "euclidean") for x in xs]
     found = np.full((len(orders), len(xs), len(ys)), np.nan)
     for j, y in enumerate(ys):
         wanted = [i for i in range(len(xs)) if mask is None or mask[i, j]]
@@ -48,7 +52,8 @@ def _imbalances(
             ranks = distance_ranks(y)
         for count, order in enumerate(torch.as_tensor(orders, device=ranks.device)):
             for i in wanted:
-                mean = ranks[order, order[first[i]]].mean(dtype=torch.float64)
+                reached = ranks[order[:, None], order[first[i].index]]
+                mean = (reached * first[i].weights()).sum(dim=1).mean()
                 found[count, i, j] = 2 * float(mean) / (y.n - 2)
     return found
 

@@ -76,8 +76,9 @@ def heat_trace(x: Features, k: int) -> np.ndarray:
     """Mean heat that stays where it was on the graph of k nearest rows, at each of `TIMES`."""
 
     def compute(origin: Features) -> np.ndarray:
-        near = nearest(origin, k, "euclidean").cpu()
-        graph = torch.zeros(origin.n, origin.n, dtype=torch.float64).scatter_(1, near, 1.0)
+        near = nearest(origin, k, "euclidean")
+        graph = torch.zeros(origin.n, origin.n, dtype=torch.float64)
+        graph.scatter_(1, near.index.cpu(), near.weights().cpu())
         graph = torch.maximum(graph, graph.mT)
         scale = graph.sum(dim=1).rsqrt()
         moved = torch.linalg.eigvalsh(scale[:, None] * graph * scale).numpy()
@@ -135,10 +136,8 @@ def intrinsic_dimension(x: object) -> float:
 
 
 def _two_nn(x: Features) -> float:
-    rows, near = x.centered.double(), nearest(x, 2, "euclidean")
-    first, second = (
-        (rows - rows[near[:, i]]).norm(dim=1).cpu().numpy() for i in range(near.shape[1])
-    )
+    rows, near = x.centered64, nearest(x, 2, "euclidean").index[:, :2]
+    first, second = ((rows - rows[column]).norm(dim=1).cpu().numpy() for column in near.T)
     apart = first > 0
     ratios = np.sort(np.log(second[apart] / first[apart]))
     kept = int(len(ratios) * (1 - DISCARDED))

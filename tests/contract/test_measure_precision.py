@@ -72,13 +72,18 @@ def test_a_sweep_agrees_with_float64(offset: float, rogue: str, stored: torch.dt
     assert not wrong, f"float64, pair, grid: {wrong}"
 
 
+#: Undetermined by definition where units outnumber rows.
+ARBITRARY_WHEN_WIDE = {"cca_cv"}
+
+
 @pytest.mark.parametrize("d", [12, 200])
 @pytest.mark.parametrize("rogue", ["", "spread", "rows", "repeats"])
 def test_float64_does_not_see_an_offset_that_a_measure_is_blind_to(d: int, rogue: str) -> None:
     near = arrays(90, d, offset=0.0, rogue=rogue, dtype=torch.float64)
     far = arrays(90, d, offset=2.0**14, rogue=rogue, dtype=torch.float64)
     for measure in list_measures():
-        if Invariance.TRANSLATION in measure.invariances:
+        arbitrary = measure.name in ARBITRARY_WHEN_WIDE and d > 90
+        if Invariance.TRANSLATION in measure.invariances and not arbitrary:
             for a, b in zip(
                 values(measure, *near, torch.float64),
                 values(measure, *far, torch.float64),
@@ -104,11 +109,21 @@ def test_cosine_neighbours_are_those_of_extended_precision(
     np.testing.assert_array_equal(np.sort(found.index, axis=1), expected)
 
 
+#: Batches or folds of neighbouring rows.
+BY_ROW_ORDER = {
+    "cka_minibatch",
+    "stitch_permutation",
+    "stitch_orthogonal",
+    "stitch_linear",
+    "cca_cv",
+}
+
+
 @pytest.mark.parametrize("name", [m.name for m in list_measures()])
 def test_the_order_of_rows_does_not_matter_where_rows_tie(name: str) -> None:
     measure = next(m for m in list_measures() if m.name == name)
-    if name == "cka_minibatch":
-        pytest.skip("compares consecutive rows by definition")
+    if name in BY_ROW_ORDER:
+        pytest.skip("takes consecutive rows together by definition")
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 3, size=(2, 80, 4)) + 0.5
     orders = [rng.permutation(80) for _ in range(3)]
