@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.forecast import MergeForecast
@@ -92,9 +92,8 @@ def predict_merge(
     chosen = choose_predictor(predictor)
     check_method(method, alignment, len(models), has_base=base is not None)
     settings = Settings(
-        languages=tuple(languages or ()), corpus=corpus, limit=limit, text=text, seed=seed,
-        device=device, cache=None if cache is None else Path(cache), tiers=tuple(tiers),
-        tokenizer=tokenizer, oracle=oracle, insist=insist,
+        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
     if gate_method(method, alignment, chosen):
         # Nothing that could be measured would help; the metadata is laid out all the same.
@@ -108,18 +107,38 @@ def rank_methods(
     models: Sequence[ModelName],
     *,
     base: str | Path | None = None,
+    corpus: str | Path | ParallelCorpus = "bible-heldout",
+    languages: Sequence[str] | None = None,
+    tiers: Sequence[str] = ("T0", "T1", "T2"),
     predictor: PredictorLike = None,
+    limit: int = 200,
+    text: str = "bible",
+    tokenizer: Literal["same", "map"] = "same",
+    oracle: bool = False,
+    insist: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    cache: str | Path | None = None,
     say: Say | None = None,
-    **settings: Any,
 ) -> tuple[MergeForecast, ...]:
     """Forecast every known way to merge some models, which are measured once.
 
     Args:
         models: Two parents or more.
         base: Base of methods on differences; without one, those are left out.
+        corpus: Parallel sentences that activations are compared on.
+        languages: Languages to forecast; those that the parents state if None.
+        tiers: What is measured, all up to one.
         predictor: A predictor or its folder; the one that ships if None.
+        limit: Sentences per language.
+        text: Training corpus of unigram floors and gradients.
+        tokenizer: "map" accepts tokens in another order, as recipes may.
+        oracle: Whether the plain average is also tried on a few sentences.
+        insist: Whether to measure where no forecast can come of it.
+        seed: Of sentences and shuffles.
+        device: Where models run; a GPU if there is one and nothing is said.
+        cache: Folder for activations.
         say: Told of progress.
-        **settings: Fields of `Settings`, as in `predict_merge`.
 
     Returns:
         One forecast per method and alignment among known merges that can be applied to so many
@@ -137,7 +156,11 @@ def rank_methods(
         ('linear', 'orthogonal')
     """
     chosen = choose_predictor(predictor)
-    measured = measure_parents(models, chosen, settings_of(**settings), base=base, say=say)
+    settings = Settings(
+        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(tiers), tokenizer, oracle, insist,
+    )  # fmt: skip
+    measured = measure_parents(models, chosen, settings, base=base, say=say)
     found = [
         forecast_of(measured, chosen, method, alignment)
         for method, alignment in chosen.combinations()
@@ -214,18 +237,6 @@ def check_method(method: str, alignment: str, models: int, *, has_base: bool) ->
     if models < 2:
         raise UsageError("a forecast is of a merge: name two models or more")
     find_method(method).check(models, has_base=has_base)
-
-
-def settings_of(**values: Any) -> Settings:
-    """Settings, with the nearest known name for one that does not exist."""
-    known = [field.name for field in dataclasses.fields(Settings)]
-    for name in values:
-        if name not in known:
-            raise unknown_name("option of a forecast", name, known)
-    for name in ("tiers", "languages"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return Settings(**values)
 
 
 def left_out(models: int, predictor: MergePredictor, *, has_base: bool) -> dict[str, str]:

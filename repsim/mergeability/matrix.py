@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from repsim.core.atlas import join_parents
 from repsim.core.errors import UsageError
@@ -20,10 +20,12 @@ from repsim.mergeability.forecast import (
     check_method,
     choose_predictor,
     forecast_of,
-    settings_of,
 )
 from repsim.mergeability.gates import ModelName
-from repsim.mergeability.measuring import Say, measure_parents
+from repsim.mergeability.measuring import Say, Settings, measure_parents
+
+if TYPE_CHECKING:
+    from repsim.core import ParallelCorpus
 
 #: More combinations than this are not begun.
 MOST_COMBINATIONS = 500
@@ -56,9 +58,19 @@ def predict_matrix(
     *,
     most: int = 2,
     base: str | Path | None = None,
+    corpus: str | Path | ParallelCorpus = "bible-heldout",
+    languages: Sequence[str] | None = None,
+    tiers: Sequence[str] = ("T0", "T1", "T2"),
     predictor: PredictorLike = None,
+    limit: int = 200,
+    text: str = "bible",
+    tokenizer: Literal["same", "map"] = "same",
+    oracle: bool = False,
+    insist: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    cache: str | Path | None = None,
     say: Say | None = None,
-    **settings: Any,
 ) -> tuple[MergeForecast, ...]:
     """Forecast every pair of a pool, or every combination of up to so many models.
 
@@ -70,9 +82,19 @@ def predict_matrix(
         alignment: none, permutation or orthogonal.
         most: Most models in a combination.
         base: Base of methods on differences.
+        corpus: Parallel sentences that activations are compared on.
+        languages: Languages to forecast; those that the parents state if None.
+        tiers: What is measured, all up to one.
         predictor: A predictor or its folder; the one that ships if None.
+        limit: Sentences per language.
+        text: Training corpus of unigram floors and gradients.
+        tokenizer: "map" accepts tokens in another order, as recipes may.
+        oracle: Whether the plain average is also tried on a few sentences.
+        insist: Whether to measure where no forecast can come of it.
+        seed: Of sentences and shuffles.
+        device: Where models run; a GPU if there is one and nothing is said.
+        cache: Folder for activations.
         say: Told of progress.
-        **settings: Fields of `Settings`, as in `predict_merge`.
 
     Returns:
         Forecasts in the order of `combinations_of`. Combinations that do not fit are refused one by
@@ -90,11 +112,14 @@ def predict_matrix(
         ['merge', 'do not merge', 'align first']
     """
     chosen = choose_predictor(predictor)
-    how = settings_of(**settings)
+    settings = Settings(
+        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(tiers), tokenizer, oracle, insist,
+    )  # fmt: skip
     groups = combinations_of(models, most)
     for size in sorted({len(group) for group in groups}):
         check_method(method, alignment, size, has_base=base is not None)
-    pool = {_named(model): OpenedModel(model, device=how.device) for model in models}
+    pool = {_named(model): OpenedModel(model, device=device) for model in models}
     found = []
     with progress("combinations", total=len(groups), unit="merge") as bar:
         for number, group in enumerate(groups, 1):
@@ -103,7 +128,7 @@ def predict_matrix(
                 say("merge", f"{number} of {len(groups)}: {' + '.join(names)}")
             _make_room(pool, names)
             parents = OpenedParents([pool[name] for name in names])
-            measured = measure_parents(parents, chosen, how, base=base)
+            measured = measure_parents(parents, chosen, settings, base=base)
             found.append(forecast_of(measured, chosen, method, alignment))
             bar.update()
     return tuple(found)

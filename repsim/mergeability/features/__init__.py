@@ -1,4 +1,4 @@
-"""Features of a group of parents in tiers, each with its cost, each usable alone."""
+"""Features of a group of parents in tiers, each usable alone."""
 
 from __future__ import annotations
 

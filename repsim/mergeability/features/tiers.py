@@ -49,7 +49,6 @@ class Tier:
         name: Name in tables.
         what: What is measured, in words.
         needs: What of the parents is opened.
-        cost: Seconds that two parents of 1.3 million parameters take on one core, about.
         measure: Computes the features.
         forecasts: Whether a forecast may rest on them; a trial of the merge is none.
     """
@@ -57,7 +56,6 @@ class Tier:
     name: TierName
     what: str
     needs: Literal["files", "weights", "models"]
-    cost: float
     measure: Callable[[OpenedParents, How, Progress | None], TierResult]
     forecasts: bool = True
 
@@ -100,12 +98,12 @@ def _trial(parents: OpenedParents, how: How, say: Progress | None) -> TierResult
 #: All tiers; a forecast uses those up to one of them, the trial stands beside.
 TIERS = Registry[Tier]("tier")
 for _tier in (
-    Tier("T0", "configs, tokenizers and provenance", "files", 0.1, _metadata),
-    Tier("T1", "weights, read once side by side", "weights", 1.0, _weights),
-    Tier("T2", "activations and outputs on parallel sentences", "models", 5.0, _activations),
-    Tier("T3", "one batch of gradients at each parent", "models", 5.0, _gradients),
+    Tier("T0", "configs, tokenizers and provenance", "files", _metadata),
+    Tier("T1", "weights, read once side by side", "weights", _weights),
+    Tier("T2", "activations and outputs on parallel sentences", "models", _activations),
+    Tier("T3", "one batch of gradients at each parent", "models", _gradients),
     Tier("oracle", "a trial of the plain average on a few sentences (not part of the forecast)",
-         "models", 1.0, _trial, forecasts=False),
+         "models", _trial, forecasts=False),
 ):  # fmt: skip
     TIERS.add(_tier.name, _tier)
 

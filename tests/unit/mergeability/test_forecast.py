@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import math
 from pathlib import Path
@@ -14,6 +16,7 @@ from repsim.core.forecast import Interval
 from repsim.mergeability import measuring
 from repsim.mergeability.candidate import Candidate, Prediction
 from repsim.mergeability.forecast import forecast_of, predict_merge, rank_methods
+from repsim.mergeability.matrix import predict_matrix
 from repsim.mergeability.measuring import Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
 from repsim.mergeability.verdict import decide
@@ -156,9 +159,15 @@ def test_what_cannot_be_asked_is_said_before_anything_is_read(
         predict_merge(models, predictor=planted_predictor(), **options)
 
 
-def test_an_option_that_does_not_exist_is_named() -> None:
-    with pytest.raises(UsageError, match="did you mean 'limit'"):
-        rank_methods(FORKS, predictor=planted_predictor(), limitt=3)
+def test_every_verb_of_forecasts_takes_the_same_options() -> None:
+    asked = {"models", "method", "alignment", "most"}
+    options = [
+        {name: p.default for name, p in inspect.signature(verb).parameters.items()
+         if name not in asked}
+        for verb in (predict_merge, rank_methods, predict_matrix)
+    ]  # fmt: skip
+    assert options[0] == options[1] == options[2]
+    assert {field.name for field in dataclasses.fields(Settings)} <= options[0].keys()
 
 
 def test_models_without_a_language_need_one(tmp_path: Path) -> None:

