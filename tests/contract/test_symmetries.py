@@ -91,7 +91,7 @@ def test_families_with_symmetries_offer_the_spaces_that_their_structure_has() ->
         return {space.name for space in spec_for(config.model_type).spaces(config).spaces}
 
     everything = {
-        "kv_groups", "query_heads", "value_basis", "query_key_basis", "mlp_units",
+        "kv_groups", "query_heads", "value_basis", "query_key_basis", "mlp_units", "mlp_scale",
         "residual_permutation", "residual_rotation",
     }  # fmt: skip
     assert names("llama") == everything
@@ -100,10 +100,10 @@ def test_families_with_symmetries_offer_the_spaces_that_their_structure_has() ->
     # Gains on what a branch adds cannot be folded into a reader.
     assert names("gemma2") == everything - {"residual_rotation"}
     assert names("olmo2") == everything - {"residual_rotation", "query_key_basis"}
-    # Without shared keys each query head is its own group.
-    assert names("gpt2") == names("gpt_neox") == everything - {"query_heads"}
+    # Without shared keys each query head is its own group; only what is gated can be rescaled.
+    assert names("gpt2") == names("gpt_neox") == everything - {"query_heads", "mlp_scale"}
     # Norms that stand on the residual stream let it be re-ordered only.
-    assert names("bert") == everything - {"query_heads", "residual_rotation"}
+    assert names("bert") == everything - {"query_heads", "residual_rotation", "mlp_scale"}
 
 
 def test_the_contract_notices_a_space_that_forgets_a_weight(

@@ -6,14 +6,15 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
+from repsim.core.errors import IncompatibleModelsError, InputError, UsageError, unknown_name
 from repsim.merging.align.activation_matching import UnitActivations, match_activations
 from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
 from repsim.merging.align.attention import Method
 from repsim.merging.align.checking import TOLERANCE, output_difference
 from repsim.merging.align.fold import fold_norms
+from repsim.merging.align.learned import Learned, Learning, Midpoint, Say, composed, learn_maps
 from repsim.merging.align.matching import Descent, match_weights
 from repsim.merging.align.solvers import distance
 from repsim.merging.align.weights import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 Match = Literal["weights", "activations"]
+AnyMethod = Literal["permutation", "orthogonal", "learned"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ModelAlignment:
     """What alignment did to one model.
 
     Attributes:
-        method: "permutation" or "orthogonal".
+        method: "permutation", "orthogonal" or "learned".
         match: "weights" or "activations".
         rounds: Rounds of the coordinate descent; 0 for activation matching.
         converged: Whether the last round brought nothing more.
@@ -50,9 +52,10 @@ class ModelAlignment:
         output_change: Largest change of an output on random tokens, relative to the largest output;
             None if it was not checked.
         note: What a reader should know.
+        learned: How the learning went, for "learned".
     """
 
-    method: Method
+    method: AnyMethod
     match: Match
     rounds: int
     converged: bool
@@ -61,6 +64,7 @@ class ModelAlignment:
     moved: dict[str, float]
     output_change: float | None
     note: str = ""
+    learned: Learned | None = None
 
     @property
     def improved(self) -> bool:
@@ -96,14 +100,18 @@ def align(
     others: Sequence[StateDict | str | Path],
     config: Any = None,
     *,
-    method: Method = "permutation",
+    method: AnyMethod = "permutation",
     match: Match = "weights",
     activations: Sequence[UnitActivations] | None = None,
     residual: bool = True,
     max_iterations: int = 50,
     seed: int = 0,
     check: bool = True,
+    windows: torch.Tensor | None = None,
+    learning: Learning | None = None,
+    cache: Path | None = None,
     on_round: Callable[[int, float], None] | None = None,
+    on_update: Say | None = None,
 ) -> AlignmentResult:
     """Re-order or rotate models so that their weights lie nearest to a reference's.
 
@@ -119,6 +127,8 @@ def align(
         method: "permutation" re-orders hidden units, heads, bases inside heads and the residual
             stream. "orthogonal" folds the norms, then rotates the stream and the bases inside heads
             (queries and keys only as rotary positions allow) and re-orders units and heads.
+            "learned" goes on from there: rotations, bases inside heads and scales of gated units
+            are trained so that the point midway between the models predicts `windows`.
         match: "weights" minimises the distance by coordinate descent; "activations" pairs what
             behaves alike on the same text.
         activations: For "activations", those of the reference and then of each other model; see
@@ -127,7 +137,11 @@ def align(
         max_iterations: Most rounds of the descent.
         seed: Seed of the random tokens of the check; matching itself draws nothing.
         check: Whether outputs are compared before and after, which builds the model twice.
+        windows: For "learned", token ids of text, `[n, context + 1]`; of both models' languages.
+        learning: For "learned", how long and how; see `Learning`.
+        cache: For "learned", a file from which a stopped call goes on.
         on_round: Called with the number of each round and the distance after it.
+        on_update: For "learned", called with update, number of updates and loss.
 
     Returns:
         Aligned state dicts in the types that they came in, maps, and a report.
@@ -147,28 +161,42 @@ def align(
         (True, True)
     """
     _check_arguments(method, match, activations, len(others), max_iterations)
+    if (method == "learned") != (windows is not None):
+        raise UsageError(
+            "learned alignment needs text, and nothing else does",
+            hint='give windows= (token ids) with method="learned"',
+        )
+    if windows is not None and not len(windows):
+        raise InputError("there is no text to learn an alignment on")
     config, first, *rest = _opened((reference, *others), config)
     spaces = spec_for(config.model_type).spaces(config)
     _check_same((first, *rest), spaces)
     config_after, own = copy.deepcopy(config), spaces
     states = [dict(first)]
-    a = _prepared(first, spaces, method)
-    if method == "orthogonal":
+    closed: Method = "permutation" if method == "permutation" else "orthogonal"
+    a = _prepared(first, spaces, closed)
+    if closed == "orthogonal":
         config_after.tie_word_embeddings, own = False, spaces.untied()
         states = [pack(a, first, own)]
     result = AlignmentResult(states, [], [], config_after)
     for number, state in enumerate(rest, start=1):
-        b = _prepared(state, spaces, method)
+        b = _prepared(state, spaces, closed)
         if match == "activations" and activations is not None:
             maps = match_activations(
-                a, b, own, activations[0], activations[number], method=method, residual=residual
+                a, b, own, activations[0], activations[number], method=closed, residual=residual
             )
             ends = (distance(a, b), distance(a, apply_map(b, own, maps)))
             found = Descent(maps, ends, converged=True)
         else:
             found = match_weights(
-                a, b, own, method=method, residual=residual,
+                a, b, own, method=closed, residual=residual,
                 max_iterations=max_iterations, on_round=on_round,
+            )  # fmt: skip
+        learned = None
+        if windows is not None:
+            found, learned = _learn(
+                (a, b), found, own, (states[0], config_after), windows, learning or Learning(),
+                cache=cache, on_update=on_update,
             )  # fmt: skip
         mapped = pack(apply_map(b, own, found.maps), state, own)
         change, note = None, "outputs were not compared"
@@ -176,8 +204,41 @@ def align(
             change, note = _compare((config, state), (config_after, mapped), found.maps, seed)
         result.states.append(mapped)
         result.maps.append(found.maps)
-        result.report.append(_report(a, found, own, (method, match), change, note))
+        about = _report(a, found, own, (method, match), change, note)
+        result.report.append(dataclasses.replace(about, learned=learned))
     return result
+
+
+def _learn(
+    models: tuple[Weights, Weights],
+    closed: Descent,
+    spaces: WeightSpaces,
+    like: tuple[StateDict, Any],
+    windows: torch.Tensor,
+    learning: Learning,
+    *,
+    cache: Path | None,
+    on_update: Say | None,
+) -> tuple[Descent, Learned]:
+    """Learned maps on top of a closed-form start, or of none where that predicts text better."""
+    import torch
+
+    a, b = models
+    starts: dict[str, AlignmentMap] = {"orthogonal": closed.maps, "identity": {}}
+    if learning.start != "auto":
+        starts = {learning.start: starts[learning.start]}
+    midpoints = {
+        name: Midpoint(a, apply_map(b, spaces, maps), spaces, *like)
+        for name, maps in starts.items()
+    }
+    with torch.no_grad():
+        first = windows[: learning.batch]
+        losses = {name: float(point.loss({}, first)) for name, point in midpoints.items()}
+    start = min(losses, key=losses.__getitem__)
+    found = learn_maps(midpoints[start], windows, learning, cache=cache, on_update=on_update)
+    maps = composed(starts[start], found.maps)
+    ends = (closed.distances[0], distance(a, apply_map(b, spaces, maps)))
+    return Descent(maps, ends, converged=True), dataclasses.replace(found, start=start)
 
 
 def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
@@ -232,20 +293,20 @@ def _report(
     a: Weights,
     found: Descent,
     spaces: WeightSpaces,
-    how: tuple[Method, Match],
+    how: tuple[AnyMethod, Match],
     change: float | None,
     note: str,
 ) -> ModelAlignment:
     norm = max(sum(float(weight.square().sum()) for weight in a.values()) ** 0.5, 1e-300)
     before, after = found.distances[0] / norm, found.distances[-1] / norm
     notes = [note] if note else []
-    if after >= before:
+    if after >= before and how[0] != "learned":
         what = "the models share their coordinates" if not before else "aligning brought nothing"
         notes.append(f"{what}: the distance to the reference went from {before:.4g} to {after:.4g}")
     return ModelAlignment(
         method=how[0],
         match=how[1],
-        rounds=len(found.distances) - 1 if how[1] == "weights" else 0,
+        rounds=len(found.distances) - 1 if how[1] == "weights" and how[0] != "learned" else 0,
         converged=found.converged,
         distance_before=before,
         distance_after=after,
@@ -275,8 +336,8 @@ def _check_arguments(
 ) -> None:
     if max_iterations < 1:
         raise UsageError(f"alignment needs at least one round, {max_iterations} allowed")
-    if method not in ("permutation", "orthogonal"):
-        raise unknown_name("alignment method", method, ["permutation", "orthogonal"])
+    if method not in get_args(AnyMethod):
+        raise unknown_name("alignment method", method, get_args(AnyMethod))
     if match not in ("weights", "activations"):
         raise unknown_name("way to match", match, ["weights", "activations"])
     if match == "activations" and (activations is None or len(activations) != others + 1):

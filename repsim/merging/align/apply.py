@@ -21,8 +21,8 @@ AlignmentMap = dict[str, "torch.Tensor"]
 def transform(weights: Weights, space: SymmetrySpace, element: torch.Tensor) -> Weights:
     """Weights after one element of one space acted on them."""
     _check_shape(space, element)
-    dual = None
-    if space.dual_roles:
+    dual = 1.0 / element if space.group == "scale" else None
+    if dual is None and space.dual_roles:
         import torch
 
         # The inverse of a permutation or an orthogonal matrix is its transpose, without rounding.
@@ -56,6 +56,8 @@ def identity_element(space: SymmetrySpace) -> torch.Tensor:
         return torch.arange(space.size)
     if space.group == "grouped permutation":
         return torch.arange(space.size).repeat(space.copies, 1)
+    if space.group == "scale":
+        return torch.ones(space.size, dtype=torch.float64)
     eye = torch.eye(space.size, dtype=torch.float64)
     return eye if space.group == "rotation" else eye.repeat(space.copies, 1, 1)
 
@@ -80,6 +82,9 @@ def _act(
             # Axes start with kv, q: each group has an order of its own.
             groups = element.new_tensor(range(space.copies))[:, None]
             weight = weight[groups, element]
+        elif space.group == "scale":
+            after = (1,) * (weight.ndim - number - 1)
+            weight = weight * element.to(weight).reshape(-1, *after)
         else:
             names = " ".join(axes)
             after = " ".join("new" if name == axis else name for name in axes)

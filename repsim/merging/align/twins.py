@@ -31,6 +31,8 @@ def random_element(space: SymmetrySpace, generator: torch.Generator) -> torch.Te
         return torch.stack([_random_order(space.size, generator) for _ in range(space.copies)])
     if space.group == "rotation":
         return random_rotation(space, generator)
+    if space.group == "scale":
+        return (0.3 * normal(space.size)).exp()
     # Invertible and not orthogonal, but well conditioned: rounding must not hide in it.
     basis = polar_factor(normal(space.copies, space.size, space.size))
     basis = basis * (0.3 * normal(space.copies, 1, space.size)).exp()

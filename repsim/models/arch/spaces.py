@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-Group = Literal["permutation", "grouped permutation", "linear", "rotary", "rotation"]
+Group = Literal["permutation", "grouped permutation", "linear", "rotary", "rotation", "scale"]
 
 #: Gains of norms: a rotation does not act on them. `attn_out_norm` and `mlp_out_norm` stand on what
 #: attention and MLP give, `q_norm` and `k_norm` on the queries and keys of all heads at once.
@@ -80,11 +80,12 @@ class SymmetrySpace:
       `dual_roles` the inverse of its transpose;
     - "rotary": the same, where M acts on the first `rotary` dimensions by one rotation and scaling
       per pair (i, i + rotary/2): only that commutes with rotary positions;
-    - "rotation": `[size, size]`, an orthogonal Q.
+    - "rotation": `[size, size]`, an orthogonal Q;
+    - "scale": `[size]`, a positive factor per unit; `dual_roles` take its inverse.
 
     Attributes:
-        name: What it is called: "mlp_units", "kv_groups", "query_heads", "value_basis",
-            "query_key_basis", "residual_permutation", "residual_rotation".
+        name: What it is called: "mlp_units", "mlp_scale", "kv_groups", "query_heads",
+            "value_basis", "query_key_basis", "residual_permutation", "residual_rotation".
         group: Kind of its elements.
         axes: Axes that it acts on, wherever a weight of `roles` has them.
         roles: Weights that it acts on.
@@ -211,10 +212,18 @@ def attention_spaces(
     return found
 
 
-def mlp_space(layer: int, units: int) -> SymmetrySpace:
-    """Order of the hidden units of one feed-forward part."""
+def mlp_spaces(layer: int, units: int, *, gated: bool) -> list[SymmetrySpace]:
+    """Order of the hidden units of one feed-forward part and, where it is gated, their scale."""
     roles = ("gate", "gate_bias", "up", "up_bias", "down")
-    return SymmetrySpace("mlp_units", "permutation", ("mlp",), roles, units, layer=layer)
+    found = [SymmetrySpace("mlp_units", "permutation", ("mlp",), roles, units, layer=layer)]
+    if gated:  # what is gated enters as a product, so that its scale can move to what comes after
+        scaled = ("up", "up_bias")
+        found.append(
+            SymmetrySpace(
+                "mlp_scale", "scale", ("mlp",), scaled, units, dual_roles=("down",), layer=layer
+            )
+        )
+    return found
 
 
 def residual_spaces(

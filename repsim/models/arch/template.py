@@ -15,7 +15,7 @@ from repsim.models.arch.spaces import (
     SymmetrySpace,
     WeightSpaces,
     attention_spaces,
-    mlp_space,
+    mlp_spaces,
     residual_spaces,
     weight_key,
 )
@@ -85,12 +85,13 @@ class Template:
         sizes, layers = self.sizes(config), self.n_layers(config)
         kv, q, dim = sizes["kv"], sizes["q"], sizes["dim"]
         spaces: list[SymmetrySpace] = []
+        gated = any("gate" in roles.split() for roles in self.block)
         for i in range(layers):
             spaces += attention_spaces(
                 i, kv=kv, q=q, dim=dim, rotary=self._rotary(config, dim),
                 query_key_basis=not self.qk_norm,
             )  # fmt: skip
-            spaces.append(mlp_space(i, sizes["mlp"]))
+            spaces += mlp_spaces(i, sizes["mlp"], gated=gated)
         on_stream = self.post_norm or _ON_THE_STREAM & ({*self.block} | {*self.stream})
         rotation = self.decoder and not on_stream
         spaces += residual_spaces(sizes["resid"], rotation=rotation, fixes_mean=self.layer_norm)
