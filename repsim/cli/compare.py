@@ -68,11 +68,11 @@ Examples:
     help="Shuffles of the null; 0: values only.",
 )
 @click.option(
-    "--interval-unit",
-    type=click.Choice(["sentence", "document"]),
-    default="sentence",
+    "--unit",
+    type=click.Choice(["document", "sentence"]),
+    default="document",
     show_default=True,
-    help="What the interval resamples.",
+    help="What nulls shuffle and intervals leave out: documents where the corpus has them.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of shuffles and samples.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")

@@ -89,8 +89,9 @@ class Measure:
             of one such matrix per side; shuffling the rows then only re-indexes it.
         shuffled: Fast path `f(xs, ys, orders, mask, **params) -> [orders, len(xs), len(ys)]` with
             the rows of Y shuffled; where there is neither, shuffled features are evaluated.
-        left_out: Closed form `f(xs, ys, groups, **params) -> [groups, len(xs), len(ys)]` without
-            each group of rows; where there is none, the measure is evaluated on the rest.
+        left_out: Closed form `f(xs, ys, **params) -> [units, len(xs), len(ys)]` without each row,
+            or each document where the features know them; where there is none, the measure is
+            evaluated without each of some groups.
         no_interval: Why the measure has no valid interval; empty where it has one.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.

@@ -59,7 +59,12 @@ class FeatureCache:
         self._kept: OrderedDict[tuple[Any, ...], Features] = OrderedDict()
 
     def layers(
-        self, acts: Activations, point: str, numbers: Sequence[int], covariates: np.ndarray
+        self,
+        acts: Activations,
+        point: str,
+        numbers: Sequence[int],
+        covariates: np.ndarray,
+        documents: np.ndarray | None = None,
     ) -> list[Features]:
         """Features of some layers of one side, without the covariates.
 
@@ -68,13 +73,18 @@ class FeatureCache:
             point: Hook point.
             numbers: Layers.
             covariates: `[n, c]`; none is removed if c is 0.
+            documents: Number of each row's document, where they are the unit.
 
         Raises:
             InputError: NaN or infinite activations, named by model, language, point and layer.
         """
         side = hash_bytes(json.dumps(identity(acts), sort_keys=True, default=str).encode())
         removed = hash_bytes(covariates.tobytes()) if covariates.shape[1] else ""
-        return [self._layer(acts, point, layer, side, covariates, removed) for layer in numbers]
+        side += "" if documents is None else " by document"
+        return [
+            self._layer(acts, point, layer, side, covariates, removed, documents)
+            for layer in numbers
+        ]
 
     def _layer(
         self,
@@ -84,14 +94,15 @@ class FeatureCache:
         side: str,
         covariates: np.ndarray,
         removed: str,
+        documents: np.ndarray | None,
     ) -> Features:
         key = (side, point, layer, removed)
         if key not in self._kept:
             if removed:
-                whole = self._layer(acts, point, layer, side, covariates[:, :0], "")
+                whole = self._layer(acts, point, layer, side, covariates[:, :0], "", documents)
                 self._kept[key] = whole.residualised(covariates)
             else:
-                self._kept[key] = _read(acts, point, layer, self.device)
+                self._kept[key] = _read(acts, point, layer, self.device, documents)
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -108,7 +119,13 @@ class FeatureCache:
             total -= sizes[key]
 
 
-def _read(acts: Activations, point: str, layer: int, device: torch.device | str | None) -> Features:
+def _read(
+    acts: Activations,
+    point: str,
+    layer: int,
+    device: torch.device | str | None,
+    documents: np.ndarray | None,
+) -> Features:
     array = acts.array(point, layer)
     on = f" on {acts.language}" if acts.language else ""
     which = f"activations of {acts.model.name}{on}, {point} layer {layer},".replace(",  ", ", ")
@@ -122,7 +139,7 @@ def _read(acts: Activations, point: str, layer: int, device: torch.device | str 
             hint="extract in float32 or bfloat16: float16 overflows on massive activations",
         )
     dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
-    return Features(array, dtype=dtype, device=device)
+    return Features(array, dtype=dtype, device=device, documents=documents)
 
 
 @contextlib.contextmanager
@@ -172,8 +189,9 @@ def _rows_of(
     none: np.ndarray,
     covariates: np.ndarray,
 ) -> list[dict[str, Any]]:
-    xs = cache.layers(unit.a, unit.point, unit.layers_a, none)
-    ys = cache.layers(unit.b, unit.point, unit.layers_b, none)
+    labels, reason = unit.grouping
+    xs = cache.layers(unit.a, unit.point, unit.layers_a, none, labels)
+    ys = cache.layers(unit.b, unit.point, unit.layers_b, none, labels)
     wanted = unit.mask()
     if measure.needs_equal_width and xs[0].d != ys[0].d:
         note = f"needs equal widths: {xs[0].d} and {ys[0].d}"
@@ -186,13 +204,13 @@ def _rows_of(
     if found is not None:
         cells |= {"ci_low": found.low, "ci_high": found.high}
     if covariates.shape[1]:
-        free_x = cache.layers(unit.a, unit.point, unit.layers_a, covariates)
-        free_y = cache.layers(unit.b, unit.point, unit.layers_b, covariates)
+        free_x = cache.layers(unit.a, unit.point, unit.layers_a, covariates, labels)
+        free_y = cache.layers(unit.b, unit.point, unit.layers_b, covariates, labels)
         cells["partial"] = compute_grid(measure, free_x, free_y, tested)
     rows = []
     for i, j in np.argwhere(wanted):
         numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
-        note = _note(measure, xs[i], ys[j], found, (i, j))
+        note = "; ".join(filter(None, (_note(measure, xs[i], ys[j], found, (i, j)), reason)))
         rows.append(_row(unit, measure, i, j, {**numbers, "note": note}))
     return rows
 
@@ -226,7 +244,7 @@ def _null_columns(
     count = unit.statistics.shuffles(measure)
     if count == 0:
         return {}
-    orders = draw_permutations(len(unit.a), count, unit.statistics.seed)
+    orders = draw_permutations(len(unit.a), count, unit.statistics.seed, unit.grouping[0])
     null = permutation_null(measure, xs, ys, values, orders, tested)
     return {
         "null_mean": null.mean,
@@ -247,10 +265,10 @@ def _interval(
 ) -> Interval | None:
     """Intervals, or None where they are not wanted, not valid, or there are too few sentences."""
     statistics = unit.statistics
-    documents = unit.a.documents if statistics.unit == "document" else ()
-    units = len(set(documents)) if documents else len(unit.a)
-    groups = min(statistics.left_out(measure), units if documents else units // 2)
-    if groups == 0 or (not documents and groups < LEAST_GROUPS):
+    labels = unit.grouping[0]
+    units = len(unit.a) // 2 if labels is None else int(labels.max()) + 1
+    groups = min(statistics.left_out(measure), units)
+    if groups < LEAST_GROUPS:
         return None
     if len(unit.a) * (groups - 1) // groups < measure.min_samples:
         return None
@@ -260,8 +278,7 @@ def _interval(
         ys,
         values,
         level=statistics.level,
-        groups=max(groups, LEAST_GROUPS),
-        documents=documents,
+        groups=groups,
         seed=statistics.seed,
         mask=tested,
     )

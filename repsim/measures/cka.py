@@ -28,6 +28,7 @@ from repsim.measures.base import (
     similarity_measure,
 )
 from repsim.measures.cka_jackknife import cka_replicates
+from repsim.measures.documents import centred_apart, hsic_apart
 from repsim.measures.features import LONG_ROW, Features, require_same_rows
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
@@ -147,7 +148,21 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
     return grid
 
 
-_debiased_grid, _biased_grid, _lange_grid = map(_linear_grid, get_args(Estimator))
+_rows_grid, _biased_grid, _lange_grid = map(_linear_grid, get_args(Estimator))
+
+
+def _debiased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    labels = xs[0].documents
+    if labels is None:
+        return _rows_grid(xs, ys)
+    left, right = ([f.centered for f in side] for side in (xs, ys))
+    found = gram_products(left, right)
+    return ratio(*hsic_apart(found.cross, (found.self_x, found.self_y), left, right, labels))
+
+
+def _debiased_matrix(x: Features) -> Tensor:
+    return u_centred(x.gram) if x.documents is None else centred_apart(x.gram, x.documents)
+
 
 # -- the measures --------------------------------------------------------------------------------
 
@@ -161,13 +176,14 @@ _debiased_grid, _biased_grid, _lange_grid = map(_linear_grid, get_args(Estimator
     invariances=ROTATION_BLIND,
     min_samples=4,
     definition="HSIC_1(X, Y) / sqrt(HSIC_1(X, X) HSIC_1(Y, Y)) of linear kernels, HSIC_1 the "
-    "unbiased estimator (U-centered Gram matrices). May be negative; never clipped.",
+    "unbiased estimator (U-centered Gram matrices). May be negative; never clipped. Where "
+    "documents are known, over pairs of rows of different documents only.",
     reference="Song et al. 2012, JMLR 13; Székely and Rizzo 2014; " + KORNBLITH,
     estimator="numerator unbiased: 0 in expectation on independent data at any n and d. Intervals "
     "by jackknife; a bootstrap that repeats rows is biased upwards.",
     aliases={"cka_linear_debiased": {}, "cka_debiased": {}},
     grid=_debiased_grid,
-    pair_matrix=lambda x: u_centred(x.gram),
+    pair_matrix=_debiased_matrix,
     left_out=cka_replicates,
     null_value=0.0,
 )

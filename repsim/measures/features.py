@@ -54,6 +54,8 @@ class Features(Remembering):
         x: `[n, d]` numpy array, torch tensor or nested list; row i is sentence i.
         dtype: Precision of the factors; sums over them are always float64.
         device: Where to compute; where `x` lies if left out.
+        documents: Number of each row's document, `[n]`, where rows of one document depend on each
+            other: `cka` then leaves out pairs of rows of one document.
 
     Raises:
         InputError: Not two-dimensional, empty, complex, or not finite.
@@ -70,12 +72,16 @@ class Features(Remembering):
         *,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
+        documents: Any = None,
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype {dtype} is not possible", hint="use float64 or float32")
         super().__init__()
         self._raw = _validated(x, device)
         self._dtype = dtype
+        self.documents: Tensor | None = (
+            None if documents is None else torch.as_tensor(documents, device=self._raw.device)
+        )
 
     def __repr__(self) -> str:
         return f"Features(n={self.n}, d={self.d}, {self._dtype}, {self.device})"
@@ -378,12 +384,13 @@ class Features(Remembering):
         centered = self.centered64
         rest = centered - basis @ (basis.mT @ centered)
         rest[:, rest.norm(dim=0) <= 1e-12 * centered.norm(dim=0)] = 0
-        return Features(rest + self.mean, dtype=self._dtype)
+        return Features(rest + self.mean, dtype=self._dtype, documents=self.documents)
 
     def _with_rows(self, index: Tensor, *, is_permutation: bool) -> Features:
         other = Features.__new__(Features)
         Remembering.__init__(other)
         other._raw, other._dtype = self._raw[index], self._dtype
+        other.documents = None if self.documents is None else self.documents[index]
         other._follow(self, index, is_permutation=is_permutation)
         return other
 

@@ -54,48 +54,45 @@ def interval(
     *,
     level: float = 0.95,
     groups: int = 20,
-    documents: Sequence[str] = (),
     seed: int = 0,
     mask: np.ndarray | None = None,
 ) -> Interval | None:
-    """Interval of each cell over sentences, or over documents if they are given."""
+    """Interval of each cell over documents where the features know them, else over sentences."""
     if not 0 < level < 1:
         raise UsageError(f"level={level} is not between 0 and 1", hint="level=0.95")
     if measure.no_interval:
         return None
-    n, unit = xs[0].n, "document" if documents else "sentence"
+    known = xs[0].documents
+    labels = np.arange(xs[0].n) if known is None else known.cpu().numpy()
+    unit = "sentence" if known is None else "document"
     if measure.left_out is not None:
-        labels = _document_numbers(documents) if documents else np.arange(n)
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
-        replicates = measure.left_out(xs, ys, labels, **measure.params)
+        replicates = measure.left_out(xs, ys, **measure.params)
         method = f"delete-one-{unit} jackknife"
         if mask is not None:
             replicates = np.where(mask, replicates, np.nan)
     else:
-        labels = deal(n, groups, seed, documents)
-        replicates = left_out_values(measure, xs, ys, labels, mask)
+        replicates = left_out_values(measure, xs, ys, deal(labels, groups, seed, unit), mask)
         method = f"jackknife over {groups} groups of {unit}s"
     return _from_replicates(measure, values, replicates, level, method)
 
 
-def deal(n: int, groups: int, seed: int, documents: Sequence[str] = ()) -> np.ndarray:
-    """Deal rows, or whole documents, at random into groups of nearly equal size: `[n]` numbers."""
+def deal(labels: np.ndarray, groups: int, seed: int, unit: str = "sentence") -> np.ndarray:
+    """Deal units, whose rows are numbered alike, at random into groups of nearly equal size."""
     if groups < LEAST_GROUPS:
         raise UsageError(f"{groups} groups are too few", hint=f"use {LEAST_GROUPS} or more")
-    generator = np.random.default_rng([seed, n, groups])
-    if not documents:
-        _require_groups(n, groups, "sentence")
-        return np.asarray(generator.permutation(n) % groups)
-    numbers = _document_numbers(documents)
-    sizes = np.bincount(numbers)
-    _require_groups(len(sizes), groups, "document")
+    generator = np.random.default_rng([seed, len(labels), groups])
+    sizes = np.bincount(labels)
+    _require_groups(len(sizes), groups, unit)
+    if sizes.max() == 1:
+        return np.asarray(generator.permutation(len(labels)) % groups)
     load = np.zeros(groups)
     group_of = np.empty(len(sizes), dtype=np.int64)
     shuffled = generator.permutation(len(sizes))
     for document in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         group_of[document] = int(load.argmin())
         load[group_of[document]] += sizes[document]
-    return group_of[numbers]
+    return group_of[labels]
 
 
 def left_out_values(
@@ -113,12 +110,6 @@ def left_out_values(
         right = left if ys is xs else [y.take(kept) for y in ys]
         rounds.append(compute_grid(measure, left, right, mask))
     return np.stack(rounds)
-
-
-def _document_numbers(documents: Sequence[str]) -> np.ndarray:
-    """Documents as 0..g-1 in order of first appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(d, len(numbers)) for d in documents], dtype=np.int64)
 
 
 def _require_groups(available: int, wanted: int, unit: str) -> None:

@@ -2,9 +2,9 @@
 
 A similarity without its null cannot be read: biased linear CKA of two unrelated sets of white
 activations is d / (n + d). One permutation is applied to all layers of the pair, so that the
-largest value over all layer pairs has a null too (Westfall and Young 1993). Rows are permuted one
-by one, also within documents, whose lengths differ: for few long documents the null is somewhat too
-narrow, and the interval over documents is what to look at.
+largest value over all layer pairs has a null too (Westfall and Young 1993). Where rows come from
+documents, whole documents change places: shuffled one by one, the rows of documents that hang
+together reject a true null in most cases.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -18,6 +18,7 @@ import numpy as np
 
 from repsim.core import Measure, UsageError
 from repsim.measures.base import compute_grid
+from repsim.measures.documents import shuffled_documents
 from repsim.measures.features import Features
 from repsim.measures.pair_matrices import shuffled_products
 
@@ -40,10 +41,16 @@ class Null:
     quantile: str
 
 
-def draw_permutations(n: int, count: int, seed: int) -> np.ndarray:
-    """`count` permutations of `n` rows, `[count, n]` int64."""
+def draw_permutations(
+    n: int, count: int, seed: int, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """`count` permutations of `n` rows, or of whole documents by their `labels`, `[count, n]`."""
     generator = np.random.default_rng([seed, n])
-    return np.stack([generator.permutation(n) for _ in range(count)]) if count else np.empty((0, n))
+    if not count:
+        return np.empty((0, n), dtype=np.int64)
+    if labels is None:
+        return np.stack([generator.permutation(n) for _ in range(count)])
+    return np.stack([shuffled_documents(labels, generator) for _ in range(count)])
 
 
 def permutation_null(

@@ -15,6 +15,7 @@ from repsim.core.files import hash_bytes, hash_json
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
 from repsim.measures.base import get_measure
+from repsim.measures.documents import as_unit
 from repsim.measures.intervals import LEAST_GROUPS
 from repsim.measures.null import LEAST_FOR_QUANTILE
 
@@ -39,8 +40,8 @@ class Statistics:
             is no closed form; 0 for no intervals.
         groups_expensive: At most so many for expensive measures.
         level: Nominal coverage of the intervals.
-        unit: What intervals are taken over. Choose "document" where sentences of a document depend
-            on each other.
+        unit: What shuffles move and intervals leave out: "document" where the text has documents
+            (else its sentences), or "sentence" as if all were independent.
         covariates: Covariates that the `partial` value is taken without; empty for none.
         seed: Seed of shuffles and groups.
 
@@ -59,7 +60,7 @@ class Statistics:
     groups: int = 20
     groups_expensive: int = 10
     level: float = 0.95
-    unit: Unit = "sentence"
+    unit: Unit = "document"
     covariates: tuple[str, ...] = ("log_length",)
     seed: int = 0
 
@@ -90,35 +91,40 @@ class Statistics:
         """How many groups a measure's jackknife leaves out."""
         return min(self.groups, self.groups_expensive) if measure.is_expensive else self.groups
 
-    def describe(self) -> dict[str, Any]:
-        """What reports and figures state (JSON-able)."""
+    def describe(self, unit: Unit = "sentence") -> dict[str, Any]:
+        """What reports and figures state (JSON-able); `unit` is the one that there was."""
         interval = "jackknife" if self.groups else None
         return {
             **dataclasses.asdict(self),
             "covariates": list(self.covariates),
             "shuffles": self.permutations,
             "interval": interval,
-            "interval_unit": f"{self.unit}s",
-            "description": self._in_words(),
+            "interval_unit": f"{unit}s",
+            "description": self._in_words(unit),
         }
 
-    def _in_words(self) -> str:
+    def _in_words(self, unit: Unit) -> str:
         parts = []
         if self.permutations:
             fewer = min(self.permutations, self.permutations_expensive)
             parts.append(
-                f"Null: the sentences of one side shuffled {self.permutations} times, the same "
+                f"Null: the {unit}s of one side shuffled {self.permutations} times, the same "
                 "shuffles for all layers of a pair; p_adjusted compares with the best of all layer "
                 f"pairs. Measures that need a decomposition for each pair: {fewer} shuffles at "
                 f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
-                "a normal distribution. Sentences are shuffled one by one, also within documents."
+                "a normal distribution."
             )
         if self.groups:
             parts.append(
-                f"Intervals: {100 * self.level:g} %, jackknife over {self.unit}s (closed form for "
+                f"Intervals: {100 * self.level:g} %, jackknife over {unit}s (closed form for "
                 f"debiased CKA, {self.groups} groups left out in turn for the others, "
                 f"{min(self.groups, self.groups_expensive)} where each pair needs a "
                 "decomposition), for the value at this number of sentences."
+            )
+        if unit == "document":
+            parts.append(
+                "Debiased estimators leave out pairs of sentences of one document; documents of "
+                "different length change places with others of similar length."
             )
         if self.covariates:
             names = ", ".join(self.covariates)
@@ -171,6 +177,13 @@ class SweepUnit:
         cells = [{"layer_a": a, "layer_b": b} for a in self.layers_a for b in self.layers_b]
         chosen = {(cell["layer_a"], cell["layer_b"]) for cell in matched_cells(cells)}
         return np.array([[(a, b) in chosen for b in self.layers_b] for a in self.layers_a])
+
+    @functools.cached_property
+    def grouping(self) -> tuple[np.ndarray | None, str]:
+        """Numbers of the rows' documents where they are the unit; else None, and why if a loss."""
+        if self.statistics.unit == "sentence":
+            return None, ""
+        return as_unit(self.a.documents)
 
     @property
     def comparisons(self) -> int:
@@ -246,7 +259,7 @@ def plan_sweep(
     Raises:
         UsageError: Unknown measure, pairing, `layers` or hook point; two models of one name.
         InputError: The sides of a pair do not hold the same sentences in the same order, or they
-            are fewer than a measure needs; documents are asked for and not known.
+            are fewer than a measure needs.
     """
     statistics = statistics if statistics is not None else Statistics()
     chosen = _chosen(measures)
@@ -255,12 +268,6 @@ def plan_sweep(
     for a, b, pairing in _pairs(activations, pairings, self_pairs):
         _require_same_sentences(a, b, pairing)
         _require_enough(a, chosen)
-        if statistics.groups and statistics.unit == "document" and not a.documents:
-            raise InputError(
-                f"the activations of {a.model.name} on {a.language} do not say which document a "
-                "sentence comes from",
-                hint="take intervals over sentences: Statistics(unit='sentence')",
-            )
         units.append(
             SweepUnit(
                 a=a,

@@ -105,7 +105,9 @@ def sweep_info(units: Sequence[SweepUnit]) -> dict[str, Any]:
         "measures": {name: m.describe() for name, m in measures.items()},
     }
     if units:
-        info["statistics"] = units[0].statistics.describe() | {
+        documents = any(unit.grouping[0] is not None for unit in units)
+        stated = units[0].statistics.describe("document" if documents else "sentence")
+        info["statistics"] = stated | {
             "expensive_measures": [name for name, m in measures.items() if m.is_expensive]
         }
     return info
@@ -195,7 +197,7 @@ def compare_arrays(
             image, or stimulus) in all of them.
         measures: Names, aliases or measures.
         names: Name of each row, for messages; their numbers if left out.
-        documents: Document of each row, `[n]`: intervals are then taken over documents.
+        documents: Document of each row, `[n]`: they are then the unit of nulls and intervals.
         layers: "all" layer pairs, or those of "matched" depth.
         permutations: Shuffles of the null; 0 for no null and no intervals.
         level: Nominal coverage of the intervals.
@@ -219,7 +221,6 @@ def compare_arrays(
         Statistics(
             permutations=permutations,
             level=level,
-            unit="document" if len(documents) else "sentence",
             covariates=(),
             seed=seed,
         )

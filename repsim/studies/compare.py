@@ -8,8 +8,10 @@ was stopped goes on where it was.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core import (
@@ -38,6 +40,9 @@ DEFAULT_PAIRINGS = ("same text", "parallel text")
 #: Facts about reading that a report shows; the rest stays in the activation files.
 EXTRACTION_FACTS = ("tokens", "truncated", "short", "pooling", "dtype", "policy")
 
+#: Arguments of `compare` that say how it is carried out, not what is compared.
+NOT_PLANNED = ("out", "force", "workers")
+
 Say = Callable[[str, str], None]
 
 
@@ -53,7 +58,7 @@ def compare(
     point: str = "resid",
     pooling: Pooling = "mean",
     permutations: int = 100,
-    interval_unit: Literal["sentence", "document"] = "sentence",
+    unit: Literal["document", "sentence"] = "document",
     seed: int = 0,
     device: str | None = None,
     batch_size: int | str = "auto",
@@ -78,7 +83,8 @@ def compare(
         point: Hook point.
         pooling: Pooling of tokens.
         permutations: Shuffles of the null; 0 for none, and then no intervals either.
-        interval_unit: What intervals are taken over.
+        unit: What nulls shuffle and intervals leave out: documents, where the corpus has them, or
+            sentences as if all were independent.
         seed: Seed of samples, shuffles and subsamples.
         device: Where models run; a GPU if there is one.
         batch_size: Sentences per batch.
@@ -109,26 +115,8 @@ def compare(
         >>> table.unique("measure"), table.unique("pairing")
         (['cka'], ['same text', 'parallel text'])
     """
-    comparison = plan_comparison(
-        models,
-        corpus=corpus,
-        languages=languages,
-        measures=measures,
-        limit=limit,
-        pairings=pairings,
-        layers=layers,
-        point=point,
-        pooling=pooling,
-        permutations=permutations,
-        interval_unit=interval_unit,
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-        thorough=thorough,
-        generic=generic,
-        allow_network=allow_network,
-    )
-    return run_comparison(comparison, out, force=force, workers=workers)
+    options = {name: value for name, value in locals().items() if name not in NOT_PLANNED}
+    return run_comparison(plan_comparison(**options), out, force=force, workers=workers)
 
 
 # -- what a comparison will do ---------------------------------------------------------------------
@@ -247,34 +235,23 @@ class Comparison:
         return [*found, *self.corpus.notes]
 
 
-def plan_comparison(
-    models: Sequence[str | Path | ModelRef],
-    *,
-    corpus: str | Path | ParallelCorpus = "kolibri",
-    languages: Sequence[str] | None = None,
-    measures: Sequence[str] = DEFAULT_MEASURES,
-    limit: int | None = None,
-    pairings: Sequence[str] = DEFAULT_PAIRINGS,
-    layers: Literal["auto", "all"] = "auto",
-    point: str = "resid",
-    pooling: Pooling = "mean",
-    permutations: int = 100,
-    interval_unit: Literal["sentence", "document"] = "sentence",
-    seed: int = 0,
-    device: str | None = None,
-    batch_size: int | str = "auto",
-    thorough: bool = False,
-    generic: bool = False,
-    allow_network: bool = False,
-) -> Comparison:
-    """Look up every name of `compare`. Reads configs and headers, loads no weights."""
+def plan_comparison(models: Sequence[str | Path | ModelRef], **options: Any) -> Comparison:
+    """Look up every name of `compare`, whose options these are. Reads configs, loads no weights.
+
+    Raises:
+        TypeError: An option that `compare` does not have.
+    """
+    asked = inspect.signature(compare).bind(models, **options)
+    asked.apply_defaults()
+    chosen = SimpleNamespace(**asked.arguments)
     from repsim.corpora import load_corpus
     from repsim.measures import Statistics, get_measure
     from repsim.models import inspect_model
 
-    for name in measures:
+    for name in chosen.measures:
         get_measure(name)
-    refs = [inspect_model(model, generic=generic, allow_network=allow_network) for model in models]
+    network = {"allow_network": chosen.allow_network}
+    refs = [inspect_model(model, generic=chosen.generic, **network) for model in models]
     names = [ref.name for ref in refs]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:
@@ -282,29 +259,25 @@ def plan_comparison(
             f"two models are called '{repeated}'", hint="rename one of the folders, or pass it once"
         )
     text = load_corpus(
-        corpus, languages=languages, limit=limit, seed=seed, allow_network=allow_network
+        chosen.corpus, languages=chosen.languages, limit=chosen.limit, seed=chosen.seed, **network
     )
     statistics = (
-        Statistics(permutations=permutations, unit=interval_unit, seed=seed)
-        if permutations
+        Statistics(permutations=chosen.permutations, unit=chosen.unit, seed=chosen.seed)
+        if chosen.permutations
         else Statistics.off()
     )
     return Comparison(
         models=tuple(refs),
         corpus=text,
-        measures=tuple(dict.fromkeys(measures)),
+        measures=tuple(dict.fromkeys(chosen.measures)),
         statistics=statistics,
-        pairings=tuple(pairings),
-        layers=layers,
-        point=point,
-        pooling=pooling,
-        loading={
-            "device": device or _best_device(),
-            "generic": generic,
-            "allow_network": allow_network,
-        },
-        batch_size=batch_size,
-        thorough=thorough,
+        pairings=tuple(chosen.pairings),
+        layers=chosen.layers,
+        point=chosen.point,
+        pooling=chosen.pooling,
+        loading={"device": chosen.device or _best_device(), "generic": chosen.generic, **network},
+        batch_size=chosen.batch_size,
+        thorough=chosen.thorough,
     )
 
 

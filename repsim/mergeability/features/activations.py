@@ -108,8 +108,9 @@ def activation_features(
         raise UsageError(f"layers='{layers}' is not possible", hint="auto or all")
     sentences = load_corpus(corpus, languages=list(languages), limit=limit, seed=seed)
     chosen = statistics or Statistics(
-        permutations=SHUFFLES, permutations_expensive=SHUFFLES_EXPENSIVE, groups=0, seed=seed
-    )
+        permutations=SHUFFLES, permutations_expensive=SHUFFLES_EXPENSIVE, groups=0, seed=seed,
+        unit="sentence",  # as in the evidence that the shipped predictor was fitted on
+    )  # fmt: skip
     with opened(models, device=device) as group:
         parents, activations = group.loaded, []
         points = _points(parents)

@@ -15,8 +15,8 @@ from repsim.core.errors import GateFailedError, IncompatibleModelsError, InputEr
 #: A new flag is a promise: add it here when it is meant.
 FLAGS = {
     "compare": """--allow-network --batch-size --corpus --device --dry-run --force --generic
-        --interval-unit --json --language --layers --limit --measure --out --pairing --permutations
-        --point --pooling --seed --thorough""",
+        --json --language --layers --limit --measure --out --pairing --permutations
+        --point --pooling --seed --thorough --unit""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --method

@@ -74,40 +74,41 @@ def test_a_row_bootstrap_is_biased_where_the_jackknife_is_not() -> None:
     x, y = rng.normal(size=(200, 32)), rng.normal(size=(200, 32))
     drawn = [rng.integers(0, 200, size=200) for _ in range(30)]
     bootstrap = np.mean([get_measure("cka")(x[rows], y[rows]) for rows in drawn])
-    left_out = cka_replicates([as_features(x)], [as_features(y)], np.arange(200))
+    left_out = cka_replicates([as_features(x)], [as_features(y)])
     assert bootstrap > measure(x, y, "cka") + 0.08
     assert abs(left_out.mean() - measure(x, y, "cka")) < 0.001
 
 
-GROUPS = {
-    "sentences": np.arange(24),
-    "pairs": np.repeat(np.arange(12), 2),
-    "unequal documents, rows apart": np.random.default_rng(0).permutation(
-        np.r_[np.zeros(7, int), np.arange(1, 18)]
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", GROUPS)
 @pytest.mark.parametrize("block", [1 << 24, 24 * 5 * 7])
-def test_closed_form_equals_computing_without_the_rows(
-    kind: str, block: int, monkeypatch: pytest.MonkeyPatch
+def test_closed_form_equals_computing_without_the_row(
+    block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repsim.measures.cka_jackknife.BLOCK_NUMBERS", block)
-    rng, labels = np.random.default_rng(1), GROUPS[kind]
+    rng = np.random.default_rng(1)
     xs = [rng.normal(size=(24, 5)) + 10 * k for k in range(3)]
     ys = [x[:, :4] + rng.normal(size=(24, 4)) for x in xs[:2]]
-    found = cka_replicates([as_features(x) for x in xs], [as_features(y) for y in ys], labels)
-    assert found.shape == (labels.max() + 1, 3, 2)
-    for group in range(labels.max() + 1):
-        kept = labels != group
+    found = cka_replicates([as_features(x) for x in xs], [as_features(y) for y in ys])
+    assert found.shape == (24, 3, 2)
+    for row in range(24):
+        kept = np.arange(24) != row
         expected = [[measure(x[kept], y[kept], "cka") for y in ys] for x in xs]
-        np.testing.assert_allclose(found[group], expected, atol=1e-12)
+        np.testing.assert_allclose(found[row], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[3] * 30, [1, 9, 2, 2, 5, 1, 1, 6, 3, 4] * 4])
+def test_replicates_without_documents_are_nearly_what_the_rest_gives(sizes: list[int]) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    x, y = planted(0, len(labels), 1.0)
+    apart = [Features(f.x, documents=labels) for f in (x, y)]
+    found = cka_replicates(apart[:1], apart[1:])[:, 0, 0]
+    rest = left_out_values(get_measure("cka"), apart[:1], apart[1:], labels)[:, 0, 0]
+    assert np.corrcoef(found, rest)[0, 1] > 0.99
+    assert found.std() == pytest.approx(rest.std(), rel=0.1)
 
 
 def test_generic_jackknife_equals_computing_on_the_rest() -> None:
     x, y = planted(0, 40, 1.0)
-    labels = deal(40, 8, seed=0)
+    labels = deal(np.arange(40), 8, seed=0)
     for name in ("mutual_knn", "procrustes", "svcca"):
         found = left_out_values(get_measure(name), [x], [y], labels)
         rest = labels != 3
@@ -120,11 +121,13 @@ def test_dependent_sentences_need_documents_as_the_unit() -> None:
     x, y = planted(0, 60, 0.5)
     copies = [as_features(np.repeat(f.x.numpy(), 5, axis=0) + 0.01 * rng.normal(size=(300, 10)))
               for f in (x, y)]  # fmt: skip
-    documents = [str(i // 5) for i in range(300)]
+    apart = [Features(f.x, documents=np.arange(300) // 5) for f in copies]
     measure = get_measure("cka")
     value = compute_grid(measure, copies[:1], copies[1:])
     by_sentence = interval(measure, copies[:1], copies[1:], value)
-    by_document = interval(measure, copies[:1], copies[1:], value, documents=documents)
+    by_document = interval(
+        measure, apart[:1], apart[1:], compute_grid(measure, apart[:1], apart[1:])
+    )
     alone = interval(measure, [x], [y], compute_grid(measure, [x], [y]))
     assert by_sentence is not None
     assert by_document is not None
@@ -160,14 +163,13 @@ def test_identical_sides_have_an_interval_of_no_width() -> None:
 
 
 def test_groups_are_even_and_documents_stay_whole() -> None:
-    sizes = np.bincount(deal(103, 20, seed=1))
-    assert set(sizes.tolist()) == {5, 6}
-    documents = [str(i // 3) for i in range(90)]
-    labels = deal(90, 6, seed=1, documents=documents)
+    rows = np.arange(103)
+    assert set(np.bincount(deal(rows, 20, seed=1)).tolist()) == {5, 6}
+    labels = deal(np.arange(90) // 3, 6, seed=1, unit="document")
     assert np.bincount(labels).tolist() == [15] * 6
     assert all(len(set(labels[i : i + 3])) == 1 for i in range(0, 90, 3))
-    assert np.array_equal(deal(103, 20, seed=1), deal(103, 20, seed=1))
-    assert not np.array_equal(deal(103, 20, seed=1), deal(103, 20, seed=2))
+    assert np.array_equal(deal(rows, 20, seed=1), deal(rows, 20, seed=1))
+    assert not np.array_equal(deal(rows, 20, seed=1), deal(rows, 20, seed=2))
 
 
 def test_what_is_not_possible_is_refused() -> None:
@@ -178,9 +180,10 @@ def test_what_is_not_possible_is_refused() -> None:
     with pytest.raises(InputError, match="over sentences needs at least 20 of them, got 12"):
         interval(get_measure("procrustes"), [x], [y], value)
     with pytest.raises(InputError, match="over documents needs at least 5 of them, got 2"):
-        interval(get_measure("cka"), [x], [y], value, documents=["a"] * 6 + ["b"] * 6)
+        two = [Features(f.x, documents=np.arange(12) // 6) for f in (x, y)]
+        interval(get_measure("cka"), two[:1], two[1:], value)
     with pytest.raises(UsageError, match="3 groups are too few"):
-        deal(12, 3, seed=0)
+        deal(np.arange(12), 3, seed=0)
 
 
 def test_a_measure_declared_without_interval_gets_none() -> None:

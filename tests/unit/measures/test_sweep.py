@@ -34,8 +34,11 @@ from repsim.measures import (
     sweep_info,
 )
 from repsim.measures.cells import _threads_of_this_process as threads_of_this_process
+from repsim.measures.plan import Unit
 
 N = 64
+#: Number of each row's document, four rows each, as in `reading`.
+NUMBERS = np.arange(N) // 4
 FAST = Statistics(permutations=19, permutations_expensive=5, groups=8, groups_expensive=5)
 
 
@@ -78,7 +81,8 @@ def test_every_value_is_the_measure_on_the_two_layers(four: list[Activations]) -
     for row in table.rows():
         x = sides[row["model_a"], row["language_a"]].array("resid", row["layer_a"])
         y = sides[row["model_b"], row["language_b"]].array("resid", row["layer_b"])
-        assert row["value"] == pytest.approx(measure(x, y, row["measure"]), abs=1e-9)
+        left, right = (Features(a, documents=NUMBERS) for a in (x, y))
+        assert row["value"] == pytest.approx(measure(left, right, row["measure"]), abs=1e-9)
         assert row["n"] == N
         assert row["null_q95"] is None
         assert row["partial"] is None
@@ -117,7 +121,7 @@ def test_layers_are_all_or_matched_as_asked(four: list[Activations]) -> None:
 
 def test_each_number_has_its_null_interval_and_partial_value(four: list[Activations]) -> None:
     table = sweep(four[1::2], ["cka", "procrustes"], statistics=FAST)
-    x, y = (acts.array("resid", 1) for acts in four[1::2])
+    x, y = (Features(acts.array("resid", 1), documents=NUMBERS) for acts in four[1::2])
     covariates = np.stack([acts.covariates["log_length"] for acts in four[1::2]], axis=1)
     for row in table.rows():
         matched = row["layer_a"] == row["layer_b"]
@@ -158,7 +162,9 @@ def test_intervals_over_documents_differ_from_those_over_sentences(four: list[Ac
         )
         for unit in ("sentence", "document")
     }
-    assert by["sentence"]["value"] == by["document"]["value"]
+    assert by["sentence"]["value"] == pytest.approx(by["document"]["value"], abs=0.02)
+    assert by["sentence"]["value"] != by["document"]["value"]
+    assert by["sentence"]["null_mean"] != by["document"]["null_mean"]
     assert by["sentence"]["ci_low"] != by["document"]["ci_low"]
 
 
@@ -239,7 +245,7 @@ def test_table_states_models_measures_and_statistics(four: list[Activations]) ->
     assert info["measures"]["cka"]["direction"] == "similarity"
     assert info["statistics"]["shuffles"] == 19
     assert info["statistics"]["expensive_measures"] == []
-    assert "jackknife over sentences" in info["statistics"]["description"]
+    assert "jackknife over documents" in info["statistics"]["description"]
     assert "Values only" in Statistics.off().describe()["description"]
 
 
@@ -280,10 +286,22 @@ def test_a_measure_without_interval_says_why(four: list[Activations]) -> None:
     )
 
 
-def test_intervals_over_documents_need_documents(four: list[Activations]) -> None:
-    unknown = [dataclasses.replace(acts, documents=()) for acts in four]
-    with pytest.raises(InputError, match="do not say which document a sentence comes from"):
-        plan_sweep(unknown, ["cka"], statistics=Statistics(unit="document"))
+def test_documents_are_the_unit_where_there_are_enough_and_sentences_with_a_word_elsewhere(
+    four: list[Activations],
+) -> None:
+    def stated(documents: list[str], unit: Unit = "document") -> tuple[str, str]:
+        sides = [dataclasses.replace(acts, documents=tuple(documents)) for acts in four[::2]]
+        asked = dataclasses.replace(FAST, unit=unit)
+        table = sweep(sides, ["cka"], pairings=("same text",), statistics=asked)
+        return table.info["statistics"]["interval_unit"], next(table.rows())["note"]
+
+    n = len(four[0])
+    assert stated([str(i // 3) for i in range(n)])[0] == "documents"
+    assert stated([str(i // 3) for i in range(n)], "sentence")[0] == "sentences"
+    assert stated([])[0] == "sentences"
+    unit, note = stated(["all but one"] * (n - 9) + [str(i) for i in range(9)])
+    assert unit == "sentences"
+    assert f"one document holds {n - 9} of {n} rows" in note
 
 
 def test_different_widths_leave_unit_wise_measures_empty_with_a_note() -> None:

@@ -1,0 +1,213 @@
+"""Rows that belong together: the rows of one document depend on each other.
+
+An estimator that leaves out pairs of rows of one document does not take the likeness of neighbours
+in a text for the likeness of two representations. Debiased CKA centers a kernel over *pairs of rows
+of different documents*: the part of `k_ij` that is a sum of row effects `a_i + a_j` is projected
+out, pairs within a document count as zero. The inner product of two such matrices is 0 in
+expectation on independent sides, whatever the documents' sizes, does not change if either side is
+translated, equals the U-centered product of Székely and Rizzo (2014) for documents of one row, and
+differs from the U-statistic over different documents by O(1 / documents).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from repsim.measures.algebra import TILE
+
+#: Fewest documents that can be the unit of inference.
+LEAST_DOCUMENTS = 5
+#: Documents of different sizes are exchanged among at least so many of similar size.
+STRATUM = 6
+#: Numbers of the Gram matrices inside documents that are held at once.
+HELD = 1 << 22
+
+
+def numbered(documents: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Documents as 0..g-1 in order of first appearance, `[n]` int64."""
+    numbers: dict[Hashable, int] = {}
+    listed = documents.tolist() if isinstance(documents, np.ndarray) else documents
+    return np.array([numbers.setdefault(d, len(numbers)) for d in listed], dtype=np.int64)
+
+
+def as_unit(documents: Sequence[Hashable]) -> tuple[np.ndarray | None, str]:
+    """Numbers of the documents, or None where rows are the unit; and why, if that is a loss.
+
+    Example:
+        >>> as_unit(["a", "b", "c"])  # documents of one row: rows are the unit
+        (None, '')
+        >>> as_unit(["a", "a", "b", "b"])[1]
+        '2 documents are too few to be the unit of inference: rows are, as if independent'
+    """
+    if not len(documents):
+        return None, ""
+    labels = numbered(documents)
+    sizes = np.bincount(labels)
+    if sizes.max() == 1:
+        return None, ""
+    if len(sizes) < LEAST_DOCUMENTS:
+        what = f"{len(sizes)} documents are too few"
+    elif 2 * sizes.max() >= len(labels):
+        what = f"one document holds {sizes.max()} of {len(labels)} rows: too many for documents"
+    else:
+        return labels, ""
+    return None, f"{what} to be the unit of inference: rows are, as if independent"
+
+
+# -- shuffles -------------------------------------------------------------------------------------
+
+
+def shuffled_documents(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A permutation of the rows that takes whole documents to the place of others, `[n]`.
+
+    Documents of one size change places, which is exact. A size that few documents have is shuffled
+    together with the nearest sizes: the shorter of two documents lies inside the place of the
+    longer, and what is left over fills the gaps in order.
+    """
+    rows = _rows_of(labels)
+    order = np.empty(len(labels), dtype=np.int64)
+    for stratum in _strata(np.array([len(own) for own in rows])):
+        moved = generator.permutation(stratum)
+        places: list[int] = []
+        left: list[int] = []
+        for here, there in zip(stratum, moved, strict=True):
+            start = generator.integers(len(rows[there])) if len(rows[there]) > 1 else 0
+            own, taken = rows[here], np.roll(rows[there], start)
+            both = min(len(own), len(taken))
+            order[own[:both]] = taken[:both]
+            places.extend(own[both:])
+            left.extend(taken[both:])
+        order[places] = left
+    return order
+
+
+def _rows_of(labels: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each document."""
+    sizes = np.bincount(labels)
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def _strata(sizes: np.ndarray) -> list[list[int]]:
+    """Documents of one size, or of neighbouring sizes where one size has few documents."""
+    strata: list[list[int]] = [[]]
+    for document in np.argsort(-sizes, kind="stable").tolist():
+        full = len(strata[-1]) >= STRATUM
+        if full and sizes[document] != sizes[strata[-1][-1]]:
+            strata.append([])
+        strata[-1].append(document)
+    if len(strata) > 1 and len(strata[-1]) < STRATUM:
+        last = strata.pop()
+        strata[-1] += last
+    return strata
+
+
+# -- pairs of different documents ------------------------------------------------------------------
+
+
+def centred_apart(kernel: Tensor, labels: Tensor) -> Tensor:
+    """The part of an `[n, n]` kernel without row effects, zero within documents (U-centered)."""
+    centred = _zero_within(kernel.clone(), labels, 0)
+    effects = row_effects(centred.sum(dim=1, dtype=torch.float64), labels).to(kernel.dtype)
+    centred -= rearrange(effects, "i -> i 1") + effects
+    return _zero_within(centred, labels, 0)
+
+
+def rows_apart(rows: Tensor, effects: Tensor, labels: Tensor, here: slice) -> Tensor:
+    """Some rows of `centred_apart` of the Gram matrix of centered rows, `[rows, n]`."""
+    kernel = rows[here] @ rows.mT
+    kernel -= rearrange(effects[here], "i -> i 1") + effects
+    return _zero_within(kernel, labels, here.start)
+
+
+def _zero_within(kernel: Tensor, labels: Tensor, first: int) -> Tensor:
+    """Rows of a kernel, from row `first` on, with zeros within documents, in place."""
+    for start in range(0, len(kernel), TILE):
+        rows = kernel[start : start + TILE]
+        own = labels[first + start : first + start + len(rows)]
+        rows.masked_fill_(rearrange(own, "i -> i 1") == labels, 0)
+    return kernel
+
+
+def row_effects(sums: Tensor, labels: Tensor) -> Tensor:
+    """The `a` for which `k_ij - a_i - a_j` has row sums 0 over pairs of different documents.
+
+    From the row sums of k over those pairs, `[n]`: the normal equations in closed form.
+    """
+    sizes = torch.bincount(labels).to(sums.dtype)
+    n, by_document = len(labels), sums.new_zeros(len(sizes)).index_add_(0, labels, sums)
+    apart = n - 2 * sizes
+    total = (by_document / apart).sum() / (1 + (sizes / apart).sum())
+    of_document = (by_document - sizes * total) / apart
+    return (sums - total + of_document[labels]) / (n - sizes[labels])
+
+
+def sums_apart(rows: Tensor, labels: Tensor) -> Tensor:
+    """Row sums of the Gram matrix of centered rows over pairs of different documents, `[n]`."""
+    own = rows.new_zeros(int(labels.max()) + 1, rows.shape[1], dtype=torch.float64)
+    own.index_add_(0, labels, rows.double())
+    # All rows sum to zero: what is left is minus the own document's.
+    return -reduce(rows.double() * own[labels], "n d -> n", "sum")
+
+
+def hsic_apart(
+    cross: np.ndarray, own: tuple[np.ndarray, np.ndarray], xs: Sequence[Tensor],
+    ys: Sequence[Tensor], labels: Tensor,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """`<A, B>` of all pairs of layers, of each x with itself, of each y; O(n d) beside `<K, L>`.
+
+    Args:
+        cross: `<K, L>` of the Gram matrices of centered rows off the diagonals, `[a, b]`.
+        own: The same of each layer with itself, `[a]` and `[b]`.
+        xs: Centered rows of each layer.
+        ys: Of the other side.
+        labels: Number of each row's document, `[n]`.
+    """
+    within = [torch.zeros(shape, dtype=torch.float64) for shape in (cross.shape, len(xs), len(ys))]
+    for index in _blocks(labels):
+        left, right = (torch.stack([_inside(a, index) for a in side]).cpu() for side in (xs, ys))
+        within[0] += left @ right.mT
+        within[1] += left.square().sum(dim=1)
+        within[2] += right.square().sum(dim=1)
+    (sums_x, effects_x), (sums_y, effects_y) = (
+        tuple(torch.stack(parts).cpu() for parts in zip(*(effects_of(a, labels) for a in side),
+                                                        strict=True))
+        for side in (xs, ys)
+    )  # fmt: skip
+    return (
+        np.asarray(cross - (within[0] + 2 * effects_x @ sums_y.mT).numpy()),
+        np.asarray(own[0] - (within[1] + 2 * (effects_x * sums_x).sum(dim=1)).numpy()),
+        np.asarray(own[1] - (within[2] + 2 * (effects_y * sums_y).sum(dim=1)).numpy()),
+    )
+
+
+def effects_of(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Row sums of the Gram matrix of centered rows apart from documents, and the row effects."""
+    exact = rows.double()
+    own = exact.new_zeros(int(labels.max()) + 1, rows.shape[1]).index_add_(0, labels, exact)
+    # All rows sum to zero: what is left is minus the own document's.
+    sums = -reduce(exact * own[labels], "n d -> n", "sum")
+    return sums, row_effects(sums, labels)
+
+
+def _inside(rows: Tensor, index: Tensor) -> Tensor:
+    """Gram entries inside documents of one size, off the diagonal, `[documents * size^2]`."""
+    own = rows[index].double()
+    grams = own @ own.mT
+    grams.diagonal(dim1=1, dim2=2).zero_()
+    return grams.flatten()
+
+
+def _blocks(labels: Tensor) -> list[Tensor]:
+    """Row numbers of documents of one size, `[documents, size]`, a bounded number at a time."""
+    rows = _rows_of(labels.cpu().numpy())
+    sizes = np.array([len(own) for own in rows])
+    blocks: list[Tensor] = []
+    for size in np.unique(sizes[sizes > 0]):
+        index = torch.as_tensor(np.stack([rows[d] for d in np.flatnonzero(sizes == size)]))
+        blocks += index.to(labels.device).split(max(1, HELD // int(size) ** 2))
+    return blocks

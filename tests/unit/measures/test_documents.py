@@ -1,0 +1,138 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from repsim.measures import Features, compute_grid, get_measure
+from repsim.measures.documents import as_unit, centred_apart, shuffled_documents
+from repsim.measures.null import draw_permutations, null_values, permutation_null
+
+SIZES = [3, 1, 2, 5, 1, 1, 2, 4, 1, 3]
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
+N = len(LABELS)
+
+
+def sides(count: int = 2, labels: np.ndarray | None = LABELS) -> list[Features]:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(N, 3))
+    arrays = [shared @ rng.normal(size=(3, 5)) + rng.normal(size=(N, 5)) + 4 for _ in range(count)]
+    return [Features(array, documents=labels) for array in arrays]
+
+
+def projected(kernel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Least squares on the row effects, over pairs of different documents."""
+    pairs = [
+        p for p in itertools.combinations(range(len(labels)), 2) if labels[p[0]] != labels[p[1]]
+    ]
+    design = np.zeros((len(pairs), len(labels)))
+    for row, (i, j) in enumerate(pairs):
+        design[row, [i, j]] = 1
+    values = np.array([kernel[p] for p in pairs])
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+
+
+def test_cka_by_documents_is_the_cosine_of_kernels_without_row_effects() -> None:
+    x, y = sides()
+    a, b = (projected((f.x @ f.x.mT).numpy(), LABELS) for f in (x, y))
+    expected = a @ b / np.sqrt((a @ a) * (b @ b))
+    assert get_measure("cka")(x, y) == pytest.approx(expected, abs=1e-10)
+    kernel = centred_apart(x.x @ x.x.mT, torch.as_tensor(LABELS))
+    assert float((kernel**2).sum()) == pytest.approx(2 * a @ a)
+    assert float(kernel.sum(dim=0).abs().max()) < 1e-9
+
+
+def test_documents_of_one_row_give_debiased_cka() -> None:
+    plain, single = sides(labels=None), sides(labels=np.arange(N))
+    assert get_measure("cka")(*single) == pytest.approx(get_measure("cka")(*plain), abs=1e-12)
+
+
+def test_float32_and_subsets_keep_the_documents() -> None:
+    x, y = sides()
+    single = [Features(f.x, dtype=torch.float32, documents=LABELS) for f in (x, y)]
+    assert get_measure("cka")(*single) == pytest.approx(get_measure("cka")(x, y), abs=1e-6)
+    kept = np.flatnonzero(LABELS != 3)
+    fresh = [Features(f.x[kept], documents=LABELS[kept]) for f in (x, y)]
+    subset = get_measure("cka")(x.take(kept), y.take(kept))
+    assert subset == pytest.approx(get_measure("cka")(*fresh), abs=1e-12)
+
+
+def test_likeness_within_documents_is_not_taken_for_likeness_of_representations() -> None:
+    """Documents of 6, intraclass correlation 0.9: 0.05 too much by rows."""
+    rng, found = np.random.default_rng(3), []
+    views = rng.normal(size=(2, 4, 10))
+    labels = np.repeat(np.arange(30), 6)
+
+    def latent() -> np.ndarray:
+        between, within = rng.normal(size=(30, 4))[labels], rng.normal(size=(180, 4))
+        return np.sqrt(0.9) * between + np.sqrt(0.1) * within
+
+    for _ in range(60):
+        shared = latent()
+        x, y = ((shared + latent()) @ view for view in views)
+        by_rows, by_documents = (
+            get_measure("cka")(Features(x, documents=d), Features(y, documents=d))
+            for d in (None, labels)
+        )
+        found.append([by_rows, by_documents])
+    covariances = [2 * view.T @ view for view in views]
+    cross = views[0].T @ views[1]
+    truth = (cross**2).sum() / np.sqrt(np.prod([(c**2).sum() for c in covariances]))
+    bias = np.mean(found, axis=0) - truth
+    assert bias[0] > 0.03
+    assert abs(bias[1]) < 0.02
+
+
+def test_shuffles_take_whole_documents_to_the_place_of_others() -> None:
+    generator = np.random.default_rng(0)
+    equal = np.repeat(np.arange(12), 4)
+    for _ in range(5):
+        order = shuffled_documents(equal, generator)
+        assert sorted(order) == list(range(48))
+        assert all(len(set(equal[order][equal == d])) == 1 for d in range(12))
+    unequal = np.repeat(np.arange(40), [*range(1, 21)] * 2)
+    order = shuffled_documents(unequal, generator)
+    assert sorted(order) == list(range(len(unequal)))
+    together = sum(
+        np.bincount(unequal[order][unequal == d]).max() / (unequal == d).sum() for d in range(40)
+    )
+    assert together / 40 > 0.7
+
+
+def test_the_fast_null_by_documents_is_the_plain_one() -> None:
+    labels = np.repeat(np.arange(N // 2 + 1), 2)[:N]
+    x, y = sides(labels=labels)
+    orders = draw_permutations(N - N % 2, 4, 0, labels[: N - N % 2])
+    left, right = (
+        Features(f.x[: orders.shape[1]], documents=labels[: orders.shape[1]]) for f in (x, y)
+    )
+    measure = get_measure("cka")
+    fast = null_values(measure, [left], [right], orders)[:, 0, 0]
+    plain = [measure(left, right.permuted(order)) for order in orders]
+    np.testing.assert_allclose(fast, plain, atol=1e-6)
+
+
+def test_a_true_null_of_documents_is_kept_where_shuffled_sentences_reject_it() -> None:
+    """Intraclass correlation 0.5 in documents of 6, at the level of 5 %."""
+    labels, measure = np.repeat(np.arange(20), 6), get_measure("cka")
+    rejected = {"sentence": 0, "document": 0}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        arrays = [rng.normal(size=(20, 5))[labels] + rng.normal(size=(120, 5)) for _ in range(2)]
+        for unit, known in (("sentence", None), ("document", labels)):
+            x, y = (Features(array, documents=known) for array in arrays)
+            orders = draw_permutations(120, 39, seed, known)
+            null = permutation_null(measure, [x], [y], compute_grid(measure, [x], [y]), orders)
+            rejected[unit] += int(null.p_value[0, 0] <= 0.05)
+    assert rejected["sentence"] > 20
+    assert rejected["document"] <= 8
+
+
+def test_what_cannot_be_the_unit_says_why() -> None:
+    assert as_unit(()) == (None, "")
+    assert as_unit(list("abcdef")) == (None, "")
+    assert "2 documents are too few" in as_unit(["a", "a", "b"])[1]
+    assert "one document holds 9 of 14 rows" in as_unit(["a"] * 9 + list("bcdef"))[1]
+    labels, reason = as_unit(list("aabbccddee"))
+    assert labels is not None
+    assert (labels.tolist(), reason) == ([0, 0, 1, 1, 2, 2, 3, 3, 4, 4], "")
