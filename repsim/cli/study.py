@@ -160,16 +160,22 @@ def collect(folder: Path, out: Path | None, as_json: bool) -> None:
 
 
 @study.command()
-@click.argument("source", metavar="DIR|ATLAS", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|ATLAS|multimerge:PATH", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the path as one JSON document.")
 def report(source: Path, out: Path | None, as_json: bool) -> None:
     """Render a study: figures, and which findings of the source paper are reproduced.
 
-    DIR is the folder of a study or of an atlas; ATLAS the name of one that ships with repsim.
+    DIR is the folder of a study or of an atlas; ATLAS the name of one that ships with repsim;
+    multimerge:PATH a checkout of the source paper's repository (github.com/Sethjsa/multimerge), or
+    its pairs as CSV.
     """
     from repsim.studies.report import write_study_report
 
+    kind, colon, path = str(source).partition(":")
+    if colon and kind == "multimerge":
+        _report_multimerge(Path(path), out, as_json)
+        return
     if out is None and not source.is_dir():
         raise click.UsageError(f"'{source}' is no folder to write into: say where with -o DIR.")
     atlas = _atlas_of(source)
@@ -177,6 +183,18 @@ def report(source: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"report": str(path), **_atlas_facts(atlas)})
     say("wrote", str(path))
+
+
+def _report_multimerge(path: Path, out: Path | None, as_json: bool) -> None:
+    """The source paper's own pairs, beside the shipped atlas."""
+    from repsim.studies.multimerge.report import write_multimerge_report
+
+    if out is None:
+        raise click.UsageError("say where the report goes with -o DIR.")
+    page = write_multimerge_report(path, out)
+    if as_json:
+        print_json({"report": str(page)})
+    say("wrote", str(page))
 
 
 def _atlas_of(source: Path) -> Atlas:

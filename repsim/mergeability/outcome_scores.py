@@ -11,9 +11,10 @@ import numpy as np
 
 from repsim.core.table import Table
 from repsim.stats.bootstrap import interval_of, model_weights
+from repsim.stats.weighted import LEAST, weighted_correlation
 
 #: Fewest tested merges of a fold within which forecasts are ranked.
-LEAST_RANKED = 4
+LEAST_RANKED = LEAST
 #: Least number of draws that must define a score.
 DRAWS = 200
 
@@ -131,8 +132,14 @@ def _scores(
     groups = [g for g in groups if len(g) >= LEAST_RANKED and np.ptp(observed[g]) > 0]
     ones = np.ones((1, len(predicted)))
     for metric, ranked in (("pearson", False), ("spearman", True)):
-        parts = [_correlations(predicted[g], observed[g], weights[:, g], ranked) for g in groups]
-        whole = [_correlations(predicted[g], observed[g], ones[:, g], ranked)[0] for g in groups]
+        parts = [
+            weighted_correlation(predicted[g], observed[g], weights[:, g], ranked=ranked)
+            for g in groups
+        ]
+        whole = [
+            weighted_correlation(predicted[g], observed[g], ones[:, g], ranked=ranked)[0]
+            for g in groups
+        ]
         defined = [number for number, value in enumerate(whole) if np.isfinite(value)]
         if defined:
             heavy = np.array([weights[:, groups[n]].sum(axis=1) for n in defined])
@@ -142,8 +149,8 @@ def _scores(
                 mean = (np.nan_to_num(drawn) * heavy).sum(axis=0) / heavy.sum(axis=0)
             value = float(np.mean([whole[n] for n in defined]))
             found[metric] = _Score(value, mean, len(defined), len(predicted))
-        pooled = _correlations(predicted, observed, weights, ranked)
-        value = float(_correlations(predicted, observed, ones, ranked)[0])
+        pooled = weighted_correlation(predicted, observed, weights, ranked=ranked)
+        value = float(weighted_correlation(predicted, observed, ones, ranked=ranked)[0])
         # Where nothing is ranked within folds, what is pooled ranks nothing but levels of folds.
         if np.isfinite(value) and defined:
             found[f"{metric}_pooled"] = _Score(value, pooled, len(groups), len(predicted))
@@ -152,28 +159,3 @@ def _scores(
         drawn = weights @ error / weights.sum(axis=1)
     found["mae"] = _Score(float(error.mean()), drawn, len(groups), len(predicted))
     return found
-
-
-def _correlations(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, ranked: bool
-) -> np.ndarray:  # fmt: skip
-    """Correlation under each row of weights `[draws, n]`; NaN where one side does not vary."""
-    if ranked:
-        x, y = _ranks(x, weights), _ranks(y, weights)
-    else:
-        x, y = np.broadcast_to(x, weights.shape), np.broadcast_to(y, weights.shape)
-    total = weights.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        x = x - (weights * x).sum(axis=1, keepdims=True) / total
-        y = y - (weights * y).sum(axis=1, keepdims=True) / total
-        covariance = (weights * x * y).sum(axis=1)
-        size = (weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)
-        several = (weights > 0).sum(axis=1) >= min(LEAST_RANKED, weights.shape[1])
-        return np.where(several & (size > 1e-24), covariance / np.sqrt(size), np.nan)
-
-
-def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ranks `[draws, n]` of values that count as often as their weight; ties have their mean."""
-    places, which = np.unique(values, return_inverse=True)
-    heap = weights @ np.eye(len(places))[which]
-    return np.asarray((np.cumsum(heap, axis=1) - (heap - 1) / 2)[:, which])

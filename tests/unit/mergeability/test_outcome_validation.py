@@ -109,18 +109,6 @@ def test_scores_agree_with_scipy_and_weights_with_repetition() -> None:
     assert found["mean", "mae"] == pytest.approx(np.abs(predicted - y)[mine].mean())
 
 
-def test_weighted_ranks_are_those_of_repeated_rows() -> None:
-    from repsim.mergeability.outcome_scores import _correlations
-
-    rng = np.random.default_rng(1)
-    x, y = rng.integers(0, 5, 12).astype(float), rng.normal(size=12)
-    weights = rng.integers(0, 4, (6, 12)).astype(float)
-    found = _correlations(x, y, weights, ranked=True)
-    for row, value in zip(weights, found, strict=True):
-        rows = np.repeat(np.arange(12), row.astype(int))
-        assert value == pytest.approx(spearmanr(x[rows], y[rows])[0])
-
-
 def test_a_method_that_is_not_known_has_the_level_of_the_others(design) -> None:
     y = planted_outcomes(models=8)["outcome"]
     centre, _ = by_method(design, np.where(design.method == 0, y, np.nan))

@@ -1,0 +1,273 @@
+"""Published pairs against a floor, language effects and one language's weight, beside an atlas."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from repsim.core.atlas import COLLAPSE, Atlas
+from repsim.core.errors import UsageError
+from repsim.core.formatting import number
+from repsim.core.pair_table import BlockTable, PairTable
+from repsim.plots.appearance import FAINT, GREY, INK, PALETTE, Size, style
+from repsim.plots.drawing import figure as fig
+from repsim.plots.spec import Figure
+from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
+from repsim.plots.study.features import WEIGHTS, measured_pairs
+from repsim.stats.bootstrap import members_of
+from repsim.stats.dyads import Relation, member_effects, relation
+from repsim.stats.ranks import spearman
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+#: Similarity that the paper reports, and the distance of which it is held against an atlas.
+MEASURE, SHARED = "cka_english", "weight_cosine"
+#: CKA from which on a block tells pairs no longer apart.
+PLATEAU = 0.995
+TEXTS = {"english": "English, both", "in_language": "its own language each",
+         "numerals": "numerals, both"}  # fmt: skip
+
+
+class Leverage(NamedTuple):
+    """A language, and the rank correlation over the pairs without it."""
+
+    language: str
+    without: float
+    pairs: int
+
+
+class BlockCurve(NamedTuple):
+    """Median, least and greatest CKA of pairs by block."""
+
+    text: str
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Beside(NamedTuple):
+    """Weight cosine and retention `[pairs]` of an atlas."""
+
+    cosine: np.ndarray
+    retention: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedInfo:
+    """What the panels show; `curves` and `beside` may be empty."""
+
+    retention: np.ndarray
+    similarity: np.ndarray
+    loss: np.ndarray
+    marked: np.ndarray
+    chosen: str
+    rest: tuple[np.ndarray, np.ndarray]
+    whole: Relation
+    partial: Relation
+    leverage: tuple[Leverage, ...]
+    curves: tuple[BlockCurve, ...]
+    block_pairs: int
+    cosine: np.ndarray
+    worst: np.ndarray
+    beside: Beside | None
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, with the numbers that carry it."""
+        collapsed = int((self.worst < COLLAPSE).sum())
+        without = next(one for one in self.leverage if one.language == self.chosen)
+        said = [
+            f"{collapsed} of {len(self.worst)} pairs keep less than half of what lies between an "
+            f"untrained model and the parent in a language (most: {number(self.worst.max())})",
+            f"rank correlation of CKA on English and loss {_told(self.whole)}, "
+            f"{number(without.without)} over the {without.pairs} pairs without {self.chosen} (open "
+            "markers; chosen after looking)",
+            f"Pearson correlation after additive effects of languages {_told(self.partial)}",
+        ]
+        if self.curves:
+            said.append(f"CKA by block over {self.block_pairs} pairs: median, least and greatest; "
+                        f"shaded where the median on English is {PLATEAU:g} or more")  # fmt: skip
+        if self.beside is not None:
+            survive = int((self.beside.retention >= COLLAPSE).sum())
+            count = len(self.beside.retention)
+            said.append(f"beside {count} pairs of the atlas, of which {survive} survive, by the "
+                        "same definitions of retention and of collapse")  # fmt: skip
+        return "; ".join(said) + "."
+
+
+def _told(found: Relation) -> str:
+    return (f"{number(found.value)} [{number(found.low)}, {number(found.high)}], p "
+            f"{number(found.p, 3)} by relabelling models")  # fmt: skip
+
+
+def published_info(
+    pairs: PairTable, *, blocks: BlockTable | None = None, atlas: Atlas | None = None,
+    chosen: str = "rus",
+) -> PublishedInfo:  # fmt: skip
+    """Published pairs: retention, similarity and loss, what one language does, and an atlas beside.
+
+    Args:
+        pairs: Outcomes and similarities of pairs.
+        blocks: Similarity block by block.
+        atlas: Plain means of pairs with retention and weight cosine.
+        chosen: Language whose pairs are marked; if it is not there, that of the most leverage.
+
+    Raises:
+        UsageError: The pairs lack outcomes or similarities.
+    """
+    similarity, loss = pairs[MEASURE], pairs.loss
+    if not (np.isfinite(similarity) & np.isfinite(loss)).all() or len(loss) < 4:
+        raise UsageError(f"every pair needs a loss and a value of {MEASURE}, and four pairs are "
+                         "the least")  # fmt: skip
+    names = pairs.pairs
+    leverage = leverage_of(similarity, loss, names)
+    whole = relation(similarity, loss, names)
+    if chosen not in {one.language for one in leverage}:
+        chosen = max(leverage, key=lambda one: abs(one.without - whole.value)).language
+    members = members_of(names)
+    rest = tuple(v - member_effects(v, members) for v in (similarity, loss))
+    curves = _curves(blocks) if blocks is not None else ()
+    count = len(set(zip(blocks["a"], blocks["b"], strict=True))) if blocks is not None else 0
+    return PublishedInfo(
+        pairs.both, similarity, loss, np.array([chosen in pair for pair in names]), chosen,
+        (rest[0], rest[1]), whole, relation(similarity, loss, names, partial=True), leverage,
+        curves, count, pairs[SHARED], pairs.worst, _beside(atlas),
+        f"What {len(loss)} published pairs show",
+        ("brackets: 95 % over models",),
+    )  # fmt: skip
+
+
+def leverage_of(
+    similarity: np.ndarray, loss: np.ndarray, pairs: Sequence[tuple[str, str]]
+) -> tuple[Leverage, ...]:
+    """Rank correlation over the pairs without each language, from the least on."""
+    found = []
+    for language in sorted({name for pair in pairs for name in pair}):
+        kept = np.array([language not in pair for pair in pairs])
+        value = spearman(similarity[kept], loss[kept])
+        found.append(Leverage(language, value, int(kept.sum())))
+    return tuple(sorted(found, key=lambda one: one.without))
+
+
+def _curves(blocks: BlockTable) -> tuple[BlockCurve, ...]:
+    curves = []
+    for text, label in TEXTS.items():
+        rows = blocks.where(text=text)
+        if len(rows):
+            places = np.unique(rows["block"])
+            groups = [rows["cka"][rows["block"] == place] for place in places]
+            curves.append(BlockCurve(label, *(np.array([of(g) for g in groups])
+                                              for of in (np.median, np.min, np.max))))  # fmt: skip
+    return tuple(curves)
+
+
+def _beside(atlas: Atlas | None) -> Beside | None:
+    if atlas is None:
+        return None
+    found = measured_pairs(atlas, SHARED)
+    return Beside(np.array([pair.values[SHARED] for pair in found]),
+                  np.array([pair.outcome.worst for pair in found]))  # fmt: skip
+
+
+@style()
+def draw_published(info: PublishedInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """Six panels, five where there is no similarity by block or no atlas."""
+    panels: list[tuple[str, Callable[[Axes, PublishedInfo], None]]] = [
+        ("Every pair against a floor", _draw_floor), ("Similarity and loss", _draw_loss),
+        ("Without each language", _draw_leverage), ("After language effects", _draw_rest),
+    ]  # fmt: skip
+    panels += [("CKA by block", _draw_blocks)] if info.curves else []
+    panels += [("Beside a continuum", _draw_beside)] if info.beside is not None else []
+    columns = 3 if size == "wide" else 2
+    height = 2.05 * -(-len(panels) // columns)
+    axes = fig.frames(info, ax, len(panels), columns, size, height)
+    for frame, (title, draw) in zip(axes, panels, strict=True):
+        draw(frame, info)
+        frame.set_title(title, loc="left", fontsize=8.5, fontweight="bold")
+        frame.tick_params(labelsize=7)
+        for axis in (frame.xaxis, frame.yaxis):
+            axis.label.set_fontsize(7.5)
+    return fig.finish(axes, ax)
+
+
+def _points(marked: bool) -> dict[str, Any]:
+    face = "white" if marked else COLLAPSES
+    return {"linestyle": "", "marker": "o", "markersize": 3.4, "color": COLLAPSES,
+            "markerfacecolor": face, "markeredgewidth": 0.8}  # fmt: skip
+
+
+def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, info: PublishedInfo) -> None:
+    for marked in (False, True):
+        rows = info.marked == marked
+        ax.plot(x[rows], y[rows], **_points(marked))
+
+
+def _draw_floor(ax: Axes, info: PublishedInfo) -> None:
+    order = np.argsort(info.worst)
+    for side in range(info.retention.shape[1]):
+        ax.plot(np.arange(1, len(order) + 1), info.retention[order, side], **_points(False))
+    retention_axis(ax, np.append(info.retention[np.isfinite(info.retention)], 1.0), "y")
+    ax.set(xlabel="pair, by its worst language", ylabel="retention, both languages")
+
+
+def _draw_loss(ax: Axes, info: PublishedInfo) -> None:
+    _scatter(ax, info.similarity, info.loss, info)
+    ax.set(xlabel="CKA on English, mean over blocks", ylabel="score of the merge − parents")
+    ax.text(0.98, 0.03, f"rho {number(info.whole.value)}\nopen: with {info.chosen}",
+            transform=ax.transAxes, ha="right", fontsize=7, color=GREY)  # fmt: skip
+
+
+def _draw_leverage(ax: Axes, info: PublishedInfo) -> None:
+    ax.axvline(0, color=FAINT, linewidth=0.8)
+    ax.axvline(info.whole.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)))
+    for place, one in enumerate(info.leverage):
+        ax.plot([one.without], [place], **_points(one.language == info.chosen))
+    ax.set_yticks(range(len(info.leverage)), [one.language for one in info.leverage])
+    ax.set_ylim(len(info.leverage) - 0.5, -0.5)
+    ax.set_xlabel("rho without it (dashed: all pairs)")
+
+
+def _draw_rest(ax: Axes, info: PublishedInfo) -> None:
+    for line in (ax.axhline, ax.axvline):
+        line(0, color=FAINT, linewidth=0.8)
+    _scatter(ax, *info.rest, info)
+    ax.set(xlabel="CKA on English, rest", ylabel="score − parents, rest")
+    ends = f"[{number(info.partial.low)}, {number(info.partial.high)}]"
+    ax.text(0.98, 0.03, f"r {number(info.partial.value)} {ends}", transform=ax.transAxes,
+            ha="right", fontsize=7, color=GREY)  # fmt: skip
+
+
+def _draw_blocks(ax: Axes, info: PublishedInfo) -> None:
+    for curve, colour in zip(info.curves, PALETTE, strict=False):
+        places = np.arange(1, len(curve.middle) + 1)
+        ax.fill_between(places, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(places, curve.middle, color=colour, linewidth=1.4, label=curve.text)
+    flat = np.flatnonzero(info.curves[0].middle >= PLATEAU)
+    if len(flat):
+        ax.axvspan(flat[0] + 0.5, flat[-1] + 1.5, color=FAINT, alpha=0.35, linewidth=0, zorder=0)
+    ax.set(xlabel="block", ylabel="biased linear CKA", ylim=(0, 1.04))
+    ax.legend(fontsize=6.5, loc="lower right", handlelength=1.2, borderpad=0.2)
+
+
+def _draw_beside(ax: Axes, info: PublishedInfo) -> None:
+    assert info.beside is not None
+    lives = info.beside.retention >= COLLAPSE
+    looks = (("ours, survives", lives, SURVIVES, "o"), ("ours, collapses", ~lives, COLLAPSES, "X"))
+    for label, rows, colour, shape in looks:
+        ax.plot(info.beside.cosine[rows], info.beside.retention[rows], linestyle="", marker=shape,
+                markersize=3, color=colour, alpha=0.7, label=label, markeredgewidth=0)  # fmt: skip
+    ax.plot(info.cosine, info.worst, linestyle="", marker="s", markersize=2.6, color=INK,
+            label="published", markeredgewidth=0)  # fmt: skip
+    retention_axis(ax, np.append(info.beside.retention, info.worst), "y")
+    ax.set(xlabel=WEIGHTS[SHARED], ylabel="retention, worst language")
+    place = {"loc": "lower right", "bbox_to_anchor": (0.97, 0.12)}
+    ax.legend(fontsize=6.5, handlelength=0.8, borderpad=0.2, **place)
+
+
+PUBLISHED = Figure("published_pairs", "pairs", published_info, draw_published)

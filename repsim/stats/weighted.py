@@ -1,0 +1,56 @@
+"""Correlations under many rows of weights at once, as draws of models make them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Fewest cases with a weight that a correlation is told of.
+LEAST = 4
+
+
+def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Ranks `[draws, n]` of values `[n]` that count as often as their weight `[draws, n]`.
+
+    Example:
+        >>> weighted_ranks(np.array([5.0, 5.0, 9.0]), np.array([[1.0, 1.0, 2.0]])).tolist()
+        [[1.5, 1.5, 3.5]]
+    """
+    places, which = np.unique(values, return_inverse=True)
+    heap = weights @ np.eye(len(places))[which]
+    return np.asarray((np.cumsum(heap, axis=1) - (heap - 1) / 2)[:, which])
+
+
+def weighted_correlation(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, ranked: bool = False
+) -> np.ndarray:
+    """Correlation of `[n]` and `[n]` (or `[draws, n]`) under each row of weights `[draws, n]`.
+
+    Args:
+        x: Values.
+        y: Values.
+        weights: How often each case counts.
+        ranked: Whether ranks are correlated, which must be `[n]`.
+
+    Returns:
+        `[draws]`; NaN where one side does not vary, or fewer than four cases (or than all) count.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0])
+        >>> weighted_correlation(x, -x, np.ones((1, 4))).round(6).tolist()
+        [-1.0]
+    """
+    if ranked:
+        x, y = weighted_ranks(x, weights), weighted_ranks(y, weights)
+    x, y = np.broadcast_to(x, weights.shape), np.broadcast_to(y, weights.shape)
+    total = weights.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = [np.abs(v).max(axis=1) for v in (x, y)]
+        x = x - (weights * x).sum(axis=1, keepdims=True) / total
+        y = y - (weights * y).sum(axis=1, keepdims=True) / total
+        covariance = (weights * x * y).sum(axis=1)
+        sizes = [(weights * v * v).sum(axis=1) for v in (x, y)]
+        # What rounding leaves of values that do not vary is no variation.
+        varies = np.all([s > 1e-20 * total[:, 0] * np.maximum(m, 1e-150) ** 2
+                         for s, m in zip(sizes, spread, strict=True)], axis=0)  # fmt: skip
+        several = (weights > 0).sum(axis=1) >= min(LEAST, weights.shape[1])
+        return np.where(several & varies, covariance / np.sqrt(sizes[0] * sizes[1]), np.nan)

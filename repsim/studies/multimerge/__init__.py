@@ -1,0 +1,1 @@
+"""The source paper's published numbers: read, held against a floor, and reported."""
