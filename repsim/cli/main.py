@@ -8,12 +8,11 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
 
 import click
 
 from repsim.cli.output import print_error
-from repsim.core.errors import RepsimError, unknown_name
+from repsim.core.errors import RepsimError, expected, unknown_name
 
 #: Verb -> (where it lives, what it does). Nothing is imported until the verb is used.
 COMMANDS = {
@@ -132,36 +131,40 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of a pipe (head, less) has gone: not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as error:  # noqa: BLE001 - the last resort: say so, keep the traceback, exit 1
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort; panics of Rust are no Exception
         code = _unexpected(error, as_json=as_json)
     sys.exit(code)
 
 
-def _unexpected(error: Exception, *, as_json: bool) -> int:
-    """Report what nobody foresaw; out of memory and a full disk have their own code."""
+def _unexpected(error: BaseException, *, as_json: bool) -> int:
+    """Report what nobody raised on purpose: a limit of the machine, a file, or a defect."""
     if os.environ.get("REPSIM_DEBUG"):
         traceback.print_exc()
-    if _is_out_of_memory(error):
-        hint = "use a smaller --limit or --batch-size, or another --device"
-        print_error(f"out of memory: {error}", hint, code=5, as_json=as_json)
-        return 5
-    if isinstance(error, OSError) and error.errno in {28, 122}:
-        print_error(f"the disk is full: {error}", "free some space and run the command again",
-                    code=5, as_json=as_json)  # fmt: skip
-        return 5
-    log = Path(tempfile.mkdtemp(prefix="repsim-")) / "traceback.txt"
-    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    if known := expected(error):
+        print_error(known.what, known.hint, code=known.exit_code, as_json=as_json)
+        return known.exit_code
+    log = _keep("".join(traceback.format_exception(error)))
     print_error(
         f"unexpected error: {type(error).__name__}: {error}",
-        f"this is a defect of repsim; the traceback is in {log}",
+        f"this is a defect of repsim; the traceback is in {log}"
+        if log
+        else "REPSIM_DEBUG=1 shows where it comes from",
         code=1,
         as_json=as_json,
     )
     return 1
 
 
-def _is_out_of_memory(error: Any) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+def _keep(text: str) -> Path | None:
+    """A file with the text, None where none can be written."""
+    try:
+        log = Path(tempfile.mkdtemp(prefix="repsim-")) / "traceback.txt"
+        log.write_text(text, encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return log
 
 
 if __name__ == "__main__":

@@ -63,17 +63,21 @@ def _fetch(names: tuple[str, ...], *, as_json: bool) -> None:
 def _check(names: tuple[str, ...], *, generic: bool, allow_network: bool, as_json: bool) -> None:
     from repsim.models import check_model
 
-    rows = [
-        {"model": name, "check": found.check, "ok": found.ok, "found": found.message}
+    tried = [
+        (name, found)
         for name in names
         for found in check_model(name, generic=generic, allow_network=allow_network)
+    ]
+    rows = [
+        {"model": name, "check": found.check, "ok": found.ok, "found": found.message}
+        for name, found in tried
     ]
     if as_json:
         print_json({"ok": all(row["ok"] for row in rows), "checks": rows})
     else:
         print_table(rows)
-    if not all(row["ok"] for row in rows):
-        raise click.exceptions.Exit(4)
+    if failed := [found for _, found in tried if not found.ok]:
+        raise click.exceptions.Exit(failed[0].exit_code)
 
 
 def _families(*, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -22,7 +22,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 from repsim.core.errors import InputError, UsageError
 
 #: Bounds of a document: bytes of its file, levels of nesting, and values with aliases followed.
-MOST_BYTES, MOST_LEVELS, MOST_VALUES = 4_000_000, 40, 500_000
+MOST_BYTES, MOST_LEVELS, MOST_VALUES = 1_000_000, 40, 500_000
+#: Most characters of a value in a message.
+SHOWN = 80
 _WANTED = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
     "finite": "a finite number", "tuple": "a list", "list": "a list",
@@ -39,12 +41,14 @@ def _whole(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    try:
-        value = float(value) if isinstance(value, str) else value
-    except ValueError:
-        raise PydanticKnownError("float_type") from None
     if isinstance(value, bool):
         raise PydanticKnownError("float_type")
+    try:
+        value = float(value) if isinstance(value, str | int) else value
+    except ValueError:
+        raise PydanticKnownError("float_type") from None
+    except OverflowError:  # a whole number of hundreds of digits
+        raise PydanticKnownError("finite_number") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise PydanticKnownError("finite_number")
     return value
@@ -165,9 +169,13 @@ def read_yaml(path: str | Path, what: str) -> Any:
     try:
         document = yaml.load(text, Loader=_strict_loader())
     except yaml.YAMLError as error:
-        raise InputError(f"{subject} is not valid YAML: {error}") from None
+        raise InputError(f"{subject} is not valid YAML: {_short(error)}") from None
     except RecursionError:
         raise InputError(f"{subject} is nested too deeply") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A date of a month 13, `!!int x`, a number of thousands of digits.
+        what = f"it holds a value that it says is another kind ({_short(error)})"
+        raise InputError(f"{subject} is not valid YAML: {what}") from None
     _check_bounds(document, subject)
     return document
 
@@ -178,12 +186,15 @@ def _strict_loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
-            if repeated:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{repeated[0]}' is repeated", node.start_mark
-                )
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, Hashable) or key in seen:
+                    what = "is repeated" if isinstance(key, Hashable) else "is no text"
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key '{_short(key)}' {what}", key_node.start_mark
+                    )
+                seen.add(key)
             return dict(super().construct_mapping(node, deep=deep))
 
     return Loader
@@ -207,6 +218,15 @@ def _check_bounds(document: Any, subject: str) -> None:
     raise InputError(f"{subject} is nested deeper than {MOST_LEVELS} levels")
 
 
+def _short(value: Any, form: Callable[[Any], str] = str) -> str:
+    """A value in a message, cut to a length that can be read."""
+    try:
+        text = form(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 3 * SHOWN else text[:SHOWN] + " ..."
+
+
 def join(path: str, key: str) -> str:
     """The path of a key below a path."""
     return f"{path}.{key}" if path else key
@@ -225,13 +245,14 @@ def _translated(errors: list[ErrorDetails], document: Any, where: str) -> UsageE
     if kind == "missing":
         return UsageError(f"'{path}' is missing")
     if kind == "finite_number":
-        return UsageError(f"'{path}' is {value}, not a finite number")
+        return UsageError(f"'{path}' is {_short(value)}, not a finite number")
     for name, words in _BOUNDS.items():
         if name in context:
             bound = context[name]
-            return UsageError(f"'{path}' is {float(value):g}, must be {words} {bound:g}")
+            shown = f"{float(value):g}" if abs(value) < 1e300 else _short(value)
+            return UsageError(f"'{path}' is {shown}, must be {words} {bound:g}")
     subject = f"'{path}'" if path else "the document"
-    shown = "nothing" if value is None else repr(value)
+    shown = "nothing" if value is None else _short(value, repr)
     options = [option for e in here for option in _options(e)]
     wanted = dict.fromkeys(_wanted(e) for e in here)
     return UsageError(
@@ -268,11 +289,12 @@ def _options(error: ErrorDetails) -> list[str]:
 
 
 def _nearest(value: Any, options: list[str]) -> str | None:
-    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(_short(value), options, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else None
 
 
 def _unknown_key(path: str, key: str, known: list[str]) -> UsageError:
+    key = _short(key)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean '{join(path, near[0])}'?" if near else f"known: {', '.join(known)}"
     return UsageError(f"unknown key '{join(path, key)}'", hint=hint)

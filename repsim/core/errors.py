@@ -1,12 +1,17 @@
 """Errors that a user can act on: what happened, why, and what to do.
 
 Every error that the toolkit raises on purpose is a `RepsimError`. The command line prints it
-without a traceback and leaves with its `exit_code`; the codes are part of the interface.
+without a traceback and leaves with its `exit_code`; the codes are part of the interface. One kind
+of error has one code, whatever the verb: 2 for what stands on the command line or in a recipe or
+study file, 3 for what it names (a model or file that is missing, damaged or contradicts itself), 4
+for sound models of an unknown family, or that do not fit each other, 5 for the machine's limits.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -66,8 +71,13 @@ class GateFailedError(RepsimError):
 
 
 def unknown_name(
-    kind: str, name: str, known: Iterable[str], *, see: str | None = None
-) -> UsageError:
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    *,
+    see: str | None = None,
+    error: type[RepsimError] = UsageError,
+) -> RepsimError:
     """The error for a name that is not registered, with the nearest known ones.
 
     Args:
@@ -75,6 +85,7 @@ def unknown_name(
         name: What the user wrote.
         known: The names that exist.
         see: A command that lists them.
+        error: Its class; `InputError` where a thing is named, and not a way to treat it.
 
     Example:
         >>> str(unknown_name("measure", "ckaa", ["cka", "rsa"]))
@@ -88,4 +99,66 @@ def unknown_name(
         hint = f"known: {', '.join(names)}" if len(names) <= 20 else f"{len(names)} are known"
     if see:
         hint += f"; see: {see}"
-    return UsageError(f"unknown {kind} '{name}'", hint=hint)
+    return error(f"unknown {kind} '{name[:80]}'", hint=hint)
+
+
+#: Error number of the system -> limit of the machine.
+_LIMITS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than the system allows (ulimit -f)",
+    errno.EMFILE: "too many files are open (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.ENOMEM: "out of memory",
+    errno.EAGAIN: "no more processes or threads can be started (ulimit -u)",
+}
+#: Other error numbers of the system that come of what was named, and not of a defect.
+_FILES = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENOTEMPTY, errno.EXDEV, errno.ETXTBSY,
+    errno.ENODEV, errno.ESTALE,
+}  # fmt: skip
+_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc failed")
+
+
+def expected(error: BaseException) -> RepsimError | None:
+    """What an error of the system or of a library amounts to; None if it is nobody's but ours.
+
+    Args:
+        error: Out of memory, disk, files or threads; a file that cannot be read or written; a
+            library in Rust that panicked; a document nested without end.
+
+    Example:
+        >>> expected(MemoryError()).exit_code, expected(PermissionError(13, "denied", "x")).what
+        (5, "'x': denied")
+        >>> expected(ValueError("x")) is None
+        True
+    """
+    if isinstance(error, RepsimError):
+        return error
+    text = " ".join(str(error).split())[:200]
+    number = error.errno if isinstance(error, OSError) else None
+    if wrapped := re.search(r"\(os error (\d+)\)", text):  # as libraries in Rust say it
+        number = int(wrapped[1])
+    if number in _LIMITS:
+        hint = "free some and run the command again: what was finished is kept"
+        return ResourceError(f"{_LIMITS[number]}: {text}", hint=hint)
+    if number in _FILES:
+        name = getattr(error, "filename", None)
+        reason = getattr(error, "strerror", None) or text
+        return InputError(f"'{str(name)[:200]}': {reason}" if name else text)
+    short = any(words in text.lower() for words in _MEMORY)
+    named = type(error).__name__
+    if isinstance(error, MemoryError) or named == "OutOfMemoryError" or short:
+        hint = "use a smaller --limit or --batch-size, or another --device"
+        return ResourceError("out of memory" + (f": {text}" if text else ""), hint=hint)
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        return ResourceError(_LIMITS[errno.EAGAIN], hint="raise the limit, or use fewer workers")
+    if isinstance(error, RecursionError):
+        return InputError("a file or value is nested too deeply", hint="is it what it should be?")
+    if named == "PanicException":
+        return InputError(
+            f"a library gave up on a file of a model: {text}",
+            hint="its tokenizer.json or weights are damaged: copy or download them again",
+        )
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -86,4 +87,9 @@ def cache_folder() -> Path:
     """Where caches live: `REPSIM_CACHE`, or `repsim` in the user's cache folder."""
     if chosen := os.environ.get("REPSIM_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "repsim"
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "repsim"
+    try:
+        return Path.home() / ".cache" / "repsim"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in containers
+        return Path(tempfile.gettempdir()) / f"repsim-{os.getuid()}"

@@ -28,6 +28,7 @@ class Check(NamedTuple):
     check: str
     ok: bool
     message: str
+    exit_code: int = 4  # where it failed
 
 
 def check_model(
@@ -54,7 +55,7 @@ def check_model(
     try:
         loaded = load_model(name, generic=generic, allow_network=allow_network)
     except RepsimError as error:
-        return [Check("load", False, str(error))]
+        return [Check("load", False, str(error), error.exit_code)]
     ref = loaded.ref
     size = f"{ref.layers} x {ref.width}, {ref.parameters / 1e6:.1f}M parameters"
     checks = [Check("load", True, f"architecture '{ref.architecture}', {size}")]
@@ -71,7 +72,7 @@ def check_model(
         try:
             checks.append(Check(what, *test(loaded)))
         except RepsimError as error:
-            checks.append(Check(what, False, str(error)))
+            checks.append(Check(what, False, str(error), error.exit_code))
     return checks
 
 

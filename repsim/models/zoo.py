@@ -75,7 +75,7 @@ def zoo_folder(name: str) -> Path:
     bare = name.removeprefix(PREFIX)
     known = [folder.name for folder in ZOO_FOLDER.iterdir() if folder.is_dir()]
     if bare not in known:
-        raise unknown_name("zoo model", bare, known, see="repsim zoo")
+        raise unknown_name("zoo model", bare, known, see="repsim zoo", error=InputError)
     return ZOO_FOLDER / bare
 
 

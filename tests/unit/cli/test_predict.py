@@ -142,7 +142,7 @@ def test_a_refused_forecast_is_written_without_a_figure(
         ((*FORKS, "--rank-methods", "--method", "linear"), 2, "leave out --method"),
         ((*FORKS, "--up-to", "3"), 2, "needs --matrix"),
         ((*FORKS, "--predictor", "./nowhere"), 3, "does not exist"),
-        (("zoo:eng-9", "zoo:deu-1"), 2, "zoo"),
+        (("zoo:eng-9", "zoo:deu-1"), 3, "zoo"),
     ],
 )
 def test_errors_have_their_code_and_a_hint(

