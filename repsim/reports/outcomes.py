@@ -13,20 +13,14 @@ from repsim.reports.blocks import (
     FigureBlock,
     Items,
     Page,
-    Row,
     Section,
     TableBlock,
     Text,
+    declared,
     software,
 )
 from repsim.reports.glossary import definitions
 from repsim.reports.page import write_page
-
-#: Metric -> heading of its column.
-METRICS = {
-    "pearson": "r within folds", "spearman": "rho within folds", "pearson_pooled": "r pooled",
-    "spearman_pooled": "rho pooled", "mae": "mean error",
-}  # fmt: skip
 
 
 def write_outcome_report(
@@ -100,6 +94,20 @@ def _end(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
+_SCORES = {
+    "predictor": ("string", "forecast"), "role": ("string", "role"), "method": ("string", "method"),
+    "pearson": ("float", "mean correlation within folds", "r within folds"),
+    "low": ("float", "lower end of its 95 % interval over models", "95 % low"),
+    "high": ("float", "upper end", "95 % high"),
+    "spearman": ("float", "mean rank correlation within folds", "rho within folds"),
+    "pearson_pooled": ("float", "correlation over all folds", "r pooled"),
+    "spearman_pooled": ("float", "rank correlation over all folds", "rho pooled"),
+    "mae": ("float", "mean absolute error", "mean error"),
+    "folds": ("int", "folds that define the correlation", "folds"),
+    "rows": ("int", "tested merges, once per fold", "tested"),
+}  # fmt: skip
+
+
 def _table(scores: Table, split: str, question: str) -> TableBlock:
     wide: dict[tuple[str, str], dict[str, Any]] = {}
     for row in scores.where(split=split).rows():
@@ -109,9 +117,4 @@ def _table(scores: Table, split: str, question: str) -> TableBlock:
         if row["metric"] == "pearson":
             mine |= {"low": row["ci_low"], "high": row["ci_high"], "folds": row["folds"]}
         mine["rows"] = row["rows"]
-    headings = {"predictor": "forecast", "role": "role", "method": "method",
-                "pearson": METRICS["pearson"], "low": "95 % low", "high": "95 % high",
-                **{m: h for m, h in METRICS.items() if m != "pearson"},
-                "folds": "folds", "rows": "tested"}  # fmt: skip
-    rows: list[Row] = [{column: row.get(column) for column in headings} for row in wide.values()]
-    return TableBlock(split, f"{split}: {question}", headings, tuple(rows))
+    return TableBlock(split, f"{split}: {question}", declared(_SCORES, wide.values()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from repsim.core.atlas import Atlas
@@ -20,6 +18,7 @@ from repsim.reports.blocks import (
     Section,
     TableBlock,
     Text,
+    declared,
     software,
 )
 from repsim.reports.glossary import definitions
@@ -83,49 +82,57 @@ def multimerge_page(study: Multimerge, atlas: Atlas) -> Page:
     )  # fmt: skip
 
 
+_RELATIONS = {
+    "measure": ("string", "similarity"), "rho": ("float", "rank correlation with the loss", "rho"),
+    "low": ("float", "lower end of its 95 % interval over models", "95 % low"),
+    "high": ("float", "upper end", "95 % high"),
+    "p": ("float", "p by relabelling models", "p"),
+    "partial": ("float", "Pearson correlation after effects of languages", "r after languages"),
+    "partial_low": ("float", "lower end of its 95 % interval over models", "95 % low"),
+    "partial_high": ("float", "upper end", "95 % high"),
+    "partial_p": ("float", "p by relabelling models", "p"),
+    "corrected": ("float", "p corrected for the number of similarities", "p, corrected"),
+    "without": ("float", f"rank correlation without {CHOSEN}", f"rho without {CHOSEN}"),
+}  # fmt: skip
+_LEVERAGE = {
+    "language": ("string", "language left out"), "pairs": ("int", "pairs left"),
+    "rho": ("float", "rank correlation of CKA on English and loss", "rho"),
+}  # fmt: skip
+_PAIRS = {
+    "pair": ("string", "pair"),
+    "retention_a": ("float", "retention in the language of the first", "retention, first"),
+    "retention_b": ("float", "in that of the second", "second"),
+    "loss": ("float", "score of the merge minus that of the parents", "loss"),
+    "cka_english": ("float", "CKA on English"),
+    "cka_in_language": ("float", "CKA in-language"), "weight_cosine": ("float", "weight cosine"),
+}  # fmt: skip
+
+
 def _relation_table(pairs: PairTable) -> TableBlock:
-    headings = {"measure": "similarity", "rho": "rho with the loss", "low": "95 % low",
-                "high": "95 % high", "p": "p", "partial": "r after languages",
-                "partial_low": "95 % low", "partial_high": "95 % high", "partial_p": "p",
-                "corrected": "p, corrected", "without": f"rho without {CHOSEN}"}  # fmt: skip
     rows: list[Row] = []
     for one in relations_of(pairs):
         without = {lever.language: lever.without for lever in one["without"]}
         rank, part = one["rank"], one["partial"]
-        numbers = {
-            "rho": rank.value, "low": rank.low, "high": rank.high, "p": rank.p,
-            "partial": part.value, "partial_low": part.low, "partial_high": part.high,
-            "partial_p": part.p, "corrected": one["corrected"],
-            "without": without.get(CHOSEN, math.nan),
-        }  # fmt: skip
-        rows.append({"measure": one["label"], **{k: _known(v) for k, v in numbers.items()}})
-    return TableBlock("similarity", "Similarity and loss", headings, tuple(rows))
+        rows.append({
+            "measure": one["label"], "rho": rank.value, "low": rank.low, "high": rank.high,
+            "p": rank.p, "partial": part.value, "partial_low": part.low, "partial_high": part.high,
+            "partial_p": part.p, "corrected": one["corrected"], "without": without.get(CHOSEN),
+        })  # fmt: skip
+    return TableBlock("similarity", "Similarity and loss", declared(_RELATIONS, rows))
 
 
 def _leverage_table(pairs: PairTable) -> TableBlock:
     found = leverage_of(pairs["cka_english"], pairs.loss, pairs.pairs)
-    rows = tuple({"language": one.language, "pairs": one.pairs, "rho": _known(one.without)}
-                 for one in found)  # fmt: skip
-    headings = {"language": "language left out", "pairs": "pairs left",
-                "rho": "rho of CKA on English and loss"}  # fmt: skip
-    return TableBlock("leverage", "What one language does", headings, rows)
+    rows = [{"language": one.language, "pairs": one.pairs, "rho": one.without} for one in found]
+    return TableBlock("leverage", "What one language does", declared(_LEVERAGE, rows))
 
 
 def _pair_table(pairs: PairTable) -> TableBlock:
-    both = pairs.both
-    shown: Sequence[str] = ("cka_english", "cka_in_language", "weight_cosine")
-    values = {name: pairs[name] for name in shown}
-    loss = pairs.loss
-    rows = tuple(
-        {"pair": f"{a} + {b}", "retention_a": _known(both[n, 0]), "retention_b": _known(both[n, 1]),
-         "loss": _known(loss[n]), **{name: _known(values[name][n]) for name in shown}}
+    both, loss = pairs.both, pairs.loss
+    values = {name: pairs[name] for name in ("cka_english", "cka_in_language", "weight_cosine")}
+    rows = [
+        {"pair": f"{a} + {b}", "retention_a": both[n, 0], "retention_b": both[n, 1],
+         "loss": loss[n], **{name: column[n] for name, column in values.items()}}
         for n, (a, b) in enumerate(pairs.pairs)
-    )  # fmt: skip
-    headings = {"pair": "pair", "retention_a": "retention, first", "retention_b": "second",
-                "loss": "loss of score", "cka_english": "CKA on English",
-                "cka_in_language": "CKA in-language", "weight_cosine": "weight cosine"}  # fmt: skip
-    return TableBlock("pairs", "Every pair", headings, rows)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    ]  # fmt: skip
+    return TableBlock("pairs", "Every pair", declared(_PAIRS, rows))
