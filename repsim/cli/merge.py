@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ SMALL = 64 << 20
 Examples:
   repsim merge recipe.yml out/merged
   repsim merge runs/en runs/de out/merged --method slerp --set t=0.4
+  repsim merge runs/en runs/de out/learned --align learned --text bible -l eng_Latn -l deu_Latn
   repsim merge runs/en runs/de out/ties --method ties --base runs/mixed --set density=0.3
 """
 )
@@ -32,9 +34,12 @@ Examples:
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Parameter; repeatable.")
 @click.option(
     "--align",
-    type=click.Choice(["none", "permutation", "orthogonal"]),
+    type=click.Choice(["none", "permutation", "orthogonal", "learned"]),
     help="Bring all models into the coordinates of the first before merging.",
 )
+@click.option("--text", help="Text for --align learned: 'bible', a folder, hub:NAME.")
+@click.option("-l", "--language", "languages", multiple=True, help="Language of that text.")
+@click.option("--tokens", type=click.IntRange(1), help="Tokens to learn on; default 300,000.")
 @click.option(
     "--out-dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
@@ -68,6 +73,8 @@ def merge(
       method, models, base_model, parameters   what is merged, and how
       dtype, out_dtype                         precision of the sums; type of the stored weights
       align: none | permutation | orthogonal   into the coordinates of the first model
+      align: learned, learn: {corpus: NAME, languages: [...], tokens: N}
+                                               by maps that are trained on text; no weight changes
       repair: {corpus: NAME, languages: [...], limit: N}
                                                give units the deviations of the parents on N
                                                windows of training text per language
@@ -82,7 +89,10 @@ def merge(
     recipe = _recipe(sources[:-1], options)
     out = Path(sources[-1])
     if dry_run:
-        plan = _plan(prepare(recipe, any_base=any_base))
+        # What is learned changes no shape: a plan does without.
+        quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
+        plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
+        plan["align"] = recipe.align
         if as_json:
             print_json({"plan": plan})
         else:
@@ -123,6 +133,12 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
         document["base_model"] = base
     if values := given.pop("values", ()):
         document["parameters"] = dict(_parameter(text) for text in values)
+    learn = {key: given.pop(key, None) for key in ("text", "languages", "tokens")}
+    if given.get("align") == "learned":
+        named = {"corpus": learn["text"], **learn}
+        document["learn"] = {k: v for k, v in named.items() if v is not None and k != "text"}
+    elif any(learn.values()):
+        raise UsageError("--text, --language and --tokens go with --align learned")
     return read_recipe(document | given)
 
 

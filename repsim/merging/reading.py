@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from repsim.core.config import Config, Whole, parse, read_yaml
+from repsim.core.config import Config, Number, Whole, parse, read_yaml
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.mergekit_recipe import Layers, parse_mergekit
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import Align, Recipe, Repair, Slice, Source, StoredType, Strategy
+from repsim.merging.recipe import Align, Learn, Recipe, Repair, Slice, Source, StoredType, Strategy
 from repsim.merging.settings import fields_of, settings_of, settings_type
 
 
@@ -23,8 +23,8 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
 
     Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and
     the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
-    `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal); `repair` (see
-    `Repair`); `tokenizer: {strategy: same | map}`; `seed`.
+    `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal, or learned with
+    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map}`; `seed`.
 
     Raises:
         InputError: The file is missing, or is not YAML.
@@ -59,6 +59,17 @@ class _Repair(Config):
     corpus: str
     languages: tuple[str, ...] = ()
     limit: Whole = Field(Repair.limit, ge=1)
+
+
+class _Learn(Config):
+    corpus: str
+    languages: tuple[str, ...] = ()
+    tokens: Whole = Field(Learn.tokens, ge=1)
+    batch: Whole = Field(Learn.batch, ge=1)
+    learning_rate: Number = Field(Learn.learning_rate, gt=0)
+    path: Literal["midpoint", "random"] = Learn.path
+    start: Literal["auto", "orthogonal", "identity"] = Learn.start
+    context: Whole = Field(Learn.context, ge=2)
 
 
 def _offered(value: Any) -> Any:
@@ -101,6 +112,7 @@ class _Keys(Config):
     dtype: Annotated[Literal["float32", "float64"] | None, BeforeValidator(_sums)] = None
     out_dtype: StoredType | None = None
     align: Align | None = None
+    learn: _Learn | None = None
     repair: _Repair | None = None
     tokenizer: _Tokenizer | None = None
     seed: Whole | None = None
@@ -137,6 +149,11 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
     for part in slices:
         method.check(len(part.sources), has_base=base is not None)
     repair = keys.repair
+    if (keys.align == "learned") != (keys.learn is not None):
+        raise UsageError(
+            "'align: learned' and 'learn' go together: the one needs the text of the other",
+            hint="learn: {corpus: bible, languages: [eng_Latn, deu_Latn], tokens: 300000}",
+        )
     return Recipe(
         method=method.name,
         slices=slices,
@@ -145,6 +162,7 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         dtype=keys.dtype or "float32",
         out_dtype=keys.out_dtype,
         align=keys.align or "none",
+        learn=Learn(**keys.learn.model_dump()) if keys.learn else None,
         repair=Repair(repair.corpus, repair.languages, repair.limit) if repair else None,
         tokenizer=keys.tokenizer.strategy if keys.tokenizer else "same",
         seed=keys.seed or 0,

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 #: Types in which weights can be stored.
 StoredType = Literal["float64", "float32", "float16", "bfloat16"]
-Align = Literal["none", "permutation", "orthogonal"]
+Align = Literal["none", "permutation", "orthogonal", "learned"]
 Strategy = Literal["same", "map"]
 Scalar = bool | int | float | str
 
@@ -114,6 +114,29 @@ class Repair:
 
 
 @dataclasses.dataclass(frozen=True)
+class Learn:
+    """Text that `align: learned` learns on, and how; see `repsim.merging.align.Learning`.
+
+    As a recipe has it: `learn: {corpus: bible, languages: [eng_Latn, deu_Latn], tokens: 300000}`.
+
+    Attributes:
+        corpus: Training text, as `repsim.corpora.load_training_text` names it.
+        languages: Languages to read, in equal parts; those that the models state if empty.
+        tokens, batch, learning_rate, path, start: As in `Learning`.
+        context: Tokens of a window, or as many as the models take.
+    """
+
+    corpus: str
+    languages: tuple[str, ...] = ()
+    tokens: int = 300_000
+    batch: int = 8
+    learning_rate: float = 1e-2
+    path: Literal["midpoint", "random"] = "midpoint"
+    start: Literal["auto", "orthogonal", "identity"] = "auto"
+    context: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
 
@@ -127,6 +150,7 @@ class Recipe:
         dtype: Precision of the computation.
         out_dtype: Type of the stored weights; that of the first model if None.
         align: How models are brought to the first one's (or the base's) coordinates beforehand.
+        learn: Text that "learned" alignment reads, and how; None if it is another.
         repair: Text on which the result is repaired; None if it is not.
         tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token.
         tokenizer_model: Model whose tokenizer and vocabulary the result has; the donor if None.
@@ -145,6 +169,7 @@ class Recipe:
     dtype: Literal["float32", "float64"] = "float32"
     out_dtype: str | None = None
     align: Align = "none"
+    learn: Learn | None = None
     repair: Repair | None = None
     tokenizer: Strategy = "same"
     tokenizer_model: str | None = None

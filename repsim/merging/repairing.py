@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
+from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.core.files import hash_json
 from repsim.merging.arrays import is_finite
 from repsim.merging.checkpoint import torch_type
 from repsim.merging.execute import Job
 from repsim.merging.plan import TensorPlan, out_of_range
 from repsim.merging.recipe import Recipe, Repair
-from repsim.models.inspect import read_config, read_provenance
+from repsim.merging.windows import read_windows, stated_languages
+from repsim.models.inspect import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 #: Tokens per window of calibration text, unless the model takes fewer.
 WINDOW = 128
-#: Text that is drawn for each window that is asked for: a token is seldom more bytes.
-BYTES_PER_TOKEN = 8
-#: The least text that is drawn, so that whole documents fit.
-LEAST_BYTES = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,59 +80,17 @@ def calibrate(
             f"models of architecture '{spec.name}' cannot be repaired: {reason}",
             hint="leave out 'repair'",
         )
-    names = repair.languages or _spoken(recipe, folders)
+    names = repair.languages or stated_languages(recipe, folders, "repair")
     length = min(WINDOW, int(getattr(config, "max_position_embeddings", WINDOW)))
-    texts = _windows(repair, names, tokenizer_folder, config, length, recipe.seed)
+    texts = read_windows(
+        repair.corpus, names, repair.limit, tokenizer_folder, config, length, recipe.seed
+    )
     return Calibration(
         tuple(window for windows in texts.values() for window in windows),
         {language: len(windows) for language, windows in texts.items()},
         repair.corpus,
         _shares(recipe, plans),
     )
-
-
-def _spoken(recipe: Recipe, folders: Mapping[str, Path]) -> tuple[str, ...]:
-    """Languages that the parents state."""
-    stated = [read_provenance(folders[model]).get("languages", ()) for model in recipe.models]
-    found = tuple(dict.fromkeys(language for languages in stated for language in languages))
-    if not found:
-        raise UsageError(
-            "no model states its languages, so there is nothing to repair on",
-            hint="name them: repair: {corpus: ..., languages: [eng_Latn, deu_Latn]}",
-        )
-    return found
-
-
-def _windows(
-    repair: Repair, languages: Sequence[str], tokenizer_folder: Path, config: Any, length: int,
-    seed: int,
-) -> dict[str, list[tuple[int, ...]]]:  # fmt: skip
-    """Language -> windows of whole documents, drawn by seed and strung together."""
-    from repsim.corpora import load_training_text
-    from repsim.models.load import load_tokenizer
-
-    tokenizer = load_tokenizer(tokenizer_folder, config)
-    ends = (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id)
-    start = [number for number in ends if number is not None][:1]
-    wanted = repair.limit * length
-    budget = max(LEAST_BYTES, wanted * BYTES_PER_TOKEN)
-    texts = load_training_text(repair.corpus, list(languages), max_bytes=budget, seed=seed)
-    found = {}
-    for language, text in texts.items():
-        ids: list[int] = []
-        for document in text.texts():
-            ids += [*start, *tokenizer(document, add_special_tokens=False)["input_ids"]]
-            if len(ids) >= wanted:
-                break
-        count = min(len(ids), wanted) // length
-        if count == 0:
-            raise InputError(
-                f"'{repair.corpus}' has {len(ids)} tokens in {language}, less than one window of "
-                f"{length} to repair on",
-                hint="name a larger corpus, or leave the language out",
-            )
-        found[language] = [tuple(ids[i * length : (i + 1) * length]) for i in range(count)]
-    return found
 
 
 def _shares(recipe: Recipe, plans: Sequence[TensorPlan]) -> tuple[float, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, RepsimError, UsageError
-from repsim.core.files import written_aside
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
 from repsim.corpora.data_order import DataOrder

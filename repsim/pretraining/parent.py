@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
-from repsim.models.inspect import (
-    PROVENANCE_FILE,
-    describe,
-    locate,
-    read_config,
-    read_headers,
-    weight_files,
-)
+from repsim.models.headers import read_headers, weight_files
+from repsim.models.inspect import PROVENANCE_FILE, describe, locate, read_config
 
 if TYPE_CHECKING:
     from torch import nn

@@ -83,8 +83,8 @@ def _act(
             groups = element.new_tensor(range(space.copies))[:, None]
             weight = weight[groups, element]
         elif space.group == "scale":
-            after = (1,) * (weight.ndim - number - 1)
-            weight = weight * element.to(weight).reshape(-1, *after)
+            ones = (1,) * (weight.ndim - number - 1)
+            weight = weight * element.to(weight).reshape(-1, *ones)
         else:
             names = " ".join(axes)
             after = " ".join("new" if name == axis else name for name in axes)

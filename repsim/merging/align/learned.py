@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from einops import rearrange
 
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
-from repsim.core.files import hash_json, written_aside
+from repsim.core.files import hash_json
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.checking import build_model
 from repsim.merging.align.weights import StateDict, Weights, pack
@@ -202,6 +203,7 @@ def _zero(space: SymmetrySpace) -> list[torch.Tensor]:
     import torch
 
     n, turned = space.size, space.rotary
+    shapes: list[tuple[int, ...]]
     if space.group == "scale":
         shapes = [(n,)]
     elif space.group == "rotation":
