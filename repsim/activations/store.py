@@ -20,7 +20,7 @@ import numpy as np
 
 from repsim.activations.checksums import HEADER, blank, of_file, of_header, of_tensor
 from repsim.activations.checksums import KEY as CHECKSUMS
-from repsim.core.aside import written_aside
+from repsim.core.aside import sweep_once, written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
 from repsim.models.headers import read_layout
 
@@ -90,6 +90,7 @@ def write_part(folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor]) ->
     """Write one chunk, whole or not at all."""
     from safetensors.torch import save_file
 
+    sweep_once(folder.parent)
     path = part_path(folder, chunk)
     sums = {key: of_tensor(tensor) for key, tensor in tensors.items()}
     with _disk_errors(path), written_aside(path) as aside:

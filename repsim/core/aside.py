@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -108,6 +109,12 @@ def sweep(folder: str | os.PathLike[str]) -> list[Path]:
                     removed.append(path)
         folders[:] = [name for name in folders if not _PATTERN.match(name)]
     return removed
+
+
+@functools.cache
+def sweep_once(folder: Path) -> None:
+    """As `sweep`, the first time that this process writes into a folder."""
+    sweep(folder)
 
 
 def _abandoned(path: Path, machine: str, pid: int) -> bool:

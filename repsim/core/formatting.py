@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,27 @@ def listed(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def markdown_text(text: str) -> str:
+    r"""Text that Markdown prints as it is, also in tables, headings and links; `code` stays code.
+
+    Example:
+        >>> markdown_text("<b>a|b</b> *c*"), markdown_text("[a](b)\n# c")
+        ('&lt;b>a\\|b&lt;/b> \\*c\\*', '\\[a\\](b) # c')
+    """
+    plain = " ".join(text.splitlines()).replace("<", "&lt;")
+    return re.sub(r"([|*\[\]])", r"\\\1", plain)
+
+
+def markdown_name(name: str) -> str:
+    r"""A name as Markdown prints it: as `markdown_text`, and what would begin code is escaped.
+
+    Example:
+        >>> markdown_name("a`rm`_b")
+        'a\\`rm\\`\\_b'
+    """
+    return re.sub(r"([`_~])", r"\\\1", markdown_text(name))
 
 
 def html_table(

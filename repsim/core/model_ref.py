@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from repsim.core.provenance import shown_path
+
 Role = Literal["monolingual", "mixed", "fine-tuned", "merged", "other"]
 
 
@@ -54,6 +56,10 @@ class ModelRef:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dictionary; `from_dict` is its inverse."""
         return {**dataclasses.asdict(self), "languages": list(self.languages)}
+
+    def stated(self) -> dict[str, Any]:
+        """As `to_dict`, for tables and reports: the path does not tell where the machine has it."""
+        return {**self.to_dict(), "path": shown_path(self.path)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> ModelRef:

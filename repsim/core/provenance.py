@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow")
 DISTRIBUTION = "repsim-lm"
+#: Absolute paths in a text: a slash (or ~/) that nothing precedes, and at least two parts.
+_ABSOLUTE = re.compile(r"(?<![\w:./~-])~?/[^\s/'\",=\[\]]+(?:/[^\s/'\",=\[\]]+)+")
 
 
 def version_of(distribution: str) -> str | None:
@@ -46,6 +49,33 @@ def git_revision() -> str | None:
     return commit + ("+" if status.strip() else "")
 
 
+def shown_path(path: str) -> str:
+    """A path as reports and cards may state it: not where it lies on this machine.
+
+    Names, hub identifiers and relative paths stay; an absolute path becomes one relative to the
+    working folder if it lies below it, else its last part.
+
+    Example:
+        >>> shown_path("/home/alice/models/en"), shown_path("runs/en"), shown_path("hub:a/b")
+        ('en', 'runs/en', 'hub:a/b')
+    """
+    if not path.startswith(("/", "~")) and not Path(path).is_absolute():
+        return path
+    full = Path(path).expanduser()
+    below = full.is_relative_to(Path.cwd())
+    return str(full.relative_to(Path.cwd())) if below and full != Path.cwd() else full.name
+
+
+def shown_text(text: str) -> str:
+    """Text in which absolute paths are shortened as by `shown_path`.
+
+    Example:
+        >>> shown_text("repsim compare /home/alice/en --out=/tmp/x hub:a/b https://c/d")
+        'repsim compare en --out=x hub:a/b https://c/d'
+    """
+    return _ABSOLUTE.sub(lambda found: shown_path(found[0]), text)
+
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -57,5 +87,5 @@ def environment() -> dict[str, Any]:
         "versions": versions(),
         "git": git_revision(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(["repsim", *sys.argv[1:]]) if sys.argv else "repsim",
+        "command": shown_text(" ".join(["repsim", *sys.argv[1:]])),
     }

@@ -105,7 +105,7 @@ def evaluate(
         if made_of := lineage.get(ref.name):
             rows += _merge_rows(ref, made_of, scores, ready, level)
     info = {
-        "models": {ref.name: ref.to_dict() for ref in refs},
+        "models": {ref.name: ref.stated() for ref in refs},
         "parents": {name: list(made_of) for name, made_of in lineage.items()},
         "text": text.about,
         "context": window,
@@ -201,9 +201,9 @@ def _stated_parents(ref: ModelRef) -> list[ModelRef]:
     for parent in document.get("parents", ()):
         if parent.get("base"):
             continue
-        declared = ModelRef(
-            parent["name"], parent["path"], weights_hash=parent.get("weights_hash", "")
-        )
+        beside = path.parent / parent["path"]  # paths are stated from the merge's folder
+        place = str(beside) if beside.is_dir() else parent["path"]
+        declared = ModelRef(parent["name"], place, weights_hash=parent.get("weights_hash", ""))
         try:
             found.append(inspect_model(declared, generic=True))
         except InputError as error:

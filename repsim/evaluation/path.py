@@ -167,7 +167,7 @@ def barrier(
             for row in curve_rows(scores, positions, text.documents, level)
         ]
     info = {
-        "models": [ref.to_dict() for ref in refs],
+        "models": [ref.stated() for ref in refs],
         "text": text.about,
         "context": window,
         "points": points,

@@ -101,7 +101,7 @@ def sweep_info(units: Sequence[SweepUnit]) -> dict[str, Any]:
     sides = [side for unit in units for side in (unit.a, unit.b)]
     measures = {m.name: m for unit in units for m in unit.measures}
     info: dict[str, Any] = {
-        "models": {side.model.name: side.model.to_dict() for side in sides},
+        "models": {side.model.name: side.model.stated() for side in sides},
         "measures": {name: m.describe() for name, m in measures.items()},
     }
     if units:

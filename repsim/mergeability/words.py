@@ -8,7 +8,7 @@ from typing import Any
 
 from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
-from repsim.core.formatting import number
+from repsim.core.formatting import markdown_name, markdown_text, number
 from repsim.mergeability.reasons import label_of
 
 #: Said above the evidence of a forecast that was refused.
@@ -107,7 +107,7 @@ def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
         refused = [f for f in forecasts if f.refusal]
         if refused:
             lines += ["", "Refused:", ""]
-            lines += [f"- {_whole_name(f)}: {f.refusal}" for f in refused]
+            lines += [markdown_text(f"- {_whole_name(f)}: {f.refusal}") for f in refused]
     if figure:
         lines += ["", f"![forecast]({figure})"]
     lines += [
@@ -121,7 +121,7 @@ def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:
 
 def _page_of_one(forecast: MergeForecast) -> list[str]:
     lines = [
-        f"# Forecast: {join_parents(forecast.models)}",
+        f"# Forecast: {markdown_name(join_parents(forecast.models))}",
         "",
         f"Method `{forecast.method}`, alignment {forecast.alignment}. **{forecast.advice}**",
     ]
@@ -129,7 +129,12 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
         lines += ["", *_table(retention_rows(forecast))]
     if forecast.reasons:
         heading = "Reasons" if not forecast.refusal else NOT_A_FORECAST.capitalize()
-        lines += ["", f"## {heading}", "", *[f"- {reason.text}" for reason in forecast.reasons]]
+        lines += [
+            "",
+            f"## {heading}",
+            "",
+            *[f"- {markdown_text(reason.text)}" for reason in forecast.reasons],
+        ]
     if forecast.nearest:
         rows = [
             {"merge": k.merge, "language": k.language, "kept": k.retention, "distance": k.distance}
@@ -140,7 +145,7 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
         lines += ["", "## Trial", "", f"{TRIAL.capitalize()}.", "", *_table(tried)]
     lines += ["", "## Cost", "", f"{cost_text(forecast)}."]
     if forecast.notes:
-        lines += ["", "## Notes", "", *[f"- {note}" for note in forecast.notes]]
+        lines += ["", "## Notes", "", *[f"- {markdown_text(note)}" for note in forecast.notes]]
     return lines
 
 
@@ -159,4 +164,4 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return number(value)
-    return str(value).replace("|", "\\|")
+    return markdown_name(str(value))

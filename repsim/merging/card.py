@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from repsim.core.errors import InputError, RepsimError
 from repsim.core.files import hash_bytes, read_json, write_json, write_text
-from repsim.core.provenance import versions
+from repsim.core.formatting import markdown_name, markdown_text
+from repsim.core.provenance import shown_path, shown_text, versions
 from repsim.merging.prepare import Prepared
 from repsim.models.inspect import (
     PROVENANCE_FILE,
@@ -28,6 +30,8 @@ _NOT_MEASURED = (
     "Whether the merge kept what its parents know is not known here: measure it with `repsim "
     "evaluate`."
 )
+#: Folders that a stated path may go up.
+UP = 3
 _GENERATION = "generation_config.json"
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -49,7 +53,9 @@ def write_companions(
         _replace_template(folder, prepared.recipe.chat_template)
     parents, used = describe_parents(prepared), versions()
     write_text(folder / RECIPE_FILE, prepared.recipe.text)
-    write_json(folder / PROVENANCE_FILE, provenance(prepared, parents, used))
+    target = folder.parent / name
+    stated = [{**p, "path": _portable(str(p["path"]), prepared, target)} for p in parents]
+    write_json(folder / PROVENANCE_FILE, provenance(prepared, stated, used))
     write_text(folder / CARD_FILE, model_card(name, prepared, parents, used, facts, forecast))
 
 
@@ -85,6 +91,19 @@ def describe_parents(prepared: Prepared) -> list[dict[str, Any]]:
             }
         )
     return parents
+
+
+def _portable(model: str, prepared: Prepared, target: Path) -> str:
+    """A parent as provenance states it: a path from the merge's folder, if that is not far.
+
+    A path through half of a machine says more of the machine than of the model: then the name must
+    do, and the hash that stands beside it.
+    """
+    located = prepared.located[model]
+    if not Path(model).expanduser().is_dir() or located.revision is not None:
+        return model
+    path = os.path.relpath(located.folder.resolve(), target.resolve())
+    return path if path.count("..") <= UP else shown_path(model)
 
 
 def _tokenizer_hash(folder: Path) -> str:
@@ -129,18 +148,19 @@ def model_card(
     front = yaml.safe_dump(_front_matter(prepared, parents), sort_keys=False, allow_unicode=True)
     listed = "\n".join(map(_parent_row, parents))
     said = [*prepared.notes, *summarise_notes(facts), *summarise_values(facts)]
-    notes = "\n".join(f"- {note}" for note in said) or "None."
-    fence = "`" * max(3, _longest_run(recipe.text) + 1)
+    notes = "\n".join(f"- {markdown_text(shown_text(note))}" for note in said) or "None."
+    text = shown_text(recipe.text)
+    fence = "`" * max(3, _longest_run(text) + 1)
     libraries = ", ".join(f"{library} {version}" for library, version in used.items())
     return (
-        f"---\n{front}---\n\n# {name}\n\n"
+        f"---\n{front}---\n\n# {markdown_name(name)}\n\n"
         f"A merge of {len(recipe.models)} language models by **{method.label}**, made with "
         "repsim.\n\n"
         f"{method.definition}\n\nReference: {method.reference}.\n\n"
         f"## Parents\n\n| model | languages | SHA-256 of the weights |\n|---|---|---|\n{listed}\n\n"
         f"Config and generation settings are those of {_name_of(prepared, recipe.donor)}, the "
         f"tokenizer is that of {_name_of(prepared, recipe.tokenizer_owner)}.\n\n"
-        f"## Recipe\n\n{fence}yaml\n{recipe.text.rstrip()}\n{fence}\n\n"
+        f"## Recipe\n\n{fence}yaml\n{text.rstrip()}\n{fence}\n\n"
         f"Again: `repsim merge {RECIPE_FILE} OUT`, from the folder that its paths are relative to. "
         f"Computed in {recipe.dtype} and rounded once; seed {recipe.seed}.\n\n"
         f"## Notes\n\n{notes}\n\nVersions: {libraries}.\n\n"
@@ -177,13 +197,13 @@ def _below(text: str) -> str:
 
 
 def _parent_row(parent: Mapping[str, Any]) -> str:
-    name = f"{parent['name']} (base)" if parent["base"] else parent["name"]
-    languages = ", ".join(parent.get("languages", ())) or "–"
+    name = markdown_name(str(parent["name"])) + (" (base)" if parent["base"] else "")
+    languages = markdown_name(", ".join(map(str, parent.get("languages", ())))) or "–"
     return f"| {name} | {languages} | `{parent['weights_hash']}` |"
 
 
 def _name_of(prepared: Prepared, model: str) -> str:
-    return prepared.checkpoints[model].name
+    return markdown_name(prepared.checkpoints[model].name)
 
 
 def _longest_run(text: str) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from repsim.core.aside import sweep_once
 from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.core.files import (
     cache_folder,
@@ -299,11 +299,18 @@ def hash_remembered(files: Sequence[Path]) -> str:
     """`core.files.hash_files`, remembered in the cache for as long as no file is changed."""
     marks = [f"{path.resolve()}\0{file_mark(path)}" for path in files]
     known = cache_folder() / "hashes" / hash_bytes(*(mark.encode() for mark in marks))
-    # The cache only saves time: one that cannot be read or written is no reason to fail.
     with contextlib.suppress(OSError, ValueError):
-        if re.fullmatch("[0-9a-f]{64}", found := known.read_text(encoding="utf-8").strip()):
-            return found
+        found = known.read_text(encoding="utf-8")
+        if found == _checked(found[:64], known.name):
+            return found[:64]
     digest = hash_files(files)
+    # The cache only saves time: one that cannot be read or written is no reason to fail.
     with contextlib.suppress(OSError, InputError):
-        write_text(known, digest + "\n")
+        sweep_once(known.parent)
+        write_text(known, _checked(digest, known.name))
     return digest
+
+
+def _checked(digest: str, name: str) -> str:
+    """A remembered hash as it is stored: with what tells that it is whole, and of these files."""
+    return f"{digest} {hash_bytes(digest.encode(), name.encode())[:16]}\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from repsim.core.formatting import markdown_name
 
 
 def model_card(provenance: Mapping[str, Any]) -> str:
     """The README.md of a model folder, from its provenance."""
     parts = [
         _front_matter(provenance),
-        f"# {provenance['name']}",
+        f"# {markdown_name(provenance['name'])}",
         _summary(provenance),
         "## Bits per byte on held-out text\n\n" + _scores(provenance),
         "## History\n\n" + _history(provenance),
@@ -25,7 +28,7 @@ def _front_matter(provenance: Mapping[str, Any]) -> str:
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "language:"]
     lines += [f"- {code}" for code in languages]
     if parent := provenance.get("init_from"):
-        lines.append(f"base_model: {parent['name']}")
+        lines.append(f"base_model: {json.dumps(parent['name'], ensure_ascii=False)}")
     return "\n".join([*lines, "tags:", "- repsim", "- pretraining", "---"])
 
 
@@ -35,8 +38,8 @@ def _summary(provenance: Mapping[str, Any]) -> str:
         f"A {provenance['architecture']}-type decoder of {provenance['parameters'] / 1e6:.2f}M "
         f"parameters (width {provenance['width']}, {provenance['layers']} layers, context "
         f"{provenance['context']}), step {provenance['step']} of {provenance['last_step']}, of the "
-        f"family *{provenance['family']}*. Own training text: {shares}. Trained to study merging "
-        "and similarity of language models, not for use as a product."
+        f"family *{markdown_name(provenance['family'])}*. Own training text: {shares}. Trained to "
+        "study merging and similarity of language models, not for use as a product."
     )
 
 
@@ -61,10 +64,11 @@ def _history(provenance: Mapping[str, Any]) -> str:
     for phase in provenance["history"]:
         text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in phase["mix"].items())
         steps = f"{phase['first_step']} to {phase['last_step']}"
-        lines.append(f"| {phase['run']} | {steps} | {text} | {phase['data_seed']} |")
+        lines.append(f"| {markdown_name(phase['run'])} | {steps} | {text} | {phase['data_seed']} |")
     lines += ["", f"Initial weights: seed {provenance['init_seed']}."]
     if parent := provenance.get("init_from"):
-        lines[-1] = f"Initial weights: *{parent['name']}*, SHA-256 `{parent['weights_hash'][:16]}`."
+        name, digest = markdown_name(parent["name"]), parent["weights_hash"][:16]
+        lines[-1] = f"Initial weights: *{name}*, SHA-256 `{digest}`."
     if provenance["fork_state"]:
         lines[-1] += f" The fork took over {provenance['fork_state'].replace('+', ' and ')}."
     return "\n".join(lines)
@@ -72,10 +76,10 @@ def _history(provenance: Mapping[str, Any]) -> str:
 
 def _training(provenance: Mapping[str, Any]) -> str:
     training = provenance["training"]
-    corpus = provenance["corpus"]
+    corpus, source = provenance["corpus"], markdown_name(provenance["corpus"]["source"])
     return "\n".join(
         [
-            f"- corpus: {corpus['source']}, {corpus['content']} content per language",
+            f"- corpus: {source}, {corpus['content']} content per language",
             f"- tokens: {_tokens(provenance)}",
             f"- optimizer: {training['optimizer']}, peak learning rate "
             f"{training['learning_rate']:g}, {training['schedule']} schedule, batch "

@@ -14,7 +14,7 @@ from repsim.core.aside import temporary
 from repsim.core.errors import InputError
 from repsim.core.files import hash_files, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
-from repsim.core.provenance import versions
+from repsim.core.provenance import shown_path, versions
 from repsim.corpora.tokenizers import Tokenizer, save_tokenizer
 from repsim.pretraining.build import Shape
 from repsim.pretraining.card import model_card
@@ -146,7 +146,7 @@ def _provenance(
     ref: ModelRef, about: Described, step: int, scores: Mapping[str, float], dtype: str
 ) -> dict[str, Any]:
     """What `repsim_provenance.json` states. The path is left out: folders are moved."""
-    plan = about.plan
+    plan, corpus = about.plan, about.config.corpus
     history = [phase.to_dict() for phase in plan.history]
     history[-1]["last_step"] = step
     own = plan.sample_at(step) * plan.context
@@ -170,7 +170,7 @@ def _provenance(
         "unigram_floor": dict(about.data.floors),
         "context": plan.context,
         "training": plan.training.model_dump(),
-        "corpus": about.config.corpus.model_dump(),
+        "corpus": {**corpus.model_dump(), "source": shown_path(corpus.source)},
         "dtype": dtype,
         "config_hash": about.config.hash,
         "data_hash": about.data.hash,

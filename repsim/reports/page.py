@@ -13,6 +13,7 @@ from typing import Any
 
 from repsim.core.errors import UsageError
 from repsim.core.files import write_json, write_text
+from repsim.core.formatting import markdown_text
 from repsim.reports.blocks import (
     Block,
     Details,
@@ -24,7 +25,7 @@ from repsim.reports.blocks import (
     TableBlock,
     heading_of,
 )
-from repsim.reports.tables import cell, markdown_escape, markdown_table, write_table
+from repsim.reports.tables import cell, markdown_table, write_table
 
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
@@ -184,7 +185,7 @@ def _filled(template: str, page: Page, **context: Any) -> str:
         return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text)))
 
     environment.filters |= {
-        "cell": cell, "code": code, "data": data, "heading": heading_of, "plain": markdown_escape,
+        "cell": cell, "code": code, "data": data, "heading": heading_of, "plain": markdown_text,
         "markdown_table": markdown_table, "anchor": _anchor,
     }  # fmt: skip
     return environment.get_template(template).render(page=page, **context)

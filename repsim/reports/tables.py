@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.files import write_text
-from repsim.core.formatting import number
+from repsim.core.formatting import markdown_text, number
 from repsim.reports.blocks import TableBlock
 
 _LATEX = {
@@ -48,7 +48,7 @@ def markdown_table(block: TableBlock) -> str:
         | −0.500 |
     """
     lines = [headings(block), ["---"] * len(block.shown)]
-    lines += [list(map(markdown_escape, line)) for line in cells(block)]
+    lines += [list(map(markdown_text, line)) for line in cells(block)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -79,16 +79,6 @@ def cell(value: Any, form: str = "") -> str:
     if isinstance(value, float):
         return "never" if math.isinf(value) else number(value, 3)
     return str(value).replace("-", "−") if isinstance(value, int) else str(value)
-
-
-def markdown_escape(text: str) -> str:
-    r"""Text that Markdown prints as it is; `code` stays code.
-
-    Example:
-        >>> markdown_escape("<b>a|b</b> *c*")
-        '&lt;b>a\\|b&lt;/b> \\*c\\*'
-    """
-    return text.replace("<", "&lt;").replace("|", r"\|").replace("*", r"\*")
 
 
 def latex_escape(text: str) -> str:

@@ -16,7 +16,7 @@ from repsim.core.atlas import (
     PathTable,
     join_parents,
 )
-from repsim.core.provenance import environment
+from repsim.core.provenance import environment, shown_path
 from repsim.studies.units.scoring import unpacked
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def collect(
             for note in found["notes"]:
                 notes.setdefault(note, []).append(parents)
     models = list(_model_rows(plan, results))
+    corpus = shown_path(plan.config.corpus)
     info = {
-        "study": json.loads(json.dumps(plan.config.to_dict())),
+        "study": json.loads(json.dumps(plan.config.to_dict() | {"corpus": corpus})),
         "study_hash": plan.config.hash,
         "units": len(plan.units),
         "units_done": sum(unit.name in results for unit in plan.units),

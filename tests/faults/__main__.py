@@ -62,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--inputs", type=int, default=100)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", metavar="KIND:NUMBER", default=[])
     parser.add_argument("--verbose", action="store_true", help="print every case")
@@ -75,9 +76,10 @@ def _wanted(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
             kind, _, number = name.partition(":")
             yield kind, int(number)
         return
-    yield from (("kills", number) for number in range(options.kills))
-    for kind, share in SHARES.items():
-        yield from ((kind, number) for number in range(round(share * options.inputs)))
+    counts = {"kills": options.kills}
+    counts |= {kind: round(share * options.inputs) for kind, share in SHARES.items()}
+    for kind in options.kinds:
+        yield from ((kind, number) for number in range(counts[kind]))
 
 
 def _cost() -> str:

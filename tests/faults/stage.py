@@ -72,9 +72,12 @@ def write_inputs(folder: Path) -> None:
     from repsim.testing.tiny_models import write_provenance, write_tiny_model
 
     folder.mkdir(parents=True)
+    write_tiny_model("llama", folder / "c", head=True, hidden_size=16, intermediate_size=24,
+                     num_attention_heads=2)  # fmt: skip
     for seed, name in enumerate("abc"):
-        write_tiny_model("llama", folder / name, seed=seed, head=True, hidden_size=16,
-                         intermediate_size=24, num_attention_heads=2)  # fmt: skip
+        if name != "c":  # trained a little from the base
+            shutil.copytree(folder / "c", folder / name)
+            _move_weights(folder / name / "model.safetensors", seed)
         write_provenance(folder / name, role="monolingual", languages=[LANGUAGES[seed % 2]])
     words = {lang: _words(i) for i, lang in enumerate(LANGUAGES)}
     rng = np.random.default_rng(0)
@@ -94,6 +97,18 @@ def write_inputs(folder: Path) -> None:
     (folder / "family.yaml").write_text(json.dumps(family("corpus")), encoding="utf-8")
     (folder / "recipe.yml").write_text(RECIPE, encoding="utf-8")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+
+
+def _move_weights(path: Path, seed: int) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    moved = {
+        name: weight + 0.02 * torch.randn(weight.shape, generator=generator)
+        for name, weight in load_file(path).items()
+    }
+    save_file(moved, path, metadata={"format": "pt"})
 
 
 def _merges(rng: np.random.Generator) -> str:
