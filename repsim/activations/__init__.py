@@ -1,9 +1,6 @@
 """Activations of language models: forward hooks, pooling on the fly, a store on disk."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives. torch is loaded when one of them is used.
 _PUBLIC = {
@@ -13,14 +10,4 @@ _PUBLIC = {
     "extraction_key": "repsim.activations.settings",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.activations' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

@@ -1,9 +1,6 @@
 """Text in: parallel corpora, training text, tokenizers and token shards."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives.
 _PUBLIC = {
@@ -29,14 +26,4 @@ _PUBLIC = {
     "write_shards": "repsim.corpora.shards",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.corpora' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(_PUBLIC)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

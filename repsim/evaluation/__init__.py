@@ -1,9 +1,6 @@
 """What a merge lost: bits per byte, retention, barriers, retrieval, minimal pairs."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives.
 _PUBLIC = {
@@ -28,14 +25,4 @@ _PUBLIC = {
     "unigram_floor": "repsim.evaluation.floor",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.evaluation' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

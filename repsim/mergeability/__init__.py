@@ -16,10 +16,7 @@ Example:
     ('linear', 'orthogonal')
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives. Importing the package needs nothing heavy.
 _PUBLIC = {
@@ -38,14 +35,4 @@ _PUBLIC = {
     "validate": "repsim.mergeability.validation",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.mergeability' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

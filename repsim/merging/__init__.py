@@ -1,9 +1,6 @@
 """Merging models: methods, recipes, static check, streaming execution, alignment."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives. Listing what there is needs no torch.
 _PUBLIC = {
@@ -28,14 +25,4 @@ _PUBLIC = {
     "read_recipe": "repsim.merging.reading",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.merging' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

@@ -1,9 +1,6 @@
 """Model families, loading, and models that come in packages."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives. Loading a model needs torch, listing what there is does not.
 _PUBLIC = {
@@ -24,14 +21,4 @@ _PUBLIC = {
     "spec_for": "repsim.models.arch",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.models' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

@@ -1,9 +1,6 @@
 """Families of language models with a known history, trained from scratch or from a model."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives.
 _PUBLIC = {
@@ -25,14 +22,4 @@ _PUBLIC = {
     "run_finetuning": "repsim.pretraining.finetuning",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.pretraining' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(_PUBLIC)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

@@ -1,9 +1,6 @@
 """Contract kits and tiny models, for the tests of this package and of those that extend it."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> module that holds it, imported on first use.
 _LATER = {
@@ -13,12 +10,4 @@ _LATER = {
     "check_merge_method": "repsim.testing.merge_checks",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'repsim.testing' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(_LATER)
+__getattr__, __dir__, __all__ = lazily(__name__, _LATER)

@@ -1,9 +1,6 @@
 """Features of a group of parents in tiers, each usable alone."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from repsim._lazy import lazily
 
 #: Public name -> where it lives. Listing what there is needs no torch.
 _PUBLIC = {
@@ -22,14 +19,4 @@ _PUBLIC = {
     "weight_features": "repsim.mergeability.features.weights",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'repsim.mergeability.features' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)
