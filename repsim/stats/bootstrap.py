@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from repsim.stats.ranks import auroc, spearman
-
 DRAWS = 1000
 SEED = 20260525
 #: With fewer models than this an interval over models says nothing.
@@ -159,6 +157,23 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(lower == upper, lower, (lower + upper) / 2)
 
 
+def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Rank of each value among the values repeated by each row of weights, ties by their mean.
+
+    Args:
+        values: `[n]`.
+        weights: `[draws, n]`, whole numbers.
+
+    Example:
+        >>> weighted_ranks(np.array([5.0, 7.0, 7.0]), np.array([[2.0, 1.0, 0.0]])).tolist()
+        [[1.5, 3.0, 3.0]]
+    """
+    distinct, place = np.unique(values, return_inverse=True)
+    counts = np.zeros((len(weights), len(distinct)))
+    np.add.at(counts.T, place, weights.T)
+    return np.asarray((np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, place])
+
+
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean of the values under each row of weights.
 
@@ -228,7 +243,20 @@ def spearman_estimate(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str,
         >>> spearman_estimate(x, x, [("a", "b"), ("b", "c"), ("a", "c")]).value
         1.0
     """
-    return estimate(np.arange(len(x)), parents, _repeated(lambda rows: spearman(x[rows], y[rows])))
+
+    def statistic(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        ranks = [
+            weighted_ranks(np.asarray(values)[places.astype(int)], weights) for values in (x, y)
+        ]
+        total = weights.sum(axis=1)
+        middle = (total[:, None] + 1) / 2
+        a, b = (each - middle for each in ranks)
+        squares = ((weights * a * a).sum(axis=1), (weights * b * b).sum(axis=1))
+        with np.errstate(invalid="ignore"):
+            found = (weights * a * b).sum(axis=1) / np.sqrt(squares[0] * squares[1])
+        return np.where((total < 3) | (squares[0] * squares[1] == 0), np.nan, found)
+
+    return estimate(np.arange(len(x)), parents, statistic)
 
 
 def auroc_estimate(
@@ -246,16 +274,16 @@ def auroc_estimate(
         >>> auroc_estimate(np.arange(3.0), np.array([0, 0, 1]), parents).value
         1.0
     """
-    return estimate(
-        np.arange(len(score)), parents, _repeated(lambda rows: auroc(score[rows], label[rows]))
-    )
+    positive = np.asarray(label, dtype=float) > 0.5
 
+    def statistic(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        ranks, hits = (
+            weighted_ranks(np.asarray(score)[places.astype(int)], weights),
+            weights * positive,
+        )
+        n = hits.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = ((hits * ranks).sum(axis=1) - n * (n + 1) / 2) / (n * (weights.sum(axis=1) - n))
+        return np.where(np.isfinite(found), found, np.nan)
 
-def _repeated(statistic: Callable[[np.ndarray], float]) -> WeightedStatistic:
-    """A statistic of repeated merges as one of weights."""
-
-    def weighted(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        rows = places.astype(int)
-        return np.array([statistic(np.repeat(rows, row.astype(int))) for row in weights])
-
-    return weighted
+    return estimate(np.arange(len(score)), parents, statistic)

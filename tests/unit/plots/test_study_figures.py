@@ -1,6 +1,7 @@
 """Figures of an atlas: their numbers against a planted retention, and what is drawn of them."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -24,6 +25,12 @@ def atlas():
     return planted_atlas()
 
 
+@pytest.fixture(scope="module")
+def info_of(atlas):
+    """Kind -> its numbers, computed once."""
+    return functools.cache(lambda kind: FIGURES[f"atlas_{kind}"].info(atlas))
+
+
 def changed(atlas, change):
     """The atlas with every row of its merges passed through a function; None drops it."""
     rows = [change(row) for row in atlas.merges.rows()]
@@ -31,18 +38,18 @@ def changed(atlas, change):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_text_is_cut_off_or_covers_another(atlas, kind):
-    check_figure(FIGURES[f"atlas_{kind}"](atlas), slack=2.0)
+def test_no_text_is_cut_off_or_covers_another(info_of, kind):
+    check_figure(FIGURES[f"atlas_{kind}"].draw(info_of(kind)), slack=2.0)
 
 
 @pytest.mark.parametrize("kind", ["forks", "depth", "plane", "alignment", "paths", "distance"])
-def test_nor_in_one_column(atlas, kind):
-    check_figure(FIGURES[f"atlas_{kind}"](atlas, size="single"), slack=2.0)
+def test_nor_in_one_column(info_of, kind):
+    check_figure(FIGURES[f"atlas_{kind}"].draw(info_of(kind), size="single"), slack=2.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_caption_states_what_is_shown(atlas, kind):
-    caption = FIGURES[f"atlas_{kind}"].info(atlas).caption()
+def test_a_caption_states_what_is_shown(info_of, kind):
+    caption = info_of(kind).caption()
     assert caption.endswith(".")
     assert "nan" not in caption
     assert len(caption) > 100
