@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -280,14 +278,3 @@ def test_hypotheses_keep_their_numbers_together() -> None:
 def test_what_cannot_be_drawn_is_refused(act: Callable[[], object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         act()
-
-
-def test_preparing_imports_no_matplotlib() -> None:
-    code = (
-        "import sys\n"
-        "from repsim.plots.validation import candidates, controls, forecasts, hypotheses\n"
-        "from repsim.plots.validation import intervals\n"
-        "from repsim.plots.validation import lift, reliability\n"
-        "sys.exit('matplotlib' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
