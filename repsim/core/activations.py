@@ -105,7 +105,11 @@ class Activations:
                 hint=f"{{'{name}': [layer_0, layer_1]}}",
             )
         n = len(arrays[0])
-        columns = {"names": names, "documents": documents or None, **(covariates or {})}
+        columns = {
+            "names": names,
+            "documents": documents if len(documents) else None,
+            **(covariates or {}),
+        }
         lengths = {what: len(given) for what, given in columns.items() if given is not None}
         lengths |= {f"layer {i}": len(array) for i, array in enumerate(arrays)}
         for what, length in lengths.items():
@@ -120,7 +124,7 @@ class Activations:
             corpus_hash="",
             source=ArraysInMemory({("", i): array for i, array in enumerate(arrays)}),
             covariates={key: np.asarray(v, np.float64) for key, v in (covariates or {}).items()},
-            documents=tuple(documents),
+            documents=tuple(map(str, documents)),
         )
 
     def __len__(self) -> int:

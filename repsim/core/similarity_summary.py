@@ -21,6 +21,11 @@ SUMMARY_FIELDS = (
     "middle_ci_high",
     "middle_null_q95",
     "middle_partial",
+    "middle_partial_ci_low",
+    "middle_partial_ci_high",
+    "middle_ceiling",
+    "middle_across_halves",
+    "best_q_value",
 )
 
 
@@ -53,6 +58,11 @@ def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
         "middle_ci_high": middle["ci_high"],
         "middle_null_q95": middle["null_q95"],
         "middle_partial": middle["partial"],
+        "middle_partial_ci_low": middle["partial_ci_low"],
+        "middle_partial_ci_high": middle["partial_ci_high"],
+        "middle_ceiling": middle["ceiling"],
+        "middle_across_halves": middle["across_halves"],
+        "best_q_value": best["q_value"],
     }
 
 

@@ -36,7 +36,14 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "calibrated": ("float", "(value - q95) / (best - q95); 0 at the null, 1 on identical input"),
     "p_value": ("float", "share of shuffles at least as similar"),
     "p_adjusted": ("float", "the same, against the best of all layer pairs of this grid"),
+    "q_value": ("float", "false discovery rate over all tested cells of this measure in the table"),
     "partial": ("float", "the measure after the covariates were regressed out of both sides"),
+    "partial_ci_low": ("float", "lower end of its interval"),
+    "partial_ci_high": ("float", "upper end of its interval"),
+    "partial_null_q95": ("float", "95 % quantile of its null (5 % for a distance)"),
+    "partial_p_value": ("float", "share of shuffles at least as similar as the partial value"),
+    "across_halves": ("float", "the measure where A and B read different halves of each document"),
+    "ceiling": ("float", "what it could be: each side's own likeness between halves of documents"),
     "n": ("int", "sentences"),
     "seed": ("int", "seed of shuffles and subsamples"),
     "note": ("string", "warning of the measure about this cell, empty if none"),
@@ -104,10 +111,12 @@ class SimilarityTable(Table):
         (1, [[0.5]])
     """
 
-    SCHEMA = "repsim/similarity/1"
+    SCHEMA = "repsim/similarity/2"
     STEM = "similarity"
     HINT = "a run folder is made by: repsim compare MODEL MODEL -o DIR"
     COLUMNS: ClassVar = COLUMNS
+    #: Version 1 lacks columns, which read as null.
+    UPGRADES: ClassVar = {"repsim/similarity/1": lambda arrow: arrow}
 
     @classmethod
     def load(cls, path: str | Path) -> SimilarityTable:

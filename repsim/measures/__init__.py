@@ -40,7 +40,11 @@ _LATER = {
     "Statistics": "repsim.measures.plan",
     "StreamingCKA": "repsim.measures.cka",
     "SweepUnit": "repsim.measures.plan",
+    "assess": "repsim.measures.arrays",
+    "between_models": "repsim.measures.arrays",
+    "blocks": "repsim.measures.documents",
     "compare_arrays": "repsim.measures.sweeps",
+    "difference": "repsim.measures.arrays",
     "intrinsic_dimension": "repsim.measures.topology",
     "partial": "repsim.measures.cells",
     "plan_sweep": "repsim.measures.plan",
@@ -49,6 +53,7 @@ _LATER = {
     "sweep": "repsim.measures.sweeps",
     "sweep_info": "repsim.measures.sweeps",
     "unit_rows": "repsim.measures.cells",
+    "with_q_values": "repsim.measures.discovery",
 }
 
 __all__ = [

@@ -24,11 +24,12 @@ from repsim.core import Activations, InputError, Measure, Rung, UsageError
 from repsim.core.files import hash_bytes
 from repsim.core.pool import available_cores
 from repsim.measures.base import compute_grid, get_measure
+from repsim.measures.beside import beside
 from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features
-from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
-from repsim.measures.null import draw_permutations, permutation_null
+from repsim.measures.intervals import Interval
 from repsim.measures.plan import SweepUnit, identity
+from repsim.measures.serial import serial_note
 
 #: Up to so many sentences everything is computed in float64.
 FLOAT64_ROWS = 1000
@@ -198,15 +199,16 @@ def _rows_of(
         return [_row(unit, measure, i, j, {"note": note}) for i, j in np.argwhere(wanted)]
     values = compute_grid(measure, xs, ys, wanted)
     tested = wanted & unit.matched() if measure.is_expensive else wanted
-    cells: dict[str, np.ndarray] = {"value": values}
-    cells |= _null_columns(unit, measure, xs, ys, np.where(tested, values, np.nan), tested)
-    found = _interval(unit, measure, xs, ys, values, tested)
-    if found is not None:
-        cells |= {"ci_low": found.low, "ci_high": found.high}
+    free = None
     if covariates.shape[1]:
-        free_x = cache.layers(unit.a, unit.point, unit.layers_a, covariates, labels)
-        free_y = cache.layers(unit.b, unit.point, unit.layers_b, covariates, labels)
-        cells["partial"] = compute_grid(measure, free_x, free_y, tested)
+        free = (
+            cache.layers(unit.a, unit.point, unit.layers_a, covariates, labels),
+            cache.layers(unit.b, unit.point, unit.layers_b, covariates, labels),
+        )
+    columns, found = beside(measure, xs, ys, values, unit.statistics, tested=tested, free=free)
+    cells = {"value": values, **columns}
+    if labels is None and unit.statistics.permutations:
+        reason = "; ".join(filter(None, (reason, serial_note(xs[-1], ys[-1]))))
     rows = []
     for i, j in np.argwhere(wanted):
         numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
@@ -231,57 +233,6 @@ def _row(unit: SweepUnit, measure: Measure, i: int, j: int, more: dict[str, Any]
         "seed": unit.statistics.seed,
         **more,
     }
-
-
-def _null_columns(
-    unit: SweepUnit,
-    measure: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    values: np.ndarray,
-    tested: np.ndarray,
-) -> dict[str, np.ndarray]:
-    count = unit.statistics.shuffles(measure)
-    if count == 0:
-        return {}
-    orders = draw_permutations(len(unit.a), count, unit.statistics.seed, unit.grouping[0])
-    null = permutation_null(measure, xs, ys, values, orders, tested)
-    return {
-        "null_mean": null.mean,
-        "null_q95": null.q95,
-        "calibrated": null.calibrated,
-        "p_value": null.p_value,
-        "p_adjusted": null.p_adjusted,
-    }
-
-
-def _interval(
-    unit: SweepUnit,
-    measure: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    values: np.ndarray,
-    tested: np.ndarray,
-) -> Interval | None:
-    """Intervals, or None where they are not wanted, not valid, or there are too few sentences."""
-    statistics = unit.statistics
-    labels = unit.grouping[0]
-    units = len(unit.a) // 2 if labels is None else int(labels.max()) + 1
-    groups = min(statistics.left_out(measure), units)
-    if groups < LEAST_GROUPS:
-        return None
-    if len(unit.a) * (groups - 1) // groups < measure.min_samples:
-        return None
-    return interval(
-        measure,
-        xs,
-        ys,
-        values,
-        level=statistics.level,
-        groups=groups,
-        seed=statistics.seed,
-        mask=tested,
-    )
 
 
 def _note(

@@ -59,6 +59,16 @@ def as_unit(documents: Sequence[Hashable]) -> tuple[np.ndarray | None, str]:
     return None, f"{what} to be the unit of inference: rows are, as if independent"
 
 
+def blocks(n: int, length: int) -> list[int]:
+    """Documents of `length` consecutive rows each, for rows that follow on one another.
+
+    Example:
+        >>> blocks(5, 2)
+        [0, 0, 1, 1, 2]
+    """
+    return [row // length for row in range(n)]
+
+
 # -- shuffles -------------------------------------------------------------------------------------
 
 

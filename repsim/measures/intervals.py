@@ -62,6 +62,19 @@ def interval(
         raise UsageError(f"level={level} is not between 0 and 1", hint="level=0.95")
     if measure.no_interval:
         return None
+    replicates, method = replicates_of(measure, xs, ys, groups, seed, mask)
+    return _from_replicates(measure, values, replicates, level, method)
+
+
+def replicates_of(
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    groups: int,
+    seed: int,
+    mask: np.ndarray | None = None,
+) -> tuple[np.ndarray, str]:
+    """The measure without each unit or group of units, `[units, len(xs), len(ys)]`; how made."""
     known = xs[0].documents
     labels = np.arange(xs[0].n) if known is None else known.cpu().numpy()
     unit = "sentence" if known is None else "document"
@@ -74,7 +87,7 @@ def interval(
     else:
         replicates = left_out_values(measure, xs, ys, deal(labels, groups, seed, unit), mask)
         method = f"jackknife over {groups} groups of {unit}s"
-    return _from_replicates(measure, values, replicates, level, method)
+    return replicates, method
 
 
 def deal(labels: np.ndarray, groups: int, seed: int, unit: str = "sentence") -> np.ndarray:

@@ -44,6 +44,9 @@ class Statistics:
             (else its sentences), or "sentence" as if all were independent.
         covariates: Covariates that the `partial` value is taken without; empty for none.
         seed: Seed of shuffles and groups.
+        thorough_partial: Null and interval of the partial value for all measures, not only for
+            those whose jackknife has a closed form.
+        ceiling: Split halves of documents: how high the value could be.
 
     Raises:
         UsageError: A number that is not possible.
@@ -63,6 +66,8 @@ class Statistics:
     unit: Unit = "document"
     covariates: tuple[str, ...] = ("log_length",)
     seed: int = 0
+    thorough_partial: bool = False
+    ceiling: bool = True
 
     def __post_init__(self) -> None:
         if min(self.permutations, self.permutations_expensive) < 0:
@@ -80,7 +85,7 @@ class Statistics:
     @classmethod
     def off(cls) -> Statistics:
         """Values only."""
-        return cls(permutations=0, permutations_expensive=0, groups=0, covariates=())
+        return cls(permutations=0, permutations_expensive=0, groups=0, covariates=(), ceiling=False)
 
     def shuffles(self, measure: Measure) -> int:
         """How many permutations a measure gets."""

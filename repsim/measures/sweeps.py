@@ -18,6 +18,7 @@ from repsim.core.pool import Pool, available_cores
 from repsim.core.progress import progress
 from repsim.measures.base import MEASURES, get_measure
 from repsim.measures.cells import FeatureCache, unit_rows
+from repsim.measures.discovery import with_q_values
 from repsim.measures.plan import Layers, Statistics, SweepUnit, plan_sweep
 
 #: Factors that each worker keeps; there are as many workers as cores.
@@ -170,7 +171,7 @@ def sweep(
         for unit, table in run_units(units, device=device, workers=workers):
             done[unit] = table
             bar.update(unit.comparisons)
-    return SimilarityTable.concat([done[unit] for unit in units])
+    return with_q_values(SimilarityTable.concat([done[unit] for unit in units]))
 
 
 def compare_arrays(

@@ -373,7 +373,7 @@ def _sweep(
     """All units of the sweep; those that a run folder holds are read, not computed."""
     import pyarrow as pa
 
-    from repsim.measures import run_units, sweep_info
+    from repsim.measures import run_units, sweep_info, with_q_values
 
     units = _units(comparison, activations)
     parts: dict[str, pa.Table] = {}
@@ -396,7 +396,7 @@ def _sweep(
         "environment": environment(),
     }
     ordered = [parts[unit.key] for unit in units]
-    return SimilarityTable(pa.concat_tables(ordered).unify_dictionaries(), info)
+    return with_q_values(SimilarityTable(pa.concat_tables(ordered).unify_dictionaries(), info))
 
 
 def _extraction_facts(activations: Sequence[Activations]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""How high a similarity could be: split halves of documents.
+
+A value of 0.6 says little unless one knows what two sides could reach. Each document with two
+sentences or more is split at random; its halves are represented by the means of their sentences.
+The reliability of a model is the measure between its two halves, rows are documents: how much of
+its own geometry is found again in other sentences of the same documents. The ceiling of a pair is
+the geometric mean of both reliabilities (Spearman's correction for attenuation, 1904); what to
+compare with it is the value between A on one half and B on the other, the mean of both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim.core import Measure
+from repsim.measures.base import compute_grid
+from repsim.measures.features import Features
+
+#: Fewest documents of two rows or more that a reliability is taken from.
+LEAST_DOCUMENTS = 20
+
+
+def ceiling(
+    measure: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    tested: np.ndarray,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Columns `ceiling` and `across_halves`, or none where they are not defined.
+
+    They are not for distances, without documents, or with too few documents of two rows.
+    """
+    known = xs[0].documents
+    if known is None or measure.direction != "similarity":
+        return {}
+    halves = split_halves(known.cpu().numpy(), seed)
+    count = int(halves.max()) // 2 + 1 if halves.max() >= 0 else 0
+    if count < max(LEAST_DOCUMENTS, measure.min_samples):
+        return {}
+    first, second = ([_means(x, halves, half, count) for x in xs] for half in (0, 1))
+    other_first, other_second = ([_means(y, halves, half, count) for y in ys] for half in (0, 1))
+    own = [_each(measure, first, second), _each(measure, other_first, other_second)]
+    product = np.outer(*own)
+    top = np.sqrt(np.where(np.minimum.outer(*own) > 0, product, np.nan))
+    ways = [
+        compute_grid(measure, first, other_second, tested),
+        compute_grid(measure, second, other_first, tested),
+    ]
+    return {"ceiling": np.where(tested, top, np.nan), "across_halves": np.mean(ways, axis=0)}
+
+
+def split_halves(labels: np.ndarray, seed: int) -> np.ndarray:
+    """`2 document + half` for each row, `[n]`; -1 for rows of documents of one row."""
+    generator = np.random.default_rng([seed, len(labels)])
+    halves = np.full(len(labels), -1)
+    kept = 0
+    for document in range(int(labels.max()) + 1):
+        rows = generator.permutation(np.flatnonzero(labels == document))
+        if len(rows) > 1:
+            halves[rows] = 2 * kept + np.arange(len(rows)) % 2
+            kept += 1
+    return halves
+
+
+def _means(x: Features, halves: np.ndarray, half: int, count: int) -> Features:
+    """Mean row of one half of each document, `[count, d]`."""
+    rows = np.flatnonzero((halves >= 0) & (halves % 2 == half))
+    place = torch.as_tensor(halves[rows] // 2, device=x.device)
+    own: Tensor = x.x[torch.as_tensor(rows, device=x.device)].double()
+    sums = own.new_zeros(count, x.d).index_add_(0, place, own)
+    return Features(sums / torch.bincount(place, minlength=count)[:, None], dtype=x.dtype)
+
+
+def _each(measure: Measure, left: Sequence[Features], right: Sequence[Features]) -> np.ndarray:
+    """The measure of layer i with layer i, `[layers]`."""
+    pairs = zip(left, right, strict=True)
+    return np.array([compute_grid(measure, [a], [b])[0, 0] for a, b in pairs])

@@ -1,0 +1,58 @@
+"""Rows that follow on one another although no documents are known: noticed, and said.
+
+Of independent rows in any order the sum of products of neighbours has a mean and a variance that
+follow from the Gram matrix; a lag-1 correlation far beyond them on both sides means that shuffles
+of single rows reject a true null far too often (always, for an autoregression of 0.8).
+"""
+
+from __future__ import annotations
+
+import math
+
+from repsim.measures.features import Features
+
+#: So many rows are looked at.
+MOST_ROWS = 2000
+#: A lag-1 correlation under this does not matter, however significant.
+LEAST_CORRELATION = 0.1
+#: Standard deviations beyond what a random order gives.
+BEYOND = 4.0
+#: Blocks are so many times as long as the time in which the dependence decays.
+DECAYS = 4
+
+
+def lag_one(x: Features) -> tuple[float, float]:
+    """Correlation of each row with the next one, and its distance from a random order in sds.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.cumsum(torch.randn(300, 4, generator=torch.Generator().manual_seed(0)), 0)
+        >>> correlation, beyond = lag_one(Features(rows))
+        >>> correlation > 0.9, beyond > 4
+        (True, True)
+    """
+    rows = x.x[:MOST_ROWS].double()
+    rows = rows - rows.mean(dim=0)
+    n, squares = len(rows), rows.square().sum(dim=1)
+    total = float(squares.sum())
+    if total == 0 or n < 5:
+        return 0.0, 0.0
+    found = float((rows[1:] * rows[:-1]).sum()) / total
+    covariance = rows.mT @ rows if x.d < n else rows @ rows.mT
+    apart = float(covariance.square().sum() - squares.square().sum()) / (n * (n - 1))
+    spread = math.sqrt(n * apart) / total
+    return found, (found + 1 / n) / spread if spread > 0 else 0.0
+
+
+def serial_note(x: Features, y: Features) -> str:
+    """What to say where rows of both sides depend on the rows before them; else empty."""
+    found = [side.remember("lag one", lag_one) for side in (x, y)]
+    if not all(r > LEAST_CORRELATION and beyond > BEYOND for r, beyond in found):
+        return ""
+    strongest = min(max(r for r, _ in found), 0.98)
+    length = math.ceil(DECAYS * (1 + strongest) / (1 - strongest))
+    shown = " and ".join(f"{r:.2f}" for r, _ in found)
+    return (
+        f"each row is like the one before it on both sides (lag-1 correlation {shown}): p is too "
+        f"small and the interval too narrow; give documents, or blocks(n, {length}) as documents"
+    )
