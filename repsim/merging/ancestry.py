@@ -10,7 +10,7 @@ from typing import Any, Literal
 from repsim.merging.check import Finding
 from repsim.merging.lineage import ONE_ORIGIN, RELATIONS, relation_of
 from repsim.merging.pair_readings import PairReadings, read_pair
-from repsim.merging.sampling import ModelLike, open_sources
+from repsim.merging.sampling import ModelLike, Models, open_sources, open_with
 
 #: Cosine of two updates from which their base is not the nearest common ancestor: siblings of equal
 #: dose give 0.5, and so does an older ancestor if as much training was shared as not.
@@ -52,9 +52,7 @@ class BaseFinding:
         return dataclasses.asdict(self) | {"plausible": self.plausible, "update_cosine": cosine}
 
 
-def check_base(
-    base: ModelLike, parents: Sequence[ModelLike], *, max_megabytes: float = 300
-) -> BaseFinding:
+def check_base(base: ModelLike, parents: Models, *, max_megabytes: float = 300) -> BaseFinding:
     """Whether a model can be the nearest common ancestor of some parents, told from weights.
 
     Updates from the nearest common ancestor point in different directions. From a sibling they do
@@ -63,7 +61,8 @@ def check_base(
 
     Args:
         base: The model that is called their base.
-        parents: One parent or more; each is compared with the base, and with the first.
+        parents: One parent or more; each is compared with the base, and with the first. A mapping
+            gives them names.
         max_megabytes: Most that is read of a pair.
 
     Raises:
@@ -75,7 +74,7 @@ def check_base(
         >>> check_base("zoo:eng-2", ["zoo:eng-fork", "zoo:deu-fork"]).kind
         'other origin'
     """
-    root, first, *others = open_sources([base, *parents])
+    root, (first, *others) = open_with(base, parents)
     from_base = {p.name: read_pair(root, p, max_megabytes) for p in (first, *others)}
     relations = {name: relation_of(found) for name, found in from_base.items()}
     cosines = [

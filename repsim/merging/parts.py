@@ -13,8 +13,9 @@ from repsim.core.table import Table
 from repsim.merging.checkpoint import TensorSource
 from repsim.merging.sampling import (
     ModelLike,
+    Models,
     RowSample,
-    open_sources,
+    open_with,
     sample_rows,
     shared_tensors,
 )
@@ -35,9 +36,7 @@ class PartsTable(Table):
     }
 
 
-def take_apart(
-    merge: ModelLike, parents: Sequence[ModelLike], *, max_megabytes: float = 300
-) -> PartsTable:
+def take_apart(merge: ModelLike, parents: Models, *, max_megabytes: float = 300) -> PartsTable:
     """Which parents a merge is made of, and with which weight in each block.
 
     Weights are found by least squares over sampled rows of each part (the matrices of each block,
@@ -47,7 +46,8 @@ def take_apart(
 
     Args:
         merge: The merge.
-        parents: Models that it may be made of; one that is no parent gets a weight near 0.
+        parents: Models that it may be made of; one that is no parent gets a weight near 0. A
+            mapping gives them names.
         max_megabytes: Most that is read of each model.
 
     Raises:
@@ -62,7 +62,7 @@ def take_apart(
     """
     if not parents:
         raise UsageError("name the models that the merge may be made of")
-    made, *sources = open_sources([merge, *parents])
+    made, sources = open_with(merge, parents)
     everything = [made, *sources]
     samples = sample_rows(everything, list(shared_tensors(everything)), max_megabytes / 2)
     if not samples:

@@ -77,6 +77,14 @@ def open_sources(models: Models, *, least: int = 2) -> list[TensorSource]:
     return found
 
 
+def open_with(one: ModelLike, others: Models) -> tuple[TensorSource, list[TensorSource]]:
+    """Open a merge or a base, and the models that it is held against."""
+    if isinstance(others, Mapping):
+        return open_sources([one], least=1)[0], open_sources(others, least=1)
+    first, *rest = open_sources([one, *others])
+    return first, rest
+
+
 def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from repsim.evaluation.path import BarrierTable
 from repsim.evaluation.table import EvaluationTable
+from repsim.mergeability.diagnosis.readings import DiagnosisTable
 
 
 def barrier_table(
@@ -60,3 +61,33 @@ def retention_table() -> EvaluationTable:
         for language, value in zip(("eng_Latn", "deu_Latn"), values, strict=True)
     ]  # fmt: skip
     return EvaluationTable(rows)
+
+
+def diagnosis_table(blocks: int = 2, parents: Sequence[str] = ("eng-1", "eng-2")) -> DiagnosisTable:
+    """A merge whose activations halve after every block, in one language.
+
+    Args:
+        blocks: Number of blocks.
+        parents: Names of its parents.
+
+    Example:
+        >>> [row["norm"] for row in diagnosis_table().blocks("eng_Latn")]
+        [1.0, 0.5, 0.25]
+    """
+    rows = [
+        {"reading": "bits_per_byte", "part": "whole", "value": 3.0, "parent_value": 2.0},
+        {"reading": "retention", "part": "whole", "value": 0.2, "parent_value": 1.0},
+    ]
+    for number, part in enumerate(["embedding", *map(str, range(blocks))]):
+        half = 0.5**number
+        rows += [
+            {"reading": "norm", "part": part, "value": half, "parent_value": 1.0},
+            {"reading": "variance", "part": part, "value": half**2, "parent_value": 1.0},
+            {"reading": "restored", "part": part, "value": 1 - half, "parent_value": 1.0},
+        ]
+        rows += [
+            {"reading": "similarity", "part": part, "value": half - 0.1 * place, "parent": parent,
+             "parent_value": 0.9}
+            for place, parent in enumerate(parents)
+        ]  # fmt: skip
+    return DiagnosisTable([row | {"language": "eng_Latn"} for row in rows])

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from repsim.cli.main import main
 from repsim.mergeability.diagnosis import CAUSES, Diagnosis, diagnose
 from repsim.merging.align.twins import planted_twin
+from repsim.merging.to_disk import merge
 from repsim.models import load_causal_lm
 from repsim.models.zoo import zoo_folder
 
@@ -120,6 +121,11 @@ def test_a_block_of_noise(mean: State, tmp_path: Path) -> None:
     assert named(found) == "foreign block"
     assert found.causes[0][1].part == "2"
     assert found.case.restored("2") == max(found.case.restored(n) for n in "0123")
+    blocks = {row["part"]: row for row in found.readings.blocks("eng_Latn")}
+    assert list(blocks) == ["embedding", "0", "1", "2", "3"]
+    before, after = (blocks[n]["similarity eng-fork"] for n in "12")
+    assert before > 0.95 > after
+    assert blocks["2"]["restored"] == found.case.restored("2")
 
 
 def test_embeddings_of_another_model(mean: State, zoo: dict[str, State], tmp_path: Path) -> None:
@@ -161,6 +167,37 @@ def test_parents_that_do_not_fit(
     assert named(told(merge, tuple(f"zoo:{name}" for name in pair))) == cause
 
 
+def test_what_is_forecast_to_mend_a_merge_mends_it(zoo: dict[str, State], tmp_path: Path) -> None:
+    state = {k: (t + zoo["eng-2"][k]) / 2 for k, t in zoo["eng-1"].items()}
+    parents = ("zoo:eng-1", "zoo:eng-2")
+    said: list[str] = []
+    found = diagnose(
+        write(tmp_path / "m", state), parents, languages=["eng_Latn"], max_bytes=8000,
+        say=lambda label, text: said.append(label),
+    )  # fmt: skip
+    assert said[0] == "plan"
+    assert max(row["variance"] for row in found.readings.blocks("eng_Latn")[1:]) < 0.1
+    best = found.recipes[0]
+    recipe = {"method": best.method, "models": list(parents), "align": best.alignment}
+    mended = merge(recipe, tmp_path / "mended", device="cpu")
+    kept = told(mended, parents).lost["eng_Latn"]
+    assert found.lost["eng_Latn"] < 0.5 < kept
+    assert best.worst is not None
+    assert best.worst.low is not None
+    assert kept > best.worst.low  # what was promised at 90 %
+
+
+def test_two_parents_of_one_name_are_kept_apart(mean: State, tmp_path: Path) -> None:
+    folders = [tmp_path / name / "final" for name in "abm"]
+    states = [*(weights(name.removeprefix("zoo:")) for name in FORKS), mean]
+    for folder, state in zip(folders, states, strict=True):
+        folder.parent.mkdir()
+        write(folder, state)
+    found = told(folders[2], (str(folders[0]), str(folders[1])))
+    assert {parent.name for parent in found.case.parents} == {"final (2)", "final (3)"}
+    assert found.case.weights("body") == pytest.approx({"final (2)": 0.5, "final (3)": 0.5})
+
+
 def test_a_parent_whose_units_stand_in_another_order(zoo: dict[str, State], tmp_path: Path) -> None:
     model = load_causal_lm("zoo:eng-1").model
     moved, _ = planted_twin(model.config, model.state_dict(), ["mlp_units"], seed=1)
@@ -170,12 +207,19 @@ def test_a_parent_whose_units_stand_in_another_order(zoo: dict[str, State], tmp_
     assert named(told(merge, ("zoo:eng-1", str(parent)))) == "re-ordered parent"
 
 
-def test_a_single_nan(mean: State, tmp_path: Path) -> None:
+def test_a_single_nan(mean: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = dict(mean)
     name = next(k for k in state if "down_proj" in k)
     state[name] = state[name].clone()
     state[name][0, 0] = torch.nan
-    assert named(told(write(tmp_path / "m", state))) == "not finite"
+    merge = write(tmp_path / "m", state)
+    assert named(told(merge)) == "not finite"
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", str(merge), *FORKS, "--no-forecast", "--json"])
+    assert not stop.value.code
+    document = json.loads(capsys.readouterr().out)
+    assert document["causes"][0]["cause"] == "not finite"
+    assert (document["retention"], document["parts"]) == ({}, [])
 
 
 def test_the_command_names_cause_and_remedy(
@@ -185,12 +229,13 @@ def test_the_command_names_cause_and_remedy(
     merge = write(tmp_path / "m", state)
     with pytest.raises(SystemExit) as stop:
         main(["diagnose", str(merge), "zoo:eng-1", "zoo:eng-2", "-l", "eng_Latn",
-              "--max-bytes", "8000", "-o", str(tmp_path / "out")])  # fmt: skip
+              "--max-bytes", "8000", "--no-forecast", "-o", str(tmp_path / "out")])  # fmt: skip
     assert not stop.value.code
     out = capsys.readouterr().out
     assert "1. other origin" in out
-    assert "forecast: linear, aligned by orthogonal" in out
-    assert (tmp_path / "out" / "diagnosis.parquet").exists()
+    assert "variance, times parents'" in out
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"diagnosis.parquet", "diagnosis.png", "parts.parquet", "lineage.parquet"} <= written
 
 
 def test_every_cause_says_what_it_means() -> None:

@@ -1,23 +1,24 @@
-"""What a diagnosis is told from: files of the merge and its parents, and losses on text."""
+"""What a diagnosis is told from: files of the merge and its parents, and readings on text."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
-from repsim.core.table import Table
+from repsim.mergeability.diagnosis.readings import DiagnosisTable
 from repsim.merging.ancestry import BaseFinding, check_base
 from repsim.merging.checkpoint import FLOATS, Checkpoint
 from repsim.merging.lineage import LineageTable, lineage
 from repsim.merging.parts import PartsTable, take_apart
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
-from repsim.models.inspect import locate
+from repsim.models.inspect import locate, read_config
 
 ModelName = str | Path | ModelRef
 #: Keys of a config that change what the same weights compute.
@@ -29,21 +30,6 @@ DECIDING = (
     "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling",
     "final_logit_softcapping", "attn_logit_softcapping", "query_pre_attn_scalar",
 )  # fmt: skip
-
-
-class DiagnosisTable(Table):
-    """One row per reading: losses by language, and what putting a parent's part back restores."""
-
-    SCHEMA = "repsim/diagnosis/1"
-    STEM = "diagnosis"
-    COLUMNS: ClassVar = {
-        "reading": ("string", "bits_per_byte, retention or restored"),
-        "part": ("string", "whole, embedding, norms, attention, mlp, or the number of a block"),
-        "language": ("string", "language; empty where it is of the weights"),
-        "value": ("float", "of the merge"),
-        "parent": ("string", "the parent that is best on the language"),
-        "parent_value": ("float", "the same of that parent"),
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +46,7 @@ class Opened:
     def of(cls, model: ModelName, label: str | None = None) -> Opened:
         """Open a model; nothing is loaded."""
         found = locate(model, label=label)
-        config = read_json(found.folder / "config.json")
+        config = read_config(found.folder, generic=True)[0].to_dict()
         return cls(found.name, found.folder, config, read_vocabulary(found.folder, found.name),
                    Checkpoint(found.folder, found.name))  # fmt: skip
 
@@ -104,6 +90,12 @@ class Case:
         found = self.parts.where(part=part)["residual"] if self.parts else np.empty(0)
         return float(found[0]) if len(found) else float("nan")
 
+    def reading(self, name: str, part: str) -> float:
+        """The reading of a part that is furthest from its parents', over languages; NaN if none."""
+        rows = [r for r in self.readings.where(reading=name, part=part).rows() if r["value"]]
+        worst = max(rows, key=lambda r: abs(math.log(r["value"])), default={"value": math.nan})
+        return float(worst["value"])
+
     def restored(self, part: str) -> float:
         """Largest share of a language's loss that the parent's part restores; 0 if unknown."""
         found = self.readings.where(reading="restored", part=part)["value"]
@@ -116,19 +108,29 @@ def open_case(merge: ModelName, parents: Sequence[ModelName], base: ModelName | 
     Raises:
         InputError: A model is not there, or its files are damaged.
     """
-    made, *opened = [Opened.of(model) for model in (merge, *parents)]
-    root = Opened.of(base) if base is not None else None
-    named = [*opened, *([root] if root else [])]
-    folders, names = [one.folder for one in named], [one.name for one in named]
+    made, *named = _opened([merge, *parents, *([base] if base is not None else [])])
+    opened, root = named[: len(parents)], (named[-1] if base is not None else None)
+    folders = {one.name: one.folder for one in named}
     broken = tuple(_not_finite(made.weights))
     comparable = not broken and all(_same_shapes(made, one) for one in named)
     return Case(
         merge=made, parents=tuple(opened), base=root,
         parts=take_apart(made.folder, folders) if comparable else None,
-        lineage=lineage(dict(zip(names, folders, strict=True))) if len(named) > 1 else None,
-        base_finding=check_base(root.folder, [one.folder for one in opened]) if root else None,
+        lineage=lineage(folders) if len(named) > 1 else None,
+        base_finding=check_base(root.folder, {one.name: one.folder for one in opened})
+        if root else None,
         broken=broken,
     )  # fmt: skip
+
+
+def _opened(models: Sequence[ModelName]) -> list[Opened]:
+    """Open some models; those of one name are numbered, so that a name is one model everywhere."""
+    found = [Opened.of(model) for model in models]
+    counts = Counter(one.name for one in found)
+    return [
+        one if counts[one.name] == 1 else Opened.of(model, f"{one.name} ({number})")
+        for number, (one, model) in enumerate(zip(found, models, strict=True), start=1)
+    ]
 
 
 def _same_shapes(a: Opened, b: Opened) -> bool:

@@ -21,6 +21,8 @@ STANDS_OUT = 4.0
 SCALED = 0.15
 #: Weight of one parent, or weights together without the base, from which a merge extrapolates.
 BEYOND = 1.25
+#: Logarithm of a ratio of norms from which activations are out of scale: half or double.
+LOUD = math.log(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,24 @@ def _origin(case: Case) -> Iterator[Finding]:
                 "align first (--align orthogonal); between two languages no alignment is known "
                 "to rescue an average: keep the parents apart",
             )  # fmt: skip
+
+
+@_declare("activation scale", 0, "Activations are far larger or smaller than the parents'.")
+def _scale_of_activations(case: Case) -> Iterator[Finding]:
+    for block in case.blocks():
+        norm, variance = (case.reading(name, block) for name in ("norm", "variance"))
+        if (
+            norm > 0
+            and variance > 0
+            and max(abs(math.log(norm)), abs(math.log(variance)) / 2) > LOUD
+        ):
+            yield Finding(
+                block, 0.3,
+                f"after block {block} activations have {norm:.2f} times the parents' norm and "
+                f"{variance:.2f} times their variance",
+                "repair the merge on text (repair in the recipe)",
+            )  # fmt: skip
+            return  # the first block where it is seen
 
 
 @_declare("trained too far apart", 0, "One origin, but the updates of the parents interfere.")

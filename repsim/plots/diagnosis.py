@@ -1,0 +1,136 @@
+"""A broken merge block by block: scale and similarity of its activations, and what comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from repsim.core.errors import UsageError
+from repsim.core.table import Table
+from repsim.plots.appearance import GREY, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.names import number, short_codes
+from repsim.plots.spec import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+#: Reading of a table -> name of the panel, its y axis.
+_PANELS = {
+    "scale": ("Activation scale", "times the parents' mean"),
+    "similarity": ("Similarity to parents", "debiased CKA"),
+    "restored": ("Loss that comes back", "share, block of parent"),
+}
+
+
+class BlockCurve(NamedTuple):
+    """A value after each block: `[k]` places (-1 for the embedding) and values."""
+
+    label: str
+    place: np.ndarray
+    value: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosisInfo:
+    """Panel -> curves, in the language that lost most; heading and grey line."""
+
+    panels: dict[str, tuple[BlockCurve, ...]]
+    language: str
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and where it is worst."""
+        worst = []
+        for curves in self.panels.values():
+            for curve in curves:
+                at = int(curve.place[np.nanargmin(curve.value)])
+                where = "the embedding" if at < 0 else f"block {at}"
+                least = number(float(np.nanmin(curve.value)))
+                worst.append(f"{curve.label} at {where} ({least})")
+        return (
+            f"A merge beside its parents on held-out text of {self.language}, block by block. Norm "
+            "and variance are those of sentence vectors over the parents' mean, similarity is "
+            "debiased CKA with each parent; the last panel is the share of the lost bits per byte "
+            f"that returns with the parent's block. Least: {'; '.join(worst)}."
+        )
+
+
+def diagnosis_info(
+    table: Table, *, language: str | None = None, title: str | None = None
+) -> DiagnosisInfo:
+    """Readings of a merge block by block, in one language.
+
+    Args:
+        table: Readings of `repsim.diagnose`.
+        language: Language; the one that keeps least if left out.
+        title: Heading instead of the one that is made.
+
+    Raises:
+        UsageError: No readings by block, as of a merge that is whole.
+
+    Example:
+        >>> from repsim.testing.evaluation_tables import diagnosis_table
+        >>> info = diagnosis_info(diagnosis_table())
+        >>> list(info.panels), info.panels["scale"][0].value.tolist()
+        (['scale', 'similarity', 'restored'], [1.0, 0.5, 0.25])
+    """
+    kept = table.where(reading="retention")
+    if language is None and len(kept):
+        language = str(kept.column("language")[int(np.argmin(kept.column("value")))])
+    mine = table.where(language=language or "")
+    panels = {
+        "scale": (*_curves(mine, "norm", "norm"), *_curves(mine, "variance", "variance")),
+        "similarity": tuple(
+            curve for parent in mine.where(reading="similarity").unique("parent")
+            for curve in _curves(mine.where(parent=parent), "similarity", f"CKA with {parent}")
+        ),
+        "restored": _curves(mine, "restored", "restored"),
+    }  # fmt: skip
+    panels = {name: curves for name, curves in panels.items() if curves}
+    if not panels or language is None:
+        raise UsageError("the table holds no readings by block", hint="a whole merge has none")
+    made = title if title is not None else "Where a merge breaks, block by block"
+    return DiagnosisInfo(panels, short_codes([language])[language], made, (language,))
+
+
+def _curves(table: Table, reading: str, label: str) -> tuple[BlockCurve, ...]:
+    rows = [row for row in table.where(reading=reading).rows()
+            if row["part"] == "embedding" or str(row["part"]).isdigit()]  # fmt: skip
+    if reading == "restored":
+        rows = [row for row in rows if row["part"] != "embedding"]
+    if not rows:
+        return ()
+    found = sorted((-1 if row["part"] == "embedding" else int(row["part"]), row["value"])
+                   for row in rows if row["value"] is not None)  # fmt: skip
+    place, value = zip(*found, strict=True)
+    return (BlockCurve(label, np.array(place), np.array(value, float)),)
+
+
+@style()
+def draw_diagnosis(info: DiagnosisInfo, *, size: Size = "wide") -> Drawing:
+    """One frame per kind of reading over the blocks."""
+    count = len(info.panels)
+    columns = {"single": 1, "medium": min(count, 2)}.get(size, count)
+    labels = list(dict.fromkeys(c.label for curves in info.panels.values() for c in curves))
+    found = dict(zip(labels, looks(["series"] * len(labels)), strict=True))
+    lines = {label: line_marker(look, 3.2, linewidth=1.4) for label, look in found.items()}
+    room = width_of(size) / columns
+    height = -(-count // columns) * min(max(room * 0.85, 2.2), 2.8)
+    axes = fig.frames(info, None, count, columns, size, height, key=fig.key_of(lines))
+    for ax, (name, curves) in zip(axes, info.panels.items(), strict=True):
+        ax.grid(visible=True, axis="y")
+        for curve in curves:
+            ax.plot(curve.place, curve.value, label=curve.label, **lines[curve.label])
+        if name == "scale":
+            ax.set_yscale("log")
+        ax.axhline(0.0 if name == "restored" else 1.0, color=GREY, linewidth=0.8, zorder=1)
+        ax.set(xlabel="after block (−1: embedding)", ylabel=_PANELS[name][1])
+        fig.title_panel(ax, _PANELS[name][0], room)
+    return fig.finish(axes, None)
+
+
+DIAGNOSIS = Figure("diagnosis", "diagnosis", diagnosis_info, draw_diagnosis)
