@@ -78,7 +78,7 @@ def merge(
       repair: {corpus: NAME, languages: [...], limit: N}
                                                give units the deviations of the parents on N
                                                windows of training text per language
-      tokenizer: {strategy: same | map}        refuse other tokens, or match rows by token
+      tokenizer: {strategy: same | map | union}  refuse other tokens, or match rows by token
       seed                                     of methods that draw
     """
     from repsim.merging.prepare import prepare

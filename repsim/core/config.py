@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 from repsim.core.errors import InputError, UsageError
 
 #: Bounds of a document: bytes of its file, levels of nesting, and values with aliases followed.
-MOST_BYTES, MOST_LEVELS, MOST_VALUES = 1_000_000, 40, 500_000
+MOST_BYTES, MOST_LEVELS, MOST_VALUES = 250_000, 40, 500_000
 #: Most characters of a value in a message.
 SHOWN = 80
 _WANTED = {
@@ -265,7 +265,8 @@ def _path(error: ErrorDetails, document: Any, where: str) -> str:
     path, value, last = where, document, len(error["loc"]) - 1
     for i, key in enumerate(error["loc"]):
         if isinstance(key, int):
-            path, value = f"{path}[{key}]", value[key]
+            if isinstance(value, list | tuple) and key < len(value):
+                path, value = f"{path}[{key}]", value[key]
         elif isinstance(value, Mapping) and key in value:
             path, value = join(path, key), value[key]
         elif i == last and error["type"] == "missing":

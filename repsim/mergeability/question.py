@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 
 if TYPE_CHECKING:
     from repsim.merging.recipe import Recipe
@@ -38,8 +39,10 @@ def read_question(source: str | Path | Mapping[str, Any]) -> Question:
     """Read a recipe, mergekit's included, as a question to a forecast.
 
     Known merges were made with one set of parameters per method, equal weights and all layers:
-    other parameters are noted, and a recipe that stacks layers is refused.
+    other parameters are noted, and a recipe that stacks layers, or that no merge could follow, is
+    refused.
     """
+    from repsim.merging.prepare import check_recipe
     from repsim.merging.reading import read_recipe
 
     recipe = read_recipe(source)
@@ -50,6 +53,9 @@ def read_question(source: str | Path | Mapping[str, Any]) -> Question:
         )
     if len(recipe.models) < 2:
         raise UsageError("the recipe merges one model; there is nothing to forecast")
+    # Whether the models are there and fit each other is for the forecast to say.
+    with contextlib.suppress(InputError, IncompatibleModelsError):
+        check_recipe(recipe)
     return Question(
         models=recipe.models,
         method=recipe.method,

@@ -18,6 +18,7 @@ from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.methods import find_method
 from repsim.merging.recipe import (
+    UNION,
     Recipe,
     Scalar,
     Settings,
@@ -317,7 +318,7 @@ class _Reader:
         if source is None:
             return "same", None
         if source == "union":
-            self.note("tokenizer source 'union': accepted only where all tokenizers are the same")
+            self.note(UNION)
             return "same", None
         if source == "base":
             if keys.base_model is None:

@@ -9,8 +9,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
-from repsim.merging.base import Kind, MergeMethod
+from repsim.merging.base import Kind, MergeMethod, TensorContext
 from repsim.merging.checkpoint import FLOATS, STORED, TensorSource
 from repsim.merging.recipe import Recipe, Scalar, Settings, Slice, Source, evaluate
 from repsim.merging.tensors import LayerName, count_layers, kind_of, layer_of
@@ -69,7 +71,27 @@ def plan_tensors(
     plans = list(planner.outside_layers()) + list(planner.layers())
     if plans and not any(not plan.copied for plan in plans):
         raise IncompatibleModelsError("the models hold no weights")
+    _try_values(method, plans)
     return plans
+
+
+def _try_values(method: MergeMethod, plans: Sequence[TensorPlan]) -> None:
+    """Merge a few made-up numbers with each set of values: what a method refuses shows here."""
+    if method.needs:
+        return
+    tried: set[str] = set()
+    for plan in plans:
+        axes = len(plan.header.shape)
+        key = repr((plan.kind, axes, sorted(plan.parameters.items())))
+        if plan.copied or key in tried:
+            continue
+        tried.add(key)
+        numbers = np.random.default_rng(0).normal(size=(len(plan.inputs) + 1, *(4,) * axes))
+        *tensors, base = numbers.astype(np.float32)
+        thresholds = [0.0] * len(tensors)
+        context = TensorContext(name=plan.name, kind=plan.kind, thresholds=thresholds)
+        given = {"base": base} if plan.base else {}
+        method(tensors, context=context, **given, **plan.parameters)
 
 
 def result_layers(

@@ -123,6 +123,22 @@ def prepare(
     )  # fmt: skip
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse of a recipe's values what a merge would refuse, from headers alone.
+
+    Raises:
+        UsageError: A value, or several together, that the method cannot use.
+        InputError: A model is not there or damaged.
+        IncompatibleModelsError: The models do not fit each other.
+    """
+    sources = {model: Checkpoint(locate(model).folder) for model in recipe.sources}
+    names = {
+        model: merged_names(_read_config(source.folder), source.headers)
+        for model, source in sources.items()
+    }
+    plan_tensors(recipe, find_method(recipe.method), sources, names)
+
+
 def _calibrate(
     recipe: Recipe, repair: Repair, located: Mapping[str, Located], plans: Sequence[TensorPlan]
 ) -> Calibration:

@@ -14,7 +14,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.mergekit_recipe import Layers, parse_mergekit
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import Align, Learn, Recipe, Repair, Slice, Source, StoredType, Strategy
+from repsim.merging.recipe import UNION, Align, Learn, Recipe, Repair, Slice, Source, StoredType
 from repsim.merging.settings import fields_of, settings_of, settings_type
 
 
@@ -24,7 +24,8 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and
     the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
     `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal, or learned with
-    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map}`; `seed`.
+    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map | union}`;
+    `seed`.
 
     Raises:
         InputError: The file is missing, or is not YAML.
@@ -55,10 +56,15 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     return _parse(document, text)
 
 
+#: Windows of text per language that a merge is repaired on at most: deviations of units are known
+#: to a percent from some hundreds.
+MOST_WINDOWS = 10_000
+
+
 class _Repair(Config):
     corpus: str
     languages: tuple[str, ...] = ()
-    limit: Whole = Field(Repair.limit, ge=1)
+    limit: Whole = Field(Repair.limit, ge=1, le=MOST_WINDOWS)
 
 
 class _Learn(Config):
@@ -72,19 +78,8 @@ class _Learn(Config):
     context: Whole = Field(Learn.context, ge=2)
 
 
-def _offered(value: Any) -> Any:
-    if value == "union":
-        raise UsageError(
-            "tokenizer strategy 'union' is not offered: adding one tokenizer's tokens to another "
-            "leaves out its merges, so text of the second language is cut into other tokens than "
-            "those its embeddings were trained on",
-            hint="train on one joint tokenizer, or use 'map' where both cut text alike",
-        )
-    return value
-
-
 class _Tokenizer(Config):
-    strategy: Annotated[Strategy, BeforeValidator(_offered)]
+    strategy: Literal["same", "map", "union"]
 
 
 def _sums(value: Any) -> Any:
@@ -149,6 +144,7 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
     for part in slices:
         method.check(len(part.sources), has_base=base is not None)
     repair = keys.repair
+    strategy = keys.tokenizer.strategy if keys.tokenizer else "same"
     if (keys.align == "learned") != (keys.learn is not None):
         raise UsageError(
             "'align: learned' and 'learn' go together: the one needs the text of the other",
@@ -164,8 +160,9 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         align=keys.align or "none",
         learn=Learn(**keys.learn.model_dump()) if keys.learn else None,
         repair=Repair(repair.corpus, repair.languages, repair.limit) if repair else None,
-        tokenizer=keys.tokenizer.strategy if keys.tokenizer else "same",
+        tokenizer="map" if strategy == "map" else "same",
         seed=keys.seed or 0,
+        notes=(UNION,) if strategy == "union" else (),
         text=text,
     )
 

@@ -17,6 +17,9 @@ StoredType = Literal["float64", "float32", "float16", "bfloat16"]
 Align = Literal["none", "permutation", "orthogonal", "learned"]
 Strategy = Literal["same", "map"]
 Scalar = bool | int | float | str
+#: What is made of the tokenizer strategy "union", here as in recipes of mergekit: adding the tokens
+#: of one tokenizer to another leaves out its merges, and text is cut otherwise than in training.
+UNION = "tokenizer 'union': accepted only where all tokenizers are the same"
 
 
 class Rule(NamedTuple):
