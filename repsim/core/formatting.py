@@ -70,12 +70,17 @@ def listed(items: Sequence[str]) -> str:
 def markdown_text(text: str) -> str:
     r"""Text that Markdown prints as it is, also in tables, headings and links; `code` stays code.
 
+    Intervals, as [0.1, 0.2], can be no link and stay readable.
+
     Example:
         >>> markdown_text("<b>a|b</b> *c*"), markdown_text("[a](b)\n# c")
         ('&lt;b>a\\|b&lt;/b> \\*c\\*', '\\[a\\](b) # c')
+        >>> markdown_text("0.5 [0.4, 0.6]"), markdown_text("[1](b)")
+        ('0.5 [0.4, 0.6]', '\\[1\\](b)')
     """
     plain = " ".join(text.splitlines()).replace("<", "&lt;")
-    return re.sub(r"([|*\[\]])", r"\\\1", plain)
+    marks = r"\[[-−–0-9., ]+\](?![(\[:])|[|*\[\]]"
+    return re.sub(marks, lambda m: m[0] if len(m[0]) > 1 else "\\" + m[0], plain)
 
 
 def markdown_name(name: str) -> str:
