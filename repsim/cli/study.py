@@ -172,9 +172,9 @@ def report(source: Path, out: Path | None, as_json: bool) -> None:
     """
     from repsim.studies.report import write_study_report
 
-    kind, colon, path = str(source).partition(":")
+    kind, colon, published = str(source).partition(":")
     if colon and kind == "multimerge":
-        _report_multimerge(Path(path), out, as_json)
+        _report_multimerge(Path(published), out, as_json)
         return
     if out is None and not source.is_dir():
         raise click.UsageError(f"'{source}' is no folder to write into: say where with -o DIR.")

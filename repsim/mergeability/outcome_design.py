@@ -123,8 +123,8 @@ def models_out(design: Design, blocks: int = BLOCKS, seed: int = 0) -> tuple[Fol
     touched = np.stack([design.members[:, dealt == b].any(axis=1) for b in range(blocks)], axis=1)
     folds = []
     for held in np.unique(touched, axis=0):
-        test = (touched == held).all(axis=1)
-        train = ~touched[:, held].any(axis=1)
+        test = np.asarray((touched == held).all(axis=1))
+        train = np.asarray(~touched[:, held].any(axis=1))
         if train.sum() >= LEAST_ROWS:
             name = "+".join(str(block) for block in np.flatnonzero(held))
             folds.append(Fold(f"block {name}", train, test))

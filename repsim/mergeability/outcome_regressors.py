@@ -114,7 +114,7 @@ def _additive(design: Design, y: np.ndarray, setting: Mapping[str, float]) -> np
     target = (y - centre) / (UNIT * spread)
     X = np.concatenate([design.features, np.zeros((len(y), 1))], axis=1)
     usable = [bool(np.isfinite(c[known]).any() and np.nanstd(c[known]) > 0) for c in X[:, :-1].T]
-    model = AdditiveRegressor(tuple(learnt_signs(design, target)[usable]), **setting)
+    model = AdditiveRegressor(tuple(learnt_signs(design, target)[usable]), alpha=setting["alpha"])
     X = X[:, [*usable, True]]
     return np.asarray(centre + UNIT * spread * model.fit(X[known], target[known]).predict(X))
 

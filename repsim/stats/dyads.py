@@ -113,8 +113,8 @@ def _values(
     """The correlation under each row of weights `[draws, pairs]`."""
     if not partial:
         return weighted_correlation(x, y, weights, ranked=True)
-    both = (_rest(values[None], members, weights) for values in (x, y))
-    return weighted_correlation(*both, weights)
+    rest_x, rest_y = (_rest(values[None], members, weights) for values in (x, y))
+    return weighted_correlation(rest_x, rest_y, weights)
 
 
 def _rest(values: np.ndarray, members: np.ndarray, weights: np.ndarray) -> np.ndarray:

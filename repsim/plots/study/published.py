@@ -266,8 +266,8 @@ def _draw_beside(ax: Axes, info: PublishedInfo) -> None:
             label="published", markeredgewidth=0)  # fmt: skip
     retention_axis(ax, np.append(info.beside.retention, info.worst), "y")
     ax.set(xlabel=WEIGHTS[SHARED], ylabel="retention, worst language")
-    place = {"loc": "lower right", "bbox_to_anchor": (0.97, 0.12)}
-    ax.legend(fontsize=6.5, handlelength=0.8, borderpad=0.2, **place)
+    ax.legend(fontsize=6.5, handlelength=0.8, borderpad=0.2, loc="lower right",
+              bbox_to_anchor=(0.97, 0.12))  # fmt: skip
 
 
 PUBLISHED = Figure("published_pairs", "pairs", published_info, draw_published)

@@ -10,7 +10,7 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import number
-from repsim.core.pair_table import PairTable
+from repsim.core.pair_table import SIDES, PairTable
 from repsim.plots.study.features import measured_pairs
 from repsim.plots.study.published import PLATEAU, leverage_of
 from repsim.stats.bootstrap import auroc_estimate, estimate, members_of, share
@@ -85,7 +85,8 @@ def _offered(study: Multimerge, atlas: Atlas | None) -> dict[str, Any]:
         "recipes": functools.partial(_recipes, study), "ours": functools.partial(_ours, atlas),
         "cosine": (float(np.nanmin(pairs["weight_cosine"])),
                    float(np.nanmax(pairs["weight_cosine"]))),
-        "noise": functools.partial(_noise, study), "COLLAPSE": COLLAPSE, "PLATEAU": PLATEAU,
+        "noise": functools.partial(_noise, study), "room": _room(pairs),
+        "COLLAPSE": COLLAPSE, "PLATEAU": PLATEAU,
     }  # fmt: skip
 
 
@@ -147,6 +148,12 @@ def _noise(study: Multimerge) -> float | None:
     return float(np.median(errors)) if errors else None
 
 
+def _room(pairs: PairTable) -> float:
+    """Mean distance between an untrained model and the parent, in units of the score."""
+    rooms = [pairs[f"parent_{side}"] - pairs[f"floor_{side}"] for side in SIDES]
+    return float(np.nanmean(np.concatenate(rooms)))
+
+
 def _ours(atlas: Atlas | None) -> dict[str, Any] | None:
     """Pairs of an atlas by the same definitions."""
     if atlas is None:
@@ -157,6 +164,7 @@ def _ours(atlas: Atlas | None) -> dict[str, Any] | None:
     parents = [pair.outcome.parents for pair in found]
     alive = [pair for pair in found if not pair.outcome.collapsed]
     return {
+        "parameters": float(np.median(atlas.models["parameters"])) / 1e6,
         "name": (atlas.info.get("study") or {}).get("name", "atlas"), "pairs": len(found),
         "survive": int(lives.sum()), "auroc": auroc_estimate(cosine, lives, parents),
         "least": float(cosine[lives].min()) if len(alive) else None,
