@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes the gallery again, all of it or the parts that are named:
-#     figures/make.sh [encoders] [zoo] [merges] [cpu_atlas] [validation]
+#     figures/make.sh [encoders] [zoo] [merges] [cpu_atlas] [validation] [multimerge] [mergeability_bench]
+# The last two need numbers of others: MULTIMERGE names a checkout of github.com/Sethjsa/multimerge or its
+# pairs as CSV, MERGEABILITY_BENCH a table of merges with model_a, model_b, method, features and accuracies.
 # Tables that the figures are drawn from go to out/; OUT names another folder for the figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +34,23 @@ validation() {
     mkdir -p "$out/validation"
     cp -r out/validation/report.* out/validation/figures out/validation/tables "$out/validation"
     rm "$out"/validation/tables/all-*.csv
+}
+
+multimerge() {
+    repsim study report "multimerge:${MULTIMERGE:?}" -o out/multimerge
+    mkdir -p "$out/multimerge/tables"
+    cp out/multimerge/figures/pairs.* "$out/multimerge"
+    cp out/multimerge/tables/{similarity,leverage}.* "$out/multimerge/tables"
+}
+
+mergeability_bench() {
+    for outcome in accuracy normalised_accuracy; do
+        repsim predictor validate --table "${MERGEABILITY_BENCH:?}" --parents model_a,model_b \
+            --outcome "${outcome}_a,${outcome}_b" --protocol -o "out/bench/$outcome"
+        mkdir -p "$out/mergeability_bench/$outcome"
+        cp out/bench/"$outcome"/{report.*,outcome_scores.csv} "$out/mergeability_bench/$outcome"
+        cp -r out/bench/"$outcome"/{figures,tables} "$out/mergeability_bench/$outcome"
+    done
 }
 
 for part in "${@:-encoders zoo merges cpu_atlas validation}"; do

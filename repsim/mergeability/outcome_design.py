@@ -28,9 +28,11 @@ class Design:
         members: `[rows, models]`: whose merge it is.
         method: `[rows]`: number of the method.
         source: `[rows]`: number of the source.
+        cell: `[rows]`: number of method and source together: within a cell levels are alike.
         names: Names of the models.
         methods: Names of the methods.
         sources: Names of the sources.
+        cells: Names of the cells: those of the methods, if there is one source.
         signs: `[features]`: +1, -1, or 0 where no direction was stated.
     """
 
@@ -38,16 +40,18 @@ class Design:
     members: np.ndarray
     method: np.ndarray
     source: np.ndarray
+    cell: np.ndarray
     names: tuple[str, ...]
     methods: tuple[str, ...]
     sources: tuple[str, ...]
+    cells: tuple[str, ...]
     signs: np.ndarray
 
     def take(self, rows: np.ndarray) -> Design:
         """Some rows; models and methods keep their numbers."""
         return dataclasses.replace(
             self, features=self.features[rows], members=self.members[rows],
-            method=self.method[rows], source=self.source[rows],
+            method=self.method[rows], source=self.source[rows], cell=self.cell[rows],
         )  # fmt: skip
 
 
@@ -71,8 +75,15 @@ def design_of(table: OutcomeTable, directions: dict[str, int] | None = None) -> 
     methods, method = np.unique(table["method"].astype(str), return_inverse=True)
     sources, source = np.unique(table["source"].astype(str), return_inverse=True)
     signs = np.array([(directions or {}).get(name, 0) for name in table.features])
-    return Design(table.values(), members_of(parents), method, source, names,
-                  tuple(map(str, methods)), tuple(map(str, sources)), signs)  # fmt: skip
+    pairs = [
+        f"{methods[m]} · {sources[s]}" if len(sources) > 1 else str(methods[m])
+        for m, s in zip(method, source, strict=True)
+    ]
+    cells, cell = np.unique(pairs, return_inverse=True)
+    return Design(
+        table.values(), members_of(parents), method, source, cell, names,
+        tuple(map(str, methods)), tuple(map(str, sources)), tuple(map(str, cells)), signs,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

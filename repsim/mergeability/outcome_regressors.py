@@ -35,22 +35,26 @@ class OutcomeRegressor:
 
 
 def by_method(design: Design, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of the outcome of each row's method; of all methods where it is unknown."""
+    """Mean and spread of the outcome of each row's method and source.
+
+    Where those are not known: of the method; where it is not: the mean over methods.
+    """
     known = np.isfinite(y)
-    centre = np.full(len(y), y[known].mean())
-    spread = np.full(len(y), max(float(y[known].std()), 1e-12))
-    means, sizes = [], []
-    for code in np.unique(design.method):
-        mine = design.method == code
-        if (mine & known).sum() > 2:
-            centre[mine], spread[mine] = y[mine & known].mean(), max(y[mine & known].std(), 1e-12)
-            means.append(centre[mine][0])
-            sizes.append(spread[mine][0])
-    for code in np.unique(design.method):
-        mine = design.method == code
-        if means and not (mine & known).any():
-            centre[mine], spread[mine] = np.mean(means), np.mean(sizes)
-    return centre, spread
+    centre = np.full(len(y), np.nan)
+    spread = np.full(len(y), np.nan)
+    for codes in (design.method, design.cell):
+        for code in np.unique(codes):
+            mine = codes == code
+            if (mine & known).sum() > 2:
+                values = y[mine & known]
+                centre[mine], spread[mine] = values.mean(), max(float(values.std()), 1e-12)
+    told = np.isfinite(centre)
+    if not told.any():
+        return np.full(len(y), y[known].mean()), np.full(len(y), max(float(y[known].std()), 1e-12))
+    means = [(centre[design.cell == c][0], spread[design.cell == c][0])
+             for c in np.unique(design.cell[told])]  # fmt: skip
+    middle, width = np.mean(means, axis=0)
+    return np.where(told, centre, middle), np.where(told, spread, width)
 
 
 def prepared(design: Design, known: np.ndarray) -> np.ndarray:

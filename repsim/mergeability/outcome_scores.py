@@ -28,7 +28,10 @@ class OutcomeScores(Table):
         "split": ("string", "what was held out"),
         "predictor": ("string", "what forecast"),
         "role": ("string", "predictor, regressor, protocol or baseline"),
-        "method": ("string", "merge method; 'all': the mean over methods"),
+        "method": (
+            "string",
+            "merge method, with its source if there are several; 'all': their mean",
+        ),
         "metric": ("string", "pearson or spearman, within folds or pooled, or mae"),
         "value": ("float", "of the metric"),
         "ci_low": ("float", "lower end of the 95 % interval over models"),

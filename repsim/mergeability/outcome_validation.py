@@ -145,7 +145,7 @@ def validate_outcomes(
             about = {"split": split.name, "predictor": name, "role": role}
             scores += [
                 {**about, **row}
-                for row in scores_of(tested, y, design.method, design.methods, design.members,
+                for row in scores_of(tested, y, design.cell, design.cells, design.members,
                                      draws=draws, seed=seed)
             ]  # fmt: skip
             if role in ("predictor", "protocol"):
@@ -244,11 +244,11 @@ def _trial(
     name: str, setting: Mapping[str, float], alone: bool, design: Design, y: np.ndarray,
     inner: Sequence[Fold],
 ) -> np.ndarray:  # fmt: skip
-    """Correlation of predicted and observed outcomes in each inner fold, the mean over methods."""
+    """Correlation of predicted and observed outcomes in each inner fold, the mean over cells."""
     found = []
     for fold in inner:
         predicted = _forecast(name, setting, alone, design, np.where(fold.train, y, np.nan))
-        rows = [fold.test & (design.method == code) for code in np.unique(design.method)]
+        rows = [fold.test & (design.cell == code) for code in np.unique(design.cell)]
         values = [pearson(predicted[those], y[those]) for those in rows]
         known = [value for value in values if np.isfinite(value)]
         # A forecast that ranks nothing is worth what chance is.
