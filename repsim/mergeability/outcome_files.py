@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.formatting import listed
 from repsim.core.outcome_table import FEATURE, OutcomeTable
 from repsim.core.table_files import read_table_file
+from repsim.stats.ranks import pearson
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +33,10 @@ PARTS = (*METHOD, SOURCE[0], LANGUAGE)
 OUTCOME = "retention"
 #: Least share of rows that must have a feature.
 KNOWN = 0.5
+#: Correlation with the outcome from which on one asks whether a feature was known before merging.
+TOO_GOOD = 0.98
+#: What tells columns of the two parents apart.
+_SIDE = re.compile(r"[_-]?([ab12]|left|right)$")
 
 Reduce = Literal["mean", "min"]
 
@@ -101,6 +107,11 @@ def read_outcomes(
     chosen = list(features) or _candidates(data, used, named["outcome"], rows, notes)
     table = {name: _numbers(data, name, path) for name in chosen}
     kept = _informative(table, known, notes)
+    for name in kept:
+        r = pearson(table[name][known], scores["outcome"][known])
+        if abs(r) > TOO_GOOD:
+            notes.append(f"feature '{name}' goes with the outcome at r = {r:.3f}: was it known "
+                         "before merging?")  # fmt: skip
     made = []
     for number, row in enumerate(rows):
         if known[number]:
@@ -234,7 +245,8 @@ def _candidates(
         if field.name not in used
         and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
     ]  # fmt: skip
-    alike = [n for n in numeric if any(n in name or name in n for name in outcome)]
+    stems = [_SIDE.sub("", name) for name in outcome]
+    alike = [n for n in numeric if any(n in stem or stem in n for stem in stems)]
     after = [n for n in numeric if n not in alike and _depends_on_method(data, n, rows)]
     if alike:
         notes.append(f"not taken as features, called as the outcome is: {listed(alike)}")

@@ -125,7 +125,7 @@ def validate_outcomes(
     y = table["outcome"]
     if np.ptp(y) == 0:
         raise InputError("every merge of the table has the same outcome: nothing to forecast")
-    plan = _plan(regressor, protocol)
+    plan = _plan(regressor, protocol, several=len(design.methods) > 1)
     made = _chosen_splits(design, splits, seed)
     scores: list[dict[str, Any]] = []
     forecasts: list[dict[str, Any]] = []
@@ -167,7 +167,7 @@ class _Plan:
                 **{name: role for name, (role, _) in self.alone.items()}}  # fmt: skip
 
 
-def _plan(regressor: str | None, protocol: bool) -> _Plan:
+def _plan(regressor: str | None, protocol: bool, *, several: bool) -> _Plan:
     if regressor is not None and regressor not in OUTCOME_REGRESSORS:
         raise unknown_name("regressor of a table of outcomes", regressor, OUTCOME_REGRESSORS)
     if regressor == "mean":
@@ -179,6 +179,8 @@ def _plan(regressor: str | None, protocol: bool) -> _Plan:
         alone = {n: how for n, how in ALONE.items() if how[0] == "baseline" and n != regressor}
     if protocol:
         alone[PROTOCOL[0]] = PROTOCOL[1:]
+    if not several:
+        nested = {name: how for name, how in nested.items() if not how[1]}
     return _Plan(nested, alone)
 
 

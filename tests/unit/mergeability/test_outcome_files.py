@@ -38,6 +38,15 @@ def test_a_column_that_is_called_like_the_outcome_is_no_feature(tmp_path) -> Non
     head, rows = "a,b,acc,normalised_acc,cosine", ("x,y,0.1,0.2,1", "x,z,0.3,0.4,2")
     table = read_outcomes(_written(tmp_path, rows, head), outcome=["acc"])
     assert table.features == ["cosine"]
+    sides = ("x,y,0.1,0.2,1", "x,z,0.3,0.1,2")
+    head = "a,b,kept_a,kept_b,cosine"
+    assert read_outcomes(_written(tmp_path, sides, head), outcome=["kept_a"]).features == ["cosine"]
+
+
+def test_what_goes_with_the_outcome_too_well_is_asked_about(tmp_path) -> None:
+    rows = [f"x,{n},{0.1 * n},{0.1 * n + 0.001}" for n in range(5)]
+    table = read_outcomes(_written(tmp_path, rows, "a,b,kept,later"), outcome=["kept"])
+    assert "was it known before merging?" in table.info["notes"][0]
 
 
 def test_floor_and_ceiling_make_the_share_that_is_kept(tmp_path) -> None:
