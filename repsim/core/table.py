@@ -294,6 +294,7 @@ class Table:
             data = data.append_column(name, column) if place < 0 else (
                 data.set_column(place, name, column))  # fmt: skip
         made = self._of(data)
+        made._arrays = {name: a for name, a in self._arrays.items() if name not in columns}
         made._info = {**self._info, **json.loads(json.dumps(dict(info or {})))}
         return made
 
@@ -302,9 +303,10 @@ class Table:
         return self._of(self._data.slice(0, count))
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        if name not in self._data.column_names:
+        place = self._data.schema.get_field_index(name)
+        if place < 0:
             raise unknown_name(f"column of a table of {self.STEM}", name, self.columns)
-        return self._data.column(name)
+        return self._data.column(place)
 
     # -- handing it on ------------------------------------------------------------------------
 

@@ -52,9 +52,12 @@ class Domain:
         points = self.points(table)
         distance = nearest_distance(points, known)
         factor, sizes = table.factor, [len(parents) for parents in table.parents]
+        missing = np.full(len(table), np.nan)
+        names = (*self.categories, *self.usual, *self.features)
+        values = {name: table.features.get(name, missing) for name in names}
         said = []
         for row in range(len(table)):
-            why = self._of_kind(table, row) or self._of_values(table, row)
+            why = self._of_kind(values, row) or self._of_values(values, row)
             if of_method and factor[row] not in self.levels:
                 method, alignment = table["method"][row], table["alignment"][row]
                 after = "" if alignment == "none" else f" after alignment by {alignment}"
@@ -70,18 +73,15 @@ class Domain:
             said.append(why)
         return said
 
-    def _of_kind(self, table: EvidenceTable, row: int) -> str:
+    def _of_kind(self, values: Mapping[str, np.ndarray], row: int) -> str:
         for name, only in self.categories.items():
-            value = table.features[name][row] if name in table.features else np.nan
+            value = values[name][row]
             if np.isfinite(value) and value != only:
                 return CATEGORIES[name]
         return ""
 
-    def _of_values(self, table: EvidenceTable, row: int) -> str:
-        missing = [
-            name for name in self.usual
-            if name not in table.features or not np.isfinite(table.features[name][row])
-        ]  # fmt: skip
+    def _of_values(self, values: Mapping[str, np.ndarray], row: int) -> str:
+        missing = [name for name in self.usual if not np.isfinite(values[name][row])]
         if len(missing) > len(self.usual) / 3:
             return (
                 f"{len(missing)} of {len(self.usual)} features are not known: "
@@ -89,7 +89,7 @@ class Domain:
                 f"{'; and others' if len(missing) > 4 else ''}"
             )
         for name, scale in zip(self.features, self.scale, strict=True):
-            value = table.features[name][row] if name in table.features else np.nan
+            value = values[name][row]
             low, high = self.ranges[name]
             if value < low - TOLERANCE * scale or value > high + TOLERANCE * scale:
                 return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,6 +33,24 @@ def _upgraded(arrow: pa.Table) -> pa.Table:
     header = read_header(arrow)
     info = {"tiers": header["tiers"], "lineage": header["kin"]}
     return arrow.replace_schema_metadata({"repsim": json.dumps({"info": info})})
+
+
+class _Features(Mapping[str, np.ndarray]):
+    """Features of a table, read when they are asked for."""
+
+    def __init__(self, table: Table) -> None:
+        named = (name for name in table.columns if name.startswith(FEATURE))
+        self._columns = {name.removeprefix(FEATURE): name for name in named}
+        self._table = table
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._table.column(self._columns[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 class EvidenceTable(Table):
@@ -81,8 +99,7 @@ class EvidenceTable(Table):
     @functools.cached_property
     def features(self) -> Mapping[str, np.ndarray]:
         """Feature -> its values."""
-        names = [name for name in self.columns if name.startswith(FEATURE)]
-        return {name.removeprefix(FEATURE): self.column(name) for name in names}
+        return _Features(self)
 
     @property
     def tiers(self) -> Mapping[str, str]:
