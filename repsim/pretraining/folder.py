@@ -12,7 +12,7 @@ import torch
 
 from repsim.core.aside import temporary
 from repsim.core.errors import InputError
-from repsim.core.files import hash_files, read_json, write_json, write_text
+from repsim.core.files import hash_files, hash_json, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import shown_path, versions
 from repsim.corpora.tokenizers import Tokenizer, save_tokenizer
@@ -60,7 +60,7 @@ def write_model(
             provenance = _provenance(ref, about, step, scores, dtype)
             provenance |= {"files": _described_files(aside), "metrics": metrics}
             write_text(aside / "README.md", model_card(provenance))
-            write_json(aside / PROVENANCE, provenance)
+            write_json(aside / PROVENANCE, {**provenance, "sha256": hash_json(provenance)})
             for path in sorted(aside.iterdir(), key=lambda path: path.name == PROVENANCE):
                 force_to_disk(path)
                 path.replace(folder / path.name)
@@ -205,6 +205,12 @@ def read_provenance(folder: str | Path) -> dict[str, Any] | None:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise InputError(f"'{path}' is not a provenance of schema {SCHEMA}")
     return document
+
+
+def is_whole(document: Mapping[str, Any]) -> bool:
+    """Whether a provenance is as it was written; one of version 0.1 has no checksum."""
+    held = {key: value for key, value in document.items() if key != "sha256"}
+    return document.get("sha256") in (None, hash_json(held))
 
 
 def model_ref(folder: str | Path) -> ModelRef:

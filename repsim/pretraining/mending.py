@@ -14,6 +14,7 @@ from repsim.pretraining.folder import (
     WEIGHTS,
     Described,
     damaged_file,
+    is_whole,
     read_provenance,
     read_weights,
     remove,
@@ -86,7 +87,7 @@ def _provenance(folder: Path) -> dict[str, Any] | None:
     except InputError:
         return None
     needed = {"run_key", "bits_per_byte", "step", "dtype"}
-    return known if known and needed <= known.keys() else None
+    return known if known and needed <= known.keys() and is_whole(known) else None
 
 
 def _refuse_another(folder: Path, known: dict[str, Any], about: Described) -> None:

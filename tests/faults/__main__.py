@@ -24,13 +24,16 @@ from tests.faults.inputs import input_case
 from tests.faults.kills import kill_case
 from tests.faults.limits import limit_case
 from tests.faults.stage import Stage
+from tests.faults.together import together_case
+from tests.faults.verbs import CALLS, verb_case
 
 Draw = Callable[[Stage, int, np.random.Generator], Case]
 KINDS: dict[str, Draw] = {
     "kills": kill_case, "damage": damage_case, "inputs": input_case, "limits": limit_case,
+    "together": together_case, "verbs": verb_case,
 }  # fmt: skip
 #: Shares of `--inputs`.
-SHARES = {"damage": 0.1, "limits": 0.05, "inputs": 0.85}
+SHARES = {"damage": 0.1, "limits": 0.05, "together": 0.01, "inputs": 0.84}
 
 
 def main() -> int:
@@ -77,6 +80,7 @@ def _wanted(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
             yield kind, int(number)
         return
     counts = {"kills": options.kills}
+    counts["verbs"] = len(CALLS) if options.inputs else 0
     counts |= {kind: round(share * options.inputs) for kind, share in SHARES.items()}
     for kind in options.kinds:
         yield from ((kind, number) for number in range(counts[kind]))

@@ -28,6 +28,7 @@ class Case:
     what: str
     verdict: str
     why: str = ""
+    faults: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.number}  {self.what}: {self.verdict}" + (
@@ -38,12 +39,19 @@ class Case:
 def table(cases: Iterable[Case]) -> str:
     """Attempts and verdicts by kind, as Markdown."""
     counts: dict[str, collections.Counter[str]] = {}
+    faults: collections.Counter[str] = collections.Counter()
     for case in cases:
         counts.setdefault(case.kind, collections.Counter())[case.verdict] += 1
+        faults[case.kind] += case.faults
     total: collections.Counter[str] = sum(counts.values(), collections.Counter())
-    lines = ["| fault | attempts | " + " | ".join(VERDICTS) + " |",
-             "|---|" + "---:|" * (1 + len(VERDICTS))]  # fmt: skip
+    faults["all"] = faults.total()
+    lines = ["| kind | cases | faults | " + " | ".join(VERDICTS) + " |",
+             "|---|" + "---:|" * (2 + len(VERDICTS))]  # fmt: skip
     for name, count in [*counts.items(), ("all", total)]:
-        cells = [str(sum(count.values())), *(str(count[verdict]) for verdict in VERDICTS)]
+        cells = [
+            str(count.total()),
+            str(faults[name]),
+            *(str(count[verdict]) for verdict in VERDICTS),
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -32,16 +32,20 @@ def damage_case(stage: Stage, number: int, rng: np.random.Generator) -> Case:
         run(verb.arguments, folder, cache=cache, kill=kill, settings=verb.settings)
         what = f"{name}, killed at change {kill.change}"
     files = _files(folder, cache)
+    damaged = []
     for _ in range(int(rng.integers(1, 3))):
         path = files[int(rng.integers(len(files)))]
         way = str(rng.choice(WAYS))
         what += f"; {way} {path.relative_to(folder.parent)}"
         damage(path, way, rng, files)
-    case = _judged(stage, name, folder, cache)
+        damaged.append(path.name)
+    case = _judged(stage, name, folder, cache, damaged)
     return Case("damage", number, what, *case)
 
 
-def _judged(stage: Stage, name: str, folder: Path, cache: Path) -> tuple[str, str]:
+def _judged(
+    stage: Stage, name: str, folder: Path, cache: Path, damaged: list[str]
+) -> tuple[str, str]:
     verb, clean = VERBS[name], stage.clean(name)
     out, arguments, verdict = folder / "out", verb.arguments, "survived"
     ended = run(arguments, folder, cache=cache, settings=verb.settings)
@@ -58,6 +62,8 @@ def _judged(stage: Stage, name: str, folder: Path, cache: Path) -> tuple[str, st
             return "lost", f"{said}; with {verb.anew}: {last_words(again.said)}"
         verdict = "named"
     if differs := difference(clean.outcome, verb.outcome(out)):
+        if any(f"{file}' was damaged" in ended.said for file in damaged):
+            return "named", f"it says so; differs: {differs}"
         return "silent", f"differs: {differs}"
     if left := leftovers(folder, cache):
         return "untidy", left

@@ -9,6 +9,7 @@ import os
 import pkgutil
 import resource
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -20,6 +21,7 @@ from typing import Any
 PATIENCE = 60.0
 #: Audit events of Python that change files; a kill may come before any of them.
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "open")
+_NETWORK = (socket.AF_INET, socket.AF_INET6)
 _JIFFY = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,6 +46,7 @@ class Ended:
     said: str
     seconds: float
     changes: int = 0
+    sockets: bool = False
 
     @property
     def traceback(self) -> str:
@@ -52,6 +55,8 @@ class Ended:
             return "hangs"
         if self.code < 0:
             return f"dies of signal {-self.code}"
+        if self.sockets:
+            return "opens a socket to the network"
         for sign in ("unexpected error:", "Traceback (most recent", "panicked at"):
             if sign in self.said:
                 return next(line for line in self.said.splitlines() if sign in line)
@@ -94,7 +99,44 @@ def run(
         variables: Environment; None removes one.
         user: Number of the user to become.
     """
-    said, counted = cache.with_suffix(".said"), cache.with_suffix(".changes")
+    begun = start(arguments, folder, cache=cache, kill=kill, limits=limits, settings=settings,
+                  variables=variables, user=user)  # fmt: skip
+    return begun.end()
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A run in progress."""
+
+    pid: int
+    said: Path
+    counted: Path
+    kill: Kill | None
+
+    def end(self) -> Ended:
+        """Wait until it ends, or kill it."""
+        code, seconds = _watch(self.pid, self.kill)
+        counts = (self.counted.read_text().split() if self.counted.exists() else []) or ["0"]
+        text = ""
+        if self.said.exists():
+            text = self.said.read_text(encoding="utf-8", errors="replace")
+        return Ended(code, text, seconds, int(counts[0]), sockets="socket" in counts)
+
+
+def start(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    cache: Path,
+    kill: Kill | None = None,
+    limits: Mapping[int, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str | None] | None = None,
+    user: int | None = None,
+    name: str = "run",
+) -> Begun:
+    """As `run`, without waiting; `name` tells apart what several of one folder say."""
+    said, counted = cache.parent / f"{name}.said", cache.parent / f"{name}.changes"
     for path in (said, counted):
         path.unlink(missing_ok=True)
     sys.stdout.flush()
@@ -121,10 +163,7 @@ def run(
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
-    code, seconds = _watch(pid, kill)
-    changes = int(counted.read_text() or 0) if counted.exists() else 0
-    text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
-    return Ended(code, text, seconds, changes)
+    return Begun(pid, said, counted, kill)
 
 
 def _enter(
@@ -161,12 +200,15 @@ def _count(counted: Path, deadly: int | None) -> None:
 
     def audit(event: str, values: tuple[Any, ...]) -> None:
         nonlocal seen
+        if event == "socket.getaddrinfo" or (event == "socket.__new__" and values[1] in _NETWORK):
+            os.pwrite(handle, f"{seen:<8d} socket".encode(), 0)
         if event not in CHANGES or (event == "open" and not _writes(values)):
             return
         seen += 1
         if seen == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        os.pwrite(handle, str(seen).encode(), 0)
+        if not os.fstat(handle).st_size > 12:  # a socket stays noted
+            os.pwrite(handle, f"{seen:<8d}".encode(), 0)
 
     sys.addaudithook(audit)
 

@@ -54,7 +54,7 @@ def kill_case(stage: Stage, number: int, rng: np.random.Generator) -> Case:
     if left := leftovers(folder, cache):
         return Case("kills", number, what, "untidy", left)
     stage.drop(folder)
-    return Case("kills", number, what, "survived")
+    return Case("kills", number, what, "survived", faults=len(kills))
 
 
 def _drawn(name: str, seconds: float, changes: int, rng: np.random.Generator) -> Kill:

@@ -85,6 +85,8 @@ def _written(
         if file.name.startswith(("tokenizer", "special_tokens")):
             shutil.copyfile(file, target / file.name)
     known = read_json(source_folder / PROVENANCE_FILE)
+    for about_files in ("files", "metrics", "sha256"):
+        known.pop(about_files, None)
     untrained = spec["kind"] == "untrained"
     provenance = {
         **known,

@@ -33,6 +33,8 @@ def pretrain_unit(
         pretrain(config, folder, only=[run], device=how.get("device"))
     provenance = read_provenance(folder / run)
     assert provenance is not None
+    for about_files in ("files", "metrics", "sha256"):
+        provenance.pop(about_files, None)
     workspace.publish(folder / run, f"models/{spec['model']}")
     return {"model": spec["model"], "arm": spec["arm"], "provenance": provenance}
 
