@@ -29,7 +29,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "predictor": ("predictor", "show"),
     "study": ("study", "status", "studied"),
     "pretrain": ("pretrain", "family.yaml", "--dry-run"),
-    "finetune": ("finetune", "trained/mixed", "finetuned", "--help"),
+    "finetune": ("finetune", "trained/mixed", "-o", "out", "--corpus", "corpus", "-l", "eng_Latn",
+                 "--tokens", "300", "--context", "16", "--evaluation-bytes", "300"),
     "zoo": ("zoo",),
     "measures": ("measures",),
     "models": ("models", "--check", "a"),
@@ -58,6 +59,10 @@ def verb_case(stage: Stage, number: int, rng: np.random.Generator) -> Case:
             return Case("verbs", number, " ".join(words), "traceback", ended.traceback)
         if words is arguments and ended.code != 0:
             return Case("verbs", number, " ".join(words), "lost", last_words(ended.said))
+    if name == "compare":  # the watch must see what is allowed
+        allowed = [*map(_elsewhere, arguments), "--allow-network"]
+        if not run(allowed, folder, cache=cache, variables=online).sockets:
+            return Case("verbs", number, " ".join(allowed), "lost", "no socket was seen")
     stage.drop(folder)
     return Case("verbs", number, " ".join(arguments), "survived")
 
