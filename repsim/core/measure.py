@@ -89,9 +89,12 @@ class Measure:
             of one such matrix per side; shuffling the rows then only re-indexes it.
         shuffled: Fast path `f(xs, ys, orders, mask, **params) -> [orders, len(xs), len(ys)]` with
             the rows of Y shuffled; where there is neither, shuffled features are evaluated.
-        left_out: Closed form `f(xs, ys, **params) -> [units, len(xs), len(ys)]` without each row,
-            or each document where the features know them; where there is none, the measure is
+        left_out: Closed form `f(xs, ys, mask, **params) -> [units, len(xs), len(ys)]` without each
+            row, or each document where the features know them; where there is none, the measure is
             evaluated without each of some groups.
+        flipped: Null by documents, `f(xs, ys, signs, mask, **params) -> [draws, len(xs), len(ys)]`,
+            for measures that are sums over documents or pairs of them: `signs` `[draws, documents]`
+            flip what each contributes. Where there is none, documents are shuffled.
         no_interval: Why the measure has no valid interval; empty where it has one.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
@@ -122,6 +125,7 @@ class Measure:
     pair_matrix: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     shuffled: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     left_out: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    flipped: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     no_interval: str = ""
     reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

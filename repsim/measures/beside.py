@@ -11,7 +11,7 @@ from repsim.measures.base import compute_grid
 from repsim.measures.ceiling import ceiling
 from repsim.measures.features import Features
 from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
-from repsim.measures.null import draw_permutations, permutation_null
+from repsim.measures.null import draw_permutations, draw_signs, permutation_null, summarise
 from repsim.measures.plan import Statistics
 
 Layers = Sequence[Features]
@@ -74,8 +74,12 @@ def _null(
     if count == 0:
         return {}
     labels = None if known is None else known.cpu().numpy()
-    orders = draw_permutations(xs[0].n, count, statistics.seed, labels)
-    null = permutation_null(measure, xs, ys, values, orders, tested)
+    if labels is not None and measure.flipped is not None:
+        signs = draw_signs(int(labels.max()) + 1, count, statistics.seed)
+        null = summarise(measure, values, measure.flipped(xs, ys, signs, tested, **measure.params))
+    else:
+        orders = draw_permutations(xs[0].n, count, statistics.seed, labels)
+        null = permutation_null(measure, xs, ys, values, orders, tested)
     return {
         "null_mean": null.mean,
         "null_q95": null.q95,

@@ -27,7 +27,7 @@ from repsim.measures.base import (
     ROTATION_BLIND,
     similarity_measure,
 )
-from repsim.measures.cka_jackknife import cka_replicates
+from repsim.measures.cka_jackknife import cka_flipped, cka_replicates
 from repsim.measures.documents import centred_apart, hsic_apart
 from repsim.measures.features import LONG_ROW, Features, require_same_rows
 
@@ -185,6 +185,7 @@ def _debiased_matrix(x: Features) -> Tensor:
     grid=_debiased_grid,
     pair_matrix=_debiased_matrix,
     left_out=cka_replicates,
+    flipped=cka_flipped,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from einops import einsum, rearrange, reduce
+from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.measures.documents import effects_of, rows_apart
@@ -23,34 +23,87 @@ from repsim.measures.features import Features
 BLOCK_NUMBERS = 1 << 24
 
 
-def cka_replicates(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def cka_replicates(
+    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
+) -> np.ndarray:
     """Debiased linear CKA of all layer pairs without each document, or each row where none is.
 
     Returns:
-        `[documents or rows, len(xs), len(ys)]`.
+        `[documents or rows, len(xs), len(ys)]`, NaN outside the mask.
+    """
+    labels = _labels(xs[0])
+    by_row = _pass(xs, ys, labels, torch.empty(len(labels), 0, dtype=torch.float64), mask)[:3]
+    h_xy, h_x, h_y = (_left_out(sums, labels) for sums in by_row)
+    scale = rearrange(h_x, "g a -> g a 1") * rearrange(h_y, "g b -> g 1 b")
+    defined = torch.where(scale > 0, scale, torch.nan)
+    return np.asarray((h_xy / defined.sqrt()).cpu().numpy())
+
+
+def cka_flipped(
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    signs: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Debiased CKA where each document's kernel rows change sign (wild bootstrap), centered.
+
+    With `M_gh` the part of `<A, B>` between documents g and h less its mean over all pairs of rows,
+    `sum s_g s_h M_gh` over the norms: the null of a degenerate U-statistic for documents of any
+    sizes, Chwialkowski, Sejdinovic, Gretton 2014, "A wild bootstrap for degenerate kernel tests".
+
+    Returns:
+        `[draws, len(xs), len(ys)]`, NaN outside the mask.
+    """
+    labels = _labels(xs[0])
+    drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device).mT[labels]
+    *by_row, flipped = _pass(xs, ys, labels, drawn, mask)
+    total, norm_x, norm_y = (sums.sum(dim=0) for sums in by_row)
+    sizes = torch.bincount(labels).double()
+    squares = sizes.square().sum()
+    # What equal products of all pairs of rows of different documents would give.
+    even = (drawn.sum(dim=0).square() - squares) / (len(labels) ** 2 - squares)
+    flipped -= rearrange(even, "c -> c 1 1") * total
+    scale = rearrange(norm_x, "a -> a 1") * norm_y
+    return np.asarray((flipped / torch.where(scale > 0, scale, torch.nan).sqrt()).cpu().numpy())
+
+
+def _labels(x: Features) -> Tensor:
+    return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
+
+
+def _pass(
+    xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, drawn: Tensor,
+    mask: np.ndarray | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """`sum_j A_ij B_ij` by row and pair of layers, and of each x and y with itself; with signs.
+
+    In one pass over blocks of rows: `[n, a, b]`, `[n, a]`, `[n, b]`, and for each column s of
+    `drawn` `[n, draws]` the sum of `s_i s_j A_ij B_ij`, `[draws, a, b]`.
     """
     n, device = xs[0].n, xs[0].device
-    known = xs[0].documents
-    labels = torch.arange(n, device=device) if known is None else known
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     layers = list({id(f): f for f in [*xs, *ys]}.values())
     place = {id(f): i for i, f in enumerate(layers)}
     left, right = ([place[id(f)] for f in side] for side in (xs, ys))
     rows = [f.centered for f in layers]
     effects = [effects_of(a, labels)[1].to(a.dtype) for a in rows]
-    cross = torch.empty(n, len(xs), len(ys), dtype=torch.float64, device=device)
-    own = torch.empty(n, len(layers), dtype=torch.float64, device=device)
+    columns = torch.cat([drawn.new_ones(n, 1), drawn], dim=1).to(device, rows[0].dtype)
+    cross = drawn.new_full((n, *wanted.shape), torch.nan, device=device)
+    own = cross.new_empty(n, len(layers))
+    flipped = cross.new_full((drawn.shape[1], *wanted.shape), torch.nan)
+    flipped[:, torch.as_tensor(wanted, device=device)] = 0
     block = max(1, BLOCK_NUMBERS // (n * len(layers)))
     for start in range(0, n, block):
         here = slice(start, min(start + block, n))
-        kernels = torch.stack(
-            [rows_apart(a, e, labels, here) for a, e in zip(rows, effects, strict=True)], dim=1
-        )
-        cross[here] = einsum(kernels[:, left], kernels[:, right], "i a j, i b j -> i a b").double()
-        own[here] = reduce(kernels.square(), "i l j -> i l", "sum").double()
-    h_xy, h_own = (_left_out(by_row, labels) for by_row in (cross, own))
-    scale = rearrange(h_own[:, left], "g a -> g a 1") * rearrange(h_own[:, right], "g b -> g 1 b")
-    defined = torch.where(scale > 0, scale, torch.nan)
-    return np.asarray((h_xy / defined.sqrt()).cpu().numpy())
+        kernels = [rows_apart(a, e, labels, here) for a, e in zip(rows, effects, strict=True)]
+        for i, j in np.argwhere(wanted):
+            sums = ((kernels[left[i]] * kernels[right[j]]) @ columns).double()
+            cross[here, i, j] = sums[:, 0]
+            flipped[:, i, j] += (sums[:, 1:] * drawn[here]).sum(dim=0)
+        own[here] = torch.stack(
+            [reduce(k.square(), "i j -> i", "sum") for k in kernels], 1
+        ).double()
+    return cross, own[:, left], own[:, right], flipped
 
 
 def _left_out(by_row: Tensor, labels: Tensor) -> Tensor:

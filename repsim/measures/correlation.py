@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.core.measure import Rung
@@ -69,6 +69,58 @@ def _shuffled_unit_correlations(
     return found
 
 
+def _flipped_unit_correlations(
+    xs: Sequence[Features], ys: Sequence[Features], signs: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """The mean correlation where each document's part, less its share of the whole, flips sign."""
+    labels = xs[0].documents
+    assert labels is not None
+    sizes = torch.bincount(labels).double()
+    drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device)
+    found = np.full((len(signs), *mask.shape), np.nan)
+    for i, j in np.argwhere(mask):
+        by_row = reduce(xs[i].unit_columns * ys[j].unit_columns, "n d -> n", "sum").double()
+        parts = torch.zeros_like(sizes).index_add_(0, labels, by_row)
+        parts -= sizes / len(labels) * parts.sum()
+        alive = int((_alive(xs[i]) | _alive(ys[j])).sum())
+        found[:, i, j] = (drawn @ parts).cpu().numpy() / (alive or np.nan)
+    return found
+
+
+def _left_out_unit_correlations(
+    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Unit-wise correlation without each document, or each row where none is, in closed form."""
+    n, known = xs[0].n, xs[0].documents
+    labels = torch.arange(n, device=xs[0].device) if known is None else known
+    sizes = torch.bincount(labels).double()
+    kept = rearrange(n - sizes, "g -> g 1")
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    found = np.full((len(sizes), *wanted.shape), np.nan)
+
+    def summed(values: Tensor) -> Tensor:
+        return values.new_zeros(len(sizes), values.shape[1]).index_add_(0, labels, values)
+
+    def moments(x: Features) -> tuple[Tensor, Tensor, Tensor]:
+        rows = x.unit_columns64
+        sums = summed(rows)
+        squares = rows.square().sum(dim=0) - summed(rows.square()) - sums.square() / kept
+        return rows, sums, squares.clamp(min=0)
+
+    right = [moments(y) for y in ys]
+    for i, x in enumerate(xs):
+        rows, sums, squares = moments(x)
+        for j in np.flatnonzero(wanted[i]):
+            other, other_sums, other_squares = right[j]
+            products = rows * other
+            cross = products.sum(dim=0) - summed(products) - sums * other_sums / kept
+            scale = (squares * other_squares).sqrt()
+            units = torch.where(scale > 0, cross / scale, 0.0)
+            alive = int((_alive(x) | _alive(ys[j])).sum())
+            found[:, i, j] = units.sum(dim=1).cpu().numpy() / (alive or np.nan)
+    return found
+
+
 @similarity_measure(
     name="unit_correlation",
     label="Unit-wise correlation",
@@ -84,6 +136,8 @@ def _shuffled_unit_correlations(
     needs_equal_width=True,
     grid=_unit_correlation_grid,
     shuffled=_shuffled_unit_correlations,
+    left_out=_left_out_unit_correlations,
+    flipped=_flipped_unit_correlations,
     null_value=0.0,
 )
 def unit_correlation(x: Features, y: Features) -> float:

@@ -80,10 +80,8 @@ def replicates_of(
     unit = "sentence" if known is None else "document"
     if measure.left_out is not None:
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
-        replicates = measure.left_out(xs, ys, **measure.params)
+        replicates = measure.left_out(xs, ys, mask, **measure.params)
         method = f"delete-one-{unit} jackknife"
-        if mask is not None:
-            replicates = np.where(mask, replicates, np.nan)
     else:
         replicates = left_out_values(measure, xs, ys, deal(labels, groups, seed, unit), mask)
         method = f"jackknife over {groups} groups of {unit}s"

@@ -4,7 +4,8 @@ A similarity without its null cannot be read: biased linear CKA of two unrelated
 activations is d / (n + d). One permutation is applied to all layers of the pair, so that the
 largest value over all layer pairs has a null too (Westfall and Young 1993). Where rows come from
 documents, whole documents change places: shuffled one by one, the rows of documents that hang
-together reject a true null in most cases.
+together reject a true null in most cases. Documents of different length are not exchangeable; where
+a measure is a sum over documents or pairs of them (`flipped`), signs of documents are drawn instead.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -51,6 +52,11 @@ def draw_permutations(
     if labels is None:
         return np.stack([generator.permutation(n) for _ in range(count)])
     return np.stack([shuffled_documents(labels, generator) for _ in range(count)])
+
+
+def draw_signs(units: int, count: int, seed: int) -> np.ndarray:
+    """Random signs of the units, `[count, units]`."""
+    return np.random.default_rng([seed, units]).choice([-1.0, 1.0], size=(count, units))
 
 
 def permutation_null(

@@ -128,8 +128,9 @@ class Statistics:
             )
         if unit == "document":
             parts.append(
-                "Debiased estimators leave out pairs of sentences of one document; documents of "
-                "different length change places with others of similar length."
+                "Debiased CKA leaves out pairs of sentences of one document. Documents of different "
+                "length change places with others of similar length; for debiased CKA and unit-wise "
+                "correlation what each document contributes changes its sign at random instead."
             )
         if self.covariates:
             names = ", ".join(self.covariates)

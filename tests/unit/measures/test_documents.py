@@ -6,7 +6,13 @@ import torch
 
 from repsim.measures import Features, compute_grid, get_measure
 from repsim.measures.documents import as_unit, centred_apart, shuffled_documents
-from repsim.measures.null import draw_permutations, null_values, permutation_null
+from repsim.measures.null import (
+    draw_permutations,
+    draw_signs,
+    null_values,
+    permutation_null,
+    summarise,
+)
 
 SIZES = [3, 1, 2, 5, 1, 1, 2, 4, 1, 3]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
@@ -136,3 +142,58 @@ def test_what_cannot_be_the_unit_says_why() -> None:
     labels, reason = as_unit(list("aabbccddee"))
     assert labels is not None
     assert (labels.tolist(), reason) == ([0, 0, 1, 1, 2, 2, 3, 3, 4, 4], "")
+
+
+def test_flipped_signs_are_sums_over_pairs_of_documents() -> None:
+    labels = np.repeat(np.arange(len(SIZES)), SIZES)
+    rng = np.random.default_rng(5)
+    x, y = (Features(rng.normal(size=(N, 4)), documents=labels) for _ in range(2))
+    a, b = (centred_apart(f.x @ f.x.mT, torch.as_tensor(labels)).numpy() for f in (x, y))
+    signs = draw_signs(len(SIZES), 3, seed=0)
+    apart = labels[:, None] != labels
+    parts = (a * b - (a * b)[apart].mean()) * apart
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    expected = [signs[k][labels] @ parts @ signs[k][labels] / scale for k in range(3)]
+    measure = get_measure("cka")
+    assert measure.flipped is not None
+    found = measure.flipped([x], [y], signs, np.ones((1, 1), dtype=bool))[:, 0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["cka", "unit_correlation"])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_flipped_signs_keep_the_level_whatever_the_sizes_of_documents(
+    name: str, heavy: bool
+) -> None:
+    sizes = [1] * 20 + [2] * 8 + [3] * 4 + [5, 6, 8, 12, 20]
+    labels, measure = np.repeat(np.arange(len(sizes)), sizes), get_measure(name)
+    p_values = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        x, y = (
+            Features(
+                rng.normal(size=(len(sizes), 5))[labels] + rng.normal(size=(len(labels), 5)),
+                documents=labels,
+            )
+            for _ in range(2)
+        )
+        if heavy:  # two rows that are long on both sides
+            long = np.where(np.arange(len(labels)) < 2, 20.0, 1.0)[:, None]
+            x, y = (Features(f.x.numpy() * long, documents=labels) for f in (x, y))
+        signs = draw_signs(len(sizes), 59, seed)
+        values = compute_grid(measure, [x], [y])
+        null = measure.flipped([x], [y], signs, np.ones((1, 1), dtype=bool))  # type: ignore[misc]
+        p_values.append(summarise(measure, values, null).p_value[0, 0])
+    assert 0.0 <= np.mean(np.array(p_values) <= 0.05) <= 0.1
+
+
+def test_closed_jackknife_of_unit_correlation_is_the_value_on_the_rest() -> None:
+    x, y = sides()
+    measure = get_measure("unit_correlation")
+    for left, right, labels in ((x, y, LABELS), (Features(x.x), Features(y.x), np.arange(N))):
+        assert measure.left_out is not None
+        found = measure.left_out([left], [right], None)[:, 0, 0]
+        for unit in range(labels.max() + 1):
+            kept = np.flatnonzero(labels != unit)
+            expected = measure(x.x[kept], y.x[kept])
+            assert found[unit] == pytest.approx(expected, abs=1e-10)
