@@ -4,8 +4,9 @@ A similarity without its null cannot be read: biased linear CKA of two unrelated
 activations is d / (n + d). One permutation is applied to all layers of the pair, so that the
 largest value over all layer pairs has a null too (Westfall and Young 1993). Where rows come from
 documents, whole documents change places: shuffled one by one, the rows of documents that hang
-together reject a true null in most cases. Documents of different length are not exchangeable; where
-a measure is a sum over documents or pairs of them (`flipped`), signs of documents are drawn instead.
+together reject a true null in most cases. Documents of different length are not exchangeable;
+where a measure is a sum over documents or pairs of them (`flipped`), signs of documents are drawn
+instead.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """

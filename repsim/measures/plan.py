@@ -128,9 +128,10 @@ class Statistics:
             )
         if unit == "document":
             parts.append(
-                "Debiased CKA leaves out pairs of sentences of one document. Documents of different "
-                "length change places with others of similar length; for debiased CKA and unit-wise "
-                "correlation what each document contributes changes its sign at random instead."
+                "Debiased CKA leaves out pairs of sentences of one document. Documents of "
+                "different length change places with others of similar length; for debiased CKA "
+                "and unit-wise correlation what each document contributes changes its sign at "
+                "random instead."
             )
         if self.covariates:
             names = ", ".join(self.covariates)
