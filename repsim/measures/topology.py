@@ -122,7 +122,7 @@ def intrinsic_dimension(x: object) -> float:
         x: `[n, d]`, numpy or torch or `Features`.
 
     Returns:
-        The dimension; NaN with fewer than three rows that differ.
+        The dimension; NaN with fewer than four rows, or if all are equal.
 
     Reference:
         Facco, d'Errico, Rodriguez, Laio 2017, Scientific Reports 7.
@@ -136,6 +136,8 @@ def intrinsic_dimension(x: object) -> float:
 
 
 def _two_nn(x: Features) -> float:
+    if x.n < 4:
+        return math.nan
     rows, near = x.centered64, nearest(x, 2, "euclidean").index[:, :2]
     first, second = ((rows - rows[column]).norm(dim=1).cpu().numpy() for column in near.T)
     apart = first > 0

@@ -32,7 +32,8 @@ FLAGS = {
     "study": "",
     "pretrain": "--device --dry-run --fresh --json --only --out",
     "zoo": "--json",
-    "measures": "--json",
+    "measures": "--benchmark --corpus --dry-run --figure --for --force --json --limit --measure "
+    "--model --recommend --scores",
     "models": "--allow-network --check --families --fetch --generic --json",
     "corpora": "--allow-network --json --language",
     "doctor": "--json",
