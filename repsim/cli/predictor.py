@@ -267,7 +267,9 @@ def _evidence(
         features=named,
         columns=renamed,
     )
-    return found, wanted
+    # Beside features of others, those that are called as ours are not ours: all are used.
+    foreign = "table" in found.tiers.values()
+    return found, wanted or (list(found.features) if foreign else [])
 
 
 def _to_validate(

@@ -18,7 +18,7 @@ class PairTable(Table):
     Example:
         >>> table = PairTable([{"a": "eng", "b": "deu", "merged_a": 0.6, "parent_a": 1.0,
         ...                     "floor_a": 0.5}])
-        >>> table.retention("a").tolist(), table.worst.tolist()
+        >>> table.retention("a").round(3).tolist(), table.worst.round(3).tolist()
         ([0.2], [0.2])
     """
 
