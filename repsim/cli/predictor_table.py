@@ -89,10 +89,11 @@ def _directions(features: Sequence[str]) -> tuple[list[str], dict[str, int]]:
 
 
 def _write(report: OutcomeReport, out: Path) -> Path:
+    report.save(out)  # before anything that is needed to draw
+
     from repsim.core.provenance import environment
     from repsim.reports.outcomes import write_outcome_report
 
-    report.save(out)
     page = write_outcome_report(report.scores, report.info, out, environment=environment())
     say("wrote", f"{out}: report.html and .md, outcome_scores.csv, outcome_forecasts.csv")
     return page
