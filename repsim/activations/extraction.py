@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
+import errno
+import functools
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,7 +271,9 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
         return collect(job, target, {"cached": True})
     order = length_order(job.corpus[job.language])
     chunks = [order[i : i + CHUNK_SENTENCES] for i in range(0, len(order), CHUNK_SENTENCES)]
-    work = folder / f".{target.stem}-{CHUNK_SENTENCES}.parts"
+    if not _takes_files(folder):
+        target = _scratch(folder) / target.name
+    work = target.parent / f".{target.stem}-{CHUNK_SENTENCES}.parts"
     what = f"the extraction of {job.ref.name} on {job.language}"
     try:
         with ranks.together(what):
@@ -280,6 +286,27 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
         if ranks.first:
             _finish(job, chunks, work, target)
     return collect(job, target, {"cached": False, **told})
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether files can be written into a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            return False
+        raise
+
+
+@functools.cache
+def _scratch(folder: Path) -> Path:
+    """A folder for this process alone, in place of a cache that cannot be written."""
+    found = Path(tempfile.mkdtemp(prefix="repsim-activations-"))
+    atexit.register(shutil.rmtree, found, ignore_errors=True)
+    _log.warning("'%s' cannot be written: activations are not kept for a later run", folder)
+    return found
 
 
 def _is_there(path: Path) -> bool:

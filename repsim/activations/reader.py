@@ -15,6 +15,7 @@ from repsim.activations.tokens import Encoded, batches
 from repsim.core import InputError, Pooling, ResourceError, UsageError
 from repsim.core.errors import IncompatibleModelsError
 from repsim.models.arch import HookPoint, read_activation
+from repsim.models.bounds import check_ids, embedding_rows
 
 if TYPE_CHECKING:
     import torch
@@ -109,12 +110,14 @@ class ChunkReader:
         self.language = language
         self.device = next(loaded.model.parameters()).device
         self.max_sentences, self.max_tokens = _limits(batch_size, self.device.type)
+        self._rows = embedding_rows(loaded.model)
         self._options = {"use_cache": False} if _takes(self.body, "use_cache") else {}
 
     def read(self, sentences: Sequence[Encoded], names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Rows of one chunk, in the order of its sentences."""
         import torch
 
+        check_ids(max(max(one.ids) for one in sentences), self._rows, self.loaded.ref.name)
         counts = np.array(
             [len(one.kept) if self.pooling == "tokens" else 1 for one in sentences], dtype=np.int32
         )

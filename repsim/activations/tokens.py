@@ -18,6 +18,8 @@ from repsim.core.errors import InputError, UsageError
 
 #: `tokenizer.model_max_length` is astronomically large where the tokenizer states no limit.
 NO_LIMIT = 1_000_000
+#: A sentence that is longer is a document, or a file without line ends.
+MOST_CHARACTERS = 1_000_000
 #: Models whose position ids start behind the padding id lose that many positions.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 
@@ -64,6 +66,13 @@ def encode(
             f"{wanted} cannot be used with {type(tokenizer).__name__}: it keeps no offsets",
             hint="use a model with a tokenizer.json, or sentence pooling without a prefix",
         )
+    for i, sentence in enumerate(sentences):
+        if len(sentence) > MOST_CHARACTERS:
+            name = sentence_ids[i] if sentence_ids else str(i)
+            raise InputError(
+                f"sentence '{name}' has {len(sentence):,} characters",
+                hint="a row of a parallel corpus is a sentence: cut documents into sentences",
+            )
     texts = [policy.prefix + sentence for sentence in sentences]
     found = _tokenise(tokenizer, texts, offsets=offsets)
     too_long = [

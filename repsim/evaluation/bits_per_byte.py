@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from repsim.core.errors import InputError, UsageError
+from repsim.models.bounds import check_ids, embedding_rows
 
 #: Tokens that go through the model at once.
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
@@ -154,6 +155,8 @@ def score_held_out(
         )
         return nats.view_as(targets)
 
+    highest = max((int(row.max()) for row in held_out.documents if len(row)), default=0)
+    check_ids(highest, embedding_rows(model), getattr(model, "name_or_path", "") or "scored")
     device = next(model.parameters()).device
     if rows is None:
         kind = "cuda" if device.type == "cuda" else "cpu"

@@ -10,10 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import InputError, ResourceError, UsageError, expected
+from repsim.core.errors import (
+    IncompatibleModelsError,
+    InputError,
+    ResourceError,
+    UsageError,
+    expected,
+)
 from repsim.core.model_ref import ModelRef
 from repsim.models.arch import ArchSpec, spec_for
+from repsim.models.bounds import check_tokenizer, require_memory
 from repsim.models.consistency import block_number
+from repsim.models.headers import read_headers, weight_files
 from repsim.models.inspect import describe, locate, read_config
 
 if TYPE_CHECKING:
@@ -116,6 +124,7 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
                 f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}",
                 hint="its files are damaged or of another version: copy or download them again",
             ) from None
+    check_tokenizer(tokenizer, folder)
     rows = getattr(config, "vocab_size", math.inf)
     if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
         # Decoders often have none, or one without an embedding. Padded positions are masked, so any
@@ -134,6 +143,8 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
     import transformers
 
     loader = getattr(transformers, auto_class)
+    bits = None if isinstance(dtype, str) else dtype.itemsize * 8
+    require_memory(folder.name, read_headers(weight_files(folder)).values(), bits)
     with quiet_transformers():
         try:
             model, report = loader.from_pretrained(
@@ -145,6 +156,11 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
                 use_safetensors=True,
                 output_loading_info=True,
             )
+        except ImportError as error:
+            raise IncompatibleModelsError(
+                f"the weights in '{folder}' need a package that is not here: {_first_line(error)}",
+                hint="install it, or take the unquantised model",
+            ) from None
         except Exception as error:
             if (known := expected(error)) and known.exit_code == ResourceError.exit_code:
                 raise known from error

@@ -39,12 +39,12 @@ class ArchitectureConfig(Config):
 
     family: Literal["llama", "gpt2"] = "llama"
     size: str | None = None
-    hidden: Whole = Field(default=0, ge=0)
-    layers: Whole = Field(default=0, ge=0)
-    heads: Whole = Field(default=0, ge=0)
-    kv_heads: Whole = Field(default=0, ge=0)
-    intermediate: Whole = Field(default=0, ge=0)
-    context: Whole = Field(default=0, ge=0)
+    hidden: Whole = Field(default=0, ge=0, le=1 << 20)
+    layers: Whole = Field(default=0, ge=0, le=10_000)
+    heads: Whole = Field(default=0, ge=0, le=1 << 20)
+    kv_heads: Whole = Field(default=0, ge=0, le=1 << 20)
+    intermediate: Whole = Field(default=0, ge=0, le=1 << 22)
+    context: Whole = Field(default=0, ge=0, le=1 << 24)
     tied: Switch = True
 
     def resolved(self) -> ArchitectureConfig:
