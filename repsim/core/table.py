@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
+from repsim.core.arrow_columns import as_array, as_list, encoded, is_one_of
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.files import write_json
@@ -168,7 +169,7 @@ class Table:
         }
         types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
         return pa.table({
-            name: _encoded(pa.array(values, types[cls._kind(name)]))
+            name: encoded(pa.array(values, types[cls._kind(name)]))
             for name, values in data.items()
         })  # fmt: skip
 
@@ -187,7 +188,7 @@ class Table:
         for name in (*cls.COLUMNS, *further):
             kind = types[cls._kind(name)]
             if name not in arrow.column_names:
-                columns[name] = _encoded(pa.nulls(arrow.num_rows, kind))
+                columns[name] = encoded(pa.nulls(arrow.num_rows, kind))
                 continue
             values = arrow.column(name)
             if not (pa.types.is_dictionary(values.type) and kind == pa.string()):
@@ -195,7 +196,7 @@ class Table:
             if pa.types.is_floating(kind):
                 lost = pc.is_nan(values) if cls.INFINITE else pc.invert(pc.is_finite(values))
                 values = pc.if_else(lost, pa.scalar(None, kind), values)
-            columns[name] = _encoded(values)
+            columns[name] = encoded(values)
         return pa.table(columns)
 
     def _of(self, data: pa.Table) -> Self:
@@ -230,7 +231,8 @@ class Table:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, in order."""
-        return iter(self._data.to_pylist())
+        names, lists = self.columns, map(as_list, self._data.columns)
+        return (dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True))
 
     def column(self, name: str) -> np.ndarray:
         """One column `[rows]`: float64 with NaN for null, int64 with -1, or object with "".
@@ -241,7 +243,7 @@ class Table:
             UsageError: No such column.
         """
         if name not in self._arrays:
-            self._arrays[name] = _as_array(self._column(name), self._kind(name))
+            self._arrays[name] = as_array(self._column(name), self._kind(name))
             self._arrays[name].flags.writeable = False
         return self._arrays[name]
 
@@ -266,7 +268,7 @@ class Table:
         keep = None
         for name, wanted in conditions.items():
             options = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
-            mask = _is_one_of(self._column(name), options)
+            mask = is_one_of(self._column(name), options)
             keep = mask if keep is None else pc.and_(keep, mask)
         return self if keep is None else self._of(self._data.filter(keep))
 
@@ -437,53 +439,6 @@ def _other_schema(path: Path, written: str, kind: type[Table]) -> InputError:
             hint="update repsim",
         )
     return InputError(f"'{path}' is not a table of {kind.STEM} (schema {kind.SCHEMA})")
-
-
-def _is_one_of(values: pa.ChunkedArray, options: Sequence[Any]) -> pa.Array:
-    """Boolean mask; text is compared by its dictionary codes, and "" is the same as null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    flat = values.combine_chunks()
-    if isinstance(flat, pa.ChunkedArray):  # nothing to combine, or too long for one chunk
-        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.array([], flat.type)
-    empty = any(option is None or option == "" for option in options)
-    if not pa.types.is_dictionary(flat.type):
-        options = [option for option in options if option is not None]
-        mask = pc.is_in(flat, value_set=pa.array(options, flat.type))
-    else:
-        texts = pa.array(
-            [*map(str, (o for o in options if o is not None)), *[""] * empty], pa.string()
-        )
-        codes = pc.index_in(texts, value_set=flat.dictionary).drop_null()
-        mask = pc.is_in(flat.indices, value_set=codes.cast(flat.indices.type))
-    return pc.or_(mask, pc.is_null(flat)) if empty else mask
-
-
-def _encoded(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Text as dictionary codes, everything else as it is."""
-    import pyarrow as pa
-
-    return values.dictionary_encode() if pa.types.is_string(values.type) else values
-
-
-def _as_array(values: pa.ChunkedArray, kind: str) -> np.ndarray:
-    """A column in numpy; text is decoded once per distinct value."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if kind == "float":
-        return np.array(pc.fill_null(values, math.nan).to_numpy(), dtype=np.float64)
-    if kind == "int":
-        return np.array(pc.fill_null(values, -1).to_numpy(), dtype=np.int64)
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    coded = values.unify_dictionaries().combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):  # no chunk at all
-        return np.empty(0, dtype=object)
-    texts = np.array([*("" if one is None else one for one in coded.dictionary.to_pylist()), ""],
-                     dtype=object)  # fmt: skip
-    return texts[np.array(pc.fill_null(coded.indices, len(texts) - 1).to_numpy())]
 
 
 def _plain(value: Any, infinite: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,12 +48,33 @@ def text_size(
     figure: Figure, string: str, size: float, weight: str = "normal"
 ) -> tuple[float, float]:
     """Width and height of a text in inches."""
+    from matplotlib import rcParams
+
+    fonts = (*rcParams["font.family"], *rcParams["font.sans-serif"])
+    return _text_size(string, size, weight, figure.dpi, fonts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _text_size(
+    string: str, size: float, weight: str, dpi: float, fonts: tuple[str, ...]
+) -> tuple[float, float]:  # fmt: skip
+    """Size of a text at some resolution; `fonts` are those of the settings in force."""
     from matplotlib.text import Text
 
+    ruler = _ruler(dpi)
     text = Text(0, 0, string, fontsize=size, fontweight=weight)
-    text.set_figure(figure)
-    box = text.get_window_extent(renderer_of(figure))
-    return box.width / figure.dpi, box.height / figure.dpi
+    text.set_figure(ruler)
+    box = text.get_window_extent(renderer_of(ruler))
+    return box.width / dpi, box.height / dpi
+
+
+@functools.lru_cache(maxsize=8)
+def _ruler(dpi: float) -> Figure:
+    """A figure to measure text on."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    return FigureCanvasAgg(Figure(dpi=dpi)).figure
 
 
 def wrap_to_width(
