@@ -24,7 +24,8 @@ Examples:
 @click.option("--corpus", default="bible", show_default=True, help="'bible', a folder, hub:NAME.")
 @click.option("-l", "--language", "languages", multiple=True, help="Language to train on.")
 @click.option("--also", multiple=True, help="Score the held-out text of this language too.")
-@click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(1))
+@click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(1),
+              help="Tokens to train on.")  # fmt: skip
 @click.option("--learning-rate", type=float, help="Peak; default 5e-5, 2e-4 with --lora.")
 @click.option("--batch", type=click.IntRange(1), help="Windows per update; default 4.")
 @click.option("--context", type=click.IntRange(2), help="Tokens of a window; default 256.")
@@ -32,8 +33,9 @@ Examples:
 @click.option("--rank", type=click.IntRange(1), help="Rank of the adapter; default 8.")
 @click.option("--alpha", type=float, help="Its scale times the rank; default 16.")
 @click.option("--target", "targets", multiple=True, help="Modules; default every linear layer.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--evaluation-bytes", default=20_000, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, help="Of data order and adapter.")
+@click.option("--evaluation-bytes", default=20_000, show_default=True, type=click.IntRange(0),
+              help="Held-out text per language that is scored; 0 for all.")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Default: the parent's.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @click.option("--allow-network", is_flag=True, help="The model may be downloaded.")

@@ -101,7 +101,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with the documented exit code."""
-    args = sys.argv[1:] if arguments is None else arguments
+    args = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in args
     try:
         result = cli.main(args=args, prog_name="repsim", standalone_mode=False)

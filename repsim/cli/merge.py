@@ -86,6 +86,11 @@ def merge(
 
     if len(sources) < 2:
         raise UsageError("name a recipe or models, and then the folder of the result")
+    if _is_model(sources[-1]):
+        raise UsageError(
+            f"the folder of the result is missing: '{sources[-1]}' is a model",
+            hint=f"repsim merge {' '.join(sources)} out/merged",
+        )
     recipe = _recipe(sources[:-1], options)
     out = Path(sources[-1])
     if dry_run:
@@ -114,6 +119,13 @@ def merge(
                     "notes": notes})  # fmt: skip
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
     say("next", f"repsim evaluate {folder} {' '.join(recipe.models)}")
+
+
+def _is_model(name: str) -> bool:
+    """Whether a name is that of a model that was there before, not of an earlier merge."""
+    there = Path(name)
+    is_merge = (there / "repsim_recipe.yaml").exists()
+    return name.startswith("zoo:") or ((there / "config.json").exists() and not is_merge)
 
 
 def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:

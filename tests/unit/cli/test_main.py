@@ -19,8 +19,8 @@ FLAGS = {
         --point --pooling --seed --thorough --unit""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
-    "merge": """--align --any-base --base --device --dry-run --force --forecast --json --method
-        --out-dtype --set --seed""",
+    "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
+        --method --out-dtype --seed --set --text --tokens""",
     "methods": "--json",
     "evaluate": """--allow-network --card --context --corpus --device --json --language --max-bytes
         --out --parents""",
@@ -31,6 +31,9 @@ FLAGS = {
     "predictor": "",
     "study": "",
     "pretrain": "--device --dry-run --fresh --json --only --out",
+    "finetune": """--allow-network --alpha --also --batch --context --corpus --device --dry-run
+        --dtype --evaluation-bytes --json --language --learning-rate --lora --out --rank --seed
+        --target --tokens""",
     "zoo": "--json",
     "measures": "--benchmark --corpus --dry-run --figure --for --force --json --limit --measure "
     "--model --recommend --scores",
@@ -76,6 +79,15 @@ def test_help_lists_verbs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
     assert "130 interrupted" in shown
+
+
+def test_a_bare_call_is_helped(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 0
+    shown = capsys.readouterr()
+    assert "First steps" in shown.out
+    assert not shown.err
 
 
 def test_a_misspelt_verb_or_option_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:

@@ -293,6 +293,7 @@ def test_models_are_merged_from_the_command_line(
     ("arguments", "code", "message"),
     [
         (("recipe.yml",), 2, "name a recipe or models, and then the folder of the result"),
+        (("zoo:eng-1", "zoo:eng-2"), 2, "the folder of the result is missing"),
         (("recipe.yml", "out", "--method", "slerp"), 2, "--method does not go with a recipe file"),
         (("recipe.yml", "out", "--set", "t=1"), 2, "--set does not go with a recipe file"),
         (("recipe.yml", "out"), 3, "recipe 'recipe.yml' cannot be read"),
