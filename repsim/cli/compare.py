@@ -19,6 +19,7 @@ SUMMARY_COLUMNS = {
     "interval": "95 % interval",
     "middle_null_q95": "null 95 %",
     "middle_partial": "length removed",
+    "halves": "across halves",
     "best": "best",
     "best_layers": "at layers",
 }
@@ -106,7 +107,14 @@ def compare(
     table = run_comparison(comparison, out, force=force, workers=0, say=say)
     rows = [_summary_row(row) for row in table.summary()]
     if as_json:
-        print_json({"summary": table.summary(), "plan": plan, "out": str(out) if out else None})
+        print_json(
+            {
+                "summary": table.summary(),
+                "first_token": table.info["first_token"],
+                "plan": plan,
+                "out": str(out) if out else None,
+            }
+        )
     else:
         print_table(rows, SUMMARY_COLUMNS)
     if out:
@@ -145,5 +153,8 @@ def _summary_row(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "pair": f"{pair} · {text}",
         "interval": f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else "–",
+        "halves": "–"
+        if row["middle_ceiling"] is None
+        else f"{row['middle_across_halves']:.2f} of {row['middle_ceiling']:.2f}",
         "best_layers": f"{row['best_layer_a']}, {row['best_layer_b']}",
     }

@@ -38,11 +38,18 @@ SUMMARY = {
     "interval": ("string", "its 95 % interval", "interval", "unbroken"),
     "null": ("float", "95 % quantile of shuffled sentence pairs, 5 % for a distance", "null 95 %"),
     "middle_partial": ("float", "the middle layer, covariates removed", "covariates removed"),
+    "partial_interval": ("string", "its 95 % interval", "its interval", "unbroken"),
     "matched_mean": ("float", "mean over layers of equal relative depth", "mean, matched depth"),
+    "across": ("float", "the middle layer, the two sides reading different halves of documents",
+               "across halves"),
+    "ceiling": ("float", "what it could be: each side's own likeness between halves of documents",
+                "ceiling"),
     "best": ("float", "best of all pairs of layers", "best"),
     "best_layers": ("string", "layers of the best", "at layers", "unbroken"),
     "best_p_adjusted": ("float", "p value of the best against the best of shuffles",
                         "p, corrected"),
+    "best_q": ("float", "false discovery rate of the best, over all tested cells of the measure",
+               "q"),
     "n": ("int", "sentences", "n"),
 }  # fmt: skip
 _SHOWN = [name for name in SUMMARY if name != "measure"]
@@ -117,7 +124,6 @@ def summary_table(table: SimilarityTable) -> TableBlock:
     for row in table.summary():
         spec = specs.get(row["measure"], {})
         arrow = {"similarity": "↑", "distance": "↓"}.get(spec.get("direction", ""), "")
-        low, high = row["middle_ci_low"], row["middle_ci_high"]
         layers = row["best_layer_a"], row["best_layer_b"]
         rows.append(
             {
@@ -127,17 +133,27 @@ def summary_table(table: SimilarityTable) -> TableBlock:
                 "measure": row["measure"],
                 "label": f"{spec.get('label', row['measure'])} {arrow}".strip(),
                 "middle": row["middle"],
-                "interval": None if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
+                "interval": _interval(row["middle_ci_low"], row["middle_ci_high"]),
                 "null": row["middle_null_q95"],
                 "middle_partial": row["middle_partial"],
+                "partial_interval": _interval(
+                    row["middle_partial_ci_low"], row["middle_partial_ci_high"]
+                ),
                 "matched_mean": row["matched_mean"],
+                "across": row["middle_across_halves"],
+                "ceiling": row["middle_ceiling"],
                 "best": row["best"],
                 "best_layers": None if None in layers else ", ".join(map(str, layers)),
                 "best_p_adjusted": row["best_p_adjusted"],
+                "best_q": row["best_q_value"],
                 "n": row["n"],
             }
         )
     return TableBlock("summary", "All measures", declared(SUMMARY, rows), _SHOWN)
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def _both(a: str, b: str) -> str:

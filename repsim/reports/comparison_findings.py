@@ -45,6 +45,8 @@ def _offered(table: SimilarityTable) -> dict[str, Any]:
     return {
         "same_text": list(_same_text(table, measure)), "rungs": list(_rungs(table)),
         "parallel_text": list(_parallel_text(table, measure)),
+        "halves": list(_halves(table, measure)), "discoveries": _discoveries(table),
+        "first_token": list(_first_token(table)),
         "covariates": list(_covariates(table, measure)), "notes": _notes(table),
         "n": int(table.column("n").min()), "mean": lambda values: float(np.mean(list(values))),
         "truncated": [
@@ -71,8 +73,10 @@ def _by_language(table: SimilarityTable) -> list[tuple[str, float]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.rows():
         groups.setdefault((row["language_a"], row["language_b"]), []).append(row)
-    values = {" ↔ ".join(dict.fromkeys(pair)): _matched(rows, "value")
-              for pair, rows in groups.items()}  # fmt: skip
+    values = {}
+    for pair, rows in groups.items():
+        name = " ↔ ".join(dict.fromkeys(language or "the rows given" for language in pair))
+        values[name] = _matched(rows, "value")
     return [(name, value) for name, value in values.items() if np.isfinite(value)]
 
 
@@ -141,6 +145,40 @@ def _covariates(table: SimilarityTable, measure: str) -> Iterator[dict[str, Any]
                 yield {"who": a if a == b else f"{a} and {b}", "pairing": pairing, "what": what,
                        "label": label_of(table, measure), "value": value, "partial": partial,
                        "null": null}  # fmt: skip
+
+
+def _halves(table: SimilarityTable, measure: str) -> Iterator[dict[str, Any]]:
+    """Value across halves of documents beside its ceiling, mean over languages and depth."""
+    for a, b in _pairs(table):
+        rows = list(table.where(model_a=a, model_b=b, measure=measure, pairing="same text").rows())
+        across, top = (
+            [row[name] for row in rows if row["ceiling"] is not None]
+            for name in ("across_halves", "ceiling")
+        )
+        if top:
+            yield {"a": a, "b": b, "label": label_of(table, measure),
+                   "across": float(np.mean(across)), "ceiling": float(np.mean(top))}  # fmt: skip
+
+
+def _discoveries(table: SimilarityTable) -> list[dict[str, Any]]:
+    """Measure -> cells tested in the whole table, and those at a false discovery rate of 5 %."""
+    found = []
+    for measure in table.unique("measure"):
+        q = table.where(measure=measure).column("q_value")
+        if np.isfinite(q).any():
+            found.append({"label": label_of(table, measure), "tested": int(np.isfinite(q).sum()),
+                          "found": int((q <= 0.05).sum())})  # fmt: skip
+    return found
+
+
+def _first_token(table: SimilarityTable) -> Iterator[dict[str, Any]]:
+    """For each pair of models, the layer at which position 0 changes most."""
+    pairs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in table.info.get("first_token", ()):
+        if np.isfinite(cell["with_first"]) and np.isfinite(cell["without"]):
+            pairs.setdefault((cell["model_a"], cell["model_b"]), []).append(cell)
+    for cells in pairs.values():
+        yield max(cells, key=lambda cell: abs(cell["with_first"] - cell["without"]))
 
 
 def _notes(table: SimilarityTable) -> dict[str, list[tuple[str, int]]]:

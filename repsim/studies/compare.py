@@ -26,6 +26,7 @@ from repsim.core import (
 from repsim.core.pool import available_cores
 from repsim.core.progress import progress
 from repsim.core.provenance import environment
+from repsim.studies.first_token import diagnosis, token_means
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -305,8 +306,9 @@ def run_comparison(
         else None
     )
     try:
-        activations = _extract_all(comparison, say)
+        activations, means = _extract_all(comparison, say)
         table = _sweep(comparison, activations, run, workers, say)
+        table = SimilarityTable(table.to_arrow(), {**table.info, "first_token": diagnosis(means)})
     except BaseException as error:
         if run:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -319,12 +321,13 @@ def run_comparison(
     return table
 
 
-def _extract_all(comparison: Comparison, say: Say) -> list[Activations]:
-    """Activations of every model and language; models are loaded one after another."""
+def _extract_all(comparison: Comparison, say: Say) -> tuple[list[Activations], dict[str, Any]]:
+    """Activations of every model and language, models loaded one after another; token means."""
     from repsim.activations import extract
     from repsim.models import load_model
 
     everything: list[Activations] = []
+    means: dict[str, Any] = {}
     for ref in comparison.models:
         say("read", f"{ref.name}: {len(comparison.corpus.languages)} languages")
         model = load_model(ref, label=ref.name, **comparison.loading)
@@ -335,8 +338,10 @@ def _extract_all(comparison: Comparison, say: Say) -> list[Activations]:
             pooling=comparison.pooling,
             batch_size=comparison.batch_size,
         )
+        if comparison.statistics.permutations and comparison.pooling == "mean":
+            means[ref.name] = token_means(model, comparison.corpus, comparison.point)
         del model
-    return everything
+    return everything, means
 
 
 def _units(comparison: Comparison, activations: Sequence[Activations]) -> list[SweepUnit]:
