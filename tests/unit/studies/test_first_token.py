@@ -8,7 +8,7 @@ from repsim.studies.first_token import diagnosis, first_token
 
 
 def read(seed: int, first: float) -> Activations:
-    """Tokens of 40 sentences of 5 tokens; the first one is `first` times as long, and always one."""
+    """Tokens of 40 sentences of 5 tokens; the first one is `first` times as long."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(200, 6)).astype(np.float32)
     position = np.arange(200) % 5
