@@ -62,6 +62,8 @@ def lineage(
         if parts:
             click.echo()
             print_table(_by_part(list(parts.rows())))
+            if "body" in parts.unique("part"):
+                say("merge", parts.describe())
         if finding:
             say("base", f"{'plausible' if finding.plausible else 'NOT plausible'}: {finding.why}")
     if out:
@@ -76,6 +78,7 @@ def _by_part(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     for row in rows:
         line = lines.setdefault(str(row["part"]), {"part": row["part"]})
         line[str(row["parent"])] = row["weight"]
-        line["residual"] = row["residual"]
-    return [{**{k: v for k, v in x.items() if k != "residual"}, "residual": x["residual"]}
+        line |= {"residual": row["residual"], "rounding": row["rounding"]}
+    last = ("residual", "rounding")
+    return [{**{k: v for k, v in x.items() if k not in last}, **{k: x[k] for k in last}}
             for x in lines.values()]  # fmt: skip

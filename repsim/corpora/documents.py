@@ -168,6 +168,7 @@ def limited(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
         kept.append(name)
     if not kept:
         raise InputError(
-            f"max_bytes={max_bytes} is less than one document of {text.language}.{text.split}"
+            f"max_bytes={max_bytes} is less than one document of {text.language}.{text.split}",
+            hint=f"allow {total} bytes or more",
         )
     return text.keep(frozenset(kept), f"at most {max_bytes} bytes, seed {seed}")

@@ -15,10 +15,10 @@ from repsim.merging.sampling import Models, open_sources
 
 #: Standard deviations above every other order of units from which one origin is taken as found.
 FOUND = 6.0
-#: Correlation of norm gains from which training was shared, and not the initial weights alone. Set
-#: after a look at 20 models of 1.3M parameters: at most 0.23 where only initial weights are shared,
-#: above 0.3 where more than a tenth of the training is.
-SHARED_TRAINING = 0.3
+#: Correlation of norm gains from which training was shared, and not the initial weights alone: at
+#: most 0.47 where only initial weights are shared, at least 0.54 where a fifth of the training is;
+#: see figures/lineage.md for the models that it was chosen and tested on.
+SHARED_TRAINING = 0.5
 #: Distance, in mean norms, under which one is a fine-tuned copy of the other or both of one base.
 FINE_TUNED = 0.1
 #: Share of units found under another number from which a model is a re-ordered copy.
@@ -27,8 +27,8 @@ REORDERED = 0.5
 RELATIONS = {
     "same weights": "the same weights",
     "fine-tuned": "one is fine-tuned from the other, or both from one base",
-    "shared training": "forks: they share initial weights and part of their training",
-    "shared initialisation": "trained apart from the same initial weights",
+    "shared training": "forks: they share initial weights and a fifth of their training or more",
+    "shared initialisation": "the same initial weights, trained apart for the most part",
     "re-ordered copy": "the units of one in another order",
     "unrelated": "no common origin is seen (a rotated copy would look the same)",
     "other shapes": "no matrices of one name and shape",
@@ -57,7 +57,7 @@ class LineageTable(Table):
         "deviations": ("float", "standard deviations by which units resemble their namesakes"),
         "unit_match": ("float", "share of units most like their namesake, beyond chance"),
         "reordered": ("float", "share of units found under another number, if looked for"),
-        "gain_correlation": ("float", "mean correlation of norm gains and biases"),
+        "gain_correlation": ("float", "mean correlation of norm gains"),
         "tensors": ("int", "matrices of which rows were read"),
         "megabytes": ("float", "read from both models"),
     }

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
 from repsim.merging.checkpoint import TensorSource
 from repsim.merging.sampling import (
+    RowSample,
     as_matrix,
     body_matrices,
     sample_rows,
@@ -24,6 +26,7 @@ from repsim.merging.sampling import (
 
 #: Blocks that are sampled, and the least length of a vector of gains.
 _BLOCKS, _LEAST_GAINS = 8, 16
+_BIAS = re.compile(r"(^|[._])(bias|b|beta)$")
 #: Share of the budget for rows of both models; the rest is for columns and gains.
 _ROWS = 0.7
 #: Rows of a band that columns are told apart by, at most and at least; columns that are looked for;
@@ -42,7 +45,7 @@ class PairReadings:
         deviations: Standard deviations by which units resemble their namesakes.
         unit_match: Share of units most like their namesake, beyond chance.
         reordered: Share of units found under another number; NaN where they were not looked for.
-        gain_correlation: Mean correlation of norm gains and biases; NaN where there are none.
+        gain_correlation: Mean correlation of norm gains; NaN where there are none.
         tensors: Matrices of which rows were read.
         megabytes: Read from both models.
     """
@@ -60,7 +63,7 @@ class PairReadings:
 
 def read_pair(a: TensorSource, b: TensorSource, megabytes: float) -> PairReadings | None:
     """Read a sample of two models; None if they have no matrix of one name and shape."""
-    samples = sample_rows([a, b], body_matrices([a, b], _BLOCKS), megabytes * _ROWS / 2)
+    samples = samples_of(a, b, megabytes)
     if not samples:
         return None
     cosines, matches = [], []
@@ -94,6 +97,11 @@ def read_pair(a: TensorSource, b: TensorSource, megabytes: float) -> PairReading
     )
 
 
+def samples_of(a: TensorSource, b: TensorSource, megabytes: float) -> list[RowSample]:
+    """The rows that are read of both models at a budget."""
+    return sample_rows([a, b], body_matrices([a, b], _BLOCKS), megabytes * _ROWS / 2)
+
+
 def _finite(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are finite in both: damaged weights are another check's to name."""
     kept = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
@@ -115,11 +123,14 @@ def _namesakes(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def _gain_correlation(a: TensorSource, b: TensorSource, megabytes: float) -> tuple[float, float]:
-    """Mean correlation of the vectors, which begin as constants in every model; megabytes read."""
+    """Mean correlation of norm gains, which begin as ones in every model; megabytes read.
+
+    Biases are left out: they begin as zeros, and models of one initialisation move them alike.
+    """
     found, read = [], 0.0
     vectors = [
         (name, shape) for name, shape in shared_tensors([a, b])
-        if len(shape) == 1 and shape[0] >= _LEAST_GAINS
+        if len(shape) == 1 and shape[0] >= _LEAST_GAINS and not _BIAS.search(name)
     ]  # fmt: skip
     for sample in sample_rows([a, b], vectors, megabytes, most=1 << 20):
         x, y = (values.ravel() for values in _finite(sample.read(a), sample.read(b)))

@@ -21,11 +21,16 @@ from repsim.merging.sampling import (
 )
 from repsim.merging.tensors import kind_of, layer_of
 
+#: Residual up to which a merge is called linear, beside what rounding makes.
+LEFT = 0.03
+#: Type of a file -> bits of the mantissa after the first.
+_MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+
 
 class PartsTable(Table):
     """One row per part and parent: the weight of the parent in a merge, by least squares."""
 
-    SCHEMA = "repsim/merge-parts/1"
+    SCHEMA = "repsim/merge-parts/2"
     STEM = "parts"
     COLUMNS: ClassVar = {
         "merge": ("string", "the merge"),
@@ -33,7 +38,32 @@ class PartsTable(Table):
         "parent": ("string", "a parent, or the base"),
         "weight": ("float", "its weight: the merge is nearest to the sum of weight times parent"),
         "residual": ("float", "distance from that sum over the mean distance of the parents"),
+        "rounding": ("float", "the distance that rounding to the stored type makes, likewise"),
     }
+
+    def linear(self, part: str = "body") -> bool:
+        """Whether rounding explains what the weighted sum of the parents does not.
+
+        Raises:
+            UsageError: No such part.
+        """
+        rows = list(self.where(part=part).rows())
+        if not rows:
+            raise UsageError(f"no part '{part}'", hint=f"parts: {', '.join(self.unique('part'))}")
+        residual, rounding = (float(rows[0][name] or 0.0) for name in ("residual", "rounding"))
+        return residual <= math.hypot(LEFT, 1.2 * rounding)
+
+    def describe(self, part: str = "body") -> str:
+        """Weights in one line, and whether they are all there is to it."""
+        rows = list(self.where(part=part).rows())
+        weights = " + ".join(f"{row['weight']:.2f} {row['parent']}" for row in rows)
+        if self.linear(part):
+            return f"linear: {weights}"
+        return (
+            f"not linear in the models named: {weights} is nearest and leaves "
+            f"{rows[0]['residual']:.2f} of their distance, as methods that drop, resolve or rotate "
+            "entries do (TIES, DARE, SCE), or a model that is not named"
+        )
 
 
 def take_apart(merge: ModelLike, parents: Models, *, max_megabytes: float = 300) -> PartsTable:
@@ -42,7 +72,8 @@ def take_apart(merge: ModelLike, parents: Models, *, max_megabytes: float = 300)
     Weights are found by least squares over sampled rows of each part (the matrices of each block,
     the whole body, embedding, head, norms and biases), without a constraint on their sum; name
     the base among the parents where there is one (task arithmetic gives it 1 - the sum of the
-    others). A residual near 0 means that the merge is linear in what was named.
+    others). A residual no larger than rounding makes means that the merge is linear in what was
+    named; `PartsTable.describe` says it.
 
     Args:
         merge: The merge.
@@ -71,16 +102,18 @@ def take_apart(merge: ModelLike, parents: Models, *, max_megabytes: float = 300)
         )
     k = len(sources)
     sums: dict[str, np.ndarray] = {}
+    rounding: dict[str, float] = {}
     for sample in samples:
-        gram = _gram(sample, made, sources)
+        gram, rounded = _gram(sample, made, sources)
         for part in _parts_of(sample.tensor, len(made.headers[sample.tensor].shape)):
             sums[part] = sums.get(part, np.zeros((k + 1, k + 1))) + gram
+            rounding[part] = rounding.get(part, 0.0) + rounded
     parts = sorted(sums, key=lambda name: (name.isdigit(), name.zfill(9)))
     rows = [
         {"merge": made.name, "part": part, "parent": source.name, "weight": float(weight),
-         "residual": residual}
+         "residual": residual, "rounding": rounded}
         for part in parts
-        for weights, residual in [_solved(sums[part])]
+        for weights, residual, rounded in [_solved(sums[part], rounding[part])]
         for source, weight in zip(sources, weights, strict=True)
     ]  # fmt: skip
     return PartsTable(rows)
@@ -97,17 +130,23 @@ def _parts_of(tensor: str, dimensions: int) -> tuple[str, ...]:
     return ("body", str(layer.number)) if layer else ("body",)
 
 
-def _gram(sample: RowSample, made: TensorSource, sources: Sequence[TensorSource]) -> np.ndarray:
-    """Inner products `[k + 1, k + 1]` of the first parent, differences from it, and the merge."""
-    first = sample.read(sources[0])
-    columns = [first, *(sample.read(source) - first for source in sources[1:])]
-    columns.append(sample.read(made) - first)
+def _gram(
+    sample: RowSample, made: TensorSource, sources: Sequence[TensorSource]
+) -> tuple[np.ndarray, float]:
+    """Inner products `[k + 1, k + 1]` of the first parent, differences from it, and the merge.
+
+    Beside them the expected squared error of rounding the merge: a twelfth of each squared step.
+    """
+    first, merged = sample.read(sources[0]), sample.read(made)
+    columns = [first, *(sample.read(source) - first for source in sources[1:]), merged - first]
     flat = np.stack([column.ravel() for column in columns])
-    return np.asarray(flat @ flat.T)
+    bits = _MANTISSA[made.headers[sample.tensor].dtype]
+    steps = np.ldexp(1.0, np.frexp(merged)[1] - 1 - bits)[merged != 0]
+    return np.asarray(flat @ flat.T), float((steps**2).sum() / 12)
 
 
-def _solved(gram: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights of the parents; residual over the mean distance of the others from the first."""
+def _solved(gram: np.ndarray, rounding: float) -> tuple[np.ndarray, float, float]:
+    """Weights of the parents; residual and rounding over the mean distance from the first."""
     k = len(gram) - 1
     scale = np.sqrt(np.maximum(np.diag(gram)[:k], np.finfo(float).tiny))
     inner = gram[:k, :k] / np.outer(scale, scale)
@@ -116,4 +155,6 @@ def _solved(gram: np.ndarray) -> tuple[np.ndarray, float]:
     apart = np.sqrt(np.diag(gram)[1:k]).mean() if k > 1 else math.sqrt(gram[0, 0])
     weights = found.copy()
     weights[0] = 1.0 + found[0] - found[1:].sum()
-    return weights, float(math.sqrt(max(left, 0.0)) / apart) if apart else math.nan
+    if not apart:
+        return weights, math.nan, math.nan
+    return weights, math.sqrt(max(left, 0.0)) / apart, math.sqrt(rounding) / apart

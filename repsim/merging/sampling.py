@@ -45,8 +45,12 @@ class RowSample:
 
     def read(self, source: TensorSource) -> np.ndarray:
         """`[rows, columns]` float64."""
-        flat, wide = source.array(self.tensor), self.columns
-        parts = [flat[band.start * wide : band.stop * wide] for band in self.bands]
+        wide = self.columns
+        if isinstance(source, Checkpoint):
+            parts = [source.entries(self.tensor, b.start * wide, b.stop * wide) for b in self.bands]
+        else:
+            flat = source.array(self.tensor)
+            parts = [flat[band.start * wide : band.stop * wide] for band in self.bands]
         return np.concatenate([widen(part, "float64") for part in parts]).reshape(-1, wide)
 
     def megabytes(self, source: TensorSource) -> float:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file as save_arrays
 
 from repsim.core.errors import UsageError
 from repsim.merging.align.twins import planted_twin
+from repsim.merging.in_memory import merge_state_dicts
 from repsim.merging.lineage import ONE_ORIGIN, lineage
 from repsim.merging.parts import take_apart
 
@@ -88,6 +89,43 @@ def test_the_weights_of_a_linear_merge_are_found(
     for part in table.unique("part"):
         np.testing.assert_allclose(table.where(part=part)["weight"], expected, atol=0.01)
         assert table.where(part=part)["residual"].max() < residual
+        assert table.linear(part)
+    assert table.describe().startswith("linear: ")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("method", "parameters", "linear"),
+    [("slerp", {"t": 0.3}, True), ("ties", {"density": 0.5}, False),
+     ("dare_linear", {"density": 0.5}, False), ("dare_ties", {"density": 0.5}, False),
+     ("sce", {"select_topk": 0.3}, False)],
+)  # fmt: skip
+def test_what_is_not_linear_is_said(
+    parents: list[dict[str, torch.Tensor]], method: str, parameters: dict[str, float],
+    linear: bool, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    *models, base = [{k: t.float() for k, t in p.items()} for p in parents]
+    made = merge_state_dicts(models, method, base=None if linear else base, parameters=parameters)
+    table = take_apart({k: t.to(dtype) for k, t in made.items()}, parents)
+    assert table.linear() == linear
+    assert ("not linear in the models named" in table.describe()) != linear
+    if method == "slerp":  # nearly parallel models: hardly more than the mean
+        np.testing.assert_allclose(table.where(part="body")["weight"][:2], [0.7, 0.3], atol=0.01)
+
+
+def test_weights_of_each_block_are_found(parents: list[dict[str, torch.Tensor]]) -> None:
+    a, b, _ = parents
+    share = {str(n): 0.2 + 0.2 * n for n in range(4)}
+    merge = {}
+    for name in a:
+        w = share[name.split(".layers.")[1][0]] if ".layers." in name else 0.5
+        merge[name] = (w * a[name].float() + (1 - w) * b[name].float()).bfloat16()
+    table = take_apart(merge, [a, b])
+    for part, weight in share.items():
+        np.testing.assert_allclose(table.where(part=part)["weight"], [weight, 1 - weight],
+                                   atol=0.01)  # fmt: skip
+        assert table.linear(part)
+    assert not table.linear("body")  # no two numbers tell it
 
 
 def test_weights_by_part_and_a_strange_parent_are_seen(
