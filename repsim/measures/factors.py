@@ -54,6 +54,11 @@ def by_row(value: Tensor, rows: Rows) -> Tensor:
     return value[rows.index]
 
 
+def each_by_row(value: tuple[Tensor, ...], rows: Rows) -> tuple[Tensor, ...]:
+    """Several, one entry per row each."""
+    return tuple(part[rows.index] for part in value)
+
+
 def by_row_and_column(value: Tensor, rows: Rows) -> Tensor:
     """One row and one column per row."""
     return value[rows.index][:, rows.index]

@@ -7,6 +7,7 @@ of rows (for an interval) take their factors from the original by indexing.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,6 +28,7 @@ from repsim.measures.factors import (
     by_pair,
     by_row,
     by_row_and_column,
+    each_by_row,
     factor,
     first_by_row,
     recentred,
@@ -119,20 +121,32 @@ class Features(Remembering):
     @factor(permuted=same)
     def mean(self) -> Tensor:
         """Column means, `[d]` float64."""
-        return self._raw.mean(dim=0, dtype=torch.float64)
+        return _column_means(self._raw.double())
 
     @property
-    @factor(permuted=by_row)
     def centered(self) -> Tensor:
         """Rows with the column means taken out, `[n, d]`; constant columns are exactly zero."""
-        return self.centered64.to(self._dtype)
+        return self._centred_rows[0]
 
     @property
     def centered64(self) -> Tensor:
         """The same in float64, not kept."""
-        centered = self._raw.double() - self.mean
-        centered[:, self._raw.amin(dim=0) == self._raw.amax(dim=0)] = 0
-        return centered
+        rows = self._raw.double()
+        rows = rows - self.mean if rows is self._raw else rows.sub_(self.mean)
+        # Where three rows agree, all of them may.
+        alike = (rows[0] == rows[-1]) & (rows[0] == rows[self.n // 2])
+        if bool(alike.any()):
+            columns = torch.nonzero(alike).squeeze(1)
+            some = self._raw[:, columns]
+            rows[:, columns[some.amin(dim=0) == some.amax(dim=0)]] = 0
+        return rows
+
+    @property
+    @factor(permuted=each_by_row)
+    def _centred_rows(self) -> tuple[Tensor, Tensor]:
+        """Centered rows, and their squared lengths in float64."""
+        rows = self.centered64
+        return rows.to(self._dtype), _squared_lengths(rows)
 
     def _rank_tolerance(self) -> float:
         return max(RANK_TOLERANCE, torch.finfo(self._raw.dtype).eps)
@@ -171,10 +185,9 @@ class Features(Remembering):
     # -- factorisations ------------------------------------------------------------------------
 
     @property
-    @factor(permuted=by_row)
     def gram_diagonal(self) -> Tensor:
         """Squared lengths of the centered rows, `[n]` float64."""
-        return torch.linalg.vector_norm(self.centered, dim=1, dtype=torch.float64).square()
+        return self._centred_rows[1]
 
     @property
     @factor(permuted=by_row)
@@ -280,18 +293,19 @@ class Features(Remembering):
         if metric in ("euclidean", "sqeuclidean"):
             return Points(self.centered64)
         if metric == "cosine":
-            rows = self.unit_rows
+            rows = self._raw.double()
         elif metric == "correlation":
             rows = self.x - reduce(self.x, "n d -> n 1", "mean")
             rows[self._raw.amin(dim=1) == self._raw.amax(dim=1)] = 0
-            rows = unit_length(rows)
         else:
             known = ", ".join(get_args(Metric))
             raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
         # A zero row has cosine 0 with every other: squared distance 2.
-        zero = (rows == 0).all(dim=1)
+        lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        zero = lengths.squeeze(1) == 0
         apart = zero.double() if bool(zero.any()) else None
-        return Points(rows - rows.mean(dim=0), apart, rounding=2.0**-50)
+        rows = rows / torch.where(lengths > 0, lengths, 1.0)
+        return Points(rows.sub_(_column_means(rows)), apart, rounding=2.0**-50)
 
     @factor(permuted=by_pair)
     def rdm(self, metric: Metric = "euclidean") -> Tensor:
@@ -409,6 +423,14 @@ def require_same_rows(x: Features, y: Features) -> None:
         )
 
 
+def _column_means(rows: Tensor) -> Tensor:
+    return rows.new_full((1, len(rows)), 1 / len(rows)).matmul(rows).squeeze(0)
+
+
+def _squared_lengths(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, dim=1).square_()
+
+
 # -- what comes from outside, checked once --------------------------------------------------------
 
 
@@ -437,8 +459,9 @@ def _validated(x: Any, device: torch.device | str | None) -> Tensor:
         x = x.float()
     if device is not None:
         x = x.to(device)
-    finite = torch.isfinite(x)
-    if not bool(finite.all()):
+    # A sum shows whether there is anything to look for.
+    finite = torch.isfinite(x) if not math.isfinite(float(x.sum(dtype=torch.float64))) else None
+    if finite is not None and not bool(finite.all()):
         row, column = (int(i) for i in torch.nonzero(~finite)[0])
         raise InputError(
             f"{int((~finite).sum())} of {x.numel()} values are NaN or infinite, the first at row "

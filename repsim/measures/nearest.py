@@ -67,10 +67,9 @@ class Points(NamedTuple):
     apart: Tensor | None = None
     rounding: float = 0.0
 
-    @property
-    def bias(self) -> Tensor:
-        """What a row's score has beside the product, `[n]` float64."""
-        half = self.rows.square().sum(dim=1) / 2
+    def bias(self, lengths: Tensor) -> Tensor:
+        """What a row's score has beside the product, `[n]` float64, from its length."""
+        half = lengths.square() / 2
         return -half if self.apart is None else -half - self.apart / 2
 
 
@@ -83,16 +82,17 @@ def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
         dtype: float32 to search in float32 first; the result is the same.
     """
     n = len(points.rows)
-    bias = points.bias
+    lengths = torch.linalg.vector_norm(points.rows, dim=1)
+    bias = points.bias(lengths)
     index = torch.empty(n, k, dtype=torch.int64, device=bias.device)
     rows = torch.arange(n, device=bias.device)
     if dtype == torch.float32:
-        rows = _screened(points, bias.float(), index)
+        rows = _screened(points, lengths.float(), bias.float(), index)
     found = []
     for part in rows.split(BLOCK):
         scores = points.rows[part] @ points.rows.mT + bias
         scores[torch.arange(len(part), device=bias.device), part] = -torch.inf
-        found.append(_cut(*_with_ties(scores, points, part, k), k, part))
+        found.append(_cut(*_with_ties(scores, points, lengths[part], k), k, part))
     if all(one.weight is None for one in found):
         if len(rows):
             index[rows] = torch.cat([one.index for one in found])
@@ -100,10 +100,9 @@ def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
     return _merged(index, rows, found)
 
 
-def _screened(points: Points, bias: Tensor, index: Tensor) -> Tensor:
+def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> Tensor:
     """Fill `index` by float32 products; the rows of which that is not sure."""
     rows, k = points.rows.float(), index.shape[1]
-    lengths = torch.linalg.vector_norm(points.rows, dim=1).float()
     whole = symmetric_product(rows) if len(rows) ** 2 <= TEMPORARY_NUMBERS else None
     doubtful = []
     for start in range(0, len(rows), BLOCK):
@@ -134,17 +133,16 @@ def _error(lengths: Tensor, last: Tensor, points: Points, dtype: torch.dtype) ->
 
 
 def _with_ties(
-    scores: Tensor, points: Points, rows: Tensor, k: int
+    scores: Tensor, points: Points, lengths: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Columns of the k largest scores and of all that tie with the last, `[b, m]`.
 
     And whether each starts a new group of ties, `[b, m]`, and how many there are, `[b]`.
     """
     values, columns = torch.topk(scores, k + 1, dim=1)
-    lengths = torch.linalg.vector_norm(points.rows[rows], dim=1)
     last = values[:, k - 1]
     tied = 2 * _error(lengths, last, points, torch.float64)
-    count = torch.full_like(rows, k)
+    count = torch.full_like(columns[:, 0], k)
     over = torch.nonzero(values[:, k] >= last - tied).squeeze(1)
     if len(over):
         reach = rearrange(last[over] - tied[over], "b -> b 1")

@@ -1,0 +1,173 @@
+"""All pairs of rows of many layers, tile by tile: sums over pairs without an `[n, n]` matrix.
+
+A tile holds the same pairs of rows of every layer, so that products of the layers' matrices are one
+small product per tile. Tiles hold the pairs i < j; what else a formula needs are row sums. Memory:
+`layers x ROWS x COLUMNS` numbers, and the tiles themselves where all of them are few enough to be
+kept for a second pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+#: Pairs of one tile: few enough to stay in cache, enough for products to run at full speed.
+ROWS, COLUMNS = 256, 512
+#: Pieces in which a tile on the diagonal is computed, to leave out most of what lies below it.
+PIECE = 64
+#: Bytes of tiles that are kept for a second pass instead of being computed again.
+KEPT_BYTES = 1 << 30
+
+#: What a tile becomes, in place: layer, tile `[h, w]` -> None.
+Change = Callable[[int, Tensor], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Values of some pairs of rows for every layer, `[layers, h, w]`."""
+
+    rows: slice
+    columns: slice
+    values: Tensor
+
+    @property
+    def on_diagonal(self) -> bool:
+        """Whether the pairs are those of some rows with themselves; only i < j count."""
+        return self.rows == self.columns
+
+
+def gram_tiles(layers: Sequence[Tensor]) -> Iterator[Tile]:
+    """Inner products of the rows of each layer; the memory of a tile is used again."""
+    n = layers[0].shape[0]
+    buffer = layers[0].new_empty(len(layers) * ROWS * max(ROWS, COLUMNS))
+    for top in range(0, n, ROWS):
+        rows = slice(top, min(top + ROWS, n))
+        height = rows.stop - top
+        square = buffer[: len(layers) * height**2].view(len(layers), height, height)
+        for layer, values in zip(layers, square, strict=True):
+            part = layer[rows]
+            for start in range(0, height, PIECE):
+                piece = slice(start, start + PIECE)
+                torch.mm(part[piece], part[start:].mT, out=values[piece, start:])
+        yield Tile(rows, rows, square)
+        for left in range(rows.stop, n, COLUMNS):
+            columns = slice(left, min(left + COLUMNS, n))
+            size = len(layers) * height * (columns.stop - left)
+            wide = buffer[:size].view(len(layers), height, -1)
+            for layer, values in zip(layers, wide, strict=True):
+                torch.mm(layer[rows], layer[columns].mT, out=values)
+            yield Tile(rows, columns, wide)
+
+
+class DistanceTiles:
+    """Squared Euclidean distances of the rows of each layer; computed once if they may be kept.
+
+    Args:
+        layers: Rows, `[n, d_l]` each.
+        squares: Their squared lengths, `[n]` float64 each.
+    """
+
+    def __init__(self, layers: Sequence[Tensor], squares: Sequence[Tensor]) -> None:
+        self._layers = [layer.contiguous() for layer in layers]
+        self._squares = [square.to(layers[0].dtype) for square in squares]
+        n = len(squares[0])
+        self._keep = len(layers) * n * (n + ROWS) // 2 * layers[0].element_size() <= KEPT_BYTES
+        self._kept: list[Tile] = []
+
+    def __iter__(self) -> Iterator[Tile]:
+        if self._kept:
+            # The reader may change what it gets.
+            yield from (dataclasses.replace(t, values=t.values.clone()) for t in self._kept)
+            return
+        kept = []
+        rounding = 16 * torch.finfo(self._squares[0].dtype).eps
+        for tile in gram_tiles(self._layers):
+            for square, values in zip(self._squares, tile.values, strict=True):
+                sums = rearrange(square[tile.rows], "i -> i 1") + square[tile.columns]
+                torch.add(sums, values, alpha=-2, out=values)
+                # Equal rows: what is left of their distance is rounding.
+                values.masked_fill_(values < sums.mul_(rounding), 0)
+            if self._keep:
+                kept.append(dataclasses.replace(tile, values=tile.values.clone()))
+            yield tile
+        self._kept = kept
+
+    def samples(self, layer: int, count: int) -> Tensor:
+        """About `count` distances of random pairs of different rows."""
+        rows, n = self._layers[layer], len(self._squares[layer])
+        generator = torch.Generator().manual_seed(0)
+        i = torch.randint(n, (count,), generator=generator).to(rows.device)
+        gap = torch.randint(1, n, (count,), generator=generator).to(rows.device)
+        j = (i + gap) % n
+        pairs = zip(i.split(4096), j.split(4096), strict=True)
+        return torch.cat([(rows[a] - rows[b]).square().sum(dim=1) for a, b in pairs])
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSums:
+    """Sums over pairs i < j of rows, float64.
+
+    Attributes:
+        products: `sum k_ij l_ij` of all layers, `[layers, layers]`.
+        rows: `sum_j k_ij` of each layer, `[layers, n]`.
+        n: Number of rows.
+    """
+
+    products: Tensor
+    rows: Tensor
+    n: int
+
+    def hollow(self) -> Tensor:
+        """Inner products of the U-centred matrices: unbiased."""
+        n, total = self.n, self.rows.sum(dim=1)
+        crossed = self.rows @ self.rows.mT
+        return (
+            2 * self.products
+            - 2 * crossed / (n - 2)
+            + torch.outer(total, total) / ((n - 1) * (n - 2))
+        )
+
+    def centred(self, diagonal: Tensor) -> Tensor:
+        """Inner products of the double-centred matrices; `[layers]` values on their diagonals."""
+        n, rows = self.n, self.rows + rearrange(diagonal, "l -> l 1")
+        total = rows.sum(dim=1)
+        whole = 2 * self.products + n * torch.outer(diagonal, diagonal)
+        return whole - 2 * rows @ rows.mT / n + torch.outer(total, total) / n**2
+
+    def pairs_centred(self) -> Tensor:
+        """Inner products of the vectors of pairs, each less its mean."""
+        total = self.rows.sum(dim=1) / 2
+        return self.products - torch.outer(total, total) / (self.n * (self.n - 1) / 2)
+
+
+def pair_sums(tiles: Iterator[Tile], layers: int, n: int, change: Change | None = None) -> PairSums:
+    """Sums over all tiles, each layer's changed first."""
+    products = rows = None
+    for tile in tiles:
+        if products is None or rows is None:
+            products = tile.values.new_zeros(layers, layers, dtype=torch.float64)
+            rows = tile.values.new_zeros(layers, n, dtype=torch.float64)
+        for layer, values in enumerate(tile.values):
+            if change is not None:
+                change(layer, values)
+        if tile.on_diagonal:
+            tile.values.triu_(1)
+        rows[:, tile.rows] += tile.values.sum(dim=2)
+        rows[:, tile.columns] += tile.values.sum(dim=1)
+        flat = rearrange(tile.values, "l i j -> l (i j)")
+        products += flat @ flat.mT
+    assert products is not None
+    assert rows is not None
+    return PairSums(products, rows, n)
+
+
+def cosines(products: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Cosines out of inner products of all layers; NaN where a layer's own is not positive."""
+    own = products.diagonal()
+    own = torch.where(own > 0, own, torch.nan).sqrt()
+    scaled = products / own / rearrange(own, "l -> l 1")
+    return scaled[list(rows)][:, list(columns)]
