@@ -111,7 +111,7 @@ class FeatureCache:
         """Drop n x n factors, then the layers used longest ago until the rest fits."""
         sizes = {}
         for key, features in self._kept.items():
-            svd = 8 * min(features.n, features.d) * (features.n + features.d + 1)
+            svd = 8 * min(features.n, features.d) * (features.n + features.d + 1) + 8 * features.n
             features.forget(larger_than=svd)
             sizes[key] = features.kept_bytes + 8 * features.n * features.d
         total = sum(sizes.values())

@@ -17,12 +17,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from repsim.core.errors import InputError, UsageError
 from repsim.core.measure import Rung
-from repsim.measures.algebra import TILE, inner, u_centred
+from repsim.measures.algebra import inner, u_centred
 from repsim.measures.base import (
     ROTATION_BLIND,
     similarity_measure,
@@ -30,6 +29,7 @@ from repsim.measures.base import (
 from repsim.measures.cka_jackknife import cka_flipped, cka_replicates
 from repsim.measures.documents import centred_apart, hsic_apart
 from repsim.measures.features import LONG_ROW, Features, require_same_rows
+from repsim.measures.pair_tiles import gram_tiles, tile_products
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
 
@@ -124,20 +124,11 @@ def _squared_norm(matrix: Tensor) -> float:
 
 def _products_of_grams(layers: Sequence[Tensor]) -> np.ndarray:
     """`<K_i, K_j>` off the diagonals, `[l, l]`, tile by tile: O(l tile^2) memory."""
-    n = layers[0].shape[0]
     total = torch.zeros(len(layers), len(layers), dtype=torch.float64, device=layers[0].device)
-    for top in range(0, n, TILE):
-        height = min(TILE, n - top)
-        for left in range(top, n, TILE):
-            tiles = layers[0].new_empty(len(layers), height, min(TILE, n - left))
-            for layer, tile in zip(layers, tiles, strict=True):
-                torch.mm(layer[top : top + TILE], layer[left : left + TILE].mT, out=tile)
-                if left == top:
-                    tile.fill_diagonal_(0)
-            flat = rearrange(tiles, "l i j -> l (i j)")
-            products = (flat @ flat.mT).double()
-            # A tile off the diagonal stands for its mirror image too.
-            total += products if left == top else 2 * products
+    for tile in gram_tiles(layers):
+        if tile.on_diagonal:
+            tile.values.triu_(1)
+        total += 2 * tile_products(tile.values)
     return total.cpu().numpy()
 
 

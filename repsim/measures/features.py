@@ -276,9 +276,8 @@ class Features(Remembering):
             return self.distances("sqeuclidean").sqrt()
         if metric == "sqeuclidean":
             return self._squared_distances(self.gram_diagonal, self.gram)
-        rows, apart, _ = self._points(metric)
-        squares = rows.square().sum(dim=1) + (0 if apart is None else apart)
-        return self._squared_distances(squares, symmetric_product(rows.to(self._dtype))).div_(2)
+        rows, squares = self.points(metric, self._dtype)
+        return self._squared_distances(squares, symmetric_product(rows)).div_(2)
 
     def _squared_distances(self, squares: Tensor, gram: Tensor) -> Tensor:
         sums = rearrange(squares, "i -> i 1") + rearrange(squares, "j -> 1 j")
@@ -287,6 +286,19 @@ class Features(Remembering):
         # Equal rows: what is left of their distance is rounding.
         squared.masked_fill_(squared < sums.mul_(16 * torch.finfo(self._dtype).eps), 0)
         return squared.fill_diagonal_(0)
+
+    def points(self, metric: Metric, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Rows whose squared distances are those of the metric (twice it), and their squares.
+
+        Args:
+            metric: As for `distances`; "euclidean" gives squared distances too.
+            dtype: Of the rows; the squares, `[n]`, are float64.
+        """
+        if metric in ("euclidean", "sqeuclidean"):
+            return self.centered.to(dtype), self.gram_diagonal
+        rows, apart, _ = self._points(metric)
+        squares = _squared_lengths(rows)
+        return rows.to(dtype), squares if apart is None else squares + apart
 
     def _points(self, metric: str) -> Points:
         """Rows whose squared distances order neighbours as the metric does, centred, float64."""

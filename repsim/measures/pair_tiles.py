@@ -19,6 +19,8 @@ from torch import Tensor
 ROWS, COLUMNS = 256, 512
 #: Pieces in which a tile on the diagonal is computed, to leave out most of what lies below it.
 PIECE = 64
+#: Products that are summed in the tiles' own precision before float64 takes over.
+RUN = 4096
 #: Bytes of tiles that are kept for a second pass instead of being computed again.
 KEPT_BYTES = 1 << 30
 
@@ -33,6 +35,14 @@ class Tile:
     rows: slice
     columns: slice
     values: Tensor
+
+    def pairs(self, layer: int) -> Tensor:
+        """The values of one layer, flat, i < j only."""
+        values = self.values[layer]
+        if not self.on_diagonal:
+            return values.flatten()
+        above = torch.ones_like(values, dtype=torch.bool).triu(1)
+        return values[above]
 
     @property
     def on_diagonal(self) -> bool:
@@ -97,14 +107,22 @@ class DistanceTiles:
         self._kept = kept
 
     def samples(self, layer: int, count: int) -> Tensor:
-        """About `count` distances of random pairs of different rows."""
-        rows, n = self._layers[layer], len(self._squares[layer])
+        """Distances between `count` random rows and as many others (fewer if there are not)."""
+        rows, squares = self._layers[layer], self._squares[layer]
         generator = torch.Generator().manual_seed(0)
-        i = torch.randint(n, (count,), generator=generator).to(rows.device)
-        gap = torch.randint(1, n, (count,), generator=generator).to(rows.device)
-        j = (i + gap) % n
-        pairs = zip(i.split(4096), j.split(4096), strict=True)
-        return torch.cat([(rows[a] - rows[b]).square().sum(dim=1) for a, b in pairs])
+        drawn = torch.randperm(len(rows), generator=generator)[: 2 * count].to(rows.device)
+        i, j = drawn.tensor_split(2)
+        sums = rearrange(squares[i], "i -> i 1") + squares[j]
+        return (sums - 2 * rows[i] @ rows[j].mT).clamp(min=0).flatten()
+
+
+def tile_products(values: Tensor) -> Tensor:
+    """Inner products of the layers' values, `[l, l]` float64, in short runs of their precision."""
+    flat = rearrange(values, "l i j -> l (i j)")
+    whole = flat.shape[1] // RUN * RUN
+    runs = rearrange(flat[:, :whole], "l (r k) -> r l k", k=RUN)
+    rest = flat[:, whole:]
+    return torch.bmm(runs, runs.mT).sum(dim=0, dtype=torch.float64) + (rest @ rest.mT).double()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,16 +176,14 @@ def pair_sums(tiles: Iterator[Tile], layers: int, n: int, change: Change | None 
             tile.values.triu_(1)
         rows[:, tile.rows] += tile.values.sum(dim=2)
         rows[:, tile.columns] += tile.values.sum(dim=1)
-        flat = rearrange(tile.values, "l i j -> l (i j)")
-        products += flat @ flat.mT
+        products += tile_products(tile.values)
     assert products is not None
     assert rows is not None
     return PairSums(products, rows, n)
 
 
-def cosines(products: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """Cosines out of inner products of all layers; NaN where a layer's own is not positive."""
+def cosines(products: Tensor, least: Tensor | float = 0.0) -> Tensor:
+    """Cosines out of inner products of all layers; NaN where a layer's own is not over `least`."""
     own = products.diagonal()
-    own = torch.where(own > 0, own, torch.nan).sqrt()
-    scaled = products / own / rearrange(own, "l -> l 1")
-    return scaled[list(rows)][:, list(columns)]
+    own = torch.where(own > least, own, torch.nan).sqrt()
+    return products / own / rearrange(own, "l -> l 1")

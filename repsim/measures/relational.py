@@ -7,7 +7,7 @@ correlation, and the difference of distance matrices.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,7 +20,6 @@ from repsim.measures.algebra import (
     centred_vector,
     cosine,
     double_centred,
-    half,
     order_statistics,
     triangle,
     u_centred,
@@ -33,6 +32,7 @@ from repsim.measures.base import (
     similarity_measure,
 )
 from repsim.measures.cka import KORNBLITH, gram_inner
+from repsim.measures.distance_grids import distance_grid, gaussian_grid, rank_grid
 from repsim.measures.features import Features, Metric
 from repsim.measures.pair_matrices import cosine_grid
 
@@ -123,6 +123,21 @@ def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -
     return cosine(_vector(x, metric, comparison), _vector(y, metric, comparison))
 
 
+def _rsa_grid(
+    xs: Sequence[Features], ys: Sequence[Features], *, metric: Metric, comparison: Comparison
+) -> np.ndarray:
+    """All pairs by tiles; in float64, where ties must be seen, ranks by sorting."""
+    _require_known(metric, comparison)
+    if comparison in ("pearson", "cosine"):
+        kind = "pearson" if comparison == "pearson" else "plain"
+        return distance_grid(xs, ys, metric, kind)
+    if comparison == "spearman" and xs[0].dtype == torch.float32:
+        return rank_grid(xs, ys, metric)
+    if comparison == "spearman":
+        return cosine_grid(xs, ys, lambda x: centred_vector(x.rdm_ranks(metric)))
+    return np.array([[_compare(x, y, metric, comparison) for y in ys] for x in xs])
+
+
 @similarity_measure(
     name="rsa",
     label="RSA",
@@ -158,6 +173,7 @@ def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -
     },
     cost=_rsa_cost,
     pair_matrix=_rsa_matrix,
+    grid=_rsa_grid,
     null_value=0.0,
 )
 def rsa(
@@ -177,21 +193,35 @@ def rsa(
 
 def squared_bandwidth(squared_distances: Tensor, bandwidth: Bandwidth) -> float:
     """`s^2` of `exp(-d^2 / (2 s^2))`."""
+    given, positions, of = _bandwidth_rule(bandwidth, len(squared_distances))
+    return of(order_statistics(triangle(squared_distances), positions)) if given is None else given
+
+
+def _bandwidth_rule(
+    bandwidth: Bandwidth, n: int
+) -> tuple[float | None, list[int], Callable[[list[float]], float]]:
+    """`s^2` if it is given, else the places of squared distances in order, and `s^2` of those."""
+    pairs = n * (n - 1) // 2
     if isinstance(bandwidth, (int, float)) and bandwidth > 0:
-        return float(bandwidth) ** 2
-    n, pairs = len(squared_distances), triangle(squared_distances)
+        return float(bandwidth) ** 2, [], lambda found: float("nan")
     if bandwidth == "median_offdiag":
-        middle = [(len(pairs) - 1) // 2, len(pairs) // 2]
-        low, high = (value**0.5 for value in order_statistics(pairs, middle))
-        return ((low + high) / 2) ** 2
+        middle = [(pairs - 1) // 2, pairs // 2]
+        return None, middle, lambda found: ((found[0] ** 0.5 + found[1] ** 0.5) / 2) ** 2
     if bandwidth == "median_all":
         # Sorted, the n^2 entries are n zeros and then every pair twice.
-        middle = [((n * n - 1) // 2 - n) // 2, (n * n // 2 - n) // 2]
-        return sum(order_statistics(pairs, [i for i in middle if i >= 0])) / 2
+        middle = [i for i in (((n * n - 1) // 2 - n) // 2, (n * n // 2 - n) // 2) if i >= 0]
+        return None, middle, lambda found: sum(found) / 2
     raise UsageError(
         f"bandwidth '{bandwidth}' is not possible",
         hint="use 'median_offdiag', 'median_all' or a positive number",
     )
+
+
+def _gaussian_grid(
+    xs: Sequence[Features], ys: Sequence[Features], *, bandwidth: Bandwidth, debiased: bool
+) -> np.ndarray:
+    rule = _bandwidth_rule(bandwidth, xs[0].n)
+    return gaussian_grid(xs, ys, *rule, debiased=debiased)
 
 
 def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tensor:
@@ -227,6 +257,7 @@ def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tens
         "cka_rbf_median_offdiag_debiased": {"bandwidth": "median_offdiag", "debiased": True},
     },
     pair_matrix=centred_kernel,
+    grid=_gaussian_grid,
     null_value=0.0,
     max_width_ratio=lambda *, bandwidth, debiased: None if debiased else 1.0,
 )
@@ -254,7 +285,7 @@ def _u_centred(x: Features) -> Tensor:
 
 
 def _biased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
-    squared = cosine_grid(xs, ys, lambda x: half(_centred(x)))
+    squared = distance_grid(xs, ys, "euclidean", "biased")
     return np.asarray(np.sqrt(np.maximum(squared, 0)))
 
 
@@ -292,6 +323,7 @@ def distance_correlation(x: Features, y: Features) -> float:
     estimator="numerator unbiased: 0 in expectation on independent data.",
     aliases={"distance_correlation_sq_ustat": {}},
     pair_matrix=_u_centred,
+    grid=lambda xs, ys: distance_grid(xs, ys, "euclidean", "debiased"),
     null_value=0.0,
 )
 def distance_correlation_debiased(x: Features, y: Features) -> float:

@@ -29,7 +29,8 @@ DISCARDED = 0.1
 
 def _scaled_distances(x: Features) -> np.ndarray:
     """Distances of all pairs of rows over their 0.9 quantile, `[n (n - 1) / 2]`."""
-    pairs = np.asarray(x.rdm("euclidean").double().cpu())
+    # In float64 whatever the sweep's precision: a tree consists of the shortest distances.
+    pairs = np.asarray(Features(x.centered64).rdm("euclidean").cpu())
     return pairs / (
         x.remember("distance_q90", lambda _: float(np.quantile(pairs, 0.9))) or math.nan
     )

@@ -64,7 +64,7 @@ def test_only_what_is_larger_is_forgotten() -> None:
     features = Features(np.random.default_rng(0).normal(size=(100, 4)))
     _ = features.gram, features.svd
     held = features.kept_bytes
-    features.forget(larger_than=8 * 4 * 105)
+    features.forget(larger_than=8 * 100 * 6)
     assert features.kept_bytes == held - 8 * 100 * 100
     features.forget()
     assert features.kept_bytes == 0
