@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -91,6 +91,21 @@ def markdown_name(name: str) -> str:
         'a\\`rm\\`\\_b'
     """
     return re.sub(r"([`_~])", r"\\\1", markdown_text(name))
+
+
+def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, its cells as they are.
+
+    Args:
+        headings: One per column.
+        rows: Cells.
+
+    Example:
+        >>> markdown_lines(["a", "b"], [["1", "2"]])
+        ['| a | b |', '| --- | --- |', '| 1 | 2 |']
+    """
+    lines = (headings, ["---"] * len(headings), *rows)
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def html_table(

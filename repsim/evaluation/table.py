@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from repsim.core.formatting import markdown_lines, number
 from repsim.core.table import Table
 
 #: What stands in the column `language` where a number is about all of them.
@@ -93,19 +94,20 @@ class EvaluationTable(Table):
         lines = [
             f"{fate}: its worst language keeps {worst:.2f}. {beats} keeping one parent for all.",
             "",
-            "| language | bits per byte | unigrams | best parent | retention | 95 % interval |",
-            "|---|---|---|---|---|---|",
         ]
+        heads = ["language", "bits per byte", "unigrams", "best parent", "retention",
+                 "95 % interval"]  # fmt: skip
+        cells = []
         for row in self.where(model=model, metric="retention").rows():
             language = row["language"]
             numbers = [self.value(model, language, name)
                        for name in ("bits_per_byte", "unigram_floor")]  # fmt: skip
             ends = [_cell(row[end]) for end in ("ci_low", "ci_high")]
             between = "–" if "–" in ends else " to ".join(ends)
-            cells = [*map(_cell, numbers), row["reference"] or "–", _cell(row["value"]), between]
-            lines.append(f"| {language} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+            cells.append([language, *map(_cell, numbers), row["reference"] or "–",
+                          _cell(row["value"]), between])  # fmt: skip
+        return "\n".join([*lines, *markdown_lines(heads, cells)])
 
 
 def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None else number(value, 3)

@@ -92,7 +92,7 @@ def predict_merge(
     chosen = choose_predictor(predictor)
     check_method(method, alignment, len(models), has_base=base is not None)
     settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
     if gate_method(method, alignment, chosen):
@@ -157,7 +157,7 @@ def rank_methods(
     """
     chosen = choose_predictor(predictor)
     settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
     measured = measure_parents(models, chosen, settings, base=base, say=say)

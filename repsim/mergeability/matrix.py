@@ -113,7 +113,7 @@ def predict_matrix(
     """
     chosen = choose_predictor(predictor)
     settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, cache and Path(cache),
+        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
     groups = combinations_of(models, most)

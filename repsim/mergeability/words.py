@@ -8,7 +8,7 @@ from typing import Any
 
 from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
-from repsim.core.formatting import markdown_name, markdown_text, number
+from repsim.core.formatting import markdown_lines, markdown_name, markdown_text, number
 from repsim.mergeability.reasons import label_of
 
 #: Said above the evidence of a forecast that was refused.
@@ -155,8 +155,7 @@ def _whole_name(forecast: MergeForecast) -> str:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     heads = list(rows[0])
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(_cell(row[head]) for head in heads) + " |" for row in rows]
+    return markdown_lines(heads, ([_cell(row[head]) for head in heads] for row in rows))
 
 
 def _cell(value: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.files import write_text
-from repsim.core.formatting import markdown_text, number
+from repsim.core.formatting import markdown_lines, markdown_text, number
 from repsim.reports.blocks import TableBlock
 
 _LATEX = {
@@ -47,9 +47,8 @@ def markdown_table(block: TableBlock) -> str:
         | --- |
         | −0.500 |
     """
-    lines = [headings(block), ["---"] * len(block.shown)]
-    lines += [list(map(markdown_text, line)) for line in cells(block)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = ([markdown_text(text) for text in line] for line in cells(block))
+    return "\n".join([*markdown_lines(headings(block), rows), ""])
 
 
 def latex_table(block: TableBlock) -> str:
