@@ -175,6 +175,8 @@ def _check_target(target: Path, recipe: Recipe, *, force: bool) -> None:
     """Refuse to write over anything but an earlier merge."""
     if target.name in ("", ".."):
         raise UsageError(f"'{target}' is not the name of a new folder")
+    if target.is_symlink() and not target.exists():
+        raise UsageError(f"'{target}' is a link that leads nowhere", hint="choose another folder")
     if not target.exists():
         return
     if target.resolve() in {Path(model).expanduser().resolve() for model in recipe.sources}:

@@ -9,6 +9,7 @@ import argparse
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,9 +42,11 @@ def main() -> int:
     options = _options()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     root = Path(tempfile.mkdtemp(prefix="repsim-faults-"))
+    root.chmod(0o755)  # an unknown user may read the inputs
     warm()
     stage = Stage(root)
     cases = []
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for kind, number in _wanted(options):
         seed = [options.seed, list(KINDS).index(kind), number]
         case = KINDS[kind](stage, number, np.random.default_rng(seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import importlib
 import os
 import pkgutil
@@ -60,7 +61,9 @@ class Ended:
         for sign in ("unexpected error:", "Traceback (most recent", "panicked at"):
             if sign in self.said:
                 return next(line for line in self.said.splitlines() if sign in line)
-        return "" if self.code in (0, 2, 3, 4, 5, 10) else f"exit code {self.code}"
+        units_failed = self.code == 1 and "failed · " in self.said  # as `study run` documents
+        expected = self.code in (0, 2, 3, 4, 5, 10) or units_failed
+        return "" if expected else f"exit code {self.code}"
 
 
 def warm() -> None:
@@ -109,17 +112,17 @@ class Begun:
     """A run in progress."""
 
     pid: int
+    pipe: int
     said: Path
     counted: Path
     kill: Kill | None
 
     def end(self) -> Ended:
         """Wait until it ends, or kill it."""
-        code, seconds = _watch(self.pid, self.kill)
+        code, seconds, said = _watch(self.pid, self.pipe, self.kill)
         counts = (self.counted.read_text().split() if self.counted.exists() else []) or ["0"]
-        text = ""
-        if self.said.exists():
-            text = self.said.read_text(encoding="utf-8", errors="replace")
+        self.said.write_bytes(said)
+        text = said.decode("utf-8", "replace")
         return Ended(code, text, seconds, int(counts[0]), sockets="socket" in counts)
 
 
@@ -137,8 +140,11 @@ def start(
 ) -> Begun:
     """As `run`, without waiting; `name` tells apart what several of one folder say."""
     said, counted = cache.parent / f"{name}.said", cache.parent / f"{name}.changes"
-    for path in (said, counted):
-        path.unlink(missing_ok=True)
+    counted.unlink(missing_ok=True)
+    # What it says goes through a pipe: a limit on the size of files is not one on words.
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(ours, False)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -146,7 +152,8 @@ def start(
         code = 70
         try:
             os.setpgid(0, 0)
-            _enter(said, folder, cache, limits or {}, variables or {})
+            counter = os.open(counted, os.O_WRONLY | os.O_CREAT, 0o644)
+            _enter(theirs, folder, cache, limits or {}, variables or {})
             for place, value in (settings or {}).items():
                 module, _, name = place.partition(":")
                 setattr(importlib.import_module(module), name, value)
@@ -154,7 +161,7 @@ def start(
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)
-            _count(counted, kill.change if kill and kill.whom == "driver" else None)
+            _count(counter, kill.change if kill and kill.whom == "driver" else None)
             code = _main(list(arguments))
         except BaseException:  # noqa: BLE001 - of the campaign itself: it must be seen
             traceback.print_exc()
@@ -163,16 +170,16 @@ def start(
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
-    return Begun(pid, said, counted, kill)
+    os.close(theirs)
+    return Begun(pid, ours, said, counted, kill)
 
 
 def _enter(
-    said: Path, folder: Path, cache: Path, limits: Mapping[int, int],
+    out: int, folder: Path, cache: Path, limits: Mapping[int, int],
     variables: Mapping[str, str | None],
 ) -> None:  # fmt: skip
     """The process as it would have been started by a shell."""
-    null, out = os.open(os.devnull, os.O_RDONLY), os.open(said, os.O_WRONLY | os.O_CREAT, 0o644)
-    os.dup2(null, 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.chdir(folder)
@@ -193,10 +200,9 @@ def _memory_in_use() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _count(counted: Path, deadly: int | None) -> None:
+def _count(handle: int, deadly: int | None) -> None:
     """Count changes of files; die before the deadly one."""
     seen = 0
-    handle = os.open(counted, os.O_WRONLY | os.O_CREAT, 0o644)
 
     def audit(event: str, values: tuple[Any, ...]) -> None:
         nonlocal seen
@@ -229,12 +235,14 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _watch(pid: int, kill: Kill | None) -> tuple[int, float]:
+def _watch(pid: int, pipe: int, kill: Kill | None) -> tuple[int, float, bytes]:
     """Wait for the end, or bring it about; nothing of the run is left behind."""
+    said = bytearray()
     due = kill.seconds if kill else None
     started, used, code = time.monotonic(), 0.0, 0
     while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
+        said += _read(pipe)
         if ended:
             used, code = usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status)
             break
@@ -251,7 +259,17 @@ def _watch(pid: int, kill: Kill | None) -> tuple[int, float]:
             break
         time.sleep(0.002)
     _end_group(pid)
-    return code, used
+    said += _read(pipe)
+    os.close(pipe)
+    return code, used, bytes(said)
+
+
+def _read(pipe: int) -> bytes:
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(pipe, 1 << 20):
+            data += more
+    return data
 
 
 def _end_group(pid: int) -> None:
