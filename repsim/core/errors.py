@@ -15,6 +15,10 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
+#: Characters of a word and of a whole message beyond which they are cut. Paths may be long.
+LONGEST_WORD, LONGEST_MESSAGE = 400, 2000
+_LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
 
 class RepsimError(Exception):
     """Base of all expected errors.
@@ -33,11 +37,26 @@ class RepsimError(Exception):
 
     def __init__(self, what: str, *, hint: str | None = None) -> None:
         super().__init__(what)
-        self.what = what
+        self.what = readable(what)
         self.hint = hint
 
     def __str__(self) -> str:
         return f"{self.what} (hint: {self.hint})" if self.hint else self.what
+
+
+def readable(message: str) -> str:
+    """A message that a person reads: values and names that are too long are cut in the middle.
+
+    Example:
+        >>> len("column '" + "x" * 5000 + "'"), len(readable("column '" + "x" * 5000 + "'"))
+        (5009, 173)
+    """
+    whole = _LONG.sub(lambda found: _cut(found[0], 100, 40), message)
+    return _cut(whole, LONGEST_MESSAGE - 100, 40) if len(whole) > LONGEST_MESSAGE else whole
+
+
+def _cut(text: str, head: int, tail: int) -> str:
+    return f"{text[:head]}... ({len(text):,} characters) ...{text[-tail:]}"
 
 
 class UsageError(RepsimError):

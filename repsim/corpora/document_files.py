@@ -56,7 +56,7 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"'{path}', line {number + 1} is not JSON: {error}") from None
             if not isinstance(record, dict):
                 raise InputError(f"'{path}', line {number + 1} is not a JSON object")

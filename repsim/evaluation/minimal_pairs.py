@@ -92,7 +92,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"line {number} of '{path}' is not JSON: {error}") from None
         if not isinstance(record, dict):
             raise InputError(f"line {number} of '{path}' is not a JSON object")

@@ -149,11 +149,14 @@ def _add_run(folder: Path, panels: dict[str, TrainingPanel], losses: TrainingPan
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line_number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"line {line_number} of '{path}' is damaged: {error}") from None
+            rows.append(json.loads(line.decode("utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"line {line_number} of '{path}' is damaged: {error}",
+                hint="train the run again: --fresh",
+            ) from None
     return rows
 
 

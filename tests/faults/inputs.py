@@ -17,7 +17,7 @@ from tests.faults.mutations import changed_document, changed_text
 from tests.faults.stage import Stage
 
 #: Characters of an error beyond which nobody reads it.
-LONGEST_MESSAGE = 1500
+LONGEST_MESSAGE = 2500
 #: Keys of a config that the shapes of its tensors contradict when they are changed.
 SHAPES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 _COMPARE = ("compare", "a", "b", "--corpus", "pairs.tsv", "-m", "cka", "--permutations", "0")
@@ -125,13 +125,15 @@ def input_case(stage: Stage, number: int, rng: np.random.Generator) -> Case:
     ended = run(arguments, folder, cache=cache)
     reads = target.file != "a/config.json" or arguments[0] != "lineage"  # weights alone
     refused = after != before and reads and target.refused(before, after)
-    verdict, why = _verdict(ended, folder, cache, refused=refused)
+    verdict, why = _verdict(ended, folder, cache, refused=refused, study=arguments[0] == "study")
     if verdict in ("survived", "named"):
         stage.drop(folder)
     return Case("inputs", number, what, verdict, why)
 
 
-def _verdict(ended: Any, folder: Path, cache: Path, *, refused: bool) -> tuple[str, str]:
+def _verdict(
+    ended: Any, folder: Path, cache: Path, *, refused: bool, study: bool
+) -> tuple[str, str]:
     if ended.traceback:
         return "traceback", ended.traceback
     if ended.code == 0:
@@ -141,7 +143,8 @@ def _verdict(ended: Any, folder: Path, cache: Path, *, refused: bool) -> tuple[s
         said = last_words(ended.said)
         if len(said) > LONGEST_MESSAGE:
             return "flood", f"{len(said):,} characters: {said[:80]}"
-        if (folder / "out").exists():
+        # A study keeps what it has done and goes on; a result is there or not.
+        if (folder / "out").exists() and not study:
             return "untidy", "a half of a result was written"
     if left := leftovers(folder, cache):
         return "untidy", left

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform != "linux", reason="needs /proc")
 def test_nothing_is_lost_or_silent_in_a_short_campaign() -> None:
-    command = [sys.executable, "-m", "tests.faults", "--kills", "5", "--inputs", "0"]
+    command = [sys.executable, "-m", "tests.faults", "--kills", "4", "--inputs", "40"]
     ended = subprocess.run(
         command, cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False,

@@ -50,8 +50,10 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"not JSON: {error.msg} at column {error.colno}" if line.strip() else "blank"
+        except (ValueError, RecursionError) as error:
+            known = isinstance(error, json.JSONDecodeError)
+            why = f"{error.msg} at column {error.colno}" if known else str(error)
+            what = f"not JSON: {why}" if line.strip() else "blank"
             raise InputError(f"file '{path}', line {number}: {what}") from None
         if not isinstance(record, dict):
             raise InputError(

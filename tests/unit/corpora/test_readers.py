@@ -197,6 +197,8 @@ def test_jsonl_missing_keys_are_missing_and_other_fields_are_named(tmp_path: Pat
         ('{"translation": "One."}\n', "line 1: 'translation' is str, not an object of languages"),
         ('{"text": "One."}\n', "holds no language"),
         ('{"en": 7}\n', "line 1: en is int, not text"),
+        ('{"en": ' + "9" * 5000 + "}\n", "line 1: not JSON: .*4300 digits"),
+        ('{"en": ' + "[" * 100_000 + "}\n", "line 1: not JSON: "),
         ('{"en": " "}\n', "line 1: en holds only white space"),
         ('{"en": "a\\u0000b"}\n', r"line 1, en, column 2: control character U\+0000"),
         ('{"id": 1, "en": "One."}\n{"en": "Two."}\n', "line 2: no id, where other lines have one"),
