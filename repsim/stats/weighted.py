@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from repsim.stats.bootstrap import weighted_ranks
+
 #: Fewest cases with a weight that a correlation is told of.
 LEAST = 4
-
-
-def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ranks `[draws, n]` of values `[n]` that count as often as their weight `[draws, n]`.
-
-    Example:
-        >>> weighted_ranks(np.array([5.0, 5.0, 9.0]), np.array([[1.0, 1.0, 2.0]])).tolist()
-        [[1.5, 1.5, 3.5]]
-    """
-    places, which = np.unique(values, return_inverse=True)
-    heap = weights @ np.eye(len(places))[which]
-    return np.asarray((np.cumsum(heap, axis=1) - (heap - 1) / 2)[:, which])
 
 
 def weighted_correlation(
