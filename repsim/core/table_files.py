@@ -34,7 +34,9 @@ def read_table_file(path: str | Path) -> pa.Table:
     packed = path.suffix in _PACKED
     kind = path.with_suffix("").suffix if packed else path.suffix
     if kind not in (".csv", ".parquet") or (packed and kind != ".csv"):
-        raise InputError(f"'{path}' is neither .csv (.xz, .gz, .bz2) nor .parquet")
+        raise InputError(
+            f"'{path}' is neither .csv nor .parquet (.csv may be packed: .xz, .gz, .bz2)"
+        )
     try:
         if kind == ".parquet":
             table = pq.read_table(path)

@@ -6,7 +6,6 @@ import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -272,23 +271,6 @@ class EvidenceTable(Table):
         ]  # fmt: skip
         lineage = {before + a: before + b for a, b in lineage_of_atlas(atlas).items()}
         return cls.from_rows(kept, values, tiers, lineage)
-
-
-def read_arrow(path: str | Path) -> pa.Table:
-    """Read a CSV or parquet file."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"'{path}' is neither .csv nor .parquet")
-    try:
-        return pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"'{path}' cannot be read: {error}") from error
 
 
 def _value(kind: str, value: Any) -> Any:

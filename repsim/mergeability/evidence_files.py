@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.atlas import join_parents, split_parents
 from repsim.core.errors import InputError, UsageError, unknown_name
-from repsim.mergeability.evidence import NO_INFINITY, EvidenceTable, read_arrow
+from repsim.core.table_files import read_table_file
+from repsim.mergeability.evidence import NO_INFINITY, EvidenceTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ def read_evidence(
         >>> table.parents[0], list(table.features), table["retention"].tolist()
         (('x', 'y'), ['cosine'], [0.8, -0.2])
     """
-    data = read_arrow(path)
+    data = read_table_file(path)
     renamed = {name: (columns or {}).get(name, name) for name in _OPTIONAL}
     for name in columns or {}:
         if name not in _OPTIONAL:
