@@ -48,10 +48,10 @@ multimerge() {
 mergeability_bench() {
     for outcome in accuracy normalised_accuracy; do
         repsim predictor validate --table "${MERGEABILITY_BENCH:?}" --parents model_a,model_b \
-            --outcome "${outcome}_a,${outcome}_b" --protocol -o "out/bench/$outcome"
+            --outcome "${outcome}_a,${outcome}_b" --protocol \
+            --split leave-one-member-out --split leave-models-out -o "out/bench/$outcome"
         mkdir -p "$out/mergeability_bench/$outcome"
-        cp out/bench/"$outcome"/{report.*,outcome_scores.csv} "$out/mergeability_bench/$outcome"
-        cp -r out/bench/"$outcome"/{figures,tables} "$out/mergeability_bench/$outcome"
+        cp out/bench/"$outcome"/{figures/scores.*,outcome_scores.csv} "$out/mergeability_bench/$outcome"
     done
 }
 
