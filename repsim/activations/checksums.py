@@ -45,7 +45,7 @@ def of_tensor(tensor: torch.Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.stride(0) != 1:  # of one entry or none, which count as contiguous
         flat = flat.new_empty(flat.shape).copy_(flat)
-    return f"{of_bytes(memoryview(flat.view(torch.uint8).numpy())):08x}"
+    return f"{of_bytes(flat.view(torch.uint8).numpy().data):08x}"
 
 
 def of_file(handle: BinaryIO, start: int, end: int) -> str:

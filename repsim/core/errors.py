@@ -129,7 +129,7 @@ _LIMITS = {
     errno.EMFILE: "too many files are open (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine",
     errno.ENOMEM: "out of memory",
-    errno.EAGAIN: "no more processes or threads can be started (ulimit -u)",
+    errno.EAGAIN: "no more processes or threads can be started (ulimit -u, -v)",
 }
 #: Other error numbers of the system that come of what was named, and not of a defect.
 _FILES = {

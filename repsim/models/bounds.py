@@ -62,11 +62,14 @@ def require_memory(name: str, headers: Iterable[TensorHeader], bits: int | None)
         ResourceError: More is needed than there is.
     """
     needed = sum(math.prod(h.shape) * (bits or BITS[h.dtype]) // 8 for h in headers)
+    require_bytes(f"model '{name}'", needed, "load it as bfloat16, or on a larger machine")
+
+
+def require_bytes(what: str, needed: int, hint: str) -> None:
+    """Refuse what needs more memory than is left, before it is taken."""
     if needed > (left := memory_left()):
-        raise ResourceError(
-            f"model '{name}' needs {needed / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left",
-            hint="load it as bfloat16, or on a machine with more memory",
-        )
+        need = f"{what} needs {needed / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left"
+        raise ResourceError(need, hint=hint)
 
 
 def check_tokenizer(tokenizer: Any, folder: Path) -> None:

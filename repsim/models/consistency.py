@@ -20,7 +20,7 @@ Headers = Mapping[str, TensorHeader]
 
 #: What a config may state of sizes at most, whatever the weights: more is built by no machine, and
 #: lists of such lengths are built while a config is read.
-MOST_LAYERS, MOST_ENTRIES = 10_000, 1 << 31
+MOST_LAYERS, MOST_ENTRIES = 2_000, 1 << 31
 _LAYERS = re.compile(r"(^n_?|_|^num_?)(layers?|blocks)$")
 _SIZES = re.compile(
     r"^(vocab_size|num_labels|d_\w+|n_(embd|inner|positions|head)|dim)$|(_size|_dim|_heads)$"

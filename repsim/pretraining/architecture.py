@@ -40,7 +40,7 @@ class ArchitectureConfig(Config):
     family: Literal["llama", "gpt2"] = "llama"
     size: str | None = None
     hidden: Whole = Field(default=0, ge=0, le=1 << 20)
-    layers: Whole = Field(default=0, ge=0, le=10_000)
+    layers: Whole = Field(default=0, ge=0, le=2_000)
     heads: Whole = Field(default=0, ge=0, le=1 << 20)
     kv_heads: Whole = Field(default=0, ge=0, le=1 << 20)
     intermediate: Whole = Field(default=0, ge=0, le=1 << 22)

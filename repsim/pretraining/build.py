@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from repsim.models.bounds import require_bytes
 from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.pretraining.parent import Parent, check_context, check_names
 
@@ -66,9 +67,15 @@ def hf_config(
 
 
 def build_model(config: Any, init_seed: int | None) -> nn.Module:
-    """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone."""
+    """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone.
+
+    Raises:
+        ResourceError: It does not fit into memory.
+    """
     from transformers import AutoModelForCausalLM
 
+    needed = 4 * parameter_count(_empty(config))
+    require_bytes("a model of that shape", needed, "make it smaller, or take a larger machine")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed or 0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from repsim.activations import extract
+from repsim.core.config import parse
 from repsim.core.corpus import ParallelCorpus
-from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError
+from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
 from repsim.evaluation import evaluate_bits_per_byte
 from repsim.models import bounds, load_causal_lm, load_model
 from repsim.models.headers import TensorHeader
-from repsim.testing.tiny_models import write_tiny_model
+from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.build import build_model
+from repsim.testing.tiny_models import tiny_config, write_tiny_model
 
 CORPUS = ParallelCorpus("two", ("1", "2"), {"eng_Latn": ("A cat zebra.", "Two dogs bark.")})
 
@@ -72,6 +75,21 @@ def test_the_memory_needed_is_that_of_the_type_in_memory(monkeypatch: pytest.Mon
     bounds.require_memory("m", headers, None)
     with pytest.raises(ResourceError):
         bounds.require_memory("m", headers, 32)
+
+
+@pytest.mark.parametrize("key", ["layers", "hidden", "heads", "intermediate", "context"])
+def test_a_shape_beyond_measure_is_refused_before_it_is_planned(key: str) -> None:
+    with pytest.raises(UsageError, match=f"'{key}' is 1e[+]08, must be at most"):
+        parse(ArchitectureConfig, {"size": "1m", key: 100_000_000})
+
+
+def test_a_model_to_train_that_does_not_fit_into_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny_config("llama")
+    monkeypatch.setattr(bounds, "memory_left", lambda: 1000)
+    with pytest.raises(ResourceError, match="needs .* GB of memory"):
+        build_model(config, 0)
 
 
 def test_a_token_beyond_the_vocabulary_is_named(tmp_path: Path) -> None:
