@@ -138,7 +138,7 @@ def _plan_line(plan: dict[str, Any]) -> str:
         f"{plan['models']} models x {plan['languages']} languages · {plan['sentences']} sentences "
         f"of '{plan['corpus']}' · {plan['activations']} activations "
         f"({size(plan['activation_bytes'])}) · {plan['comparisons']:,} comparisons · "
-        f"{plan['device']} · ≈ {duration(plan['seconds'])}"
+        f"{size(plan['memory_bytes'])} of memory · {plan['device']} · ≈ {duration(plan['seconds'])}"
     )
 
 

@@ -77,6 +77,7 @@ class Measure:
             CCA is identically 1 as soon as n <= d. Or a function of the parameters.
         rows_for: `f(**params)`, fewest rows at which the value says anything; None if that does not
             depend on parameters. (Under `min_samples` there is no value.)
+        holds_pairs: `[n, n]` arrays that its value holds at once; 0 if only rows and tiles.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant (0 for debiased
@@ -118,6 +119,7 @@ class Measure:
     grid: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     max_width_ratio: float | Callable[..., float | None] | None = None
     rows_for: Callable[..., int] | None = dataclasses.field(default=None, repr=False)
+    holds_pairs: int = 0
     needs_equal_width: bool = False
     undefined_on_constant: bool = True
     null_value: float | None = None

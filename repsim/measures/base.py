@@ -62,6 +62,7 @@ def similarity_measure(
     no_interval: str = "",
     max_width_ratio: float | Callable[..., float | None] | None = None,
     rows_for: Callable[..., int] | None = None,
+    holds_pairs: int = 0,
     needs_equal_width: bool = False,
     undefined_on_constant: bool = True,
     null_value: float | None = None,
@@ -100,6 +101,7 @@ def similarity_measure(
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
             parameters.
         rows_for: `f(**params)`: fewest rows at which the value says anything.
+        holds_pairs: `[n, n]` arrays that its value holds at once.
         needs_equal_width: Whether both sides must have the same number of units.
         undefined_on_constant: Whether constant input has no value (NaN).
         null_value: Expected value on independent data where that is a constant.
@@ -140,6 +142,7 @@ def similarity_measure(
             grid=grid,
             max_width_ratio=max_width_ratio,
             rows_for=rows_for,
+            holds_pairs=holds_pairs,
             needs_equal_width=needs_equal_width,
             undefined_on_constant=undefined_on_constant,
             null_value=null_value,

@@ -28,11 +28,9 @@ from repsim.measures.beside import beside
 from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
+from repsim.measures.memory import FLOAT64_ROWS
 from repsim.measures.plan import SweepUnit, identity
 from repsim.measures.serial import serial_note
-
-#: Up to so many sentences everything is computed in float64.
-FLOAT64_ROWS = 1000
 
 #: Rungs on which unrelated data score the higher the wider they are, unless a measure is debiased.
 WIDTH_LIFTS = (Rung.L1, Rung.L2, Rung.L3)

@@ -89,6 +89,7 @@ def _shuffled(
     grid=_grid,
     shuffled=_shuffled,
     null_value=1.0,
+    holds_pairs=2,
 )
 def information_imbalance(x: Features, y: Features) -> float:
     """How little the neighbours of X tell of those of Y."""

@@ -208,6 +208,7 @@ def _cosines(x: Features) -> Tensor:
     },
     undefined_on_constant=False,
     rows_for=rows_for_neighbours,
+    holds_pairs=4,
 )
 def second_order_cosine(
     x: Features, y: Features, *, k: int = 10, values: str = "similarity"

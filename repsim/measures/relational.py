@@ -344,6 +344,7 @@ def distance_correlation_debiased(x: Features, y: Features) -> float:
     reference="Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329",
     estimator="in the units of the activations; grows with n.",
     undefined_on_constant=False,
+    holds_pairs=4,
 )
 def rsm_norm_difference(x: Features, y: Features) -> float:
     """Frobenius norm of the difference of two distance matrices."""
@@ -364,6 +365,7 @@ def rsm_norm_difference(x: Features, y: Features) -> float:
     reference="Kruskal 1964, Psychometrika 29",
     estimator="in the units of the activations.",
     undefined_on_constant=False,
+    holds_pairs=4,
 )
 def stress(x: Features, y: Features) -> float:
     """Root mean squared difference of distances."""

@@ -62,6 +62,7 @@ def _own_tree_weight(x: Features) -> float:
     reference="Tulchinskii et al. 2025, arXiv:2503.11910; RTD: Barannikov et al. 2022, "
     "arXiv:2201.00058",
     estimator="grows with n: compare at one n only. Compare with a null.",
+    holds_pairs=4,
 )
 def rtd_lite(x: Features, y: Features) -> float:
     """Topology divergence in dimension 0."""
@@ -103,6 +104,7 @@ def heat_trace(x: Features, k: int) -> np.ndarray:
     reference="Tsitsulin et al. 2020, arXiv:1905.11141",
     estimator="does not look at which row is which: no null by shuffling. O(n^3) per layer.",
     undefined_on_constant=False,
+    holds_pairs=4,
 )
 def imd(x: Features, y: Features, *, k: int = 5) -> float:
     """Intrinsic multi-scale distance, from the whole spectrum."""

@@ -50,6 +50,7 @@ def _mahalanobis_ranks(x: Features) -> Tensor:
     pair_matrix=_mahalanobis_ranks,
     max_width_ratio=WIDEST,
     null_value=0.0,
+    holds_pairs=4,
 )
 def rsa_mahalanobis(x: Features, y: Features) -> float:
     """Correlation of two matrices of whitened distances."""
@@ -71,6 +72,7 @@ def rsa_mahalanobis(x: Features, y: Features) -> float:
     reference="Shahbazi, Shirali, Aghajan, Nili 2021, NeuroImage 239; Pennec, Fillard, Ayache "
     "2006, International Journal of Computer Vision 66",
     estimator="grows with the rank and depends on n and the shrinkage. Compare with a null.",
+    holds_pairs=4,
 )
 def riemannian(x: Features, y: Features, *, shrinkage: float = 0.1) -> float:
     """Geodesic distance of two shrunken Gram matrices."""

@@ -187,10 +187,21 @@ class Comparison:
             "activations": sum(layers) * languages,
             "activation_bytes": 4 * n * languages * sum(sizes),
             "comparisons": comparisons,
+            "memory_bytes": self._memory(),
             "device": str(self.loading["device"]),
             "seconds": self._seconds(comparisons, costly),
             "warnings": self._warnings(),
         }
+
+    def _memory(self) -> int:
+        """Bytes that the largest unit takes, by its shapes."""
+        from repsim.measures import get_measure
+        from repsim.measures.memory import unit_bytes
+
+        widest = sorted(self.models, key=lambda ref: ref.width * (ref.layers + 1))[-2:]
+        widths = [ref.width for ref in (widest * 2)[:2] for _ in range(ref.layers + 1)]
+        chosen = [get_measure(name) for name in self.measures]
+        return unit_bytes(len(self.corpus), widths, chosen, self.statistics)[0]
 
     def _cells(self, pairing: str, layers: Sequence[int], languages: int) -> int:
         """Layer pairs of one pairing."""

@@ -1,0 +1,89 @@
+"""How much memory a unit of a sweep takes at most, and a refusal where the machine has less.
+
+Estimates from shapes: all layers of a unit as they are stored and centred, and for its most
+demanding measure bases, tiles or matrices over pairs of rows. The null of a measure that is an
+inner product of such matrices shuffles whole ones; its value does not need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repsim.core import Measure, ResourceError, Rung
+from repsim.core.machine import memory_left
+from repsim.measures.algebra import TEMPORARY_NUMBERS
+from repsim.measures.pair_matrices import CHUNK_BYTES
+from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
+from repsim.measures.plan import Statistics
+
+#: Up to so many rows everything is computed in float64.
+FLOAT64_ROWS = 1000
+
+
+def unit_bytes(
+    n: int, widths: Sequence[int], measures: Sequence[Measure], statistics: Statistics
+) -> tuple[int, str]:
+    """Bytes that a unit takes at most, and the measure that takes them.
+
+    Args:
+        n: Rows.
+        widths: Of every layer of both sides.
+        measures: Of the unit.
+        statistics: What is computed beside the values.
+
+    Example:
+        >>> from repsim.measures import get_measure
+        >>> few = unit_bytes(30_000, [768] * 26, [get_measure("rsa")], Statistics.off())[0]
+        >>> many = unit_bytes(30_000, [768] * 26, [get_measure("rsa")], Statistics())[0]
+        >>> few < 8e9 < many
+        True
+    """
+    number = 8 if n <= FLOAT64_ROWS else 4
+    rows = n * sum(widths) * (4 + number)
+    needs = {m.name: rows + _bytes_of(m, n, widths, number, statistics) for m in measures}
+    most = max(needs, key=lambda name: needs[name])
+    return needs[most], most
+
+
+def _bytes_of(
+    measure: Measure, n: int, widths: Sequence[int], number: int, statistics: Statistics
+) -> int:
+    """Beside the rows of all layers."""
+    pairs = n * n
+    tiles = len(widths) * ROWS * COLUMNS * number
+    value = 16 * n * max(widths) + measure.holds_pairs * pairs * number
+    if measure.rung is Rung.L3:
+        value += 8 * n * sum(widths)  # an orthonormal basis of every layer stays
+    elif measure.rung is Rung.L4:
+        value += 4 * min(pairs, TEMPORARY_NUMBERS)
+    elif measure.matrix is not None:
+        value += 2 * tiles + min(KEPT_BYTES, len(widths) * pairs // 2 * number)
+    null = 0
+    if statistics.shuffles(measure) and measure.matrix is not None:
+        at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))
+        null = pairs * (12 * at_once + 4 * number)
+    left_out = n * sum(widths) * (4 + number) if statistics.left_out(measure) else 0
+    return max(value, null) + left_out
+
+
+def require_memory(
+    n: int, widths: Sequence[int], measures: Sequence[Measure], statistics: Statistics
+) -> int:
+    """Bytes that a unit takes, where the machine has them.
+
+    Raises:
+        ResourceError: It has not; with both numbers, and what takes less.
+    """
+    needed, most = unit_bytes(n, widths, measures, statistics)
+    left = memory_left()
+    if needed <= left:
+        return needed
+    plain = unit_bytes(n, widths, measures, Statistics.off())[0]
+    less = f"values alone take {plain / 1e9:.1f} GB: --permutations 0 (permutations=0), " * (
+        plain <= left
+    )
+    raise ResourceError(
+        f"'{most}' at {n:,} rows and {len(widths)} layers takes about {needed / 1e9:.1f} GB of "
+        f"memory, {left / 1e9:.1f} GB are left",
+        hint=f"{less}fewer sentences: --limit, or leave out '{most}'",
+    )
