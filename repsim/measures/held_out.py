@@ -90,7 +90,8 @@ def _fit_linear(source: Array, target: Array) -> Array:
     from sklearn.linear_model import RidgeCV
 
     unit = float(np.square(source).sum()) / min(source.shape) or 1.0
-    model = RidgeCV(alphas=np.array(PENALTIES) * unit, fit_intercept=False)
+    # The means are out; without its intercept the leave-one-out error of n <= d rows is rounding.
+    model = RidgeCV(alphas=np.array(PENALTIES) * unit, fit_intercept=True)
     return np.asarray(model.fit(source, target).coef_).reshape(target.shape[1], -1).T
 
 

@@ -160,4 +160,9 @@ def _on_unbounded_scale(
     low, high = (bottom + (top - bottom) / (1 + np.exp(-(logit + s * step))) for s in (-1, 1))
     low = np.where(edge, np.maximum(values - reach, bottom), low)
     high = np.where(edge, np.minimum(values + reach, top), high)
+    if measure.range[0] is None and measure.null_value is None:
+        # A held-out R² has no lower end: where it comes out low, log(top - value) is the scale.
+        free, rest = values - reach < bottom, np.maximum(top - values, 1e-300)
+        low = np.where(free, top - rest * np.exp(reach / rest), low)
+        high = np.where(free, top - rest * np.exp(-reach / rest), high)
     return low, high

@@ -17,6 +17,7 @@ from sklearn.neighbors import kneighbors_graph
 from repsim.core import UsageError
 from repsim.measures import Features, get_measure, intrinsic_dimension, measure
 from repsim.measures.imbalance import distance_ranks
+from repsim.measures.intervals import interval
 from repsim.measures.null import draw_permutations, null_values
 
 Array = np.ndarray
@@ -198,6 +199,25 @@ def test_linear_stitching_is_a_ridge_regression_on_held_out_rows() -> None:
     alphas = np.geomspace(1e-6, 1e4, 60)
     fine = held_out(lambda y, x: RidgeCV(alphas=alphas).fit(y, x))
     assert measure(X, Y, "r2_cv") == pytest.approx(fine, abs=2e-3)
+
+
+def test_linear_stitching_chooses_its_penalty_where_training_rows_are_fewer_than_units() -> None:
+    """120 training rows of width 128: without an intercept the leave-one-out error is rounding."""
+    rng = np.random.default_rng(150)
+    latent = rng.normal(size=(150, 10))
+    x, y = (latent @ rng.normal(size=(10, 128)) + rng.normal(size=(150, 128)) for _ in range(2))
+    assert measure(x, y, "stitch_linear") > 0.85
+
+
+def test_the_interval_of_a_held_out_value_below_minus_one_holds_it() -> None:
+    """Held-out R² has no lower end: a value under -1 lies within its interval too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 60, 5))
+    sides, chosen = ([Features(x)], [Features(y)]), get_measure("stitch_orthogonal")
+    for values in (np.array([[-2.9]]), np.array([[-0.9]]), np.array([[0.4]])):
+        found = interval(chosen, *sides, values, groups=10)
+        assert found is not None
+        assert found.low[0, 0] < values[0, 0] < found.high[0, 0] < 1
 
 
 def test_groups_are_nested_on_data_that_need_them() -> None:
