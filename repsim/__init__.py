@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from repsim.core.table import Table
     from repsim.corpora import load_corpus
     from repsim.evaluation import barrier, evaluate
-    from repsim.measures import compare_arrays, measure, sweep
+    from repsim.measures import assess, between_models, compare_arrays, difference, measure, sweep
     from repsim.mergeability.diagnosis import diagnose
     from repsim.mergeability.forecast import predict_merge, rank_methods
     from repsim.merging import check_models, merge
@@ -48,12 +48,15 @@ __version__ = "0.2.0"
 #: Verbs and nouns -> where they live.
 _PUBLIC = {
     "align": "repsim.merging.align",
+    "assess": "repsim.measures",
     "barrier": "repsim.evaluation",
+    "between_models": "repsim.measures",
     "check_base": "repsim.merging.ancestry",
     "check_models": "repsim.merging",
     "compare": "repsim.studies.compare",
     "compare_arrays": "repsim.measures",
     "diagnose": "repsim.mergeability.diagnosis",
+    "difference": "repsim.measures",
     "evaluate": "repsim.evaluation",
     "extract": "repsim.activations",
     "finetune": "repsim.pretraining",
@@ -85,10 +88,11 @@ _PACKAGES = (
 
 __all__ = [
     "__version__", "Activations", "Atlas", "Measure", "MergeForecast", "ModelRef",
-    "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "barrier",
-    "check_base", "check_models", "compare", "compare_arrays", "diagnose", "evaluate",
-    "extract", "finetune", "lineage", "load_atlas", "load_corpus", "load_model", "measure", "merge",
-    "predict_merge", "pretrain", "rank_methods", "sweep", "take_apart",
+    "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "assess", "barrier",
+    "between_models", "check_base", "check_models", "compare", "compare_arrays", "diagnose",
+    "difference", "evaluate", "extract", "finetune", "lineage", "load_atlas", "load_corpus",
+    "load_model", "measure", "merge", "predict_merge", "pretrain", "rank_methods", "sweep",
+    "take_apart",
 ]  # fmt: skip
 
 

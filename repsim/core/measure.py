@@ -93,6 +93,9 @@ class Measure:
         left_out: Closed form `f(xs, ys, mask, **params) -> [units, len(xs), len(ys)]` without each
             row, or each document where the features know them; where there is none, the measure is
             evaluated without each of some groups.
+        by_row: `f(xs, ys, **params) -> [n, len(xs), len(ys)]` where the measure is the mean over
+            rows of their scores among all rows (neighbours): leaving rows out thins out the
+            neighbours of the others too, so the jackknife leaves out scores.
         flipped: Null by documents, `f(xs, ys, signs, mask, **params) -> [draws, len(xs), len(ys)]`,
             for measures that are sums over documents or pairs of them: `signs` `[draws, documents]`
             flip what each contributes. Where there is none, documents are shuffled.
@@ -127,6 +130,7 @@ class Measure:
     pair_matrix: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     shuffled: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     left_out: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    by_row: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     flipped: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     no_interval: str = ""
     reads: Reads = "activations"

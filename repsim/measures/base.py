@@ -58,6 +58,7 @@ def similarity_measure(
     pair_matrix: Callable[..., Any] | None = None,
     shuffled: Callable[..., np.ndarray] | None = None,
     left_out: Callable[..., np.ndarray] | None = None,
+    by_row: Callable[..., np.ndarray] | None = None,
     flipped: Callable[..., np.ndarray] | None = None,
     no_interval: str = "",
     max_width_ratio: float | Callable[..., float | None] | None = None,
@@ -96,6 +97,7 @@ def similarity_measure(
         pair_matrix: `f(x, **params) -> [n, n]` whose cosine the measure is; see `core.Measure`.
         shuffled: Fast path of the null; see `core.Measure`.
         left_out: Closed form of the jackknife; see `core.Measure`.
+        by_row: Scores of rows that the measure is the mean of; see `core.Measure`.
         flipped: Null by signs of documents; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
@@ -150,6 +152,7 @@ def similarity_measure(
             pair_matrix=pair_matrix,
             shuffled=shuffled,
             left_out=left_out,
+            by_row=by_row,
             flipped=flipped,
             no_interval=no_interval,
             reads=reads,

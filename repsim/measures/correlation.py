@@ -76,6 +76,8 @@ def _flipped_unit_correlations(
     labels = xs[0].documents
     assert labels is not None
     sizes = torch.bincount(labels).double()
+    # The share of the variance that is left where the mean is taken out.
+    left = 1 - (sizes / len(labels)).square().sum()
     drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device)
     found = np.full((len(signs), *mask.shape), np.nan)
     for i, j in np.argwhere(mask):
@@ -83,7 +85,7 @@ def _flipped_unit_correlations(
         parts = torch.zeros_like(sizes).index_add_(0, labels, by_row)
         parts -= sizes / len(labels) * parts.sum()
         alive = int((_alive(xs[i]) | _alive(ys[j])).sum())
-        found[:, i, j] = (drawn @ parts).cpu().numpy() / (alive or np.nan)
+        found[:, i, j] = (drawn @ (parts / left.sqrt())).cpu().numpy() / (alive or np.nan)
     return found
 
 

@@ -31,6 +31,10 @@ from repsim.measures.base import compute_grid
 from repsim.measures.features import Features
 from repsim.stats.intervals import jackknife_error
 
+#: Scatter of a mean over rows of neighbourhood scores, over what the scores alone let one expect:
+#: 1.02 to 1.35 on seven kinds of planted data (n = 100-600, rows and documents). Leaving out the
+#: rows as neighbours too is 1.4-1.7 times too wide.
+ROWS_AS_NEIGHBOURS = 1.2
 #: Fewest groups that a standard error can be taken from.
 LEAST_GROUPS = 5
 
@@ -82,6 +86,13 @@ def replicates_of(
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
         replicates = measure.left_out(xs, ys, mask, **measure.params)
         method = f"delete-one-{unit} jackknife"
+    elif measure.by_row is not None:
+        _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
+        scores = measure.by_row(xs, ys, **measure.params)
+        replicates = _without_scores(
+            scores if mask is None else np.where(mask, scores, np.nan), labels
+        )
+        method = f"delete-one-{unit} jackknife of the scores of rows"
     else:
         replicates = left_out_values(measure, xs, ys, deal(labels, groups, seed, unit), mask)
         method = f"jackknife over {groups} groups of {unit}s"
@@ -121,6 +132,17 @@ def left_out_values(
         right = left if ys is xs else [y.take(kept) for y in ys]
         rounds.append(compute_grid(measure, left, right, mask))
     return np.stack(rounds)
+
+
+def _without_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean score without each unit, spread out for the rows' part as neighbours of others."""
+    sizes = np.bincount(labels).astype(np.float64)
+    sums = np.zeros((len(sizes), *scores.shape[1:]))
+    np.add.at(sums, labels, scores)
+    total = sums.sum(axis=0)
+    without = (total - sums) / (len(labels) - sizes)[:, None, None]
+    value = total / len(labels)
+    return np.asarray(value + ROWS_AS_NEIGHBOURS * (without - value))
 
 
 def _require_groups(available: int, wanted: int, unit: str) -> None:

@@ -61,38 +61,50 @@ def _shared(mine: Tensor, theirs: Neighbours, rows: slice) -> Tensor:
     return picked.sum(dim=1, dtype=torch.float64)
 
 
-def _shared_grid(
+def _shared_by_row(
     xs: Sequence[Features],
     ys: Sequence[Features],
     k: int,
     metric: Metric,
     score: Callable[[Tensor, int], Tensor],
 ) -> np.ndarray:
-    """Mean over rows of a score of the number of common neighbours (and of k), all pairs."""
+    """A score of the number of common neighbours (and of k) of each row, `[n, xs, ys]`."""
     found = min(k, xs[0].n - 2)
     left = [nearest(x, k, metric) for x in xs]
     right = [nearest(y, k, metric) for y in ys]
-    total = np.zeros((len(xs), len(ys)))
+    scores = np.empty((xs[0].n, len(xs), len(ys)))
     for rows in _blocks(xs[0].n):
         for i, mine in enumerate(left):
             # Whole places take a byte, shared ones need their fraction.
             weights = mine.weights()
             dense = _dense(mine, weights.byte() if mine.weight is None else weights, rows)
-            shared = torch.stack([_shared(dense, theirs, rows) for theirs in right])
-            total[i] += score(shared, found).sum(dim=1).cpu().numpy()
-    return np.asarray(total / xs[0].n)
+            shared = torch.stack([_shared(dense, theirs, rows) for theirs in right], dim=1)
+            scores[rows, i] = score(shared, found).cpu().numpy()
+    return scores
+
+
+def _mutual_by_row(
+    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
+) -> np.ndarray:
+    return _shared_by_row(xs, ys, k, metric, lambda shared, k: shared / k)
 
 
 def _mutual_grid(
     xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
 ) -> np.ndarray:
-    return _shared_grid(xs, ys, k, metric, lambda shared, k: shared / k)
+    return np.asarray(_mutual_by_row(xs, ys, k=k, metric=metric).mean(axis=0))
+
+
+def _jaccard_by_row(
+    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
+) -> np.ndarray:
+    return _shared_by_row(xs, ys, k, metric, lambda shared, k: shared / (2 * k - shared))
 
 
 def _jaccard_grid(
     xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
 ) -> np.ndarray:
-    return _shared_grid(xs, ys, k, metric, lambda shared, k: shared / (2 * k - shared))
+    return np.asarray(_jaccard_by_row(xs, ys, k=k, metric=metric).mean(axis=0))
 
 
 @similarity_measure(
@@ -108,6 +120,7 @@ def _jaccard_grid(
     estimator="k/(n-1) on independent data; depends on n, so compare at one n only.",
     aliases={"mutual_knn_cosine_k10": {"k": 10, "metric": "cosine"}},
     grid=_mutual_grid,
+    by_row=_mutual_by_row,
     undefined_on_constant=False,
     rows_for=rows_for_neighbours,
 )
@@ -132,6 +145,7 @@ def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosin
         "knn_jaccard_euclidean_k10": {"k": 10, "metric": "euclidean"},
     },
     grid=_jaccard_grid,
+    by_row=_jaccard_by_row,
     undefined_on_constant=False,
     rows_for=rows_for_neighbours,
 )
