@@ -28,7 +28,7 @@ from repsim.measures.beside import beside
 from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
-from repsim.measures.memory import FLOAT64_ROWS
+from repsim.measures.memory import FLOAT64_ROWS, require_memory
 from repsim.measures.plan import SweepUnit, identity
 from repsim.measures.serial import serial_note
 
@@ -169,12 +169,20 @@ def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[s
     Raises:
         InputError: NaN activations, or too few documents for intervals over documents.
         UsageError: A covariate that the activations do not carry.
+        ResourceError: It takes more memory than there is.
     """
     cache = cache if cache is not None else FeatureCache()
     rows: list[dict[str, Any]] = []
     with _threads_of_this_process():
         none = np.empty((len(unit.a), 0))
         covariates = _shared_covariates(unit.a, unit.b, unit.statistics.covariates)
+        labels, _ = unit.grouping
+        widths = [
+            features.d
+            for side, numbers in ((unit.a, unit.layers_a), (unit.b, unit.layers_b))
+            for features in cache.layers(side, unit.point, numbers, none, labels)
+        ]
+        require_memory(len(unit.a), widths, unit.measures, unit.statistics)
         for measure in unit.measures:
             rows += _rows_of(unit, measure, cache, none, covariates)
             cache.trim()

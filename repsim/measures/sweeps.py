@@ -14,13 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from repsim.core import Activations, Measure, SimilarityTable, UsageError
-from repsim.core.machine import memory_left
 from repsim.core.pool import Pool, available_cores
 from repsim.core.progress import progress
 from repsim.measures.base import MEASURES, get_measure
 from repsim.measures.cells import FeatureCache, unit_rows
 from repsim.measures.discovery import with_q_values
-from repsim.measures.memory import require_memory
 from repsim.measures.plan import Layers, Statistics, SweepUnit, plan_sweep
 
 #: Factors that each worker keeps; there are as many workers as cores.
@@ -60,8 +58,7 @@ def run_units(
         InputError: As `run_unit`; what was yielded before is done.
         ResourceError: A unit takes more memory than there is.
     """
-    needed = max((_needed(unit) for unit in units), default=0)
-    count = min(workers or available_cores(), len(units), max(1, memory_left() // max(1, needed)))
+    count = min(workers or available_cores(), len(units))
     measures = {id(m): m for unit in units for m in unit.measures}.values()
     alone = count <= 1 or len(units) < FEWEST_UNITS or not all(map(_importable, measures))
     if alone or (device or "cpu") != "cpu":
@@ -70,16 +67,6 @@ def run_units(
         return
     with Pool(count) as pool:
         yield from pool.completed(_run_in_worker, units)
-
-
-def _needed(unit: SweepUnit) -> int:
-    """Bytes that a unit takes; refused if the machine has not so many."""
-    widths = [
-        width
-        for side, layers in ((unit.a, unit.layers_a), (unit.b, unit.layers_b))
-        for width in [side.array(unit.point, layers[0]).shape[1]] * len(layers)
-    ]
-    return require_memory(len(unit.a), widths, unit.measures, unit.statistics)
 
 
 def _importable(measure: Measure) -> bool:

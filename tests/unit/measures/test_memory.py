@@ -24,8 +24,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arrays = {name: [RNG.normal(size=(1500, 8)).astype(np.float32)] for name in "ab"}
-    for module in ("memory", "sweeps"):
-        monkeypatch.setattr(f"repsim.measures.{module}.memory_left", lambda: 30_000_000)
+    monkeypatch.setattr("repsim.measures.memory.memory_left", lambda: 30_000_000)
     with pytest.raises(ResourceError, match="'rsa' at 1,500 rows and 2 layers takes about") as told:
         compare_arrays(arrays, ["unit_correlation", "rsa"], permutations=20)
     assert "0.0 GB are left" in str(told.value)
