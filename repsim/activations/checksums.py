@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Entry of the header; beside the arrays it has a sum of the header itself.
 KEY, HEADER = "checksums", "header"
 #: Bytes that are read at once.
-READ = 4 << 20
+READ = 1 << 18
 #: A sum inside a header, where it is JSON in JSON.
 _SUM, _BLANK = re.compile(rb'\\"[0-9a-f]{8}\\"'), b'\\\\"00000000\\\\"'
 
@@ -52,8 +52,9 @@ def of_file(handle: BinaryIO, start: int, end: int) -> str:
     """CRC-32 of a range of a file."""
     handle.seek(start)
     found, left = 0, end - start
-    while left > 0 and (data := handle.read(min(READ, left))):
-        found, left = of_bytes(data, found), left - len(data)
+    buffer = memoryview(bytearray(min(READ, left)))
+    while left > 0 and (got := handle.readinto(buffer[:left])):  # type: ignore[attr-defined]
+        found, left = of_bytes(buffer[:got], found), left - got
     return f"{found:08x}"
 
 

@@ -32,6 +32,9 @@ BITS = {
 }  # fmt: skip
 
 
+_ENTRY = {"dtype", "shape", "data_offsets"}
+
+
 @dataclasses.dataclass(frozen=True)
 class TensorHeader:
     """Type and shape of one tensor in a safetensors file."""
@@ -149,7 +152,9 @@ def _entries(path: Path, text: bytes) -> dict[str, Any]:
         _refuse(path, f"its header is not JSON ({type(error).__name__})")
     if not isinstance(document, dict) or text[:1] != b"{":
         _refuse(path, "its header is not a JSON object")
-    if not all(map(_is_text, document)):
+    try:
+        "".join(document).encode()
+    except UnicodeEncodeError:  # JSON may hold halves of characters
         _refuse(path, "a name in its header is not text")
     metadata = document.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
@@ -159,7 +164,7 @@ def _entries(path: Path, text: bytes) -> dict[str, Any]:
 
 def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
     what = f"tensor '{name[:80]}'"
-    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+    if not isinstance(entry, dict) or not entry.keys() >= _ENTRY:
         _refuse(path, f"{what} is not stated as dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
@@ -168,10 +173,9 @@ def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
         _refuse(path, f"the shape of {what} is not a list of whole numbers from 0")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
         _refuse(path, f"the offsets of {what} are not two whole numbers from 0")
-    sizes = [*itertools.accumulate(shape, int.__mul__, initial=1), math.prod(shape) * BITS[dtype]]
-    if max(sizes) >= 1 << 64:
+    bits = math.prod(shape) * BITS[dtype]
+    if max([bits, *itertools.accumulate(shape, int.__mul__)]) >= 1 << 64:
         _refuse(path, f"{what} has an impossible shape")
-    bits = sizes[-1]
     if (offsets[1] - offsets[0]) * 8 != bits:
         _refuse(
             path, f"{what}, {dtype} {shape}, does not fill its {offsets[1] - offsets[0]:,} bytes"
@@ -181,11 +185,6 @@ def _stored(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written: JSON may hold halves of characters."""
-    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
