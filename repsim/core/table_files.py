@@ -45,11 +45,11 @@ def read_table_file(path: str | Path) -> pa.Table:
                 table = pa_csv.read_csv(stream)
         else:
             table = pa_csv.read_csv(path)
+        names = table.column_names  # which may be no text at all
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist") from None
-    except (pa.ArrowInvalid, OSError, EOFError, lzma.LZMAError) as error:
+    except (pa.ArrowException, ValueError, OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"'{path}' cannot be read: {error}") from error
-    names = table.column_names
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"'{path}' has two columns '{twice}'", hint="rename one of them")

@@ -274,6 +274,12 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"'{path}' is not a JSON object")
     stated = {key: document[key] for key in HISTORY if document.get(key) is not None}
+    for key, value in stated.items():
+        if not _is_history(key, value):
+            raise InputError(
+                f"'{path}' states {key} {value!r}",
+                hint="names are text, languages a list of codes, seeds and steps whole numbers",
+            )
     if stated.get("role", "other") not in get_args(Role):
         raise InputError(
             f"'{path}' states role '{stated['role']}'", hint=f"roles: {', '.join(get_args(Role))}"
@@ -281,6 +287,15 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     if "languages" in stated:
         stated["languages"] = tuple(stated["languages"])
     return stated
+
+
+def _is_history(key: str, value: Any) -> bool:
+    """Whether a field of the history has the type that it must have."""
+    if key == "languages":
+        return isinstance(value, list) and all(isinstance(code, str) for code in value)
+    if key in ("role", "forked_from"):
+        return isinstance(value, str)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

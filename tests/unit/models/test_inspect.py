@@ -228,3 +228,12 @@ def test_a_config_with_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> Non
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(IncompatibleModelsError, match=r"does not take the config.*hidden_size"):
         inspect_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("languages", "eng"), ("languages", [["eng"]]), ("init_seed", "one")]
+)
+def test_a_history_of_another_type_is_refused(folder: Path, field: str, value: object) -> None:
+    write_provenance(folder, **{field: value})
+    with pytest.raises(InputError, match=f"states {field}"):
+        inspect_model(folder)
