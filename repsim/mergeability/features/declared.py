@@ -12,7 +12,7 @@ from repsim.core.errors import InputError
 from repsim.core.files import read_json
 from repsim.merging.vocabulary import Vocabulary
 from repsim.models.headers import TensorHeader, read_headers, weight_files
-from repsim.models.inspect import PROVENANCE_FILE, Located, read_config
+from repsim.models.inspect import PROVENANCE_FILE, Located, read_config, read_provenance
 
 _Shapes = Mapping[str, TensorHeader]
 
@@ -94,9 +94,8 @@ def _provenance(folder: Path) -> dict[str, Any]:
     path = folder / PROVENANCE_FILE
     if not path.is_file():
         return {}
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"'{path}' is not a JSON object")
+    read_provenance(folder)  # refuses fields of another type
+    document: dict[str, Any] = read_json(path)
     return document
 
 
