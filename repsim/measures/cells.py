@@ -182,7 +182,9 @@ def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[s
             for side, numbers in ((unit.a, unit.layers_a), (unit.b, unit.layers_b))
             for features in cache.layers(side, unit.point, numbers, none, labels)
         ]
-        require_memory(len(unit.a), widths, unit.measures, unit.statistics)
+        require_memory(
+            len(unit.a), widths, unit.measures, unit.statistics, documents=labels is not None
+        )
         for measure in unit.measures:
             rows += _rows_of(unit, measure, cache, none, covariates)
             cache.trim()

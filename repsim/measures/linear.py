@@ -23,6 +23,7 @@ from repsim.measures.base import (
     similarity_measure,
 )
 from repsim.measures.features import Features
+from repsim.measures.procrustes import nuclear_norm
 
 RAGHU = "Raghu, Gilmer, Yosinski, Sohl-Dickstein 2017, arXiv:1706.05806"
 MORCOS = "Morcos, Raghu, Bengio 2018, arXiv:1806.05759"
@@ -35,6 +36,11 @@ WIDEST = 0.5
 def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
     """Canonical correlations of two orthonormal bases, largest first, `[min(r_x, r_y)]`."""
     return torch.linalg.svdvals(ux.mT @ uy).clamp(max=1.0)
+
+
+def _mean_correlation(ux: Tensor, uy: Tensor) -> float:
+    """Mean of the canonical correlations, whose single values are not needed."""
+    return min(1.0, nuclear_norm(ux.mT @ uy) / min(ux.shape[1], uy.shape[1]))
 
 
 @similarity_measure(
@@ -55,7 +61,7 @@ def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
 )
 def cca(x: Features, y: Features) -> float:
     """Mean canonical correlation."""
-    return float(canonical_correlations(x.svd[0], y.svd[0]).mean())
+    return _mean_correlation(x.svd[0], y.svd[0])
 
 
 @similarity_measure(
@@ -98,8 +104,7 @@ def svcca(x: Features, y: Features, *, threshold: float = 0.99) -> float:
     """Mean canonical correlation of the leading principal components."""
     if not 0 < threshold <= 1:
         raise UsageError(f"threshold={threshold} is not possible", hint="a share of variance, 0..1")
-    bases = (_leading(side, threshold) for side in (x, y))
-    return float(canonical_correlations(*bases).mean())
+    return _mean_correlation(_leading(x, threshold), _leading(y, threshold))
 
 
 def _leading(x: Features, threshold: float) -> Tensor:

@@ -21,7 +21,12 @@ FLOAT64_ROWS = 1000
 
 
 def unit_bytes(
-    n: int, widths: Sequence[int], measures: Sequence[Measure], statistics: Statistics
+    n: int,
+    widths: Sequence[int],
+    measures: Sequence[Measure],
+    statistics: Statistics,
+    *,
+    documents: bool = False,
 ) -> tuple[int, str]:
     """Bytes that a unit takes at most, and the measure that takes them.
 
@@ -30,6 +35,7 @@ def unit_bytes(
         widths: Of every layer of both sides.
         measures: Of the unit.
         statistics: What is computed beside the values.
+        documents: Whether documents are the unit: some nulls then need no matrix over pairs.
 
     Example:
         >>> from repsim.measures import get_measure
@@ -40,15 +46,24 @@ def unit_bytes(
     """
     number = 8 if n <= FLOAT64_ROWS else 4
     rows = n * sum(widths) * (4 + number)
-    needs = {m.name: rows + _bytes_of(m, n, widths, number, statistics) for m in measures}
+    needs = {}
+    for measure in measures:
+        whole = measure.matrix is not None and not (documents and measure.flipped)
+        needs[measure.name] = rows + _bytes_of(measure, n, widths, number, statistics, whole=whole)
     most = max(needs, key=lambda name: needs[name])
     return needs[most], most
 
 
 def _bytes_of(
-    measure: Measure, n: int, widths: Sequence[int], number: int, statistics: Statistics
+    measure: Measure,
+    n: int,
+    widths: Sequence[int],
+    number: int,
+    statistics: Statistics,
+    *,
+    whole: bool,
 ) -> int:
-    """Beside the rows of all layers."""
+    """Beside the rows of all layers; `whole`: the null shuffles matrices over pairs."""
     pairs = n * n
     tiles = len(widths) * ROWS * COLUMNS * number
     value = 16 * n * max(widths) + measure.holds_pairs * pairs * number
@@ -59,7 +74,7 @@ def _bytes_of(
     elif measure.matrix is not None:
         value += 2 * tiles + min(KEPT_BYTES, len(widths) * pairs // 2 * number)
     null = 0
-    if statistics.shuffles(measure) and measure.matrix is not None:
+    if statistics.shuffles(measure) and whole:
         at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))
         null = pairs * (12 * at_once + 4 * number)
     left_out = n * sum(widths) * (4 + number) if statistics.left_out(measure) else 0
@@ -67,14 +82,19 @@ def _bytes_of(
 
 
 def require_memory(
-    n: int, widths: Sequence[int], measures: Sequence[Measure], statistics: Statistics
+    n: int,
+    widths: Sequence[int],
+    measures: Sequence[Measure],
+    statistics: Statistics,
+    *,
+    documents: bool = False,
 ) -> int:
     """Bytes that a unit takes, where the machine has them.
 
     Raises:
         ResourceError: It has not; with both numbers, and what takes less.
     """
-    needed, most = unit_bytes(n, widths, measures, statistics)
+    needed, most = unit_bytes(n, widths, measures, statistics, documents=documents)
     left = memory_left()
     if needed <= left:
         return needed

@@ -201,7 +201,9 @@ class Comparison:
         widest = sorted(self.models, key=lambda ref: ref.width * (ref.layers + 1))[-2:]
         widths = [ref.width for ref in (widest * 2)[:2] for _ in range(ref.layers + 1)]
         chosen = [get_measure(name) for name in self.measures]
-        return unit_bytes(len(self.corpus), widths, chosen, self.statistics)[0]
+        documents = bool(self.corpus.documents) and self.statistics.unit == "document"
+        needed = unit_bytes(len(self.corpus), widths, chosen, self.statistics, documents=documents)
+        return needed[0]
 
     def _cells(self, pairing: str, layers: Sequence[int], languages: int) -> int:
         """Layer pairs of one pairing."""
