@@ -69,6 +69,12 @@ def blocks(n: int, length: int) -> list[int]:
     return [row // length for row in range(n)]
 
 
+def uneven(labels: np.ndarray) -> bool:
+    """Whether some documents are more than twice as long as the middle one."""
+    sizes = np.bincount(labels)
+    return bool(sizes.max() > 2 * np.median(sizes))
+
+
 # -- shuffles -------------------------------------------------------------------------------------
 
 

@@ -306,6 +306,15 @@ def test_documents_are_the_unit_where_there_are_enough_and_sentences_with_a_word
     assert f"one document holds {n - 9} of {n} rows" in note
 
 
+def test_documents_of_different_length_are_said_where_they_can_only_be_shuffled() -> None:
+    lengths = np.repeat([str(i) for i in range(20)], [2] * 18 + [8, N - 44])
+    sides = [dataclasses.replace(reading(m, "eng_Latn"), documents=tuple(lengths)) for m in "ab"]
+    rows = sweep(sides, ["cka", "mutual_knn"], statistics=FAST).rows()
+    notes = {row["measure"]: row["note"] for row in rows}
+    assert "documents differ in length" in notes["mutual_knn"]
+    assert "documents differ in length" not in notes["cka"]
+
+
 def test_different_widths_leave_unit_wise_measures_empty_with_a_note() -> None:
     sides = [reading("a", "eng_Latn", d=6), reading("b", "eng_Latn", d=8)]
     table = sweep(sides, ["unit_correlation", "cka"], statistics=Statistics.off())
