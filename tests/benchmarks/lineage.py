@@ -28,10 +28,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from repsim.core.files import write_text
+from repsim.merging.in_memory import merge_state_dicts
 from repsim.merging.lineage import RELATIONS, lineage
+from repsim.merging.methods import find_method
+from repsim.merging.parts import take_apart
 from repsim.merging.sampling import ModelLike
 from repsim.models.zoo import zoo_folder
 from repsim.pretraining import pretrain
@@ -220,6 +225,48 @@ def score(rows: Sequence[dict[str, Any]], question: str) -> tuple[float, int, in
     return float(found), int(label.sum()), int((1 - label).sum())
 
 
+#: Merges of the zoo's forks with the trunk as base: method, parameters, weights if it is linear.
+TAKEN_APART: tuple[tuple[str, dict[str, Any], tuple[float, ...] | None], ...] = (
+    ("linear", {"weight": [0.3, 0.7]}, (0.3, 0.7, 0.0)),
+    ("slerp", {"t": 0.3}, (0.7, 0.3, 0.0)),
+    ("task_arithmetic", {"weight": 0.7}, (0.7, 0.7, -0.4)),
+    ("ties", {"density": 0.5}, None),
+    ("dare_linear", {"density": 0.5}, None),
+    ("dare_ties", {"density": 0.5}, None),
+    ("sce", {"select_topk": 0.3}, None),
+)
+
+
+def taken_apart() -> list[str]:
+    """Merges taken apart, in float32 and bfloat16: errors of weights, residuals, what is said."""
+    names = ("eng-fork", "deu-fork", "mixed")
+    states = [
+        {k: t.float() for k, t in load_file(zoo_folder(f"zoo:{n}") / "model.safetensors").items()}
+        for n in names
+    ]
+    parents = dict(zip(names, states, strict=True))
+    lines = ["", "Merges of the zoo's forks (trunk as base) taken apart; largest error of a weight "
+             "over all parts, of the body residual and rounding in distances of the parents:", "",
+             "| method | type | largest error | residual | rounding | called linear |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for method, parameters, weights in TAKEN_APART:
+        base = (
+            states[2] if find_method(method).needs_base or find_method(method).takes_base else None
+        )
+        made = merge_state_dicts(states[:2], method, base=base, parameters=parameters)
+        for kind in ("float32", "bfloat16"):
+            table = take_apart({k: t.to(getattr(torch, kind)) for k, t in made.items()}, parents)
+            body = next(iter(table.where(part="body").rows()))
+            error = "–"
+            if weights:
+                known = dict(zip(names, weights, strict=True))
+                error = f"{max(abs(r['weight'] - known[r['parent']]) for r in table.rows()):.4f}"
+            cells = [method, kind, error, f"{body['residual']:.3f}", f"{body['rounding']:.3f}",
+                     "yes" if table.linear() else "no"]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def page(rows: list[dict[str, Any]], about: str) -> str:
     """The tables in markdown."""
     lines = ["# Lineage told from weights", "", about, "", METHOD, "",
@@ -254,7 +301,7 @@ def page(rows: list[dict[str, Any]], about: str) -> str:
                 f"{row['relation']} | {row['deviations'] or 0:.1f} | "
                 f"{'–' if gains is None else f'{gains:.2f}'} | {row['distance']:.3f} |"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *taken_apart()]) + "\n"
 
 
 def main() -> None:

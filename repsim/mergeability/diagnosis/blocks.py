@@ -74,7 +74,7 @@ def _sentences(bench: Bench, code: str) -> ParallelCorpus:
     """Lines of the held-out documents, or their sentences where lines are long."""
     found = itertools.chain.from_iterable(_lines(text) for text in bench.text.texts[code])
     lines = list(itertools.islice(dict.fromkeys(found), SENTENCES))
-    return ParallelCorpus("diagnosis", [str(n) for n in range(len(lines))], {code: tuple(lines)})
+    return ParallelCorpus("diagnosis", tuple(map(str, range(len(lines)))), {code: tuple(lines)})
 
 
 def _lines(text: str) -> Sequence[str]:
