@@ -97,7 +97,8 @@ history was corrected after looking. The families that are tested on were traine
 def trained(half: str, source: str, folder: Path) -> Known:
     """A model that repsim trained, from its provenance."""
     stated = json.loads((folder / "repsim_provenance.json").read_text())
-    phases = {phase["run"]: phase["last_step"] for phase in stated["history"]}
+    home = f"{source}/{stated['family']}"
+    phases = {f"{home}/{p['run']}": p["last_step"] for p in stated["history"]}
     tuned = ""
     if stated["role"] == "fine-tuned":
         tuned = stated["forked_from"]
