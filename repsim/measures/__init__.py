@@ -18,13 +18,13 @@ from typing import Any
 from repsim.measures.base import (
     MEASURES,
     MeasureWarning,
-    caution,
     compute_grid,
     get_measure,
     list_measures,
     measure,
     similarity_measure,
 )
+from repsim.measures.cautions import caution
 from repsim.measures.features import Features, as_features
 
 # Importing a family registers its measures.

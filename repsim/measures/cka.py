@@ -107,13 +107,13 @@ def gram_products(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> GramProducts:
         products = _products_of_grams(layers)
         cross, squares = products[np.ix_(rows, columns)], products.diagonal()
     else:
-        products = {
+        norms = {
             (i, j): _squared_norm(layers[i].mT @ layers[j])
             for i, j in {*itertools.product(rows, columns), *((i, i) for i in position.values())}
         }
-        cross = np.array([[products[i, j] for j in columns] for i in rows])
+        cross = np.array([[norms[i, j] for j in columns] for i in rows])
         cross -= diagonals[rows] @ diagonals[columns].T
-        squares = np.array([products[i, i] for i in range(len(layers))])
+        squares = np.array([norms[i, i] for i in range(len(layers))])
         squares -= (diagonals**2).sum(axis=1)
     return GramProducts(cross, squares[rows], squares[columns], diagonals[rows], diagonals[columns])
 

@@ -113,12 +113,12 @@ def _left_out_unit_correlations(
     for i, x in enumerate(xs):
         rows, sums, squares = moments(x)
         for j in np.flatnonzero(wanted[i]):
-            other, other_sums, other_squares = right[j]
+            other, other_sums, other_squares = right[int(j)]
             products = rows * other
             cross = products.sum(dim=0) - summed(products) - sums * other_sums / kept
             scale = (squares * other_squares).sqrt()
             units = torch.where(scale > 0, cross / scale, 0.0)
-            alive = int((_alive(x) | _alive(ys[j])).sum())
+            alive = int((_alive(x) | _alive(ys[int(j)])).sum())
             found[:, i, j] = units.sum(dim=1).cpu().numpy() / (alive or np.nan)
     return found
 

@@ -23,6 +23,10 @@ from repsim.measures.pair_tiles import DistanceTiles, PairSums, cosines, pair_su
 SAMPLE = 256
 #: Quantiles of a sample on either side of its median between which the median of all lies.
 BRACKET = 0.08
+#: Most distances of a layer that are collected; where a bracket holds more, they are counted.
+COLLECTED = 1 << 21
+#: Bits of a distance that one pass of counting settles.
+SETTLED = 16
 #: Leading bits of a float32 that stay for counting: distances differ by 8e-6 of themselves.
 DROPPED = 6
 #: Keys that are counted at once.
@@ -67,6 +71,8 @@ class LayerTiles:
     def order_statistics(self, positions: Sequence[int]) -> list[list[float]]:
         """Squared distances that stand at these positions in order, per layer: exact."""
         pairs = self.n * (self.n - 1) // 2
+        if 2 * BRACKET * pairs > COLLECTED:
+            return self._counted(positions)
         shares = [min(positions) / pairs - BRACKET, max(positions) / pairs + BRACKET]
         last = len(self.samples[0]) - 1
         places = [round(min(max(share, 0.0), 1.0) * last) for share in shares]
@@ -75,6 +81,34 @@ class LayerTiles:
         if any(one is None for one in found):
             found = self._within([[-1.0, float("inf")]] * self.count, positions)
         return [one for one in found if one is not None]
+
+    def _counted(self, positions: Sequence[int]) -> list[list[float]]:
+        """The same by counting: each pass settles 16 more bits, in memory that does not grow."""
+        kind, width = (torch.int64, 64) if self.dtype == torch.float64 else (torch.int32, 32)
+        known = [[(0, position) for position in positions] for _ in range(self.count)]
+        for shift in range(width - SETTLED, -1, -SETTLED):
+            counts = [
+                {prefix: torch.zeros(1 << SETTLED, dtype=torch.int64) for prefix, _ in layer}
+                for layer in known
+            ]
+            for tile in self.tiles:
+                for layer, of_prefix in enumerate(counts):
+                    # Floats from 0 on are ordered as their bits; adding 0 takes the sign off -0.
+                    bits = (tile.pairs(layer).clamp(min=0) + 0.0).view(kind)
+                    keys = bits.bitwise_right_shift(shift)
+                    for prefix, found in of_prefix.items():
+                        mine = keys[keys.bitwise_right_shift(SETTLED) == prefix]
+                        found += torch.bincount(
+                            mine.bitwise_and((1 << SETTLED) - 1), minlength=1 << SETTLED
+                        ).cpu()
+            known = [
+                [_descended(of_prefix[prefix], prefix, left) for prefix, left in layer]
+                for of_prefix, layer in zip(counts, known, strict=True)
+            ]
+        return [
+            [float(torch.tensor(prefix, dtype=kind).view(self.dtype)) for prefix, _ in layer]
+            for layer in known
+        ]
 
     def _within(
         self, brackets: list[list[float]], positions: Sequence[int]
@@ -93,6 +127,13 @@ class LayerTiles:
             fits = min(wanted) >= 0 and max(wanted) < len(values)
             found.append(order_statistics(values, wanted) if fits else None)
         return found
+
+
+def _descended(counts: Tensor, prefix: int, left: int) -> tuple[int, int]:
+    """The prefix with 16 more bits, and what is left of a position below it."""
+    passed = torch.cumsum(counts, 0)
+    digit = int((passed <= left).sum())
+    return (prefix << SETTLED) | digit, left - int(passed[digit] - counts[digit])
 
 
 # -- ranks ----------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def _imbalances(
             ranks = distance_ranks(y)
         for count, order in enumerate(torch.as_tensor(orders, device=ranks.device)):
             for i in wanted:
-                reached = ranks[order[:, None], order[first[i].index]]
+                reached = ranks[order[:, None], order[first[i].near]]
                 mean = (reached * first[i].weights()).sum(dim=1).mean()
                 found[count, i, j] = 2 * float(mean) / (y.n - 2)
     return found

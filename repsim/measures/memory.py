@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from repsim.core import Measure, ResourceError, Rung
 from repsim.core.machine import memory_left
 from repsim.measures.algebra import TEMPORARY_NUMBERS
+from repsim.measures.distance_grids import COLLECTED
 from repsim.measures.pair_matrices import CHUNK_BYTES
 from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
 from repsim.measures.plan import Statistics
@@ -73,6 +74,7 @@ def _bytes_of(
         value += 4 * min(pairs, TEMPORARY_NUMBERS)
     elif measure.matrix is not None:
         value += 2 * tiles + min(KEPT_BYTES, len(widths) * pairs // 2 * number)
+        value += len(widths) * min(pairs // 2, COLLECTED) * number
     null = 0
     if statistics.shuffles(measure) and whole:
         at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))

@@ -27,14 +27,14 @@ class Neighbours(NamedTuple):
     """Neighbours of each row, nearest first.
 
     Attributes:
-        index: Their numbers, `[n, m]`, m >= k only where a tie reaches over the k-th place; what a
+        near: Their numbers, `[n, m]`, m >= k only where a tie reaches over the k-th place; what a
             row does not need holds its own number.
         rank: Their ranks from 1, tied ones share the mean, `[n, m]` float64; None: 1..k.
         weight: 1, or the share of a place that a tied row has, 0 where nothing stands; every row's
             sum to k, `[n, m]` float64; None: all 1.
     """
 
-    index: Tensor
+    near: Tensor
     rank: Tensor | None = None
     weight: Tensor | None = None
 
@@ -42,16 +42,14 @@ class Neighbours(NamedTuple):
         """The ranks, `[n, m]` float64."""
         if self.rank is not None:
             return self.rank
-        places = torch.arange(1, self.index.shape[1] + 1, device=self.index.device)
-        return places.double().expand(self.index.shape)
+        places = torch.arange(1, self.near.shape[1] + 1, device=self.near.device)
+        return places.double().expand(self.near.shape)
 
     def weights(self) -> Tensor:
         """The weights, `[n, m]` float64."""
         if self.weight is not None:
             return self.weight
-        return torch.ones((), dtype=torch.float64, device=self.index.device).expand(
-            self.index.shape
-        )
+        return torch.ones((), dtype=torch.float64, device=self.near.device).expand(self.near.shape)
 
 
 class Points(NamedTuple):
@@ -95,7 +93,7 @@ def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
         found.append(_cut(*_with_ties(scores, points, lengths[part], k), k, part))
     if all(one.weight is None for one in found):
         if len(rows):
-            index[rows] = torch.cat([one.index for one in found])
+            index[rows] = torch.cat([one.near for one in found])
         return Neighbours(index)
     return _merged(index, rows, found)
 
@@ -173,15 +171,15 @@ def _cut(columns: Tensor, starts: Tensor, count: Tensor, k: int, rows: Tensor) -
 
 def _merged(index: Tensor, rows: Tensor, found: list[Neighbours]) -> Neighbours:
     """Lists without ties, and those of some rows, in one width."""
-    (n, k), width = index.shape, max(one.index.shape[1] for one in found)
+    (n, k), width = index.shape, max(one.near.shape[1] for one in found)
     own = rearrange(torch.arange(n, device=index.device), "n -> n 1")
     whole = torch.cat([index, own.expand(n, width - k)], dim=1)
     plain = Neighbours(whole)
     rank, weight = plain.ranks().clone(), plain.weights().clone()
     weight[:, k:] = 0
     for part, one in zip(rows.split(BLOCK), found, strict=True):
-        have = one.index.shape[1]
-        whole[part] = torch.cat([one.index, own[part].expand(len(part), width - have)], dim=1)
+        have = one.near.shape[1]
+        whole[part] = torch.cat([one.near, own[part].expand(len(part), width - have)], dim=1)
         rank[part, :have], weight[part, :have] = one.ranks(), one.weights()
         weight[part, have:] = 0
     return Neighbours(whole, rank, weight)
@@ -199,7 +197,7 @@ def remaining(listed: Neighbours, rows: Tensor, n: int, k: int) -> Neighbours | 
     Returns:
         None if a list does not reach so far.
     """
-    index = listed.index[rows]
+    index = listed.near[rows]
     position = torch.full((n,), -1, device=index.device)
     position[rows] = torch.arange(len(rows), device=index.device)
     columns, ranks = position[index], listed.ranks()[rows]

@@ -45,8 +45,8 @@ def nearest(x: Features, k: int, metric: Metric = "cosine") -> Neighbours:
 
 def _dense(found: Neighbours, values: Tensor, rows: slice) -> Tensor:
     """One value per listed neighbour, as `[b, n]` with zeros elsewhere."""
-    index = found.index[rows]
-    return values.new_zeros(len(index), len(found.index)).scatter_(1, index, values[rows])
+    index = found.near[rows]
+    return values.new_zeros(len(index), len(found.near)).scatter_(1, index, values[rows])
 
 
 def _blocks(n: int) -> Iterator[slice]:
@@ -55,7 +55,7 @@ def _blocks(n: int) -> Iterator[slice]:
 
 def _shared(mine: Tensor, theirs: Neighbours, rows: slice) -> Tensor:
     """How many neighbours are common, `[b]`, mine as dense weights."""
-    picked = mine.gather(1, theirs.index[rows])
+    picked = mine.gather(1, theirs.near[rows])
     if theirs.weight is not None:
         picked = torch.minimum(picked.double(), theirs.weight[rows])
     return picked.sum(dim=1, dtype=torch.float64)
@@ -179,7 +179,7 @@ def rank_similarity(x: Features, y: Features, *, k: int = 10, metric: Metric = "
     a, b = nearest(x, k, metric), nearest(y, k, metric)
     total = 0.0
     for rows in _blocks(x.n):
-        columns, mine = b.index[rows], b.ranks()[rows]
+        columns, mine = b.near[rows], b.ranks()[rows]
         theirs = _dense(a, a.ranks(), rows).gather(1, columns)
         weight = _dense(a, a.weights(), rows).gather(1, columns)
         weight = torch.minimum(weight, b.weights()[rows])
@@ -286,9 +286,9 @@ class _Mask(NamedTuple):
 
 
 def _entries(found: Neighbours, n: int) -> _Mask:
-    rows = rearrange(torch.arange(n, device=found.index.device), "n -> n 1")
+    rows = rearrange(torch.arange(n, device=found.near.device), "n -> n 1")
     weight = found.weights().flatten()
-    place, order = torch.sort((rows * n + found.index).flatten()[weight > 0])
+    place, order = torch.sort((rows * n + found.near).flatten()[weight > 0])
     return _Mask(place, weight[weight > 0][order], n)
 
 
@@ -345,9 +345,9 @@ def cycle_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosine
     mine, theirs = nearest(x, k, metric), nearest(y, k, metric)
     total = 0.0
     for rows in _blocks(x.n):
-        over = theirs.index[rows]
+        over = theirs.near[rows]
         own = torch.arange(rows.start, rows.stop, device=over.device)
-        back = (mine.index[over] == rearrange(own, "b -> b 1 1")) * mine.weights()[over]
+        back = (mine.near[over] == rearrange(own, "b -> b 1 1")) * mine.weights()[over]
         both = torch.minimum(back.amax(dim=2), theirs.weights()[rows])
         total += float(both.amax(dim=1).sum())
     return total / x.n

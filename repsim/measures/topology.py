@@ -80,7 +80,7 @@ def heat_trace(x: Features, k: int) -> np.ndarray:
     def compute(origin: Features) -> np.ndarray:
         near = nearest(origin, k, "euclidean")
         graph = torch.zeros(origin.n, origin.n, dtype=torch.float64)
-        graph.scatter_(1, near.index.cpu(), near.weights().cpu())
+        graph.scatter_(1, near.near.cpu(), near.weights().cpu())
         graph = torch.maximum(graph, graph.mT)
         scale = graph.sum(dim=1).rsqrt()
         moved = torch.linalg.eigvalsh(scale[:, None] * graph * scale).numpy()
@@ -141,7 +141,7 @@ def intrinsic_dimension(x: object) -> float:
 def _two_nn(x: Features) -> float:
     if x.n < 4:
         return math.nan
-    rows, near = x.centered64, nearest(x, 2, "euclidean").index[:, :2]
+    rows, near = x.centered64, nearest(x, 2, "euclidean").near[:, :2]
     first, second = ((rows - rows[column]).norm(dim=1).cpu().numpy() for column in near.T)
     apart = first > 0
     ratios = np.sort(np.log(second[apart] / first[apart]))

@@ -106,7 +106,7 @@ def test_cosine_neighbours_are_those_of_extended_precision(
     expected = np.sort(np.argsort(-cosines, axis=1)[:, :10], axis=1)
     found = Features(x, dtype=dtype).neighbours(10)
     assert found.weight is None
-    np.testing.assert_array_equal(np.sort(found.index, axis=1), expected)
+    np.testing.assert_array_equal(np.sort(found.near, axis=1), expected)
 
 
 #: Batches or folds of neighbouring rows.

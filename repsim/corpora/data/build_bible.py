@@ -15,7 +15,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from repsim.core.files import written_aside
+from repsim.core.aside import written_aside
 from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.overlap import unseen_rows
 

@@ -51,8 +51,9 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            known = isinstance(error, json.JSONDecodeError)
-            why = f"{error.msg} at column {error.colno}" if known else str(error)
+            why = str(error)
+            if isinstance(error, json.JSONDecodeError):
+                why = f"{error.msg} at column {error.colno}"
             what = f"not JSON: {why}" if line.strip() else "blank"
             raise InputError(f"file '{path}', line {number}: {what}") from None
         if not isinstance(record, dict):

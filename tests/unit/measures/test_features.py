@@ -127,8 +127,8 @@ def factors(f: Features) -> list[torch.Tensor]:
         f.x, f.mean, f.centered, torch.tensor(f.norm), f.unit_rows, f.unit_columns, f.gram,
         f.gram_diagonal, f.compact @ f.compact.mT, f.svd[0] @ f.svd[0].mT, f.svd[1],
         f.svd_uncentered[0] @ f.svd_uncentered[0].mT, f.distances("euclidean"), f.rdm("cosine"),
-        f.rdm_ranks("correlation"), f.neighbours(5, "cosine").index,
-        f.neighbours(5, "euclidean").index,
+        f.rdm_ranks("correlation"), f.neighbours(5, "cosine").near,
+        f.neighbours(5, "euclidean").near,
         f.remember_matrix("sums", lambda g: g.x.sum(1)[:, None] + g.x[:, 0]),
     ]  # fmt: skip
 
@@ -207,7 +207,7 @@ def test_neighbours_exclude_the_row_itself_and_share_the_places_of_a_tie() -> No
     x = np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
     found = Features(x).neighbours(2, "cosine")
     # The last row is as far from the first three as from the next two.
-    assert [set(row[row != i].tolist()) for i, row in enumerate(found.index)] == [
+    assert [set(row[row != i].tolist()) for i, row in enumerate(found.near)] == [
         {1, 2}, {0, 2}, {0, 1}, {4, 5}, {3, 5}, {0, 1, 2, 3, 4},
     ]  # fmt: skip
     assert found.weight is not None
@@ -226,8 +226,8 @@ def test_lists_of_shuffled_rows_are_the_shuffled_lists_also_at_ties(dtype: torch
     theirs = Features(x, dtype=dtype).neighbours(4)
     for row, was in enumerate(order):
         weights = [np.zeros(90), np.zeros(90)]
-        weights[0][order[mine.index[row]]] = mine.weights()[row]
-        weights[1][theirs.index[was]] = theirs.weights()[was]
+        weights[0][order[mine.near[row]]] = mine.weights()[row]
+        weights[1][theirs.near[was]] = theirs.weights()[was]
         own = weights[0][was], weights[1][was]
         assert own == (0, 0)
         np.testing.assert_allclose(*weights, atol=1e-12)
@@ -239,7 +239,7 @@ def test_neighbours_are_the_rows_at_least_distance(metric: str) -> None:
     distances = f.distances(metric).clone().fill_diagonal_(torch.inf)
     expected = torch.argsort(distances, dim=1)[:, :7]
     found = f.neighbours(7, metric)
-    assert torch.equal(found.index, expected)
+    assert torch.equal(found.near, expected)
     assert found.weight is None
 
 

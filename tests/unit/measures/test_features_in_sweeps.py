@@ -22,10 +22,10 @@ def test_neighbours_of_a_subset_come_out_of_the_whole_lists(metric: str, ties: b
 
 def same_lists(a: Neighbours, b: Neighbours) -> None:
     """Equal weights of every row; the order of tied rows does not matter."""
-    n = len(a.index)
-    dense = [torch.zeros(n, n).double().scatter_(1, s.index, s.weights()) for s in (a, b)]
+    n = len(a.near)
+    dense = [torch.zeros(n, n).double().scatter_(1, s.near, s.weights()) for s in (a, b)]
     torch.testing.assert_close(*dense)
-    ranks = [torch.zeros(n, n).double().scatter_(1, s.index, s.ranks()) for s in (a, b)]
+    ranks = [torch.zeros(n, n).double().scatter_(1, s.near, s.ranks()) for s in (a, b)]
     torch.testing.assert_close(*(r * (w > 0) for r, w in zip(ranks, dense, strict=True)))
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from repsim.core import ResourceError
-from repsim.measures import Statistics, compare_arrays, get_measure
+from repsim.measures import Statistics, as_features, compare_arrays, get_measure
+from repsim.measures.distance_grids import LayerTiles
 from repsim.measures.memory import unit_bytes
 
 RNG = np.random.default_rng(0)
@@ -32,3 +34,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(
     assert told.value.exit_code == 5
     table = compare_arrays(arrays, ["unit_correlation"], permutations=0)
     assert len(table) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_medians_are_counted_exactly_where_too_many_pairs_would_be_collected(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, repeated: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(1_100, 8)) for _ in range(2))
+    if repeated:  # many distances of exactly 0
+        x[:900] = x[0]
+    layers = [as_features(torch.tensor(a, dtype=dtype)) for a in (x, y)]
+    tiles = LayerTiles([layers[0]], [layers[1]], "euclidean")
+    positions = [0, 302_225, 302_226, 604_449]
+    collected = tiles.order_statistics(positions)
+    monkeypatch.setattr("repsim.measures.distance_grids.COLLECTED", 1_000)
+    assert tiles.order_statistics(positions) == collected
