@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Entry of the header; beside the arrays it has a sum of the header itself.
 KEY, HEADER = "checksums", "header"
+#: Entry of the header: what the file was made for, so that no other one is taken for it.
+MADE_FOR = "made_for"
 #: Bytes that are read at once.
 READ = 1 << 18
 #: A sum inside a header, where it is JSON in JSON.
@@ -72,29 +74,32 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, made_for: str = "") -> None:
     """Compare the arrays of a file with its checksums, once as long as the file does not change.
 
     Raises:
-        InputError: It is missing, damaged, or has none.
+        InputError: It is missing, damaged, has none, or was made for something else.
     """
     try:
         mark = file_mark(path)
     except OSError as error:
         raise InputError(f"activations file '{path}' is missing: {error.strerror}") from None
-    if reason := _damage(path, mark):
+    if reason := _damage(path, mark, made_for):
         raise InputError(f"activations file '{path}' is damaged: {reason}")
 
 
 @functools.lru_cache(maxsize=4096)
-def _damage(path: Path, mark: tuple[int, ...]) -> str:
+def _damage(path: Path, mark: tuple[int, ...], made_for: str) -> str:
     """What is wrong with a file; empty if nothing is."""
     try:
         layout = read_layout(path)
         with path.open("rb") as handle:
             text = handle.read(8)
             text = handle.read(int.from_bytes(text, "little"))
-            stated = json.loads(json.loads(text)["__metadata__"][KEY])
+            metadata = json.loads(text)["__metadata__"]
+            if made_for and metadata.get(MADE_FOR) != made_for:
+                return "it holds what another model, language or text gave"
+            stated = json.loads(metadata[KEY])
             if not isinstance(stated, Mapping) or stated.keys() - {HEADER} != layout.keys():
                 return "its checksums are of other arrays"
             if stated.get(HEADER, of_header(text)) != of_header(text):

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from repsim.activations.checksums import is_whole, verify
+from repsim.activations.checksums import MADE_FOR, is_whole, verify
 from repsim.activations.distributed import Ranks, join
 from repsim.activations.reader import ChunkReader
 from repsim.activations.settings import (
@@ -267,7 +267,7 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
     """Read one language from the cache, or extract it with all processes."""
     key = extraction_key(job.ref, job.corpus, job.language, job.settings)
     target = folder / f"{quote(job.language, safe='')}-{key[:32]}.safetensors"
-    if ranks.all(_is_there(target)):
+    if ranks.all(_is_there(target, key)):
         return collect(job, target, {"cached": True})
     order = length_order(job.corpus[job.language])
     chunks = [order[i : i + CHUNK_SENTENCES] for i in range(0, len(order), CHUNK_SENTENCES)]
@@ -277,14 +277,14 @@ def run(job: Job, folder: Path, ranks: Ranks) -> Activations:
     what = f"the extraction of {job.ref.name} on {job.language}"
     try:
         with ranks.together(what):
-            told = _read_chunks(job, chunks, work, ranks)
+            told = _read_chunks(job, chunks, (work, key), ranks)
     except InputError:
         # By now no process writes any more. Numbers of a model that gives NaN are not kept.
         shutil.rmtree(work, ignore_errors=True)
         raise
     with ranks.together(what):
         if ranks.first:
-            _finish(job, chunks, work, target)
+            _finish(job, chunks, work, (target, key))
     return collect(job, target, {"cached": False, **told})
 
 
@@ -309,12 +309,12 @@ def _scratch(folder: Path) -> Path:
     return found
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Path, made_for: str) -> bool:
     """Whether a file is there and whole; says so if it is there and is not."""
     if not path.exists():
         return False
     try:
-        verify(path)
+        verify(path, made_for)
     except InputError as error:
         _log.warning("%s; it is made anew", error.what)
         return False
@@ -322,10 +322,10 @@ def _is_there(path: Path) -> bool:
 
 
 def _read_chunks(
-    job: Job, chunks: Sequence[np.ndarray], work: Path, ranks: Ranks
+    job: Job, chunks: Sequence[np.ndarray], place: tuple[Path, str], ranks: Ranks
 ) -> dict[str, Any]:
     """Write a part for each chunk of this process that has none; tell how fast it went."""
-    texts, ids = job.corpus[job.language], job.corpus.ids
+    (work, key), texts, ids = place, job.corpus[job.language], job.corpus.ids
     reader = ChunkReader(
         job.loaded,
         job.hooks(),
@@ -336,7 +336,7 @@ def _read_chunks(
         language=job.language,
     )
     mine = ranks.share(len(chunks))
-    todo = [chunk for chunk in mine if not _is_there(part_path(work, chunk))]
+    todo = [chunk for chunk in mine if not _is_there(part_path(work, chunk), f"{key}/{chunk}")]
     total = sum(len(chunks[chunk]) for chunk in todo)
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -348,7 +348,7 @@ def _read_chunks(
             rows = chunks[chunk].tolist()
             names = [ids[row] for row in rows]
             encoded = job.encoder([texts[row] for row in rows], names)
-            write_part(work, chunk, reader.read(encoded, names))
+            write_part(work, chunk, reader.read(encoded, names), f"{key}/{chunk}")
             if bar:
                 bar.update(len(rows))
     seconds = time.perf_counter() - began
@@ -359,10 +359,11 @@ def _read_chunks(
     }
 
 
-def _finish(job: Job, chunks: Sequence[np.ndarray], work: Path, target: Path) -> None:
+def _finish(job: Job, chunks: Sequence[np.ndarray], work: Path, place: tuple[Path, str]) -> None:
     """Put the parts together and clear the work folder."""
+    target, key = place
     try:
-        assemble(target, work, chunks, job.metadata(), job.corpus.ids)
+        assemble(target, work, chunks, {**job.metadata(), MADE_FOR: key}, job.corpus.ids)
     except InputError:
         # Another run of the same extraction may have finished first, and cleared the parts.
         if not is_whole(target):

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim.activations.checksums import HEADER, blank, of_file, of_header, of_tensor
+from repsim.activations.checksums import (
+    HEADER,
+    MADE_FOR,
+    blank,
+    of_file,
+    of_header,
+    of_tensor,
+)
 from repsim.activations.checksums import KEY as CHECKSUMS
 from repsim.core.aside import sweep_once, written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
@@ -86,7 +93,9 @@ def part_path(folder: Path, chunk: int) -> Path:
     return folder / f"part-{chunk:06d}.safetensors"
 
 
-def write_part(folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor]) -> Path:
+def write_part(
+    folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor], made_for: str = ""
+) -> Path:
     """Write one chunk, whole or not at all."""
     from safetensors.torch import save_file
 
@@ -94,7 +103,7 @@ def write_part(folder: Path, chunk: int, tensors: Mapping[str, torch.Tensor]) ->
     path = part_path(folder, chunk)
     sums = {key: of_tensor(tensor) for key, tensor in tensors.items()}
     with _disk_errors(path), written_aside(path) as aside:
-        save_file(dict(tensors), aside, metadata={CHECKSUMS: json.dumps(sums)})
+        save_file(dict(tensors), aside, metadata={CHECKSUMS: json.dumps(sums), MADE_FOR: made_for})
     return path
 
 

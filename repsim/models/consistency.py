@@ -116,7 +116,7 @@ def _blocks(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
     try:
         said = spec.n_layers(config)
     except (IncompatibleModelsError, TypeError, ValueError):
-        return None
+        return "it does not state how many blocks it has" if found else None
     said += int(getattr(config, "num_nextn_predict_layers", None) or 0)
     if not found or (getattr(config, "is_encoder_decoder", False) and not spec.blocks):
         return None
@@ -130,8 +130,10 @@ def _blocks(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
 
 def _vocabulary(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
     said = getattr(config, "vocab_size", None)
-    if not isinstance(said, int):
+    if said is None:
         return None
+    if not isinstance(said, int) or isinstance(said, bool):
+        return f"its vocab_size is {str(said)[:40]!r}, not a whole number"
     for name, header in headers.items():
         if _TOKENS.search(name) and len(header.shape) == 2 and header.shape[0] != said:
             return f"it states {said:,} tokens, and '{name}' has {header.shape[0]:,} rows"

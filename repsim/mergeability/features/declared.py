@@ -12,7 +12,13 @@ from repsim.core.errors import InputError
 from repsim.core.files import read_json
 from repsim.merging.vocabulary import Vocabulary
 from repsim.models.headers import TensorHeader, read_headers, weight_files
-from repsim.models.inspect import PROVENANCE_FILE, Located, read_config, read_provenance
+from repsim.models.inspect import (
+    PROVENANCE_FILE,
+    Located,
+    check_config,
+    read_config,
+    read_provenance,
+)
 
 _Shapes = Mapping[str, TensorHeader]
 
@@ -102,7 +108,9 @@ def _provenance(folder: Path) -> dict[str, Any]:
 def _shapes(folder: Path, name: str) -> tuple[_Shapes, str]:
     """Shapes from headers; of a folder with a config alone, from an empty model."""
     if any(folder.glob("*.safetensors")) or (folder / "model.safetensors.index.json").is_file():
-        return read_headers(weight_files(folder)), ""
+        headers = read_headers(weight_files(folder))
+        check_config(name, folder, headers)
+        return headers, ""
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 

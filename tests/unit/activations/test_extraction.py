@@ -466,3 +466,15 @@ def test_weights_that_change_in_place_are_never_answered_by_the_cache(
     assert after.info["weights"] != before.info["weights"]
     if how in ("step", "buffer swap"):
         assert after.model.weights_hash != before.model.weights_hash
+
+
+def test_a_file_that_was_made_for_something_else_is_not_taken(tiny, corpus_of, tmp_path, caplog):
+    corpus, models = corpus_of(6), (tiny("llama"), tiny("qwen2"))
+    first, second = (one(model, corpus, tmp_path) for model in models)
+    paths = [acts.source.path for acts in (first, second)]
+    whole = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(whole[1])
+    again = one(models[0], corpus, tmp_path)
+    assert not again.info["cached"]
+    assert paths[0].read_bytes() == whole[0]
+    assert "another model, language or text" in caplog.text

@@ -144,3 +144,21 @@ def test_numbers_that_are_no_sizes_may_be_large() -> None:
     assert beyond_measure(fine) is None
     assert beyond_measure({"text_config": {"num_layers": 10**9}}) is not None
     assert beyond_measure({"rms_norm_eps": 10**4000}) is not None
+
+
+@pytest.mark.parametrize("changed", [{"vocab_size": "/etc/passwd"}, {"num_hidden_layers": None}])
+def test_configs_that_lack_a_number_are_refused_by_forecasts_and_merges(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    from repsim.mergeability.features import metadata_features
+    from repsim.merging import merge
+
+    folders = [write_tiny_model("llama", tmp_path / name, head=True) for name in "ab"]
+    path = folders[1] / "config.json"
+    document = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({k: v for k, v in document.items() if v is not None}))
+    with pytest.raises(InputError, match="contradicts its weights"):
+        metadata_features(folders)
+    recipe = {"method": "linear", "models": [str(folder) for folder in folders]}
+    with pytest.raises(InputError, match="contradicts its weights"):
+        merge(recipe, tmp_path / "out")
