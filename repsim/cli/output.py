@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +35,7 @@ def print_json(document: Any) -> None:
 def print_table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None
 ) -> None:
-    """A plain table on stdout, shrunk to the terminal.
+    """A plain table on stdout; on a terminal its lines are cut to the width.
 
     Args:
         rows: Dictionaries.
@@ -47,14 +49,15 @@ def print_table(
         max(len(head), *(len(line[i]) for line in cells)) for i, head in enumerate(heads.values())
     ]
     right = [all(_is_number(row.get(key)) for row in rows) for key in heads]
-    limit = shutil.get_terminal_size((160, 24)).columns
+    # What goes into a file or another program is whole.
+    limit = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else math.inf
     for line in [list(heads.values()), *cells]:
         parts = [
             text.rjust(width) if flush else text.ljust(width)
             for text, width, flush in zip(line, widths, right, strict=True)
         ]
         text = "  ".join(parts).rstrip()
-        click.echo(text if len(text) <= limit else text[: limit - 1] + "…")
+        click.echo(text if len(text) <= limit else text[: int(limit) - 1] + "…")
 
 
 def _is_number(value: Any) -> bool:

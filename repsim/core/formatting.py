@@ -86,11 +86,14 @@ def markdown_text(text: str) -> str:
 def markdown_name(name: str) -> str:
     r"""A name as Markdown prints it: as `markdown_text`, and what would begin code is escaped.
 
+    Inside words, as in eng_Latn, an underscore begins nothing.
+
     Example:
-        >>> markdown_name("a`rm`_b")
-        'a\\`rm\\`\\_b'
+        >>> markdown_name("a`rm`_b"), markdown_name("eng_Latn")
+        ('a\\`rm\\`\\_b', 'eng_Latn')
     """
-    return re.sub(r"([`_~])", r"\\\1", markdown_text(name))
+    marks = r"([`~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))"
+    return re.sub(marks, r"\\\1", markdown_text(name))
 
 
 def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -130,12 +130,13 @@ def _blocks(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
 
 def _vocabulary(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
     said = getattr(config, "vocab_size", None)
+    tokens = {n: h for n, h in headers.items() if _TOKENS.search(n) and len(h.shape) == 2}
     if said is None:
-        return None
+        return "it does not state how many tokens it has" if tokens else None
     if not isinstance(said, int) or isinstance(said, bool):
         return f"its vocab_size is {str(said)[:40]!r}, not a whole number"
-    for name, header in headers.items():
-        if _TOKENS.search(name) and len(header.shape) == 2 and header.shape[0] != said:
+    for name, header in tokens.items():
+        if header.shape[0] != said:
             return f"it states {said:,} tokens, and '{name}' has {header.shape[0]:,} rows"
     return None
 

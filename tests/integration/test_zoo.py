@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repsim.cli.main import main
-from repsim.core.errors import UsageError
+from repsim.core.errors import InputError
 from repsim.core.files import hash_files
 from repsim.corpora import load_training_text
 from repsim.models import ARCHITECTURES, inspect_model, list_zoo, load_model
@@ -90,7 +90,7 @@ def test_zoo_names_work_wherever_a_model_is_asked_for() -> None:
     assert ref.name == "mixed"
     assert set(ref.languages) == set(LANGUAGES)
     assert load_model("zoo:mixed").ref.weights_hash == ZOO["mixed"].ref.weights_hash
-    with pytest.raises(UsageError, match="unknown zoo model 'mixd'.*did you mean 'mixed'"):
+    with pytest.raises(InputError, match="unknown zoo model 'mixd'.*did you mean 'mixed'"):
         zoo_folder("zoo:mixd")
 
 
