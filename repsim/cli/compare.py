@@ -19,7 +19,6 @@ SUMMARY_COLUMNS = {
     "interval": "95 % interval",
     "middle_null_q95": "null 95 %",
     "middle_partial": "length removed",
-    "halves": "across halves",
     "best": "best",
     "best_layers": "at layers",
 }
@@ -153,8 +152,5 @@ def _summary_row(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "pair": f"{pair} · {text}",
         "interval": f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else "–",
-        "halves": "–"
-        if row["middle_ceiling"] is None
-        else f"{row['middle_across_halves']:.2f} of {row['middle_ceiling']:.2f}",
         "best_layers": f"{row['best_layer_a']}, {row['best_layer_b']}",
     }
