@@ -43,7 +43,20 @@ def stated(document: Mapping[str, Any]) -> Any:
 
 def beyond_measure(document: Mapping[str, Any], depth: int = 0) -> str | None:
     """Why a config cannot even be read; None if it can."""
+    named = document.get("architectures")
+    if (
+        not depth
+        and named is not None
+        and not (isinstance(named, list) and all(isinstance(name, str) for name in named))
+    ):
+        return "architectures is not a list of names"
     for key, value in document.items():
+        if (
+            not depth
+            and isinstance(value, str | dict)
+            and (_LAYERS.search(key) or _SIZES.search(key))
+        ):
+            return f"{key} is {str(value)[:40]!r}, not a number"
         inner = value if isinstance(value, Mapping) and depth < 4 else {}
         if reason := beyond_measure(inner, depth + 1):
             return reason
@@ -165,13 +178,13 @@ def _expected(config: Any, spec: ArchSpec) -> Iterator[tuple[str, list[tuple[int
     """Names of tensors and the shapes that the config's sizes give them."""
     try:
         sizes = spec.sizes(config)
+        dim = sizes["dim"]
+        known = {**sizes, "pair": dim // 2, "resid_out": sizes["resid"], "entry": None}
         if spec.n_layers(config) > MOST_LAYERS or spec.why_unalignable(config):
             return
         weights = spec.stored_weights(config)
     except (IncompatibleModelsError, TypeError, ValueError, ArithmeticError):
         return
-    dim = sizes["dim"]
-    known = {**sizes, "pair": dim // 2, "resid_out": sizes["resid"], "entry": None}
     for weight in weights:
         if weight.tensor[0] != "/":
             yield weight.tensor, _shapes(weight.stored, known)

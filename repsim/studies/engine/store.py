@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.errors import InputError
-from repsim.core.parts import JSON, Files, Parts
+from repsim.core.parts import JSON, Codec, Files, Parts
 from repsim.core.provenance import now
 
 SCHEMA = "repsim/part/1"
@@ -34,12 +34,24 @@ _HELD: dict[str, dict[str, type | tuple[type, ...]]] = {
 _log = logging.getLogger("repsim.studies")
 
 
+def _part(key: str, data: bytes) -> Mapping[str, Any]:
+    """A part of a study: parts of the first version have no checksum, but a result."""
+    document = JSON.decode(key, data)
+    if "result" not in document:
+        raise ValueError("it holds no result")
+    return document
+
+
+#: How parts of a study are written and read.
+_PARTS: Codec[Mapping[str, Any]] = Codec(JSON.suffix, JSON.encode, _part)
+
+
 class Store(Files):
     """Parts, failures, logs and published folders of a study, below a folder or an fsspec URL."""
 
     def __init__(self, url: str | Path) -> None:
         super().__init__(url)
-        self.parts: Parts[Mapping[str, Any]] = Parts(self, "parts", JSON)
+        self.parts: Parts[Mapping[str, Any]] = Parts(self, "parts", _PARTS)
 
     def part(self, key: str) -> Mapping[str, Any]:
         """What a unit found.
