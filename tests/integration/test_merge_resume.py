@@ -44,7 +44,8 @@ def write_model(folder: Path, seed: int) -> None:
         for i in range(6)
     }
     save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    config = {"model_type": "llama", "num_hidden_layers": 6, "hidden_size": 8}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def run(
