@@ -224,9 +224,11 @@ def test_shards_are_found_by_the_index_and_missing_ones_are_named(tmp_path: Path
 def test_a_config_with_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     folder = Path(write_tiny_model("llama", tmp_path / "model"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["hidden_size"] = "wide"
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(IncompatibleModelsError, match=r"does not take the config.*hidden_size"):
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "wide"}))
+    with pytest.raises(InputError, match="hidden_size is 'wide', not a number"):
+        inspect_model(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": "small"}))
+    with pytest.raises(IncompatibleModelsError, match=r"does not take the config.*rms_norm_eps"):
         inspect_model(folder)
 
 
