@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from repsim.core.errors import UsageError
@@ -40,42 +42,30 @@ class FineTuning:
         return {"settings": hash_json([self.config.to_dict(), parent.ref.weights_hash])}
 
 
-def plan_finetuning(
-    model: str,
-    out: str | Path,
-    *,
-    languages: Sequence[str],
-    corpus: str = "bible",
-    tokens: int = 20_000,
-    lora: Mapping[str, Any] | None = None,
-    learning_rate: float | None = None,
-    batch: int | None = None,
-    context: int | None = None,
-    seed: int = 0,
-    also: Sequence[str] = (),
-    evaluation_bytes: int = 20_000,
-    dtype: str | None = None,
-    allow_network: bool = False,
-) -> FineTuning:
+def plan_finetuning(model: str, out: str | Path, **settings: Any) -> FineTuning:
     """Work out a fine-tuning without starting it; arguments and errors as for `finetune`."""
-    if not languages:
+    given = inspect.signature(finetune).bind(model, out, **settings)
+    given.apply_defaults()
+    asked = SimpleNamespace(**given.arguments)
+    if not asked.languages:
         raise UsageError("there is no language to fine-tune on", hint="-l deu_Latn")
-    target = Path(out)
-    load_training_text(corpus, list(dict.fromkeys([*languages, *also])))  # is it there?
-    parent = open_parent(model, allow_network=allow_network)
-    rows = batch or int(GENTLE["batch"])
+    target, tokens, context = Path(out), asked.tokens, asked.context
+    languages = list(dict.fromkeys([*asked.languages, *asked.also]))
+    load_training_text(asked.corpus, languages)  # is it there?
+    parent = open_parent(model, allow_network=asked.allow_network)
+    rows = asked.batch or int(GENTLE["batch"])
     window = context or min(CONTEXT, longest_context(parent) or CONTEXT)
     training: dict[str, Any] = {"tokens": tokens, "batch": rows}
-    training |= {"lora": dict(lora)} if lora is not None else {}
-    training |= {"learning_rate": learning_rate} if learning_rate is not None else {}
+    training |= {"lora": dict(asked.lora)} if asked.lora is not None else {}
+    training |= {"learning_rate": asked.learning_rate} if asked.learning_rate is not None else {}
     steps = max(1, round(tokens / (rows * window)))
     name = target.resolve().name
     config = from_mapping(
         {
             "name": name,
             "corpus": {
-                "source": corpus,
-                "languages": list(dict.fromkeys([*languages, *also])),
+                "source": asked.corpus,
+                "languages": languages,
                 "max_bytes": max(100_000, BYTES_PER_TOKEN * tokens),
             },
             "init_from": model,
@@ -86,11 +76,11 @@ def plan_finetuning(
                 "validate_every": steps,
                 "state_every": max(10, steps // 5),
                 "checkpoints": "none",
-                "validation_bytes": evaluation_bytes,
-                "final_bytes": evaluation_bytes,
-                "dtype": dtype or parent.dtype,
+                "validation_bytes": asked.evaluation_bytes,
+                "final_bytes": asked.evaluation_bytes,
+                "dtype": asked.dtype or parent.dtype,
             },
-            "runs": [{"name": name, "languages": list(languages), "data_seed": seed}],
+            "runs": [{"name": name, "languages": list(asked.languages), "data_seed": asked.seed}],
         }
     )
     return FineTuning(config, plan(config)[0], target)

@@ -22,7 +22,6 @@ from repsim.measures import (
     FeatureCache,
     Features,
     Statistics,
-    compare_arrays,
     get_measure,
     list_measures,
     measure,
@@ -472,43 +471,6 @@ def test_a_new_cheap_measure_gets_null_interval_and_partial_value_as_cka_does(
     declared = sweep(four, ["row_cosine"], statistics=FAST).info
     assert declared["statistics"]["expensive_measures"] == []
     assert declared["measures"]["row_cosine"]["cost"] == "cheap"
-
-
-def test_arrays_from_anywhere_are_compared_with_nothing_invented() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 8))
-    arrays = {"a": [x, x + rng.normal(size=x.shape)], "b": [torch.tensor(2 * x)]}
-    table = compare_arrays(arrays, ["cka", "procrustes"], permutations=19)
-    first = next(table.rows())
-    assert first["value"] == pytest.approx(1.0)
-    unknown = ("language_a", "language_b", "point", "partial")
-    assert [first[key] for key in unknown] == [None] * 4
-    assert all(row["p_value"] is not None and row["ci_low"] is not None for row in table.rows()
-               if row["measure"] == "cka")  # fmt: skip
-    assert table.grid("a", "b", measure="cka").values.shape == (2, 1)
-    assert table.plot.heatmap(measure="cka") is not None
-    by_document = compare_arrays(
-        arrays, ["cka"], permutations=19, documents=[str(i // 4) for i in range(60)]
-    )
-    assert by_document.info["statistics"]["interval_unit"] == "documents"
-    assert list(by_document.rows())[1]["ci_low"] != list(table.rows())[1]["ci_low"]
-
-
-def test_malformed_arrays_are_refused_by_name() -> None:
-    x = np.ones((6, 2))
-    with pytest.raises(InputError, match=r"'b' needs layers of shape \[rows, units\].*\[6\]"):
-        compare_arrays({"a": [x], "b": [x[:, 0]]})
-    with pytest.raises(InputError, match="'a' has 6 rows in layer 0 and 5 in layer 1"):
-        compare_arrays({"a": [x, x[:5]], "b": [x]})
-    with pytest.raises(InputError, match="a and b hold 6 and 5 sentences"):
-        compare_arrays({"a": [x], "b": [x[:5]]})
-    with pytest.raises(InputError, match="a, layer 0, are NaN .* the first is 'third'"):
-        compare_arrays(
-            {"a": [np.where(np.arange(6)[:, None] == 2, np.nan, x)], "b": [x]},
-            names=["first", "second", "third", "fourth", "fifth", "sixth"],
-        )
-    with pytest.raises(UsageError, match="nothing to compare"):
-        compare_arrays({"a": [x]})
 
 
 def test_a_table_of_version_0_1_is_read_under_the_new_names(
