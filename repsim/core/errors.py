@@ -111,7 +111,7 @@ def unknown_name(
         "unknown measure 'ckaa' (hint: did you mean 'cka'?)"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = _nearest(name, names)
     if close:
         hint = "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     else:
@@ -119,6 +119,19 @@ def unknown_name(
     if see:
         hint += f"; see: {see}"
     return error(f"unknown {kind} '{name[:80]}'", hint=hint)
+
+
+def _nearest(name: str, names: list[str]) -> list[str]:
+    """Up to three names that were meant: other case or order of words, a part of it, a slip."""
+    words = set(re.split(r"[\W_]+", name.lower()))
+    parts = {own: set(re.split(r"[\W_]+", own.lower())) for own in names}
+    same = [own for own in names if parts[own] == words]
+    within = [own for own in names if parts[own] < words]
+    slips = difflib.get_close_matches(name.lower(), [own.lower() for own in names], 3, 0.5)
+    spelled = {own.lower(): own for own in names}
+    if name.lower() in spelled:
+        return [spelled[name.lower()]]
+    return list(dict.fromkeys([*same, *within, *(spelled[own] for own in slips)]))[:3]
 
 
 #: Error number of the system -> limit of the machine.

@@ -10,11 +10,12 @@ Source: NLLB Team (2022), "No Language Left Behind", arXiv:2207.04672, table 1.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.errors import InputError, UsageError
 
 # Serbian is written in two scripts, though FLORES-200 holds one: `sr` alone does not say which.
 _FLORES = """
@@ -137,6 +138,16 @@ def _labels(available: Sequence[str]) -> dict[str, str]:
     return {code if counts.count(name) > 1 else name: code for code, name in names.items()}
 
 
+def _unknown(code: str, labels: Iterable[str], where: str) -> UsageError:
+    """What a corpus lacks, with the nearest that it has: by language, as scripts are much alike."""
+    bare = {label: label.partition("_")[0] for label in labels}
+    near = difflib.get_close_matches(code.partition("_")[0].lower(), bare.values(), n=3)
+    meant = [f"'{label}'" for label, own in bare.items() if own in near]
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+    some = ", ".join(list(bare)[:60]) + (f" and {len(bare) - 60} more" if len(bare) > 60 else "")
+    return UsageError(f"unknown language in {where} '{code[:80]}'", hint=f"{hint}it has: {some}")
+
+
 def _find(code: str, labels: dict[str, str], where: str) -> tuple[str, str]:
     """Label and column that one wanted code means."""
     for label, column in labels.items():
@@ -154,7 +165,7 @@ def _find(code: str, labels: dict[str, str], where: str) -> tuple[str, str]:
             f"language '{code}' is ambiguous in {where}", hint=f"one of: {', '.join(fitting)}"
         )
     if tag is None or not fitting:
-        raise unknown_name(f"language in {where}", code, labels)
+        raise _unknown(code, labels, where)
     label, column = next(iter(fitting.items()))
     # A full code names a column that leaves its script open.
     return (tag.label if label == tag.language and tag.script else label), column

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from repsim.core.corpus import ParallelCorpus
@@ -16,15 +16,19 @@ from repsim.corpora.languages import choose_languages
 from repsim.corpora.readers import READERS
 from repsim.corpora.readers.flores import flores_files
 from repsim.corpora.readers.moses import moses_files
+from repsim.corpora.readers.plain import rows_in_memory
 from repsim.corpora.rows import Empty, Request, build_corpus
 from repsim.corpora.text_files import read_lines, stem
 
 _SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_FORMATS = "a .tsv or .jsonl file (also .gz, .xz), moses:PREFIX, flores:FOLDER or hub:NAME"
+_FORMATS = "a .tsv, .jsonl or .txt file (also .gz, .xz), moses:PREFIX, flores:FOLDER or hub:NAME"
+
+#: Sentences of one language, or language -> as many sentences in each.
+Sentences = Mapping[str, Sequence[str]] | list[str] | tuple[str, ...]
 
 
 def load_corpus(
-    spec: str | os.PathLike[str] | ParallelCorpus,
+    spec: str | os.PathLike[str] | ParallelCorpus | Sentences,
     *,
     languages: Sequence[str] | str | None = None,
     limit: int | None = None,
@@ -40,7 +44,9 @@ def load_corpus(
     Args:
         spec: A built-in corpus (`kolibri`, `udhr`), a file or folder whose format is recognised, or
             FORMAT:LOCATION: `tsv:`, `jsonl:`, `moses:PREFIX`, `flores:FOLDER`,
-            `hub:NAME[#CONFIG][@REVISION]`. A `ParallelCorpus` is only chosen from.
+            `hub:NAME[#CONFIG][@REVISION]`; `plain:` and .txt are one sentence a line. Also a list
+            of sentences, or a mapping from languages to such lists; a `ParallelCorpus` is only
+            chosen from.
         languages: Codes in this order (`eng_Latn`, `eng`, `en`; also one string, `en,de`); None for
             all; `eng_Latn~reversed` is derived, see `corpora.derived`. Only rows that have text in each of them stay; the corpus's `notes` count the rest.
         limit: Draw at most so many of the sentences, without replacement.
@@ -79,10 +85,14 @@ def load_corpus(
         return derived_corpus(natural, languages)
     if isinstance(spec, ParallelCorpus):
         corpus = _select(spec, languages)
+    elif isinstance(spec, Mapping | list | tuple):
+        rows = rows_in_memory(spec, languages)
+        corpus = build_corpus(rows, "sentences", split=split, empty=empty, deduplicate=deduplicate)
     elif format is None and str(spec) in CORPORA:
         corpus = _load_builtin(str(spec), languages, split)
     else:
-        name, location = (format, os.fspath(spec)) if format else _recognise(os.fspath(spec))
+        where = os.fspath(spec)
+        name, location = (format, where) if format else _recognise(where)
         rows = READERS[name](Request(location, languages, split, allow_network))
         corpus = build_corpus(
             rows, _name(name, location), split=split, empty=empty, deduplicate=deduplicate
@@ -153,10 +163,13 @@ def _recognise_file(path: Path) -> str:
         return "jsonl"
     if "\t" in first:
         return "tsv"
+    if suffix == ".txt":
+        return "plain"
     raise InputError(
         f"the format of '{path}' does not show: its name is not .tsv or .jsonl, and its first line "
         "is neither JSON nor tab-separated",
-        hint=f"{_FORMATS}; for files such as train.en and train.de write moses:train",
+        hint=f"{_FORMATS}; one sentence a line is plain:{path.name}; "
+        "for files such as train.en and train.de write moses:train",
     )
 
 

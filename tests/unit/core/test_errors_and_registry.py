@@ -80,3 +80,13 @@ def test_unknown_entries_raise_the_kind_and_the_suggestion() -> None:
     assert "cka_of_one" in registry
     assert len(registry) == 1
     assert list(registry) == ["cka_of_one"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("CKA", "'cka'?"), ("linear_cka", "'cka_linear' or 'cka'?"), ("ckka", "'cka'?")],
+)
+def test_other_case_order_and_slips_find_the_name(written: str, meant: str) -> None:
+    assert str(unknown_name("measure", written, ["cka", "cka_linear", "rsa"])).endswith(
+        f"did you mean {meant})"
+    )

@@ -360,7 +360,7 @@ def test_the_format_is_recognised_by_content(tmp_path: Path) -> None:
     assert len(load_corpus(write(tmp_path / "a.txt", TSV))) == 3
     assert len(load_corpus(write(tmp_path / "b.data", '{"en": "One."}\n'))) == 1
     assert len(load_corpus(write(tmp_path / "c.data", TSV), format="tsv")) == 3
-    refuses(write(tmp_path / "d.txt", "One.\nTwo.\n"), "the format of '.*d.txt' does not show")
+    refuses(write(tmp_path / "d.data", "One.\nTwo.\n"), "the format of '.*d.data' does not show")
     (tmp_path / "folder").mkdir()
     refuses(tmp_path / "folder", "is neither FLORES .* nor a saved data set")
     refuses(f"flores:{tmp_path / 'folder'}", "holds no FLORES files")
