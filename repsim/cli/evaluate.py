@@ -16,6 +16,7 @@ _HEADS = {
     "model": "model", "role": "role", "worst_retention": "worst", "collapse_0.5": "collapse",
     "advantage": "advantage", "useful": "useful",
 }  # fmt: skip
+_METRICS = {"bits_per_byte": "bits/byte", "gain_kept": "gain kept"}
 _FLAGS = ("collapse_0.5", "useful")
 
 
@@ -24,6 +25,7 @@ _FLAGS = ("collapse_0.5", "useful")
 Examples:
   repsim evaluate zoo:eng-1 zoo:deu-1 zoo:mixed -l eng_Latn -l deu_Latn
   repsim evaluate out/merged --parents runs/en --parents runs/de -o out/evaluated
+  repsim evaluate out/merged --base zoo:mixed -l deu_Latn
   repsim evaluate out/merged zoo:mixed --max-bytes 50000 --json
 """
 )
@@ -32,6 +34,7 @@ Examples:
 @click.option("--corpus", default="bible", show_default=True, help="Training corpus, by its name.")
 @click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
 @click.option("--parents", multiple=True, help="Parent of the merges; default: as their files say.")
+@click.option("--base", help="What the parents were trained from; default: as the merge says.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
@@ -47,7 +50,8 @@ def evaluate(
 
     Of a merge also retention (1: as good as the best parent, 0: as unigrams), whether it collapsed
     (worst language below 0.5), and whether it is useful (better than any one parent for all
-    languages). Its parents are those that its provenance states, or --parents.
+    languages). Its parents are those that its provenance states, or --parents. Where a base is
+    known also the gain kept (1: all that training gave the parents over it, 0: none).
     """
     from repsim.evaluation import evaluate as run
 
@@ -100,7 +104,7 @@ def _head(key: str) -> str:
     metric, _, language = key.partition(" ")
     if not language:
         return _HEADS.get(key, key)
-    return f"{'bits/byte' if metric == 'bits_per_byte' else metric} {language}"
+    return f"{_METRICS.get(metric, metric)} {language}"
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _PUBLIC = {
     "builtin_minimal_pairs": "repsim.evaluation.minimal_pairs",
     "evaluate": "repsim.evaluation.held_out",
     "evaluate_bits_per_byte": "repsim.evaluation.bits_per_byte",
+    "gain_kept": "repsim.evaluation.retention",
     "judge": "repsim.evaluation.retention",
     "load_evaluation_text": "repsim.evaluation.text",
     "read_minimal_pairs": "repsim.evaluation.minimal_pairs",

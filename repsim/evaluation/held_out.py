@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import InputError, UsageError
-from repsim.core.files import read_json
+from repsim.core.errors import UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import environment
+from repsim.evaluation.parents import ModelName, find_bases, find_parents
 from repsim.evaluation.table import ALL, EvaluationTable
-from repsim.models.inspect import PROVENANCE_FILE, inspect_model, locate, read_config
+from repsim.models.inspect import locate, read_config
 from repsim.stats.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 #: Tokens per window where models allow more.
 LONGEST_CONTEXT = 1024
-ModelName = str | Path | ModelRef
 Say = Callable[[str, str], None]
 
 
@@ -37,6 +35,7 @@ def evaluate(
     overlap: int = 0,
     max_bytes: int | None = None,
     parents: Sequence[ModelName] | None = None,
+    base: ModelName | None = None,
     device: str | None = None,
     level: float = 0.95,
     seed: int = 0,
@@ -57,6 +56,8 @@ def evaluate(
         parents: What the merges were made of. Every other model is then held against them, whatever
             its role. Without it the parents of a merge are those that its provenance states (base
             models are none); they are evaluated too, if they are not among `models`.
+        base: The model that the parents were trained from: merges also get the *gain kept*. If left
+            out, the base that the provenance of a merge states; it is evaluated too.
         device: Where the models run; a GPU if there is one.
         level: Nominal coverage of intervals.
         seed: Of the draw of documents for `max_bytes`.
@@ -82,7 +83,8 @@ def evaluate(
     from repsim.evaluation.text import load_evaluation_text
     from repsim.models.causal import load_causal_lm
 
-    refs, lineage = _family(models, parents, allow_network)
+    refs, lineage = find_parents(models, parents, allow_network)
+    bases = find_bases(refs, lineage, base, allow_network=allow_network, say=say)
     spoken = tuple(languages) if languages else stated_languages(refs)
     window = common_context(refs, context)
     text = load_evaluation_text(
@@ -104,9 +106,12 @@ def evaluate(
         rows += _language_rows(ref, scores[ref.name], ready, level)
         if made_of := lineage.get(ref.name):
             rows += _merge_rows(ref, made_of, scores, ready, level)
+            if origin := bases.get(ref.name):
+                rows += _gain_rows(ref, made_of, origin, scores, ready, level)
     info = {
         "models": {ref.name: ref.stated() for ref in refs},
         "parents": {name: list(made_of) for name, made_of in lineage.items()},
+        "bases": bases,
         "text": text.about,
         "context": window,
         "overlap": overlap,
@@ -150,68 +155,6 @@ def common_context(refs: Sequence[ModelRef], wanted: int | None) -> int:
     if wanted < 1:
         raise UsageError(f"a context of {wanted} tokens is not possible")
     return wanted
-
-
-def _family(
-    models: Sequence[ModelName], parents: Sequence[ModelName] | None, allow_network: bool
-) -> tuple[list[ModelRef], dict[str, tuple[str, ...]]]:
-    """All models to score, parents last, and merge -> names of its parents."""
-
-    def inspect(name: ModelName) -> ModelRef:
-        return inspect_model(name, generic=True, allow_network=allow_network)
-
-    if not models:
-        raise UsageError("there are no models to evaluate")
-    refs = [inspect(name) for name in models]
-    lineage: dict[str, tuple[str, ...]] = {}
-    if parents is not None:
-        given = [_among(inspect(name), refs) for name in parents]
-        names = tuple(ref.name for ref in given)
-        lineage = {ref.name: names for ref in refs if ref.name not in names}
-        if not lineage:
-            raise UsageError("every model is named as a parent", hint="name the merge too")
-        refs += [ref for ref in given if ref not in refs]
-    else:
-        for ref in list(refs):
-            found = [_among(parent, refs) for parent in _stated_parents(ref)]
-            if found:
-                lineage[ref.name] = tuple(parent.name for parent in found)
-                refs += [parent for parent in found if parent not in refs]
-    names_seen = [ref.name for ref in refs]
-    for name in names_seen:
-        if names_seen.count(name) > 1:
-            raise UsageError(
-                f"two models are called '{name}'",
-                hint="rename a folder, or give ModelRefs with different names",
-            )
-    return refs, lineage
-
-
-def _among(ref: ModelRef, refs: Sequence[ModelRef]) -> ModelRef:
-    """The model of the same weights that is there already, else this one."""
-    same = [other for other in refs if other.weights_hash == ref.weights_hash]
-    return same[0] if same else ref
-
-
-def _stated_parents(ref: ModelRef) -> list[ModelRef]:
-    """The parents that the provenance of a merge states, base models left out."""
-    path = locate(ref).folder / PROVENANCE_FILE
-    document: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    found = []
-    for parent in document.get("parents", ()):
-        if parent.get("base"):
-            continue
-        beside = path.parent / parent["path"]  # paths are stated from the merge's folder
-        place = str(beside) if beside.is_dir() else parent["path"]
-        declared = ModelRef(parent["name"], place, weights_hash=parent.get("weights_hash", ""))
-        try:
-            found.append(inspect_model(declared, generic=True))
-        except InputError as error:
-            raise InputError(
-                f"parent '{declared.name}' of '{ref.name}' cannot be used: {error.what}",
-                hint="say where the parents are: parents=[...] (--parents)",
-            ) from None
-    return found
 
 
 def _language_rows(
@@ -276,6 +219,26 @@ def _merge_rows(
         for metric, found, reference in verdicts
     ]
     return rows
+
+
+def _gain_rows(
+    ref: ModelRef,
+    made_of: Sequence[str],
+    base: str,
+    scores: Mapping[str, Mapping[str, BitsPerByte]],
+    ready: PreparedText,
+    level: float,
+) -> list[dict[str, Any]]:
+    """What the merge kept of what its parents gained over their base, by language."""
+    from repsim.evaluation.retention import gain_kept
+
+    parents = {name: scores[name] for name in made_of}
+    found = gain_kept(scores[ref.name], parents, scores[base], ready.text.documents, level=level)
+    return [
+        _row(ref, language, "gain_kept", kept.estimate, reference=kept.parent, note=kept.note)
+        | _amount(scores[ref.name][language])
+        for language, kept in found.items()
+    ]
 
 
 def _flag(answer: bool | None) -> Interval:

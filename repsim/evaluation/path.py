@@ -18,13 +18,13 @@ from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
 from repsim.core.provenance import environment
 from repsim.core.table import Table
 from repsim.evaluation.held_out import (
-    ModelName,
     Say,
     _silent,
     best_device,
     common_context,
     stated_languages,
 )
+from repsim.evaluation.parents import ModelName
 from repsim.models.inspect import inspect_model
 from repsim.stats.intervals import jackknife
 

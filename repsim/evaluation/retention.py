@@ -13,6 +13,11 @@ Of language l, with bits per byte throughout:
 - **advantage**: what the merge keeps minus what the best single parent keeps when that one parent
   serves all languages. The merge is **useful** if the advantage is positive.
 
+- **gain kept**, where the parents were trained from a common base: `(base - model) / (base -
+  parent)`, `parent` being the one that is best on l. 1: all that training gave; 0: no better than
+  the base; below 0: harm. It is not defined where no parent is better than the base. Over a unigram
+  floor merges of fine-tuned models hardly ever collapse; the gain is what may be lost.
+
 Intervals leave out one document at a time in merge, parents and floor alike, and in all languages
 that have it. The best parent of a language, the worst language and the best single parent are those
 of all documents, and are not chosen anew.
@@ -138,10 +143,53 @@ def judge(
     return _overall(found, own, others, level)
 
 
+def gain_kept(
+    merged: Scores,
+    parents: Mapping[str, Scores],
+    base: Scores,
+    documents: Mapping[str, Sequence[str]],
+    *,
+    level: float = 0.95,
+) -> dict[str, Retention]:
+    """What a merge kept of that which training gave its parents over their base.
+
+    Args:
+        merged: Of the merge, by language.
+        parents: Of each parent, by its name and language.
+        base: Of the model that the parents were trained from.
+        documents: Ids of the documents by language.
+        level: Nominal coverage of intervals.
+
+    Returns:
+        By language; NaN, with a note, where no parent is better than the base.
+
+    Raises:
+        InputError: No parents, or a model that was not scored on the same documents.
+
+    Example:
+        >>> def score(bits):
+        ...     return BitsPerByte(np.array(bits), np.full(len(bits), 10))
+        >>> base, german = {"deu": score([20.0] * 6)}, {"deu": score([16.0] * 6)}
+        >>> merge = {"deu": score([17.0] * 6)}
+        >>> ids = {"deu": list("abcdef")}
+        >>> gain_kept(merge, {"de": german}, base, ids)["deu"].estimate.value
+        0.75
+    """
+    _check(merged, parents, base)
+    found = {}
+    for language, score in merged.items():
+        best = min(parents, key=lambda name: float(parents[name][language]))
+        found[language] = _retention(
+            score, parents[best][language], base[language], documents[language], best, level,
+            than="the base",
+        )  # fmt: skip
+    return found
+
+
 def _check(merged: Scores, parents: Mapping[str, Scores], floors: Scores) -> None:
     if not parents:
         raise InputError("a merge is held against its parents, and none were given")
-    for name, scores in {**parents, "the unigram model": floors}.items():
+    for name, scores in {**parents, "what it is held against": floors}.items():
         for language, score in merged.items():
             if language not in scores:
                 raise InputError(f"{name} was not scored on {language}")
@@ -156,16 +204,17 @@ def _retention(
     ids: Sequence[str],
     name: str,
     level: float,
+    than: str = "unigrams",
 ) -> Retention:
     base = leave_one_out(floor, ids, ids)
     gain = base - leave_one_out(parent, ids, ids)
     if gain[0] <= 0:
         return Retention(
-            Interval(math.nan), name, f"not defined: no parent is better than unigrams ({name})"
+            Interval(math.nan), name, f"not defined: no parent is better than {than} ({name})"
         )
     note = ""
     if jackknife(gain, level).low <= 0:
-        note = f"doubtful: {name} is not clearly better than unigrams"
+        note = f"doubtful: {name} is not clearly better than {than}"
     with np.errstate(divide="ignore"):
         ratio = (base - leave_one_out(merged, ids, ids)) / gain
     return Retention(jackknife(ratio, level), name, note)

@@ -15,9 +15,10 @@ class EvaluationTable(Table):
     """One row per model, language and metric.
 
     Metrics of one language: `bits_per_byte`, `unigram_floor` (of the model's tokenizer) and, of a
-    merge, `retention`. Metrics of all languages of a merge: `worst_retention`, `collapse_0.25`,
-    `collapse_0.5`, `collapse_0.75` (1 if the worst retention is below), `kept`, `advantage` and
-    `useful` (1 if the advantage is positive); see `repsim.evaluation.retention`.
+    merge, `retention` and, where its base is known, `gain_kept`. Metrics of all languages of a
+    merge: `worst_retention`, `collapse_0.25`, `collapse_0.5`, `collapse_0.75` (1 if the worst
+    retention is below), `kept`, `advantage` and `useful` (1 if the advantage is positive); see
+    `repsim.evaluation.retention`.
 
     Example:
         >>> table = EvaluationTable([{"model": "a", "language": "eng_Latn",
@@ -52,17 +53,20 @@ class EvaluationTable(Table):
     def summary(self) -> list[dict[str, Any]]:
         """One dictionary per model: bits per byte and retention by language, then the verdicts.
 
-        Keys are `model`, `role`, `bits_per_byte LANG`, `retention LANG` and the metrics over all
-        languages; numbers that are not there are None.
+        Keys are `model`, `role`, `bits_per_byte LANG`, `retention LANG`, `gain_kept LANG` and the
+        metrics over all languages; numbers that are not there are None.
         """
         languages = [name for name in self.unique("language") if name != ALL]
         merged = self.where(metric="worst_retention").unique("model")
+        gained = self.where(metric="gain_kept").unique("model")
         found = []
         for model in self.unique("model"):
             line: dict[str, Any] = {
                 "model": model, "role": self.where(model=model).unique("role")[0]
             }  # fmt: skip
-            for metric in ("bits_per_byte", *(["retention"] if merged else [])):
+            by_language = ["bits_per_byte"] + ["retention"] * bool(merged)
+            by_language += ["gain_kept"] * bool(gained)
+            for metric in by_language:
                 for language in languages:
                     line[f"{metric} {language}"] = self.value(model, language, metric)
             if merged:

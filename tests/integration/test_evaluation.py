@@ -77,8 +77,16 @@ def test_parents_come_from_provenance_or_are_named(folder: Path, tmp_path: Path)
               for name in ("a", "b", "mixed")]  # fmt: skip
     write_provenance(merged, role="merged", parents=stated)
     table = evaluate([merged], **options(folder))
-    assert table.unique("model") == ["merged", "a", "b"]
+    assert table.unique("model") == ["merged", "a", "b", "mixed"]
     assert table.info["parents"] == {"merged": ["a", "b"]}
+    assert table.info["bases"] == {"merged": "mixed"}
+    for row in table.where(metric="gain_kept").rows():
+        bits = {name: table.value(name, row["language"], "bits_per_byte")
+                for name in ("merged", "mixed", row["reference"])}  # fmt: skip
+        gained = bits["mixed"] - bits[row["reference"]]
+        assert row["value"] == (
+            pytest.approx((bits["mixed"] - bits["merged"]) / gained) if gained > 0 else None
+        )
     assert set(table.where(metric="retention").unique("model")) == {"merged"}
     named = evaluate([folder / "mixed"], parents=[folder / "a"], **options(folder))
     assert named.info["parents"] == {"mixed": ["a"]}
@@ -100,6 +108,8 @@ def test_what_cannot_be_evaluated_is_refused(folder: Path, tmp_path: Path) -> No
         evaluate([folder / "a"], **options(folder) | {"context": 500})
     with pytest.raises(UsageError, match="a context of 0 tokens is not possible"):
         evaluate([folder / "a"], **options(folder) | {"context": 0})
+    with pytest.raises(UsageError, match="no merge is among the models"):
+        evaluate([folder / "a"], base=folder / "b", **options(folder))
     with pytest.raises(UsageError, match="every model is named as a parent"):
         evaluate([folder / "a"], parents=[folder / "a"], **options(folder))
     with pytest.raises(UsageError, match="there are no models to evaluate"):

@@ -9,7 +9,7 @@ import pytest
 
 from repsim.core.errors import InputError
 from repsim.evaluation.bits_per_byte import BitsPerByte, leave_one_out
-from repsim.evaluation.retention import judge
+from repsim.evaluation.retention import Retention, gain_kept, judge
 from repsim.stats.intervals import Interval, jackknife, wilson
 
 SIZES = np.array([100, 250, 80, 400, 120, 300, 90])
@@ -125,3 +125,24 @@ def test_what_cannot_be_judged_is_refused() -> None:
     other = {"eng": BitsPerByte(np.ones(2), np.ones(2)), "deu": at(1.0)}
     with pytest.raises(InputError, match="en was scored on other documents of eng"):
         judge(ENGLISH, {"en": other}, FLOORS)
+
+
+def test_gain_kept_is_held_against_the_base() -> None:
+    base, parents = {"deu": at(2.0)}, {"en": {"deu": at(2.2)}, "de": {"deu": at(1.6)}}
+    ids = {"deu": [str(i) for i in range(len(SIZES))]}
+
+    def gain(level: float) -> Retention:
+        return gain_kept({"deu": at(level)}, parents, base, ids)["deu"]
+
+    assert gain(1.6).estimate.value == pytest.approx(1.0)
+    assert gain(2.0).estimate.value == pytest.approx(0.0)
+    assert gain(1.7).estimate.value == pytest.approx(0.75)
+    assert gain(2.4).estimate.value == pytest.approx(-1.0)
+    assert gain(1.7).parent == "de"
+
+
+def test_gain_kept_is_not_defined_where_no_parent_gained() -> None:
+    ids = {"deu": [str(i) for i in range(len(SIZES))]}
+    found = gain_kept({"deu": at(1.9)}, {"en": {"deu": at(2.2)}}, {"deu": at(2.0)}, ids)["deu"]
+    assert math.isnan(found.estimate.value)
+    assert found.note == "not defined: no parent is better than the base (en)"
