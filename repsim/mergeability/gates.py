@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.candidate import MergePredictor
+from repsim.models.headers import has_weights
 
 if TYPE_CHECKING:
     from repsim.models.inspect import Located
@@ -47,7 +48,7 @@ def gate_models(
             "defined by that",
             _alike(stated),
         )
-    weightless = [found.name for found in models if not _has_weights(found.folder)]
+    weightless = [found.name for found in models if not has_weights(found.folder)]
     errors, notes = _static(models, tokenizer) if not weightless else (_differing(stated), [])
     if errors:
         return Gate("; ".join(errors), _alike(stated) and not weightless, tuple(notes))
@@ -74,10 +75,6 @@ def _is_decoder(found: Located) -> bool:
 
     _, spec = read_config(found.folder, generic=True)
     return spec.decoder
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors"))
 
 
 def _static(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from repsim.core.errors import InputError
 from repsim.core.files import file_mark
 from repsim.merging.arrays import Array, flat_array, stored_array
+from repsim.models.formats import derived_weights
 from repsim.models.headers import TensorHeader, read_layouts, weight_files
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ class _Place:
 
 
 class Checkpoint:
-    """The weights of a Hugging Face folder, in one file or several (or those named), mapped."""
+    """The weights of a Hugging Face folder, in one file or several (or those named), mapped.
+
+    Those of a view (a GGUF file, an adapter on its base, a quantised checkpoint) are computed when
+    they are read; the last one is kept, for it is mostly read in several parts.
+    """
 
     def __init__(
         self, folder: str | Path, name: str | None = None, *, files: Sequence[Path] | None = None
@@ -92,6 +97,11 @@ class Checkpoint:
         self.headers: dict[str, TensorHeader] = {}
         self._places: dict[str, _Place] = {}
         self._maps: dict[Path, mmap.mmap] = {}
+        self._derived = derived_weights(self.folder) if files is None else None
+        self._last: tuple[str, torch.Tensor] | None = None
+        if self._derived is not None:
+            self.headers.update(self._derived.headers)
+            return
         for tensor, (file, stored) in read_layouts(self.files).items():
             if stored.header.dtype not in TYPES:
                 raise InputError(
@@ -106,6 +116,8 @@ class Checkpoint:
         """A tensor, or a range of its rows, in its stored type, without a copy."""
         import torch
 
+        if self._derived is not None:
+            return self._computed(tensor) if rows is None else self._computed(tensor)[rows]
         header = self.headers[tensor]
         kind, size = torch_type(header.dtype), TYPES[header.dtype][1]
         place = self._places[tensor]
@@ -125,12 +137,16 @@ class Checkpoint:
 
     def array(self, tensor: str) -> Array:
         """A tensor as a flat array, without a copy."""
+        if self._derived is not None:
+            return flat_array(self._computed(tensor))
         place, header = self._places[tensor], self.headers[tensor]
         source = self._map(place.file)
         return stored_array(source, header.dtype, place.start, math.prod(header.shape))
 
     def entries(self, tensor: str, start: int, stop: int) -> Array:
         """Some entries of a flat tensor, and no byte beside them: nothing is read ahead."""
+        if self._derived is not None:
+            return flat_array(self._computed(tensor))[start:stop]
         place, header = self._places[tensor], self.headers[tensor]
         size = TYPES[header.dtype][1]
         with place.file.open("rb", buffering=0) as handle:
@@ -144,6 +160,8 @@ class Checkpoint:
 
     def fetch(self, tensor: str) -> None:
         """Bring a tensor into the page cache: to be called by another thread, ahead of its use."""
+        if self._derived is not None:
+            return
         place, header = self._places[tensor], self.headers[tensor]
         left = math.prod(header.shape) * TYPES[header.dtype][1]
         buffer = memoryview(bytearray(min(left, FETCHED)))
@@ -151,6 +169,16 @@ class Checkpoint:
             handle.seek(place.start)
             while left > 0 and (got := handle.readinto(buffer[:left])):
                 left -= got
+
+    def _computed(self, tensor: str) -> torch.Tensor:
+        """A tensor of a view. Threads may compute one twice; none sees another one's tensor."""
+        last = self._last
+        if last is not None and last[0] == tensor:
+            return last[1]
+        assert self._derived is not None
+        found = self._derived.read(tensor)
+        self._last = (tensor, found)
+        return found
 
     def _map(self, file: Path) -> mmap.mmap:
         """The map of a file. Private, so that torch may take it for writable memory."""

@@ -29,7 +29,7 @@ from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Learn, Recipe, Repair
 from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.vocabulary import map_rows, read_vocabulary
-from repsim.models.headers import read_headers, weight_files
+from repsim.models.formats import folder_headers
 from repsim.models.inspect import (
     Located,
     check_config,
@@ -162,7 +162,7 @@ def _labels(located: Mapping[str, Located]) -> dict[str, str]:
 def _check(recipe: Recipe, folders: Sequence[str]) -> list[Finding]:
     if len(folders) < 2:
         alone = Path(folders[0])
-        check_config(alone.name, alone, read_headers(weight_files(alone)))
+        check_config(alone.name, alone, folder_headers(alone))
         return []
     findings = check_models(folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked)
     refuse_errors(findings)

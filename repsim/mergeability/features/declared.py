@@ -11,7 +11,8 @@ from typing import Any
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
 from repsim.merging.vocabulary import Vocabulary
-from repsim.models.headers import TensorHeader, read_headers, weight_files
+from repsim.models.formats import folder_headers
+from repsim.models.headers import INDEX, TensorHeader, has_weights
 from repsim.models.inspect import (
     PROVENANCE_FILE,
     Located,
@@ -107,8 +108,8 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 def _shapes(folder: Path, name: str) -> tuple[_Shapes, str]:
     """Shapes from headers; of a folder with a config alone, from an empty model."""
-    if any(folder.glob("*.safetensors")) or (folder / "model.safetensors.index.json").is_file():
-        headers = read_headers(weight_files(folder))
+    if has_weights(folder) or (folder / INDEX).is_file():
+        headers = folder_headers(folder)
         check_config(name, folder, headers)
         return headers, ""
     import torch

@@ -243,9 +243,7 @@ def _learn(
 
 def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
     """The config, and the tensors of each model, read from its folder where it is named."""
-    from safetensors.torch import load_file
-
-    from repsim.models.headers import weight_files
+    from repsim.merging.checkpoint import Checkpoint
     from repsim.models.inspect import locate, read_config
 
     states: list[StateDict] = []
@@ -255,8 +253,8 @@ def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
             continue
         folder = locate(model).folder
         config = read_config(folder)[0] if config is None else config
-        parts = (load_file(path) for path in weight_files(folder))
-        states.append({name: tensor for part in parts for name, tensor in part.items()})
+        weights = Checkpoint(folder)
+        states.append({name: weights.read(name) for name in weights.headers})
     if config is None:
         raise UsageError("tensors alone do not say what they are", hint="give `config` with them")
     return [config, *states]

@@ -1,0 +1,256 @@
+"""GGUF files: config, tokenizer and weights of a model as llama.cpp keeps it.
+
+Names, order of heads and everything else that differs between the two worlds are taken from the
+tables of `transformers` (`modeling_gguf_pytorch_utils`), and blocks are unpacked by the `gguf`
+package, one tensor at a time. The table of tensors is read once and kept in the view, because the
+metadata of a file (its whole vocabulary) takes seconds to parse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim.core.errors import IncompatibleModelsError, InputError, expected
+from repsim.core.files import write_json
+from repsim.models.arch import spec_for
+from repsim.models.headers import TensorHeader
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIX = ".gguf"
+#: Types that hold plain numbers; everything else is unpacked to float32.
+_PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
+#: How to make a GGUF file of a merge: the tool of those who define the format.
+TO_GGUF = "python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {name}.gguf --outtype bf16"
+_SPLIT = "join its parts first: llama-gguf-split --merge FIRST_PART joined.gguf"
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Where one tensor of a GGUF file lies, and how it is packed."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def find_gguf(path: Path) -> Path | None:
+    """The GGUF file that a path means: itself, or the only one in a folder without other weights.
+
+    Raises:
+        InputError: The folder holds several, or a part of a file that was split.
+    """
+    if path.is_file():
+        return path if path.suffix == SUFFIX else None
+    found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
+    if not found or any(path.glob("*.safetensors")):
+        return None
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:4])
+        hint = _SPLIT if "-of-" in found[0].stem else f"name one of them: {found[0]}"
+        raise InputError(f"'{path}' holds {len(found)} GGUF files: {names}", hint=hint)
+    return found[0]
+
+
+def write_gguf_view(file: Path, folder: Path) -> dict[str, Any]:
+    """Write config and tokenizer of a GGUF file to a folder; give the document of its view.
+
+    Raises:
+        InputError: The file is damaged, or lacks tensors of the model.
+        IncompatibleModelsError: `transformers` has no table for the family, or the `gguf` package
+            is not installed.
+    """
+    _need_gguf()
+    blocks = _blocks(file)
+    try:
+        return _write(file, folder, blocks)
+    except (InputError, IncompatibleModelsError):
+        raise
+    except Exception as error:
+        if known := expected(error):
+            raise known from error
+        reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise IncompatibleModelsError(
+            f"transformers does not read '{file}': {reason}",
+            hint="convert it with the tool of its makers, or take the original model",
+        ) from error
+
+
+def _need_gguf() -> None:
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise IncompatibleModelsError(
+            "a GGUF file needs the package gguf, which is not installed",
+            hint="install the extra 'gguf': pip install gguf",
+        ) from None
+
+
+def _blocks(file: Path) -> list[Block]:
+    """The table of tensors, with shapes in the order of torch."""
+    from gguf import GGUFReader
+
+    with file.open("rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise InputError(f"'{file}' is not a GGUF file", hint="copy or download it again")
+    try:
+        reader = GGUFReader(file)
+        found = [
+            Block(t.name, t.tensor_type.name, tuple(int(n) for n in reversed(t.shape)),
+                  int(t.data_offset), int(t.n_bytes))
+            for t in reader.tensors
+        ]  # fmt: skip
+        parts = reader.fields.get("split.count")
+    except Exception as error:
+        if known := expected(error):
+            raise known from error
+        raise InputError(
+            f"'{file}' is truncated or is not a GGUF file: {type(error).__name__}: {error}",
+            hint="copy or download it again",
+        ) from error
+    if parts is not None and int(parts.parts[parts.data[0]][0]) > 1:
+        raise InputError(f"'{file}' is a part of a GGUF file that was split", hint=_SPLIT)
+    if not found or max(b.start + b.size for b in found) > file.stat().st_size:
+        raise InputError(f"'{file}' is truncated", hint="copy or download it again")
+    return found
+
+
+def _write(file: Path, folder: Path, blocks: Sequence[Block]) -> dict[str, Any]:
+    import torch
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers import modeling_gguf_pytorch_utils as tables
+
+    parsed = tables.load_gguf_checkpoint(str(file))["config"]
+    config = AutoConfig.for_model(**{k: v for k, v in parsed.items() if k != "_model_name_or_path"})
+    spec = spec_for(config.model_type, generic=True)
+    loader = transformers.AutoModelForCausalLM if spec.decoder else transformers.AutoModel
+    with torch.device("meta"):
+        model = loader.from_config(config)
+    # The file's own name of its family picks the processor, as in transformers.
+    architecture = _architecture(file)
+    processor = tables.TENSOR_PROCESSORS.get(architecture, tables.TensorProcessor)(config=parsed)
+    names = tables.get_gguf_hf_weights_map(model, processor)
+    tensors = _mapped(file, model, names, blocks)
+    config.architectures, config.dtype = [type(model).__name__], torch.float32
+    document = config.to_dict()
+    document.pop("_name_or_path", None)
+    write_json(folder / "config.json", document)
+    tokenizer = AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+    )
+    tokenizer.save_pretrained(folder)
+    numbers = {k: v for k, v in parsed.items() if isinstance(v, int | float | str | bool | list)}
+    return {
+        "architecture": architecture, "config": numbers, "tensors": tensors,
+        "names": {b.name: names[b.name] for b in blocks if b.name in names},
+    }  # fmt: skip
+
+
+def _architecture(file: Path) -> str:
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    return str(read_gguf_metadata(str(file))[0]["general.architecture"])
+
+
+def _mapped(
+    file: Path, model: Any, names: Mapping[str, str], blocks: Sequence[Block]
+) -> dict[str, Any]:
+    """Tensor of the model -> its shape, and the blocks that it is made of."""
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    made: dict[str, list[Block]] = {}
+    for block in blocks:
+        if (target := names.get(block.name)) in own:
+            made.setdefault(str(target), []).append(block)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    if missing := sorted(own.keys() - made.keys() - tied - _buffers(model)):
+        raise IncompatibleModelsError(
+            f"'{file}' has no tensor for {len(missing)} weight(s) of {type(model).__name__}, first "
+            f"{missing[0]}",
+            hint="transformers has no table for this family, or the file is not complete",
+        )
+    for target, parts in made.items():
+        if sum(math.prod(b.shape) for b in parts) != math.prod(own[target]):
+            raise InputError(
+                f"tensor '{parts[0].name}' of '{file}' has shape {parts[0].shape}, the model's "
+                f"{target} has {own[target]}",
+                hint="copy or download it again",
+            )
+    return {
+        target: {"shape": own[target], "blocks": [dataclasses.astuple(b) for b in parts]}
+        for target, parts in made.items()
+    }
+
+
+def _buffers(model: Any) -> set[str]:
+    return {name for name, _ in model.named_buffers()}
+
+
+class GgufWeights:
+    """The weights of a GGUF file under the names of `transformers`, unpacked when they are read.
+
+    Args:
+        document: The document of its view.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.files = [Path(file) for file in document["files"]]
+        self._names: Mapping[str, str] = document["names"]
+        self._architecture = str(document["architecture"])
+        self._config: Mapping[str, Any] = document["config"]
+        self._blocks: dict[str, list[Block]] = {}
+        self.headers: dict[str, TensorHeader] = {}
+        for name, told in document["tensors"].items():
+            blocks = [Block(n, kind, tuple(s), at, size) for n, kind, s, at, size in told["blocks"]]
+            kinds = {block.type for block in blocks}
+            self._blocks[name] = blocks
+            dtype = _PLAIN.get(kinds.pop(), "F32") if len(kinds) == 1 else "F32"
+            self.headers[name] = TensorHeader(dtype, tuple(told["shape"]))
+
+    def read(self, tensor: str) -> torch.Tensor:
+        """A tensor in the order of `transformers`, float32 where the file has it packed."""
+        import numpy as np
+        import torch
+        from gguf import GGMLQuantizationType, dequantize
+        from transformers import modeling_gguf_pytorch_utils as tables
+
+        processor = tables.TENSOR_PROCESSORS.get(self._architecture, tables.TensorProcessor)(
+            config=self._config
+        )
+        # What processors of several blocks, as of experts, put together.
+        collected: dict[str, Any] = {"tensors": {}}
+        alone = None
+        for block in self._blocks[tensor]:
+            data = np.memmap(self.files[0], np.uint8, "r", block.start, (block.size,))
+            kind = GGMLQuantizationType[block.type]
+            values = dequantize(data.reshape(*_rows(block), -1), kind).reshape(block.shape)
+            result = processor.process(
+                weights=values, name=block.name, tensor_key_mapping=_stems(self._names),
+                parsed_parameters=collected,
+            )  # fmt: skip
+            if result.name is not None:
+                alone = torch.from_numpy(np.array(result.weights))
+        found = collected["tensors"].get(tensor, alone)
+        header = self.headers[tensor]
+        if found is None or found.numel() != math.prod(header.shape):
+            raise InputError(f"tensor '{tensor}' of '{self.files[0]}' cannot be put together")
+        kinds = {"F16": torch.float16, "BF16": torch.bfloat16}
+        return found.reshape(header.shape).to(kinds.get(header.dtype, torch.float32)).contiguous()
+
+
+def _rows(block: Block) -> tuple[int, ...]:
+    return block.shape[:-1] or (1,)
+
+
+def _stems(names: Mapping[str, str]) -> dict[str, str]:
+    """The table as processors ask for it: also without the ending of a name."""
+    cut = {name.rpartition(".")[0]: target for name, target in names.items()}
+    return dict(itertools.chain(cut.items(), names.items()))

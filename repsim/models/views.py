@@ -1,0 +1,80 @@
+"""Views: a small folder in the cache that stands for a model whose weights lie elsewhere.
+
+A GGUF file, an adapter or a quantised checkpoint has no safetensors weights of plain numbers. Its
+view has the config, the tokenizer and a document that says where the weights are and how they are
+read, one tensor at a time. Every verb takes it for a model folder; the weights are never copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from repsim.core.aside import sweep_once, written_aside
+from repsim.core.errors import InputError
+from repsim.core.files import cache_folder, file_mark, hash_bytes, read_json, write_json
+
+#: The document of a view. Its name has no ending, so that it is copied with no tokenizer.
+VIEW = "repsim_view"
+#: Part of the place of a view: another one when the document changes its form.
+_VERSION = "2"
+
+
+def read_view(folder: Path) -> dict[str, Any] | None:
+    """The document of a view; None for any other folder.
+
+    Raises:
+        InputError: The document is damaged, or a file that it speaks of is gone.
+    """
+    path = folder / VIEW
+    if not path.is_file():
+        return None
+    document = read_json(path)
+    if not isinstance(document, dict) or not {"kind", "files", "marks"} <= document.keys():
+        raise InputError(f"'{path}' is damaged", hint=f"delete '{folder}'; it is made anew")
+    for file, mark in zip(document["files"], document["marks"], strict=True):
+        if not Path(file).is_file() or list(file_mark(file)) != mark:
+            raise InputError(
+                f"'{file}' was changed or moved while it was in use", hint="start again"
+            )
+    return document
+
+
+def view_folder(
+    label: str, kind: str, files: Sequence[Path], write: Callable[[Path], dict[str, Any]],
+    *, beside: Sequence[Path] = (),
+) -> Path:  # fmt: skip
+    """The view of some weight files, written the first time that they are asked for.
+
+    Args:
+        label: Name of the folder, as the model is called.
+        kind: What reads the weights, a key of `models.formats.KINDS`.
+        files: Files that hold the weights.
+        write: Fills a folder with config and tokenizer, and gives the rest of the document.
+        beside: Other files that the view depends on, as a config.
+
+    Raises:
+        InputError: As `write`; or the cache cannot be written.
+    """
+    files = [path.resolve() for path in files]
+    marks = [file_mark(path) for path in files]
+    known = [*files, *(path.resolve() for path in beside)]
+    parts = [kind, _VERSION, *(f"{path}\0{file_mark(path)}" for path in known)]
+    root = cache_folder() / "views"
+    folder = root / hash_bytes(*(part.encode() for part in parts))[:32] / label
+    if (folder / VIEW).is_file():
+        return folder
+    with contextlib.suppress(OSError):
+        sweep_once(root)
+    try:
+        with written_aside(folder) as aside:
+            aside.mkdir(parents=True)
+            told = write(aside)
+            document = {"kind": kind, "files": [str(path) for path in files], "marks": marks}
+            write_json(aside / VIEW, document | told, indent=None)
+    except OSError:
+        if not (folder / VIEW).is_file():  # another process may have been quicker
+            raise
+    return folder
