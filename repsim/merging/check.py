@@ -7,6 +7,7 @@ tensor changing its shape, and a merge of such models is broken without a word.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,13 @@ from repsim.core.errors import IncompatibleModelsError, RepsimError, UsageError
 from repsim.core.files import hash_files, read_json
 from repsim.merging.arrays import is_finite
 from repsim.merging.checkpoint import FLOATS, Checkpoint
+from repsim.merging.config_meanings import (
+    TOKEN_IDS,
+    Meaning,
+    generation_settings,
+    meaning_of,
+    read_configs,
+)
 from repsim.merging.tensors import (
     head_and_embedding,
     is_tied,
@@ -22,40 +30,15 @@ from repsim.merging.tensors import (
     merged_names,
     token_tensors,
 )
-from repsim.merging.vocabulary import read_vocabulary
+from repsim.merging.vocabulary import Vocabulary, read_vocabulary, rows_are_padding
 from repsim.models.inspect import (
     check_config,
     locate,
-    read_config,
     tokenizer_files,
 )
 
 Level = Literal["error", "warning", "ok"]
 
-#: What differs between models without meaning anything for a merge.
-_IGNORED = frozenset({
-    "_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype", "architectures",
-    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id",
-    "initializer_range", "output_attentions", "output_hidden_states", "return_dict",
-    "gradient_checkpointing", "pretraining_tp", "attn_implementation", "_attn_implementation",
-})  # fmt: skip
-#: Aspect -> keys that state it in one family or another; models must agree on it.
-_ASPECTS: dict[str, tuple[str, ...]] = {
-    "architecture": ("model_type",),
-    "width": ("hidden_size", "n_embd", "d_model", "dim"),
-    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "key-value heads": ("num_key_value_heads",),
-    "head size": ("head_dim", "d_kv"),
-    "hidden units": ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "hidden_dim"),
-    "activation": ("hidden_act", "activation_function", "hidden_activation", "activation"),
-    "norm eps": ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),
-    "biases": ("attention_bias", "mlp_bias", "use_bias", "bias"),
-    "quantisation": ("quantization_config",),
-}
-_ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "rotary_emb_base", "rotary_pct",
-              "partial_rotary_factor")  # fmt: skip
-_SPECIAL_KEYS = ("tie_word_embeddings", "vocab_size", *_ROPE_KEYS)
 _FIT = "merge models of one architecture and size"
 
 
@@ -100,10 +83,24 @@ class _Model:
     config: Mapping[str, Any]
     checkpoint: Checkpoint
 
-    def aspect(self, keys: Sequence[str]) -> Any:
-        """First of some config values that is stated; several switches as a tuple."""
-        stated = [self.config[key] for key in keys if self.config.get(key) is not None]
-        return stated[0] if len(stated) == 1 else (tuple(map(str, stated)) or None)
+    @functools.cached_property
+    def meaning(self) -> Meaning:
+        """What its config comes to."""
+        return meaning_of(self.config)
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """Its tokens; None if it has no tokenizer."""
+        return read_vocabulary(self.folder, self.name)
+
+    def tokens_at(self, ids: Any) -> str:
+        """Ids of special tokens with what they stand for."""
+        listed = ids if isinstance(ids, list) else [ids]
+        known = {number: token for token, number in self.vocabulary.ids.items()} if (
+            self.vocabulary) else {}  # fmt: skip
+        return ", ".join(
+            f"{number} ('{known[number]}')" if number in known else str(number) for number in listed
+        )
 
 
 def check_models(
@@ -145,7 +142,7 @@ def check_models(
     first = described[0]
     findings: list[Finding] = []
     for other in described[1:]:
-        for check in (_config, _rope, _ties, _tensors, _types, _tokens, _templates):
+        for check in _CHECKS:
             options = {"tokenizer": tokenizer, "stacked": stacked}
             findings += check(first, other, options) or [_fine(check, first, other)]
     for model in described:
@@ -179,23 +176,6 @@ def _describe(folders: Sequence[Path], names: Sequence[str]) -> list[_Model]:
     ]
 
 
-def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The configs of some models, with the defaults of their family filled in where it matters."""
-    raw = []
-    for folder in folders:
-        document = read_json(folder / "config.json")
-        if not isinstance(document, dict):
-            raise IncompatibleModelsError(f"'{folder / 'config.json'}' is not a mapping")
-        raw.append(document)
-    keys = [frozenset(document) - _IGNORED for document in raw]
-    if len(set(keys)) == 1 or len({document.get("model_type") for document in raw}) > 1:
-        return raw
-    try:
-        return [read_config(folder, generic=True)[0].to_dict() for folder in folders]
-    except RepsimError:  # a family that transformers does not know: what is stated has to do
-        return raw
-
-
 _Options = Mapping[str, Any]
 
 
@@ -203,45 +183,53 @@ def _config(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     """Aspects that must agree, then everything else that differs."""
     findings = []
     both = f"'{a.name}' and '{b.name}'"
-    for aspect, keys in _ASPECTS.items():
-        values = a.aspect(keys), b.aspect(keys)
-        if values[0] == values[1] or (aspect == "layers" and options["stacked"]):
-            continue
-        findings.append(Finding("error", aspect, f"{values[0]} and {values[1]}", both, _FIT))
-    if a.aspect(_ASPECTS["quantisation"]) is not None:
+    for aspect, values in a.meaning.differences(b.meaning).items():
+        if aspect != "layers" or not options["stacked"]:
+            findings.append(Finding("error", aspect, f"{values[0]} and {values[1]}", both, _FIT))
+    if a.meaning.aspects["quantisation"] is not None:
         hint = "merge the unquantised models"
         findings.append(Finding("error", "quantisation", "weights are quantised", both, hint))
-    known = {key for keys in _ASPECTS.values() for key in keys} | _IGNORED | {*_SPECIAL_KEYS}
-    if a.config.get("model_type") == b.config.get("model_type"):
-        for key in sorted((a.config.keys() | b.config.keys()) - known):
-            values = a.config.get(key), b.config.get(key)
-            if values[0] != values[1]:
-                what = f"{key} is {values[0]!r} and {values[1]!r}"
-                hint = f"the result has that of '{a.name}'"
-                findings.append(Finding("warning", "config", what, both, hint))
+    if a.meaning.aspects["architecture"] == b.meaning.aspects["architecture"]:
+        for what in _differing(a.meaning.rest, b.meaning.rest):
+            hint = f"the result has that of '{a.name}'"
+            findings.append(Finding("warning", "config", what, both, hint))
     return findings
 
 
-def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything about rotary positions in one form, for it is written in several."""
-    found = {"rope_type": "default"}
-    for key in _ROPE_KEYS:
-        value = config.get(key)
-        if isinstance(value, Mapping):
-            found |= {("rope_type" if k == "type" else k): v for k, v in value.items()}
-        elif value is not None:
-            found["rope_theta" if key == "rotary_emb_base" else key] = value
-    return found
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Keys whose values differ, in words."""
+    return [
+        f"{key} is {first.get(key)!r} and {second.get(key)!r}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    ]
 
 
 def _rope(a: _Model, b: _Model, options: _Options) -> list[Finding]:
-    first, second = _rotary(a.config), _rotary(b.config)
-    differing = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
+    differing = _differing(a.meaning.rotary, b.meaning.rotary)
     if not differing:
         return []
-    what = ", ".join(f"{k} is {first.get(k)} and {second.get(k)}" for k in differing)
     hint = "queries and keys of one mean other positions in the other: do not merge them"
-    return [Finding("error", "rotary positions", what, f"'{a.name}' and '{b.name}'", hint)]
+    both = f"'{a.name}' and '{b.name}'"
+    return [Finding("error", "rotary positions", ", ".join(differing), both, hint)]
+
+
+def _generation(a: _Model, b: _Model, options: _Options) -> list[Finding]:
+    """Special tokens and settings of generation: a merge takes those of the first model."""
+    settings = [generation_settings(model.folder, model.config) for model in (a, b)]
+    both, hint = f"'{a.name}' and '{b.name}'", f"the result has that of '{a.name}'"
+    findings = []
+    for key in TOKEN_IDS:
+        values = [own.pop(key) for own in settings]
+        if values[0] != values[1]:
+            tokens = [model.tokens_at(value) for model, value in zip((a, b), values, strict=True)]
+            what = f"{key} is {tokens[0]} and {tokens[1]}"
+            findings.append(Finding("warning", "special tokens", what, both, hint))
+    if differing := _differing(*settings):
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        what = "; ".join(differing[:3]) + more
+        findings.append(Finding("warning", "generation config", what, both, hint))
+    return findings
 
 
 def _ties(a: _Model, b: _Model, options: _Options) -> list[Finding]:
@@ -289,7 +277,14 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
         shapes = [model.checkpoint.headers[tensor].shape for model in (a, b)]
         if tensor in freely:
             shapes = [shape[1:] for shape in shapes]
-        if shapes[0] != shapes[1]:
+        if shapes[0] != shapes[1] and token_tensors([tensor]) and _padded(a, b, shapes):
+            what = (
+                f"'{tensor}' has {shapes[0][0]} and {shapes[1][0]} rows for the same tokens; "
+                "rows beyond the tokens are padding"
+            )
+            hint = f"the result has as many rows as '{a.name}'"
+            findings.append(Finding("warning", "shapes", what, f"'{a.name}' and '{b.name}'", hint))
+        elif shapes[0] != shapes[1]:
             what = f"'{tensor}' is {list(shapes[0])} and {list(shapes[1])}"
             hint = _FIT
             if token_tensors([tensor]):
@@ -298,6 +293,13 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
                 Finding("error", "shapes", what, f"'{a.name}' and '{b.name}'", hint)
             )  # fmt: skip
     return findings
+
+
+def _padded(a: _Model, b: _Model, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether two token tensors differ only in rows that stand for no token."""
+    if shapes[0][1:] != shapes[1][1:] or a.vocabulary is None or b.vocabulary is None:
+        return False
+    return rows_are_padding(a.vocabulary, b.vocabulary, (shapes[0][0], shapes[1][0]))
 
 
 def _lacking(lacking: Sequence[str], present: set[str], model: _Model) -> Finding:
@@ -333,7 +335,7 @@ def _tokens(a: _Model, b: _Model, options: _Options) -> list[Finding]:
         return [Finding("warning", "tokens", what, both, "put the tokenizers into the folders")]
     if hashes[0] == hashes[1]:
         return []
-    first, second = (read_vocabulary(model.folder, model.name) for model in (a, b))
+    first, second = a.vocabulary, b.vocabulary
     assert first is not None
     assert second is not None
     differences = first.differences(second)
@@ -392,6 +394,10 @@ def _values(model: _Model) -> Iterator[Finding]:
             yield Finding("error", "values", what, f"'{model.name}'", hint)
 
 
+#: The checks of a pair, in the order in which they are reported.
+_CHECKS: tuple[Callable[[_Model, _Model, _Options], list[Finding]], ...] = (
+    _config, _rope, _ties, _tensors, _types, _tokens, _generation, _templates,
+)  # fmt: skip
 _AGREED = {
     "_config": ("config", "the configs agree"),
     "_rope": ("rotary positions", "the same"),
@@ -399,6 +405,7 @@ _AGREED = {
     "_tensors": ("tensors", "the same names and shapes"),
     "_types": ("types", "the same"),
     "_tokens": ("tokens", "the same token map"),
+    "_generation": ("generation config", "the same, special tokens too"),
     "_templates": ("chat template", "the same"),
 }
 

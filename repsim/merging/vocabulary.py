@@ -121,6 +121,15 @@ def _from_document(name: str, document: Any, digest: str) -> Vocabulary:
     return Vocabulary(name, ids, core, rules, digest)
 
 
+def rows_are_padding(first: Vocabulary, second: Vocabulary, rows: tuple[int, int]) -> bool:
+    """Whether two models with these numbers of rows have the same tokens, and a row for each.
+
+    What lies beyond stands for no token: embeddings are padded to multiples that suit a device.
+    """
+    same = bool(first.ids) and first.ids == second.ids and not first.differences(second)
+    return same and max(first.ids.values()) < min(rows)
+
+
 def map_rows(
     donor: Vocabulary, other: Vocabulary, *, donor_rows: int, other_rows: int
 ) -> torch.Tensor:

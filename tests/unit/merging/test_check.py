@@ -45,7 +45,7 @@ def test_models_that_fit_are_found_to_fit(make_model: MakeModel) -> None:
     assert {finding.level for finding in findings} == {"ok"}
     assert [finding.check for finding in findings] == [
         "config", "rotary positions", "tied embeddings", "tensors", "types", "tokens",
-        "chat template", "values", "values",
+        "generation config", "chat template", "values", "values",
     ]  # fmt: skip
 
 
@@ -89,6 +89,43 @@ def test_a_value_that_one_file_leaves_out_is_compared_with_its_default(
     assert only("error").check == "biases"
     change("b", attention_bias=False)
     assert found("error") == []
+
+
+def test_a_key_that_is_stated_twice_is_compared_by_what_counts(make_model: MakeModel) -> None:
+    pair(make_model)
+    change("b", hidden_act="swish", head_dim=4)
+    assert found("error") == []
+    # Gemma 2 states both; transformers reads `hidden_activation`.
+    for name in "ab":
+        change(name, model_type="gemma2", hidden_activation="gelu_pytorch_tanh", head_dim=4)
+    change("a", hidden_act="gelu_pytorch_tanh")
+    change("b", hidden_act="gelu")
+    assert found("error") == []
+    change("b", hidden_activation="gelu")
+    assert only("error").what == "gelu_pytorch_tanh and gelu"
+
+
+def test_a_head_size_that_is_left_out_is_width_over_heads(make_model: MakeModel) -> None:
+    pair(make_model)
+    for name in "ab":
+        change(name, model_type="unheard-of")
+    change("b", head_dim=4)
+    assert found("error") == []
+    change("b", head_dim=8)
+    assert (only("error").check, only("error").what) == ("head size", "4 and 8")
+
+
+def test_other_special_tokens_and_generation_settings_are_said(make_model: MakeModel) -> None:
+    pair(make_model)
+    change("a", eos_token_id=1)
+    change("b", eos_token_id=[1])
+    assert found("warning") == []
+    Path("b/generation_config.json").write_text(
+        json.dumps({"eos_token_id": [1, 2], "temperature": 0.6, "transformers_version": "5"})
+    )
+    first, second = found("warning")
+    assert first.what == "eos_token_id is 1 ('t1') and 1 ('t1'), 2 ('t2')"
+    assert (second.check, second.what) == ("generation config", "temperature is None and 0.6")
 
 
 def test_other_values_are_worth_a_warning(make_model: MakeModel) -> None:
@@ -187,6 +224,19 @@ def test_a_vocabulary_of_another_size_is_told_by_its_tokens(make_model: MakeMode
     change("b", vocab_size=17)
     checks = {finding.check for finding in found("error")}
     assert checks == {"shapes", "tokens"}
+
+
+def test_rows_that_stand_for_no_token_are_worth_a_warning(make_model: MakeModel) -> None:
+    pair(make_model)
+    state = load_file("b/model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        state[name] = torch.cat([state[name], torch.zeros(64, 8)])
+    save_file(state, "b/model.safetensors")
+    change("b", vocab_size=80)
+    assert found("error") == []
+    assert [f.what.partition(" has ")[2][:40] for f in found("warning")] == [
+        "16 and 80 rows for the same tokens; rows"
+    ] * 2
 
 
 def test_a_missing_tokenizer_is_worth_a_warning(make_model: MakeModel) -> None:
