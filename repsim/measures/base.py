@@ -18,6 +18,7 @@ from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.features import Features, as_features, require_same_rows
+from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import cosine_grid
 
 MEASURES: Registry[Measure] = Registry(
@@ -270,14 +271,25 @@ def compute_grid(
         InputError: As for a single pair.
     """
     values = chosen.resolve(params)
+    return in_blocks(chosen, lambda a, b, wanted: _grid(chosen, a, b, wanted, values), xs, ys, mask)
+
+
+def _grid(
+    chosen: Measure,
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    mask: np.ndarray | None,
+    values: Mapping[str, Any],
+) -> np.ndarray:
+    """The grid of some layers, all of which fit into memory."""
     if mask is not None and not mask.all():
         if chosen.matrix is not None:
             # The fast path over all cells holds no n x n matrix per layer, single cells would.
-            return np.where(mask, compute_grid(chosen, xs, ys, **params), np.nan)
+            return np.where(mask, _grid(chosen, xs, ys, None, values), np.nan)
         cells = np.full((len(xs), len(ys)), np.nan)
         for i, j in np.argwhere(mask):
             # A grid of one cell takes the measure's fast path, where it has one.
-            cells[i, j] = compute_grid(chosen, [xs[i]], [ys[j]], **params)[0, 0]
+            cells[i, j] = compute_grid(chosen, [xs[i]], [ys[j]], **values)[0, 0]
         return cells
     if chosen.grid is not None:
         return np.asarray(chosen.grid(xs, ys, **values), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,14 @@ from repsim.measures.base import compute_grid
 from repsim.measures.ceiling import ceiling
 from repsim.measures.features import Features
 from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
-from repsim.measures.null import draw_permutations, draw_signs, permutation_null, summarise
+from repsim.measures.layer_blocks import in_blocks
+from repsim.measures.null import (
+    draw_permutations,
+    draw_signs,
+    flips_rows,
+    permutation_null,
+    summarise,
+)
 from repsim.measures.plan import Statistics
 
 Layers = Sequence[Features]
@@ -74,9 +82,12 @@ def _null(
     if count == 0:
         return {}
     labels = None if known is None else known.cpu().numpy()
-    if labels is not None and measure.flipped is not None:
-        signs = draw_signs(int(labels.max()) + 1, count, statistics.seed)
-        null = summarise(measure, values, measure.flipped(xs, ys, signs, tested, **measure.params))
+    units = xs[0].n if labels is None else int(labels.max()) + 1
+    if measure.flipped is not None and (labels is not None or flips_rows(measure, units)):
+        signs = draw_signs(units, count, statistics.seed)
+        flipped = functools.partial(measure.flipped, **measure.params)
+        drawn = in_blocks(measure, lambda a, b, m: flipped(a, b, signs, m), xs, ys, tested)
+        null = summarise(measure, values, drawn)
     else:
         orders = draw_permutations(xs[0].n, count, statistics.seed, labels)
         null = permutation_null(measure, xs, ys, values, orders, tested)

@@ -29,7 +29,7 @@ from repsim.measures.cautions import caution, row_cautions
 from repsim.measures.documents import uneven
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
-from repsim.measures.memory import FLOAT64_ROWS, require_memory
+from repsim.measures.memory import FLOAT64_ROWS, HELD_BYTES, is_paged, require_memory
 from repsim.measures.plan import SweepUnit, identity
 from repsim.measures.serial import serial_note
 
@@ -54,11 +54,12 @@ class FeatureCache:
 
     Args:
         device: Where to compute; the CPU if left out.
-        max_bytes: Layers that were used longest ago are dropped above this.
+        max_bytes: Layers that were used longest ago are dropped above this; where the layers of
+            two sides alone exceed it, they are read again instead of held.
     """
 
     def __init__(
-        self, *, device: torch.device | str | None = None, max_bytes: int = 2 << 30
+        self, *, device: torch.device | str | None = None, max_bytes: int = HELD_BYTES
     ) -> None:
         self.device = device
         self.max_bytes = max_bytes
@@ -108,7 +109,7 @@ class FeatureCache:
                 whole = self._layer(acts, point, layer, side, covariates[:, :0], "", documents)
                 self._kept[key] = whole.residualised(covariates)
             else:
-                self._kept[key] = _read(acts, point, layer, self.device, documents)
+                self._kept[key] = self._read(acts, point, layer, documents)
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -118,20 +119,26 @@ class FeatureCache:
         for key, features in self._kept.items():
             svd = 8 * min(features.n, features.d) * (features.n + features.d + 1) + 8 * features.n
             features.forget(larger_than=svd)
-            sizes[key] = features.kept_bytes + 8 * features.n * features.d
+            sizes[key] = features.held_bytes
         total = sum(sizes.values())
         while total > self.max_bytes and len(self._kept) > 1:
             key, _ = self._kept.popitem(last=False)
             total -= sizes[key]
 
+    def _read(
+        self, acts: Activations, point: str, layer: int, documents: np.ndarray | None
+    ) -> Features:
+        array = _checked(acts, point, layer)
+        dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
+        features = Features(array, dtype=dtype, device=self.device, documents=documents)
+        widths = [array.shape[1]] * (2 * len(acts.layers[point]))
+        if not is_paged(len(acts), widths, self.max_bytes):
+            return features
+        return features.paged(lambda: acts.array(point, layer))
 
-def _read(
-    acts: Activations,
-    point: str,
-    layer: int,
-    device: torch.device | str | None,
-    documents: np.ndarray | None,
-) -> Features:
+
+def _checked(acts: Activations, point: str, layer: int) -> np.ndarray:
+    """The array of one layer, of the stated number of rows and finite."""
     array = acts.array(point, layer)
     on = f" on {acts.language}" if acts.language else ""
     which = f"activations of {acts.model.name}{on}, {point} layer {layer},".replace(",  ", ", ")
@@ -144,8 +151,7 @@ def _read(
             f"'{acts.ids[rows[0]]}'",
             hint="extract in float32 or bfloat16: float16 overflows on massive activations",
         )
-    dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
-    return Features(array, dtype=dtype, device=device, documents=documents)
+    return array
 
 
 @contextlib.contextmanager

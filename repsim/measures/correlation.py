@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.core.measure import Rung
-from repsim.measures.algebra import products
+from repsim.measures.algebra import RUN, products
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
 
@@ -42,12 +42,16 @@ def _alive(x: Features) -> Tensor:
     return (x.unit_columns != 0).any(dim=0)
 
 
-def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
-    sides = [[rearrange(f.unit_columns, "n d -> (n d)") for f in side] for side in (xs, ys)]
+def _alive_units(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    """How many units vary on either side, `[len(xs), len(ys)]`; NaN where none does."""
     dead_x, dead_y = (torch.stack([~_alive(f) for f in side]).double() for side in (xs, ys))
     alive = xs[0].d - (dead_x @ dead_y.mT).cpu().numpy()
-    # Without a living unit there is nothing to average.
-    return products(*sides) / np.where(alive > 0, alive, np.nan)
+    return np.where(alive > 0, alive, np.nan)
+
+
+def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    sides = [[rearrange(f.unit_columns, "n d -> (n d)") for f in side] for side in (xs, ys)]
+    return products(*sides) / _alive_units(xs, ys)
 
 
 def _shuffled_unit_correlations(
@@ -57,16 +61,18 @@ def _shuffled_unit_correlations(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Unit-wise correlation with the rows of Y shuffled, `[count, len(xs), len(ys)]`."""
-    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
-    found = np.full((len(permutations), *wanted.shape), np.nan)
-    for i, j in np.argwhere(wanted):
-        x, y = xs[i], ys[j]
-        order = torch.as_tensor(permutations, dtype=torch.long, device=x.unit_columns.device)
-        rows = x.unit_columns @ y.unit_columns.mT
-        picked = rows.gather(1, order.mT).sum(dim=0, dtype=torch.float64)
-        alive = int((_alive(x) | _alive(y)).sum())
-        found[:, i, j] = picked.cpu().numpy() / (alive or np.nan)
-    return found
+    left, right = ([f.unit_columns for f in side] for side in (xs, ys))
+    n, d, device = xs[0].n, xs[0].d, xs[0].device
+    orders = torch.as_tensor(permutations, dtype=torch.long, device=device)
+    sums = torch.zeros(len(orders), len(xs), len(ys), dtype=torch.float64, device=device)
+    step = max(1, RUN // d)
+    for start in range(0, n, step):
+        fixed = torch.stack([x[start : start + step].flatten() for x in left])
+        for total, order in zip(sums, orders[:, start : start + step], strict=True):
+            moved = torch.stack([y[order].flatten() for y in right])
+            total += (fixed @ moved.mT).double()
+    found = sums.cpu().numpy() / _alive_units(xs, ys)
+    return found if mask is None else np.where(mask, found, np.nan)
 
 
 def _flipped_unit_correlations(

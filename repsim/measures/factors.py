@@ -86,13 +86,36 @@ def renamed_rows(value: tuple[Tensor | None, ...], rows: Rows) -> tuple[Tensor |
 
 
 class Remembering:
-    """Keeps values by name, and takes them from the array that its rows come from if it can."""
+    """Keeps values by name, and takes them from the array that its rows come from if it can.
+
+    Where many arrays do not fit into memory together, each keeps large values only while it is
+    `opened`.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
         self._origin: Self | None = None
         self._rows: Rows | None = None
         self._is_permutation = False
+        #: Bytes of the values that stay while it is not open; None where all do.
+        self._stays: int | None = None
+        self._readers = 0
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether large values are kept only while it is open."""
+        return self._stays is not None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Self]:
+        """Keep large values too, until the last one that opened it leaves."""
+        self._readers += 1
+        try:
+            yield self
+        finally:
+            self._readers -= 1
+            if self._stays is not None and not self._readers:
+                self.forget(larger_than=self._stays)
 
     def _follow(self, origin: Self, index: Tensor, *, is_permutation: bool) -> None:
         """Declare that row i here is row `index[i]` of the origin."""
@@ -106,16 +129,18 @@ class Remembering:
         subset: Callable[[Any, Rows], Any] | None = None,
     ) -> T:
         """The value kept under `key`; made here, or out of the origin's, if there is none."""
-        if key not in self._kept:
-            origin, rows = self._origin, self._rows
-            if origin is not None and rows is not None and self._is_permutation:
-                whole = origin._take_over(key, compute, permuted, subset)
-                self._kept[key] = permuted(whole, rows)
-            elif origin is not None and rows is not None and subset and key in origin._kept:
-                self._kept[key] = subset(origin._kept[key], rows)
-            else:
-                self._kept[key] = compute(self)
-        return cast("T", self._kept[key])
+        if key in self._kept:
+            return cast("T", self._kept[key])
+        origin, rows = self._origin, self._rows
+        if origin is not None and rows is not None and self._is_permutation:
+            value = permuted(origin._take_over(key, compute, permuted, subset), rows)
+        elif origin is not None and rows is not None and subset and key in origin._kept:
+            value = subset(origin._kept[key], rows)
+        else:
+            value = compute(self)
+        if self._stays is None or self._readers > 0 or _bytes_of(value) <= self._stays:
+            self._kept[key] = value
+        return cast("T", value)
 
     def remember(self, key: str, compute: Callable[[Self], T]) -> T:
         """A value of a measure that does not depend on the order of rows, computed once."""

@@ -7,7 +7,9 @@ of rows (for an interval) take their factors from the original by indexing.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -79,11 +81,45 @@ class Features(Remembering):
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype {dtype} is not possible", hint="use float64 or float32")
         super().__init__()
-        self._raw = _validated(x, device)
+        self._held: Tensor | None = _validated(x, device)
+        self._read: Callable[[], Tensor] | None = None
+        self._shape, self._device = tuple(self._held.shape), self._held.device
         self._dtype = dtype
         self.documents: Tensor | None = (
-            None if documents is None else torch.as_tensor(documents, device=self._raw.device)
+            None if documents is None else torch.as_tensor(documents, device=self._device)
         )
+
+    def paged(self, read: Callable[[], Any]) -> Features:
+        """The same rows, read again whenever they are asked for instead of held in memory.
+
+        Args:
+            read: Gives the same array as these were made of; it is called often.
+        """
+        device = self._device
+        return self._derived(lambda: _validated(read(), device), self.n, is_paged=True)
+
+    def _derived(self, read: Callable[[], Tensor], n: int, *, is_paged: bool) -> Features:
+        """Features like these, of `n` rows that `read` gives."""
+        other = copy.copy(self)
+        Remembering.__init__(other)
+        other._held, other._read, other._shape = None, read, (n, self.d)
+        other._stays = n * self.d if is_paged else None
+        return other
+
+    @property
+    def _raw(self) -> Tensor:
+        if self._held is not None:
+            return self._held
+        assert self._read is not None
+        rows = self._read()
+        if not self.is_paged:
+            self._held = rows
+        return rows
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the rows and of what is kept beside them."""
+        return self.kept_bytes + (0 if self._held is None else int(self._held.nbytes))
 
     def __repr__(self) -> str:
         return f"Features(n={self.n}, d={self.d}, {self._dtype}, {self.device})"
@@ -93,12 +129,12 @@ class Features(Remembering):
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self._raw.shape[0]
+        return self._shape[0]
 
     @property
     def d(self) -> int:
         """Number of columns (units)."""
-        return self._raw.shape[1]
+        return self._shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,7 +144,7 @@ class Features(Remembering):
     @property
     def device(self) -> torch.device:
         """Where the factors lie."""
-        return self._raw.device
+        return self._device
 
     # -- the array -----------------------------------------------------------------------------
 
@@ -131,13 +167,15 @@ class Features(Remembering):
     @property
     def centered64(self) -> Tensor:
         """The same in float64, not kept."""
-        rows = self._raw.double()
-        rows = rows - self.mean if rows is self._raw else rows.sub_(self.mean)
+        raw = self._raw
+        rows = raw.double()
+        mean = self._take_over(("mean",), lambda _: _column_means(rows), same)
+        rows = rows - mean if rows is raw else rows.sub_(mean)
         # Where three rows agree, all of them may.
         alike = (rows[0] == rows[-1]) & (rows[0] == rows[self.n // 2])
         if bool(alike.any()):
             columns = torch.nonzero(alike).squeeze(1)
-            some = self._raw[:, columns]
+            some = raw[:, columns]
             rows[:, columns[some.amin(dim=0) == some.amax(dim=0)]] = 0
         return rows
 
@@ -185,6 +223,7 @@ class Features(Remembering):
     # -- factorisations ------------------------------------------------------------------------
 
     @property
+    @factor(permuted=by_row)
     def gram_diagonal(self) -> Tensor:
         """Squared lengths of the centered rows, `[n]` float64."""
         return self._centred_rows[1]
@@ -407,15 +446,19 @@ class Features(Remembering):
                 f"{basis.shape[1]} covariates leave nothing of {self.n} rows",
                 hint="use fewer covariates or more sentences",
             )
-        centered = self.centered64
-        rest = centered - basis @ (basis.mT @ centered)
-        rest[:, rest.norm(dim=0) <= 1e-12 * centered.norm(dim=0)] = 0
-        return Features(rest + self.mean, dtype=self._dtype, documents=self.documents)
+
+        def rest() -> Tensor:
+            rows = self.centered64
+            lengths = rows.norm(dim=0)
+            rows.addmm_(basis, basis.mT @ rows, alpha=-1)
+            rows[:, rows.norm(dim=0) <= 1e-12 * lengths] = 0
+            return rows.add_(self.mean)
+
+        made = Features(rest(), dtype=self._dtype, documents=self.documents)
+        return made.paged(rest) if self.is_paged else made
 
     def _with_rows(self, index: Tensor, *, is_permutation: bool) -> Features:
-        other = Features.__new__(Features)
-        Remembering.__init__(other)
-        other._raw, other._dtype = self._raw[index], self._dtype
+        other = self._derived(lambda: self._raw[index], len(index), is_paged=self.is_paged)
         other.documents = None if self.documents is None else self.documents[index]
         other._follow(self, index, is_permutation=is_permutation)
         return other

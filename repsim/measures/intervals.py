@@ -22,6 +22,7 @@ interval is symmetric there with a Student quantile, and is brought back; so it 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ import numpy as np
 from repsim.core import InputError, Measure, UsageError
 from repsim.measures.base import compute_grid
 from repsim.measures.features import Features
+from repsim.measures.layer_blocks import in_blocks
 from repsim.stats.intervals import jackknife_error
 
 #: Scatter of a mean over rows of neighbourhood scores, over what the scores alone let one expect:
@@ -84,7 +86,8 @@ def replicates_of(
     unit = "sentence" if known is None else "document"
     if measure.left_out is not None:
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
-        replicates = measure.left_out(xs, ys, mask, **measure.params)
+        left_out = functools.partial(measure.left_out, **measure.params)
+        replicates = in_blocks(measure, left_out, xs, ys, mask)
         method = f"delete-one-{unit} jackknife"
     elif measure.by_row is not None:
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
@@ -125,13 +128,17 @@ def left_out_values(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """The measure without each group of rows, `[groups, len(xs), len(ys)]`."""
-    rounds = []
-    for group in range(int(labels.max()) + 1):
-        kept = np.flatnonzero(labels != group)
-        left = [x.take(kept) for x in xs]
-        right = left if ys is xs else [y.take(kept) for y in ys]
-        rounds.append(compute_grid(measure, left, right, mask))
-    return np.stack(rounds)
+    kept = [np.flatnonzero(labels != group) for group in range(int(labels.max()) + 1)]
+
+    def rounds(a: Sequence[Features], b: Sequence[Features], m: np.ndarray | None) -> np.ndarray:
+        found = []
+        for rows in kept:
+            left = [x.take(rows) for x in a]
+            right = left if b is a else [y.take(rows) for y in b]
+            found.append(compute_grid(measure, left, right, m))
+        return np.stack(found)
+
+    return in_blocks(measure, rounds, xs, ys, mask)
 
 
 def _without_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

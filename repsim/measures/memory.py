@@ -1,8 +1,9 @@
 """How much memory a unit of a sweep takes at most, and a refusal where the machine has less.
 
-Estimates from shapes: all layers of a unit as they are stored and centred, and for its most
-demanding measure bases, tiles or matrices over pairs of rows. The null of a measure that is an
-inner product of such matrices shuffles whole ones; its value does not need them.
+Estimates from shapes: layers as they are stored, centred and without covariates (all of them, or as
+many as are opened at once), and for its most demanding measure bases, tiles or matrices over pairs
+of rows. The null of a measure that is an inner product of such matrices shuffles whole ones unless
+it draws signs; its value does not need them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,21 @@ from repsim.core import Measure, ResourceError, Rung
 from repsim.core.machine import memory_left
 from repsim.measures.algebra import TEMPORARY_NUMBERS
 from repsim.measures.distance_grids import COLLECTED
+from repsim.measures.layer_blocks import OPEN_BYTES, open_bytes
+from repsim.measures.null import flips_rows
 from repsim.measures.pair_matrices import CHUNK_BYTES
 from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
 from repsim.measures.plan import Statistics
 
 #: Up to so many rows everything is computed in float64.
 FLOAT64_ROWS = 1000
+#: Bytes of layers, as they come from memory or disk, above which they are not all held.
+HELD_BYTES = 2 << 30
+
+
+def is_paged(n: int, widths: Sequence[int], most: int = HELD_BYTES) -> bool:
+    """Whether the float32 layers of both sides, and their centered rows, are more than `most`."""
+    return 8 * n * sum(widths) > most
 
 
 def unit_bytes(
@@ -46,13 +56,28 @@ def unit_bytes(
         True
     """
     number = 8 if n <= FLOAT64_ROWS else 4
-    rows = n * sum(widths) * (4 + number)
     needs = {}
     for measure in measures:
-        whole = measure.matrix is not None and not (documents and measure.flipped)
-        needs[measure.name] = rows + _bytes_of(measure, n, widths, number, statistics, whole=whole)
+        signs = measure.flipped is not None and (documents or flips_rows(measure, n))
+        whole = measure.matrix is not None and not signs
+        needs[measure.name] = _bytes_of_rows(measure, n, widths, number, statistics) + _bytes_of(
+            measure, n, widths, number, statistics, whole=whole
+        )
     most = max(needs, key=lambda name: needs[name])
     return needs[most], most
+
+
+def _bytes_of_rows(
+    measure: Measure, n: int, widths: Sequence[int], number: int, statistics: Statistics
+) -> int:
+    """Layers, opened ones if they are paged, and what one of them takes while it is read."""
+    reading = 32 * n * max(widths)
+    derived = statistics.left_out(measure) > 0 and not _has_closed_form(measure)
+    if is_paged(n, widths):
+        opened = sum(open_bytes(measure, n, d, number) for d in widths)
+        return reading + min(opened, OPEN_BYTES) * (1 + derived)
+    free = 8 + number if statistics.covariates else 0
+    return reading + n * sum(widths) * (4 + number + free + derived * (4 + number))
 
 
 def _bytes_of(
@@ -67,8 +92,8 @@ def _bytes_of(
     """Beside the rows of all layers; `whole`: the null shuffles matrices over pairs."""
     pairs = n * n
     tiles = len(widths) * ROWS * COLUMNS * number
-    value = 16 * n * max(widths) + measure.holds_pairs * pairs * number
-    if measure.rung is Rung.L3:
+    value = measure.holds_pairs * pairs * number
+    if measure.rung is Rung.L3 and not is_paged(n, widths):
         value += 8 * n * sum(widths)  # an orthonormal basis of every layer stays
     elif measure.rung is Rung.L4:
         value += 4 * min(pairs, TEMPORARY_NUMBERS)
@@ -79,8 +104,13 @@ def _bytes_of(
     if statistics.shuffles(measure) and whole:
         at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))
         null = pairs * (12 * at_once + 4 * number)
-    left_out = n * sum(widths) * (4 + number) if statistics.left_out(measure) else 0
-    return max(value, null) + left_out
+    # Replicates and their parts by row, of all pairs of layers.
+    closed = statistics.left_out(measure) > 0 and _has_closed_form(measure)
+    return max(value, null) + closed * 32 * n * (len(widths) // 2) ** 2
+
+
+def _has_closed_form(measure: Measure) -> bool:
+    return measure.left_out is not None or measure.by_row is not None
 
 
 def require_memory(

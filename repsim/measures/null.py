@@ -6,7 +6,7 @@ largest value over all layer pairs has a null too (Westfall and Young 1993). Whe
 documents, whole documents change places: shuffled one by one, the rows of documents that hang
 together reject a true null in most cases. Documents of different length are not exchangeable;
 where a measure is a sum over documents or pairs of them (`flipped`), signs of documents are drawn
-instead.
+instead, and signs of rows where matrices over all pairs of rows are too large to be shuffled.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -14,6 +14,7 @@ Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,12 +23,15 @@ from repsim.core import Measure, UsageError
 from repsim.measures.base import compute_grid
 from repsim.measures.documents import shuffled_documents
 from repsim.measures.features import Features
+from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import shuffled_products
 
 #: Fewer permutations than this, and the 95 % quantile is that of a normal distribution with the
 #: null's mean and standard deviation: the second largest of 20 values is no estimate of a quantile.
 LEAST_FOR_QUANTILE = 40
 NORMAL_Q95 = 1.6448536269514722
+#: Up to so many rows matrices over pairs of them are shuffled whole.
+MOST_SHUFFLED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,11 @@ def draw_permutations(
     if labels is None:
         return np.stack([generator.permutation(n) for _ in range(count)])
     return np.stack([shuffled_documents(labels, generator) for _ in range(count)])
+
+
+def flips_rows(measure: Measure, n: int) -> bool:
+    """Whether rows change sign instead of place: shuffled matrices over pairs would not fit."""
+    return measure.flipped is not None and measure.matrix is not None and n > MOST_SHUFFLED
 
 
 def draw_signs(units: int, count: int, seed: int) -> np.ndarray:
@@ -86,11 +95,14 @@ def null_values(
         products = shuffled_products(measure.matrix, xs, ys, permutations)
         return products if mask is None else np.where(mask, products, np.nan)
     if measure.shuffled is not None:
-        return np.asarray(measure.shuffled(xs, ys, permutations, mask, **measure.params))
-    rounds = [
-        compute_grid(measure, xs, [y.permuted(order) for y in ys], mask) for order in permutations
-    ]
-    return np.stack(rounds)
+        shuffled = functools.partial(measure.shuffled, **measure.params)
+        return in_blocks(measure, lambda a, b, m: shuffled(a, b, permutations, m), xs, ys, mask)
+
+    def rounds(a: Sequence[Features], b: Sequence[Features], m: np.ndarray | None) -> np.ndarray:
+        orders = ([y.permuted(order) for y in b] for order in permutations)
+        return np.stack([compute_grid(measure, a, shuffled, m) for shuffled in orders])
+
+    return in_blocks(measure, rounds, xs, ys, mask)
 
 
 def summarise(measure: Measure, values: np.ndarray, null: np.ndarray) -> Null:

@@ -17,7 +17,7 @@ from repsim.core.similarity_table import SimilarityTable
 from repsim.measures.base import get_measure
 from repsim.measures.documents import as_unit
 from repsim.measures.intervals import LEAST_GROUPS
-from repsim.measures.null import LEAST_FOR_QUANTILE
+from repsim.measures.null import LEAST_FOR_QUANTILE, MOST_SHUFFLED
 
 #: Part of every unit's key: raise it when the numbers of a unit change.
 SWEEP_VERSION = "repsim/sweep/2"
@@ -119,6 +119,11 @@ class Statistics:
                 f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
                 "a normal distribution."
             )
+            if unit == "sentence":
+                parts.append(
+                    f"Over {MOST_SHUFFLED:,} sentences the null of debiased CKA does not shuffle "
+                    "them: what each contributes changes its sign at random."
+                )
         if self.groups:
             parts.append(
                 f"Intervals: {100 * self.level:g} %, jackknife over {unit}s (closed form for "

@@ -1,12 +1,24 @@
 """A sweep that the machine cannot hold is refused with the numbers and what takes less."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from repsim.core import ResourceError
-from repsim.measures import Statistics, as_features, compare_arrays, get_measure
+from repsim.core import Activations, ResourceError
+from repsim.measures import (
+    FeatureCache,
+    Features,
+    Statistics,
+    as_features,
+    compare_arrays,
+    get_measure,
+    plan_sweep,
+    unit_rows,
+)
 from repsim.measures.distance_grids import LayerTiles
+from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.memory import unit_bytes
 
 RNG = np.random.default_rng(0)
@@ -51,3 +63,94 @@ def test_medians_are_counted_exactly_where_too_many_pairs_would_be_collected(
     collected = tiles.order_statistics(positions)
     monkeypatch.setattr("repsim.measures.distance_grids.COLLECTED", 1_000)
     assert tiles.order_statistics(positions) == collected
+
+
+def layered(name: str, seed: int, shared: np.ndarray, *, documents: bool) -> Activations:
+    rng = np.random.default_rng(seed)
+    n, d = shared.shape
+    layers = [shared + (1 + i) * rng.normal(size=(n, d)) + 3 for i in range(3)]
+    return Activations.from_arrays(
+        name,
+        [layer.astype(np.float32) for layer in layers],
+        documents=[str(i // 5) for i in range(n)] if documents else (),
+        covariates={"log_length": rng.normal(size=n)},
+    )
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_layers_that_are_read_again_give_what_layers_in_memory_give(
+    monkeypatch: pytest.MonkeyPatch, documents: bool
+) -> None:
+    monkeypatch.setattr("repsim.measures.cells.FLOAT64_ROWS", 100)
+    shared = np.random.default_rng(0).normal(size=(160, 8))
+    sides = [layered(name, i, shared, documents=documents) for i, name in enumerate("ab", 1)]
+    names = ["cka", "unit_correlation", "procrustes", "mutual_knn"]
+    names += [] if documents else ["permutation", "svcca", "r2", "rsa", "cka_rbf"]
+    few = Statistics(permutations=5, permutations_expensive=2, groups=5, groups_expensive=5)
+    (unit,) = plan_sweep(sides, names, point="", statistics=few)
+    held, paged = FeatureCache(), FeatureCache(max_bytes=1)
+    whole = unit_rows(unit, held)
+    # Three of six layers at a time: two rows and a column.
+    monkeypatch.setattr("repsim.measures.layer_blocks.OPEN_BYTES", 3 * 160 * 8 * 8)
+    for row, same in zip(unit_rows(unit, paged), whole, strict=True):
+        assert set(row) == set(same)
+        for key, value in same.items():
+            if isinstance(value, float):
+                assert row[key] == pytest.approx(value, abs=1e-6, nan_ok=True), (same, key)
+            else:
+                assert row[key] == value
+    assert sum(f.held_bytes for f in held._kept.values()) > 12 * 160 * 8 * 4
+    assert all(f.held_bytes < 2 * 160 * 8 for f in paged._kept.values())
+
+
+def test_only_a_few_layers_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repsim.measures.layer_blocks.OPEN_BYTES", 3 * 50 * 4 * 8)
+    arrays = [RNG.normal(size=(50, 4)) for _ in range(8)]
+    layers = [Features(array).paged(lambda array=array: array) for array in arrays]
+    most = 0
+
+    def watched(xs: Sequence[Features], ys: Sequence[Features], mask: object) -> np.ndarray:
+        nonlocal most
+        values = np.array([[float((x.centered * y.centered).sum()) for y in ys] for x in xs])
+        most = max(most, sum(f.kept_bytes > 50 * 4 for f in layers))
+        return values
+
+    measure, half = get_measure("procrustes"), (layers[:4], layers[4:])
+    found = in_blocks(measure, watched, *half)
+    centred = [array - array.mean(axis=0) for array in arrays]
+    np.testing.assert_allclose(
+        found, [[(a * b).sum() for b in centred[4:]] for a in centred[:4]], atol=1e-9
+    )
+    assert most == 3
+    assert np.isnan(in_blocks(measure, watched, *half, np.eye(4, dtype=bool))[0, 3])
+
+
+def test_signs_of_rows_are_a_null_like_that_of_shuffled_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {name: [rng.normal(size=(400, 6)) for _ in range(3)] for name in "ab"}
+    columns = ("null_mean", "null_q95", "p_value")
+    shuffled = compare_arrays(arrays, ["cka"], permutations=200)
+    monkeypatch.setattr("repsim.measures.null.MOST_SHUFFLED", 300)
+    monkeypatch.setattr("repsim.measures.pair_matrices.shuffled_products", None)
+    flipped = compare_arrays(arrays, ["cka"], permutations=200)
+    mean, q95, p = (
+        [np.asarray(table.column(name)) for table in (shuffled, flipped)] for name in columns
+    )
+    np.testing.assert_allclose(mean[0], mean[1], atol=2e-3)
+    assert q95[0].mean() == pytest.approx(q95[1].mean(), rel=0.1)
+    assert np.corrcoef(p[0], p[1])[0, 1] > 0.9
+    assert unit_bytes(100_000, [64] * 4, [get_measure("cka")], Statistics())[0] < 8e9
+
+
+def test_shuffled_unit_correlations_are_those_of_shuffled_rows() -> None:
+    rng = np.random.default_rng(0)
+    xs, ys = ([Features(rng.normal(size=(70, 5))) for _ in range(2)] for _ in "ab")
+    measure, orders = get_measure("unit_correlation"), [rng.permutation(70) for _ in range(3)]
+    assert measure.shuffled is not None
+    found = measure.shuffled(xs, ys, np.stack(orders), np.array([[True, False], [True, True]]))
+    for i, j in ((0, 0), (1, 0), (1, 1)):
+        for value, order in zip(found[:, i, j], orders, strict=True):
+            assert value == pytest.approx(measure(xs[i], ys[j].x[order]), abs=1e-12)
+    assert np.isnan(found[:, 0, 1]).all()
