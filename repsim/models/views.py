@@ -8,6 +8,7 @@ read, one tensor at a time. Every verb takes it for a model folder; the weights 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ from repsim.core.files import cache_folder, file_mark, hash_bytes, read_json, wr
 VIEW = "repsim_view"
 #: Part of the place of a view: another one when the document changes its form.
 _VERSION = "2"
+
+#: What a folder holds beside its tokenizer, chat template and generation settings.
+_NOT_TOKENIZER = ("config.json", "adapter_config.json", "repsim_provenance.json")
+
+
+def copy_tokenizer(folder: Path, target: Path) -> None:
+    """The tokenizer's files as they are, with chat template and generation settings."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        kept = path.suffix in (".json", ".txt", ".jinja", ".model", ".tiktoken")
+        index = path.name.endswith(".index.json")
+        if kept and not index and path.name not in _NOT_TOKENIZER and path.is_file():
+            shutil.copyfile(path, target / path.name)
 
 
 def read_view(folder: Path) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ LoRA: Hu et al. 2022, arXiv:2106.09685.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,11 @@ import torch
 from torch import nn
 
 from repsim.core.errors import InputError, UsageError
+from repsim.core.files import write_json
+from repsim.core.model_ref import ModelRef
+from repsim.merging.card import UP
+from repsim.models.inspect import PROVENANCE_FILE
+from repsim.models.packages import list_models
 from repsim.pretraining.config import LoraConfig
 
 _BEFORE, _BASE = "base_model.model.", ".base_layer."
@@ -86,11 +92,24 @@ def absorbed(
 
 
 def write_adapter(
-    model: Any, weights: Mapping[str, torch.Tensor], folder: Path, parent: str
-) -> None:
-    """What `peft.PeftModel.from_pretrained(base, folder)` reads."""
-    model.peft_config["default"].base_model_name_or_path = parent
+    model: Any, weights: Mapping[str, torch.Tensor], folder: Path, base: str,
+    history: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """What `peft.PeftModel.from_pretrained(base, folder)` reads, and the history beside it."""
+    model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(folder, state_dict=dict(weights), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
+    write_json(folder / PROVENANCE_FILE, dict(history))
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes files for the owner alone
+
+
+def base_name(base: ModelRef, folder: Path) -> str:
+    """How an adapter in `folder` names its base: a name, or a path from there if that is near."""
+    path = Path(base.path).expanduser()
+    if not path.exists():
+        return base.path
+    if any(found.folder == path for found in list_models()):
+        return base.name
+    near = os.path.relpath(path.resolve(), folder.resolve())
+    return near if near.count("..") <= UP else base.name

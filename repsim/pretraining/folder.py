@@ -122,24 +122,32 @@ def _write_files(
 
 
 def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
-    plan, shape, parent = about.plan, about.shape, about.parent
+    plan, shape = about.plan, about.shape
     at_end = step == plan.last_step
     return ModelRef(
         name=plan.name if at_end else f"{plan.name}@{step}",
         path=str(folder),
-        role=plan.role,
-        languages=plan.languages,
         architecture=shape.family,
         width=shape.width,
         layers=shape.layers,
         parameters=plan.parameters,
-        init_seed=plan.init_seed,
-        data_seed=plan.data_seed,
-        forked_from=plan.fork_from or (parent.ref.weights_hash if parent else None),
-        fork_step=plan.first_step if plan.fork_from else parent.step if parent else None,
         tokenizer_hash=about.data.tokenizer.hash,
         weights_hash=hash_files([aside / WEIGHTS]),
+        **history_of(about),
     )
+
+
+def history_of(about: Described) -> dict[str, Any]:
+    """The fields of `ModelRef` that say where a model comes from."""
+    plan, parent = about.plan, about.parent
+    return {
+        "role": plan.role,
+        "languages": plan.languages,
+        "init_seed": plan.init_seed,
+        "data_seed": plan.data_seed,
+        "forked_from": plan.fork_from or (parent.ref.weights_hash if parent else None),
+        "fork_step": plan.first_step if plan.fork_from else parent.step if parent else None,
+    }
 
 
 def _provenance(

@@ -16,7 +16,7 @@ from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
 from repsim.corpora.data_order import DataOrder
 from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
-from repsim.pretraining.adapter import absorbed, merged, of_adapter, write_adapter
+from repsim.pretraining.adapter import absorbed, base_name, merged, of_adapter, write_adapter
 from repsim.pretraining.checkpoint import (
     TrainingState,
     disk_errors,
@@ -33,7 +33,13 @@ from repsim.pretraining.distributed import (
     load_full_optimizer_state,
     load_full_state,
 )
-from repsim.pretraining.folder import PROVENANCE, Described, read_weights, write_model
+from repsim.pretraining.folder import (
+    PROVENANCE,
+    Described,
+    history_of,
+    read_weights,
+    write_model,
+)
 from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
 from repsim.pretraining.step import Engine, deterministic_kernels, quiet_collector
 
@@ -300,8 +306,10 @@ class Run:
             if lora:
                 assert self.about.parent is not None
                 load_full_state(model, held)
-                with written_aside(self.folder / "adapter") as aside:
-                    write_adapter(model, of_adapter(held), aside, self.about.parent.ref.name)
+                target = self.folder / "adapter"
+                base = base_name(self.about.parent.ref, target)
+                with written_aside(target) as aside:
+                    write_adapter(model, of_adapter(held), aside, base, history_of(self.about))
             ref = write_model(
                 self.folder, weights, self.about, self.step, self.scores, self.saving.dtype,
                 self.metrics.mark,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,10 @@ from repsim.core.files import read_json
 from repsim.core.model_ref import ModelRef
 from repsim.models.formats import folder_headers
 from repsim.models.inspect import PROVENANCE_FILE, describe, locate, read_config
+from repsim.models.views import copy_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
-
-#: What a folder holds beside its tokenizer: never copied to a model that is trained from it.
-_NOT_TOKENIZER = ("config.json", PROVENANCE_FILE, "adapter_config.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +64,7 @@ class Parent:
 
     def copy_tokenizer(self, target: Path) -> None:
         """The tokenizer's files as they are, with chat template and generation settings."""
-        target.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self.folder.iterdir()):
-            kept = path.suffix in (".json", ".txt", ".jinja", ".model", ".tiktoken")
-            index = path.name.endswith(".index.json")
-            if kept and not index and path.name not in _NOT_TOKENIZER and path.is_file():
-                shutil.copyfile(path, target / path.name)
+        copy_tokenizer(self.folder, target)
 
 
 def open_parent(init_from: str, *, allow_network: bool = False) -> Parent:

@@ -186,6 +186,13 @@ def test_tokenizer_sources(source: dict[str, Any], expected: tuple[str, str | No
 SLICE = {"sources": [{**model("a"), "layer_range": [0, 1]}]}
 
 
+def test_an_adapter_stands_behind_its_base() -> None:
+    named = [{"model": "a+x"}, {"model": {"model": "b", "lora": "org/y"}}, {"model": {"path": "c"}}]
+    found = read_recipe({"merge_method": "linear", "models": [
+        {**each, "parameters": {"weight": 1}} for each in named]})  # fmt: skip
+    assert found.models == ("a+x", "b+org/y", "c")
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -195,9 +202,7 @@ SLICE = {"sources": [{**model("a"), "layer_range": [0, 1]}]}
         ({"models": []}, "exactly one of models, slices and modules, found none"),
         ({"models": {"model": "a"}}, "'models' is {'model': 'a'}, must be a list"),
         ({"models": [{"model": "a", "wieght": 1}]}, r"'models\[0\].wieght'"),
-        ({"models": [{"model": "a+lora"}]}, r"'a\+lora' names a LoRA adapter, not supported here"),
         ({"models": [{"model": "a@main"}]}, "'a@main' names a revision"),
-        ({"models": [{"model": {"model": "a", "lora": "b"}}]}, "'lora' of .* is not supported"),
         ({"models": [{"model": 3}]}, r"'models\[0\].model' is 3, must be text"),
         (
             {"models": [model("a", t=1), model("b")]},
