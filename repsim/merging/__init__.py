@@ -11,6 +11,7 @@ _PUBLIC = {
     "Recipe": "repsim.merging.recipe",
     "Stream": "repsim.merging.arrays",
     "TensorContext": "repsim.merging.base",
+    "WholeModels": "repsim.merging.base",
     "check_models": "repsim.merging.check",
     "collect_fisher": "repsim.merging.statistics",
     "collect_gram": "repsim.merging.statistics",

@@ -201,7 +201,8 @@ def mean_of(stream: Stream, vectors: Vectors = "tensors") -> Iterator[Array]:
     return (weighted_sum(getattr(part, vectors), weights) for part in stream.parts())
 
 
-def _width(stream: Stream, along: Along) -> int:
+def width_of(stream: Stream, along: Along) -> int:
+    """Entries that belong together where a tensor is read for its rows or columns."""
     if along == "tensor" or not stream.shape:
         return 1
     return stream.shape[-1] if along == "row" else max(1, math.prod(stream.shape[1:]))
@@ -211,13 +212,13 @@ def gram(
     stream: Stream, vectors: Vectors = "tensors", along: Along = "tensor", *, exact: bool = True
 ) -> Any:
     """Inner products of the models, float64 `[models, models, k]`: of all, per row, per column."""
-    width, count = _width(stream, along), stream.models
+    width, count = width_of(stream, along), stream.models
     pairs = [(i, j) for i in range(count) for j in range(i + 1)]
     found: list[Any] = []
     for part in stream.parts(width):
         arrays = getattr(part, vectors)
         wide = [cast(array, "float64") for array in arrays] if exact else arrays
-        products = np.array([_products(wide[i], wide[j], along, width) for i, j in pairs])
+        products = np.array([inner_products(wide[i], wide[j], along, width) for i, j in pairs])
         if along == "row" or not found:
             found.append(products)
         else:
@@ -229,7 +230,7 @@ def gram(
     return whole
 
 
-def _products(x: Array, y: Array, along: Along, width: int) -> Any:
+def inner_products(x: Array, y: Array, along: Along, width: int) -> Any:
     """Inner products of one part; in short rows, so that the number of threads does not matter."""
     if along == "column":
         return to_numpy(cast(x * y, "float64").reshape(-1, width).sum(0))
@@ -254,7 +255,7 @@ def combined(
 
     A share is a number, or for rows and columns an array with one for each of them.
     """
-    width = _width(stream, along)
+    width = width_of(stream, along)
     for part in stream.parts(width):
         arrays = getattr(part, vectors)
         if along == "tensor":

@@ -51,7 +51,7 @@ class TensorContext:
         statistics: Per model, what a data-aware method weighs this tensor by (`Gram` for RegMean,
             the diagonal Fisher information as a tensor of the same shape), None where there is
             none.
-        thresholds: Per model, the whole-model magnitude below which a delta is trimmed.
+        surveyed: Per model, what the method's `survey` found on the whole models, if it has one.
         notes: Filled by the method: degenerate cases and what came of them.
         values: Filled by the method: numbers that tell how a merge went (`t` and `cosine` of model
             stock, `condition` of RegMean).
@@ -69,7 +69,7 @@ class TensorContext:
     models: Sequence[str] = ()
     seed: int = 0
     statistics: Sequence[Gram | torch.Tensor | None] | None = None
-    thresholds: Sequence[float] | None = None
+    surveyed: Sequence[float] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     values: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -103,6 +103,39 @@ class TensorContext:
 
 
 @dataclasses.dataclass(frozen=True)
+class WholeModels:
+    """All tensors that are merged, for a method that must see them before it merges one.
+
+    Attributes:
+        models: Names of the models, without the base.
+        parameters: Values of the method's parameters, one mapping per tensor.
+        entries: Number of entries of all tensors.
+        streams: Reads all tensors, one after another, as often as it is called.
+    """
+
+    models: Sequence[str]
+    parameters: Sequence[Mapping[str, Any]]
+    entries: int
+    streams: Callable[[], Iterator[Stream]] = dataclasses.field(repr=False)
+
+    def common(self, name: str, model: int | None = None) -> Any:
+        """The value that a parameter has for every tensor.
+
+        Raises:
+            UsageError: The recipe gives several.
+        """
+        values = [own[name] if model is None else own[name][model] for own in self.parameters]
+        if len(set(values)) > 1:
+            whose = "" if model is None else f" of model '{self.models[model]}'"
+            raise UsageError(
+                f"'{name}'{whose} holds for the whole model, and the recipe gives "
+                f"{len(set(values))} values for different tensors",
+                hint="give one value",
+            )
+        return values[0]
+
+
+@dataclasses.dataclass(frozen=True)
 class MergeMethod:
     """Declaration of a merge method; callable on the tensors of one name.
 
@@ -123,6 +156,8 @@ class MergeMethod:
         needs_base: Whether deltas to a base are merged.
         takes_base: Whether deltas to a base are merged if there is one.
         needs: Statistics that must be given: "gram", "fisher" or nothing.
+        survey: `f(whole_models) -> values`, one number per model, which every tensor's context then
+            holds as `surveyed`; None instead of values where parameters ask for no survey.
         elementwise: An entry of the result depends on the same entry of the inputs (and of
             statistics of their shape) alone; plain functions are then given flat parts.
         symmetric: The order of the models does not matter, if their parameters move along.
@@ -151,6 +186,7 @@ class MergeMethod:
     takes_base: bool = False
     elementwise: bool = False
     needs: Literal["", "gram", "fisher"] = ""
+    survey: Callable[[WholeModels], Sequence[float] | None] | None = None
     symmetric: bool = True
     idempotent: bool = False
     endpoints: bool = False

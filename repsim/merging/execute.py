@@ -16,9 +16,8 @@ import numpy as np
 
 from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
 from repsim.merging.arrays import PART, Array, Stream, cast, is_torch, narrow, widen
-from repsim.merging.base import EMPTY_NOTE, MergeMethod, TensorContext, not_finite
+from repsim.merging.base import EMPTY_NOTE, MergeMethod, TensorContext, WholeModels, not_finite
 from repsim.merging.checkpoint import TensorSource, torch_type
-from repsim.merging.methods.cuts import model_threshold
 from repsim.merging.plan import Input, TensorPlan, out_of_range
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Job:
     statistics: Mapping[int, Mapping[str, Gram | torch.Tensor]] = dataclasses.field(
         default_factory=dict
     )
-    thresholds: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    surveyed: Sequence[float] | None = None
 
     def merge(self, plan: TensorPlan, context: TensorContext) -> Iterator[tuple[int, memoryview]]:
         """First byte and bytes of the parts of one merged tensor, as they are stored.
@@ -90,9 +89,7 @@ class Job:
             models=[self.sources[i.source].name for i in plan.all_inputs],
             seed=self.seed,
             statistics=statistics if self.statistics else None,
-            thresholds=[self.thresholds[i.source] for i in plan.inputs]
-            if self.thresholds
-            else None,
+            surveyed=self.surveyed,
         )
 
     def stream(self, plan: TensorPlan) -> Stream:
@@ -152,32 +149,29 @@ def _bytes_of(stored: Any) -> memoryview:
     return data
 
 
-def with_thresholds(job: Job, plans: Sequence[TensorPlan]) -> Job:
-    """The job with the whole-model trim of each model, if the plans ask for one.
+def after_survey(job: Job, plans: Sequence[TensorPlan]) -> Job:
+    """The job with what its method has to know of the whole models first, if that is anything.
 
     Every tensor is counted once; a head that doubles its embedding is not among the plans.
     """
-    weights = [plan for plan in plans if not plan.copied]
-    scopes = {plan.parameters.get("scope") for plan in weights}
-    if "model" not in scopes:
+    weights = [plan for plan in plans if not plan.copied and math.prod(plan.header.shape) > 0]
+    if job.method.survey is None or not weights:
         return job
-    if len(scopes) > 1:
-        raise UsageError("scope 'model' holds for all tensors or for none")
+    sources = [item.source for item in weights[0].inputs]
+
+    def streams() -> Iterator[Stream]:
+        if any([item.source for item in plan.inputs] != sources for plan in weights):
+            raise UsageError(
+                f"method '{job.method.name}' surveys whole models, and the slices of this recipe "
+                "are made of different ones",
+                hint="merge the models before their layers are stacked",
+            )
+        return (job.stream(plan) for plan in weights)
+
     entries = sum(math.prod(plan.header.shape) for plan in weights)
-
-    def deltas(place: int) -> Iterator[Array]:
-        for plan in weights:
-            for part in job.stream(plan).parts():
-                yield part.tensors[place] - part.base
-
-    found = {}
-    for place, item in enumerate(weights[0].inputs):
-        found[item.source] = model_threshold(
-            functools.partial(deltas, place), entries,
-            [plan.parameters["density"][place] for plan in weights],
-            job.sources[item.source].name,
-        )  # fmt: skip
-    return dataclasses.replace(job, thresholds=found)
+    names = [job.sources[source].name for source in sources]
+    whole = WholeModels(names, [plan.parameters for plan in weights], entries, streams)
+    return dataclasses.replace(job, surveyed=job.method.survey(whole))
 
 
 def choose_device(device: str | None) -> str:

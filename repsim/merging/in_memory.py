@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.checkpoint import StateDict, TensorSource, Transformed
-from repsim.merging.execute import Job, choose_device, with_thresholds
+from repsim.merging.execute import Job, after_survey, choose_device
 from repsim.merging.methods import find_method
 from repsim.merging.plan import plan_tensors
 from repsim.merging.recipe import Recipe, Setting, Slice, Source
@@ -92,7 +92,7 @@ def merge_state_dicts(
         chosen, list(sources.values()), seed=seed, device=choose_device(device),
         statistics=dict(enumerate(statistics or ())),
     )  # fmt: skip
-    job = with_thresholds(job, plans)
+    job = after_survey(job, plans)
     merged = {}
     for plan in plans:
         merged[plan.name], context = job.whole(plan)

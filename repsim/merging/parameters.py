@@ -70,11 +70,12 @@ class Parameter:
         if self.choices and value not in self.choices:
             hint = f"use one of: {', '.join(self.choices)}"
             raise UsageError(f"parameter '{name}' cannot be '{value}'", hint=hint)
-        if not self._covers(value):
+        if not self.covers(value):
             where = f" for tensor '{tensor}'" if tensor else ""
             raise UsageError(f"{name} must {self.range}, got {value:g}{where}", hint=self.hint)
 
-    def _covers(self, value: Any) -> bool:
+    def covers(self, value: Any) -> bool:
+        """Whether a number lies in the range."""
         return (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)

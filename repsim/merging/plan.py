@@ -88,8 +88,8 @@ def _try_values(method: MergeMethod, plans: Sequence[TensorPlan]) -> None:
         tried.add(key)
         numbers = np.random.default_rng(0).normal(size=(len(plan.inputs) + 1, *(4,) * axes))
         *tensors, base = numbers.astype(np.float32)
-        thresholds = [0.0] * len(tensors)
-        context = TensorContext(name=plan.name, kind=plan.kind, thresholds=thresholds)
+        surveyed = [0.0] * len(tensors)
+        context = TensorContext(name=plan.name, kind=plan.kind, surveyed=surveyed)
         given = {"base": base} if plan.base else {}
         method(tensors, context=context, **given, **plan.parameters)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import UsageError
 from repsim.core.progress import progress
 from repsim.merging.card import RECIPE_FILE, write_companions
-from repsim.merging.execute import Job, choose_device, with_thresholds
+from repsim.merging.execute import Job, after_survey, choose_device
 from repsim.merging.output import Output, lay_out
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.reading import read_recipe
@@ -116,7 +116,7 @@ def _job(prepared: Prepared, device: str) -> Job:
         prepared.method, list(prepared.sources.values()), recipe.dtype, recipe.seed, device,
         prepared.statistics,
     )  # fmt: skip
-    return with_thresholds(job, prepared.plans)
+    return after_survey(job, prepared.plans)
 
 
 def _write_repaired(

@@ -97,9 +97,10 @@ class _Models:
 
 
 def _models(
-    method: MergeMethod, count: int | None = None, *, shape: tuple[int, ...] = SHAPE, seed: int = 0
-) -> _Models:
-    """Models around a base, as different from each other as from it."""
+    method: MergeMethod, count: int | None = None, *, shape: tuple[int, ...] = SHAPE, seed: int = 0,
+    unchanged: float = 0.0,
+) -> _Models:  # fmt: skip
+    """Models around a base, as different from each other as from it but for a share of entries."""
     rng = torch.Generator().manual_seed(seed)
 
     def draw(*size: int) -> torch.Tensor:
@@ -114,7 +115,10 @@ def _models(
         inputs = [draw(20, shape[1]) for _ in range(count)]
         statistics = tuple(Gram(x.T @ x / len(x)) for x in inputs)
     return _Models(
-        tensors=tuple(base + draw(*shape) for _ in range(count)),
+        tensors=tuple(
+            base + draw(*shape) * (torch.rand(shape, generator=rng) >= unchanged)
+            for _ in range(count)
+        ),
         base=base if method.needs_base else None,
         statistics=statistics,
     )
@@ -182,7 +186,7 @@ def _check_endpoints(method: MergeMethod) -> None:
     ends: list[dict[str, Any]]
     if "weight" in method.model_defaults:
         ends = [{"weight": [float(i == chosen) for i in range(count)]} for chosen in range(count)]
-    elif "t" in method.defaults:
+    elif "t" in method.defaults and count > 1:
         ends = [{"t": 0.0}, {"t": 1.0}]
     else:
         assert not method.endpoints, "declared, but no parameter can choose one model"
@@ -193,8 +197,17 @@ def _check_endpoints(method: MergeMethod) -> None:
 
 
 def _check_elementwise(method: MergeMethod) -> None:
-    models = _models(method)
-    whole = models.merge(method)
+    """In thirds as in whole; of parameters in turn a hundred times their default as well."""
+    numbers = {k: 100 * v for k, v in method.defaults.items() if isinstance(v, float)}
+    allowed = {k: v for k, v in numbers.items() if method.parameters[k].covers(v)}
+    trials = [{}, *({name: value} for name, value in allowed.items())]
+    worst = max(_piecewise(method, trial, share) for trial in trials for share in (0.0, 0.5))
+    _hold_or_break(method, method.elementwise, worst)
+
+
+def _piecewise(method: MergeMethod, trial: dict[str, Any], unchanged: float) -> float:
+    models = _models(method, unchanged=unchanged)
+    whole = models.merge(method, trial)
 
     def piece(x: Any, part: int) -> Any:
         return x.flatten().chunk(3)[part] if isinstance(x, torch.Tensor) else None
@@ -206,8 +219,8 @@ def _check_elementwise(method: MergeMethod) -> None:
             base=piece(models.base, part),
             statistics=models.statistics and tuple(piece(x, part) for x in models.statistics),
         )
-        pieces.append(cut.merge(method))
-    _hold_or_break(method, method.elementwise, _distance(torch.cat(pieces), whole.flatten()))
+        pieces.append(cut.merge(method, trial))
+    return _distance(torch.cat(pieces), whole.flatten())
 
 
 def _check_base(method: MergeMethod) -> None:
@@ -215,8 +228,10 @@ def _check_base(method: MergeMethod) -> None:
     if method.needs_base:
         with _refused("a missing base", UsageError, method.name):
             models.replaced(base=None).merge(method)
-    elsewhere = [torch.randn(SHAPE, generator=torch.Generator().manual_seed(s)) for s in (7, 8)]
-    one, other = (models.replaced(base=base.double()).merge(method) for base in elsewhere)
+    one, two = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(s)) for s in (7, 8))
+    models = _models(method, unchanged=0.5)
+    elsewhere = [one.double() if models.base is None else models.base, two.double()]
+    one, other = (models.replaced(base=base).merge(method) for base in elsewhere)
     uses = method.needs_base or method.takes_base
     if uses:
         assert _distance(one, other) > CHANGE, "declared to use a base, but any base does the same"

@@ -38,7 +38,7 @@ def test_a_recipe_gives_the_reference(case: Path, tmp_path: Path) -> None:
 
 
 def test_all_cases_are_there() -> None:
-    assert len(CASES) == 9
+    assert len(CASES) == 16
 
 
 def test_merging_in_memory_gives_the_reference() -> None:

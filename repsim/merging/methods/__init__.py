@@ -21,6 +21,12 @@ model_stock          Jang et al. with the mean pairwise cosine, t clamped to [0,
 sce                  mergekit, but weights are kept for deltas of any size, and identical models
                      give their common delta (mergekit: equal weights below a mean square of 1e-6;
                      the base).
+nearswap, ram,       mergekit 0.1.5, formula for formula; arcee_fusion with exact quartiles
+ramplus_tl,          (mergekit: of a random sample of a million entries), and with divergences that
+arcee_fusion         float32 does not round away.
+ramplus              Yuan et al.: as ramplus_tl, counted over the whole model.
+widen                Yu et al., by columns of `[outputs, inputs]`; changes of directions from the
+                     deltas, which keep the digits that 1 - cosine loses.
 tsv_m, iso_c         the papers' and FusionBench's, per tensor; embeddings and heads get the mean
                      delta as vectors do; directions of zero singular values are left out.
 regmean              Jin et al. with per-token means, in float64, and a ridge that draws to the
@@ -42,6 +48,8 @@ from repsim.merging.methods import (
     averaging,  # noqa: F401
     consensus,  # noqa: F401
     data_aware,  # noqa: F401
+    disentangled,  # noqa: F401
+    selective,  # noqa: F401
     spectral,  # noqa: F401
     spherical,  # noqa: F401
     task_vectors,  # noqa: F401

@@ -20,7 +20,7 @@ from repsim.merging.arrays import (
     namespace,
 )
 from repsim.merging.base import TensorContext, merge_method
-from repsim.merging.methods.cuts import Kept, cut_of
+from repsim.merging.methods.cuts import Kept, cuts_of
 from repsim.merging.parameters import parameter
 
 #: Denominators of model stock below this are singular, as in mergekit.
@@ -98,14 +98,14 @@ def sce(
     """
     cut = None
     if select_topk < 1:
-        varying = sum(int((_variance(part) != 0).sum()) for part in stream.parts())
+        varying = sum(_varying(part) for part in stream.parts())
         if varying == 0:
             context.note("the models are identical here: their common delta is taken whole")
         else:
             kept = int(select_topk * varying)
             if kept == 0:
                 context.note("select_topk keeps no entry of so small a tensor: the base is kept")
-            cut = cut_of(stream, _variance, kept)
+            ((cut,),) = cuts_of(stream, lambda part: [_variance(part)], [[kept]])
     squares = np.zeros(stream.models)
     kept_here = None if cut is None else Kept(cut)
     for part in stream.parts():
@@ -116,6 +116,15 @@ def sce(
     kept_here = None if cut is None else Kept(cut)
     for part in stream.parts():
         yield _agreed(_selected(part, kept_here), part, weights)
+
+
+def _varying(part: Part) -> int:
+    """In how many places the models differ; a variance of equal numbers can round away from 0."""
+    first, *others = part.tensors
+    differs = first != first
+    for other in others:
+        differs |= other != first
+    return int(namespace(first).count_nonzero(differs))
 
 
 def _variance(part: Part) -> Array:

@@ -12,10 +12,8 @@ from repsim.merging.arrays import Array, Part, Stream, namespace, to_numpy
 
 Values = Callable[[], Iterable[Array]]
 
-#: Size of the sample that brackets a cut.
-SAMPLE = 1 << 14
-#: Entries beyond which what lies in the bracket is too much to hold.
-_HELD = 1 << 27
+#: Entries per entry of the sample that brackets cuts, and the least and largest size of a sample.
+SHARE, LEAST, MOST = 256, 1 << 14, 1 << 20
 #: Bits that are counted per round.
 _DIGIT = 16
 
@@ -34,43 +32,108 @@ class Cut(NamedTuple):
     surplus: int = 0
 
 
-def cut_of(stream: Stream, values: Callable[[Part], Array], kept: int) -> Cut:
-    """The cut that keeps the `kept` largest of the values of a tensor (of none: infinity).
+def sample_step(entries: int) -> int:
+    """Every how many entries one is looked at beforehand; odd, so that rows take turns."""
+    return max(1, entries // min(max(entries // SHARE, LEAST), MOST)) | 1
+
+
+def cuts_of(
+    stream: Stream,
+    values: Callable[[Part], Sequence[Array]],
+    kept: Sequence[Sequence[int]],
+    *,
+    sample: Sequence[Array] | None = None,
+    width: int = 1,
+) -> list[list[Cut]]:
+    """The cuts that keep some numbers of largest values of a tensor, all in one pass.
 
     As many are kept as are asked for, the first ones of equal values: differences of bfloat16
     weights hold thousands of equal magnitudes.
+
+    Args:
+        stream: The tensor.
+        values: One or several arrays of the entries of a part, none negative.
+        kept: For each of those arrays, how many to keep, as often as there are cuts of it.
+        sample: What `values` gives for every `sample_step`-th entry, if it cannot tell by itself.
+        width: Entries that `values` needs together.
     """
-    if kept >= stream.entries:
-        return Cut(0.0, stream.entries)
-    if kept == 0:
-        return Cut(np.inf)
+    some = sample or values(stream.sample(sample_step(stream.entries)))
+    searches = [
+        [_Search(np.sort(to_numpy(own)), stream.entries, count) for count in counts]
+        for own, counts in zip(some, kept, strict=True)
+    ]
+    if any(search.cut is None for own in searches for search in own):
+        for part in stream.parts(width):
+            for own, array in zip(searches, values(part), strict=True):
+                for search in own:
+                    search.look(array)
 
-    def read() -> Iterator[Array]:
-        return (values(part) for part in stream.parts())
+    def read(place: int) -> Iterator[Array]:
+        return (values(part)[place] for part in stream.parts(width))
 
-    some = np.sort(to_numpy(values(stream.sample(max(1, stream.entries // SAMPLE)))))
-    found = select(read(), some, stream.entries, kept) if stream.entries <= _HELD else None
-    return found or _counted(read, kept)
+    return [
+        [search.found() or _counted(lambda at=place: read(at), search.kept) for search in own]  # type: ignore[misc]
+        for place, own in enumerate(searches)
+    ]
 
 
-def select(parts: Iterable[Array], sample: Any, entries: int, kept: int) -> Cut | None:
-    """The cut in one pass: only what a sample brackets is selected from; None if it misleads."""
-    rank = entries - kept
-    place, spread = rank / entries * len(sample), 4 * len(sample) ** 0.5
-    low = float(sample[int(place - spread)]) if place > spread else -np.inf
-    high = float(sample[int(place + spread)]) if place + spread < len(sample) else np.inf
-    below, found = 0, []
-    for values in parts:
-        inside = values >= low
-        below += len(values) - int(namespace(values).count_nonzero(inside))
-        inside &= values <= high
-        found.append(to_numpy(values[inside]))
-    within = np.concatenate(found)
-    if not 0 <= rank - below < len(within):
-        return None
-    cut = np.partition(within, rank - below)[rank - below]
-    surplus = rank - below - int(np.count_nonzero(within < cut))
-    return Cut(float(cut), int(np.count_nonzero(within == cut)) - surplus, surplus)
+class _Search:
+    """One cut in one pass: only what lies between two values of a sample is selected from.
+
+    Values that equal one of the two are counted, not held: of differences of bfloat16 weights half
+    can be equal, and what is held stays within a few hundredths of the tensor.
+    """
+
+    def __init__(self, sample: Any, entries: int, kept: int) -> None:
+        self.kept = kept
+        self.cut: Cut | None = None
+        if kept >= entries:
+            self.cut = Cut(0.0, entries)
+        elif kept == 0:
+            self.cut = Cut(np.inf)
+        else:
+            self._rank = entries - kept
+            place, spread = self._rank / entries * len(sample), 4 * len(sample) ** 0.5
+            self._low = float(sample[int(place - spread)]) if place > spread else -np.inf
+            high = int(place + spread)
+            self._high = float(sample[high]) if high < len(sample) else np.inf
+            self._below = self._at_low = self._at_high = 0
+            self._within: list[Any] = []
+
+    def look(self, values: Array) -> None:
+        """Take account of a part."""
+        if self.cut is not None:
+            return
+        xp = namespace(values)
+        inside = values > self._low
+        above = int(xp.count_nonzero(inside))
+        at_low = 0 if self._low == -np.inf else int(xp.count_nonzero(values == self._low))
+        self._at_low += at_low
+        self._below += len(values) - above - at_low
+        if self._high > self._low:
+            inside &= values < self._high
+            self._within.append(to_numpy(values[inside]))
+            if self._high < np.inf:
+                self._at_high += int(xp.count_nonzero(values == self._high))
+
+    def found(self) -> Cut | None:
+        """The cut; None if the sample misled."""
+        if self.cut is not None:
+            return self.cut
+        rank, value = self._rank - self._below, self._low
+        equal = self._at_low
+        if rank >= equal:
+            rank -= equal
+            within = np.concatenate(self._within) if self._within else np.zeros(0)
+            if 0 <= rank < len(within):
+                value = float(np.partition(within, rank)[rank])
+                equal = int(np.count_nonzero(within == value))
+                rank -= int(np.count_nonzero(within < value))
+            else:
+                rank, value, equal = rank - len(within), self._high, self._at_high
+        if not 0 <= rank < equal:
+            return None
+        return Cut(value, equal - rank, rank)
 
 
 def _counted(parts: Values, kept: int) -> Cut:
@@ -109,18 +172,6 @@ def kth_largest(parts: Values, kept: int) -> float:
         prefix = (prefix << _DIGIT) | ((1 << _DIGIT) - 1 - place)
         rest -= _DIGIT
     return float(np.array(prefix, kind).view(first.dtype))
-
-
-def model_threshold(deltas: Values, entries: int, densities: Sequence[float], model: str) -> float:
-    """The magnitude from which on entries of a whole model's delta are kept; 0 if all are."""
-    if len(set(densities)) > 1:
-        raise UsageError(
-            f"scope 'model' trims model '{model}' by one density, and the recipe gives "
-            f"{len(set(densities))} for different tensors",
-            hint="give one number, or use scope: tensor",
-        )
-    kept = max(1, int(densities[0] * entries))
-    return 0.0 if kept >= entries else kth_largest(deltas, kept)
 
 
 class Kept:

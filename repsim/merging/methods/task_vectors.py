@@ -19,8 +19,8 @@ from repsim.merging.arrays import (
     to_numpy,
     weighted_sum,
 )
-from repsim.merging.base import MergeMethod, TensorContext, merge_method
-from repsim.merging.methods.cuts import Cut, Kept, cut_of
+from repsim.merging.base import MergeMethod, TensorContext, WholeModels, merge_method
+from repsim.merging.methods.cuts import Cut, Kept, cuts_of, kth_largest
 from repsim.merging.parameters import parameter, per_model
 
 #: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
@@ -163,9 +163,9 @@ def task_arithmetic(
 # -- trimmed by magnitude ------------------------------------------------------------------------
 
 
-def _largest(stream: Stream, model: int, kept: int) -> Cut:
-    """The cut that keeps some number of entries of largest magnitude of a delta."""
-    return cut_of(stream, lambda part: abs(part.tensors[model] - part.base), kept)
+def _largest(stream: Stream, kept: Sequence[Sequence[int]]) -> list[list[Cut]]:
+    """Per model, the cuts that keep some numbers of entries of largest magnitude of its delta."""
+    return cuts_of(stream, lambda part: [abs(delta) for delta in part.deltas], kept)
 
 
 def _trimmed(cut: Cut) -> Thin:
@@ -180,6 +180,24 @@ def _trimmed(cut: Cut) -> Thin:
     return thin
 
 
+def _trim_of_models(models: WholeModels) -> list[float] | None:
+    """Per model, the magnitude from which on entries of its whole delta are kept; 0 if all are."""
+    if all(own["scope"] == "tensor" for own in models.parameters):
+        return None
+    models.common("scope")
+    cuts = []
+    for model in range(len(models.models)):
+        kept = max(1, int(models.common("density", model) * models.entries))
+
+        def sizes(at: int = model) -> Iterator[Array]:
+            for stream in models.streams():
+                for part in stream.parts():
+                    yield part.tensors[at] - part.base
+
+        cuts.append(0.0 if kept >= models.entries else kth_largest(sizes, kept))
+    return cuts
+
+
 @merge_method(
     name="ties",
     label="TIES",
@@ -188,6 +206,7 @@ def _trimmed(cut: Cut) -> Thin:
     reference="Yadav et al. 2023, arXiv:2306.01708; per-tensor trim as in mergekit",
     min_models=1,
     needs_base=True,
+    survey=_trim_of_models,
 )
 def ties(
     stream: Stream,
@@ -204,21 +223,21 @@ def ties(
     """Trim, elect sign, disjoint merge.
 
     `scope="model"` trims by one threshold for the whole model, as the paper does, so that tensors
-    that moved little are trimmed away; the execution finds the thresholds first.
+    that moved little are trimmed away; the whole models are read for it first.
     `weighting="after"` elects signs without the weights and divides by the number that agree
     (PEFT).
     """
     if scope == "model":
-        if context.thresholds is None:
+        if context.surveyed is None:
             raise UsageError(
                 "ties with scope 'model' needs the thresholds of the whole models",
                 hint="merge whole models, or use scope: tensor",
             )
         # The whole-model trim keeps all entries at the cut, as the paper does.
-        cuts = [Cut(threshold) for threshold in context.thresholds]
+        cuts = [Cut(threshold) for threshold in context.surveyed]
     else:
-        kept = [max(1, int(share * stream.entries)) for share in density]
-        cuts = [_largest(stream, model, count) for model, count in enumerate(kept)]
+        kept = [[max(1, int(share * stream.entries))] for share in density]
+        cuts = [cut for (cut,) in _largest(stream, kept)]
     yield from _merged(
         stream, context, lambda: [_trimmed(cut) for cut in cuts], weight, lambda_,
         normalize=normalize, elect=True, rescale=rescale, after=weighting == "after",
@@ -254,8 +273,8 @@ def _breadcrumbs(
     As in mergekit, int(density * n) entries are kept come what may: if that leaves less to drop
     than `gamma` asks for, fewer large ones are dropped; at density 1 none.
     """
-    cuts = []
-    for model, (share, outliers) in enumerate(zip(density, gamma, strict=True)):
+    counts = []
+    for share, outliers in zip(density, gamma, strict=True):
         kept, top = int(share * stream.entries), int(outliers * stream.entries)
         if kept + top > stream.entries:
             context.note(
@@ -266,7 +285,8 @@ def _breadcrumbs(
             context.note(
                 "density keeps no entry of so small a tensor: that model adds nothing here"
             )
-        cuts.append([_largest(stream, model, count) for count in (kept + top, top)])
+        counts.append((kept + top, top))
+    cuts = _largest(stream, counts)
     yield from _merged(
         stream, context, lambda: [_between(*pair) for pair in cuts], weight, lambda_,
         normalize=normalize, elect=elect, rescale=rescale,

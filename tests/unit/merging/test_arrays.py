@@ -16,15 +16,13 @@ from safetensors.torch import load_file
 from repsim.core.errors import InputError, UsageError
 from repsim.merging import arrays, merge
 from repsim.merging.arrays import Stream
-from repsim.merging.base import TensorContext
+from repsim.merging.base import TensorContext, WholeModels
 from repsim.merging.methods.cuts import (
-    SAMPLE,
     Cut,
     Kept,
-    cut_of,
+    cuts_of,
     kth_largest,
-    model_threshold,
-    select,
+    sample_step,
 )
 from repsim.merging.methods.spherical import slerp
 from repsim.merging.methods.task_vectors import ties
@@ -38,8 +36,8 @@ def draw(count: int, entries: int) -> list[Any]:
     return [rng.normal(size=entries).astype(np.float32) for _ in range(count)]
 
 
-def size_of(part: arrays.Part) -> Any:
-    return abs(part.tensors[0])
+def sizes_of(part: arrays.Part) -> list[Any]:
+    return [abs(tensor) for tensor in part.tensors]
 
 
 # -- cuts ----------------------------------------------------------------------------------------
@@ -54,22 +52,42 @@ def test_as_many_are_kept_as_are_asked_for_and_of_equal_ones_the_first(
     values = np.round(8 * draw(1, entries)[0]) / np.float32(8)
     kept = max(1, int(density * entries))
     stream = Stream([values], (entries,), size=4099)
-    marks = Kept(cut_of(stream, size_of, kept))
-    found = np.concatenate([marks(size_of(part)) for part in stream.parts()])
+    ((cut, largest),) = cuts_of(stream, sizes_of, [[kept, 1]])
+    marks = Kept(cut)
+    found = np.concatenate([marks(sizes_of(part)[0]) for part in stream.parts()])
     order = np.lexsort((np.arange(entries), -np.abs(values)))
     assert set(np.flatnonzero(found)) == set(order[:kept])
+    assert largest.value == abs(values).max()
+
+
+def test_of_values_half_of_which_are_equal_hardly_any_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = draw(1, 200_000)[0]
+    values[::2] = 0.25
+    held: list[int] = []
+    whole = np.concatenate
+    monkeypatch.setattr(np, "concatenate", lambda x: held.append(sum(map(len, x))) or whole(x))
+    stream = Stream([values], values.shape)
+    for kept in range(20_000, 200_000, 20_000):
+        ((cut,),) = cuts_of(stream, sizes_of, [[kept]])
+        ordered = np.sort(abs(values))
+        assert cut.value == ordered[-kept]
+        assert cut.equal == int((ordered[-kept:] == cut.value).sum())
+    assert max(held) < 0.1 * len(values)
 
 
 def test_a_misleading_sample_is_noticed_and_changes_nothing() -> None:
-    # Every sixth entry is looked at first, and all of those are small.
+    # Every seventh entry is looked at first, and all of those are small.
     values = draw(1, 100_002)[0]
-    values[::6] *= 1e-3
-    assert len(values) // SAMPLE == 6
+    assert sample_step(len(values)) == 7
+    values[::7] *= 1e-3
     stream, kept = Stream([values], values.shape), int(0.4 * len(values))
-    sample = np.sort(size_of(stream.sample(6)))
-    assert select([abs(values)], sample, len(values), kept) is None
+    reads = []
+    found = cuts_of(stream, lambda part: reads.append(part.start) or sizes_of(part), [[kept]])
     exact = float(np.sort(abs(values))[-kept])
-    assert cut_of(stream, size_of, kept) == Cut(exact, 1, 0)
+    assert found == [[Cut(exact, 1, 0)]]
+    assert len(reads) > 10, "digits were counted"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -85,12 +103,13 @@ def test_the_kth_largest_magnitude_is_exact(dtype: str) -> None:
             kth_largest(lambda: [np.ones(2, np.float32)], kept)
 
 
-def test_a_whole_model_is_trimmed_by_one_density() -> None:
-    values = [np.array([3.0, 2.0], np.float32)]
-    assert model_threshold(lambda: values, 2, [1.0, 1.0], "a") == 0.0
-    assert model_threshold(lambda: values, 2, [0.01], "a") == 3.0
-    with pytest.raises(UsageError, match="trims model 'a' by one density"):
-        model_threshold(lambda: values, 2, [0.5, 0.4], "a")
+def test_what_holds_for_a_whole_model_is_one_value() -> None:
+    whole = WholeModels(
+        ["a", "b"], [{"density": [1.0, 0.5]}, {"density": [1.0, 0.4]}], 2, lambda: 0
+    )
+    assert whole.common("density", 0) == 1.0
+    with pytest.raises(UsageError, match="'density' of model 'b' holds for the whole model"):
+        whole.common("density", 1)
 
 
 # -- arithmetic ----------------------------------------------------------------------------------

@@ -114,13 +114,13 @@ def test_whole_model_ties_trims_by_one_magnitude() -> None:
 
 def test_one_density_is_needed_to_trim_the_whole_model() -> None:
     parameters: dict[str, Any] = {"scope": "model", "density": [{"filter": "norm", "value": 0.1}]}
-    with pytest.raises(UsageError, match="trims model 'model 1' by one density"):
+    with pytest.raises(UsageError, match="'density' of model 'model 1' holds for the whole model"):
         merge_state_dicts([A, B], "ties", base=BASE, parameters=parameters)
 
 
 def test_the_scope_holds_for_all_tensors() -> None:
     parameters = {"scope": [{"filter": "norm", "value": "model"}]}
-    with pytest.raises(UsageError, match="scope 'model' holds for all tensors or for none"):
+    with pytest.raises(UsageError, match="'scope' holds for the whole model"):
         merge_state_dicts([A, B], "ties", base=BASE, parameters=parameters)
 
 

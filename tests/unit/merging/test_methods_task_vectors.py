@@ -128,7 +128,7 @@ def test_ties_of_the_paper_trims_by_the_threshold_of_the_whole_model() -> None:
     base, deltas = draw(3)
     cuts = [0.3, 1.0, 2.0]
     trimmed = [d * (np.abs(d) >= c) for d, c in zip(deltas, cuts, strict=True)]
-    merged = ties(**given(base, deltas), scope="model", context=TensorContext(thresholds=cuts))
+    merged = ties(**given(base, deltas), scope="model", context=TensorContext(surveyed=cuts))
     assert close(merged, base + elect(trimmed, [1.0] * 3, normalize=True))
     with pytest.raises(UsageError, match="scope 'model' needs the thresholds"):
         ties(**given(base, deltas), scope="model")
