@@ -24,7 +24,7 @@ Examples:
 @click.option("--deep", is_flag=True, help="Read all weights in search of NaN and infinity.")
 @click.option(
     "--tokenizer",
-    type=click.Choice(["same", "map"]),
+    type=click.Choice(["same", "map", "union"]),
     default="same",
     show_default=True,
     help="Whether tokens may have other ids; see tokenizer in a recipe.",

@@ -78,7 +78,10 @@ def merge(
       repair: {corpus: NAME, languages: [...], limit: N}
                                                give units the deviations of the parents on N
                                                windows of training text per language
-      tokenizer: {strategy: same | map | union}  refuse other tokens, or match rows by token
+      tokenizer: {strategy: same | map | union, model, tokens, pad_to_multiple_of}
+                                               refuse other tokens, match rows by token, or give
+                                               the result the tokens of all
+      chat_template: auto | NAME | TEMPLATE    that of most models, a known one, or this one
       seed                                     of methods that draw
     """
     from repsim.merging.prepare import prepare

@@ -61,7 +61,7 @@ def read_question(source: str | Path | Mapping[str, Any]) -> Question:
         method=recipe.method,
         alignment=recipe.align,
         base=recipe.base_model,
-        tokenizer=recipe.tokenizer,
+        tokenizer="map" if recipe.tokenizer == "map" else "same",
         notes=tuple(_not_considered(recipe)),
     )
 
@@ -83,6 +83,8 @@ def _not_considered(recipe: Recipe) -> list[str]:
         "the seed": recipe.seed or None,
         "the chat template": recipe.chat_template,
         "the model whose tokenizer is taken": recipe.tokenizer_model,
+        "choices of single tokens": recipe.tokens or None,
+        "the padding of the vocabulary": recipe.pad_to_multiple_of,
         "repair": recipe.repair,
         "statistics": any(s.statistics for part in recipe.slices for s in part.sources) or None,
     }

@@ -13,6 +13,7 @@ from repsim.core.errors import InputError, RepsimError
 from repsim.core.files import hash_bytes, read_json, write_json, write_text
 from repsim.core.formatting import markdown_name, markdown_text
 from repsim.core.provenance import shown_path, shown_text, versions
+from repsim.merging.one_vocabulary import write_tokenizer
 from repsim.merging.prepare import Prepared
 from repsim.models.inspect import (
     PROVENANCE_FILE,
@@ -38,6 +39,8 @@ _TOKENIZER = (
     "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json", "merges.txt",
     "vocab.txt", "chat_template.jinja",
 )  # fmt: skip
+#: What stays as it is where the result has a tokenizer.json of its own.
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 #: What a tensor's journal entry says about its merge: tensor -> {"notes": [...], "values": {...}}.
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -47,8 +50,12 @@ def write_companions(
 ) -> None:
     """Write everything that belongs to a model folder besides the weights."""
     write_json(folder / "config.json", dict(prepared.config))
-    _copy(prepared.donor, folder, (_GENERATION,))
-    _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
+    _copy(prepared.tokenizer_folder, folder, (_GENERATION,))
+    if prepared.tokenizer is None:
+        _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
+    else:
+        _copy(prepared.tokenizer_folder, folder, _BESIDE)
+        write_tokenizer(folder, prepared.tokenizer)
     if prepared.recipe.chat_template is not None:
         _replace_template(folder, prepared.recipe.chat_template)
     parents, used = describe_parents(prepared), versions()
@@ -158,8 +165,7 @@ def model_card(
         "repsim.\n\n"
         f"{method.definition}\n\nReference: {method.reference}.\n\n"
         f"## Parents\n\n| model | languages | SHA-256 of the weights |\n|---|---|---|\n{listed}\n\n"
-        f"Config and generation settings are those of {_name_of(prepared, recipe.donor)}, the "
-        f"tokenizer is that of {_name_of(prepared, recipe.tokenizer_owner)}.\n\n"
+        f"The config is that of {_name_of(prepared, recipe.donor)}; {_tokenizer(prepared)}.\n\n"
         f"## Recipe\n\n{fence}yaml\n{text.rstrip()}\n{fence}\n\n"
         f"Again: `repsim merge {RECIPE_FILE} OUT`, from the folder that its paths are relative to. "
         f"Computed in {recipe.dtype} and rounded once; seed {recipe.seed}.\n\n"
@@ -203,7 +209,17 @@ def _parent_row(parent: Mapping[str, Any]) -> str:
 
 
 def _name_of(prepared: Prepared, model: str) -> str:
-    return markdown_name(prepared.checkpoints[model].name)
+    known = prepared.checkpoints if model in prepared.checkpoints else prepared.located
+    return markdown_name(known[model].name)
+
+
+def _tokenizer(prepared: Prepared) -> str:
+    """Where the tokenizer comes from, and what goes with it."""
+    recipe = prepared.recipe
+    owner = _name_of(prepared, recipe.tokenizer_owner)
+    made = "the tokenizer was made from that" if prepared.tokenizer else "the tokenizer is that"
+    template = "" if recipe.chat_template is None else ". The chat template is the recipe's"
+    return f"{made} of {owner}, whose generation settings go with it{template}"
 
 
 def _longest_run(text: str) -> int:

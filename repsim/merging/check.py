@@ -23,6 +23,7 @@ from repsim.merging.config_meanings import (
     meaning_of,
     read_configs,
 )
+from repsim.merging.recipe import Strategy
 from repsim.merging.tensors import (
     head_and_embedding,
     is_tied,
@@ -107,7 +108,7 @@ def check_models(
     models: Sequence[str | Path],
     *,
     deep: bool = False,
-    tokenizer: Literal["same", "map"] = "same",
+    tokenizer: Strategy = "same",
     stacked: bool = False,
 ) -> list[Finding]:
     """Compare models with the first of them, without loading weights.
@@ -115,7 +116,7 @@ def check_models(
     Args:
         models: Folders or names of packaged models, two or more.
         deep: Whether all weights are read in search of NaN and infinity.
-        tokenizer: "map" accepts tokens in another order if text is cut alike.
+        tokenizer: "map" accepts tokens in another order if text is cut alike, "union" any.
         stacked: Whether models may differ in the number of layers, of which some are taken.
 
     Returns:
@@ -272,7 +273,7 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     for some, other, model in ((names[0], names[1], b), (names[1], names[0], a)):
         if lacking := sorted(some - other):
             findings.append(_lacking(lacking, other, model))
-    freely = token_tensors(names[0]) if options["tokenizer"] == "map" else frozenset()
+    freely = token_tensors(names[0]) if options["tokenizer"] != "same" else frozenset()
     for tensor in sorted(names[0] & names[1]):
         shapes = [model.checkpoint.headers[tensor].shape for model in (a, b)]
         if tensor in freely:
@@ -346,9 +347,19 @@ def _tokens(a: _Model, b: _Model, options: _Options) -> list[Finding]:
         if first.ids and first.ids == second.ids:
             hint = f"the result cuts text as '{a.name}' does; '{b.name}' was trained otherwise"
             return [Finding("warning", "tokens", what, both, hint)]
-        hint = "row i would be averaged with another token's; train on one joint tokenizer"
+        if options["tokenizer"] == "union":
+            return [
+                Finding("warning", "tokens", f"{what}; the result knows the tokens of all", both)
+            ]
+        if options["tokenizer"] == "map" and (first.extends(second) or second.extends(first)):
+            return [Finding("warning", "tokens", f"{what}; rows are matched by token", both)]
+        hint = (
+            "row i would be averaged with another token's; a union keeps what both form from text "
+            "(tokenizer: {strategy: union}, mergekit's tokenizer_source: union), or train on one "
+            "joint tokenizer"
+        )
         return [Finding("error", "tokens", what, both, hint)]
-    if options["tokenizer"] == "map":
+    if options["tokenizer"] != "same":
         return [Finding("warning", "tokens", f"{what}; rows are matched by token", both)]
     hint = "text is cut alike: match rows by token with tokenizer: {strategy: map}"
     return [Finding("error", "tokens", what, both, hint)]
@@ -379,6 +390,9 @@ def read_chat_template(folder: Path) -> str | None:
     path = folder / "tokenizer_config.json"
     document = read_json(path) if path.is_file() else {}
     template = document.get("chat_template") if isinstance(document, dict) else None
+    if isinstance(template, list):  # several by name
+        named = {each.get("name"): each.get("template") for each in template}
+        template = named.get("default")
     return None if template is None else str(template)
 
 

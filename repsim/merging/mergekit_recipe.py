@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from repsim.core.config import Config, Switch, Whole, join, parse
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
+from repsim.merging.chat_templates import find_template
 from repsim.merging.methods import find_method
 from repsim.merging.recipe import (
-    UNION,
     Recipe,
     Scalar,
     Settings,
@@ -29,6 +29,7 @@ from repsim.merging.recipe import (
     combine,
 )
 from repsim.merging.settings import read_settings
+from repsim.merging.tokenizer_keys import ModelName, TokenizerKeys
 
 _SPARSE = ("ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties")
 _RESCALED = ("dare_ties", "dare_linear", "della", "della_linear")
@@ -40,7 +41,6 @@ _DEFAULTS: dict[str, dict[str, Scalar]] = {
 #: Parameters that mergekit has no default for.
 _REQUIRED = {"weight", "t"}
 _DELTAS = (*_SPARSE, "della", "della_linear", "task_arithmetic")
-_REVISION = "fetch the revision into a folder of its own first"
 
 
 def _ordered(layers: tuple[int, int]) -> tuple[int, int]:
@@ -53,29 +53,6 @@ def _ordered(layers: tuple[int, int]) -> tuple[int, int]:
 Layers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
 
 
-def _model(value: Any) -> Any:
-    """A model's path, with its adapter as "model+lora"; revisions are refused."""
-    if isinstance(value, Mapping):
-        given = parse(_Reference, value)
-        for key in ("revision", "override_architecture"):
-            if getattr(given, key) is not None:
-                raise UsageError(f"'{key}' of a model is not supported", hint=_REVISION)
-        value, lora = given.model or given.path, given.lora and _model(given.lora)
-        value = f"{value}+{lora}" if lora else value
-    if isinstance(value, str) and "@" in value:
-        raise UsageError(f"model '{value}' names a revision, not supported here", hint=_REVISION)
-    return value
-
-
-class _Reference(Config):
-    model: Any = None
-    path: Any = None
-    revision: Any = None
-    lora: Any = None
-    override_architecture: Any = None
-
-
-_Name = Annotated[str, Field(min_length=1), BeforeValidator(_model)]
 _Parameters = dict[str, Any] | None
 
 
@@ -89,7 +66,7 @@ _Unsupported = Annotated[None, BeforeValidator(_nothing)]
 
 
 class _Listed(Config):
-    model: _Name
+    model: ModelName
     parameters: _Parameters = None
 
 
@@ -110,19 +87,8 @@ class _Module(Config):
     parameters: _Parameters = None
 
 
-class _Tokenizer(Config):
-    source: Any = "union"
-    tokens: _Unsupported = None
-    pad_to_multiple_of: _Unsupported = None
-
-
-def _written_out(template: str) -> str:
-    if "{" not in template:
-        raise UsageError(
-            f"chat_template '{template}' is not supported by name",
-            hint="leave it out to take the template of the base (or first) model, or write it out",
-        )
-    return template
+class _Tokenizer(TokenizerKeys):
+    source: ModelName = "union"
 
 
 class _Keys(Config):
@@ -130,13 +96,13 @@ class _Keys(Config):
     models: tuple[_Listed, ...] | None = None
     slices: tuple[_Slice, ...] | None = None
     modules: dict[str, _Module] | None = None
-    base_model: _Name | None = None
+    base_model: ModelName | None = None
     dtype: StoredType | None = None
     out_dtype: StoredType | None = None
     parameters: _Parameters = None
     tokenizer: _Tokenizer | None = None
-    tokenizer_source: Any = None
-    chat_template: Annotated[str, AfterValidator(_written_out)] | None = None
+    tokenizer_source: ModelName | None = None
+    chat_template: Annotated[str, AfterValidator(find_template)] | None = None
 
 
 def parse_mergekit(document: Mapping[str, Any], text: str) -> Recipe:
@@ -157,7 +123,7 @@ def parse_mergekit(document: Mapping[str, Any], text: str) -> Recipe:
         inner = reader.parameters(module_parameters, "modules.parameters")
         both = {k: combine(inner[k], common[k]) for k in inner if k in common}
         common = {**common, **inner, **both}
-    strategy, tokenizer_model = reader.tokenizer(keys)
+    strategy, tokenizer_model = _tokenizer(keys)
     defaults = dict(_DEFAULTS.get(method.name, {}))
     if method.name in _RESCALED:
         defaults["rescale"] = "l1"
@@ -177,6 +143,8 @@ def parse_mergekit(document: Mapping[str, Any], text: str) -> Recipe:
         out_dtype=keys.out_dtype or keys.dtype,
         tokenizer=strategy,
         tokenizer_model=tokenizer_model,
+        tokens=keys.tokenizer.choices() if keys.tokenizer else {},
+        pad_to_multiple_of=keys.tokenizer.pad_to_multiple_of if keys.tokenizer else None,
         chat_template=keys.chat_template,
         notes=tuple(reader.notes),
         text=text,
@@ -308,20 +276,23 @@ class _Reader:
             return {}
         return {name: value}
 
-    def tokenizer(self, keys: _Keys) -> tuple[Strategy, str | None]:
-        """Strategy and model of the result's vocabulary."""
-        source = keys.tokenizer_source
-        if keys.tokenizer is not None:
-            if source is not None:
-                raise UsageError("a mergekit recipe has tokenizer or tokenizer_source, not both")
-            source = keys.tokenizer.source
-        if source is None:
-            return "same", None
-        if source == "union":
-            self.note(UNION)
-            return "same", None
-        if source == "base":
-            if keys.base_model is None:
-                raise UsageError("tokenizer source 'base' needs a base_model")
-            return "map", keys.base_model
-        return "map", cast("str", _model(source))
+
+def _tokenizer(keys: _Keys) -> tuple[Strategy, str | None]:
+    """Strategy and model of the result's vocabulary."""
+    source = keys.tokenizer_source
+    if keys.tokenizer is not None:
+        if source is not None:
+            raise UsageError("a mergekit recipe has tokenizer or tokenizer_source, not both")
+        source = keys.tokenizer.source
+    if source is None:
+        return "same", None
+    if source == "union":
+        return "union", None
+    if source == "base":
+        if keys.base_model is None:
+            raise UsageError(
+                "tokenizer source 'base' needs a base_model",
+                hint="name the model whose tokenizer is meant",
+            )
+        return "map", keys.base_model
+    return "map", source

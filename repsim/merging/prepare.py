@@ -8,28 +8,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import IncompatibleModelsError, InputError, unknown_name
+from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import hash_json, read_json
 from repsim.core.progress import progress
 from repsim.core.provenance import DISTRIBUTION, version_of
 from repsim.merging.ancestry import check_lineage
 from repsim.merging.base import MergeMethod
-from repsim.merging.check import Finding, check_models, refuse_errors
+from repsim.merging.chat_templates import AUTO, most_common_template
+from repsim.merging.check import Finding, check_models, read_chat_template, refuse_errors
 from repsim.merging.checkpoint import (
     TYPES,
     Checkpoint,
-    Reindexed,
     StateDict,
     TensorSource,
     Transformed,
 )
 from repsim.merging.in_memory import needs_statistics
 from repsim.merging.methods import find_method
+from repsim.merging.one_vocabulary import one_vocabulary
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Learn, Recipe, Repair
 from repsim.merging.tensors import merged_names, token_tensors
-from repsim.merging.vocabulary import map_rows, read_vocabulary
+from repsim.merging.token_rows import Reindexed
 from repsim.models.formats import folder_headers
+from repsim.models.headers import TensorHeader
 from repsim.models.inspect import (
     Located,
     check_config,
@@ -61,6 +63,7 @@ class Prepared:
     calibration: Calibration | None
     findings: Sequence[Finding]
     notes: Sequence[str]
+    tokenizer: Mapping[str, Any] | None
     key: str
 
     @property
@@ -79,27 +82,28 @@ def prepare(
 ) -> Prepared:  # fmt: skip
     """Find, check, re-index and align the models of a recipe, and plan every tensor."""
     method = find_method(recipe.method)
-    models = tuple(dict.fromkeys((*recipe.sources, *_extra_tokenizer(recipe))))
-    located = {model: locate(model) for model in models}
+    models = recipe.sources
+    located = {model: locate(model) for model in dict.fromkeys((*models, recipe.tokenizer_owner))}
     names = _labels(located)
     checkpoints = {model: Checkpoint(located[model].folder, names[model]) for model in models}
     donor_first = sorted(models, key=lambda model: model != recipe.donor)
     findings = _check(recipe, [str(located[model].folder) for model in donor_first])
-    if not transforms:
+    owner = recipe.tokenizer_owner
+    vocabulary = one_vocabulary(recipe, checkpoints, located[owner].folder, names[owner])
+    sources = vocabulary.sources
+    moved = any(isinstance(source, Reindexed) for source in sources.values())
+    if not transforms and not moved:
         folders = {model: found.folder for model, found in located.items()}
         findings += _check_lineage(recipe, method, folders, any_base=any_base)
     configs = {model: _read_config(located[model].folder) for model in models}
     config = configs[recipe.donor]
     notes = [*recipe.notes, *(f.sentence for f in findings if f.level == "warning")]
-    sources: dict[str, TensorSource] = dict(checkpoints)
-    if recipe.tokenizer == "map":
-        sources, mapped = _one_vocabulary(recipe, located, checkpoints)
-        notes += mapped
-    config = {**config, **_vocabulary_size(recipe, config, sources)}
-    merged = {
-        model: merged_names(configs[model], sources[model].headers) for model in recipe.sources
-    }
-    sources = {model: sources[model] for model in recipe.sources}
+    notes += vocabulary.notes
+    config = {**config, **_vocabulary_size(config, sources[models[0]].headers)}
+    if recipe.tokenizer_owner != recipe.donor:
+        config |= _token_ids(located[owner].folder, config)
+    recipe = _with_template(recipe, [located[model].folder for model in models])
+    merged = {model: merged_names(configs[model], sources[model].headers) for model in models}
     if recipe.align != "none":
         aligned, config, said = _align(recipe, located, sources, config)
         sources = dict(aligned)
@@ -118,8 +122,10 @@ def prepare(
         notes.append(calibration.describe([names[model] for model in recipe.models]))
     return Prepared(
         recipe, method, located, checkpoints, sources, plans, config, statistics, calibration,
-        findings, notes,
-        key="" if transforms else _key(recipe, checkpoints, plans, config, calibration),
+        findings, notes, vocabulary.document,
+        key="" if transforms else _key(
+            recipe, checkpoints, plans, config, calibration, vocabulary.key
+        ),
     )  # fmt: skip
 
 
@@ -148,10 +154,6 @@ def _calibrate(
     return calibrate(recipe, repair, folders, folders[recipe.tokenizer_owner], plans)
 
 
-def _extra_tokenizer(recipe: Recipe) -> tuple[str, ...]:
-    return (recipe.tokenizer_model,) if recipe.tokenizer_model else ()
-
-
 def _labels(located: Mapping[str, Located]) -> dict[str, str]:
     """Short names of models; the names in the recipe where short ones are not unique."""
     names = {model: found.name for model, found in located.items()}
@@ -175,7 +177,7 @@ def _check_lineage(
     """Findings on the base and on what the models share, told from a sample of their weights."""
     base = recipe.base_model if method.needs_base or method.takes_base else None
     parents = [folders[model] for model in recipe.models if model != base]
-    if recipe.stacked or recipe.tokenizer == "map" or len(parents) + (base is not None) < 2:
+    if recipe.stacked or len(parents) + (base is not None) < 2:
         return []
     found = check_lineage(
         parents, folders[base] if base else None, aligned=recipe.align != "none"
@@ -196,50 +198,28 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _one_vocabulary(
-    recipe: Recipe, located: Mapping[str, Located], checkpoints: Mapping[str, Checkpoint]
-) -> tuple[dict[str, TensorSource], list[str]]:
-    """Bring the rows of all models into the order of one model's vocabulary."""
-    donor = recipe.tokenizer_owner
-    own = read_vocabulary(located[donor].folder, checkpoints[donor].name)
-    sources: dict[str, TensorSource] = dict(checkpoints)
-    notes = []
-    for model, checkpoint in checkpoints.items():
-        other = read_vocabulary(located[model].folder, checkpoint.name)
-        if model == donor:
-            continue
-        if own is None or other is None:
-            raise InputError(
-                f"model '{checkpoint.name if own else checkpoints[donor].name}' has no tokenizer, "
-                "so its rows cannot be matched by token"
-            )
-        if not own.differences(other):
-            continue
-        tensors = token_tensors(checkpoint.headers)
-        rows = [{c.headers[t].shape[0] for t in tensors} for c in (checkpoints[donor], checkpoint)]
-        if [len(found) for found in rows] != [1, 1]:
-            raise IncompatibleModelsError(
-                f"vocabulary tensors of '{checkpoint.name}' have different numbers of rows"
-            )
-        index = map_rows(own, other, donor_rows=rows[0].pop(), other_rows=rows[1].pop())
-        lacking = sum(1 for token in own.ids if token not in other.ids)
-        notes.append(
-            f"rows of '{checkpoint.name}' are matched by token to those of "
-            f"'{checkpoints[donor].name}'; {lacking} tokens that it lacks take the latter's rows"
-        )
-        sources[model] = Reindexed(checkpoint, checkpoints[donor], index, tensors)
-    return sources, notes
-
-
 def _vocabulary_size(
-    recipe: Recipe, config: Mapping[str, Any], sources: Mapping[str, TensorSource]
+    config: Mapping[str, Any], headers: Mapping[str, TensorHeader]
 ) -> dict[str, int]:
     """Rows of the embedding, where the config states them."""
-    headers = sources[recipe.models[0]].headers
     rows = {headers[tensor].shape[0] for tensor in token_tensors(headers)}
-    if recipe.tokenizer != "map" or "vocab_size" not in config or len(rows) != 1:
+    return {"vocab_size": rows.pop()} if "vocab_size" in config and len(rows) == 1 else {}
+
+
+def _token_ids(owner: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids of special tokens as the owner of the tokenizer numbers them."""
+    if not (owner / "config.json").is_file():
         return {}
-    return {"vocab_size": rows.pop()}
+    theirs = _read_config(owner)
+    return {k: v for k, v in theirs.items() if k.endswith("_token_id") and k in config}
+
+
+def _with_template(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
+    """The recipe with the chat template that most of the models have, if that is asked for."""
+    if recipe.chat_template != AUTO:
+        return recipe
+    found = most_common_template([read_chat_template(folder) for folder in folders])
+    return dataclasses.replace(recipe, chat_template=found)
 
 
 def _align(
@@ -389,9 +369,9 @@ def _result_config(
 
 def _key(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], plans: Sequence[TensorPlan],
-    config: Mapping[str, Any], calibration: Calibration | None,
+    config: Mapping[str, Any], calibration: Calibration | None, vocabulary: str,
 ) -> str:  # fmt: skip
-    """Hash of models, recipe, plan, calibration text and versions."""
+    """Hash of models, recipe, plan, tokenizers, calibration text and versions."""
     settings = [recipe.method, recipe.align, recipe.tokenizer, recipe.dtype, recipe.seed]
     return hash_json(
         {
@@ -400,6 +380,7 @@ def _key(
             "files": {model: c.marks() for model, c in checkpoints.items()},
             "tensors": [plan.describe() for plan in plans],
             "config": dict(config),
+            "tokenizers": vocabulary,
             "repair": calibration and calibration.identity,
             "versions": [version_of(DISTRIBUTION), version_of("torch")],
         }

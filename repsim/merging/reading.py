@@ -6,16 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from repsim.core.config import Config, Number, Whole, parse, read_yaml
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import MergeMethod
+from repsim.merging.chat_templates import find_template
 from repsim.merging.mergekit_recipe import Layers, parse_mergekit
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import UNION, Align, Learn, Recipe, Repair, Slice, Source, StoredType
+from repsim.merging.recipe import (
+    Align,
+    Learn,
+    Recipe,
+    Repair,
+    Slice,
+    Source,
+    StoredType,
+    Strategy,
+)
 from repsim.merging.settings import fields_of, settings_of, settings_type
+from repsim.merging.tokenizer_keys import ModelName, TokenizerKeys
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
@@ -24,8 +35,9 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and
     the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
     `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal, or learned with
-    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map | union}`;
-    `seed`.
+    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map | union,
+    model, tokens, pad_to_multiple_of}` (see `Recipe`); `chat_template` (auto, a name, or written
+    out); `seed`.
 
     Raises:
         InputError: The file is missing, or is not YAML.
@@ -78,8 +90,9 @@ class _Learn(Config):
     context: Whole = Field(Learn.context, ge=2)
 
 
-class _Tokenizer(Config):
-    strategy: Literal["same", "map", "union"]
+class _Tokenizer(TokenizerKeys):
+    strategy: Strategy
+    model: ModelName | None = None
 
 
 def _sums(value: Any) -> Any:
@@ -110,6 +123,7 @@ class _Keys(Config):
     learn: _Learn | None = None
     repair: _Repair | None = None
     tokenizer: _Tokenizer | None = None
+    chat_template: Annotated[str, AfterValidator(find_template)] | None = None
     seed: Whole | None = None
 
 
@@ -144,7 +158,12 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
     for part in slices:
         method.check(len(part.sources), has_base=base is not None)
     repair = keys.repair
-    strategy = keys.tokenizer.strategy if keys.tokenizer else "same"
+    vocabulary = keys.tokenizer
+    if vocabulary and vocabulary.strategy == "same" and len(vocabulary.model_fields_set) > 1:
+        raise UsageError(
+            "tokenizer strategy 'same' leaves nothing to choose",
+            hint="use strategy: map or union with model, tokens or pad_to_multiple_of",
+        )
     if (keys.align == "learned") != (keys.learn is not None):
         raise UsageError(
             "'align: learned' and 'learn' go together: the one needs the text of the other",
@@ -160,9 +179,12 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         align=keys.align or "none",
         learn=Learn(**keys.learn.model_dump()) if keys.learn else None,
         repair=Repair(repair.corpus, repair.languages, repair.limit) if repair else None,
-        tokenizer="map" if strategy == "map" else "same",
+        tokenizer=vocabulary.strategy if vocabulary else "same",
+        tokenizer_model=vocabulary.model if vocabulary else None,
+        tokens=vocabulary.choices() if vocabulary else {},
+        pad_to_multiple_of=vocabulary.pad_to_multiple_of if vocabulary else None,
+        chat_template=keys.chat_template,
         seed=keys.seed or 0,
-        notes=(UNION,) if strategy == "union" else (),
         text=text,
     )
 

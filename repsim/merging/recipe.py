@@ -15,11 +15,8 @@ from typing import Literal, NamedTuple
 #: Types in which weights can be stored.
 StoredType = Literal["float64", "float32", "float16", "bfloat16"]
 Align = Literal["none", "permutation", "orthogonal", "learned"]
-Strategy = Literal["same", "map"]
+Strategy = Literal["same", "map", "union"]
 Scalar = bool | int | float | str
-#: What is made of the tokenizer strategy "union", here as in recipes of mergekit: adding the tokens
-#: of one tokenizer to another leaves out its merges, and text is cut otherwise than in training.
-UNION = "tokenizer 'union': accepted only where all tokenizers are the same"
 
 
 class Rule(NamedTuple):
@@ -97,6 +94,23 @@ class Slice:
 
 
 @dataclasses.dataclass(frozen=True)
+class TokenChoice:
+    """Whose row one token of the result takes in models that lack the token.
+
+    Attributes:
+        model: Model whose row it is; None for a row of zeros.
+        token: Another token of that model, or its id; None for the same token.
+        force: Whether the row is that in all models, also in those that have the token.
+        default: Whether nothing but `force` was said: the row is found as that of other tokens.
+    """
+
+    model: str | None
+    token: str | int | None = None
+    force: bool = False
+    default: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Repair:
     """Text on which the merged model's units are given the deviations of its parents.
 
@@ -155,9 +169,15 @@ class Recipe:
         align: How models are brought to the first one's (or the base's) coordinates beforehand.
         learn: Text that "learned" alignment reads, and how; None if it is another.
         repair: Text on which the result is repaired; None if it is not.
-        tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token.
-        tokenizer_model: Model whose tokenizer and vocabulary the result has; the donor if None.
-        chat_template: Text of a chat template for the result; the donor's if None.
+        tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token; "union"
+            gives the result the tokens of all models.
+        tokenizer_model: Model whose tokenizer and vocabulary the result has, or that a union starts
+            from; the donor if None.
+        tokens: Token -> whose row it takes; tokens that the tokenizer lacks are added to it.
+        pad_to_multiple_of: Rows of the vocabulary are its tokens, rounded up to a multiple of this;
+            as many as in the owner of the tokenizer if None.
+        chat_template: Text of a chat template for the result, or "auto" for the one that most of
+            the models have; the donor's if None.
         seed: Seed of methods that draw.
         notes: What a reader of the result should know about how the file was understood.
         text: The file as it was written.
@@ -176,6 +196,8 @@ class Recipe:
     repair: Repair | None = None
     tokenizer: Strategy = "same"
     tokenizer_model: str | None = None
+    tokens: Mapping[str, TokenChoice] = dataclasses.field(default_factory=dict)
+    pad_to_multiple_of: int | None = None
     chat_template: str | None = None
     seed: int = 0
     notes: tuple[str, ...] = ()

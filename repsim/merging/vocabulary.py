@@ -9,14 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.core.errors import InputError
 from repsim.core.files import hash_files, hash_json, read_json
 from repsim.models.inspect import tokenizer_files
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +66,15 @@ class Vocabulary:
             and not self._rule_differences(other)
             and dict(self.core) == dict(other.core)
         )
+
+    def extends(self, other: Vocabulary) -> bool:
+        """Whether the other one's tokens are all among these, and only merges were added.
+
+        Text is then cut as by this one; the other one cuts it into more tokens.
+        """
+        rules = [{k: v for k, v in each.rules.items() if k != "merges"} for each in (self, other)]
+        formed = other.ids and not any(isinstance(v, float) for v in self.core.values())
+        return bool(formed) and rules[0] == rules[1] and other.core.keys() <= self.ids.keys()
 
 
 def read_vocabulary(folder: str | Path, name: str | None = None) -> Vocabulary | None:
@@ -128,24 +134,3 @@ def rows_are_padding(first: Vocabulary, second: Vocabulary, rows: tuple[int, int
     """
     same = bool(first.ids) and first.ids == second.ids and not first.differences(second)
     return same and max(first.ids.values()) < min(rows)
-
-
-def map_rows(
-    donor: Vocabulary, other: Vocabulary, *, donor_rows: int, other_rows: int
-) -> torch.Tensor:
-    """For each row of the donor, the row of the other model that stands for the same token."""
-    import torch
-
-    if not donor.cuts_alike(other):
-        what = "; ".join(donor.differences(other)) or "token sets differ"
-        raise IncompatibleModelsError(
-            f"the tokenizers of '{donor.name}' and '{other.name}' cut text differently: {what}",
-            hint="rows can be matched by token only where text is cut alike; merge models that "
-            "were trained with one tokenizer",
-        )
-    rows = torch.full((donor_rows,), -1, dtype=torch.int64)
-    for token, number in donor.ids.items():
-        theirs = other.ids.get(token, -1)
-        if number < donor_rows and 0 <= theirs < other_rows:
-            rows[number] = theirs
-    return rows

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from repsim.core.errors import IncompatibleModelsError, InputError
-from repsim.merging.checkpoint import Checkpoint, Reindexed, StateDict, Transformed
+from repsim.core.errors import InputError
+from repsim.merging.checkpoint import Checkpoint, StateDict, Transformed
 from repsim.merging.tensors import count_layers, is_tied, kind_of, merged_names, token_tensors
-from repsim.merging.vocabulary import Vocabulary, map_rows, read_vocabulary
+from repsim.merging.token_rows import Reindexed
+from repsim.merging.vocabulary import Vocabulary, read_vocabulary
 from repsim.models.headers import TensorHeader
 
 STATE = {
@@ -119,27 +120,25 @@ def vocabulary(name: str, tokens: str, merges: str = "x") -> Vocabulary:
     return Vocabulary(name, ids, dict.fromkeys(sorted(ids)), {"merges": merges}, name)
 
 
-def test_rows_follow_their_tokens() -> None:
-    donor, other = vocabulary("a", "xyz"), vocabulary("b", "zxy")
-    rows = map_rows(donor, other, donor_rows=4, other_rows=3)
-    assert rows.tolist() == [1, 2, 0, -1]
-    sources = [StateDict(n, {"wte.weight": torch.eye(k, 3) + i, "norm": torch.ones(1)})
-               for i, (n, k) in enumerate((("a", 4), ("b", 3)))]  # fmt: skip
-    mapped = Reindexed(sources[1], sources[0], rows, frozenset({"wte.weight"}))
-    own, donors = sources[1].read("wte.weight"), sources[0].read("wte.weight")
-    expected = torch.stack([own[1], own[2], own[0], donors[3]])
-    assert mapped.headers["wte.weight"].shape == (4, 3)
+def test_rows_are_the_mean_of_those_that_they_take() -> None:
+    one = StateDict("a", {"wte.weight": torch.eye(4, 3), "norm": torch.ones(1)})
+    two = StateDict("b", {"wte.weight": torch.eye(3) + 1, "norm": torch.zeros(1)})
+    rows = [torch.tensor(taken) for taken in ([1, -1, 0, -1, -1], [-1, 2, 1, -1, -1])]
+    mapped = Reindexed(two, list(zip((one, two), rows, strict=True)), frozenset({"wte.weight"}), 1)
+    first, second = one.read("wte.weight"), two.read("wte.weight")
+    expected = torch.stack([first[1], second[2], (first[0] + second[1]) / 2, torch.zeros(3)])
+    expected = torch.cat([expected, expected.mean(0, keepdim=True)])
+    assert mapped.headers["wte.weight"].shape == (5, 3)
     assert torch.equal(mapped.read("wte.weight"), expected)
-    assert torch.equal(mapped.read("wte.weight", slice(2, 4)), expected[2:])
-    assert torch.equal(mapped.read("norm"), torch.ones(1))
+    assert torch.equal(mapped.read("wte.weight", slice(2, 4)), expected[2:4])
+    assert torch.equal(mapped.read("norm"), torch.zeros(1))
 
 
-def test_rows_are_not_matched_where_text_is_cut_differently() -> None:
-    donor, other = vocabulary("a", "xyz"), vocabulary("b", "zxy", merges="other")
-    with pytest.raises(
-        IncompatibleModelsError, match="'a' and 'b' cut text differently: 3 of 3 to"
-    ):
-        map_rows(donor, other, donor_rows=3, other_rows=3)
+def test_a_vocabulary_extends_one_whose_tokens_it_has() -> None:
+    small, large = vocabulary("a", "xy"), vocabulary("b", "xyz", merges="more")
+    assert large.extends(small)
+    assert not small.extends(large)
+    assert not small.cuts_alike(large)
 
 
 def test_differences_name_the_first_tokens() -> None:

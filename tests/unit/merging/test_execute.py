@@ -377,7 +377,7 @@ def test_a_vocabulary_that_is_not_known_is_not_matched(make_model: MakeModel) ->
     make_model("a", 0, tokens=TOKENS)
     make_model("b", 1)
     recipe = {**LINEAR, "tokenizer": {"strategy": "map"}}
-    with pytest.raises(InputError, match="model 'b' has no tokenizer, so its rows cannot be matc"):
+    with pytest.raises(InputError, match="model 'b' has no tokenizer that shows its tokens"):
         merge(recipe, "out", device="cpu")
 
 
