@@ -139,17 +139,26 @@ class ForkConfig(Config):
     schedule: Literal["continue", "restart"] | None = None
 
 
+class StageConfig(Config):
+    """A stretch of a run with a mixture of its own, up to a share of the run's own steps."""
+
+    until: Number = Field(default=1.0, gt=0, le=1)
+    mix: dict[str, Number] = Field(min_length=1)
+
+
 class RunConfig(Config):
     """One model of a family, named as its folder.
 
     Languages in equal shares (or proportional to (training tokens)^`temperature`), or a `mix` of
-    shares. A run that is no fork needs an `init_seed`; a fork that names no `data_seed` and no
-    length takes its trunk's. `training` holds settings that differ from the family's.
+    shares, or `stages`, one mix after the other. A run that is no fork needs an `init_seed`; a fork
+    that names no `data_seed` and no length takes its trunk's. `training` holds settings that differ
+    from the family's.
     """
 
     name: str
     languages: tuple[str, ...] = ()
     mix: dict[str, Number] = Field(default_factory=dict)
+    stages: tuple[StageConfig, ...] = ()
     temperature: Number = Field(default=0.0, ge=0, le=1)
     init_seed: Whole | None = Field(default=None, ge=0)
     data_seed: Whole | None = Field(default=None, ge=0)
@@ -162,7 +171,8 @@ class RunConfig(Config):
     @property
     def trained_on(self) -> tuple[str, ...]:
         """Languages of this run's own training text."""
-        return tuple(self.mix) or self.languages
+        staged = dict.fromkeys(language for stage in self.stages for language in stage.mix)
+        return tuple(staged) or tuple(self.mix) or self.languages
 
 
 class FamilyConfig(Config):
@@ -170,7 +180,9 @@ class FamilyConfig(Config):
 
     With `init_from` (a folder, "zoo:NAME" or a hub id, "@revision" behind it) every run that is no
     fork starts from that model, whose shape and tokenizer are those of the family; `architecture`
-    then says no more than the `context`.
+    then says no more than the `context`. `data_order` 2 mixes in exact shares, and a fork goes on
+    in text that its history has not read; 1 is the order of version 0.1, in which every 256 samples
+    hold the same counts and a fork reads what stands at its trunk's position, read before or not.
 
     Example:
         >>> config = from_mapping({
@@ -184,6 +196,7 @@ class FamilyConfig(Config):
     name: str
     corpus: CorpusConfig
     init_from: str | None = None
+    data_order: Literal[1, 2] = 2
     architecture: ArchitectureConfig = Field(default=None, validate_default=True)
     runs: tuple[RunConfig, ...]
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -214,8 +227,14 @@ class FamilyConfig(Config):
         return parse(TrainingConfig, defaults | shared | own, "training")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able document; `init_from` only where a family has one."""
-        return self.model_dump(exclude=set() if self.init_from else {"init_from"})
+        """A JSON-able document; what version 0.1 did not know only where it says something."""
+        unsaid = {"init_from"} if self.init_from is None else set()
+        unsaid |= {"data_order"} if self.data_order == 1 else set()
+        document = self.model_dump(exclude=unsaid)
+        for run in document["runs"]:
+            if not run["stages"]:
+                del run["stages"]
+        return document
 
     @property
     def hash(self) -> str:
@@ -284,8 +303,8 @@ def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:
         )
     if [other.name for other in config.runs].count(run.name) > 1:
         raise UsageError(f"two runs have the name '{run.name}'")
-    if bool(run.mix) == bool(run.languages):
-        raise UsageError(f"'{where}' needs one of 'languages' and 'mix'")
+    if bool(run.mix) + bool(run.languages) + bool(run.stages) != 1:
+        raise UsageError(f"'{where}' needs one of 'languages', 'mix' and 'stages'")
     for language in run.trained_on:
         if language not in config.corpus.languages:
             raise unknown_name(
@@ -293,10 +312,17 @@ def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:
                 language,
                 config.corpus.languages,
             )
-    if any(share <= 0 for share in run.mix.values()):
-        raise UsageError(f"'{where}.mix' has a share that is not positive")
-    if run.mix and run.temperature:
-        raise UsageError(f"'{where}.temperature' goes with 'languages', not with 'mix'")
+    for mix in (run.mix, *(stage.mix for stage in run.stages)):
+        if any(share <= 0 for share in mix.values()):
+            raise UsageError(f"'{where}.mix' has a share that is not positive")
+    ends = [stage.until for stage in run.stages]
+    if ends and (ends != sorted(set(ends)) or ends[-1] != 1):
+        raise UsageError(
+            f"'{where}.stages' end at {', '.join(f'{end:g}' for end in ends)}",
+            hint="each 'until' is above the one before, and the last is 1 (or left out)",
+        )
+    if not run.languages and run.temperature:
+        raise UsageError(f"'{where}.temperature' goes with 'languages', not with shares")
     if config.tokenizer.kind == "per-language" and len(run.trained_on) > 1:
         raise UsageError(
             f"'{where}' mixes languages, but each language has its own tokenizer",

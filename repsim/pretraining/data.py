@@ -17,6 +17,7 @@ from repsim.core.files import hash_files, hash_json, read_json, write_json
 from repsim.corpora.data_order import DataOrder
 from repsim.corpora.documents import TrainingText
 from repsim.corpora.model_tokenizer import ModelTokenizer
+from repsim.corpora.reading import Reading
 from repsim.corpora.shards import MANIFEST, TokenShards, WindowSource, shard_damage, write_shards
 from repsim.corpora.tokenizers import (
     Tokenizer,
@@ -31,6 +32,7 @@ from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.distributed import World
 from repsim.pretraining.metrics import logger
 from repsim.pretraining.parent import open_parent
+from repsim.pretraining.planning import RunPlan
 
 SCHEMA = "repsim/training-data/2"
 #: Name of the tokenizer that all languages share.
@@ -56,9 +58,31 @@ class TrainingData:
             [self.tokenizer.hash, {key: entry["sha256"] for key, entry in entries.items()}]
         )
 
-    def order(self, ratios: Mapping[str, float], data_seed: int) -> DataOrder:
-        """The order of samples for a mixture."""
-        return DataOrder(self.windows.lengths, ratios, data_seed)
+    def reading(self, plan: RunPlan) -> Reading:
+        """Which windows a run reads, given what its history has read."""
+        lengths, parts = self.windows.lengths, list[tuple[int, DataOrder]]()
+        for phase in plan.history:
+            last = (parts[-1][1], phase.first_sample) if parts and plan.data_order == 2 else None
+            order = DataOrder(
+                lengths, phase.ratios(lengths), phase.data_seed,
+                same_blocks=plan.data_order == 1, after=last,
+            )  # fmt: skip
+            parts.append((phase.first_sample, order))
+        return Reading(tuple(parts), plan.first_sample, plan.sample_at(plan.last_step))
+
+    def read_again(self, plan: RunPlan) -> str:
+        """How much of a run's text was read before, in words; empty if nothing was."""
+        counts = self.reading(plan).windows()
+        again = {name: f"{m / n:.0%} of {name}" for name, (n, m) in counts.items() if m}
+        total, repeated = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
+        if not again:
+            return ""
+        most = sorted(again, key=lambda name: -counts[name][1])[:5]
+        more = ", ..." if len(again) > len(most) else ""
+        return (
+            f"reads {total:,} windows, {repeated:,} of them for a second time or more "
+            f"({', '.join(again[name] for name in most)}{more})"
+        )
 
     @functools.cached_property
     def held_out(self) -> dict[str, HeldOut]:

@@ -147,6 +147,8 @@ class _Trainer:
             "%s  %s  %d steps, %s tokens, %.2fM parameters",
             run.name, "+".join(run.languages), run.steps, f"{run.tokens:,}", run.parameters / 1e6,
         )  # fmt: skip
+        if told := about.data.read_again(run):
+            logger.info("%s  %s", run.name, told)
         engine = self._engine_for(about)
         Run(about, engine, folder, self.world).train(self._start(about), resume=resume)
 

@@ -174,6 +174,7 @@ def _provenance(
         **({"init_from": about.parent.stated()} if about.parent else {}),
         "history": history,
         "mix": plan.ratios(about.data.windows.lengths),
+        "windows": about.data.reading(plan).windows(),
         "bits_per_byte": dict(scores),
         "unigram_floor": dict(about.data.floors),
         "context": plan.context,

@@ -14,7 +14,6 @@ from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, RepsimError, UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
-from repsim.corpora.data_order import DataOrder
 from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
 from repsim.pretraining.adapter import absorbed, base_name, merged, of_adapter, write_adapter
 from repsim.pretraining.checkpoint import (
@@ -60,7 +59,7 @@ class Run:
     def __post_init__(self) -> None:
         plan, data = self.about.plan, self.about.data
         self.plan, self.saving = plan, self.about.config.saving
-        self.order: DataOrder = data.order(plan.ratios(data.windows.lengths), plan.data_seed)
+        self.order = data.reading(plan)
         self.share = self.world.share(plan.training.batch)
         self.step = plan.first_step
         self.pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []

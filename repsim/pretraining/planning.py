@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.core.files import hash_json
 from repsim.core.model_ref import Role
-from repsim.corpora.data_order import temperature_ratios
-from repsim.pretraining.config import FamilyConfig, RunConfig, TrainingConfig
+from repsim.corpora.data_order import BLOCK, temperature_ratios
+from repsim.pretraining.config import FamilyConfig, RunConfig, StageConfig, TrainingConfig
 from repsim.pretraining.parent import open_parent
 from repsim.pretraining.schedule import Schedule
 
@@ -24,17 +25,29 @@ CPU_FLOPS = 40e9
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One stretch of a model's history."""
+    """One stretch of a model's history; without a `mix` languages and temperature give it."""
 
     run: str
     mix: Mapping[str, float]
     first_step: int
     last_step: int
     data_seed: int
+    first_sample: int
+    languages: tuple[str, ...]
+    temperature: float
+
+    def ratios(self, lengths: Mapping[str, int]) -> dict[str, float]:
+        """Share of each language, given the number of its windows."""
+        if self.mix:
+            return dict(self.mix)
+        return temperature_ratios(
+            {name: lengths[name] for name in self.languages}, self.temperature
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {**dataclasses.asdict(self), "mix": dict(self.mix)}
+        told = ("run", "first_step", "last_step", "data_seed")
+        return {**{key: getattr(self, key) for key in told}, "mix": dict(self.mix)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +60,7 @@ class RunPlan:
         name: Of the run.
         role: What the model is in a study.
         languages: Of its own training text.
-        mix: Language -> share; empty if `temperature` and the text decide.
+        mix: Language -> share, over all stages; empty if `temperature` and the text decide.
         temperature: Exponent of those shares.
         init_seed: Of the root of its history; None if that is a model that does not state it.
         data_seed: Of its data order.
@@ -59,7 +72,8 @@ class RunPlan:
         fork_from, fork_state: Trunk and what is taken from it.
         fork_steps: Steps at which other runs leave this one.
         checkpoints: Steps whose weights are kept, ascending, with first and last.
-        history: Phases from the root, this run last.
+        history: Phases from the root, those of this run last.
+        data_order: Version of the order of samples, see `FamilyConfig`.
         parameters: Of the model.
         flops: Of its own training.
     """
@@ -83,6 +97,7 @@ class RunPlan:
     fork_steps: tuple[int, ...] = ()
     checkpoints: tuple[int, ...] = ()
     history: tuple[Phase, ...] = ()
+    data_order: int = 2
     parameters: int = 0
     flops: float = 0.0
 
@@ -118,9 +133,20 @@ class RunPlan:
         """Share of each language, given the number of its windows."""
         if self.mix:
             return dict(self.mix)
-        return temperature_ratios(
-            {name: lengths[name] for name in self.languages}, self.temperature
-        )
+        return self.history[-1].ratios(lengths)
+
+    @property
+    def own_phases(self) -> tuple[Phase, ...]:
+        """Its stages, in order; one if it has no other mixture later."""
+        return tuple(phase for phase in self.history if phase.run == self.name)
+
+    def _order_key(self) -> dict[str, Any]:
+        """What samples depend on beyond shares and seeds; nothing where both orders are one."""
+        stages = [[dict(p.mix), p.first_step, p.last_step] for p in self.own_phases]
+        told: dict[str, Any] = {"stages": stages} if len(stages) > 1 else {}
+        whole = all((share * BLOCK).is_integer() for share in self.mix.values())
+        alike = len(self.history) == 1 and bool(self.mix) and whole
+        return told if self.data_order == 1 or alike else told | {"data_order": self.data_order}
 
     def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
         """Hash of everything that the resulting weights depend on."""
@@ -141,6 +167,7 @@ class RunPlan:
                 "trunk": trunk_key,
                 "data": data_hash,
                 "dtype": config.saving.dtype,
+                **self._order_key(),
             }
         )
 
@@ -204,7 +231,7 @@ def _plan_with_trunks(config: FamilyConfig, run: RunConfig, done: dict[str, RunP
 
 
 def _common(config: FamilyConfig, run: RunConfig) -> dict[str, Any]:
-    mix = dict(run.mix)
+    mix = _overall(run.stages) if run.stages else dict(run.mix)
     if run.languages and (run.temperature == 0 or len(run.languages) == 1):
         mix = dict.fromkeys(run.languages, 1.0)
     total = sum(mix.values())
@@ -216,7 +243,38 @@ def _common(config: FamilyConfig, run: RunConfig) -> dict[str, Any]:
         "temperature": run.temperature,
         "training": config.training_of(run),
         "context": config.architecture.context,
+        "data_order": config.data_order,
     }
+
+
+def _overall(stages: Sequence[StageConfig]) -> dict[str, float]:
+    """The shares of a whole run in stages."""
+    shares: dict[str, float] = {}
+    begin = 0.0
+    for stage in stages:
+        for language, share in stage.mix.items():
+            part = (stage.until - begin) * share / math.fsum(stage.mix.values())
+            shares[language] = shares.get(language, 0.0) + part
+        begin = stage.until
+    return shares
+
+
+def _phases(run: RunConfig, common: Mapping[str, Any], steps: tuple[int, int], sample: int,
+            seed: int) -> tuple[Phase, ...]:  # fmt: skip
+    """The phases of a run's own: one, or one for each stage of at least a step."""
+    first, last = steps
+    stages = [(stage.until, stage.mix) for stage in run.stages] or [(1.0, common["mix"])]
+    phases, begin = [], first
+    for until, mix in stages:
+        end = first + round(until * (last - first))
+        if end > begin or not run.stages:
+            total = math.fsum(mix.values()) if run.stages else 1.0
+            shares = {language: share / total for language, share in mix.items()}
+            seen = sample + (begin - first) * common["training"].batch
+            about = (seed, seen, run.trained_on, run.temperature)
+            phases.append(Phase(run.name, shares, begin, end, *about))
+            begin = end
+    return tuple(phases)
 
 
 def _role(config: FamilyConfig, run: RunConfig) -> Role:
@@ -241,7 +299,7 @@ def _root(config: FamilyConfig, run: RunConfig) -> RunPlan:
         first_sample=0,
         schedule=_schedule(training, steps),
         schedule_start=0,
-        history=(Phase(run.name, common["mix"], 0, steps, seed),),
+        history=_phases(run, common, (0, steps), 0, seed),
     )
 
 
@@ -267,7 +325,7 @@ def _forked(config: FamilyConfig, run: RunConfig, trunk: RunPlan) -> RunPlan:
         for phase in trunk.history
         if phase.first_step < first
     ]
-    own = Phase(run.name, common["mix"], first, last, seed)
+    own = _phases(run, common, (first, last), trunk.sample_at(first), seed)
     return RunPlan(
         **common,
         init_seed=trunk.init_seed,
@@ -279,7 +337,7 @@ def _forked(config: FamilyConfig, run: RunConfig, trunk: RunPlan) -> RunPlan:
         schedule_start=start,
         fork_from=trunk.name,
         fork_state=fork.state,
-        history=(*shared, own),
+        history=(*shared, *own),
     )
 
 

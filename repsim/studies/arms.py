@@ -235,6 +235,7 @@ def _configured(config: StudyConfig, name: str, made: _Family) -> FamilyConfig:
             "tokenizer": {"kind": made.kind, "vocab_size": config.vocabulary},
             "architecture": config.architecture,
             "training": config.training,
+            "data_order": config.data_order,
             "saving": {
                 "checkpoints": "none",
                 "log_every": 50,

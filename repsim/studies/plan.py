@@ -100,7 +100,9 @@ class _Maker:
     def pretrain(self, model: StudyModel) -> Unit:
         """The specification holds what the weights depend on; `how` what they do not."""
         run = dataclasses.asdict(model.run) | {"training": model.run.training.model_dump()}
-        neutral = ("fork_steps", "checkpoints", "flops", "parameters")
+        run["history"] = [phase.to_dict() for phase in model.run.history]
+        neutral = {"fork_steps", "checkpoints", "flops", "parameters"}
+        neutral |= {"data_order"} if model.run.data_order == 1 else set()
         trunk = f"{model.family.name}/{model.run.fork_from}" if model.run.fork_from else None
         family = model.family.to_dict()
         plain = model.family.model_dump(by_alias=True, exclude_defaults=True)

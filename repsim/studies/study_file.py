@@ -170,7 +170,9 @@ class StudyConfig(Config):
     """A whole study; `architecture` and `training` as in a pretraining configuration.
 
     `training.tokens` is the length T of a run, `finished` the length of the finished mixed model as
-    a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept.
+    a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept,
+    `data_order` the version of the order of samples (see `repsim.pretraining.FamilyConfig`): 1 where
+    a file says nothing, for the files in the reports of known studies say nothing.
 
     Example:
         >>> load_study("tiny").name
@@ -188,6 +190,7 @@ class StudyConfig(Config):
     finished: Number = Field(default=2.0, ge=0.1)
     max_bytes: Whole | None = Field(default=None, ge=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    data_order: Literal[1, 2] = 1
     merging: MergingConfig = MergingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -205,7 +208,7 @@ class StudyConfig(Config):
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able document that `study_from_mapping` reads back."""
-        return self.model_dump()
+        return self.model_dump(exclude={"data_order"} if self.data_order == 1 else set())
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -6,6 +6,7 @@ import pytest
 from repsim.core import UsageError
 from repsim.corpora.data_order import (
     DataOrder,
+    apportioned,
     largest_remainder,
     seeded_permutation,
     temperature_ratios,
@@ -46,13 +47,70 @@ def test_an_order_does_not_depend_on_how_mappings_are_ordered():
     assert order().hash == reversed_order.hash
 
 
-def test_every_block_holds_the_exact_quotas():
-    an_order = order()
-    assert an_order.quotas == {"deu_Latn": 10, "eng_Latn": 16, "rus_Cyrl": 6}
+def test_same_blocks_hold_the_same_counts():
+    an_order = order(same_blocks=True)
+    quotas = {"deu_Latn": 10, "eng_Latn": 16, "rus_Cyrl": 6}
+    assert quotas == largest_remainder(RATIOS, 32)
     languages, _ = an_order.samples(np.arange(32 * 20))
     for block in languages.reshape(20, 32):
         names, counts = np.unique(block, return_counts=True)
-        assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == an_order.quotas
+        assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == quotas
+
+
+def test_shares_are_exact_over_any_number_of_blocks():
+    """0.05 is 1 in 20 in the long run, not 13 in 256; no block has to hold a whole sample of it."""
+    shares = {"eng_Latn": 0.949, "deu_Latn": 0.05, "rus_Cyrl": 0.001}
+    an_order = order(ratios=shares, block=256)
+    for n in (256, 2560, 256_000):
+        counts = an_order.counts(n)
+        assert sum(counts.values()) == n
+        assert all(abs(counts[name] - n * share) < 1 for name, share in shares.items())
+    languages, _ = an_order.samples(np.arange(5000))
+    for n in (0, 1, 255, 1000, 5000):
+        assert an_order.counts(n) == {
+            name: (languages[:n] == name).sum() for name in an_order.languages
+        }
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3, 0.7, 1.0])
+def test_hundreds_of_languages_are_mixed_at_any_temperature(tau):
+    sizes = {f"l{k:03d}": int(10 ** (1 + 2.5 * k / 299)) for k in range(300)}
+    many = DataOrder(sizes, tau, 1)
+    shares = temperature_ratios(sizes, tau)
+    counts = many.counts(1_000_192)
+    worst = max(abs(counts[name] - 1_000_192 * share) for name, share in shares.items())
+    assert sum(counts.values()) == 1_000_192
+    assert worst < 3  # Sainte-Lague may leave the quota by a little among hundreds
+    names, windows = many.samples(np.arange(2560, 3072))
+    assert all(0 <= w < sizes[name] for name, w in zip(names, windows, strict=True))
+
+
+def test_apportionment_is_that_of_the_divisor_method_and_takes_no_place_back():
+    rng = np.random.default_rng(2)
+    for n in (1, 2, 7, 40):
+        shares = rng.dirichlet(np.full(n, 0.3))
+        shares = np.maximum(shares, 1e-6) / np.maximum(shares, 1e-6).sum()
+        seats = np.zeros(n, dtype=int)
+        for total in range(1, 400):  # one place after the other, as the definition has it
+            seats[np.argmin((seats + 0.5) / shares)] += 1
+            assert apportioned(shares, total).tolist() == seats.tolist()
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        {"eng_Latn": 1},
+        {"eng_Latn": 1, "deu_Latn": 1},
+        {"eng_Latn": 3, "deu_Latn": 4, "rus_Cyrl": 1},
+    ],
+)
+def test_where_shares_are_whole_in_a_block_the_order_is_that_of_same_blocks(shares):
+    """So that a model trained before is trained again to the same bytes."""
+    free, same = (order(ratios=shares, block=256, same_blocks=b) for b in (False, True))
+    for mine, theirs in zip(
+        free.samples(np.arange(3000)), same.samples(np.arange(3000)), strict=True
+    ):
+        assert np.array_equal(mine, theirs)
 
 
 def test_blocks_and_seeds_differ_in_order():
@@ -99,12 +157,52 @@ def test_a_run_goes_on_where_it_stopped():
     assert np.array_equal(whole[1][177:], rest[1])
 
 
-def test_epochs_count_what_was_seen():
-    an_order = order()
-    for n in (0, 5, 32, 100):
-        languages, _ = an_order.samples(np.arange(n))
-        expected = {name: float((languages == name).sum()) / LENGTHS[name] for name in LENGTHS}
-        assert an_order.epochs(n) == pytest.approx(expected)
+# -- after another order --------------------------------------------------------------------
+
+
+def read(an_order, language, first, last):
+    names, windows = an_order.samples(np.arange(first, last))
+    return windows[names == language].tolist()
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_what_comes_after_reads_what_is_left(seed):
+    trunk = order()
+    fork = order(ratios={"eng_Latn": 1.0}, data_seed=seed, after=(trunk, 50))
+    before = read(trunk, "eng_Latn", 0, 50)
+    left = LENGTHS["eng_Latn"] - len(before)
+    first = read(fork, "eng_Latn", 50, 50 + left)
+    assert sorted(before + first) == list(range(53))
+    assert first == fork.read("eng_Latn", 50, 50 + left).tolist()
+    own = order(ratios={"eng_Latn": 1.0}, data_seed=seed)
+    following = read(fork, "eng_Latn", 50 + left, 50 + left + 100)
+    assert following == read(own, "eng_Latn", 53, 153)
+    if seed == 3:  # the order of the trunk's own pass
+        assert first == read(own, "eng_Latn", len(before), 53)
+
+
+def test_the_same_mixture_after_itself_is_the_order_without_a_break():
+    trunk = order()
+    fork = order(after=(trunk, 77))
+    for mine, theirs in zip(
+        fork.samples(np.arange(77, 400)), trunk.samples(np.arange(77, 400)), strict=True
+    ):
+        assert np.array_equal(mine, theirs)
+
+
+def test_a_chain_reads_every_window_once_before_any_twice():
+    trunk = order()
+    middle = order(ratios={"deu_Latn": 1, "rus_Cyrl": 1}, data_seed=8, after=(trunk, 20))
+    last = order(ratios={"eng_Latn": 1, "rus_Cyrl": 2}, data_seed=9, after=(middle, 26))
+    for name in ("eng_Latn", "rus_Cyrl"):
+        windows = read(trunk, name, 0, 20)
+        windows += read(middle, name, 20, 26) if name != "eng_Latn" else []
+        windows += read(last, name, 26, 300)
+        n = LENGTHS[name]
+        assert sorted(windows[:n]) == list(range(n))
+    # A language that the middle did not read goes on where the trunk left it.
+    with pytest.raises(UsageError, match="sample index 25 is below 26"):
+        last.sample(25)
 
 
 def test_the_order_of_samples_is_pinned():
@@ -128,7 +226,6 @@ def test_temperature_runs_from_uniform_to_proportional():
     assert temperature_ratios(sizes, 0) == {"a": 0.5, "b": 0.5}
     assert temperature_ratios(sizes, 1) == pytest.approx({"a": 0.9, "b": 0.1})
     assert temperature_ratios(sizes, 0.5) == pytest.approx({"a": 0.75, "b": 0.25})
-    assert order(ratios=1.0).quotas == largest_remainder(LENGTHS, 32)
 
 
 def test_largest_remainder_is_exact_and_nearest():
@@ -155,8 +252,11 @@ def test_permutations_are_complete_and_keyed():
         ({"ratios": {"eng_Latn": 0}}, "ratio of eng_Latn is 0, not a positive number"),
         ({"ratios": {"eng_Latn": float("nan")}}, "ratio of eng_Latn is nan"),
         ({"ratios": {"eng_Latn": float("inf")}}, "ratio of eng_Latn is inf"),
-        ({"ratios": {"eng_Latn": 1000, "deu_Latn": 1}}, "no place for deu_Latn"),
-        ({"block": 0}, "no place for"),
+        (
+            {"ratios": {"eng_Latn": 1000, "deu_Latn": 1}, "same_blocks": True},
+            "no place for deu_Lat",
+        ),
+        ({"block": 0}, "a block of 0 samples"),
         ({"lengths": LENGTHS | {"eng_Latn": 0}}, "not one whole window of text in eng_Latn"),
         ({"ratios": float("inf")}, "temperature inf is not a finite number"),
         ({"lengths": LENGTHS | {"eng_Latn": 0}, "ratios": 0.5}, "no text to mix in eng_Latn"),
@@ -168,5 +268,5 @@ def test_impossible_mixtures_are_refused(changes, message):
 
 
 def test_a_negative_sample_index_is_refused():
-    with pytest.raises(UsageError, match="sample index -1 is negative"):
+    with pytest.raises(UsageError, match="sample index -1 is below 0"):
         order().sample(-1)

@@ -54,7 +54,7 @@ def test_examples_are_valid(path: Path) -> None:
         ({"runs": [ENG | {"name": "shards"}]}, "'shards', which cannot be the name"),
         ({"runs": [ENG | {"name": "../up"}]}, "cannot be the name of a run's folder"),
         ({"runs": [ENG | {"languages": ["fra_Latn"]}]}, "unknown language in 'runs\\[0\\]'"),
-        ({"runs": [ENG | {"mix": {"eng_Latn": 1.0}}]}, "needs one of 'languages' and 'mix'"),
+        ({"runs": [ENG | {"mix": {"eng_Latn": 1.0}}]}, "one of 'languages', 'mix' and 'stages'"),
         ({"runs": [{"name": "a", "mix": {"eng_Latn": -1}, "init_seed": 1}]}, "not positive"),
         (
             {"runs": [{"name": "a", "mix": {"eng_Latn": 1}, "temperature": 0.5, "init_seed": 1}]},
