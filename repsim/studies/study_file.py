@@ -171,8 +171,8 @@ class StudyConfig(Config):
 
     `training.tokens` is the length T of a run, `finished` the length of the finished mixed model as
     a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept,
-    `data_order` the version of the order of samples (see `repsim.pretraining.FamilyConfig`): 1 where
-    a file says nothing, for the files in the reports of known studies say nothing.
+    `data_order` the version of the order of samples (see `repsim.pretraining.FamilyConfig`): 1
+    where a file says nothing, for the files in the reports of known studies say nothing.
 
     Example:
         >>> load_study("tiny").name
