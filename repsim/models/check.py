@@ -125,10 +125,11 @@ def _resid_is_hidden_states(loaded: LoadedModel) -> tuple[bool, str]:
     for layer, state in enumerate(states):
         if not torch.isfinite(state).all():
             return False, f"layer {layer} holds NaN or infinity"
-        if layer == last and isinstance(spec, GenericSpec):
+        final = layer == last
+        if final and isinstance(spec, GenericSpec):
             return True, f"equal in layers 0 to {last - 1}; what follows the last one is not known"
-        read = streams["resid", layer]
-        if layer == last:
+        read = streams["resid", min(layer + spec.first_state, last)]
+        if final:
             read = with_final_norm(spec, loaded.model, read)
         if not torch.equal(read, state):
             return False, f"layer {layer} differs from hidden_states"
@@ -151,7 +152,8 @@ def read_streams(
     def reader(hook: HookPoint) -> Callable[..., None]:
         def read(module: Any, args: Any, output: Any) -> None:
             value = args if hook.side == "input" else output
-            seen[hook.point, hook.layer] = read_activation(value, len(input_ids))
+            # Some blocks add to what a branch gave, in place.
+            seen[hook.point, hook.layer] = read_activation(value, len(input_ids)).clone()
 
         return read
 

@@ -178,8 +178,7 @@ def _expected(config: Any, spec: ArchSpec) -> Iterator[tuple[str, list[tuple[int
     """Names of tensors and the shapes that the config's sizes give them."""
     try:
         sizes = spec.sizes(config)
-        dim = sizes["dim"]
-        known = {**sizes, "pair": dim // 2, "resid_out": sizes["resid"], "entry": None}
+        known = {**sizes, "resid_out": sizes["resid"], "entry": None, "tap": None, "1": 1}
         if spec.n_layers(config) > MOST_LAYERS or spec.why_unalignable(config):
             return
         weights = spec.stored_weights(config)
@@ -187,14 +186,17 @@ def _expected(config: Any, spec: ArchSpec) -> Iterator[tuple[str, list[tuple[int
         return
     for weight in weights:
         if weight.tensor[0] != "/":
-            yield weight.tensor, _shapes(weight.stored, known)
+            yield weight.tensor, _shapes(weight.stored, {**known, "part": len(weight.roles)})
 
 
 def _shapes(stored: str, sizes: Mapping[str, int | None]) -> list[tuple[int | None, ...]]:
     """Shapes of a tensor that holds one weight, or several behind one another along one axis."""
-    parts = [_shape(part, sizes) for part in stored.split(" | ")]
+    parts = [_shape(part, sizes) for part in re.split(r" [|+] ", stored)]
     if len(parts) == 1:
         return parts
+    if " + " in stored:  # inside each head, whose number is the first axis of each
+        rows = sum(part[1] or 0 for part in parts)
+        return [((parts[0][0] or 0) * rows, *parts[0][2:])]
     joined = []
     for axis in range(len(parts[0])):
         shape = list(parts[0])

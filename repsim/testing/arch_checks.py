@@ -52,7 +52,7 @@ def resid_is_hidden_states(spec: ArchSpec, model: Any) -> None:
     streams, states = _run(spec, model, ("resid",))
     assert len(states) == spec.n_layers(model.config) + 1
     for layer, state in enumerate(states):
-        read = streams["resid", layer]
+        read = streams["resid", min(layer + spec.first_state, len(states) - 1)]
         if layer == len(states) - 1:
             read = with_final_norm(spec, model, read)
         assert torch.equal(read, state), f"{spec.name}: resid {layer} is not hidden_states[{layer}]"
@@ -70,15 +70,21 @@ def parts_add_up(spec: ArchSpec, model: Any) -> None:
     """`resid[i-1] + attn[i] + mlp[i] = resid[i]` where the spec says so, and nowhere else."""
     import torch
 
-    if not {"attn", "mlp"} <= set(spec.points):
+    parts = _branches(spec)
+    if not parts:
         return
-    streams, _ = _run(spec, model, ("resid", "attn", "mlp"))
+    streams, _ = _run(spec, model, ("resid", *parts))
     for i in range(1, spec.n_layers(model.config) + 1):
-        total = streams["resid", i - 1] + streams["attn", i] + streams["mlp", i]
+        total = sum((streams[part, i] for part in parts), streams["resid", i - 1])
         equal = torch.allclose(total, streams["resid", i], rtol=1e-5, atol=1e-5)
         assert equal == spec.additive(model.config), (
             f"{spec.name}: attn and mlp of block {i} {'do' if equal else 'do not'} add up to resid"
         )
+
+
+def _branches(spec: ArchSpec) -> tuple[str, ...]:
+    """The branches of a block that the family offers: both, or the one that a mixer has."""
+    return tuple(point for point in ("attn", "mlp") if point in spec.points)
 
 
 def shapes_are_stated(spec: ArchSpec, model: Any) -> None:
@@ -97,12 +103,12 @@ def parts_are_what_the_block_uses(spec: ArchSpec, model: Any) -> None:
     """Silencing the module of `attn` or `mlp` silences that part, so it is read where it counts."""
     import torch
 
-    if not {"attn", "mlp"} <= set(spec.points) or not spec.additive(model.config):
+    if not _branches(spec) or not spec.additive(model.config):
         return
     body = spec.body(model)
     handles = [
         body.get_submodule(hook.module).register_forward_hook(_silence)
-        for hook in spec.hook_points(model, ("attn", "mlp"))
+        for hook in spec.hook_points(model, _branches(spec))
     ]
     try:
         streams, _ = _run(spec, model, ("resid",))
@@ -135,9 +141,11 @@ def refuses_unknown_points(spec: ArchSpec, model: Any) -> None:
         assert point in message, f"{spec.name} does not refuse the hook point '{point}' by name"
 
 
-def _silence(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+def _silence(module: Any, args: Any, output: Any) -> Any:
     import torch
 
+    if isinstance(output, tuple):
+        return (torch.zeros_like(output[0]), *output[1:])
     return torch.zeros_like(output)
 
 

@@ -20,7 +20,8 @@ from repsim.merging.align.fold import fold_norms
 from repsim.merging.align.twins import random_element, random_rotation
 from repsim.merging.align.weights import StateDict, Weights, pack, unpack
 from repsim.models.arch import spec_for
-from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, residual_spaces
+from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces
+from repsim.models.arch.symmetries import residual_spaces
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,8 @@ def illegal_changes(config: Any, state: StateDict, *, seed: int = 0) -> dict[str
 def _illegal_changes(subject: _Subject) -> dict[str, float]:
     found = {}
     for name, move in ILLEGAL_MOVES.items():
+        if name in _OF_QUERIES and "0.q" not in subject.weights:
+            continue
         weights, spaces = subject.weights, subject.spaces
         if name in _AFTER_FOLDING:
             if "residual_rotation" not in spaces:
@@ -173,6 +176,24 @@ def _gate_without_up(w: Weights, spaces: WeightSpaces, g: torch.Generator) -> We
     return {**w, "0.gate": w["0.gate"].roll(1, 0), "0.down": w["0.down"].roll(1, 0)}
 
 
+def _experts_without_router(w: Weights, spaces: WeightSpaces, g: torch.Generator) -> Weights | None:
+    """Experts re-ordered, while the router's rows stay."""
+    key = next((key for key in w if key.endswith(".expert_up")), "")
+    if not key:
+        return None
+    block = key.removesuffix("expert_up")
+    names = [f"{block}{role}" for role in ("expert_gate", "expert_up", "expert_down")]
+    return {**w, **{name: w[name].roll(1, 1) for name in names if name in w}}
+
+
+def _channels_without_skips(w: Weights, spaces: WeightSpaces, g: torch.Generator) -> Weights | None:
+    """Channels of a mixer re-ordered, but not in what skips the states."""
+    if "0.channels" not in spaces:
+        return None
+    moved = transform(w, spaces["0.channels"], random_element(spaces["0.channels"], g))
+    return {**moved, "0.skip": w["0.skip"]}
+
+
 def _rotation_without_folding(w: Weights, spaces: WeightSpaces, g: torch.Generator) -> Weights:
     """The residual stream rotated under gains that differ."""
     space = residual_spaces(w["embed"].shape[1])[1]
@@ -207,8 +228,14 @@ ILLEGAL_MOVES: dict[str, IllegalMove] = {
     "query_heads_across_groups": _query_heads_across_groups,
     "value_basis_of_one_query_head": _value_basis_of_one_query_head,
     "gate_without_up": _gate_without_up,
+    "experts_without_router": _experts_without_router,
+    "channels_without_skips": _channels_without_skips,
     "rotation_without_folding": _rotation_without_folding,
     "rotation_off_the_mean": _rotation_off_the_mean,
     "invertible_residual": _invertible_residual,
 }
+_OF_QUERIES = {
+    "queries_alone", "one_order_for_queries_and_keys", "query_heads_across_groups",
+    "value_basis_of_one_query_head", "gate_without_up",
+}  # fmt: skip
 _AFTER_FOLDING = {"rotation_off_the_mean", "invertible_residual"}

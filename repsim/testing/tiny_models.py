@@ -71,11 +71,39 @@ _HALF_ROTARY = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 }
 
+_EXPERTS = {**_LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+_LOCAL_EXPERTS = {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
+_FALCON = {
+    "hidden_size": WIDTH,
+    "ffn_hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "bias": True,
+}
+_DEEPSEEK = {
+    **_LLAMA,
+    "num_key_value_heads": HEADS,
+    "moe_intermediate_size": 24,
+    "num_experts_per_tok": 2,
+    "n_routed_experts": 8,
+    "n_group": 2,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
+}
+
 #: Kind -> recipe. The key is a model type, or a model type with a variant after "+".
 _RECIPES: dict[str, _Recipe] = {
     "llama": _Recipe("LlamaConfig", _LLAMA),
     "llama+tied": _Recipe("LlamaConfig", {**_LLAMA, "tie_word_embeddings": True}),
     "mistral": _Recipe("MistralConfig", {**_LLAMA, "sliding_window": 16}),
+    "ministral": _Recipe("MinistralConfig", {**_LLAMA, "sliding_window": 16, "head_dim": 8}),
+    "ministral3": _Recipe("Ministral3Config", {**_LLAMA, "head_dim": 16}),
     "qwen2": _Recipe("Qwen2Config", _LLAMA, "$A"),
     "qwen3": _Recipe("Qwen3Config", _WIDE_HEADS, "$A"),
     "gemma": _Recipe("GemmaConfig", _WIDE_HEADS),
@@ -83,6 +111,9 @@ _RECIPES: dict[str, _Recipe] = {
     "gemma3_text": _Recipe("Gemma3TextConfig", {**_WIDE_HEADS, "sliding_window": 16}),
     "cohere": _Recipe("CohereConfig", _LLAMA, "$A"),
     "cohere2": _Recipe("Cohere2Config", {**_LLAMA, "sliding_window": 16}, "$A"),
+    "cohere+qk-norm": _Recipe("CohereConfig", {**_LLAMA, "use_qk_norm": True}, "$A"),
+    "glm": _Recipe("GlmConfig", {**_LLAMA, "head_dim": 16}, "$A"),
+    "glm4": _Recipe("Glm4Config", {**_LLAMA, "head_dim": 16}, "$A"),
     "helium": _Recipe("HeliumConfig", {**_LLAMA, "head_dim": 8}, "$A"),
     "ernie4_5": _Recipe("Ernie4_5Config", {**_LLAMA, "head_dim": 8}, "$A"),
     "granite": _Recipe("GraniteConfig", {**_LLAMA, "embedding_multiplier": 2.0}),
@@ -90,11 +121,33 @@ _RECIPES: dict[str, _Recipe] = {
     "olmo2": _Recipe("Olmo2Config", _LLAMA, "$A"),
     "olmo3": _Recipe("Olmo3Config", {**_LLAMA, "sliding_window": 16}, "$A"),
     "phi": _Recipe("PhiConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
+    "phi+qk-norm": _Recipe("PhiConfig", {**_LLAMA, **_HALF_ROTARY, "qk_layernorm": True}, "$A"),
     "phi3": _Recipe("Phi3Config", _LLAMA),
     "smollm3": _Recipe("SmolLM3Config", {**_LLAMA, "no_rope_layer_interval": 2}),
     "stablelm": _Recipe("StableLmConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
     "stablelm+parallel": _Recipe("StableLmConfig", {**_LLAMA, "use_parallel_residual": True}, "$A"),
+    "stablelm+qk-norm": _Recipe("StableLmConfig", {**_LLAMA, "qk_layernorm": True}, "$A"),
     "starcoder2": _Recipe("Starcoder2Config", {**_LLAMA, "sliding_window": 16}, "$A"),
+    "falcon": _Recipe("FalconConfig", _FALCON, "$A"),
+    "falcon+serial": _Recipe(
+        "FalconConfig", {**_FALCON, "multi_query": False, "parallel_attn": False}, "$A"
+    ),
+    "falcon+grouped": _Recipe(
+        "FalconConfig", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}, "$A"
+    ),
+    "mixtral": _Recipe("MixtralConfig", _LOCAL_EXPERTS),
+    "qwen2_moe": _Recipe(
+        "Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 40}, "$A"
+    ),
+    "qwen3_moe": _Recipe("Qwen3MoeConfig", {**_EXPERTS, "mlp_only_layers": [1]}, "$A"),
+    "olmoe": _Recipe("OlmoeConfig", {**_LLAMA, "num_experts": 4, "num_experts_per_tok": 2}, "$A"),
+    "gpt_oss": _Recipe(
+        "GptOssConfig", {**_LOCAL_EXPERTS, "head_dim": 8, "sliding_window": 16}, "$A"
+    ),
+    "deepseek_v3": _Recipe("DeepseekV3Config", _DEEPSEEK),
+    "mamba": _Recipe(
+        "MambaConfig", {"hidden_size": WIDTH, "state_size": 6, "num_hidden_layers": 2}, "$A"
+    ),
     "gpt2": _Recipe(
         "GPT2Config", {"n_embd": WIDTH, "n_layer": 3, "n_head": HEADS, "n_positions": 128}, "$A"
     ),
@@ -119,6 +172,17 @@ _RECIPES: dict[str, _Recipe] = {
             "n_layers": 2,
             "n_heads": HEADS,
             "max_position_embeddings": 128,
+        },
+        "<s> $A </s>",
+    ),
+    "modernbert": _Recipe(
+        "ModernBertConfig",
+        {
+            **_BERT,
+            "local_attention": 16,
+            "global_attn_every_n_layers": 2,
+            "cls_token_id": 0,
+            "sep_token_id": 1,
         },
         "<s> $A </s>",
     ),

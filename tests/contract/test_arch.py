@@ -72,8 +72,8 @@ def test_a_model_built_otherwise_is_refused_by_the_name_of_the_missing_part() ->
 
 
 def test_an_unknown_model_type_is_refused_with_what_is_supported() -> None:
-    with pytest.raises(IncompatibleModelsError, match="no spec for model type 'mamba'") as raised:
-        spec_for("mamba")
+    with pytest.raises(IncompatibleModelsError, match="no spec for model type 'rwkv'") as raised:
+        spec_for("rwkv")
     assert raised.value.exit_code == 4
     assert "xlm-roberta" in str(raised.value)
     assert "generic=True" in str(raised.value)

@@ -37,7 +37,8 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox, no biases": ("gpt_neox", {"attention_bias": False}),
 }
 ENCODERS = (
-    "bert", "roberta", "distilbert", "bert masked-lm", "roberta masked-lm", "distilbert masked-lm",
+    "bert", "roberta", "distilbert", "modernbert",
+    "bert masked-lm", "roberta masked-lm", "distilbert masked-lm", "modernbert masked-lm",
 )  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from repsim.merging.align.weights import (
     StateDict,
     Weights,
     check_known,
+    names_in,
     pack,
-    stored_name,
     unpack,
 )
 from repsim.models.arch import spec_for
@@ -351,8 +351,8 @@ def _check_same(states: Sequence[StateDict], spaces: WeightSpaces) -> None:
     shapes = []
     for state in states:
         check_known(state, spaces)
-        stored = [(weight, stored_name(weight, state, spaces)) for weight in spaces.weights]
-        shapes.append({w.keys: tuple(state[name].shape) for w, name in stored if name in state})
+        held = [(weight, names_in(weight, state, spaces)) for weight in spaces.weights]
+        shapes.append({w.keys: tuple(state[names[0]].shape) for w, names in held if names})
     for number, other in enumerate(shapes[1:], start=2):
         for keys in {**shapes[0], **other}:
             one, two = (known.get(keys, "missing") for known in (shapes[0], other))

@@ -79,15 +79,18 @@ def _act(
         if space.group == "permutation":
             weight = weight.index_select(number, element)
         elif space.group == "grouped permutation":
-            # Axes start with kv, q: each group has an order of its own.
+            # Each group that the axes before it count has an order of its own.
             groups = element.new_tensor(range(space.copies))[:, None]
-            weight = weight[groups, element]
+            by_group = weight.reshape(space.copies, space.size, *weight.shape[number + 1 :])
+            weight = by_group[groups, element].reshape(weight.shape)
         elif space.group == "scale":
             ones = (1,) * (weight.ndim - number - 1)
             weight = weight * element.to(weight).reshape(-1, *ones)
         else:
             names = " ".join(axes)
             after = " ".join("new" if name == axis else name for name in axes)
-            matrix = f"new {axis}" if space.group == "rotation" else f"kv new {axis}"
-            weight = einsum(element.to(weight), weight, f"{matrix}, {names} -> {after}")
+            one = space.group == "rotation" or "kv" not in axes
+            matrix = element if element.ndim == 2 or not one else element[0]
+            taken = f"new {axis}" if one else f"kv new {axis}"
+            weight = einsum(matrix.to(weight), weight, f"{taken}, {names} -> {after}")
     return weight

@@ -57,18 +57,18 @@ def head_similarity(a: Weights, b: Weights, layer: int, *, rotary: int = 0) -> t
     for outer, inner, turning in (("q", "k", rotary), ("o", "v", 0)):
         many_a, one_a = _with_bias(a, layer, outer), _with_bias(a, layer, inner)
         many_b, one_b = _with_bias(b, layer, outer), _with_bias(b, layer, inner)
-        size_a = _inner_products(many_a, one_a, many_a, one_a, turning)
-        size_b = _inner_products(many_b, one_b, many_b, one_b, turning)
+        size_a = inner_products_of_maps(many_a, one_a, many_a, one_a, turning)
+        size_b = inner_products_of_maps(many_b, one_b, many_b, one_b, turning)
         norms = [
             einsum(size, "kv q kv q -> kv q").mean().clamp_min(1e-300) for size in (size_a, size_b)
         ]
-        cross = _inner_products(many_a, one_a, many_b, one_b, turning)
+        cross = inner_products_of_maps(many_a, one_a, many_b, one_b, turning)
         total = total + cross / (norms[0] * norms[1]).sqrt()
     assert not isinstance(total, float)
     return total
 
 
-def _inner_products(
+def inner_products_of_maps(
     many_a: torch.Tensor,
     one_a: torch.Tensor,
     many_b: torch.Tensor,
@@ -115,7 +115,7 @@ def value_basis(a: Weights, b: Weights, layer: int, method: Method) -> torch.Ten
     outputs = [w[weight_key("o", layer)] for w in (a, b)]
     cross = einsum(values[0], values[1], "kv d r, kv e r -> kv d e")
     cross = cross + einsum(outputs[0], outputs[1], "kv q d r, kv q e r -> kv d e")
-    return _nearest(cross, method)
+    return nearest(cross, method)
 
 
 def query_key_basis(a: Weights, b: Weights, space: SymmetrySpace, method: Method) -> torch.Tensor:
@@ -132,7 +132,7 @@ def query_key_basis(a: Weights, b: Weights, space: SymmetrySpace, method: Method
         plain_q, plain_k = ([x[..., n:, :] for x in pair] for pair in (q, k))
         cross = einsum(plain_q[0], plain_q[1], "kv q d r, kv q e r -> kv d e")
         cross = cross + einsum(plain_k[0], plain_k[1], "kv d r, kv e r -> kv d e")
-        found[:, n:, n:] = _nearest(cross, method)
+        found[:, n:, n:] = nearest(cross, method)
     return found
 
 
@@ -163,7 +163,7 @@ def _rotary_basis(q: list[torch.Tensor], k: list[torch.Tensor]) -> torch.Tensor:
     return matrix
 
 
-def _nearest(cross: torch.Tensor, method: Method) -> torch.Tensor:
+def nearest(cross: torch.Tensor, method: Method) -> torch.Tensor:
     """The orthogonal (or permutation) matrix per group that maximises `<M, cross>`."""
     import torch
 

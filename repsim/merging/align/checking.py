@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError
-from repsim.merging.align.weights import StateDict, has_body_prefix
+from repsim.merging.align.weights import StateDict, as_built, has_body_prefix
 from repsim.models.arch import spec_for
 from repsim.models.load import quiet_transformers
 
@@ -57,6 +57,7 @@ def build_model(config: Any, state: StateDict) -> nn.Module:
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
     wanted = set(model.state_dict())
     heads = [weight.tensor[1:] for weight in spaces.weights if weight.roles == ("head",)]
+    state = as_built(state, spaces)
     known = {name: tensor.float() for name, tensor in state.items() if name in wanted}
     for old, new in itertools.permutations(heads, 2):
         if old in state and old not in wanted and new in wanted:

@@ -20,7 +20,7 @@ from repsim.core.errors import InputError, ResourceError, UsageError
 from repsim.core.files import hash_json
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.checking import build_model
-from repsim.merging.align.weights import StateDict, Weights, pack
+from repsim.merging.align.weights import StateDict, Weights, as_built, pack
 from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Midpoint:
 
         moved = apply_map(self.b, self.spaces, maps)
         between = {key: torch.lerp(self.a[key], moved[key], share) for key in self.a}
-        state = pack(between, self.state, self.spaces)
+        state = as_built(pack(between, self.state, self.spaces), self.spaces)
         known = {name: tensor for name, tensor in state.items() if name in self.names}
         logits = torch.func.functional_call(
             self.model, known, (windows[:, :-1],), {"use_cache": False}

@@ -9,14 +9,20 @@ solves every block exactly once and then the stream.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from repsim.merging.align.apply import AlignmentMap, apply_map, transform
 from repsim.merging.align.attention import Method, solve_attention
+from repsim.merging.align.parts import (
+    solve_experts,
+    solve_latent_attention,
+    solve_mixer,
+    solve_units,
+)
 from repsim.merging.align.solvers import best_permutation, best_rotation, distance
 from repsim.merging.align.weights import Weights
-from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, split_key
+from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, split_key, weight_key
 
 if TYPE_CHECKING:
     import torch
@@ -85,17 +91,29 @@ def _match_block(
 ) -> AlignmentMap:
     """Attention and units of one block, each kept as it was if that is nearer."""
     found: AlignmentMap = {}
-    units = spaces[f"{layer}.mlp_units"]
-    proposals = [
-        {units.key: best_permutation(a, b, units)},
-        solve_attention(a, b, spaces, layer, method=method),
-    ]
-    for proposal in proposals:
+    for proposal in _proposals(a, b, spaces, layer, method):
         known = {key: maps[key] for key in proposal if key in maps}
         costs = [distance(a, apply_map(b, spaces, m)) for m in (known, proposal)]
         # Heads are compared up to the bases inside them, which is not quite the distance itself.
         found.update(proposal if costs[1] < costs[0] else known)
     return found
+
+
+def _proposals(
+    a: Weights, b: Weights, spaces: WeightSpaces, layer: int, method: Method
+) -> Iterator[AlignmentMap]:
+    """The best map of each part that a block has, given the others."""
+    for units in ("mlp_units", "shared_units"):
+        if weight_key(units, layer) in spaces:
+            yield solve_units(a, b, spaces, layer, units)
+    if weight_key("kv_groups", layer) in spaces:
+        yield solve_attention(a, b, spaces, layer, method=method)
+    if weight_key("latent_heads", layer) in spaces:
+        yield solve_latent_attention(a, b, spaces, layer, method)
+    if weight_key("experts", layer) in spaces:
+        yield solve_experts(a, b, spaces, layer, method)
+    if weight_key("channels", layer) in spaces:
+        yield solve_mixer(a, b, spaces, layer, method)
 
 
 def _distance_after(

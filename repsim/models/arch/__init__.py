@@ -14,7 +14,12 @@ ARCHITECTURES: Registry[ArchSpec] = Registry(
     "architecture", entry_point_group="repsim.architectures", see="repsim models"
 )
 _DECODERS, _ENCODERS = "repsim.models.arch.decoders", "repsim.models.arch.encoders"
-ARCHITECTURES.add("llama", f"{_DECODERS}:LLAMA", aliases=("mistral", "qwen2", "smollm3"))
+_EXPERTS = "repsim.models.arch.experts"
+ARCHITECTURES.add(
+    "llama",
+    f"{_DECODERS}:LLAMA",
+    aliases=("mistral", "ministral", "ministral3", "qwen2", "smollm3"),
+)
 ARCHITECTURES.add("granite", f"{_DECODERS}:GRANITE")
 ARCHITECTURES.add("qwen3", f"{_DECODERS}:QWEN3")
 ARCHITECTURES.add("gemma", f"{_DECODERS}:GEMMA")
@@ -23,6 +28,9 @@ ARCHITECTURES.add("gemma3_text", f"{_DECODERS}:GEMMA3")
 ARCHITECTURES.add("olmo2", f"{_DECODERS}:OLMO2", aliases=("olmo3",))
 ARCHITECTURES.add("cohere", f"{_DECODERS}:COHERE", aliases=("cohere2",))
 ARCHITECTURES.add("helium", f"{_DECODERS}:HELIUM", aliases=("ernie4_5",))
+ARCHITECTURES.add("glm", f"{_DECODERS}:GLM")
+ARCHITECTURES.add("glm4", f"{_DECODERS}:GLM4")
+ARCHITECTURES.add("falcon", f"{_DECODERS}:FALCON")
 ARCHITECTURES.add("phi", f"{_DECODERS}:PHI")
 ARCHITECTURES.add("phi3", f"{_DECODERS}:PHI3")
 ARCHITECTURES.add("stablelm", f"{_DECODERS}:STABLELM")
@@ -31,9 +39,17 @@ ARCHITECTURES.add("gpt2", f"{_DECODERS}:GPT2")
 ARCHITECTURES.add("gpt_neox", f"{_DECODERS}:GPT_NEOX")
 ARCHITECTURES.add("opt", f"{_DECODERS}:OPT")
 ARCHITECTURES.add("bloom", f"{_DECODERS}:BLOOM")
+ARCHITECTURES.add("mixtral", f"{_EXPERTS}:MIXTRAL")
+ARCHITECTURES.add("qwen2_moe", f"{_EXPERTS}:QWEN2_MOE")
+ARCHITECTURES.add("qwen3_moe", f"{_EXPERTS}:QWEN3_MOE")
+ARCHITECTURES.add("olmoe", f"{_EXPERTS}:OLMOE")
+ARCHITECTURES.add("gpt_oss", f"{_EXPERTS}:GPT_OSS")
+ARCHITECTURES.add("deepseek_v3", f"{_EXPERTS}:DEEPSEEK_V3")
+ARCHITECTURES.add("mamba", "repsim.models.arch.state_space:MAMBA")
 ARCHITECTURES.add("bert", f"{_ENCODERS}:BERT")
 ARCHITECTURES.add("roberta", f"{_ENCODERS}:ROBERTA", aliases=("xlm-roberta", "camembert"))
 ARCHITECTURES.add("distilbert", f"{_ENCODERS}:DISTILBERT")
+ARCHITECTURES.add("modernbert", f"{_ENCODERS}:MODERNBERT")
 ARCHITECTURES.add("t5", f"{_ENCODERS}:T5", aliases=("mt5",))
 
 

@@ -21,7 +21,7 @@ Side = Literal["input", "output"]
 POINTS: dict[str, str] = {
     "embed": "what enters the first block (`resid` at layer 0)",
     "resid": "residual stream: layer 0 enters the first block, layer i leaves block i",
-    "attn": "what attention adds to the residual stream, layers 1..L",
+    "attn": "what attention (or a state-space mixer) adds to the residual stream, layers 1..L",
     "mlp": "what the feed-forward part adds to the residual stream, layers 1..L",
     "heads": "output of the attention heads, side by side, before they are mixed, layers 1..L",
     "mlp_hidden": "hidden units of the feed-forward part after the non-linearity, layers 1..L",
@@ -57,12 +57,13 @@ class ArchSpec(Template):
     of every weight mean and which permutations and rotations leave the model's function unchanged.
     `repsim.testing.check_arch` and `check_symmetries` prove a spec on a tiny model.
 
-    Roles in `block`: `attn_norm`, `q`, `k`, `v`, `o`, `mlp_norm`, `gate` (of a gated MLP), `up`,
-    `down`; `attn_out_norm` and `mlp_out_norm`, which normalise what a branch adds; `q_norm` and
-    `k_norm`. One tensor that holds several has a key such as "q k v". Without `mlp_norm`, attention
-    and MLP read one norm. Only `o` and `down` are needed for hook points; `attn` and `mlp` name
-    another module to read a branch at. Roles in `stream`: `embed`, `positions`, `token_types`,
-    `embed_norm`, `final_norm`, `transform` and `pooler` (of encoders).
+    Roles are the keys of `repsim.models.arch.spaces.ROLE_AXES`, which says what they are. In a
+    block there are `attn_norm`, `q`, `k`, `v`, `o`, `mlp_norm`, `gate` (of a gated MLP), `up`,
+    `down`, and roles of latent attention, of experts and of mixers. One tensor that holds several
+    has a key such as "q k v". Without `mlp_norm`, attention and MLP read one norm. Only `o` and
+    `down` are needed for hook points; `attn` and `mlp` name another module to read a branch at.
+    Around the blocks there are `embed`, `positions`, `token_types`, `embed_norm`, `final_norm`, and
+    of encoders `transform`, `transform_norm` and `pooler`.
 
     Attributes:
         name: Name of the family, as in `ModelRef.architecture`.
@@ -81,15 +82,22 @@ class ArchSpec(Template):
         layer_norm: Whether norms subtract the mean.
         post_norm: Whether norms stand on the residual stream itself, after each sum.
         gain_offset: What a norm adds to its stored gain.
-        qk_norm: Whether queries and keys are normalised: over each "head", or "all" heads.
-        fused: How the parts of one tensor lie: "stacked", or "by_head".
+        qk_norm: Whether gains of `q_norm` and `k_norm` are shared by each "head", or differ in
+            "all" of them.
+        layout: Key of `block` -> axes of the tensor as stored, where it is not stored like others;
+            see `StoredWeight`. Tensors with several weights hold them one behind the other.
+        on_disk: Role -> path inside a block under which published checkpoints store it, where that
+            is another; a "*" is the number of an expert.
         conv1d: Whether matrices in blocks are stored `[in, out]`.
-        absent: Says from the config which roles its models lack.
+        varies: Says from the config and the number of a block which roles have another path there,
+            and ("") which are not there.
+        more_sizes: Says from the config how long the axes are that only some families have.
         unalignable: Says from the config why its weights have no symmetries that can be used, or
             None.
         untouched: Regular expressions of tensors that no symmetry acts on.
         additive_when: Says from the config whether `resid[i] = resid[i-1] + attn[i] + mlp[i]`, up
             to rounding. It never holds with `post_norm`.
+        first_state: Layer of `resid` that the model's own `hidden_states` start with.
         refuses: Says from the config why `attn`, `mlp`, `heads` and `mlp_hidden` cannot be read, or
             None.
 
@@ -107,6 +115,7 @@ class ArchSpec(Template):
     model_types: tuple[str, ...]
     auto_class: str = "AutoModel"
     additive_when: Callable[[Any], bool] = lambda config: True
+    first_state: int = 0
     refuses: Callable[[Any], str | None] = lambda config: None
 
     @property
@@ -116,7 +125,9 @@ class ArchSpec(Template):
 
     def _parts(self) -> dict[str, tuple[str, Side]]:
         """Hook point inside a block -> path and side, as far as the family has it."""
-        block = self.block
+        block = dict(self.block)
+        if any("expert_up" in roles.split() for roles in block):
+            block.pop("down", None)  # which experts a token reads, and in which order, differs
         ways: dict[str, tuple[tuple[str, ...], Side]] = {
             "attn": (("attn", "attn_out_norm", "o"), "output"),
             "mlp": (("mlp", "mlp_out_norm", "down"), "output"),

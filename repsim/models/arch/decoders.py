@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 LLAMA = ArchSpec(
     name="llama",
-    model_types=("llama", "mistral", "qwen2", "smollm3"),
+    model_types=("llama", "mistral", "ministral", "ministral3", "qwen2", "smollm3"),
     prefix="model",
     blocks="layers",
     stream={"embed": "embed_tokens", "final_norm": "norm"},
@@ -101,23 +101,29 @@ PHI3 = dataclasses.replace(
 )
 
 
-def _norms_per_head(config: Any) -> str | None:
-    """StableLM, Phi and Cohere have variants in which heads are not alike."""
-    if getattr(config, "qk_layernorm", False) or getattr(config, "use_qk_norm", False):
-        return "queries and keys of each head have a norm of their own"
-    return None
+#: Gains of queries and keys that are stored for each head by itself.
+_NORM_PER_HEAD = {"q_norm": "(kv q) dim", "k_norm": "kv dim"}
 
 
-# With `use_parallel_residual` attention and MLP read the same norm.
+def _stablelm_block(config: Any, layer: int) -> dict[str, str]:
+    """With `use_parallel_residual` attention and MLP read the same norm."""
+    norms = {"q_norm": "self_attn.q_layernorm", "k_norm": "self_attn.k_layernorm"}
+    found = norms if config.qk_layernorm else {}
+    return {**found, "mlp_norm": ""} if config.use_parallel_residual else found
+
+
 STABLELM = dataclasses.replace(
     LLAMA,
     name="stablelm",
     model_types=("stablelm",),
     layer_norm=True,
-    absent=lambda config: ("mlp_norm",) if config.use_parallel_residual else (),
-    unalignable=_norms_per_head,
+    varies=_stablelm_block,
+    qk_norm="all",
+    layout=_NORM_PER_HEAD,
+    on_disk={"q_norm": "self_attn.q_layernorm.norms.*", "k_norm": "self_attn.k_layernorm.norms.*"},
 )
 
+_NORMS_OF_PHI = {"q_norm": "self_attn.q_layernorm", "k_norm": "self_attn.k_layernorm"}
 PHI = ArchSpec(
     name="phi",
     model_types=("phi",),
@@ -135,7 +141,8 @@ PHI = ArchSpec(
     },
     rotary="halves",
     layer_norm=True,
-    unalignable=_norms_per_head,
+    qk_norm="head",
+    varies=lambda config, layer: _NORMS_OF_PHI if config.qk_layernorm else {},
 )
 
 # Attention and MLP read the same norm.
@@ -146,11 +153,36 @@ COHERE = dataclasses.replace(
     block={role: path for role, path in LLAMA.block.items() if role != "mlp_norm"},
     rotary="neighbours",
     layer_norm=True,
-    unalignable=_norms_per_head,
+    qk_norm="all",
+    layout=_NORM_PER_HEAD,
+    varies=lambda config, layer: _QK_NORMS if getattr(config, "use_qk_norm", False) else {},
 )
 
 HELIUM = dataclasses.replace(
     LLAMA, name="helium", model_types=("helium", "ernie4_5"), rotary="neighbours"
+)
+
+# Rotary positions on half of a head, and fused matrices of the MLP.
+GLM = dataclasses.replace(
+    LLAMA,
+    name="glm",
+    model_types=("glm",),
+    block={
+        **{role: path for role, path in LLAMA.block.items() if role not in ("gate", "up")},
+        "gate up": "mlp.gate_up_proj",
+    },
+    rotary="neighbours",
+)
+
+GLM4 = dataclasses.replace(
+    GLM,
+    name="glm4",
+    model_types=("glm4",),
+    block={
+        **GLM.block,
+        "attn_out_norm": "post_self_attn_layernorm",
+        "mlp_out_norm": "post_mlp_layernorm",
+    },
 )
 
 STARCODER2 = dataclasses.replace(
@@ -200,10 +232,49 @@ GPT_NEOX = ArchSpec(
         "up": "mlp.dense_h_to_4h",
         "down": "mlp.dense_4h_to_h",
     },
-    fused="by_head",
+    layout={"q k v": "(kv q part dim) resid"},
     rotary="halves",
     layer_norm=True,
     untouched=(r"layers\.\d+\.attention\.(masked_)?bias",),
+)
+
+
+def _falcon_block(config: Any, layer: int) -> dict[str, str]:
+    """The 7B model has one norm, the 40B and 180B two beside each other, the 1B two in a row."""
+    if not config.parallel_attn:
+        return {"mlp_norm": "post_attention_layernorm"}
+    if config.new_decoder_architecture and config.num_ln_in_parallel_attn in (None, 2):
+        return {"attn_norm": "ln_attn", "mlp_norm": "ln_mlp"}
+    return {}
+
+
+def _falcon_kv(config: Any) -> int:
+    """Key-value heads: grouped in the newer models, one in the 7B model."""
+    if config.new_decoder_architecture:
+        return int(config.num_kv_heads)
+    return 1 if config.multi_query else int(config.num_attention_heads)
+
+
+# The queries of a group lie before its key and value.
+FALCON = ArchSpec(
+    name="falcon",
+    model_types=("falcon",),
+    prefix="transformer",
+    blocks="h",
+    stream={"embed": "word_embeddings", "final_norm": "ln_f"},
+    block={
+        "attn_norm": "input_layernorm",
+        "q k v": "self_attention.query_key_value",
+        "o": "self_attention.dense",
+        "up": "mlp.dense_h_to_4h",
+        "down": "mlp.dense_4h_to_h",
+    },
+    layout={"q k v": "kv (q dim) resid + kv dim resid + kv dim resid"},
+    varies=_falcon_block,
+    more_sizes=lambda config: {"kv": _falcon_kv(config)},
+    rotary="halves",
+    layer_norm=True,
+    unalignable=lambda config: _ALIBI if config.alibi else None,
 )
 
 
@@ -262,6 +333,8 @@ def _sliced_projections(config: Any) -> str | None:
     return None
 
 
+_ALIBI = "ALiBi gives each head a slope of its own"
+
 # `attn` and `mlp` are read at the projections, before the modules add the residual stream.
 BLOOM = ArchSpec(
     name="bloom",
@@ -272,5 +345,5 @@ BLOOM = ArchSpec(
     block={"o": "self_attention.dense", "down": "mlp.dense_4h_to_h"},
     additive_when=lambda config: not config.apply_residual_connection_post_layernorm,
     refuses=_sliced_projections,
-    unalignable=lambda config: "ALiBi gives each head a slope of its own",
+    unalignable=lambda config: _ALIBI,
 )

@@ -85,6 +85,34 @@ DISTILBERT = dataclasses.replace(
     },
 )
 
+# Norms stand before attention and MLP, as in decoders; the first block reads the stream as it is.
+MODERNBERT = ArchSpec(
+    name="modernbert",
+    model_types=("modernbert",),
+    decoder=False,
+    prefix="model",
+    blocks="layers",
+    lm_heads=("decoder",),
+    stream={
+        "embed": "embeddings.tok_embeddings",
+        "embed_norm": "embeddings.norm",
+        "final_norm": "final_norm",
+        "transform": "/head.dense",
+        "transform_norm": "/head.norm",
+    },
+    block={
+        "attn_norm": "attn_norm",
+        "q k v": "attn.Wqkv",
+        "o": "attn.Wo",
+        "mlp_norm": "mlp_norm",
+        "gate up": "mlp.Wi",
+        "down": "mlp.Wo",
+    },
+    varies=lambda config, layer: {"attn_norm": ""} if layer == 0 else {},
+    rotary="halves",
+    layer_norm=True,
+)
+
 # Only the encoder is loaded and run; the decoder and the head are left in the file.
 T5 = ArchSpec(
     name="t5",

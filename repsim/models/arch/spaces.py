@@ -8,16 +8,20 @@ from typing import Literal
 
 Group = Literal["permutation", "grouped permutation", "linear", "rotary", "rotation", "scale"]
 
-#: Gains of norms: a rotation does not act on them. `attn_out_norm` and `mlp_out_norm` stand on what
-#: attention and MLP give, `q_norm` and `k_norm` on the queries and keys of all heads at once.
+#: Gains of norms: a rotation does not act on them. The first seven stand on the stream, or on what
+#: attention and MLP give (`attn_out_norm`, `mlp_out_norm`), the others on queries, keys, latents.
 GAINS = (
     "embed_norm", "attn_norm", "attn_out_norm", "mlp_norm", "mlp_out_norm", "final_norm",
-    "q_norm", "k_norm",
+    "transform_norm", "q_norm", "k_norm", "query_norm", "key_value_norm",
 )  # fmt: skip
 #: Role of a weight -> its axes in working order. `resid` is the residual stream, `entry` an axis
 #: that nothing may act on (vocabulary, positions), `kv` key-value heads, `q` query heads that
-#: share one of them, `dim` the width of a head, `mlp` hidden units. Writers are transposed where
-#: need be, so that `resid` always comes last.
+#: share one of them, `dim` the width of a head, `mlp` hidden units. Of a mixture of experts,
+#: `group` and `expert` count the routed ones, `unit` the hidden units of one, `shared` those of the
+#: expert that all tokens take. Of latent attention, `query_latent` and `key_latent` are what
+#: queries, and keys with values, are made from; `nope` and `rope` the dimensions of a head without
+#: and with positions. Of a state-space mixer, `channel`, `state` and `rank` (of the time step).
+#: Writers are transposed where need be, so that `resid` comes last where there is one.
 ROLE_AXES: dict[str, str] = {
     **dict.fromkeys(("embed", "positions", "token_types", "head", "pooler"), "entry resid"),
     "transform": "resid_out resid",
@@ -32,9 +36,36 @@ ROLE_AXES: dict[str, str] = {
     "gate_bias": "mlp",
     "up_bias": "mlp",
     **dict.fromkeys(("o_bias", "down_bias", "transform_bias"), "resid"),
-    **dict.fromkeys([role for gain in GAINS for role in (gain, f"{gain}_bias")], "resid"),
+    **dict.fromkeys([role for gain in GAINS[:7] for role in (gain, f"{gain}_bias")], "resid"),
     "q_norm": "kv q dim",
     "k_norm": "kv dim",
+    "sinks": "kv q",
+    # Latent attention
+    "query_down": "query_latent resid",
+    "query_norm": "query_latent",
+    "q_nope": "kv nope query_latent",
+    "q_rope": "kv rope query_latent",
+    "key_value_down": "key_latent resid",
+    "k_rope": "rope resid",
+    "key_value_norm": "key_latent",
+    "k_nope": "kv nope key_latent",
+    "v_latent": "kv dim key_latent",
+    # Mixtures of experts
+    "router": "group expert resid",
+    **dict.fromkeys(("router_bias", "router_shift"), "group expert"),
+    **dict.fromkeys(("expert_gate", "expert_up", "expert_down"), "group expert unit resid"),
+    **dict.fromkeys(("expert_gate_bias", "expert_up_bias"), "group expert unit"),
+    "expert_down_bias": "group expert resid",
+    **dict.fromkeys(("shared_gate", "shared_up", "shared_down"), "shared resid"),
+    "shared_router": "entry resid",
+    # State-space mixers
+    **dict.fromkeys(("mix_in", "mix_gate", "mix_out"), "channel resid"),
+    "conv": "channel tap",
+    **dict.fromkeys(("conv_bias", "step_bias", "skip"), "channel"),
+    "mix_step": "rank channel",
+    **dict.fromkeys(("mix_b", "mix_c"), "state channel"),
+    "step": "channel rank",
+    "decay": "channel state",
 }
 
 
@@ -45,13 +76,15 @@ class StoredWeight:
     Attributes:
         tensor: Name relative to the base model; with a leading "/", relative to the whole model.
         stored: Its axes as stored, an einops pattern such as "(kv q dim) resid". Several weights in
-            one tensor lie along an axis `part`, or one behind the other: their patterns joined by
-            " | ".
+            one tensor lie along an axis `part`; one behind the other, their patterns joined by
+            " | "; or one behind the other inside each head, joined by " + ".
         roles: Role of the weight, or of each one in the tensor; keys of `ROLE_AXES`.
         layer: Block it belongs to, counted from 0; None outside the blocks.
         norm: Key of the norm whose output it reads; "" if it reads none.
         writes: Whether it adds to the residual stream.
         optional: Whether a checkpoint may lack it.
+        parts: For each role, the name that other checkpoints store it under; a "*" is the number of
+            an expert, each of which has a tensor of its own there.
     """
 
     tensor: str
@@ -61,6 +94,7 @@ class StoredWeight:
     norm: str = ""
     writes: bool = False
     optional: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,17 +109,17 @@ class SymmetrySpace:
     An element is, by `group`:
 
     - "permutation": `[size]`, unit i of the result is unit `element[i]`;
-    - "grouped permutation": `[copies, size]`, one permutation inside each key-value group;
-    - "linear": `[copies, size, size]`, an invertible M per key-value group; `roles` take M, and
-      `dual_roles` the inverse of its transpose;
+    - "grouped permutation": `[copies, size]`, one permutation inside each of the groups that the
+      axes before it count;
+    - "linear": `[copies, size, size]`, an invertible M per key-value group (one M where weights
+      have no such axis); `roles` take M, and `dual_roles` the inverse of its transpose;
     - "rotary": the same, where M acts on the first `rotary` dimensions by one rotation and scaling
       per pair (i, i + rotary/2): only that commutes with rotary positions;
     - "rotation": `[size, size]`, an orthogonal Q;
     - "scale": `[size]`, a positive factor per unit; `dual_roles` take its inverse.
 
     Attributes:
-        name: What it is called: "mlp_units", "mlp_scale", "kv_groups", "query_heads",
-            "value_basis", "query_key_basis", "residual_permutation", "residual_rotation".
+        name: What it is called, such as "mlp_units", "query_heads", "residual_rotation".
         group: Kind of its elements.
         axes: Axes that it acts on, wherever a weight of `roles` has them.
         roles: Weights that it acts on.
@@ -139,6 +173,8 @@ class WeightSpaces:
         centred: Whether norms subtract the mean (LayerNorm).
         gain_offset: What a norm adds to its stored gain.
         untouched: Regular expressions of tensors that no symmetry acts on.
+        neighbours: How many dimensions of a head carry rotary positions as pairs (2 i, 2 i + 1);
+            in working order they are (i, i + n/2).
     """
 
     family: str
@@ -151,6 +187,7 @@ class WeightSpaces:
     centred: bool = False
     gain_offset: float = 0.0
     untouched: tuple[str, ...] = ()
+    neighbours: int = 0
 
     def __getitem__(self, key: str) -> SymmetrySpace:
         for space in self.spaces:
@@ -180,64 +217,3 @@ def split_key(key: str) -> tuple[int | None, str]:
 def axes_of(key: str) -> tuple[str, ...]:
     """Axes of the weight of that key, in working order."""
     return tuple(ROLE_AXES[split_key(key)[1]].split())
-
-
-def attention_spaces(
-    layer: int, *, kv: int, q: int, dim: int, rotary: int = 0, query_key_basis: bool = True
-) -> list[SymmetrySpace]:
-    """Symmetries of one attention part; no `query_key_basis` where queries are normalised."""
-    queries, keys, values = ("q", "q_bias"), ("k", "k_bias"), ("v", "v_bias")
-    everything = (*queries, "q_norm", *keys, "k_norm", *values, "o")
-    found = [SymmetrySpace("kv_groups", "permutation", ("kv",), everything, kv, layer=layer)]
-    if q > 1:
-        heads = (*queries, "q_norm", "o")
-        found.append(
-            SymmetrySpace(
-                "query_heads", "grouped permutation", ("q",), heads, q, layer=layer, copies=kv
-            )
-        )
-    found.append(
-        SymmetrySpace(
-            "value_basis", "linear", ("dim",), values, dim,
-            dual_roles=("o",), layer=layer, copies=kv,
-        )
-    )  # fmt: skip
-    if query_key_basis:
-        found.append(
-            SymmetrySpace(
-                "query_key_basis", "rotary" if rotary else "linear", ("dim",), queries, dim,
-                dual_roles=keys, layer=layer, copies=kv, rotary=rotary,
-            )
-        )  # fmt: skip
-    return found
-
-
-def mlp_spaces(layer: int, units: int, *, gated: bool) -> list[SymmetrySpace]:
-    """Order of the hidden units of one feed-forward part and, where it is gated, their scale."""
-    roles = ("gate", "gate_bias", "up", "up_bias", "down")
-    found = [SymmetrySpace("mlp_units", "permutation", ("mlp",), roles, units, layer=layer)]
-    if gated:  # what is gated enters as a product, so that its scale can move to what comes after
-        scaled = ("up", "up_bias")
-        found.append(
-            SymmetrySpace(
-                "mlp_scale", "scale", ("mlp",), scaled, units, dual_roles=("down",), layer=layer
-            )
-        )
-    return found
-
-
-def residual_spaces(
-    width: int, *, rotation: bool = True, fixes_mean: bool = False
-) -> list[SymmetrySpace]:
-    """Order, and (where every gain can be folded into a reader) orientation of the stream."""
-    roles = tuple(role for role, axes in ROLE_AXES.items() if "resid" in axes.split())
-    axes = ("resid", "resid_out")
-    found = [SymmetrySpace("residual_permutation", "permutation", axes, roles, width)]
-    if rotation:
-        rotated = tuple(role for role in roles if role not in GAINS)
-        found.append(
-            SymmetrySpace(
-                "residual_rotation", "rotation", ("resid",), rotated, width, fixes_mean=fixes_mean
-            )
-        )
-    return found

@@ -19,11 +19,17 @@ from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import spec_for
 from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
-ORDERS = ("kv_groups", "query_heads", "mlp_units", "residual_permutation")
-TURNS = (
-    "kv_groups", "query_heads", "mlp_units", "value_basis", "query_key_basis", "residual_rotation",
+UNITS = (
+    "kv_groups", "query_heads", "mlp_units", "experts", "expert_units", "expert_groups",
+    "shared_units", "latent_heads", "query_latent", "key_latent", "channels", "states",
 )  # fmt: skip
-DECODERS = ["llama+tied", "qwen3", "gemma", "phi3", "gpt2", "gpt_neox"]
+ORDERS = (*UNITS, "residual_permutation")
+TURNS = (
+    *UNITS, "value_basis", "query_key_basis", "latent_value_basis", "latent_query_key_basis",
+    "step_basis", "residual_rotation",
+)  # fmt: skip
+DECODERS = ["llama+tied", "qwen3", "gemma", "phi3", "gpt2", "gpt_neox", "qwen3_moe", "deepseek_v3",
+            "mamba"]  # fmt: skip
 State = dict[str, torch.Tensor]
 
 
@@ -53,6 +59,11 @@ def average(states: list[State]) -> State:
         ("gpt2", 0.03),
         ("gpt_neox", 0.0),
         ("bert", 0.03),
+        ("falcon+grouped", 0.0),
+        ("mixtral", 0.03),
+        ("gpt_oss", 0.0),
+        ("deepseek_v3", 0.0),
+        ("mamba", 0.0),
     ],
 )
 def test_a_planted_permutation_is_found_exactly(kind: str, noise: float) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.merging.align.apply import apply_map, identity_element, transform
@@ -13,7 +15,8 @@ from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import spec_for
 from repsim.testing.tiny_models import tiny_model
 
-KINDS = ["llama", "llama+tied", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "bert", "roberta"]
+KINDS = ["llama", "llama+tied", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "bert", "roberta",
+         "glm", "falcon+grouped", "gpt_oss", "deepseek_v3", "mamba"]  # fmt: skip
 
 
 def parts(kind: str, **options: Any) -> tuple[dict[str, torch.Tensor], Any]:
@@ -52,6 +55,38 @@ def test_fused_tensors_come_apart_into_the_heads_that_the_model_uses() -> None:
     weights = unpack(state, spaces)
     fused = state["transformer.h.0.attn.c_attn.weight"].double()
     assert torch.equal(weights["0.v"][1], fused[:, 64 + 8 : 64 + 16].T)
+
+
+def test_neighbours_carry_positions_only_where_positions_are() -> None:
+    state, spaces = parts("glm")  # heads of 16, of which 8 dimensions carry positions
+    rows = state["model.layers.0.self_attn.k_proj.weight"][:16].double()
+    order = [0, 2, 4, 6, 1, 3, 5, 7, *range(8, 16)]
+    assert torch.equal(unpack(state, spaces)["0.k"][0], rows[order])
+
+
+def test_latent_heads_come_apart_into_keys_and_values() -> None:
+    state, spaces = parts("deepseek_v3")
+    weights = unpack(state, spaces)
+    rows = state["model.layers.0.self_attn.kv_b_proj.weight"].double()  # 8 of key, 6 of value
+    assert torch.equal(weights["0.k_nope"][2], rows[28:36])
+    assert torch.equal(weights["0.v_latent"][2], rows[36:42])
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "deepseek_v3", "stablelm+qk-norm"])
+def test_experts_are_known_as_published_checkpoints_store_them(kind: str, tmp_path: Path) -> None:
+    model = tiny_model(kind, head=True)
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    spaces = spec_for(model.config.model_type).spaces(model.config)
+    built, stored = unpack(dict(model.state_dict()), spaces), unpack(state, spaces)
+    assert built.keys() == stored.keys()
+    assert all(torch.equal(built[key], stored[key]) for key in built)
+    again = pack(stored, state, spaces)
+    assert list(again) == list(state)
+    assert all(torch.equal(again[name], state[name]) for name in state)
+    lost = next(name for name in state if ".w2." in name or "down_proj" in name or "norms" in name)
+    with pytest.raises(IncompatibleModelsError, match="lacks 1 tensor"):
+        unpack({name: tensor for name, tensor in state.items() if name != lost}, spaces)
 
 
 def test_a_tied_head_is_no_weight_of_its_own() -> None:
