@@ -241,6 +241,22 @@ def inner_products(x: Array, y: Array, along: Along, width: int) -> Any:
     return [float(rows.sum()) + float(_dot(x[whole:], y[whole:]))]
 
 
+def squares_of(x: Array) -> float:
+    """Sum of squares, float64 from sums of short rows on."""
+    return float(inner_products(x, x, "tensor", 1)[0])
+
+
+def bounded(array: Array, low: float | None = None, high: float | None = None) -> Array:
+    """An array whose entries are raised to `low` and lowered to `high`, in its own memory."""
+    if is_torch(array):
+        return array.clamp_(low, high)
+    if low is not None:
+        np.maximum(array, low, out=array)
+    if high is not None:
+        np.minimum(array, high, out=array)
+    return array
+
+
 def _dot(x: Array, y: Array) -> Array:
     if is_torch(x):
         return (x * y).sum(-1)

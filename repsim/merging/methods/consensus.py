@@ -13,14 +13,14 @@ from repsim.merging.arrays import (
     Array,
     Part,
     Stream,
-    cast,
     combined,
     gram,
-    kind_of_array,
     namespace,
+    squares_of,
 )
 from repsim.merging.base import TensorContext, merge_method
 from repsim.merging.methods.cuts import Kept, cuts_of
+from repsim.merging.methods.election import elected
 from repsim.merging.parameters import parameter
 
 #: Denominators of model stock below this are singular, as in mergekit.
@@ -109,13 +109,13 @@ def sce(
     squares = np.zeros(stream.models)
     kept_here = None if cut is None else Kept(cut)
     for part in stream.parts():
-        for model, delta in enumerate(_selected(part, kept_here)):
-            wide = cast(delta, "float64")
-            squares[model] += float((wide * wide).sum())
-    weights = squares / squares.sum() if squares.any() else squares
+        squares += [squares_of(delta) for delta in _selected(part, kept_here)]
+    shares = [float(share) for share in squares / (squares.sum() or 1.0)]
     kept_here = None if cut is None else Kept(cut)
     for part in stream.parts():
-        yield _agreed(_selected(part, kept_here), part, weights)
+        merged = elected(_selected(part, kept_here), shares, shares, context, zero=0.0)
+        merged += part.base
+        yield merged
 
 
 def _varying(part: Part) -> int:
@@ -143,16 +143,3 @@ def _selected(part: Part, kept: Kept | None) -> list[Array]:
         for delta in deltas:
             delta *= chosen
     return deltas
-
-
-def _agreed(deltas: list[Array], part: Part, weights: Any) -> Array:
-    """The base and the weighted mean of the deltas that have the sign of their sum."""
-    kind = kind_of_array(part.base)
-    positive = sum(deltas[1:], deltas[0]) >= 0
-    total, share = deltas[0] * 0, deltas[0] * 0
-    for delta, weight in zip(deltas, weights, strict=True):
-        agrees = cast(((delta > 0) == positive) & (delta != 0), kind) * float(weight)
-        total += delta * agrees
-        share += agrees
-    share += share == 0
-    return part.base + total / share

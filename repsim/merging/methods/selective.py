@@ -11,6 +11,7 @@ from repsim.merging.arrays import (
     Array,
     Part,
     Stream,
+    bounded,
     cast,
     kind_of_array,
     like,
@@ -44,8 +45,7 @@ def nearswap(
     """The base, and of another model what is near to it (t = 1e-4 in the model of that name)."""
     for part in stream.parts():
         (delta,) = part.deltas
-        share = t / abs(delta).clip(_LEAST)
-        delta *= share.clip(None, 1)
+        delta *= bounded(t / bounded(abs(delta), low=_LEAST), high=1.0)
         delta += part.base
         yield delta
 
@@ -140,7 +140,7 @@ def _reinforced(stream: Stream, epsilon: float, scales: Sequence[float]) -> Iter
             if scale != 1:
                 delta[alone] *= scale
             total = total + delta
-        total /= count.clip(1)
+        total /= bounded(count, low=1.0)
         total += part.base
         yield total
 

@@ -12,7 +12,6 @@ from repsim.core.errors import UsageError
 from repsim.merging.arrays import (
     Array,
     Stream,
-    cast,
     kind_of_array,
     like,
     namespace,
@@ -21,12 +20,10 @@ from repsim.merging.arrays import (
 )
 from repsim.merging.base import MergeMethod, TensorContext, WholeModels, merge_method
 from repsim.merging.methods.cuts import Cut, Kept, cuts_of, kth_largest
+from repsim.merging.methods.election import ZERO_WEIGHT, elected
 from repsim.merging.parameters import parameter, per_model
 
-#: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
-_ZERO_WEIGHT = 1e-8
 _CANCELLED = "the weights add up to zero: deltas added up, not averaged"
-_CANCELLED_IN_PLACES = "the weights that agree add up to zero in places: added up there, no average"
 _LOST = "every entry of a delta was dropped at random: that model adds nothing here"
 #: How mergekit scales a thinned tensor back, as against leaving it as it is.
 _NORMS = ("none", "l1")
@@ -64,18 +61,22 @@ def _merged(
     `thinners` gives one function per model, anew for each pass; `after` weighs after the election.
     """
     divisor = sum(weight) if normalize and not elect else 1.0
-    if abs(divisor) < _ZERO_WEIGHT:
+    if abs(divisor) < ZERO_WEIGHT:
         context.note(_CANCELLED)
         divisor = 1.0
-    scales = _l1_scales(stream, thinners(), width) if rescale == "l1" else [1.0] * len(weight)
+    factors = _l1_scales(stream, thinners(), width) if rescale == "l1" else [1.0] * len(weight)
     thin = thinners()
     for part in stream.parts(width):
         votes = [each(delta) for each, delta in zip(thin, part.deltas, strict=True)]
-        for vote, scale in zip(votes, scales, strict=True):
-            if scale != 1:
-                vote *= scale
+        for vote, factor in zip(votes, factors, strict=True):
+            if factor != 1:
+                vote *= factor
         if elect:
-            merged = _elect(votes, weight, context, normalize=normalize, after=after)
+            ones = [1.0] * len(votes)
+            if not after:
+                votes = [v if w == 1 else v * w for v, w in zip(votes, weight, strict=True)]
+            scales, counts = (weight, ones) if after else (ones, weight)
+            merged = elected(votes, scales, counts if normalize else None, context)
         else:
             merged = weighted_sum(votes, weight)
             merged /= divisor
@@ -95,44 +96,6 @@ def _l1_scales(stream: Stream, thin: Sequence[Thin], width: int) -> list[float]:
             sums[0, place] += float(abs(delta).sum())
             sums[1, place] += float(abs(thin[place](delta)).sum())
     return [float(before / left) if left > 0 else 1.0 for before, left in sums.T]
-
-
-def _elect(
-    votes: Sequence[Array],
-    weights: Sequence[float],
-    context: TensorContext,
-    *,
-    normalize: bool,
-    after: bool,
-) -> Array:
-    """Per entry, the (mean) sum of the votes that have the sign of their sum, plus at zero."""
-    kind = kind_of_array(votes[0])
-    scales, counts = (weights, [1.0] * len(votes)) if after else ([1.0] * len(votes), weights)
-    if not after:
-        votes = [v if w == 1 else v * w for v, w in zip(votes, weights, strict=True)]
-    positive = weighted_sum(votes, [1.0] * len(votes)) >= 0
-    total = namespace(votes[0]).zeros_like(votes[0])
-    divisor = namespace(votes[0]).zeros_like(votes[0])
-    for vote, scale, count in zip(votes, scales, counts, strict=True):
-        agrees = (vote > 0) == positive
-        agrees &= vote != 0
-        share = cast(agrees, kind)
-        own = vote * share
-        total += own if scale == 1 else own * scale
-        if normalize:
-            divisor += share if count == 1 else share * count
-    if not normalize:
-        return total
-    if min(counts) >= _ZERO_WEIGHT:
-        divisor += divisor == 0
-    else:
-        empty = abs(divisor) < _ZERO_WEIGHT
-        # Only weights of both signs can cancel; then the sum stands, as where nobody agrees.
-        if min(counts) < 0 and bool((empty & (total != 0)).any()):
-            context.note(_CANCELLED_IN_PLACES)
-        divisor += empty
-    total /= divisor
-    return total
 
 
 @merge_method(
@@ -352,6 +315,27 @@ def _dare(
     )  # fmt: skip
 
 
+def _ranks(sizes: Any) -> Any:
+    """Rank of each entry in its row, from 0 and in the type of the entries; equal ones by index.
+
+    Entries of float32 are sorted together with their places, which takes a fifth of the time of a
+    stable sort of places.
+    """
+    rows, width = sizes.shape
+    if sizes.dtype != np.float32 or width >= 1 << 32:
+        order = sizes.argsort(axis=-1, stable=True)
+    else:
+        keys = sizes.view(np.uint32).astype(np.uint64)
+        keys <<= np.uint64(32)
+        keys |= np.arange(width, dtype=np.uint64)
+        keys.sort(axis=-1)
+        order = (keys & np.uint64(0xFFFF_FFFF)).astype(np.int64)
+    order += np.arange(rows)[:, None] * width
+    ranks = np.empty(sizes.size, sizes.dtype)
+    ranks[order.reshape(-1)] = np.tile(np.arange(width, dtype=sizes.dtype), rows)
+    return ranks.reshape(sizes.shape)
+
+
 def _by_rank(density: float, epsilon: float, width: int) -> Callable[[Array], Any]:
     """Probabilities that rise with the rank of the magnitude in its row, equal ones by index."""
 
@@ -359,10 +343,11 @@ def _by_rank(density: float, epsilon: float, width: int) -> Callable[[Array], An
         if width == 1:
             share = namespace(delta).full_like(delta, 0.5)
         else:
-            size = to_numpy(abs(delta)).reshape(-1, width)
-            ranks = size.argsort(axis=-1, stable=True).argsort(axis=-1, stable=True)
-            share = cast(like(ranks.reshape(-1), delta), kind_of_array(delta)) / (width - 1)
-        return density - epsilon + 2 * epsilon * share
+            share = like(_ranks(to_numpy(abs(delta)).reshape(-1, width)).reshape(-1), delta)
+            share /= width - 1
+        share *= 2 * epsilon
+        share += density - epsilon
+        return share
 
     return probability
 

@@ -1,0 +1,59 @@
+"""Election of signs: per entry, the votes that have the sign of their sum are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repsim.merging.arrays import Array, cast, kind_of_array, namespace, weighted_sum
+from repsim.merging.base import TensorContext
+
+#: Sums of weights of smaller magnitude count as zero: nothing is divided by them.
+ZERO_WEIGHT = 1e-8
+_CANCELLED_IN_PLACES = "the weights that agree add up to zero in places: added up there, no average"
+
+
+def elected(
+    votes: Sequence[Array],
+    scales: Sequence[float],
+    counts: Sequence[float] | None,
+    context: TensorContext,
+    *,
+    zero: float = ZERO_WEIGHT,
+) -> Array:
+    """Per entry, the scaled sum of the votes that have the sign of their sum, plus at zero.
+
+    Args:
+        votes: One array per model; zeros are no votes.
+        scales: What each vote is multiplied by once the sign is found.
+        counts: What each vote that agrees counts in the divisor of the sum; None for no division.
+        context: Receives a note where counts of both signs cancel.
+        zero: Divisors of smaller magnitude are not divided by.
+    """
+    kind = kind_of_array(votes[0])
+    positive = weighted_sum(votes, [1.0] * len(votes)) >= 0
+    total = namespace(votes[0]).zeros_like(votes[0])
+    divisor = namespace(votes[0]).zeros_like(votes[0])
+    for place, (vote, scale) in enumerate(zip(votes, scales, strict=True)):
+        agrees = (vote > 0) == positive
+        agrees &= vote != 0
+        share = cast(agrees, kind)
+        own = vote * share
+        if scale != 1:
+            own *= scale
+        total += own
+        if counts is not None:
+            if counts[place] != 1:
+                share *= counts[place]
+            divisor += share
+    if counts is None:
+        return total
+    if min(counts) >= zero:
+        divisor += divisor == 0
+    else:
+        empty = abs(divisor) < zero
+        # Only weights of both signs can cancel; then the sum stands, as where nobody agrees.
+        if min(counts) < 0 and bool((empty & (total != 0)).any()):
+            context.note(_CANCELLED_IN_PLACES)
+        divisor += empty
+    total /= divisor
+    return total
