@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from repsim.core.errors import InputError
 
@@ -38,6 +42,7 @@ class TrainingText:
         licence: Under which terms, as far as known.
         split_rule: How train and held-out were parted.
         choice: Which part of it was taken; empty for all.
+        dropped: Counts of what was left out of the last pass, as copies for example.
 
     Example:
         >>> text = TrainingText("demo", "eng_Latn", lambda: iter([Document("1", "Hello.")]))
@@ -53,6 +58,7 @@ class TrainingText:
     licence: str = ""
     split_rule: str = ""
     choice: str = ""
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter, compare=False)
 
     def __iter__(self) -> Iterator[Document]:
         return self.documents()
@@ -79,21 +85,6 @@ class TrainingText:
         """The same text with fewer documents."""
         choice = f"{self.choice}; {why}" if self.choice else why
         return dataclasses.replace(self, documents=documents, choice=choice)
-
-
-def hashed_split(
-    every: Callable[[], Iterator[Document]], language: str, split: Split, *, name: str, source: str
-) -> TrainingText:
-    """One part of a source that has no held-out part of its own."""
-    heldout = split == "heldout"
-    return TrainingText(
-        name=name,
-        language=language,
-        documents=lambda: (d for d in every() if is_held_out(d.id) == heldout),
-        split=split,
-        source=source,
-        split_rule=f"held out: documents whose id's SHA-256 is in the lowest {HELDOUT_FRACTION}",
-    )
 
 
 def is_held_out(document_id: str) -> bool:
@@ -157,18 +148,20 @@ def leading(text: TrainingText, max_bytes: int) -> TrainingText:
 
 def limited(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
     """Documents of at most `max_bytes` bytes in all, drawn by seed, in their original order."""
-    sizes: dict[str, int] = {}
+    places, sizes = array("Q"), array("Q")
     for document in text:
-        sizes[document.id] = sizes.get(document.id, 0) + len(document.text.encode())
-    kept, total = [], 0
-    for name in _drawn(sizes, seed):
-        total += sizes[name]
-        if total > max_bytes:
-            break
-        kept.append(name)
+        places.append(_hash(seed, document.id))
+        sizes.append(len(document.text.encode()))
+    drawn, number = np.unique(np.array(places, dtype=np.uint64), return_inverse=True)
+    totals = np.cumsum(np.bincount(number, weights=np.array(sizes, dtype=np.float64)))
+    kept = int(np.searchsorted(totals, max_bytes, side="right"))
     if not kept:
         raise InputError(
             f"max_bytes={max_bytes} is less than one document of {text.language}.{text.split}",
-            hint=f"allow {total} bytes or more",
+            hint=f"allow {int(totals[0]) if len(totals) else 0} bytes or more",
         )
-    return text.keep(frozenset(kept), f"at most {max_bytes} bytes, seed {seed}")
+    last = int(drawn[kept - 1])
+    return text.narrowed(
+        lambda: (document for document in text if _hash(seed, document.id) <= last),
+        f"at most {max_bytes} bytes, seed {seed}",
+    )

@@ -49,25 +49,30 @@ def _found(lines: Sequence[str], documents: Iterable[str]) -> set[int]:
     starts: dict[int, list[int]] = {}
     for row, line in enumerate(lines):
         if len(line) >= _WIDTH:
-            starts.setdefault(int(_window_hashes(line[:_WIDTH])[0]), []).append(row)
+            starts.setdefault(int(window_hashes(line[:_WIDTH], _WIDTH)[0]), []).append(row)
     # A table over the top bits sorts out nearly all windows before any is looked at one by one.
     likely = np.zeros(1 << _BITS, dtype=bool)
     likely[np.array(list(starts), dtype=np.uint64) >> _SHIFT] = True
     found: set[int] = set()
     for text in documents:
         found.update(row for row in short if lines[row] in text)
-        hashes = _window_hashes(text)
+        hashes = window_hashes(text, _WIDTH)
         for i in np.flatnonzero(likely[hashes >> _SHIFT]).tolist():
             rows = starts.get(int(hashes[i]), ())
             found.update(row for row in rows if text.startswith(lines[row], i))
     return found
 
 
-def _window_hashes(text: str) -> np.ndarray:
-    """A polynomial hash, modulo 2^64, of each window of `_WIDTH` characters; `[n]` uint64."""
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.uint64)
-    n = max(len(codes) - _WIDTH + 1, 0)
-    hashes = np.zeros(n, dtype=np.uint64)
-    for k in range(_WIDTH):
-        hashes = hashes * _FACTOR + codes[k : k + n]
+def window_hashes(text: str, width: int) -> np.ndarray:
+    """A polynomial hash, modulo 2^64, of each window of `width` characters; `[n]` uint64.
+
+    The width is a power of two: windows are made of two of half the width.
+    """
+    hashes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    if len(hashes) < width:
+        return hashes[:0]
+    factor, half = _FACTOR, 1
+    while half < width:
+        hashes = hashes[:-half] * factor + hashes[half:]
+        factor, half = np.uint64(int(factor) ** 2 % 2**64), 2 * half
     return hashes
