@@ -110,6 +110,7 @@ def check_models(
     deep: bool = False,
     tokenizer: Strategy = "same",
     stacked: bool = False,
+    aligned: bool = False,
 ) -> list[Finding]:
     """Compare models with the first of them, without loading weights.
 
@@ -118,6 +119,8 @@ def check_models(
         deep: Whether all weights are read in search of NaN and infinity.
         tokenizer: "map" accepts tokens in another order if text is cut alike, "union" any.
         stacked: Whether models may differ in the number of layers, of which some are taken.
+        aligned: Whether they are aligned before they are merged, which gives all of them a head of
+            their own where only some have one.
 
     Returns:
         What was found, per check and model; `ok` where models agree.
@@ -144,7 +147,7 @@ def check_models(
     findings: list[Finding] = []
     for other in described[1:]:
         for check in _CHECKS:
-            options = {"tokenizer": tokenizer, "stacked": stacked}
+            options = {"tokenizer": tokenizer, "stacked": stacked, "aligned": aligned}
             findings += check(first, other, options) or [_fine(check, first, other)]
     for model in described:
         findings += _stored_head(model)
@@ -234,17 +237,24 @@ def _generation(a: _Model, b: _Model, options: _Options) -> list[Finding]:
 
 
 def _ties(a: _Model, b: _Model, options: _Options) -> list[Finding]:
-    tied = [is_tied(model.config, model.checkpoint.headers) for model in (a, b)]
-    if tied[0] == tied[1]:
+    one, other = (a, b) if _is_tied(a) else (b, a)
+    if _is_tied(a) == _is_tied(b):
         return []
-    one, other = (a, b) if tied[0] else (b, a)
-    return [
-        Finding(
-            "error", "tied embeddings", "the head is the embedding in one and not in the other",
-            f"tied in '{one.name}', not in '{other.name}'",
-            f"untie '{one.name}': save it with a head of its own and tie_word_embeddings: false",
-        )
-    ]  # fmt: skip
+    what = "the head is the embedding in one and not in the other"
+    where = f"tied in '{one.name}', not in '{other.name}'"
+    if options["aligned"]:
+        return [
+            Finding("warning", "tied embeddings", f"{what}; all get a head of their own", where)
+        ]
+    hint = (
+        f"align them, which unties '{one.name}' (--align orthogonal undoes a rotation), or save it "
+        "with a head of its own and tie_word_embeddings: false"
+    )
+    return [Finding("error", "tied embeddings", what, where, hint)]
+
+
+def _is_tied(model: _Model) -> bool:
+    return is_tied(model.config, model.checkpoint.headers)
 
 
 def _stored_head(model: _Model) -> list[Finding]:
@@ -269,6 +279,8 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     names = [set(merged_names(model.config, model.checkpoint.headers)) for model in (a, b)]
     if options["stacked"]:
         names = [{n for n in some if layer_of(n) is None} for some in names]
+    if options["aligned"] and _is_tied(a) != _is_tied(b):
+        names = [some - {head_and_embedding(some)[0]} for some in names]
     findings = []
     for some, other, model in ((names[0], names[1], b), (names[1], names[0], a)):
         if lacking := sorted(some - other):

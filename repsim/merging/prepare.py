@@ -28,7 +28,7 @@ from repsim.merging.methods import find_method
 from repsim.merging.one_vocabulary import one_vocabulary
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Learn, Recipe, Repair
-from repsim.merging.tensors import merged_names, token_tensors
+from repsim.merging.tensors import is_tied, merged_names, token_tensors
 from repsim.merging.token_rows import Reindexed
 from repsim.models.formats import folder_headers
 from repsim.models.headers import TensorHeader
@@ -166,7 +166,9 @@ def _check(recipe: Recipe, folders: Sequence[str]) -> list[Finding]:
         alone = Path(folders[0])
         check_config(alone.name, alone, folder_headers(alone))
         return []
-    findings = check_models(folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked)
+    findings = check_models(
+        folders, tokenizer=recipe.tokenizer, stacked=recipe.stacked, aligned=recipe.align != "none"
+    )
     refuse_errors(findings)
     return findings
 
@@ -250,6 +252,10 @@ def _align(
             parsed,
             method=recipe.align,
             seed=recipe.seed,
+            tied=[
+                is_tied(_read_config(located[model].folder), sources[model].headers)
+                for model in (reference, *others)
+            ],
             on_update=lambda update, total, loss: _count(bar),
             **text,
         )
@@ -271,7 +277,7 @@ def _align(
             )
     aligned = dict(zip([reference, *others], result.states, strict=True))
     found = {m: StateDict(sources[m].name, aligned[m]) for m in recipe.sources}
-    untied = recipe.align != "permutation"
+    untied = not getattr(result.config, "tie_word_embeddings", True)
     return found, {**config, **({"tie_word_embeddings": False} if untied else {})}, notes
 
 

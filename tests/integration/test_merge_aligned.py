@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from repsim.core.errors import IncompatibleModelsError
 from repsim.merging import merge
 from repsim.models import inspect_model
 from repsim.testing.tiny_models import write_tiny_model
@@ -52,6 +53,25 @@ def test_a_twin_is_merged_as_one_after_alignment_and_breaks_without(twins: Path)
     first, found = load_file("a/model.safetensors"), load_file(aligned / "model.safetensors")
     assert all(torch.allclose(first[name], found[name], atol=1e-6) for name in first)
     assert "'b' aligned to 'a' (permutation, weights)" in (aligned / "README.md").read_text()
+
+
+def test_a_tied_model_is_merged_with_its_rotated_twin(twins: Path) -> None:
+    # Rotation unties: aligning `b` to another model gives a rotated twin of it with its own head.
+    from repsim.merging.align import align
+
+    write_tiny_model("llama+tied", "c", head=True, seed=3)
+    twin = align("c", ["b"], method="orthogonal", check=False)
+    write_tiny_model("llama+tied", "twin", head=True, tie_word_embeddings=False)
+    save_file(twin.states[1], "twin/model.safetensors", metadata={"format": "pt"})
+    assert torch.allclose(logits("twin"), logits("a"), atol=1e-4)
+    recipe = {"method": "linear", "models": ["a", "twin"]}
+    with pytest.raises(IncompatibleModelsError, match="embedding in one and not in the other"):
+        merge(recipe, "refused", device="cpu")
+    for models in (["a", "twin"], ["twin", "a"]):
+        out = merge(
+            {**recipe, "models": models, "align": "orthogonal"}, "-".join(models), device="cpu"
+        )
+        assert torch.allclose(logits(out), logits("a"), atol=1e-4)
 
 
 def test_rotated_models_are_stored_with_a_head_of_their_own(twins: Path) -> None:

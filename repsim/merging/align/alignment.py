@@ -14,6 +14,12 @@ from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
 from repsim.merging.align.attention import Method
 from repsim.merging.align.checking import TOLERANCE, output_difference
 from repsim.merging.align.fold import fold_norms
+from repsim.merging.align.heads import (
+    holds_own_head,
+    in_single_precision,
+    stored_config,
+    with_own_heads,
+)
 from repsim.merging.align.learned import Learned, Learning, Midpoint, Say, composed, learn_maps
 from repsim.merging.align.matching import Descent, match_weights
 from repsim.merging.align.solvers import distance
@@ -83,7 +89,8 @@ class AlignmentResult:
 
     Attributes:
         states: State dicts, the reference first. It is the same as given, except that rotation
-            needs its norms folded too.
+            needs its norms folded too, and weights of 16 bits in float32. If only some models tie
+            their heads, all have a head of their own.
         maps: For each other model, key of a space -> element; empty if it was left as it was.
         report: For each other model, what was done.
         config: Config of the states; folding unties the head (`tie_word_embeddings` false).
@@ -107,6 +114,7 @@ def align(
     max_iterations: int = 50,
     seed: int = 0,
     check: bool = True,
+    tied: Sequence[bool] | None = None,
     windows: torch.Tensor | None = None,
     learning: Learning | None = None,
     cache: Path | None = None,
@@ -137,6 +145,8 @@ def align(
         max_iterations: Most rounds of the descent.
         seed: Seed of the random tokens of the check; matching itself draws nothing.
         check: Whether outputs are compared before and after, which builds the model twice.
+        tied: Whether the head of each model is its embedding, the reference first; as the configs
+            of folders, or else `config` and the tensors, say if None.
         windows: For "learned", token ids of text, `[n, context + 1]`; of both models' languages.
         learning: For "learned", how long and how; see `Learning`.
         cache: For "learned", a file from which a stopped call goes on.
@@ -144,7 +154,8 @@ def align(
         on_update: For "learned", called with update, number of updates and loss.
 
     Returns:
-        Aligned state dicts in the types that they came in, maps, and a report.
+        Aligned state dicts, maps, and a report. Types stay, except that rotated weights of 16 bits
+        are float32.
 
     Raises:
         IncompatibleModelsError: The family declares no symmetries, cannot be rotated, or the
@@ -168,12 +179,20 @@ def align(
         )
     if windows is not None and not len(windows):
         raise InputError("there is no text to learn an alignment on")
-    config, first, *rest = _opened((reference, *others), config)
-    spaces = spec_for(config.model_type).spaces(config)
-    _check_same((first, *rest), spaces)
+    config, opened, found_ties = _opened((reference, *others), config)
+    tied = found_ties if tied is None else tied
+    spec, precision = spec_for(config.model_type), ""
+    closed: Method = "permutation" if method == "permutation" else "orthogonal"
+    if any(tied) and not all(tied):
+        opened = with_own_heads(opened, tied, spec.spaces(config))
+        config = stored_config(config, tied=False)
+    spaces = spec.spaces(config)
+    if closed == "orthogonal":
+        opened, precision = in_single_precision(opened)
+    first, *rest = opened
+    _check_same(opened, spaces)
     config_after, own = copy.deepcopy(config), spaces
     states = [dict(first)]
-    closed: Method = "permutation" if method == "permutation" else "orthogonal"
     a = _prepared(first, spaces, closed)
     if closed == "orthogonal":
         config_after.tie_word_embeddings, own = False, spaces.untied()
@@ -205,7 +224,8 @@ def align(
         result.states.append(mapped)
         result.maps.append(found.maps)
         about = _report(a, found, own, (method, match), change, note)
-        result.report.append(dataclasses.replace(about, learned=learned))
+        notes = "; ".join(part for part in (about.note, precision) if part)
+        result.report.append(dataclasses.replace(about, learned=learned, note=notes))
     return result
 
 
@@ -241,23 +261,41 @@ def _learn(
     return Descent(maps, ends, converged=True), dataclasses.replace(found, start=start)
 
 
-def _opened(models: Sequence[StateDict | str | Path], config: Any) -> list[Any]:
-    """The config, and the tensors of each model, read from its folder where it is named."""
-    from repsim.merging.checkpoint import Checkpoint
+def _opened(
+    models: Sequence[StateDict | str | Path], config: Any
+) -> tuple[Any, list[StateDict], list[bool]]:
+    """The config, the tensors of each model, and whether its head is its embedding.
+
+    A model that is named is read from its folder. The config that is given with tensors is the
+    reference's; another model may be its rotated twin, which has a head of its own.
+    """
+    from safetensors.torch import load_file
+
+    from repsim.models.headers import weight_files
     from repsim.models.inspect import locate, read_config
 
     states: list[StateDict] = []
+    ties: list[bool | None] = []
     for model in models:
         if not isinstance(model, (str, Path)):
             states.append(model)
+            ties.append(None)
             continue
         folder = locate(model).folder
-        config = read_config(folder)[0] if config is None else config
-        weights = Checkpoint(folder)
-        states.append({name: weights.read(name) for name in weights.headers})
+        own = read_config(folder)[0]
+        config = own if config is None else config
+        ties.append(bool(getattr(own, "tie_word_embeddings", False)))
+        parts = (load_file(path) for path in weight_files(folder))
+        states.append({name: tensor for part in parts for name, tensor in part.items()})
     if config is None:
         raise UsageError("tensors alone do not say what they are", hint="give `config` with them")
-    return [config, *states]
+    said = bool(getattr(config, "tie_word_embeddings", False))
+    spaces = spec_for(config.model_type).spaces(config)
+    tied = [said if known is None else known for known in ties]
+    for number, state in enumerate(states):
+        if number and ties[number] is None and holds_own_head(state, spaces):
+            tied[number] = False
+    return config, states, tied
 
 
 def _prepared(state: StateDict, spaces: WeightSpaces, method: Method) -> Weights:
@@ -270,8 +308,6 @@ def _compare(
     before: tuple[Any, StateDict], after: tuple[Any, StateDict], maps: AlignmentMap, seed: int
 ) -> tuple[float | None, str]:
     """Change of the outputs from one (config, state dict) to another, and what to say of it."""
-    import torch
-
     (config, old), (config_after, new) = before, after
     order = maps.get("residual_permutation")
     try:
@@ -282,8 +318,6 @@ def _compare(
         return None, f"outputs were not compared: {error.what}"
     if change <= TOLERANCE:
         return change, ""
-    if any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in new.values()):
-        return change, "outputs changed by rounding to the type of the checkpoint"
     return change, "outputs changed: the map is not a symmetry of this model"
 
 

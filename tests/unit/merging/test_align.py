@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.merging.align import align, collect_activations, output_difference
@@ -168,14 +169,40 @@ def test_alignment_is_the_same_each_time_and_reports_its_rounds() -> None:
     assert not first.report[0].converged
 
 
-def test_types_stay_and_rounding_is_not_called_a_broken_map() -> None:
+def test_orders_keep_types_and_rotations_are_in_single_precision() -> None:
     config, state = model_of("llama")
     _, stranger = model_of("llama", seed=1)
     low = [{name: t.to(torch.bfloat16) for name, t in s.items()} for s in (state, stranger)]
-    result = align(low[0], [low[1]], config, method="orthogonal")
-    assert {tensor.dtype for tensor in result.states[1].values()} == {torch.bfloat16}
-    assert result.report[0].function_kept is False
-    assert "rounding to the type of the checkpoint" in result.report[0].note
+    ordered = align(low[0], [low[1]], config)
+    assert {tensor.dtype for tensor in ordered.states[1].values()} == {torch.bfloat16}
+    assert ordered.report[0].function_kept
+    turned = align(low[0], [low[1]], config, method="orthogonal")
+    assert {tensor.dtype for tensor in turned.states[1].values()} == {torch.float32}
+    assert turned.report[0].function_kept
+    assert "rotated weights are float32: rounded to bfloat16 again" in turned.report[0].note
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_tied_model_and_its_rotated_twin_align(swap: bool, tmp_path: Path) -> None:
+    original, state = model_of("llama+tied")
+    untied, reference = folded(original, state)
+    twin, _ = planted_twin(untied, reference, TURNS, seed=1)
+    models = [(original, state), (untied, twin)]
+    for number, (config, tensors) in enumerate(reversed(models) if swap else models):
+        folder = write_tiny_model("llama+tied", tmp_path / str(number), head=True)
+        config.save_pretrained(folder)
+        stored = {n: t for n, t in tensors.items() if n != "lm_head.weight" or config is untied}
+        save_file(stored, folder / "model.safetensors")
+    named = align(tmp_path / "0", [tmp_path / "1"], method="orthogonal")
+    assert named.report[0].distance_after < 1e-6
+    assert named.report[0].function_kept
+    if not swap:
+        given = align(state, [twin], original, method="orthogonal")
+        assert given.report[0].distance_after < 1e-6
+    # Orders alone do not undo a rotation, but both have heads then.
+    ordered = align(tmp_path / "0", [tmp_path / "1"])
+    assert ordered.config.tie_word_embeddings is False
+    assert all("lm_head.weight" in state for state in ordered.states)
 
 
 def test_a_map_that_changes_the_model_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

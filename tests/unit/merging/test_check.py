@@ -178,7 +178,9 @@ def test_ties_must_agree(make_model: MakeModel) -> None:
     pair(make_model, tied=True)
     checks = {finding.check: finding for finding in found("error")}
     assert checks["tied embeddings"].where == "tied in 'b', not in 'a'"
-    assert "untie 'b'" in checks["tied embeddings"].hint
+    assert "unties 'b'" in checks["tied embeddings"].hint
+    assert found("error", aligned=True) == []
+    assert only("warning", aligned=True).what.endswith("all get a head of their own")
 
 
 def test_a_tied_head_that_is_not_the_embedding_is_an_error(make_model: MakeModel) -> None:
