@@ -19,8 +19,9 @@ from repsim.models.adapters import (
 )
 from repsim.models.gguf import GgufWeights, find_gguf, write_gguf_view
 from repsim.models.headers import TensorHeader, weight_files
+from repsim.models.quantised import QuantisedWeights, is_quantised, write_quantised_view
 from repsim.models.stored import StoredWeights, Weights
-from repsim.models.views import read_view, view_folder
+from repsim.models.views import VIEW, read_view, view_folder
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Callable[[Mapping[str, Any], Callable[[Path], Weights]], Weights]] = {
     "gguf": lambda document, _: GgufWeights(document),
     "adapter": AdaptedWeights,
+    "quantised": lambda document, _: QuantisedWeights(document),
 }
 
 
@@ -47,6 +49,11 @@ def held_folder(path: Path, label: str | None = None) -> Path | None:
     if (file := find_gguf(path)) is not None:
         name = label or (file.stem if path.is_file() else path.resolve().name)
         return view_folder(name, "gguf", [file], lambda folder: write_gguf_view(file, folder))
+    if is_quantised(path) and not (path / VIEW).is_file():
+        return view_folder(
+            label or path.resolve().name, "quantised", weight_files(path),
+            lambda folder: write_quantised_view(path, folder), beside=[path / "config.json"],
+        )  # fmt: skip
     return None
 
 
