@@ -96,6 +96,8 @@ class MergeTable(Table):
         "parent": ("string", "that parent"),
         "unigram_floor": ("float", "bits per byte of the unigram model"),
         "retention": ("float", "(floor - merge) / (floor - best parent)"),
+        "base_bits": ("float", "bits per byte of the model that the parents were trained from"),
+        "gain_kept": ("float", "(base - merge) / (base - best parent); null if none gained"),
         "ci_low": ("float", "lower end of the 95 % interval over documents"),
         "ci_high": ("float", "upper end"),
         "worst_retention": ("float", "least retention over the languages of the merge"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from repsim.core.errors import UsageError
-from repsim.pretraining.config import FamilyConfig, from_mapping
+from repsim.pretraining.config import FULL_RATE, LORA_RATE, FamilyConfig, from_mapping
 from repsim.pretraining.planning import Phase, RunPlan, plan
 from repsim.studies.study_file import DerivedArm, StudyConfig, TokenizerArm
 
@@ -65,9 +66,9 @@ def seed_name(language: str, seed: int) -> str:
     return f"{short(language)}-s{seed}"
 
 
-def dose_name(language: str, dose: float, rate: float) -> str:
-    """Name of a dose on the finished mixed model."""
-    return f"{short(language)}-dose{dose:g}-lr{rate:g}"
+def dose_name(language: str, dose: float, rate: float, kind: str = "full") -> str:
+    """Name of a dose on the finished mixed model, or on the model that a study starts from."""
+    return f"{short(language)}-dose{dose:g}-lr{rate:g}" + ("" if kind == "full" else f"-{kind}")
 
 
 def trunk_name(language: str, trunk: str, fraction: float) -> str:
@@ -175,6 +176,9 @@ def _trunks(config: StudyConfig, main: _Family) -> None:
 
 
 def _doses(config: StudyConfig, main: _Family) -> None:
+    if config.init_from:
+        _doses_of_a_model(config, main)
+        return
     for arm in config.arms.E:
         finished = main.add(
             "E", FINISHED, languages=list(config.languages), init_seed=config.seed,
@@ -189,6 +193,22 @@ def _doses(config: StudyConfig, main: _Family) -> None:
                         tokens=round(dose * config.tokens), training={"learning_rate": peak},
                         fork={"from": finished, "at": 1.0, "state": "weights"},
                     )  # fmt: skip
+
+
+def _doses_of_a_model(config: StudyConfig, main: _Family) -> None:
+    """Every run starts from `init_from`; an adapter has a usual learning rate of its own."""
+    usual = {"full": config.training.get("learning_rate", FULL_RATE), "lora": LORA_RATE}
+    for arm in config.arms.E:
+        for language, dose, rate, kind in itertools.product(
+            arm.languages or config.languages, arm.doses, arm.rates, arm.kinds
+        ):
+            training: dict[str, Any] = {"learning_rate": usual[kind] * rate}
+            if kind == "lora":
+                training["lora"] = {}
+            main.add(
+                "E", dose_name(language, dose, rate, kind), languages=[language],
+                tokens=round(dose * config.tokens), training=training,
+            )  # fmt: skip
 
 
 def _tokenizers(made: dict[str, _Family], arm: TokenizerArm) -> None:
@@ -223,6 +243,12 @@ def _controls(config: StudyConfig, main: _Family) -> None:
 
 
 def _configured(config: StudyConfig, name: str, made: _Family) -> FamilyConfig:
+    start: dict[str, Any] = {
+        "tokenizer": {"kind": made.kind, "vocab_size": config.vocabulary},
+        "architecture": config.architecture,
+    }
+    if config.init_from:
+        start = {"init_from": config.init_from, "architecture": config.architecture}
     return from_mapping(
         {
             "name": name,
@@ -232,8 +258,7 @@ def _configured(config: StudyConfig, name: str, made: _Family) -> FamilyConfig:
                 content=made.content,
                 max_bytes=config.max_bytes,
             ),
-            "tokenizer": {"kind": made.kind, "vocab_size": config.vocabulary},
-            "architecture": config.architecture,
+            **start,
             "training": config.training,
             "data_order": config.data_order,
             "saving": {

@@ -17,6 +17,7 @@ from repsim.core.atlas import (
     join_parents,
 )
 from repsim.core.provenance import environment, shown_path
+from repsim.studies.groups import BASE
 from repsim.studies.units.scoring import unpacked
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ def collect(
             continue
         took = dict((seconds or {}).get(unit.name, {}))
         if unit.kind == "merge":
-            merges += [{"seconds": took.get(row["merge"]), **row} for row in found["rows"]]
+            base = _base_scores(unit.spec, results)
+            merges += [
+                {"seconds": took.get(row["merge"]), **row, **_gain(row, base)}
+                for row in found["rows"]
+            ]
         elif unit.kind == "path":
             parents = join_parents(found["parents"])
             paths += [{"parents": parents, **row} for row in found["rows"]]
@@ -86,6 +91,27 @@ def collect(
     )
 
 
+def _base_scores(spec: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, float]:
+    """Bits per byte of the whole model that all parents of a merge were trained from, if any."""
+    ancestor = spec["ancestor"]
+    if ancestor is None or (
+        ancestor["run"] != BASE and ancestor["step"] != spec["ancestor_last_step"]
+    ):
+        return {}
+    found = results.get(f"score {ancestor['run']}", {}).get("scores", {})
+    return {language: float(unpacked(packed)) for language, packed in found.items()}
+
+
+def _gain(row: Mapping[str, Any], base: Mapping[str, float]) -> dict[str, float | None]:
+    """What the merge kept of that which its best parent gained over the base."""
+    start = base.get(row["language"])
+    if start is None or row["parent_bits"] is None or row["bits_per_byte"] is None:
+        return {}
+    gained = start - row["parent_bits"]
+    kept = (start - row["bits_per_byte"]) / gained if gained > 0 else None
+    return {"base_bits": start, "gain_kept": kept}
+
+
 def _model_rows(plan: StudyPlan, results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for unit in plan.units:
         if unit.kind not in ("pretrain", "control") or unit.name not in results:
@@ -112,6 +138,9 @@ def _about(made: Mapping[str, Any], plan: StudyPlan) -> dict[str, Any]:
     spoken = dict.fromkeys(language for phase in phases for language in phase["mix"])
     step = known["step"]
     fork = known.get("fork_step") or 0
+    share: float | None = fork / step if step else 0.0
+    if model.family.init_from:  # what the base has read may not be known
+        share = 1 - known["own_tokens"] / known["tokens"] if known.get("tokens") else None
     return {
         "model": made["model"],
         "arm": made["arm"],
@@ -123,7 +152,7 @@ def _about(made: Mapping[str, Any], plan: StudyPlan) -> dict[str, Any]:
         "init_seed": known["init_seed"],
         "data_seed": known["data_seed"],
         "forked_from": known["forked_from"] or "",
-        "fork_fraction": fork / step if step else 0.0,
+        "fork_fraction": share,
         "tokens": known["tokens"],
         "own_tokens": known["own_tokens"],
         "learning_rate": known["training"]["learning_rate"],

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from repsim.core.atlas import join_parents
+from repsim.pretraining.parent import open_parent
 from repsim.studies.arms import (
     FINISHED,
     MIXED,
@@ -39,6 +40,10 @@ class ControlModel:
     distance_to: str = ""
 
 
+#: The model that a study starts from, in the place of a run.
+BASE = "base"
+
+
 @dataclasses.dataclass(frozen=True)
 class Ancestor:
     """The last point at which all parents were one model."""
@@ -56,7 +61,7 @@ class ParentGroup:
     languages: tuple[str, ...]
     ancestor: Ancestor | None
     shared_init: bool
-    fork_fraction: float
+    fork_fraction: float | None
     control: str = ""
     same_tokenizer: bool = True
 
@@ -102,6 +107,10 @@ def parent_groups(config: StudyConfig, models: Mapping[str, StudyModel]) -> list
 def _described(arm: str, parents: tuple[str, ...], models: Mapping[str, StudyModel]) -> ParentGroup:
     members = [models[name] for name in parents]
     family = members[0].family
+    if family.init_from:
+        languages = dict.fromkeys(lang for member in members for lang in member.own_languages)
+        shared = _fork_fraction(family.init_from, max(m.run.tokens for m in members))
+        return ParentGroup(arm, parents, tuple(languages), Ancestor(BASE, 0), True, shared)
     common = common_history([member.run for member in members])
     ancestor = None if common is None else Ancestor(f"{family.name}/{common[0]}", common[1])
     shares = [(common[1] if common else 0) / member.run.last_step for member in members]
@@ -115,6 +124,12 @@ def _described(arm: str, parents: tuple[str, ...], models: Mapping[str, StudyMod
         fork_fraction=min(shares),
         same_tokenizer=family.tokenizer.kind != "per-language",
     )
+
+
+def _fork_fraction(init_from: str, own_tokens: int) -> float | None:
+    """Share of the training that was the base's; None if that does not state what it has read."""
+    known = open_parent(init_from).tokens
+    return known / (known + own_tokens) if known else None
 
 
 def _combinations(names: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
@@ -179,11 +194,10 @@ def _tokenizers(config: StudyConfig) -> Iterator[tuple[str, ...]]:
 
 def _doses(config: StudyConfig) -> Iterator[tuple[str, ...]]:
     for arm in config.arms.E:
-        for rate in arm.rates:
-            for dose in arm.doses:
-                names = [f"main/{dose_name(lang, dose, rate)}"
-                         for lang in arm.languages or config.languages]  # fmt: skip
-                yield from _combinations(names, arm.k)
+        for rate, dose, kind in itertools.product(arm.rates, arm.doses, arm.kinds):
+            names = [f"main/{dose_name(lang, dose, rate, kind)}"
+                     for lang in arm.languages or config.languages]  # fmt: skip
+            yield from _combinations(names, arm.k)
 
 
 def _derived(config: StudyConfig) -> Iterator[tuple[str, ...]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.errors import UsageError
+from repsim.pretraining.parent import open_parent
 from repsim.studies.arms import StudyModel, study_models
 from repsim.studies.engine.unit import HOW, Unit
-from repsim.studies.groups import ControlModel, ParentGroup, control_models, parent_groups
+from repsim.studies.groups import BASE, ControlModel, ParentGroup, control_models, parent_groups
 from repsim.studies.study_file import StudyConfig, load_study
 
 #: Processor seconds per million parameters, as measured on one core at 1.3M parameters: scoring
@@ -78,6 +79,7 @@ def plan_study(
         raise UsageError("the study merges nothing", hint="give at least one of its arms an entry")
     units = [make.pretrain(model) for model in make.models.values()]
     units += [make.control(control) for control in make.controls.values()]
+    units += [make.score_base()] if config.init_from else []
     parents = (name for group in make.groups for name in group.parents)
     units += [make.score(name) for name in dict.fromkeys([*make.models, *parents])]
     for group in make.groups:
@@ -95,6 +97,11 @@ class _Maker:
         self.models, self.controls = study_models(config), control_models(config)
         self.groups = parent_groups(config, self.models)
         largest = max((m.run.parameters for m in self.models.values()), default=0)
+        self.start: dict[str, Any] = {}
+        if config.init_from:
+            start = open_parent(config.init_from)
+            self.start = {"base": start.ref.weights_hash or start.origin}
+            self.how = {**how, "init_from": config.init_from}
         self._seconds = {kind: s * largest / 1.3e6 for kind, s in SECONDS.items()}
 
     def pretrain(self, model: StudyModel) -> Unit:
@@ -111,6 +118,7 @@ class _Maker:
             "arm": model.arm,
             "run": {key: value for key, value in run.items() if key not in neutral},
             "data": {key: family[key] for key in ("corpus", "tokenizer", "architecture")},
+            **self.start,
             "dtype": self.config.dtype,
             HOW: {**self.how, "family": json.loads(json.dumps(plain)), "trunk": trunk},
         }
@@ -129,6 +137,12 @@ class _Maker:
         }
         needs = [f"pretrain {name}" for name in (control.source, control.distance_to) if name]
         return _unit("control", control.name, spec, needs, SECONDS["control"])
+
+    def score_base(self) -> Unit:
+        """The model that the study starts from, on all languages."""
+        languages = self.config.languages
+        spec = {"model": BASE, **self._text(languages), **self.start, HOW: self.how}
+        return _unit("score", BASE, spec, [], self._seconds["score"] * len(languages))
 
     def score(self, name: str) -> Unit:
         """A model on all languages of its family."""
@@ -169,10 +183,11 @@ class _Maker:
             "parameters": merging.parameters,
             "seed": self.config.seed,
             **self._ancestor(group),
+            **({**self.start, HOW: self.how} if self.start else {}),
         }
         needs = [f"score {name}" for name in group.parents]
         needs += [self._made_by(name) for name in group.parents]
-        needs += [f"pretrain {group.ancestor.run}"] if group.ancestor else []
+        needs += [f"pretrain {group.ancestor.run}"] if group.ancestor and not self.start else []
         made = len(merging.methods) + 2 * len(aligned)
         seconds = self._seconds["merge"] * made * len(group.languages)
         return _unit("merge", group.name, spec, needs, seconds)
@@ -212,8 +227,8 @@ class _Maker:
         return {"corpus": self.config.corpus, "languages": list(languages), "max_bytes": limit}
 
     def _ancestor(self, group: ParentGroup) -> dict[str, Any]:
-        if group.ancestor is None:
-            return {"ancestor": None}
+        if group.ancestor is None or group.ancestor.run == BASE:
+            return {"ancestor": group.ancestor and dataclasses.asdict(group.ancestor)}
         run = self.models[group.ancestor.run].run
         return {
             "ancestor": dataclasses.asdict(group.ancestor),

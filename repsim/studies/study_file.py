@@ -73,13 +73,15 @@ class TokenizerArm(Config):
 
 
 class DoseArm(Config):
-    """Arm E: fine-tuning of the finished mixed model on one language.
+    """Arm E: fine-tuning of the finished mixed model, or of `init_from`, on one language.
 
-    `doses`: shares of the study's tokens; `rates`: multiples of its peak learning rate.
+    `doses`: shares of the study's tokens; `rates`: multiples of its peak learning rate, or of the
+    usual one of fine-tuning; `kinds`: of all weights, or of a low-rank adapter.
     """
 
     doses: tuple[Number, ...]
     rates: tuple[Number, ...] = (1.0,)
+    kinds: tuple[Literal["full", "lora"], ...] = ("full",)
     languages: tuple[str, ...] = ()
     k: tuple[Whole, ...] = (2,)
 
@@ -125,6 +127,7 @@ class MergingConfig(Config):
     `aligned_methods` also merge aligned models (those on differences only under permutation);
     `larger_groups` are for more than two parents; `from_zero` are methods on differences that take
     the weights themselves where parents have no common ancestor (the others are left out there).
+    `parameters` of a method may be a list: it then merges once with each.
     """
 
     methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
@@ -132,7 +135,7 @@ class MergingConfig(Config):
     alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
     larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
     from_zero: tuple[str, ...] = ("ties", "dare_ties")
-    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    parameters: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = Field(default_factory=dict)
 
 
 class EvaluationConfig(Config):
@@ -172,7 +175,9 @@ class StudyConfig(Config):
     `training.tokens` is the length T of a run, `finished` the length of the finished mixed model as
     a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept,
     `data_order` the version of the order of samples (see `repsim.pretraining.FamilyConfig`): 1
-    where a file says nothing, for the files in the reports of known studies say nothing.
+    where a file says nothing, for the files in the reports of known studies say nothing. With
+    `init_from` (a folder, "zoo:NAME", a hub id) doses of arm E are trained from that model, whose
+    shape and tokenizer are those of the study, and there are no other arms.
 
     Example:
         >>> load_study("tiny").name
@@ -182,9 +187,10 @@ class StudyConfig(Config):
     name: str
     corpus: str
     languages: tuple[str, ...]
-    architecture: dict[str, Any]
     training: dict[str, Any]
     arms: ArmsConfig
+    init_from: str | None = None
+    architecture: dict[str, Any] = Field(default_factory=dict)
     vocabulary: Whole = Field(default=4096, ge=384)
     seed: Whole = Field(default=1, ge=0)
     finished: Number = Field(default=2.0, ge=0.1)
@@ -207,13 +213,24 @@ class StudyConfig(Config):
         return hash_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able document that `study_from_mapping` reads back."""
-        return self.model_dump(exclude={"data_order"} if self.data_order == 1 else set())
+        """A JSON-able document that `study_from_mapping` reads back.
+
+        What is not said is left out where studies of earlier versions did not know it, so that they
+        keep their hash.
+        """
+        document = self.model_dump(exclude={"init_from"} if self.init_from is None else set())
+        if self.data_order == 1:
+            del document["data_order"]
+        for arm in document["arms"]["E"]:
+            if arm["kinds"] == ("full",):
+                del arm["kinds"]
+        return document
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not isinstance(self.training.get("tokens"), int):
             raise UsageError("'training.tokens' is missing", hint="the length of a run, in tokens")
+        _check_start(self)
         for arm in ArmsConfig.model_fields:
             for number, entry in enumerate(getattr(self.arms, arm)):
                 _check_languages(self, entry, f"arms.{arm}[{number}]")
@@ -248,6 +265,23 @@ def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
         UsageError: It says something that is not possible.
     """
     return parse(StudyConfig, document)
+
+
+def _check_start(config: StudyConfig) -> None:
+    """From scratch a study states a shape; from a model it has doses and nothing else."""
+    if config.init_from is None:
+        if not config.architecture:
+            raise UsageError(
+                "'architecture' is missing", hint="or init_from: a model to start from"
+            )
+        if any("lora" in arm.kinds for arm in config.arms.E):
+            raise UsageError("'arms.E' trains adapters, which needs 'init_from'")
+        return
+    others = [arm for arm in ArmsConfig.model_fields if arm != "E" and getattr(config.arms, arm)]
+    if others:
+        raise UsageError(
+            f"'arms.{others[0]}' goes with models from scratch", hint="init_from goes with arms.E"
+        )
 
 
 def _check_languages(config: StudyConfig, entry: Any, where: str) -> None:

@@ -28,6 +28,14 @@ class Trial:
     method: str
     alignment: str
     base: str = ""
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    one_of_many: bool = False
+
+    @property
+    def title(self) -> str:
+        """The method, with its parameters where the study has several of them."""
+        own = " ".join(f"{key}={value:g}" for key, value in self.parameters.items())
+        return f"{self.method} {own}" if self.one_of_many else self.method
 
 
 def trials(spec: Mapping[str, Any]) -> list[Trial]:
@@ -46,7 +54,12 @@ def trials(spec: Mapping[str, Any]) -> list[Trial]:
                 if not known and name not in spec["from_zero"]:
                     continue
                 base = "{run}@{step}".format(**spec["ancestor"]) if known else "zero"
-            found.append(Trial(name, alignment, base))
+            given = spec["parameters"].get(name, {})
+            several = not isinstance(given, Mapping)
+            found += [
+                Trial(name, alignment, base, parameters, several)
+                for parameters in (given if several else [given])
+            ]
     return found
 
 
@@ -70,7 +83,7 @@ def merge_unit(
         found = _rows(spec, trial, outcome, own, ready, parents)
         rows += found
         workspace.took(found[0]["merge"], time.process_time() - started)
-        workspace.log(f"{trial.method} {trial.alignment}: worst {outcome.worst.value:.2f}")
+        workspace.log(f"{trial.title} {trial.alignment}: worst {outcome.worst.value:.2f}")
     return {"rows": rows}
 
 
@@ -105,7 +118,7 @@ def _outcome(
 
     base = _base(trial, states[0], config, spec, workspace)
     merged = merge_state_dicts(
-        states, trial.method, base=base, parameters=spec["parameters"].get(trial.method, {}),
+        states, trial.method, base=base, parameters=trial.parameters,
         config=config, seed=spec["seed"], device=device,
     )  # fmt: skip
     own = ready.score(build_model(config, merged).to(device))
@@ -129,12 +142,14 @@ def _base(
 def ancestor_state(
     ancestor: Mapping[str, Any], spec: Mapping[str, Any], config: Any, workspace: Workspace
 ) -> State:
-    """Weights of a run of the study at one of its steps."""
+    """Weights of a run of the study at one of its steps, or of the model that it starts from."""
     from repsim.merging.align import build_model
     from repsim.models.causal import load_causal_lm
     from repsim.pretraining.build import build_model as from_seed
     from repsim.pretraining.loop import fork_state
 
+    if start := spec.get("how", {}).get("init_from"):
+        return dict(load_causal_lm(start).model.state_dict())
     if ancestor["step"] == 0:
         return dict(from_seed(config, spec["init_seed"]).state_dict())
     folder = workspace.fetch(f"models/{ancestor['run']}")
@@ -148,10 +163,9 @@ def _rows(
     spec: Mapping[str, Any], trial: Trial, outcome: MergeOutcome, own: Mapping[str, Any],
     ready: PreparedText, parents: Mapping[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    parameters = spec["parameters"].get(trial.method, {})
     joined = " + ".join(spec["parents"])
     whole = {
-        "merge": f"{joined} | {trial.method} | {trial.alignment}",
+        "merge": f"{joined} | {trial.title} | {trial.alignment}",
         "parents": joined,
         "k": len(spec["parents"]),
         "arm": spec["arm"],
@@ -161,7 +175,7 @@ def _rows(
         "method": trial.method,
         "alignment": trial.alignment,
         "base": trial.base,
-        "parameters": json.dumps(parameters, sort_keys=True),
+        "parameters": json.dumps(dict(trial.parameters), sort_keys=True),
         "worst_retention": outcome.worst.value,
         "kept": outcome.kept.value,
         "advantage": outcome.advantage.value,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repsim.evaluation.held_out import LONGEST_CONTEXT
+
 if TYPE_CHECKING:
     from repsim.evaluation import BitsPerByte, EvaluationText, PreparedText
     from repsim.studies.engine.workspace import Workspace
@@ -21,7 +23,9 @@ def score_unit(
     from repsim.evaluation.held_out import best_device
     from repsim.models.causal import load_causal_lm
 
-    model = load_causal_lm(workspace.fetch(f"models/{spec['model']}"), device=best_device())
+    start = spec.get("how", {}).get("init_from")
+    folder = start if start else workspace.fetch(f"models/{spec['model']}")
+    model = load_causal_lm(folder, device=best_device())
     ready = prepared(spec, model)
     scores = ready.score(model.model)
     return {
@@ -34,7 +38,7 @@ def score_unit(
 
 def prepared(spec: Mapping[str, Any], model: Any) -> PreparedText:
     """The held-out text as the tokens of a model; kept for the next unit of this process."""
-    context = int(getattr(model.model.config, "max_position_embeddings", 128))
+    context = min(int(getattr(model.model.config, "max_position_embeddings", 128)), LONGEST_CONTEXT)
     key = _TokenizerOf(model.ref.tokenizer_hash, model.tokenizer)
     text = _text(spec["corpus"], tuple(spec["languages"]), spec["max_bytes"])
     return _prepared(key, text.corpus, tuple(spec["languages"]), spec["max_bytes"], context)

@@ -56,3 +56,16 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
     broken.write_text("name: a\nname: b\n")
     with pytest.raises(InputError, match="key 'name' is repeated"):
         load_study(broken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_from": "zoo:mixed"}, "'arms.A' goes with models from scratch"),
+        ({"arms": {"E": [{"doses": [1], "kinds": ["lora"]}]}}, "needs 'init_from'"),
+        ({"architecture": {}}, "'architecture' is missing"),
+    ],
+)
+def test_doses_go_with_a_model_to_start_from(changes, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        study_from_mapping(tiny(**changes))
