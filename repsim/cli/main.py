@@ -25,6 +25,10 @@ COMMANDS = {
     ),
     "merge": ("repsim.cli.merge:merge", "Merge models by a recipe."),
     "methods": ("repsim.cli.methods:methods", "List the merge methods."),
+    "extract-lora": (
+        "repsim.cli.extract_lora:extract_lora",
+        "Write what a model learned as a LoRA adapter.",
+    ),
     "evaluate": ("repsim.cli.evaluate:evaluate", "Measure what merges kept: bits per byte."),
     "diagnose": ("repsim.cli.diagnose:diagnose", "Tell what a merge lost, where, and why."),
     "barrier": ("repsim.cli.barrier:barrier", "Measure loss on the path between two models."),

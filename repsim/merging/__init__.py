@@ -15,6 +15,7 @@ _PUBLIC = {
     "check_models": "repsim.merging.check",
     "collect_fisher": "repsim.merging.statistics",
     "collect_gram": "repsim.merging.statistics",
+    "extract_lora": "repsim.merging.lora",
     "list_methods": "repsim.merging.methods",
     "load_statistics": "repsim.merging.statistics",
     "merge": "repsim.merging.to_disk",

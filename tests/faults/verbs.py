@@ -21,6 +21,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "lineage": ("lineage", "a", "b", "--base", "c"),
     "merge": ("merge", "a", "b", "out"),
     "methods": ("methods",),
+    "extract-lora": ("extract-lora", "a", "out", "--base", "c", "--rank", "1"),
     "evaluate": ("evaluate", "trained/mixed", "trained/fork", *_SMALL),
     "diagnose": ("diagnose", "merged", "a", "b", "--base", "c", "--text", "corpus", "-l",
                  "eng_Latn", "--max-bytes", "500", "--no-forecast"),

@@ -29,6 +29,8 @@ widen                Yu et al., by columns of `[outputs, inputs]`; changes of di
                      deltas, which keep the digits that 1 - cosine loses.
 tsv_m, iso_c         the papers' and FusionBench's, per tensor; embeddings and heads get the mean
                      delta as vectors do; directions of zero singular values are left out.
+knots                Stoica et al. with TIES, trimmed per tensor; adapters are given as
+                     BASE+ADAPTER.
 regmean              Jin et al. with per-token means, in float64, and a ridge that draws to the
                      plain mean.
 fisher               Matena and Raffel with the true diagonal Fisher information (labels drawn from

@@ -1,11 +1,22 @@
-"""Methods on the singular vectors of the differences to a base: TSV-M and Iso-C."""
+"""Methods on the singular vectors of the differences to a base: TSV-M, Iso-C and KnOTS."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from repsim.merging.arrays import Array, Stream, combined, mean_of, namespace
+from repsim.merging.arrays import (
+    Array,
+    Stream,
+    cast,
+    combined,
+    kind_of_array,
+    mean_of,
+    namespace,
+)
 from repsim.merging.base import TensorContext, merge_method
+from repsim.merging.methods.task_vectors import DENSITY, ties
+from repsim.merging.parameters import per_model
 
 
 def _is_spectral(context: TensorContext, stream: Stream) -> bool:
@@ -103,3 +114,66 @@ def iso_c(stream: Stream, *, context: TensorContext, scale: float = 1.0) -> Iter
     if len(s) < least:
         context.note(f"the sum of the deltas has rank {len(s)} of {least}: stays so")
     yield from _added(stream, scale * float(s.sum() / least) * (u @ vt))
+
+
+@merge_method(
+    name="knots",
+    label="KnOTS (TIES)",
+    definition="[d_1 ... d_T] side by side = U S [V_1 ... V_T]; w_0 + lambda U times what TIES "
+    "makes of the S V_i, each trimmed to its `density` largest entries; TIES of the deltas for "
+    "vectors, embeddings and heads",
+    reference="Stoica et al. 2025, arXiv:2410.19735",
+    min_models=1,
+    needs_base=True,
+    idempotent=True,
+    endpoints=True,
+    gpu=True,
+)
+def knots(
+    stream: Stream,
+    *,
+    context: TensorContext,
+    weight: Sequence[float] = per_model(1.0),
+    density: Sequence[float] = per_model(1.0, **DENSITY),
+    lambda_: float = 1.0,
+    normalize: bool = True,
+) -> Iterator[Array]:
+    """TIES in directions that all models share: made for adapters of low rank, which hardly align.
+
+    Adapters of one base are given as BASE+ADAPTER. Directions whose singular value is zero to
+    working precision are left out: what rounding makes of the sum of base and adapter.
+    """
+    own: dict[str, Any] = {
+        "weight": weight, "density": density, "normalize": normalize, "lambda_": lambda_,
+        "scope": "tensor", "weighting": "before", "rescale": "none", "context": context,
+    }  # fmt: skip
+    if not _is_spectral(context, stream):
+        yield from ties.function(stream, **own)
+        return
+    deltas = [stream.whole(model) - stream.whole(-1) for model in range(stream.models)]
+    basis = _common_basis(deltas)
+    if basis.shape[1] == 0:
+        context.note("no model differs from the base here: it is kept")
+        yield from _mean_delta(stream, 0.0)
+        return
+    parts = [(basis.T @ delta).reshape(-1) for delta in deltas]
+    aligned = Stream([*parts, parts[0] * 0], (basis.shape[1], stream.shape[1]), has_base=True)
+    yield from _added(stream, basis @ aligned.gathered(ties.function(aligned, **own)))
+
+
+def _common_basis(deltas: Sequence[Array]) -> Array:
+    """Left singular vectors of matrices side by side, of values that are not zero.
+
+    From the products of their rows, or of their columns where those are fewer, in float64: they
+    show singular values down to the root of its precision, which is below that of float32.
+    """
+    first = deltas[0]
+    xp, kind = namespace(first), kind_of_array(first)
+    wide = xp.concatenate([cast(delta, "float64") for delta in deltas], 1)
+    tall = wide.shape[0] > wide.shape[1]
+    squares, vectors = xp.linalg.eigh(wide.T @ wide if tall else wide @ wide.T)
+    size, eps = max(wide.shape), xp.finfo(wide.dtype).eps
+    least = max(size * xp.finfo(first.dtype).eps, (size * eps) ** 0.5)
+    there = squares > squares.max() * least**2 if float(squares.max()) > 0 else squares > squares
+    found = vectors[:, there]
+    return cast(wide @ found / squares[there] ** 0.5 if tall else found, kind)

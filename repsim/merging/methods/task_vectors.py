@@ -31,7 +31,8 @@ _NORMS = ("none", "l1")
 #: probability of being kept, so that its expectation is the original. `l1` (mergekit): the whole
 #: tensor back to its L1 norm, biased towards small entries and unstable on small tensors.
 _RESCALES = ("unbiased", "l1", "none")
-_DENSITY: dict[str, Any] = {
+#: Bounds of a share that is kept.
+DENSITY: dict[str, Any] = {
     "above": 0, "most": 1, "hint": "a model of density 0 adds nothing: leave it out",
 }  # fmt: skip
 
@@ -176,7 +177,7 @@ def ties(
     *,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5, **_DENSITY),
+    density: Sequence[float] = per_model(0.5, **DENSITY),
     lambda_: float = 1.0,
     normalize: bool = True,
     scope: Literal["tensor", "model"] = parameter("tensor", choices=("tensor", "model")),
@@ -225,7 +226,7 @@ def _breadcrumbs(
     *,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.9, **_DENSITY),
+    density: Sequence[float] = per_model(0.9, **DENSITY),
     gamma: Sequence[float] = per_model(0.01, least=0, below=1),
     lambda_: float = 1.0,
     normalize: bool = False,
@@ -296,7 +297,7 @@ def _dare(
     *,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5, **_DENSITY),
+    density: Sequence[float] = per_model(0.5, **DENSITY),
     lambda_: float = 1.0,
     normalize: bool = False,
     rescale: str = parameter("unbiased", choices=_RESCALES),
@@ -358,7 +359,7 @@ def _della(
     *,
     context: TensorContext,
     weight: Sequence[float] = per_model(1.0),
-    density: Sequence[float] = per_model(0.5, **_DENSITY),
+    density: Sequence[float] = per_model(0.5, **DENSITY),
     epsilon: Sequence[float] = per_model(0.15),
     lambda_: float = 1.0,
     normalize: bool = True,

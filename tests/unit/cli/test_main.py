@@ -22,6 +22,7 @@ FLAGS = {
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
         --method --out-dtype --seed --set --text --tokens""",
     "methods": "--json",
+    "extract-lora": "--base --device --energy --json --rank --rest",
     "evaluate": """--allow-network --card --context --corpus --device --json --language --max-bytes
         --out --parents""",
     "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes

@@ -62,7 +62,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("breadcrumbs", {"density": 0.5, "gamma": 0.2}),
 ]
 #: Rest on singular vectors, which numpy and torch compute by libraries of their own.
-SPECTRAL = ("tsv_m", "iso_c")
+SPECTRAL = ("tsv_m", "iso_c", "knots")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])

@@ -1,4 +1,4 @@
-"""Model stock, SCE, TSV-M and Iso-C equal float64 formulas written in numpy and scipy."""
+"""Model stock, SCE, TSV-M, Iso-C and KnOTS equal float64 formulas written in numpy and scipy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from repsim.core.errors import UsageError
 from repsim.merging.base import TensorContext
 from repsim.merging.methods.consensus import model_stock, sce
-from repsim.merging.methods.spectral import iso_c, tsv_m
+from repsim.merging.methods.spectral import iso_c, knots, tsv_m
 
 Array = np.ndarray
 
@@ -240,3 +240,48 @@ def test_iso_c_of_a_sum_that_lacks_rank_adds_no_arbitrary_directions() -> None:
         iso_c(**given(np.zeros((7, 6)), [delta, -delta]), context=context), np.zeros((7, 6))
     )
     assert context.notes == ["the deltas are zero or cancel out here: the base is kept"]
+
+
+# -- KnOTS -----------------------------------------------------------------------------------------
+
+
+def knotted(base: Array, models: list[Array], density: float, weights: list[float]) -> Array:
+    """From a whole SVD of the deltas side by side, and TIES entry by entry."""
+    deltas = [model - base for model in models]
+    u, s, vt = np.linalg.svd(np.concatenate(deltas, 1), full_matrices=False)
+    there = s > 1e-9 * s[0]
+    parts = np.split((s[:, None] * vt)[there], len(models), axis=1)
+    kept = max(1, int(density * parts[0].size))
+    for part in parts:
+        part[abs(part) < np.sort(abs(part), axis=None)[-kept]] = 0
+    parts = [weight * part for weight, part in zip(weights, parts, strict=True)]
+    sign = np.where(sum(parts) >= 0, 1, -1)
+    agrees = [part * sign > 0 for part in parts]
+    mass = sum(w * a for w, a in zip(weights, agrees, strict=True))
+    total = sum(part * a for part, a in zip(parts, agrees, strict=True))
+    return base + u[:, there] @ (total / np.where(mass > 0, mass, 1))
+
+
+@pytest.mark.parametrize("shape", [(12, 10), (40, 6)], ids=["wide", "tall"])
+@pytest.mark.parametrize("density", [1.0, 0.4])
+def test_knots_is_ties_in_the_common_directions(shape: tuple[int, int], density: float) -> None:
+    rng = np.random.default_rng(5)
+    base = rng.normal(size=shape)
+    # Two adapters of rank 2: their directions are four.
+    models = [
+        base + rng.normal(size=(shape[0], 2)) @ rng.normal(size=(2, shape[1])) for _ in range(2)
+    ]
+    merged = knots(
+        [torch.from_numpy(model) for model in models], base=torch.from_numpy(base),
+        density=density, weight=[1.0, 0.5],
+    )  # fmt: skip
+    assert close(merged, knotted(base, models, density, [1.0, 0.5]))
+
+
+def test_knots_leaves_out_what_rounding_makes_of_a_sum_of_base_and_adapter() -> None:
+    rng = np.random.default_rng(6)
+    base = rng.normal(size=(30, 20)).astype(np.float32)
+    exact = [base + rng.normal(size=(30, 1)) @ rng.normal(size=(1, 20)) for _ in range(2)]
+    models = [torch.from_numpy(model.astype(np.float32)) for model in exact]
+    merged = knots(models, base=torch.from_numpy(base), density=0.5)
+    assert np.abs(merged.numpy() - knotted(base.astype(float), exact, 0.5, [1.0, 1.0])).max() < 1e-5
