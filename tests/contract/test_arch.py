@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repsim.core.errors import IncompatibleModelsError
 from repsim.models.arch import ARCHITECTURES, spec_for, supported_model_types
+from repsim.models.arch.register import verified_families
 from repsim.testing.arch_checks import check_arch
-from repsim.testing.tiny_models import KINDS, tiny_model
+from repsim.testing.family_register import register_model, verified_kind
+from repsim.testing.tiny_models import KINDS
 
 
-@functools.cache
 def model_of(kind: str, head: bool = False) -> Any:
-    return tiny_model(kind, head=head)
+    return register_model(kind, head=head)
 
 
 def spec_of(kind: str) -> Any:
@@ -25,8 +26,23 @@ def spec_of(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_family_keeps_the_contract(kind: str) -> None:
-    check_arch(spec_of(kind), model_of(kind))
+def test_a_family_keeps_the_contract_and_the_register_says_so(kind: str) -> None:
+    model_type, _, variant = kind.partition("+")
+    (row,) = [
+        row
+        for row in verified_families()["families"]
+        if (row["model_type"], row["variant"]) == (model_type, variant)
+    ]
+    assert verified_kind(kind) == row, "write it again: python -m repsim.testing.family_register"
+
+
+def test_the_register_is_of_the_pinned_versions() -> None:
+    root = Path(__file__).parents[2]
+    pinned = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines()
+                  if "==" in line)  # fmt: skip
+    versions = verified_families()["versions"]
+    assert versions == {name: pinned[name] for name in versions}
+    assert len(verified_families()["families"]) == len(KINDS)
 
 
 @pytest.mark.parametrize("kind", ["llama+tied", "gemma2", "gpt2", "gpt_neox", "opt", "bloom"])

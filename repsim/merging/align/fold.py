@@ -39,8 +39,8 @@ def check_rotatable(weights: Weights, spaces: WeightSpaces) -> None:
     """Refuse models whose residual stream cannot be rotated."""
     if "residual_rotation" not in spaces:
         raise IncompatibleModelsError(
-            f"the residual stream of architecture '{spaces.family}' cannot be rotated: gains of "
-            "its norms stand on the stream, where nothing can take them over",
+            f"the residual stream of architecture '{spaces.family}' cannot be rotated: "
+            f"{spaces.unrotatable or 'its family declares no rotation'}",
             hint="align with method 'permutation'",
         )
     if "head" not in weights and not spaces.tied:

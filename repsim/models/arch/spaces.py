@@ -175,6 +175,7 @@ class WeightSpaces:
         untouched: Regular expressions of tensors that no symmetry acts on.
         neighbours: How many dimensions of a head carry rotary positions as pairs (2 i, 2 i + 1);
             in working order they are (i, i + n/2).
+        unrotatable: Why there is no rotation of the stream; "" if there is.
     """
 
     family: str
@@ -188,6 +189,7 @@ class WeightSpaces:
     gain_offset: float = 0.0
     untouched: tuple[str, ...] = ()
     neighbours: int = 0
+    unrotatable: str = ""
 
     def __getitem__(self, key: str) -> SymmetrySpace:
         for space in self.spaces:

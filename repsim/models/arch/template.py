@@ -114,6 +114,16 @@ class Template:
             return f"it does not say where its weights for {', '.join(sorted(missing))} are"
         return None
 
+    def why_unrotatable(self, config: Any) -> str | None:
+        """Why the residual stream of models of this config cannot be rotated; None if it can."""
+        if reason := self.why_unalignable(config):
+            return reason
+        blocks = (self.block_of(config, i) for i in range(self.n_layers(config)))
+        roles = {role for block in blocks for role in block} | self.stream.keys()
+        if self.post_norm or _ON_THE_STREAM & roles:
+            return "gains of its norms stand on the stream, where nothing can take them over"
+        return None if self.decoder else "its masked-language-model head is no plain reader"
+
     def block_of(self, config: Any, layer: int) -> dict[str, str]:
         """Role -> path inside one block of a model of this config, without what it lacks."""
         return {role: path for role, path in {**self.block, **self.varies(config, layer)}.items()
@@ -132,13 +142,13 @@ class Template:
             )
         sizes, layers = self.sizes(config), self.n_layers(config)
         spaces: list[SymmetrySpace] = []
-        roles: set[str] = {*self.stream}
         for i in range(layers):
             here = {role for roles in self.block_of(config, i) for role in roles.split()}
             spaces += self._block_spaces(i, here, sizes, self._rotary(config, sizes["dim"]))
-            roles |= here
-        rotation = self.decoder and not self.post_norm and not _ON_THE_STREAM & roles
-        spaces += residual_spaces(sizes["resid"], rotation=rotation, fixes_mean=self.layer_norm)
+        unrotatable = self.why_unrotatable(config) or ""
+        spaces += residual_spaces(
+            sizes["resid"], rotation=not unrotatable, fixes_mean=self.layer_norm
+        )
         return WeightSpaces(
             family=self.name,
             body=self.prefix,
@@ -151,6 +161,7 @@ class Template:
             gain_offset=self.gain_offset,
             untouched=self._untouched(config),
             neighbours=self._rotary(config, sizes["dim"]) if self.rotary == "neighbours" else 0,
+            unrotatable=unrotatable,
         )
 
     def _block_spaces(
