@@ -11,14 +11,11 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from repsim.core.errors import InputError
 from repsim.core.files import file_mark
 from repsim.models.headers import read_layout
-
-if TYPE_CHECKING:
-    import torch
 
 #: Entry of the header; beside the arrays it has a sum of the header itself.
 KEY, HEADER = "checksums", "header"
@@ -38,16 +35,6 @@ def blank(keys: Any) -> dict[str, str]:
 def of_bytes(data: Any, before: int = 0) -> int:
     """CRC-32 of some bytes, behind others."""
     return zlib.crc32(data, before)
-
-
-def of_tensor(tensor: torch.Tensor) -> str:
-    """CRC-32 of a tensor's bytes, eight hexadecimal digits."""
-    import torch
-
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    if flat.stride(0) != 1:  # of one entry or none, which count as contiguous
-        flat = flat.new_empty(flat.shape).copy_(flat)
-    return f"{of_bytes(flat.view(torch.uint8).numpy().data):08x}"
 
 
 def of_file(handle: BinaryIO, start: int, end: int) -> str:

@@ -26,7 +26,6 @@ from repsim.activations.settings import (
     choose_layers,
     config_hash,
     extraction_key,
-    weights_in_memory,
     with_hashes,
 )
 from repsim.activations.store import (
@@ -58,8 +57,11 @@ from repsim.core import (
 from repsim.core.files import cache_folder, hash_bytes
 from repsim.core.progress import progress
 from repsim.models.arch import HookPoint
+from repsim.models.identity import place_of, weights_in_memory
+from repsim.models.in_memory import named_models
 
 if TYPE_CHECKING:
+    from repsim.models.inspect import ModelLike
     from repsim.models.load import LoadedModel
 
 _log = logging.getLogger("repsim.activations")
@@ -70,10 +72,11 @@ Encoder = Callable[[Sequence[str], Sequence[str]], list[Encoded]]
 
 
 def extract(
-    model: LoadedModel | ModelRef | str | Path,
+    model: LoadedModel | ModelLike,
     corpus: ParallelCorpus,
     languages: Sequence[str] | None = None,
     *,
+    tokenizer: Any = None,
     points: Sequence[str] = ("resid",),
     layers: Sequence[int] | None = None,
     pooling: Pooling = "mean",
@@ -100,6 +103,7 @@ def extract(
             they are in memory, so a model may be changed in place between two calls.
         corpus: Parallel sentences.
         languages: Which of its languages; None for all.
+        tokenizer: Of a module that comes without one.
         points: Hook points, see `models.POINTS`.
         layers: Layers to keep, negative ones from the last; None for all.
         pooling: `mean` over tokens, `last` token, `position-weighted` mean, or `tokens` (each token
@@ -151,7 +155,7 @@ def extract(
         corpus[language]  # refuses a language that is not there before a model is loaded
     folder = Path(cache) if cache is not None else cache_folder() / "activations"
     ranks = join()
-    loaded = on_device(model, device, ranks)
+    loaded = on_device(model, device, ranks, tokenizer)
     settings = complete(settings, loaded, precision)
     ref = with_hashes(loaded, settings.weights)
     policy = settings.policy(longest_input(loaded.model.config, loaded.tokenizer))
@@ -170,7 +174,7 @@ def extract(
 
 
 def on_device(
-    model: LoadedModel | ModelRef | str | Path, device: str | None, ranks: Ranks
+    model: LoadedModel | ModelLike, device: str | None, ranks: Ranks, tokenizer: Any = None
 ) -> LoadedModel:
     """The model in memory, on the device of this process."""
     import torch
@@ -178,7 +182,7 @@ def on_device(
     from repsim.models.load import LoadedModel, load_model
 
     if isinstance(model, LoadedModel):
-        here = next(model.model.parameters()).device
+        here = place_of(model.model)
         if device is not None and torch.device(device).type != here.type:
             raise UsageError(
                 f"model '{model.ref.name}' is on {here}, not on {device}",
@@ -187,7 +191,7 @@ def on_device(
         return model
     if device is None:
         device = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
-    return load_model(model, device=device)
+    return load_model(named_models([model], tokenizer=tokenizer)[0], device=device)
 
 
 def complete(
@@ -196,13 +200,13 @@ def complete(
     """Settings with what only the loaded model tells: its config and how it computes."""
     import torch
 
-    first = next(loaded.model.parameters())
+    first, device = next(loaded.model.parameters()), place_of(loaded.model)
     if precision not in ("auto", "float32", "bfloat16"):
         raise UsageError(
             f"precision is '{precision}'", hint="'auto', 'float32' or 'bfloat16' (autocast)"
         )
     autocast = precision == "bfloat16" or (
-        precision == "auto" and first.device.type != "cpu" and first.dtype == torch.float32
+        precision == "auto" and device.type != "cpu" and first.dtype == torch.float32
     )
     weights = str(first.dtype).removeprefix("torch.")
     return dataclasses.replace(

@@ -16,6 +16,7 @@ from repsim.core import InputError, Pooling, ResourceError, UsageError
 from repsim.core.errors import IncompatibleModelsError
 from repsim.models.arch import HookPoint, read_activation
 from repsim.models.bounds import check_ids, embedding_rows
+from repsim.models.identity import place_of
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +109,7 @@ class ChunkReader:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.autocast = autocast
         self.language = language
-        self.device = next(loaded.model.parameters()).device
+        self.device = place_of(loaded.model)
         self.max_sentences, self.max_tokens = _limits(batch_size, self.device.type)
         self._rows = embedding_rows(loaded.model)
         self._options = {"use_cache": False} if _takes(self.body, "use_cache") else {}
@@ -167,7 +168,7 @@ class ChunkReader:
         def take(hook: HookPoint, hidden: torch.Tensor) -> None:
             # Pooling stays in float32 while the model may compute in bfloat16.
             with torch.autocast(self.device.type, enabled=False):
-                found[array_key(hook.point, hook.layer)] = plan.apply(hidden)
+                found[array_key(hook.point, hook.layer)] = plan.apply(hidden.to(self.device))
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())

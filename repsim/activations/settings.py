@@ -7,17 +7,14 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from repsim.activations.checksums import of_tensor
 from repsim.activations.pooling import check_pooling
 from repsim.activations.store import SCHEMA, check_storage
 from repsim.activations.tokens import TokenPolicy
 from repsim.core import ModelRef, ParallelCorpus, Pooling, UsageError
-from repsim.core.files import hash_bytes, hash_json
-from repsim.models.load import weight_versions
+from repsim.core.files import hash_json
+from repsim.models.identity import tokenizer_in_memory, weight_versions, weights_in_memory
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from repsim.models.arch import HookPoint
     from repsim.models.load import LoadedModel
 
@@ -127,12 +124,6 @@ def config_hash(config: Any) -> str:
     return hash_json({key: value for key, value in document.items() if key not in _INCIDENTAL})
 
 
-def weights_in_memory(model: nn.Module) -> str:
-    """Hash of the weights and buffers of a model as they are now, whatever file they are from."""
-    tensors = sorted(model.state_dict().items())
-    return hash_json([[n, str(t.dtype), list(t.shape), of_tensor(t)] for n, t in tensors])
-
-
 def with_hashes(loaded: LoadedModel, weights: str = "") -> ModelRef:
     """The model's identity; `weights` instead of the hash of files that it does not stem from.
 
@@ -143,14 +134,7 @@ def with_hashes(loaded: LoadedModel, weights: str = "") -> ModelRef:
         weights = weights or weights_in_memory(loaded.model)
         ref = dataclasses.replace(ref, weights_hash=weights)
     if not ref.tokenizer_hash:
-        tokenizer = loaded.tokenizer
-        if getattr(tokenizer, "is_fast", False):
-            document = json.loads(tokenizer.backend_tokenizer.to_str())
-            # What the last call asked for, not what the tokenizer is.
-            text = json.dumps(document | {"padding": None, "truncation": None}, sort_keys=True)
-        else:
-            text = json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()], sort_keys=True)
-        ref = dataclasses.replace(ref, tokenizer_hash=hash_bytes(text.encode()))
+        ref = dataclasses.replace(ref, tokenizer_hash=tokenizer_in_memory(loaded.tokenizer))
     return ref
 
 

@@ -24,12 +24,12 @@ from repsim.activations.checksums import (
     blank,
     of_file,
     of_header,
-    of_tensor,
 )
 from repsim.activations.checksums import KEY as CHECKSUMS
 from repsim.core.aside import sweep_once, written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
 from repsim.models.headers import read_layout
+from repsim.models.identity import of_tensor
 
 if TYPE_CHECKING:
     import torch

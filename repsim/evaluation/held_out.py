@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import environment
-from repsim.evaluation.parents import ModelName, find_bases, find_parents
+from repsim.evaluation.parents import find_bases, find_parents
 from repsim.evaluation.table import ALL, EvaluationTable
-from repsim.models.inspect import locate, read_config
+from repsim.models.in_memory import named_models
+from repsim.models.inspect import ModelLike, locate, read_config
 from repsim.stats.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
@@ -27,16 +28,21 @@ def _silent(label: str, text: str) -> None:
 
 
 def evaluate(
-    models: Sequence[ModelName],
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
     corpus: str = "bible",
     languages: Sequence[str] | None = None,
     *,
+    names: Sequence[str] | None = None,
+    tokenizer: Any = None,
     context: int | None = None,
     overlap: int = 0,
     max_bytes: int | None = None,
-    parents: Sequence[ModelName] | None = None,
-    base: ModelName | None = None,
+    parents: Sequence[ModelLike] | Mapping[str, ModelLike] | None = None,
+    base: ModelLike | None = None,
     device: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
     level: float = 0.95,
     seed: int = 0,
     allow_network: bool = False,
@@ -45,10 +51,14 @@ def evaluate(
     """Bits per byte of models on held-out text, and retention, collapse and usefulness of merges.
 
     Args:
-        models: Hugging Face folders, "zoo:NAME", hub ids or `ModelRef`s of causal language models.
+        models: Causal language models: Hugging Face folders, "zoo:NAME", hub ids
+            ("org/name@revision"), `ModelRef`s, or modules of `transformers` with their heads, alone
+            or as `(module, tokenizer)`; in a mapping, by name.
         corpus: Training corpus whose held-out part is scored, and whose training part the unigram
             floor is fitted on: "bible", a folder or "hub:NAME".
         languages: FLORES-style codes; those that the models state if left out.
+        names: Names of the models, where they are no mapping.
+        tokenizer: Of modules that come without one.
         context: Tokens per window, the same for all models; as many as all of them take if left
             out, at most 1024.
         overlap: Tokens of a window that are context only.
@@ -59,6 +69,9 @@ def evaluate(
         base: The model that the parents were trained from: merges also get the *gain kept*. If left
             out, the base that the provenance of a merge states; it is evaluated too.
         device: Where the models run; a GPU if there is one.
+        device_map: How `accelerate` spreads large models: "auto", or part -> device.
+        dtype: Type of the weights in memory; by default float32 on a CPU, as stored elsewhere.
+        revision: Revision of hub ids that name none.
         level: Nominal coverage of intervals.
         seed: Of the draw of documents for `max_bytes`.
         allow_network: Whether models or text may be fetched.
@@ -83,8 +96,12 @@ def evaluate(
     from repsim.evaluation.text import load_evaluation_text
     from repsim.models.causal import load_causal_lm
 
-    refs, lineage = find_parents(models, parents, allow_network)
-    bases = find_bases(refs, lineage, base, allow_network=allow_network, say=say)
+    finding = {"revision": revision, "allow_network": allow_network}
+    given = named_models(models, names, tokenizer=tokenizer)
+    made_from = None if parents is None else named_models(parents, tokenizer=_one(tokenizer))
+    origin = None if base is None else named_models([base], tokenizer=_one(tokenizer))[0]
+    refs, lineage = find_parents(given, made_from, finding)
+    bases = find_bases(refs, lineage, origin, finding=finding, say=say)
     spoken = tuple(languages) if languages else stated_languages(refs)
     window = common_context(refs, context)
     text = load_evaluation_text(
@@ -95,7 +112,7 @@ def evaluate(
     scores: dict[str, dict[str, BitsPerByte]] = {}
     for ref in refs:
         say("score", f"{ref.name} on {', '.join(spoken)}")
-        loaded = load_causal_lm(ref, device=where)
+        loaded = load_causal_lm(ref, device=where, device_map=device_map, dtype=dtype)
         if ref.tokenizer_hash not in prepared:
             prepared[ref.tokenizer_hash] = text.prepare(loaded.tokenizer, window, overlap=overlap)
         scores[ref.name] = prepared[ref.tokenizer_hash].score(loaded.model)
@@ -114,12 +131,18 @@ def evaluate(
         "bases": bases,
         "text": text.about,
         "context": window,
+        **({"dtype": dtype} if dtype else {}),
         "overlap": overlap,
         "level": level,
         "interval": "delete-one-document jackknife of the ratio, paired over documents",
         "environment": environment(),
     }
     return EvaluationTable(rows, info)
+
+
+def _one(tokenizer: Any) -> Any:
+    """A tokenizer for all; none where each model has its own."""
+    return None if isinstance(tokenizer, list | tuple) else tokenizer
 
 
 def best_device() -> str:

@@ -15,12 +15,14 @@ ModelName = str | Path | ModelRef
 
 
 def find_parents(
-    models: Sequence[ModelName], parents: Sequence[ModelName] | None, allow_network: bool
+    models: Sequence[ModelName],
+    parents: Sequence[ModelName] | None,
+    finding: Mapping[str, Any],
 ) -> tuple[list[ModelRef], dict[str, tuple[str, ...]]]:
     """All models to score, parents last, and merge -> names of its parents."""
 
     def inspect(name: ModelName) -> ModelRef:
-        return inspect_model(name, generic=True, allow_network=allow_network)
+        return inspect_model(name, generic=True, **finding)
 
     if not models:
         raise UsageError("there are no models to evaluate")
@@ -49,7 +51,7 @@ def _check_names(refs: Sequence[ModelRef]) -> None:
         if names.count(name) > 1:
             raise UsageError(
                 f"two models are called '{name}'",
-                hint="rename a folder, or give ModelRefs with different names",
+                hint="name them: other=PATH, or names=[...]",
             )
 
 
@@ -58,7 +60,7 @@ def find_bases(
     lineage: Mapping[str, Sequence[str]],
     base: ModelName | None,
     *,
-    allow_network: bool,
+    finding: Mapping[str, Any],
     say: Callable[[str, str], None],
 ) -> dict[str, str]:
     """Merge -> name of its base, which joins the models to score.
@@ -70,7 +72,7 @@ def find_bases(
             "a base is what parents were trained from, and no merge is among the models",
             hint="name the parents: parents=[...] (--parents)",
         )
-    given = base and inspect_model(base, generic=True, allow_network=allow_network)
+    given = base and inspect_model(base, generic=True, **finding)
     found: dict[str, str] = {}
     for name in lineage:
         ref = next(ref for ref in refs if ref.name == name)

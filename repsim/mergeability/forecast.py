@@ -7,7 +7,7 @@ each way to merge them; put the answer into words.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,8 @@ from repsim.mergeability.gates import ModelName, gate_method
 from repsim.mergeability.measuring import Measured, Say, Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
 from repsim.mergeability.verdict import decide
+from repsim.models.in_memory import named_models
+from repsim.models.inspect import ModelLike
 
 if TYPE_CHECKING:
     from repsim.core import ParallelCorpus
@@ -27,11 +29,11 @@ PredictorLike = MergePredictor | str | Path | None
 
 
 def predict_merge(
-    models: Sequence[ModelName],
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
     method: str = "linear",
     alignment: str = "none",
     *,
-    base: str | Path | None = None,
+    base: ModelLike | None = None,
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
@@ -55,7 +57,8 @@ def predict_merge(
 
     Args:
         models: Two parents or more, in the order of merging: folders, "zoo:NAME", hub ids in the
-            local cache, `ModelRef`.
+            local cache ("org/name@revision"), `ModelRef`, modules of `transformers` as
+            `(module, tokenizer)`; in a mapping, by name.
         method: Merge method, see `repsim methods`; with its usual parameters.
         alignment: "none", or how the others are brought to the first: "permutation", "orthogonal".
         base: Base of methods on differences.
@@ -99,14 +102,16 @@ def predict_merge(
         # Nothing that could be measured would help; the metadata is laid out all the same.
         short = settings.tiers if insist else settings.tiers[:1]
         settings = dataclasses.replace(settings, tiers=short, oracle=False)
-    measured = measure_parents(models, chosen, settings, base=base, say=say)
+    measured = measure_parents(
+        named_models(models), chosen, settings, base=named_base(base), say=say
+    )
     return forecast_of(measured, chosen, method, alignment)
 
 
 def rank_methods(
-    models: Sequence[ModelName],
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
     *,
-    base: str | Path | None = None,
+    base: ModelLike | None = None,
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
@@ -124,7 +129,7 @@ def rank_methods(
     """Forecast every known way to merge some models, which are measured once.
 
     Args:
-        models: Two parents or more.
+        models: Two parents or more, as in `predict_merge`.
         base: Base of methods on differences; without one, those are left out.
         corpus: Parallel sentences that activations are compared on.
         languages: Languages to forecast; those that the parents state if None.
@@ -160,7 +165,9 @@ def rank_methods(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
-    measured = measure_parents(models, chosen, settings, base=base, say=say)
+    measured = measure_parents(
+        named_models(models), chosen, settings, base=named_base(base), say=say
+    )
     found = [
         forecast_of(measured, chosen, method, alignment)
         for method, alignment in chosen.combinations()
@@ -217,6 +224,11 @@ def forecast_of(
         oracle={name: value for name, value in tried.items() if value == value},
         notes=measured.notes,
     )
+
+
+def named_base(base: ModelLike | None) -> ModelName | None:
+    """A base as it is opened by its name; one in memory by a reference."""
+    return None if base is None else named_models([base])[0]
 
 
 def choose_predictor(predictor: PredictorLike) -> MergePredictor:

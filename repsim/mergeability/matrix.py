@@ -20,9 +20,12 @@ from repsim.mergeability.forecast import (
     check_method,
     choose_predictor,
     forecast_of,
+    named_base,
 )
 from repsim.mergeability.gates import ModelName
 from repsim.mergeability.measuring import Say, Settings, measure_parents
+from repsim.models.in_memory import named_models
+from repsim.models.inspect import ModelLike
 
 if TYPE_CHECKING:
     from repsim.core import ParallelCorpus
@@ -52,12 +55,12 @@ def combinations_of(models: Sequence[ModelName], most: int = 2) -> list[tuple[Mo
 
 
 def predict_matrix(
-    models: Sequence[ModelName],
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
     method: str = "linear",
     alignment: str = "none",
     *,
     most: int = 2,
-    base: str | Path | None = None,
+    base: ModelLike | None = None,
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
@@ -116,6 +119,7 @@ def predict_matrix(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist,
     )  # fmt: skip
+    models, base = named_models(models), named_base(base)
     groups = combinations_of(models, most)
     for size in sorted({len(group) for group in groups}):
         check_method(method, alignment, size, has_base=base is not None)

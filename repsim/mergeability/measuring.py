@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from repsim.core.errors import RepsimError, UsageError, unknown_name
+from repsim.core.model_ref import ModelRef
 from repsim.mergeability.candidate import Candidate, MergePredictor
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
 from repsim.mergeability.features.spec import TierResult
 from repsim.mergeability.features.tiers import FORECASTING, ORACLE, TIERS, How, Progress
-from repsim.mergeability.gates import Gate, gate_models
+from repsim.mergeability.gates import Gate, ModelName, gate_models
 from repsim.merging.ancestry import NO_BASE, QUICK, check_base, check_lineage
 from repsim.merging.methods import find_method
 
@@ -121,7 +122,7 @@ def measure_parents(
     predictor: MergePredictor,
     settings: Settings,
     *,
-    base: str | Path | None = None,
+    base: ModelName | None = None,
     say: Say | None = None,
 ) -> Measured:
     """Measure a group of parents, tier by tier; stop early where no forecast can come of it.
@@ -160,7 +161,7 @@ def measure_parents(
         tried = settings.oracle and not gate.refusal
         return Measured(
             names=tuple(parent.name for parent in parents.declared),
-            base="" if base is None else str(base),
+            base="" if base is None else base.name if isinstance(base, ModelRef) else str(base),
             languages=languages,
             results=tuple(results),
             gate=gate,
@@ -171,7 +172,7 @@ def measure_parents(
 
 
 def _lineage(
-    folders: Sequence[Path], base: str | Path | None
+    folders: Sequence[Path], base: ModelName | None
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
     """Why a base does not fit; without a base, whether the parents look fine-tuned from one."""
     if base is not None:

@@ -17,6 +17,7 @@ _PUBLIC = {
     "list_zoo": "repsim.models.zoo",
     "load_causal_lm": "repsim.models.causal",
     "load_model": "repsim.models.load",
+    "named_models": "repsim.models.in_memory",
     "read_activation": "repsim.models.arch",
     "spec_for": "repsim.models.arch",
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repsim.core.errors import IncompatibleModelsError
 from repsim.core.model_ref import ModelRef
-from repsim.models.inspect import describe, locate, read_config
-from repsim.models.load import choose_device, choose_dtype, load_tokenizer, load_weights
+from repsim.models.inspect import ModelLike, describe, locate, read_config
+from repsim.models.load import choose_device, load_tokenizer, load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +30,11 @@ class CausalModel(NamedTuple):
 
 
 def load_causal_lm(
-    name: str | Path | ModelRef,
+    name: ModelLike,
     *,
     label: str | None = None,
     device: str | torch.device = "cpu",
+    device_map: str | Mapping[str, Any] | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
     allow_network: bool = False,
@@ -44,10 +45,14 @@ def load_causal_lm(
     downloaded unless `allow_network` says so. The family needs no spec: nothing is hooked.
 
     Args:
-        name: A Hugging Face folder, "zoo:NAME", a hub id or a `ModelRef`.
+        name: A Hugging Face folder, "zoo:NAME", a hub id ("org/name", "org/name@revision"), any of
+            them behind a label ("en=runs/en"); a `ModelRef`; a module of `transformers` with its
+            head, as `(module, tokenizer)`.
         label: Name in tables and plots; the folder's own name by default.
         device: Where the model runs.
-        dtype: Type of the weights; float32 on a CPU, as stored elsewhere.
+        device_map: How `accelerate` spreads a model: "auto", or part -> device.
+        dtype: Type of the weights; by default float32 on a CPU, as stored elsewhere, and as it is
+            for a module.
         revision: Revision on the hub.
         allow_network: Whether something that is not on this machine may be downloaded.
 
@@ -76,5 +81,7 @@ def load_causal_lm(
         )
     ref = describe(located, config, spec)
     tokenizer = load_tokenizer(located.folder, config)
-    model = load_weights(located.folder, config, "AutoModelForCausalLM", choose_dtype(dtype, where))
-    return CausalModel(model.to(where), tokenizer, ref)
+    model = load_weights(
+        located.folder, config, "AutoModelForCausalLM", dtype, device=where, device_map=device_map
+    )
+    return CausalModel(model, tokenizer, ref)

@@ -19,6 +19,7 @@ from repsim.models.adapters import (
 )
 from repsim.models.gguf import GgufWeights, find_gguf, write_gguf_view
 from repsim.models.headers import TensorHeader, weight_files
+from repsim.models.in_memory import KIND, MemoryWeights
 from repsim.models.quantised import QuantisedWeights, is_quantised, write_quantised_view
 from repsim.models.stored import StoredWeights, Weights
 from repsim.models.views import VIEW, read_view, view_folder
@@ -32,6 +33,7 @@ KINDS: dict[str, Callable[[Mapping[str, Any], Callable[[Path], Weights]], Weight
     "gguf": lambda document, _: GgufWeights(document),
     "adapter": AdaptedWeights,
     "quantised": lambda document, _: QuantisedWeights(document),
+    KIND: lambda document, _: MemoryWeights(document),
 }
 
 

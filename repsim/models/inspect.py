@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from repsim.core.aside import sweep_once
-from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.core.files import (
     cache_folder,
     file_mark,
@@ -24,6 +25,7 @@ from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import beyond_measure, contradictions, stated
 from repsim.models.formats import adapter_folder, folder_headers, held_folder
 from repsim.models.headers import TensorHeader, count_parameters, weight_files
+from repsim.models.in_memory import held_tokenizer_hash, ref_in_memory
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
 
@@ -41,7 +43,12 @@ TOKENIZER_FILES = (
 )
 #: Longest path, as Linux has it.
 MOST_PATH = 4096
+_LABELLED = re.compile(r"(?P<label>[^/\\=@+:~.][^/\\=@+:]*)=(?P<model>.+)", re.DOTALL)
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+
+#: What a user may hold: what names a model, a `ModelRef`, a module of `transformers` or
+#: `(module, tokenizer)`, or what `load_model` and `load_causal_lm` gave.
+ModelLike = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Located:
 
 
 def inspect_model(
-    name: str | Path | ModelRef,
+    name: ModelLike,
     *,
     label: str | None = None,
     generic: bool = False,
@@ -67,7 +74,9 @@ def inspect_model(
     """Identity, size and history of a model without loading it.
 
     Args:
-        name: A Hugging Face folder, the name of a packaged model, a hub id or a `ModelRef`.
+        name: A Hugging Face folder, the name of a packaged model, a hub id ("org/name", or
+            "org/name@revision"), any of them behind a label ("en=runs/en"); a `ModelRef`; a module
+            of `transformers`, alone or as `(module, tokenizer)`.
         label: Name in tables and plots; the folder's own name by default.
         generic: Whether families without a spec are accepted.
         revision: Revision on the hub.
@@ -90,13 +99,18 @@ def inspect_model(
 
 
 def locate(
-    name: str | Path | ModelRef,
+    name: ModelLike,
     *,
     label: str | None = None,
     revision: str | None = None,
     allow_network: bool = False,
 ) -> Located:
     """Find the folder of a model; arguments and errors as in `inspect_model`."""
+    if (in_memory := ref_in_memory(name, label)) is not None:
+        name = in_memory
+    if isinstance(name, str):
+        stated, name = split_label(name)
+        label = label or stated
     if isinstance(name, ModelRef):
         known = {key: getattr(name, key) for key in HISTORY}
         declared = {key: v for key, v in known.items() if v not in (None, (), "other")}
@@ -108,6 +122,11 @@ def locate(
         )
         history = {**found.history, **declared}
         return dataclasses.replace(found, history=history, weights_hash=name.weights_hash)
+    if not isinstance(name, str | Path):
+        raise UsageError(
+            f"{type(name).__name__} is no model",
+            hint="a folder, a hub id, a module of transformers, or (module, tokenizer)",
+        )
     text = str(name)
     if "+" in text and not text.startswith(PREFIX) and not _path(text).exists():
         return _on_base(text, label, revision, allow_network)
@@ -174,9 +193,23 @@ def _find(
         unpacked = fetch_model(text, allow_network=allow_network)
         history = {"languages": packaged.languages}
         return Located(unpacked, label or text, str(unpacked), None, history)
-    if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+    deep = text.partition("@")[0].count("/") > 1
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or deep:
         raise InputError(f"model folder '{text}' does not exist", hint="check the path")
     return _from_hub(text, label, revision, allow_network)
+
+
+def split_label(text: str) -> tuple[str | None, str]:
+    """Label and model of `label=model`; None and the text where there is no label.
+
+    Example:
+        >>> split_label("en=runs/en/final"), split_label("runs/a=b")
+        (('en', 'runs/en/final'), (None, 'runs/a=b'))
+    """
+    found = _LABELLED.fullmatch(text)
+    if found is None or _path(text).exists():
+        return None, text
+    return found["label"], found["model"]
 
 
 def _path(text: str) -> Path:
@@ -196,6 +229,10 @@ def _from_hub(name: str, label: str | None, revision: str | None, allow_network:
         LocalEntryNotFoundError,
     )
 
+    name, _, stated = name.partition("@")
+    if stated and revision and stated != revision:
+        raise UsageError(f"model '{name}' is named at revision '{stated}' and at '{revision}'")
+    revision = stated or revision
     try:
         folder = snapshot_download(
             name,
@@ -210,12 +247,28 @@ def _from_hub(name: str, label: str | None, revision: str | None, allow_network:
         else:
             where = "is not in the local hub cache"
             hint = "check the path, or allow a download with allow_network=True (--allow-network)"
+        what = f"its revision '{revision}' " if revision else ""
         raise InputError(
             f"model '{name}' is no folder and no packaged model ({', '.join(PACKAGED)}), "
-            f"and {where}",
-            hint=hint,
+            f"and {what}{where}",
+            hint=_in_cache(name) + hint,
         ) from None
-    return Located(Path(folder), label or name.rpartition("/")[2], name, revision)
+    short = name.rpartition("/")[2] + (f"@{revision}" if revision else "")
+    return Located(Path(folder), label or short, name, revision)
+
+
+def _in_cache(name: str) -> str:
+    """Says which revisions of a hub id are on this machine; empty if there are none."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return ""
+    here = [r for repo in repos if repo.repo_id == name for r in repo.revisions]
+    known = sorted({text for r in here for text in (r.refs or {r.commit_hash})})
+    return f"here are its revisions {', '.join(known[:8])}; " if known else ""
 
 
 def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
@@ -312,7 +365,7 @@ def describe(located: Located, config: Any, spec: ArchSpec) -> ModelRef:
         width=spec.width(config),
         layers=spec.n_layers(config),
         parameters=count_parameters(headers),
-        tokenizer_hash=hash_remembered(tokenizer_files(located.folder)),
+        tokenizer_hash=tokenizer_hash(located.folder),
         weights_hash=weights,
         **{**read_provenance(located.folder), **located.history},
     )
@@ -361,6 +414,16 @@ def tokenizer_files(folder: Path) -> list[Path]:
         f"model folder '{folder}' has no tokenizer",
         hint="save it there with tokenizer.save_pretrained(folder)",
     )
+
+
+def tokenizer_hash(folder: Path) -> str:
+    """Hash of a folder's tokenizer; empty for a model in memory that came without one.
+
+    Raises:
+        InputError: A folder of files has none.
+    """
+    held = held_tokenizer_hash(folder)
+    return hash_remembered(tokenizer_files(folder)) if held is None else held
 
 
 def hash_remembered(files: Sequence[Path]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.bounds import check_tokenizer, require_memory
 from repsim.models.consistency import block_number
 from repsim.models.formats import derived_weights, folder_headers, lazy_state
-from repsim.models.inspect import describe, locate, read_config
+from repsim.models.identity import weight_versions
+from repsim.models.in_memory import held_tokenizer, twin_of
+from repsim.models.inspect import ModelLike, describe, locate, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -53,39 +55,40 @@ class LoadedModel:
     versions: tuple[tuple[int, int], ...] = ()
 
 
-def weight_versions(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Place and version of each tensor of a model; they change when it is trained or moved."""
-    tensors = model.state_dict(keep_vars=True).values()
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-
-
 def load_model(
-    name: str | Path | ModelRef,
+    name: ModelLike,
     *,
     label: str | None = None,
     device: str | torch.device = "cpu",
+    device_map: str | Mapping[str, Any] | None = None,
     dtype: str | torch.dtype | None = None,
     generic: bool = False,
     revision: str | None = None,
     allow_network: bool = False,
 ) -> LoadedModel:
-    """Load a model from a folder, a package or the hub.
+    """Load a model from a folder, a package or the hub, or take one that is in memory.
 
     Only safetensors weights are read, code that comes with a model is never run, and nothing is
     downloaded unless `allow_network` says so.
 
     Args:
         name: A Hugging Face folder, the name of a packaged model ("minilm", "e5-small"), a hub id
-            or a `ModelRef`.
+            ("org/name", "org/name@revision"), any of them behind a label ("en=runs/en"); a
+            `ModelRef`; a module of `transformers`, alone or as `(module, tokenizer)`. Of a module
+            the weights are shared, not copied.
         label: Name in tables and plots; the folder's own name by default.
         device: Where the model runs.
-        dtype: Type of the weights; float32 on a CPU, as stored elsewhere.
+        device_map: How `accelerate` spreads a model that fits no single device: "auto", or part ->
+            device; `device` is then not used.
+        dtype: Type of the weights; by default float32 on a CPU, as stored elsewhere, and as it is
+            for a module.
         generic: Whether families without a spec are hooked by guesswork (`resid` only).
         revision: Revision on the hub.
         allow_network: Whether something that is not on this machine may be downloaded.
 
     Raises:
-        InputError: Nothing is there, or files are missing, truncated, pickled or incomplete.
+        InputError: Nothing is there, or files are missing, truncated, pickled or incomplete; a
+            module came without its tokenizer.
         IncompatibleModelsError: The family has no spec, and `generic` is off.
         ResourceError: The device is not there.
         UsageError: `device` or `dtype` is not one.
@@ -101,29 +104,16 @@ def load_model(
     located = locate(name, label=label, revision=revision, allow_network=allow_network)
     config, spec = read_config(located.folder, generic=generic)
     ref = describe(located, config, spec)
-    precision = choose_dtype(dtype, where)
     tokenizer = load_tokenizer(located.folder, config)
-    model = load_weights(located.folder, config, spec.auto_class, precision)
-    model = model.to(where)
+    model = load_weights(
+        located.folder, config, spec.auto_class, dtype, device=where, device_map=device_map
+    )
     return LoadedModel(ref, model, tokenizer, spec, weight_versions(model))
 
 
 def load_tokenizer(folder: Path, config: Any) -> Any:
     """The `transformers` tokenizer of a folder, with a token to pad with."""
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        except BaseException as error:  # panics of Rust are no Exception
-            if isinstance(error, MemoryError | KeyboardInterrupt | SystemExit):
-                raise
-            raise InputError(
-                f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}",
-                hint="its files are damaged or of another version: copy or download them again",
-            ) from None
+    tokenizer = held_tokenizer(folder) or _stored_tokenizer(folder)
     check_tokenizer(tokenizer, folder)
     rows = getattr(config, "vocab_size", math.inf)
     if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
@@ -138,10 +128,46 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
     return tokenizer
 
 
-def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype | str) -> nn.Module:
-    """The model of a folder as a `transformers` class loads it, for inference."""
+def _stored_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        try:
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except BaseException as error:  # panics of Rust are no Exception
+            if isinstance(error, MemoryError | KeyboardInterrupt | SystemExit):
+                raise
+            raise InputError(
+                f"the tokenizer in '{folder}' cannot be loaded: {_first_line(error)}",
+                hint="its files are damaged or of another version: copy or download them again",
+            ) from None
+
+
+def load_weights(
+    folder: Path,
+    config: Any,
+    auto_class: str,
+    dtype: torch.dtype | str | None = None,
+    *,
+    device: torch.device | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The model of a folder as a `transformers` class loads it, for inference.
+
+    One that is in memory shares its weights, and stays where it is and as it is unless another
+    device or type is asked for.
+    """
     import torch
     import transformers
+
+    device = device or torch.device("cpu")
+    if (twin := twin_of(folder, auto_class)) is not None:
+        if next(twin.parameters()).device.type != device.type:
+            twin = twin.to(device)
+        return twin if dtype is None else twin.to(_float_type(dtype))
+    dtype = choose_dtype(dtype, device)
 
     loader = getattr(transformers, auto_class)
     bits = None if isinstance(dtype, str) else dtype.itemsize * 8
@@ -161,6 +187,7 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
                 local_files_only=True,
                 trust_remote_code=False,
                 **held,
+                **({} if device_map is None else {"device_map": device_map}),
                 output_loading_info=True,
             )
         except ImportError as error:
@@ -191,7 +218,7 @@ def load_weights(folder: Path, config: Any, auto_class: str, dtype: torch.dtype 
             hint="the model would be read without them; mend config.json",
         )
     loaded: nn.Module = model.eval().requires_grad_(False)
-    return loaded
+    return loaded.to(device) if device_map is None else loaded
 
 
 def _counts(tensor: str, config: Any) -> bool:
@@ -229,6 +256,12 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
 
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
+    return _float_type(dtype)
+
+
+def _float_type(dtype: str | torch.dtype) -> torch.dtype:
+    import torch
+
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise UsageError(

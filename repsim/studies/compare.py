@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from repsim.measures import Statistics, SweepUnit
+    from repsim.models.inspect import ModelLike
 
 #: One measure or two of each rung of the invariance ladder.
 DEFAULT_MEASURES = (
@@ -48,8 +49,10 @@ Say = Callable[[str, str], None]
 
 
 def compare(
-    models: Sequence[str | Path | ModelRef],
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
     *,
+    names: Sequence[str] | None = None,
+    tokenizer: Any = None,
     corpus: str | Path | ParallelCorpus = "kolibri",
     languages: Sequence[str] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
@@ -62,9 +65,12 @@ def compare(
     unit: Literal["document", "sentence"] = "document",
     seed: int = 0,
     device: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    dtype: str | None = None,
     batch_size: int | str = "auto",
     thorough: bool = False,
     generic: bool = False,
+    revision: str | None = None,
     allow_network: bool = False,
     out: str | Path | None = None,
     force: bool = False,
@@ -73,7 +79,10 @@ def compare(
     """Compare models on a parallel corpus.
 
     Args:
-        models: Folders, packaged models ("e5-small"), hub identifiers.
+        models: Folders, packaged models ("e5-small"), hub ids ("org/name@revision"), modules of
+            `transformers`, alone or as `(module, tokenizer)`; in a mapping, by name.
+        names: Names of the models, where they are no mapping.
+        tokenizer: Of modules that come without one: one for all, or one for each model.
         corpus: Built-in name, path, or a `ParallelCorpus`.
         languages: Languages to read; all of the corpus if left out.
         measures: Names of measures.
@@ -87,10 +96,13 @@ def compare(
         unit: What nulls shuffle and intervals leave out: documents, where the corpus has them, or
             sentences as if all were independent.
         seed: Seed of samples, shuffles and subsamples.
-        device: Where models run; a GPU if there is one.
+        device: Where models run; a GPU if there is one. A module stays on an accelerator.
+        device_map: How `accelerate` spreads large models: "auto", or part -> device.
+        dtype: Type of the weights in memory; by default float32 on a CPU, as stored elsewhere.
         batch_size: Sentences per batch.
         thorough: Expensive measures on parallel text too.
         generic: Allow models without a spec: hook their block list.
+        revision: Revision of hub ids that name none.
         allow_network: Fetch what is not here.
         out: Run folder for parts, tables, figures and the report; nothing is written without it
             (activations are cached in any case). A folder that holds a part is completed.
@@ -152,6 +164,7 @@ class Comparison:
             "point": self.point,
             "pooling": self.pooling,
             "thorough": self.thorough,
+            **({"dtype": dtype} if (dtype := self.loading["dtype"]) else {}),
         }
 
     def expensive(self) -> list[str]:
@@ -249,7 +262,9 @@ class Comparison:
         return [*found, *self.corpus.notes]
 
 
-def plan_comparison(models: Sequence[str | Path | ModelRef], **options: Any) -> Comparison:
+def plan_comparison(
+    models: Sequence[ModelLike] | Mapping[str, ModelLike], **options: Any
+) -> Comparison:
     """Look up every name of `compare`, whose options these are. Reads configs, loads no weights.
 
     Raises:
@@ -260,17 +275,20 @@ def plan_comparison(models: Sequence[str | Path | ModelRef], **options: Any) -> 
     chosen = SimpleNamespace(**asked.arguments)
     from repsim.corpora import load_corpus
     from repsim.measures import Statistics, get_measure
-    from repsim.models import inspect_model
+    from repsim.models import inspect_model, named_models
 
     for name in chosen.measures:
         get_measure(name)
     network = {"allow_network": chosen.allow_network}
-    refs = [inspect_model(model, generic=chosen.generic, **network) for model in models]
+    given = named_models(models, chosen.names, tokenizer=chosen.tokenizer)
+    finding = {"generic": chosen.generic, "revision": chosen.revision, **network}
+    refs = [inspect_model(model, **finding) for model in given]
     names = [ref.name for ref in refs]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:
         raise UsageError(
-            f"two models are called '{repeated}'", hint="rename one of the folders, or pass it once"
+            f"two models are called '{repeated}'",
+            hint="name them: other=PATH, or names=[...]; or pass it once",
         )
     text = load_corpus(
         chosen.corpus, languages=chosen.languages, limit=chosen.limit, seed=chosen.seed, **network
@@ -289,7 +307,13 @@ def plan_comparison(models: Sequence[str | Path | ModelRef], **options: Any) -> 
         layers=chosen.layers,
         point=chosen.point,
         pooling=chosen.pooling,
-        loading={"device": chosen.device or _best_device(), "generic": chosen.generic, **network},
+        loading={
+            "device": chosen.device or _best_device(),
+            "device_map": chosen.device_map,
+            "dtype": chosen.dtype,
+            "generic": chosen.generic,
+            **network,
+        },
         batch_size=chosen.batch_size,
         thorough=chosen.thorough,
     )

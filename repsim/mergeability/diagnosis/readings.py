@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from repsim.evaluation.held_out import common_context
 from repsim.evaluation.text import EvaluationText, PreparedText, load_evaluation_text
 from repsim.merging.tensors import kind_of, layer_of
 from repsim.models.causal import CausalModel, load_causal_lm
+from repsim.models.in_memory import is_in_memory
 from repsim.models.inspect import inspect_model
 
 #: Told of progress: a label, and a text.
@@ -102,8 +104,11 @@ class Bench:
         spoken = tuple(languages or stated)
         window = common_context(refs, context)
         text = load_evaluation_text(corpus, spoken, max_bytes=max_bytes, seed=seed)
+        # Parts are put into one another: a model that the user holds is not to feel it.
         made, *parents = [
-            load_causal_lm(folder, label=name, device=device) for name, folder in folders.items()
+            found._replace(model=copy.deepcopy(found.model)) if is_in_memory(folder) else found
+            for name, folder in folders.items()
+            for found in [load_causal_lm(folder, label=name, device=device)]
         ]
         ready = [
             text.prepare(one.tokenizer, window, floors=number == 1)

@@ -258,11 +258,11 @@ def why_not_averaged(parents: Sequence[Parent]) -> str:
 
 
 def tokenizer_hashes(parents: Sequence[Parent]) -> list[str]:
-    """SHA-256 of each tokenizer: of its files, or of all in memory if one model states none."""
+    """SHA-256 of each tokenizer: of its files where these agree, else as it is in memory."""
     from repsim.activations.settings import with_hashes
 
     stated = [parent.ref.tokenizer_hash for parent in parents]
-    if all(stated):
+    if all(stated) and len(set(stated)) == 1:
         return stated
     bare = [
         dataclasses.replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -277,7 +277,7 @@ def _opened(
     states: list[StateDict] = []
     ties: list[bool | None] = []
     for model in models:
-        if not isinstance(model, (str, Path)):
+        if isinstance(model, Mapping):
             states.append(model)
             ties.append(None)
             continue

@@ -123,7 +123,7 @@ def test_a_hub_model_keeps_its_id_and_revision(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     ref = inspect_model("some-org/some-model", revision="abc", allow_network=True)
-    assert (ref.name, ref.path, ref.revision) == ("some-model", "some-org/some-model", "abc")
+    assert (ref.name, ref.path, ref.revision) == ("some-model@abc", "some-org/some-model", "abc")
     assert (asked["local_files_only"], asked["revision"]) == (False, "abc")
     assert not any(pattern.endswith(".bin") for pattern in asked["allow_patterns"])
     inspect_model(ref)
