@@ -134,8 +134,9 @@ def locate(
     if is_adapter(found.folder):
         base = _stated(found.folder, allow_network)
         return _adapted(base, found, label)
-    if held := held_folder(found.folder, label):
-        return dataclasses.replace(found, folder=held, name=label or held.name)
+    called = label or (None if found.folder.is_file() else found.name)
+    if held := held_folder(found.folder, called):
+        return dataclasses.replace(found, folder=held, name=called or held.name)
     if found.folder.is_file():
         raise InputError(
             f"model '{text}' is a file", hint="name the folder that holds config.json, or a .gguf"
