@@ -21,7 +21,12 @@ Examples:
 )
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the new model.")
-@click.option("--corpus", default="bible", show_default=True, help="'bible', a folder, hub:NAME.")
+@click.option(
+    "--corpus",
+    default="bible",
+    show_default=True,
+    help="'bible', a folder, file or pattern, hub:NAME.",
+)
 @click.option("-l", "--language", "languages", multiple=True, help="Language to train on.")
 @click.option("--also", multiple=True, help="Score the held-out text of this language too.")
 @click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(1),
@@ -38,7 +43,7 @@ Examples:
               help="Held-out text per language that is scored; 0 for all.")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Default: the parent's.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@click.option("--allow-network", is_flag=True, help="The model may be downloaded.")
+@click.option("--allow-network", is_flag=True, help="Fetch a model or text that is not here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def finetune(

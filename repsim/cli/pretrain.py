@@ -23,11 +23,12 @@ Examples:
 @click.option("--only", multiple=True, help="Train this run (and what it is forked from).")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @click.option("--fresh", is_flag=True, help="Train anew what is there.")
+@click.option("--allow-network", is_flag=True, help="Fetch a model or text that is not here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the models as one JSON document.")
 def pretrain(
     config: str, out: Path | None, only: tuple[str, ...], device: str | None, fresh: bool,
-    dry_run: bool, as_json: bool,
+    allow_network: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Train the models that CONFIG describes: a YAML file, or the name of a shipped example.
 
@@ -37,8 +38,11 @@ def pretrain(
     from repsim.pretraining import load_config, log_to_stderr, plan
     from repsim.pretraining import pretrain as train
     from repsim.pretraining.family import select
+    from repsim.pretraining.parent import open_parent
 
     family = load_config(config)
+    if family.init_from:
+        open_parent(family.init_from, allow_network=allow_network)
     runs = select(plan(family), list(only) or None)
     cost = sum(run.cpu_seconds for run in runs)
     say("plan", f"{len(runs)} models · about {duration(cost)} on one CPU core")
@@ -62,7 +66,10 @@ def pretrain(
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
     log_to_stderr()
-    refs = train(family, out, only=list(only) or None, device=device, resume=not fresh)
+    refs = train(
+        family, out, only=list(only) or None, device=device, resume=not fresh,
+        allow_network=allow_network,
+    )  # fmt: skip
     curves = _draw_curves(out)
     if as_json:
         print_json({"models": [ref.to_dict() for ref in refs], "curves": curves})

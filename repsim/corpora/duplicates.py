@@ -14,15 +14,17 @@ documents"; what is estimated is containment.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import itertools
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from repsim.corpora.documents import Document
+from repsim.corpora.documents import Document, TrainingText
 from repsim.corpora.overlap import window_hashes
 
 PASSAGE = 32
@@ -62,6 +64,29 @@ def unseen(
             dropped[NEAR] += 1
         else:
             yield document
+
+
+def joined(texts: Sequence[TrainingText]) -> TrainingText:
+    """Several texts of one language as one, one after the other, without copies."""
+    dropped: Counter[str] = Counter()
+
+    def documents() -> Iterator[Document]:
+        for number, text in enumerate(texts):
+            yield from (Document(f"{number}/{d.id}", d.text) for d in text)
+
+    source = "; ".join(text.source for text in texts)
+    return dataclasses.replace(
+        texts[0], documents=lambda: first_copies(documents(), dropped), source=source,
+        dropped=dropped,
+    )  # fmt: skip
+
+
+def apart(train: TrainingText, heldout: TrainingText) -> TrainingText:
+    """Training text without what stands in held-out text of another source."""
+    held = functools.cache(lambda: HeldOutText(heldout))
+    return train.narrowed(
+        lambda: unseen(train, held, train.dropped), "not in the held-out text of other sources"
+    )
 
 
 class HeldOutText:

@@ -18,7 +18,8 @@ class ModelTokenizer:
     Attributes:
         vocab_size: Rows of the embedding, which all ids must be below.
         bos_id: Id before each document: `<bos>`, or else `<eos>`.
-        hash: SHA-256 of the files that decide how text is cut.
+        files: Those that decide how text is cut.
+        hash: SHA-256 over them.
 
     Raises:
         InputError: It has neither `<bos>` nor `<eos>`.
@@ -27,6 +28,7 @@ class ModelTokenizer:
     def __init__(self, tokenizer: Any, vocab_size: int, files: Sequence[Path]) -> None:
         self.tokenizer = tokenizer
         self.vocab_size = vocab_size
+        self.files = tuple(files)
         self.hash = hash_files(files)
         known = [n for n in (tokenizer.bos_token_id, tokenizer.eos_token_id) if n is not None]
         if not known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def write_shards(
 
     Returns:
         The manifest's entry: `tokens`, `bytes`, `documents`, `dtype`, `sha256`, `idx_sha256`,
-        `text_sha256`, and what `about` says.
+        `text_sha256`, what `about` says, and of a `TrainingText` counts of what was `dropped`.
 
     Raises:
         InputError: No text, the folder holds shards of another tokenizer, or a text that the
@@ -72,6 +73,8 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     entry = _write(folder, key, documents, tokenizer)
     entry = {"language": language, "split": split, **entry, **facts}
+    if isinstance(documents, TrainingText) and documents.dropped:
+        entry["dropped"] = dict(documents.dropped)
     manifest["shards"][key] = entry
     write_json(folder / MANIFEST, manifest)
     return entry
@@ -124,8 +127,8 @@ class _Writer:
     dtype: np.dtype[Any]
     digest: Any = dataclasses.field(default_factory=hashlib.sha256)
     text_digest: Any = dataclasses.field(default_factory=hashlib.sha256)
-    starts: list[int] = dataclasses.field(default_factory=list)
-    sizes: list[int] = dataclasses.field(default_factory=list)
+    starts: array[int] = dataclasses.field(default_factory=lambda: array("q"))
+    sizes: array[int] = dataclasses.field(default_factory=lambda: array("q"))
     tokens: int = 0
     bytes: int = 0
 
@@ -317,6 +320,14 @@ class TokenShards:
     def n_documents(self, language: str, split: str = "train") -> int:
         """Number of documents."""
         return int(self._entry(language, split)["documents"])
+
+    def token_counts(self, language: str, split: str = "train") -> np.ndarray:
+        """How often each token occurs, `[vocab_size]` int64; read a million tokens at a time."""
+        tokens = self.tokens(language, split)
+        counts = np.zeros(self.vocab_size, dtype=np.int64)
+        for start in range(0, len(tokens), 1 << 20):
+            counts += np.bincount(tokens[start : start + (1 << 20)], minlength=len(counts))
+        return counts
 
     @property
     def vocab_size(self) -> int:

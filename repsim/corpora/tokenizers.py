@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 Kind = Literal["joint", "bytes"]
+Algorithm = Literal["bpe", "unigram"]
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 SPECIAL = (BOS, EOS, PAD)
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 #: Rows of the embedding come in multiples of this, which matrix units want.
 MULTIPLE = 128
+#: Most bytes of all languages together that a tokenizer is trained on.
+SAMPLE = 128_000_000
 #: The smallest vocabulary that holds the specials and every byte.
 SMALLEST = 256 + len(SPECIAL)
 
@@ -118,6 +121,7 @@ def train_tokenizer(
     *,
     vocab_size: int = 4096,
     kind: Kind = "joint",
+    algorithm: Algorithm = "bpe",
     sample_bytes: int = 8_000_000,
     seed: int = 0,
 ) -> Tokenizer:
@@ -130,8 +134,9 @@ def train_tokenizer(
         vocab_size: Tokens wanted, specials and the 256 bytes included; fewer come of little text.
             The embedding is padded to a multiple of 128.
         kind: "joint" or "bytes".
-        sample_bytes: Most bytes of a language to train on; the smallest language sets the amount
-            for all.
+        algorithm: "bpe", or "unigram" (Kudo 2018) over the same bytes.
+        sample_bytes: Most bytes of a language to train on (of many languages less: 128 MB in all);
+            the smallest language sets the amount for all.
         seed: Which documents of a longer text are taken.
 
     Raises:
@@ -145,7 +150,7 @@ def train_tokenizer(
         ('the Maus', 384)
     """
     from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from tokenizers import decoders, models, pre_tokenizers
 
     if kind not in ("joint", "bytes"):
         raise UsageError(f"unknown tokenizer kind '{kind}'", hint="'joint' or 'bytes'")
@@ -155,21 +160,33 @@ def train_tokenizer(
             f"a vocabulary of {vocab_size} is not possible",
             hint=f"{SMALLEST} (bytes and special tokens) to {1 << 20}",
         )
-    backend = Backend(models.BPE())
+    if algorithm not in ("bpe", "unigram"):
+        raise UsageError(f"unknown tokenizer algorithm '{algorithm}'", hint="'bpe' or 'unigram'")
+    unigram = algorithm == "unigram" and kind != "bytes"
+    backend = Backend(models.Unigram() if unigram else models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=kind != "bytes"
     )
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=wanted,
-        min_frequency=2,
-        show_progress=False,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    sample = [] if kind == "bytes" else _balanced(texts, sample_bytes, seed)
-    backend.train_from_iterator(sample, trainer)
+    most = min(sample_bytes, SAMPLE // max(1, len(texts)))
+    sample = [] if kind == "bytes" else _balanced(texts, most, seed)
+    backend.train_from_iterator(sample, _trainer(wanted, unigram=unigram))
     return _finished(backend, kind, tuple(sorted(texts)))
+
+
+def _trainer(vocab_size: int, *, unigram: bool) -> Any:
+    """What finds the pieces: merges of frequent pairs, or a unigram model by EM."""
+    from tokenizers import pre_tokenizers, trainers
+
+    common: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "show_progress": False,
+        "special_tokens": list(SPECIAL),
+        "initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()),
+    }
+    if unigram:
+        return trainers.UnigramTrainer(**common)
+    return trainers.BpeTrainer(min_frequency=2, **common)
 
 
 def _finished(backend: Backend, kind: Kind, languages: tuple[str, ...]) -> Tokenizer:

@@ -27,7 +27,7 @@ from repsim.corpora.documents import (
 )
 from repsim.corpora.duplicates import HeldOutText, first_copies, unseen
 from repsim.corpora.find_documents import find_document_files
-from repsim.corpora.hub_text import hub_text
+from repsim.corpora.hub_text import DataSetName, hub_text
 from repsim.corpora.text_address import TextAddress
 
 Content = Literal["same", "disjoint"]
@@ -108,6 +108,12 @@ def load_training_text(
             for name, text in texts.items()
         }
     return texts
+
+
+def is_remote(spec: str) -> bool:
+    """Whether a source lies on a hub, of which nobody knows how much there is."""
+    address = TextAddress.parse(spec)
+    return address.is_hub and not DataSetName.parse(address.location, "").is_local
 
 
 def streamed_bytes(max_bytes: int) -> int:

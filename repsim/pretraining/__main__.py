@@ -11,6 +11,7 @@ from repsim.core.progress import duration
 from repsim.pretraining.config import load_config
 from repsim.pretraining.family import pretrain, select
 from repsim.pretraining.metrics import log_to_stderr
+from repsim.pretraining.parent import open_parent
 from repsim.pretraining.planning import plan
 
 
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr()
     try:
         config = load_config(options.config)
+        if config.init_from:
+            open_parent(config.init_from, allow_network=options.allow_network)
         if options.dry_run:
             for run in select(plan(config), options.only):
                 sys.stdout.write(
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             resume=not options.fresh,
             parallel=options.parallel,
+            allow_network=options.allow_network,
         )
     except RepsimError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -51,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="RUN", help="train it (repeatable)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; the accelerator if there is one")
     parser.add_argument("--parallel", choices=["ddp", "fsdp"], default="ddp")
+    parser.add_argument("--allow-network", action="store_true", help="fetch what is not here")
     parser.add_argument("--fresh", action="store_true", help="train anew what is there")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     return parser

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticKnownError
 
 from repsim.core.config import Config, Number, Switch, Whole, find_file, join, load, parse
@@ -30,23 +37,73 @@ FULL_RATE, LORA_RATE = 5e-5, 2e-4
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class CorpusConfig(Config):
-    """Training and held-out text: `source` as `repsim.corpora.load_training_text` takes it.
+class SourceConfig(Config):
+    """One of several sources of text, for some of the languages or for all.
 
-    `content: disjoint` gives every language other documents; `max_bytes` is per language.
+    The `weight` is its share in the samples of a language, relative to the language's others.
     """
 
     source: str
+    weight: Number = Field(default=1.0, gt=0)
+    languages: tuple[str, ...] = ()
+
+
+class CorpusConfig(Config):
+    """Training and held-out text: `source` as `repsim.corpora.load_training_text` takes it.
+
+    Or a list of sources with weights, whose held-out parts are one. `content: disjoint` gives every
+    language other documents; `max_bytes` is per language and source.
+    """
+
+    source: str | tuple[SourceConfig, ...]
     languages: tuple[str, ...]
     content: Literal["same", "disjoint"] = "same"
     max_bytes: Whole | None = Field(default=None, ge=1)
 
+    def streams(self, language: str) -> dict[str, SourceConfig]:
+        """The sources of a language; a single one is named as the language is."""
+        if isinstance(self.source, str):
+            return {language: SourceConfig(source=self.source)}
+        mine = [s for s in self.source if not s.languages or language in s.languages]
+        if len(mine) == 1:
+            return {language: mine[0]}
+        return {f"{language}+{number}": source for number, source in enumerate(mine, start=1)}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for language in self.languages:
+            if not self.streams(language):
+                raise UsageError(f"no source of 'corpus.source' is for {language}")
+        for source in self.source if isinstance(self.source, tuple) else ():
+            for language in source.languages:
+                if language not in self.languages:
+                    raise unknown_name("language of a source", language, self.languages)
+        return self
+
 
 class TokenizerConfig(Config):
-    """One joint byte-level BPE (default), one per language, or plain bytes."""
+    """One joint byte-level tokenizer (default), one per language, or plain bytes.
+
+    Trained by BPE or as a `unigram` model (whose scores differ a little from one training to the
+    next: the family keeps its tokenizer); or one that exists, in the folder `path`.
+    """
 
     kind: Literal["joint", "per-language", "bytes"] = "joint"
     vocab_size: Whole = Field(default=4096, ge=257)
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    path: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Hashes of configurations stay those of version 0.1 where they say the same."""
+        unsaid = {"algorithm": "bpe", "path": None}
+        return {k: v for k, v in dump(self).items() if k not in unsaid or v != unsaid[k]}
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if self.path is not None and self.model_fields_set - {"path"}:
+            raise UsageError("'tokenizer.path' names a finished tokenizer: say nothing beside it")
+        return self
 
 
 class LoraConfig(Config):
@@ -259,6 +316,8 @@ class FamilyConfig(Config):
     def _possible(self) -> Self:
         if not self.runs:
             raise UsageError("'runs' is empty")
+        if self.data_order == 1 and not isinstance(self.corpus.source, str):
+            raise UsageError("'data_order' 1 goes with one source", hint="leave it out")
         if self.init_from is not None and "tokenizer" in self.model_fields_set:
             raise UsageError("'tokenizer' cannot be chosen: it is that of init_from")
         for i, run in enumerate(self.runs):

@@ -18,7 +18,7 @@ from repsim.pretraining.adapter import attach
 from repsim.pretraining.build import build_model, shape_from_scratch, shape_of_parent
 from repsim.pretraining.checkpoint import TrainingState
 from repsim.pretraining.config import FamilyConfig, load_config
-from repsim.pretraining.data import FamilyData, TrainingData, prepare
+from repsim.pretraining.data import FamilyData, TrainingData
 from repsim.pretraining.distributed import Parallel, World, full_state, world
 from repsim.pretraining.folder import PROVENANCE, Described, model_ref, read_provenance, remove
 from repsim.pretraining.loop import Run, drop_fork, fork_state
@@ -26,6 +26,7 @@ from repsim.pretraining.mending import check_curve, complete, mend
 from repsim.pretraining.metrics import logger
 from repsim.pretraining.parent import open_parent
 from repsim.pretraining.planning import RunPlan, plan
+from repsim.pretraining.preparing import prepare
 from repsim.pretraining.step import Engine
 
 SCHEMA = "repsim/family/1"
@@ -53,7 +54,7 @@ def pretrain(
         device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.
         resume: Go on with what is there; otherwise the runs are trained anew.
         parallel: How several processes share a model: `ddp` or `fsdp`.
-        allow_network: Whether the model of `init_from` may be downloaded.
+        allow_network: Whether the model of `init_from` and data sets may be downloaded.
 
     Returns:
         The models, in the order of the plan.
@@ -87,7 +88,8 @@ def pretrain(
         else:
             logger.setLevel(logging.WARNING)  # one process tells
         here.barrier()
-        trainer = _Trainer(family, folder, prepare(family, folder, here), here)
+        data = prepare(family, folder, here, allow_network=allow_network)
+        trainer = _Trainer(family, folder, data, here)
         refs = [trainer.run(run, resume=resume) for run in chosen]
         if here.is_main:
             write_summary(family, folder)

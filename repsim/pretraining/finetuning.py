@@ -33,6 +33,7 @@ class FineTuning:
     config: FamilyConfig
     run: RunPlan
     out: Path
+    allow_network: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -51,7 +52,9 @@ def plan_finetuning(model: str, out: str | Path, **settings: Any) -> FineTuning:
         raise UsageError("there is no language to fine-tune on", hint="-l deu_Latn")
     target, tokens, context = Path(out), asked.tokens, asked.context
     languages = list(dict.fromkeys([*asked.languages, *asked.also]))
-    load_training_text(asked.corpus, languages)  # is it there?
+    load_training_text(  # is it there?
+        asked.corpus, languages, allow_network=asked.allow_network
+    )
     parent = open_parent(model, allow_network=asked.allow_network)
     rows = asked.batch or int(GENTLE["batch"])
     window = context or min(CONTEXT, longest_context(parent) or CONTEXT)
@@ -83,7 +86,7 @@ def plan_finetuning(model: str, out: str | Path, **settings: Any) -> FineTuning:
             "runs": [{"name": name, "languages": list(asked.languages), "data_seed": asked.seed}],
         }
     )
-    return FineTuning(config, plan(config)[0], target)
+    return FineTuning(config, plan(config)[0], target, asked.allow_network)
 
 
 def finetune(
@@ -127,7 +130,7 @@ def finetune(
         evaluation_bytes: Held-out text per language that is scored, 0 for all.
         dtype: Of the stored weights; that of the parent if not given.
         device: `cpu`, `cuda`, `cuda:1`; the accelerator if there is one.
-        allow_network: Whether the model may be downloaded.
+        allow_network: Whether the model and a data set may be downloaded.
 
     Raises:
         UsageError: Settings that are not possible, or `out` holds something else.
@@ -168,7 +171,7 @@ def run_finetuning(asked: FineTuning, *, device: str | None = None) -> ModelRef:
         return model_ref(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS, settings)
-    pretrain(asked.config, folder / WORK, device=device)
+    pretrain(asked.config, folder / WORK, device=device, allow_network=asked.allow_network)
     made = folder / WORK / asked.run.name
     for path in sorted(made.iterdir(), key=lambda path: path.name == PROVENANCE):
         if path.name not in ("state", "forks", "checkpoints", "timing.jsonl"):

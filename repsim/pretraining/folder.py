@@ -15,11 +15,10 @@ from repsim.core.errors import InputError
 from repsim.core.files import hash_files, hash_json, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import shown_path, versions
-from repsim.corpora.tokenizers import Tokenizer, save_tokenizer
 from repsim.pretraining.build import Shape
 from repsim.pretraining.card import model_card
 from repsim.pretraining.checkpoint import disk_errors, force_to_disk
-from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.config import CorpusConfig, FamilyConfig
 from repsim.pretraining.data import TrainingData
 from repsim.pretraining.parent import Parent
 from repsim.pretraining.planning import RunPlan
@@ -117,8 +116,7 @@ def _write_files(
         about.parent.copy_tokenizer(aside)
     else:
         GenerationConfig.from_model_config(config).save_pretrained(aside)
-        assert isinstance(about.data.tokenizer, Tokenizer)
-        save_tokenizer(about.data.tokenizer, aside)
+        about.data.save_tokenizer(aside)
 
 
 def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
@@ -173,19 +171,26 @@ def _provenance(
         "fork_state": plan.fork_state,
         **({"init_from": about.parent.stated()} if about.parent else {}),
         "history": history,
-        "mix": plan.ratios(about.data.windows.lengths),
+        "mix": plan.ratios(about.data.lengths),
         "windows": about.data.reading(plan).windows(),
         "bits_per_byte": dict(scores),
         "unigram_floor": dict(about.data.floors),
         "context": plan.context,
         "training": plan.training.model_dump(),
-        "corpus": {**corpus.model_dump(), "source": shown_path(corpus.source)},
+        "corpus": {**corpus.model_dump(), "source": _shown_sources(corpus)},
         "dtype": dtype,
         "config_hash": about.config.hash,
         "data_hash": about.data.hash,
         "run_key": about.key,
         "versions": versions(),
     }
+
+
+def _shown_sources(corpus: CorpusConfig) -> Any:
+    """Where text came from, without the folders above."""
+    if isinstance(corpus.source, str):
+        return shown_path(corpus.source)
+    return [{**s.model_dump(), "source": shown_path(s.source)} for s in corpus.source]
 
 
 def _after_parent(

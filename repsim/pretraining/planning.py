@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
@@ -12,6 +13,7 @@ from repsim.core.files import hash_json
 from repsim.core.model_ref import Role
 from repsim.corpora.data_order import BLOCK, temperature_ratios
 from repsim.pretraining.config import FamilyConfig, RunConfig, StageConfig, TrainingConfig
+from repsim.pretraining.own_tokenizer import open_tokenizer
 from repsim.pretraining.parent import open_parent
 from repsim.pretraining.schedule import Schedule
 
@@ -193,9 +195,14 @@ def plan(config: FamilyConfig) -> list[RunPlan]:
     for run in config.runs:
         _plan_with_trunks(config, run, done)
     finished = []
+    forks: dict[str, set[int]] = {}
     for run_plan in done.values():
-        shape = _expected_shape(config, run_plan.training)
-        leaving = sorted({p.first_step for p in done.values() if p.fork_from == run_plan.name})
+        forks.setdefault(run_plan.fork_from or "", set()).add(run_plan.first_step)
+    adapters = {bool(run_plan.training.lora) for run_plan in done.values()}
+    shapes = {lora: _expected_shape(config, lora=lora) for lora in adapters}
+    for run_plan in done.values():
+        shape = shapes[bool(run_plan.training.lora)]
+        leaving = sorted(forks.get(run_plan.name, set()))
         finished.append(
             dataclasses.replace(
                 run_plan,
@@ -208,14 +215,16 @@ def plan(config: FamilyConfig) -> list[RunPlan]:
     return finished
 
 
-def _expected_shape(config: FamilyConfig, training: TrainingConfig) -> Shape:
+def _expected_shape(config: FamilyConfig, *, lora: bool) -> Shape:
     """Before there is a tokenizer; it has fewer tokens only if the text is short for so many."""
     from repsim.pretraining.build import shape_from_scratch, shape_of_parent
 
     if config.init_from:
         parent = open_parent(config.init_from)
-        return shape_of_parent(parent, config.architecture.context, lora=bool(training.lora))
+        return shape_of_parent(parent, config.architecture.context, lora=lora)
     vocabulary = 259 if config.tokenizer.kind == "bytes" else config.tokenizer.vocab_size
+    if config.tokenizer.path:
+        vocabulary = open_tokenizer(Path(config.tokenizer.path)).vocab_size
     return shape_from_scratch(config.architecture, vocabulary)
 
 

@@ -31,7 +31,7 @@ FLAGS = {
         --matrix --method --oracle --out --predictor --rank-methods --seed --tier --up-to""",
     "predictor": "",
     "study": "",
-    "pretrain": "--device --dry-run --fresh --json --only --out",
+    "pretrain": "--allow-network --device --dry-run --fresh --json --only --out",
     "finetune": """--allow-network --alpha --also --batch --context --corpus --device --dry-run
         --dtype --evaluation-bytes --json --language --learning-rate --lora --out --rank --seed
         --target --tokens""",

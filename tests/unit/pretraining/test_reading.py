@@ -23,7 +23,10 @@ FORK = {"name": "fork", "languages": ["eng_Latn"], "fork": {"from": "mixed", "at
 
 def read(config: FamilyConfig, name: str) -> tuple[RunPlan, Reading, Any]:
     """The plan of a run, what it reads, and the data as far as an order needs it."""
-    data = SimpleNamespace(windows=SimpleNamespace(lengths=LENGTHS))
+    streams = {name: {name: 1.0} for name in LENGTHS}
+    data = SimpleNamespace(
+        windows=SimpleNamespace(lengths=LENGTHS), lengths=LENGTHS, streams=streams
+    )
     data.reading = lambda run: TrainingData.reading(data, run)  # type: ignore[arg-type]
     run = next(run for run in plan(config) if run.name == name)
     return run, data.reading(run), data
