@@ -201,8 +201,8 @@ def _make_one(config: FamilyConfig, name: str, out: Path, texts: Mapping[str, _T
             counts = entry.get("dropped", {})
             if counts.get(COPIES) or counts.get(NEAR):
                 left_out[stream] = counts
-    for language, text in texts.items():
-        write_shards(folder, language, "heldout", text.heldout, tokenizer)
+    for language, both in texts.items():
+        write_shards(folder, language, "heldout", both.heldout, tokenizer)
     for stream, counts in left_out.items():
         logger.warning(
             "%s: of %s documents %s are left out as copies, %s as near copies of held-out ones",
