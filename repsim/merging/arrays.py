@@ -71,7 +71,9 @@ def is_finite(array: Array) -> bool:
 def widen(stored: Array, kind: str) -> Array:
     """Entries of a file in the type of the computation; no copy where they are."""
     if stored.dtype == np.uint16:
-        stored = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        bits = stored.astype(np.uint32)
+        bits <<= np.uint32(16)
+        stored = bits.view(np.float32)
     return stored.astype(kind, copy=False)
 
 
@@ -84,7 +86,11 @@ def narrow(merged: Array, dtype: str) -> tuple[Any, bool]:
     finite = bool(np.isfinite(values).all())
     bits = values.astype(np.float32, copy=False).view(np.uint32)
     half = np.uint32(16)
-    rounded = (bits + (((bits >> half) & np.uint32(1)) + np.uint32(0x7FFF))) >> half
+    rounded = bits >> half
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= half
     stored = rounded.astype("<u2")
     exponents = stored & np.uint16(0x7F80)
     return stored, finite and not bool((exponents == np.uint16(0x7F80)).any())

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import mmap
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -97,6 +98,7 @@ class Checkpoint:
         self.headers: dict[str, TensorHeader] = {}
         self._places: dict[str, _Place] = {}
         self._maps: dict[Path, mmap.mmap] = {}
+        self._handles: dict[Path, int] = {}
         self._derived = derived_weights(self.folder) if files is None else None
         self._last: tuple[str, torch.Tensor] | None = None
         if self._derived is not None:
@@ -149,11 +151,13 @@ class Checkpoint:
             return flat_array(self._computed(tensor))[start:stop]
         place, header = self._places[tensor], self.headers[tensor]
         size = TYPES[header.dtype][1]
-        with place.file.open("rb", buffering=0) as handle:
+        if place.file not in self._handles:
+            handle = self._handles[place.file] = os.open(place.file, os.O_RDONLY)
+            weakref.finalize(self, os.close, handle)
             if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            handle.seek(place.start + start * size)
-            data = handle.read((stop - start) * size)
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
+        wanted, first = (stop - start) * size, place.start + start * size
+        data = os.pread(self._handles[place.file], wanted, first)
         if len(data) != (stop - start) * size:
             raise InputError(f"'{place.file}' ends within tensor '{tensor}'")
         return stored_array(data, header.dtype, 0, stop - start)

@@ -106,10 +106,12 @@ def _padding(
     tensors: frozenset[str],
 ) -> tuple[dict[str, TensorSource], list[str]]:  # fmt: skip
     """Models of one tokenizer whose rows are padded differently: as many as the donor has."""
+    donor, notes = recipe.donor, list[str]()
+    sources: dict[str, TensorSource] = dict(models)
+    if len(set(counts.values())) < 2:  # most merges: they do without torch
+        return sources, notes
     import torch
 
-    donor, notes = recipe.donor, []
-    sources: dict[str, TensorSource] = dict(models)
     for model, count in counts.items():
         if count == counts[donor]:
             continue

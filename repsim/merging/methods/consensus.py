@@ -25,6 +25,8 @@ from repsim.merging.parameters import parameter
 
 #: Denominators of model stock below this are singular, as in mergekit.
 _SINGULAR = 1e-6
+#: Mean square of a delta from which on the squares of its entries are no numbers near 0 in float32.
+_SMALL = 1e-30
 
 
 @merge_method(
@@ -46,7 +48,7 @@ def model_stock(
     (last axis). `context.values` receives the mean `t` and `cosine`.
     """
     along: Along = "row" if filter_wise and stream.shape else "tensor"
-    cosine = _mean_cosine(gram(stream, "deltas", along), context)
+    cosine = _mean_cosine(_products(stream, along), context)
     n = stream.models
     denominator = 1 + (n - 1) * cosine
     singular = np.abs(denominator) < _SINGULAR
@@ -63,6 +65,15 @@ def model_stock(
             context.note(f"{what}: t = {float(t.min()):.3g} leads away from them")
     share: Any = t / n if along == "row" else float(t[0]) / n
     yield from combined(stream, [share] * n, "deltas", along)
+
+
+def _products(stream: Stream, along: Along) -> Any:
+    """Inner products of the deltas; squares that float32 cannot hold are taken in float64."""
+    with np.errstate(all="ignore"):
+        found = gram(stream, "deltas", along, exact=False)
+    squares = found[range(len(found)), range(len(found))]
+    plain = np.isfinite(found).all() and bool((squares > _SMALL * stream.entries).all())
+    return found if plain else gram(stream, "deltas", along)
 
 
 def _mean_cosine(products: Any, context: TensorContext) -> Any:
