@@ -21,7 +21,7 @@ Headers = Mapping[str, TensorHeader]
 #: What a config may state of sizes at most, whatever the weights: more is built by no machine, and
 #: lists of such lengths are built while a config is read.
 MOST_LAYERS, MOST_ENTRIES = 2_000, 1 << 31
-_LAYERS = re.compile(r"(^n_?|_|^num_?)(layers?|blocks)$")
+_LAYERS = re.compile(r"(^n_?|(?<!feature)_|^num_?)(layers?|blocks)$")  # not: which layer is read
 _SIZES = re.compile(
     r"^(vocab_size|num_labels|d_\w+|n_(embd|inner|positions|head)|dim)$|(_size|_dim|_heads)$"
 )
@@ -130,13 +130,16 @@ def _blocks(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
         said = spec.n_layers(config)
     except (IncompatibleModelsError, TypeError, ValueError):
         return "it does not state how many blocks it has" if found else None
-    said += int(getattr(config, "num_nextn_predict_layers", None) or 0)
+    # Blocks that predict later tokens are published, and left out when transformers saves a model.
+    more = int(getattr(config, "num_nextn_predict_layers", None) or 0)
     if not found or (getattr(config, "is_encoder_decoder", False) and not spec.blocks):
         return None
     held = max(found) + 1
     if len(found) < held:
         return f"its blocks are numbered to {held - 1}, and the weights hold {len(found)} of them"
-    if held == said or (not spec.blocks and held < said):  # some families share blocks
+    if held in (said, said + more) or (
+        not spec.blocks and held < said
+    ):  # some families share blocks
         return None
     return f"it states {said} block{'s' if said != 1 else ''}, and the weights hold {held}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.models.arch import POINTS, ArchSpec
+from repsim.models.arch.template import text_of
 from repsim.models.check import read_streams, with_final_norm
 
 if TYPE_CHECKING:
@@ -154,9 +155,10 @@ def _batch(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(4, model.config.vocab_size, (2, 9), generator=generator)
+    config = text_of(model.config)
+    ids = torch.randint(4, config.vocab_size, (2, 9), generator=generator)
     mask = torch.ones_like(ids)
-    ids[1, 6:] = model.config.pad_token_id or 0
+    ids[1, 6:] = config.pad_token_id or 0
     mask[1, 6:] = 0
     return ids, mask
 

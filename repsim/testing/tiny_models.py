@@ -96,6 +96,14 @@ _DEEPSEEK = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 6,
 }
+_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 
 #: Kind -> recipe. The key is a model type, or a model type with a variant after "+".
 _RECIPES: dict[str, _Recipe] = {
@@ -109,6 +117,21 @@ _RECIPES: dict[str, _Recipe] = {
     "gemma": _Recipe("GemmaConfig", _WIDE_HEADS),
     "gemma2": _Recipe("Gemma2Config", {**_WIDE_HEADS, "sliding_window": 16}),
     "gemma3_text": _Recipe("Gemma3TextConfig", {**_WIDE_HEADS, "sliding_window": 16}),
+    "gemma3": _Recipe(
+        "Gemma3Config",
+        {
+            "text_config": {**_WIDE_HEADS, "sliding_window": 16},
+            "vision_config": _VISION,
+            "mm_tokens_per_image": 4,
+        },
+    ),
+    "mistral3": _Recipe(
+        "Mistral3Config",
+        {
+            "text_config": {**_LLAMA, "head_dim": 8, "model_type": "mistral"},
+            "vision_config": {**_VISION, "head_dim": 8, "model_type": "pixtral"},
+        },
+    ),
     "cohere": _Recipe("CohereConfig", _LLAMA, "$A"),
     "cohere2": _Recipe("Cohere2Config", {**_LLAMA, "sliding_window": 16}, "$A"),
     "cohere+qk-norm": _Recipe("CohereConfig", {**_LLAMA, "use_qk_norm": True}, "$A"),
@@ -252,7 +275,10 @@ def tiny_config(kind: str, **overrides: Any) -> Any:
     recipe = _RECIPES[kind]
     vocabulary = -(-(len(_SPECIAL) + 256 + len(_MERGES)) // 8) * 8
     ids = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
-    values = {**ids, **recipe.config, "vocab_size": vocabulary, **overrides}
+    own = recipe.config.get("text_config", recipe.config)
+    values = {**ids, **own, "vocab_size": vocabulary, **overrides}
+    if "text_config" in recipe.config:
+        values = {**recipe.config, "text_config": values}
     return getattr(transformers, recipe.config_class)(**values)
 
 
@@ -276,7 +302,9 @@ def tiny_model(kind: str, *, seed: int = 0, head: bool = False, **overrides: Any
     import transformers
 
     config = tiny_config(kind, **overrides)
-    auto_class = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    sees = getattr(config, "vision_config", None) is not None
+    whole = "AutoModelForImageTextToText" if sees else "AutoModelForCausalLM"
+    auto_class = getattr(transformers, whole if head else "AutoModel")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = auto_class.from_config(config)

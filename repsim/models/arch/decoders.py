@@ -71,6 +71,24 @@ GEMMA3 = dataclasses.replace(
     qk_norm="head",
 )
 
+# The part that reads text of models that also see; the part that sees is left alone.
+_SEES = "the part that sees writes into its residual stream too"
+GEMMA3_VISION = dataclasses.replace(
+    GEMMA3,
+    name="gemma3",
+    model_types=("gemma3",),
+    body_path="language_model",
+    unalignable=lambda config: _SEES,
+)
+
+MISTRAL3 = dataclasses.replace(
+    LLAMA,
+    name="mistral3",
+    model_types=("mistral3",),
+    body_path="language_model",
+    unalignable=lambda config: _SEES,
+)
+
 # No norm before attention and MLP, one behind each; queries and keys normalised over all heads.
 _PRE_NORMS = ("attn_norm", "mlp_norm")
 OLMO2 = dataclasses.replace(

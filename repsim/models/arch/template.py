@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
@@ -192,6 +193,7 @@ class Template:
 
     def sizes(self, config: Any) -> dict[str, int]:
         """Lengths of the axes of the weights."""
+        config = text_of(config)
         width = self.width(config)
         more = dict(self.more_sizes(config))
         heads = 1 if "channel" in more else self.n_heads(config)
@@ -322,10 +324,18 @@ def _bias_pattern(stored: str, axes: str) -> str:
     return kept(stored)
 
 
+def text_of(config: Any) -> Any:
+    """The config of the part that reads text: of models that also see, one inside the other."""
+    inner = getattr(config, "text_config", None)
+    if inner is None:
+        return config
+    return types.SimpleNamespace(**inner) if isinstance(inner, Mapping) else inner
+
+
 def config_value(config: Any, *names: str) -> int:
     """The first of some attributes that a config has; families name the same thing differently."""
     for name in names:
-        value = getattr(config, name, None)
+        value = getattr(text_of(config), name, None)
         if value is not None:
             return int(value)
     raise IncompatibleModelsError(f"the model's config states none of {', '.join(names)}")
