@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from repsim.pretraining import finetune, pretrain
     from repsim.studies.atlases import load_atlas
     from repsim.studies.compare import compare
+    from repsim.studies.compare_modules import compare_modules
 
 __version__ = "0.2.0"
 
@@ -55,6 +56,7 @@ _PUBLIC = {
     "check_models": "repsim.merging",
     "compare": "repsim.studies.compare",
     "compare_arrays": "repsim.measures",
+    "compare_modules": "repsim.studies.compare_modules",
     "diagnose": "repsim.mergeability.diagnosis",
     "difference": "repsim.measures",
     "evaluate": "repsim.evaluation",
@@ -89,10 +91,10 @@ _PACKAGES = (
 __all__ = [
     "__version__", "Activations", "Atlas", "Measure", "MergeForecast", "ModelRef",
     "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "assess", "barrier",
-    "between_models", "check_base", "check_models", "compare", "compare_arrays", "diagnose",
-    "difference", "evaluate", "extract", "finetune", "lineage", "load_atlas", "load_corpus",
-    "load_model", "measure", "merge", "predict_merge", "pretrain", "rank_methods", "sweep",
-    "take_apart",
+    "between_models", "check_base", "check_models", "compare", "compare_arrays",
+    "compare_modules", "diagnose", "difference", "evaluate", "extract", "finetune", "lineage",
+    "load_atlas", "load_corpus", "load_model", "measure", "merge", "predict_merge", "pretrain",
+    "rank_methods", "sweep", "take_apart",
 ]  # fmt: skip
 
 

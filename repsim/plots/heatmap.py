@@ -32,8 +32,9 @@ MANY_PANELS = 12
 class HeatmapPanel(NamedTuple):
     """One layer x layer matrix: NaN where the table has no row.
 
-    `best` is the column of the most similar layer of each row (-1 for an empty row), `at_null` is
-    True where the value is not beyond the null's 95 %.
+    `best` is the column of the most similar layer of each row (-1 for an empty row), of a model
+    with itself that of the most similar other layer; `at_null` is True where the value is not
+    beyond the null's 95 %; `names_a` and `names_b` are what layers are called, if anything.
     """
 
     title: str
@@ -44,6 +45,18 @@ class HeatmapPanel(NamedTuple):
     values: np.ndarray
     best: np.ndarray
     at_null: np.ndarray
+    names_a: tuple[str, ...] = ()
+    names_b: tuple[str, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a model with itself."""
+        return self.label_a == self.label_b
+
+    def layers(self, i: int, j: int) -> str:
+        """Two layers, as they are called."""
+        a = self.names_a[i] if self.names_a else self.layers_a[i]
+        return f"{a} and {self.names_b[j] if self.names_b else self.layers_b[j]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +81,13 @@ class HeatmapInfo:
         best = []
         for panel in self.panels[:6]:
             pick = np.nanargmax if self.facts.is_similarity else np.nanargmin
-            i, j = np.unravel_index(int(pick(panel.values)), panel.values.shape)
+            values = _others(panel.values) if panel.alone else panel.values
+            if not np.isfinite(values).any():
+                continue
+            i, j = np.unravel_index(int(pick(values)), values.shape)
             name = f"{panel.title}: " if panel.title else ""
             best.append(
-                f"{name}{panel.layers_a[i]} and {panel.layers_b[j]} "
-                f"({number(float(panel.values[i, j]))})"
+                f"{name}{panel.layers(int(i), int(j))} ({number(float(panel.values[i, j]))})"
             )
         first = self.panels[0]
         more = "Brighter" if len(self.panels) == 1 else "In all panels, brighter"
@@ -96,6 +111,8 @@ def heatmap_info(
     title: str | None = None,
 ) -> HeatmapInfo:
     """Layer x layer matrices, one panel per pair of (model, language); rows are the shallower side.
+
+    A table of models that are compared with nothing but themselves is drawn as such.
 
     Args:
         table: The similarities.
@@ -124,8 +141,9 @@ def heatmap_info(
             hint=f"one of {', '.join(n for n, (kind, _) in COLUMNS.items() if kind == 'float')}",
         )
     selection = sel.select(
-        table, measure=measure, point=point, pairing=pairing, models=models, languages=languages
-    )
+        table, measure=measure, point=point, pairing=pairing, models=models, languages=languages,
+        alone=True,
+    )  # fmt: skip
     pairs = list(selection.pairs)
     several = len({pair.models for pair in pairs})
     cut = len(pairs) > MANY_PANELS and models is None and several > 1
@@ -182,8 +200,9 @@ def _panel(
     with np.errstate(invalid="ignore"):
         at_null = value <= null if similar else value >= null
     sign = 1.0 if facts.is_similarity else -1.0
-    ranked = np.where(np.isfinite(values), sign * values, -np.inf)
-    best = np.where(np.isfinite(values).any(axis=1), ranked.argmax(axis=1), -1)
+    candidates = _others(values) if pair.is_self else values
+    ranked = np.where(np.isfinite(candidates), sign * candidates, -np.inf)
+    best = np.where(np.isfinite(candidates).any(axis=1), ranked.argmax(axis=1), -1)
     codes = short_codes(selection.languages())
     spoken = _language_name(pair, codes)
     named = " – ".join(dict.fromkeys(pair.models))
@@ -201,7 +220,24 @@ def _panel(
         values=values,
         best=best,
         at_null=at_null,
+        names_a=_layer_names(selection, pair.model_a, layers_a),
+        names_b=_layer_names(selection, pair.model_b, layers_b),
     )
+
+
+def _others(values: np.ndarray) -> np.ndarray:
+    """A matrix of a model with itself without what is equal by definition."""
+    return np.where(np.eye(len(values), dtype=bool), np.nan, values)
+
+
+def _layer_names(selection: Selection, model: str, layers: np.ndarray) -> tuple[str, ...]:
+    """What layers are called: by the user, or the embedding by its name; empty if by numbers."""
+    named = selection.info.get("layer_names", {}).get(model)
+    if named:
+        return tuple(str(named[layer]) for layer in layers)
+    if selection.point not in ("resid", "embed"):
+        return ()
+    return tuple(str(layer) if layer else "emb" for layer in layers)
 
 
 def _language_name(pair: Pair, codes: dict[str, str]) -> str:
@@ -212,6 +248,8 @@ def _language_name(pair: Pair, codes: dict[str, str]) -> str:
 def _title(selection: Selection, pairs: Sequence[Pair]) -> str:
     if len({pair.models for pair in pairs}) > 1:
         subject = "Every layer against every layer"
+    elif pairs[0].is_self:
+        subject = f"Layers of {shortened(pairs[0].model_a, 36)}"
     elif pairs[0].model_a == pairs[0].model_b:
         subject = f"Layers of {shortened(pairs[0].model_a, 36)} across languages"
     else:
@@ -224,7 +262,10 @@ def _title(selection: Selection, pairs: Sequence[Pair]) -> str:
 
 
 def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourScale) -> list[str]:
-    note = [selection.pairing, sel.sample_size(selection), "ring = most similar layer of each row"]
+    other = "other " if all(panel.alone for panel in panels) else ""
+    ring = f"ring = most similar {other}layer of each row"
+    pairing = selection.pairing if selection.point or selection.languages() != [""] else ""
+    note = [*([pairing] if pairing else []), sel.sample_size(selection), ring]
     if any(panel.at_null.any() for panel in panels):
         note.append("× = not beyond 95 % of shuffles")
     if any(not np.isfinite(panel.values).all() for panel in panels):
@@ -252,7 +293,8 @@ def draw_heatmap(info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wid
     bar = matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height)
     if count == 1:
         tall, wide = info.panels[0].values.shape
-        fig.keep_left(figure, (height - 0.55) * wide / tall + 1.35)
+        named = max((len(name) for name in info.panels[0].names_a), default=0)
+        fig.keep_left(figure, (height - 0.55) * wide / tall + 1.35 + 0.075 * min(named, 14))
     fig.freeze(figure)
     matrix.align_colour_bar(figure, bar, axes)
     return figure
@@ -297,16 +339,16 @@ def _draw_panel(ax: Axes, info: HeatmapInfo, panel: HeatmapPanel, *, small: bool
             j, i, s=min(0.3 * side, 3.5) ** 2, marker="x", c=list(ink[i, j]), alpha=0.6,
             linewidths=min(0.06 * side, 0.7), zorder=2, label="not beyond the null",
         )  # fmt: skip
-    _layer_ticks(ax.xaxis, panel.layers_b, most=4 if small else 7)
-    _layer_ticks(ax.yaxis, panel.layers_a, most=5 if small else 8)
+    _layer_ticks(ax.xaxis, panel.layers_b, panel.names_b, most=4 if small else 7)
+    _layer_ticks(ax.yaxis, panel.layers_a, panel.names_a, most=5 if small else 8)
     return image
 
 
-def _layer_ticks(axis: Any, layers: Sequence[int], most: int) -> None:
-    """Ticks at round layer numbers; the embedding is called by its name."""
+def _layer_ticks(axis: Any, layers: Sequence[int], names: Sequence[str], most: int) -> None:
+    """Ticks at round layer numbers, with the names of layers that have some."""
     step = next(s for s in (1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 1000) if len(layers) / s <= most)
     shown = [place for place, layer in enumerate(layers) if layer % step == 0]
-    axis.set_ticks(shown, [str(layers[place]) if layers[place] else "emb" for place in shown])
+    axis.set_ticks(shown, [shortened(str((names or layers)[place]), 14) for place in shown])
 
 
 def _name_sides(ax: Axes, panel: HeatmapPanel, *, height: float, size: float) -> None:

@@ -130,8 +130,12 @@ def select(
     pairing: str | None = None,
     models: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
+    alone: bool = False,
 ) -> Selection:
-    """Choose the rows of one measure, hook point and pairing, or say by name what is not there."""
+    """Choose the rows of one measure, hook point and pairing, or say by name what is not there.
+
+    With `alone`, a table that holds nothing else is drawn as models compared with themselves.
+    """
     facts = MeasureFacts.of(table, _choose_measure(table, measure))
     if not table.unique("point"):  # arrays whose hook point nobody stated
         point = ""
@@ -147,6 +151,7 @@ def select(
     if pairing is not None and pairing not in PAIRINGS:
         raise unknown_name("pairing", pairing, PAIRINGS)
     grouped: dict[str, dict[Pair, list[dict[str, Any]]]] = {}
+    own: dict[Pair, list[dict[str, Any]]] = {}
     kept = table.where(measure=facts.name, point=point)
     if models is not None:
         kept = kept.where(model_a=list(models), model_b=list(models))
@@ -155,13 +160,16 @@ def select(
     for row in kept.rows():
         spoken = row["language_a"] or "", row["language_b"] or ""
         pair = Pair(row["model_a"], spoken[0], row["model_b"], spoken[1])
-        if row["value"] is None or pair.is_self:
+        if row["value"] is None:
+            continue
+        if pair.is_self:
+            own.setdefault(pair, []).append(row)
             continue
         of_pairing = grouped.setdefault(row["pairing"], {})
         if not (facts.symmetric and pair.swapped() in of_pairing):
             of_pairing.setdefault(pair, []).append(row)
     chosen = pairing or next((name for name in PAIRINGS if name in grouped), PAIRINGS[0])
-    pairs = grouped.get(chosen, {})
+    pairs = grouped.get(chosen, {}) or (own if alone and not grouped else {})
     if not pairs:
         raise UsageError(
             f"the table has no '{facts.name}' between different models or languages to draw "
@@ -264,6 +272,7 @@ def sample_size(selection: Selection) -> str:
     """Such as "n = 686 sentence pairs", or a range."""
     sizes = {row["n"] for rows in selection.pairs.values() for row in rows if row["n"]}
     what = "sentences" if selection.pairing == "same text" else "sentence pairs"
+    what = what if selection.point else "inputs"
     if not sizes:
         return f"n not stated ({what})"
     low, high = min(sizes), max(sizes)

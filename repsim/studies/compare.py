@@ -76,7 +76,7 @@ def compare(
     force: bool = False,
     workers: int = 1,
 ) -> SimilarityTable:
-    """Compare models on a parallel corpus.
+    """Compare models on a parallel corpus; one model on one language with itself, layer by layer.
 
     Args:
         models: Folders, packaged models ("e5-small"), hub ids ("org/name@revision"), modules of
@@ -397,6 +397,17 @@ def _units(comparison: Comparison, activations: Sequence[Activations]) -> list[S
                 point=comparison.point,
                 statistics=comparison.statistics,
             )
+    if not units and "same text" in comparison.pairings:
+        # One model on one text: its own layers against each other.
+        units = plan_sweep(
+            activations,
+            comparison.measures,
+            pairings=("same text",),
+            layers="all",
+            point=comparison.point,
+            statistics=comparison.statistics,
+            self_pairs=True,
+        )
     if not units:
         raise UsageError(
             "there is nothing to compare",
