@@ -52,7 +52,8 @@ Examples:
     show_default=True,
     help="auto: all layer pairs on the same text, equal layers on parallel text.",
 )
-@click.option("--point", default="resid", show_default=True, help="Hook point: resid, attn, mlp.")
+@click.option("--point", default="resid", show_default=True,
+              help="Hook point: embed, resid, attn, mlp, heads, mlp_hidden.")  # fmt: skip
 @click.option(
     "--pooling",
     type=click.Choice(["mean", "last", "position-weighted"]),

@@ -23,6 +23,7 @@ from repsim.core import (
     SimilarityTable,
     UsageError,
 )
+from repsim.core.errors import unknown_name
 from repsim.core.pool import available_cores
 from repsim.core.progress import progress
 from repsim.core.provenance import environment
@@ -31,6 +32,7 @@ from repsim.studies.first_token import diagnosis, token_means
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from repsim.corpora.parallel import Sentences
     from repsim.measures import Statistics, SweepUnit
     from repsim.models.inspect import ModelLike
 
@@ -53,7 +55,7 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     tokenizer: Any = None,
-    corpus: str | Path | ParallelCorpus = "kolibri",
+    corpus: str | Path | ParallelCorpus | Sentences = "kolibri",
     languages: Sequence[str] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     limit: int | None = None,
@@ -83,7 +85,8 @@ def compare(
             `transformers`, alone or as `(module, tokenizer)`; in a mapping, by name.
         names: Names of the models, where they are no mapping.
         tokenizer: Of modules that come without one: one for all, or one for each model.
-        corpus: Built-in name, path, or a `ParallelCorpus`.
+        corpus: Built-in name, path, list of sentences, mapping from languages to such lists, or
+            a `ParallelCorpus`.
         languages: Languages to read; all of the corpus if left out.
         measures: Names of measures.
         limit: At most this many sentences, drawn with `seed`.
@@ -276,9 +279,12 @@ def plan_comparison(
     from repsim.corpora import load_corpus
     from repsim.measures import Statistics, get_measure
     from repsim.models import inspect_model, named_models
+    from repsim.models.arch import POINTS
 
     for name in chosen.measures:
         get_measure(name)
+    if chosen.point not in POINTS:
+        raise unknown_name("hook point", chosen.point, POINTS)
     network = {"allow_network": chosen.allow_network}
     given = named_models(models, chosen.names, tokenizer=chosen.tokenizer)
     finding = {"generic": chosen.generic, "revision": chosen.revision, **network}

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import repsim
-from repsim.core import SimilarityTable
+from repsim.core import SimilarityTable, UsageError
+from repsim.studies.compare import plan_comparison
 from repsim.testing.tiny_models import write_tiny_model
 
 FAST = ["--limit", "40", "-l", "eng_Latn", "-l", "deu_Latn", "-m", "cka"]
@@ -189,3 +190,13 @@ def test_workers_do_not_run_a_script_again_that_has_no_main_guard(
     first, second = done.stdout.splitlines()[-2:]
     assert first.endswith(" cka")
     assert second.endswith(" cka mine")
+
+
+def test_what_does_not_exist_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match=r"unknown hook point 'headz' .*'heads'"):
+        plan_comparison(["zoo:eng-1", "zoo:eng-2"], point="headz")
+
+
+def test_sentences_in_memory_are_a_corpus() -> None:
+    planned = plan_comparison(["zoo:eng-1", "zoo:eng-2"], corpus=["One.", "Two.", "Three."])
+    assert planned.corpus.languages == ("und",)
