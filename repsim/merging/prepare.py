@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import hash_json, read_json
-from repsim.core.progress import progress
 from repsim.core.provenance import DISTRIBUTION, version_of
+from repsim.merging.aligning import align_models
 from repsim.merging.ancestry import check_lineage
 from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import AUTO, most_common_template
@@ -19,7 +18,6 @@ from repsim.merging.check import Finding, check_models, read_chat_template, refu
 from repsim.merging.checkpoint import (
     TYPES,
     Checkpoint,
-    StateDict,
     TensorSource,
     Transformed,
 )
@@ -27,8 +25,8 @@ from repsim.merging.in_memory import needs_statistics
 from repsim.merging.methods import find_method
 from repsim.merging.one_vocabulary import one_vocabulary
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
-from repsim.merging.recipe import Learn, Recipe, Repair
-from repsim.merging.tensors import is_tied, merged_names, token_tensors
+from repsim.merging.recipe import Recipe, Repair
+from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.token_rows import Reindexed
 from repsim.models.formats import folder_headers
 from repsim.models.headers import TensorHeader
@@ -36,7 +34,6 @@ from repsim.models.inspect import (
     Located,
     check_config,
     locate,
-    read_config,
 )
 
 if TYPE_CHECKING:
@@ -105,8 +102,7 @@ def prepare(
     recipe = _with_template(recipe, [located[model].folder for model in models])
     merged = {model: merged_names(configs[model], sources[model].headers) for model in models}
     if recipe.align != "none":
-        aligned, config, said = _align(recipe, located, sources, config)
-        sources = dict(aligned)
+        sources, config, said = align_models(recipe, located, sources, config)
         merged = {model: merged_names(config, source.headers) for model, source in sources.items()}
         notes += said
     for model, change in (transforms or {}).items():
@@ -222,97 +218,6 @@ def _with_template(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
         return recipe
     found = most_common_template([read_chat_template(folder) for folder in folders])
     return dataclasses.replace(recipe, chat_template=found)
-
-
-def _align(
-    recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource],
-    config: Mapping[str, Any],
-) -> tuple[dict[str, StateDict], dict[str, Any], list[str]]:  # fmt: skip
-    """Bring all models to the coordinates of the base, or of the first one; in memory, whole."""
-    from repsim.merging.align import align
-
-    reference = recipe.donor
-    others = [model for model in recipe.sources if model != reference]
-    states = {
-        model: {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name in source.headers
-            for tensor in [source.read(name)]
-        }
-        for model, source in sources.items()
-    }
-    parsed, _ = read_config(located[reference].folder)
-    text = _learning(recipe, recipe.learn, located, parsed) if recipe.learn else {}
-    assert recipe.align != "none"
-    updates = text["learning"].updates(text["windows"].shape[1] - 1) if text else 0
-    with progress("aligning", total=updates * len(others), unit="update") as bar:
-        result = align(
-            states[reference],
-            [states[model] for model in others],
-            parsed,
-            method=recipe.align,
-            seed=recipe.seed,
-            tied=[
-                is_tied(_read_config(located[model].folder), sources[model].headers)
-                for model in (reference, *others)
-            ],
-            on_update=lambda update, total, loss: _count(bar),
-            **text,
-        )
-    notes = []
-    for model, report in zip(others, result.report, strict=True):
-        change = "not compared" if report.output_change is None else f"{report.output_change:.1e}"
-        notes.append(
-            f"'{sources[model].name}' aligned to '{sources[reference].name}' ({report.method}, "
-            f"{report.match}): distance {report.distance_before:.3f} -> "
-            f"{report.distance_after:.3f}, largest relative change of an output {change}"
-            + (f"; {report.note}" if report.note else "")
-        )
-        if report.learned:
-            first, last = report.learned.ends
-            notes.append(
-                f"{report.learned.parameters:,} numbers of the map learned in "
-                f"{len(report.learned.losses)} updates from the {report.learned.start} start: loss "
-                f"of the midpoint {first:.3f} -> {last:.3f} nats per token"
-            )
-    aligned = dict(zip([reference, *others], result.states, strict=True))
-    found = {m: StateDict(sources[m].name, aligned[m]) for m in recipe.sources}
-    untied = not getattr(result.config, "tie_word_embeddings", True)
-    return found, {**config, **({"tie_word_embeddings": False} if untied else {})}, notes
-
-
-def _learning(
-    recipe: Recipe, learn: Learn, located: Mapping[str, Located], config: Any
-) -> dict[str, Any]:
-    """What learned alignment takes: windows of all languages in turn, and its settings."""
-    import torch
-
-    from repsim.core.files import cache_folder
-    from repsim.merging.align import Learning
-    from repsim.merging.windows import read_windows, stated_languages
-
-    folders = {model: found.folder for model, found in located.items()}
-    names = learn.languages or stated_languages(recipe, folders, "learn")
-    context = min(learn.context, int(getattr(config, "max_position_embeddings", learn.context)))
-    limit = math.ceil(learn.tokens / context / len(names))
-    folder = folders[recipe.tokenizer_owner]
-    texts = read_windows(learn.corpus, names, limit, folder, config, context + 1, recipe.seed)
-    fewest = min(len(windows) for windows in texts.values())
-    turns = [windows[i] for i in range(fewest) for windows in texts.values()]
-    settings = {name: getattr(learn, name) for name in
-                ("tokens", "batch", "learning_rate", "path", "start")}  # fmt: skip
-    learning = Learning(**settings, seed=recipe.seed)
-    marks = [Checkpoint(folders[model], model).marks() for model in recipe.sources]
-    key = hash_json([recipe.text, [[name, list(mark)] for found in marks for name, mark in found]])
-    return {
-        "windows": torch.tensor(turns),
-        "learning": learning,
-        "cache": cache_folder() / "alignments" / f"{key[:32]}.safetensors",
-    }
-
-
-def _count(bar: Any) -> None:
-    bar.update(1)
 
 
 def _statistics(

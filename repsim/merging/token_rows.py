@@ -163,20 +163,30 @@ class Reindexed:
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """A tensor, or a range of its rows, in the new order."""
+        import torch
+
         if tensor not in self.tensors:
             return self.source.read(tensor, rows)
-        found = self._gathered(tensor)
-        return found if rows is None else found[rows]
+        start, stop, _ = (rows or slice(None)).indices(len(self.donors[0][1]))
+        known = len(self.donors[0][1]) - self.means
+        found = self._gathered(tensor, slice(start, min(stop, known)))
+        if stop <= known:
+            return found
+        like = self.source.read(tensor, slice(0, 1)).dtype
+        mean = self._gathered(tensor, slice(0, known)).to(torch.float64).mean(0).to(like)
+        return torch.cat([found, mean.expand(stop - max(start, known), *mean.shape)])
 
-    def _gathered(self, tensor: str) -> torch.Tensor:
+    def _gathered(self, tensor: str, wanted: slice) -> torch.Tensor:
+        """Rows that are no means of all others."""
         import torch
 
         like = self.source.read(tensor, slice(0, 1))
-        found = torch.zeros(self.headers[tensor].shape, dtype=like.dtype)
-        taken = torch.stack([rows >= 0 for _, rows in self.donors])
+        donors = [(source, rows[wanted]) for source, rows in self.donors]
+        found = torch.zeros((len(donors[0][1]), *like.shape[1:]), dtype=like.dtype)
+        taken = torch.stack([rows >= 0 for _, rows in donors])
         several = taken.sum(0) > 1
         total = torch.zeros((int(several.sum()), *found.shape[1:]), dtype=torch.float64)
-        for (source, rows), has in zip(self.donors, taken, strict=True):
+        for (source, rows), has in zip(donors, taken, strict=True):
             if not bool(has.any()):
                 continue
             stored = source.read(tensor)
@@ -185,8 +195,6 @@ class Reindexed:
             total[has[several]] += stored[rows[has & several]].to(torch.float64)
         counts = taken.sum(0)[several].reshape(-1, *(1,) * (total.ndim - 1))
         found[several] = (total / counts).to(found.dtype)
-        if self.means:
-            found[-self.means :] = found[: -self.means].to(torch.float64).mean(0).to(found.dtype)
         return found
 
     def array(self, tensor: str) -> Array:

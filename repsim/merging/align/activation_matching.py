@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 from einops import einsum, rearrange
 
 from repsim.core.errors import UsageError
-from repsim.merging.align.apply import AlignmentMap, transform
+from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.attention import Method, solve_attention
-from repsim.merging.align.checking import build_model
-from repsim.merging.align.matching import block_of
+from repsim.merging.align.blocks import Blocks
+from repsim.merging.align.checking import as_source, open_model
 from repsim.merging.align.solvers import best_assignment, rotation_from
-from repsim.merging.align.weights import StateDict, Weights
+from repsim.merging.align.weights import StateDict
+from repsim.merging.checkpoint import TensorSource
 from repsim.models.arch import spec_for
 from repsim.models.arch.spaces import WeightSpaces
 from repsim.models.check import read_streams
+from repsim.models.inspect import ModelLike
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,7 @@ UnitActivations = Mapping[tuple[str, int], "torch.Tensor"]
 
 def collect_activations(
     config: Any,
-    state: StateDict,
+    state: StateDict | TensorSource | ModelLike,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> dict[tuple[str, int], torch.Tensor]:
@@ -42,7 +44,7 @@ def collect_activations(
 
     Args:
         config: Config of the model.
-        state: Its tensors.
+        state: Its tensors, or the folder that holds them, of which one module is read at a time.
         input_ids: `[batch, tokens]`.
         attention_mask: 1 for tokens, 0 for padding on the right; no padding if None.
 
@@ -64,7 +66,8 @@ def collect_activations(
     import torch
 
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    model, spec = build_model(config, state), spec_for(config.model_type)
+    spec = spec_for(config.model_type)
+    model = open_model(config, as_source(state))
     streams, _ = read_streams(spec, model, input_ids, mask, ("resid", "heads", "mlp_hidden"))
     kept = mask.bool().clone()
     kept[:, 0] = False
@@ -72,8 +75,8 @@ def collect_activations(
 
 
 def match_activations(
-    a: Weights,
-    b: Weights,
+    a: Blocks,
+    b: Blocks,
     spaces: WeightSpaces,
     of_a: UnitActivations,
     of_b: UnitActivations,
@@ -93,14 +96,13 @@ def match_activations(
         for layer in range(1, spaces.layers + 1):
             total += correlations(of_a["resid", layer], of_b["resid", layer])
         maps[space.key] = best_assignment(total)
-    for key, element in list(maps.items()):
-        b = transform(b, spaces[key], element)
+    stream = dict(maps)
     kv, q = spaces.sizes["kv"], spaces.sizes["q"]
     for layer in range(spaces.layers):
         units = correlations(of_a["mlp_hidden", layer + 1], of_b["mlp_hidden", layer + 1])
         maps[f"{layer}.mlp_units"] = best_assignment(units)
         alike = head_cka(of_a["heads", layer + 1], of_b["heads", layer + 1], kv=kv, q=q)
-        parts = (block_of(a, layer), block_of(b, layer))
+        parts = (a.block(layer), apply_map(b.block(layer), spaces, stream))
         maps |= solve_attention(*parts, spaces, layer, method=method, similarity=alike)
     return maps
 

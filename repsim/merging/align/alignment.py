@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,8 +13,14 @@ from repsim.core.errors import IncompatibleModelsError, InputError, UsageError, 
 from repsim.merging.align.activation_matching import UnitActivations, match_activations
 from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
 from repsim.merging.align.attention import Method
-from repsim.merging.align.checking import TOLERANCE, output_difference
-from repsim.merging.align.fold import fold_norms
+from repsim.merging.align.blocks import (
+    mapped,
+    norm_of,
+    open_blocks,
+    total_distance,
+    whole,
+)
+from repsim.merging.align.checking import TOLERANCE, as_source, is_named, output_difference
 from repsim.merging.align.heads import (
     holds_own_head,
     in_single_precision,
@@ -23,20 +30,17 @@ from repsim.merging.align.heads import (
 from repsim.merging.align.learned import Learned, Learning, Midpoint, Say, composed, learn_maps
 from repsim.merging.align.matching import Descent, match_weights
 from repsim.merging.align.solvers import distance
-from repsim.merging.align.weights import (
-    StateDict,
-    Weights,
-    check_known,
-    names_in,
-    pack,
-    unpack,
-)
+from repsim.merging.align.weights import StateDict, Weights, check_known, names_in
+from repsim.merging.checkpoint import TensorSource
 from repsim.models.arch import spec_for
 from repsim.models.arch.spaces import WeightSpaces
+from repsim.models.inspect import ModelLike, locate, read_config
 
 if TYPE_CHECKING:
     import torch
 
+#: A state dict, a source of tensors, or what names a model.
+Model = StateDict | TensorSource | ModelLike
 Match = Literal["weights", "activations"]
 AnyMethod = Literal["permutation", "orthogonal", "learned"]
 
@@ -88,23 +92,28 @@ class AlignmentResult:
     """Models in the coordinates of the reference, ready to be merged.
 
     Attributes:
-        states: State dicts, the reference first. It is the same as given, except that rotation
-            needs its norms folded too, and weights of 16 bits in float32. If only some models tie
-            their heads, all have a head of their own.
+        sources: Models whose tensors are computed when they are read, the reference first. It is
+            the same as given, except that rotation needs its norms folded too, and weights of 16
+            bits in float32. If only some models tie their heads, all have a head of their own.
         maps: For each other model, key of a space -> element; empty if it was left as it was.
         report: For each other model, what was done.
         config: Config of the states; folding unties the head (`tie_word_embeddings` false).
     """
 
-    states: list[dict[str, torch.Tensor]]
+    sources: list[TensorSource]
     maps: list[AlignmentMap]
     report: list[ModelAlignment]
     config: Any
 
+    @functools.cached_property
+    def states(self) -> list[dict[str, torch.Tensor]]:
+        """State dicts, in memory: the tensors of `sources`."""
+        return [{name: source.read(name) for name in source.headers} for source in self.sources]
+
 
 def align(
-    reference: StateDict | str | Path,
-    others: Sequence[StateDict | str | Path],
+    reference: Model,
+    others: Sequence[Model],
     config: Any = None,
     *,
     method: AnyMethod = "permutation",
@@ -126,6 +135,9 @@ def align(
     What each model computes stays the same; that is checked on random tokens. Alignment pays for
     models that were initialised apart. Models of one initialisation already share coordinates:
     pass `residual=False`, or do not align them.
+
+    Models are read block by block: about four blocks in float64 are held, and four times as many
+    numbers as the width squared. "learned" holds both models.
 
     Args:
         reference: The model that the others are brought to: its tensors by name, or (without
@@ -192,19 +204,18 @@ def align(
     first, *rest = opened
     _check_same(opened, spaces)
     config_after, own = copy.deepcopy(config), spaces
-    states = [dict(first)]
-    a = _prepared(first, spaces, closed)
-    if closed == "orthogonal":
+    folded = closed == "orthogonal"
+    a = open_blocks(first, spaces, folded=folded)
+    if folded:
         config_after.tie_word_embeddings, own = False, spaces.untied()
-        states = [pack(a, first, own)]
-    result = AlignmentResult(states, [], [], config_after)
-    for number, state in enumerate(rest, start=1):
-        b = _prepared(state, spaces, closed)
+    result = AlignmentResult([mapped(first, a, own, {}) if folded else first], [], [], config_after)
+    for number, source in enumerate(rest, start=1):
+        b = open_blocks(source, spaces, folded=folded)
         if match == "activations" and activations is not None:
             maps = match_activations(
                 a, b, own, activations[0], activations[number], method=closed, residual=residual
             )
-            ends = (distance(a, b), distance(a, apply_map(b, own, maps)))
+            ends = (total_distance(a, b, own, {}), total_distance(a, b, own, maps))
             found = Descent(maps, ends, converged=True)
         else:
             found = match_weights(
@@ -213,17 +224,19 @@ def align(
             )  # fmt: skip
         learned = None
         if windows is not None:
+            kept = result.sources[0]
+            like = ({name: kept.read(name) for name in kept.headers}, config_after)
             found, learned = _learn(
-                (a, b), found, own, (states[0], config_after), windows, learning or Learning(),
-                cache=cache, on_update=on_update,
+                (whole(a, own.layers), whole(b, own.layers)), found, own, like, windows,
+                learning or Learning(), cache=cache, on_update=on_update,
             )  # fmt: skip
-        mapped = pack(apply_map(b, own, found.maps), state, own)
+        moved = mapped(source, b, own, found.maps)
         change, note = None, "outputs were not compared"
         if check:
-            change, note = _compare((config, state), (config_after, mapped), found.maps, seed)
-        result.states.append(mapped)
+            change, note = _compare((config, source), (config_after, moved), found.maps, seed)
+        result.sources.append(moved)
         result.maps.append(found.maps)
-        about = _report(a, found, own, (method, match), change, note)
+        about = _report(norm_of(a, own.layers), found, own, (method, match), change, note)
         notes = "; ".join(part for part in (about.note, precision) if part)
         result.report.append(dataclasses.replace(about, learned=learned, note=notes))
     return result
@@ -261,51 +274,34 @@ def _learn(
     return Descent(maps, ends, converged=True), dataclasses.replace(found, start=start)
 
 
-def _opened(
-    models: Sequence[StateDict | str | Path], config: Any
-) -> tuple[Any, list[StateDict], list[bool]]:
+def _opened(models: Sequence[Model], config: Any) -> tuple[Any, list[TensorSource], list[bool]]:
     """The config, the tensors of each model, and whether its head is its embedding.
 
     A model that is named is read from its folder. The config that is given with tensors is the
     reference's; another model may be its rotated twin, which has a head of its own.
     """
-    from safetensors.torch import load_file
-
-    from repsim.models.headers import weight_files
-    from repsim.models.inspect import locate, read_config
-
-    states: list[StateDict] = []
     ties: list[bool | None] = []
     for model in models:
-        if isinstance(model, Mapping):
-            states.append(model)
+        if is_named(model):
+            own = read_config(locate(model).folder)[0]
+            config = own if config is None else config
+            ties.append(bool(getattr(own, "tie_word_embeddings", False)))
+        else:
             ties.append(None)
-            continue
-        folder = locate(model).folder
-        own = read_config(folder)[0]
-        config = own if config is None else config
-        ties.append(bool(getattr(own, "tie_word_embeddings", False)))
-        parts = (load_file(path) for path in weight_files(folder))
-        states.append({name: tensor for part in parts for name, tensor in part.items()})
     if config is None:
         raise UsageError("tensors alone do not say what they are", hint="give `config` with them")
+    sources = [as_source(model, f"model {n}") for n, model in enumerate(models, start=1)]
     said = bool(getattr(config, "tie_word_embeddings", False))
     spaces = spec_for(config.model_type).spaces(config)
     tied = [said if known is None else known for known in ties]
-    for number, state in enumerate(states):
-        if number and ties[number] is None and holds_own_head(state, spaces):
+    for number, source in enumerate(sources):
+        if number and ties[number] is None and holds_own_head(source, spaces):
             tied[number] = False
-    return config, states, tied
-
-
-def _prepared(state: StateDict, spaces: WeightSpaces, method: Method) -> Weights:
-    """Weights by role, folded where they are to be rotated."""
-    weights = unpack(state, spaces)
-    return weights if method == "permutation" else fold_norms(weights, spaces)[0]
+    return config, sources, tied
 
 
 def _compare(
-    before: tuple[Any, StateDict], after: tuple[Any, StateDict], maps: AlignmentMap, seed: int
+    before: tuple[Any, TensorSource], after: tuple[Any, TensorSource], maps: AlignmentMap, seed: int
 ) -> tuple[float | None, str]:
     """Change of the outputs from one (config, state dict) to another, and what to say of it."""
     (config, old), (config_after, new) = before, after
@@ -322,14 +318,14 @@ def _compare(
 
 
 def _report(
-    a: Weights,
+    norm: float,
     found: Descent,
     spaces: WeightSpaces,
     how: tuple[AnyMethod, Match],
     change: float | None,
     note: str,
 ) -> ModelAlignment:
-    norm = max(sum(float(weight.square().sum()) for weight in a.values()) ** 0.5, 1e-300)
+    norm = max(norm, 1e-300)
     before, after = found.distances[0] / norm, found.distances[-1] / norm
     notes = [note] if note else []
     if after >= before and how[0] != "learned":
@@ -380,13 +376,14 @@ def _check_arguments(
         )
 
 
-def _check_same(states: Sequence[StateDict], spaces: WeightSpaces) -> None:
+def _check_same(models: Sequence[TensorSource], spaces: WeightSpaces) -> None:
     """Refuse models that do not fit each other before the work begins."""
     shapes = []
-    for state in states:
-        check_known(state, spaces)
-        held = [(weight, names_in(weight, state, spaces)) for weight in spaces.weights]
-        shapes.append({w.keys: tuple(state[names[0]].shape) for w, names in held if names})
+    for model in models:
+        headers = model.headers
+        check_known(headers, spaces)
+        held = [(weight, names_in(weight, headers, spaces)) for weight in spaces.weights]
+        shapes.append({w.keys: tuple(headers[names[0]].shape) for w, names in held if names})
     for number, other in enumerate(shapes[1:], start=2):
         for keys in {**shapes[0], **other}:
             one, two = (known.get(keys, "missing") for known in (shapes[0], other))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError
-from repsim.merging.align.weights import StateDict, as_built, has_body_prefix
+from repsim.merging.align.weights import Names, StateDict, as_built, has_body_prefix
+from repsim.merging.checkpoint import Checkpoint, TensorSource
+from repsim.merging.checkpoint import StateDict as InMemory
 from repsim.models.arch import spec_for
+from repsim.models.inspect import ModelLike, locate
 from repsim.models.load import quiet_transformers
 
 if TYPE_CHECKING:
@@ -41,19 +46,8 @@ def build_model(config: Any, state: StateDict) -> nn.Module:
         >>> type(build_model(tiny.config, tiny.state_dict())).__name__
         'GPT2LMHeadModel'
     """
-    import torch
-    import transformers
-
-    spec = spec_for(config.model_type)
-    spaces, kind = spec.spaces(config), "AutoModel"
-    if has_body_prefix(state, spaces):
-        kind = "AutoModelForCausalLM" if spec.decoder else "AutoModelForMaskedLM"
-    plain = copy.deepcopy(config)
-    if not spec.decoder:
-        plain.is_decoder = False
-    # What from_config draws is overwritten; the caller's stream of random numbers is left alone.
-    with torch.random.fork_rng(devices=[]), quiet_transformers():
-        model: Any = getattr(transformers, kind).from_config(plain, dtype=torch.float32)
+    spaces = spec_for(config.model_type).spaces(config)
+    model = _without_weights(config, state)
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
     wanted = set(model.state_dict())
     heads = [weight.tensor[1:] for weight in spaces.weights if weight.roles == ("head",)]
@@ -74,6 +68,127 @@ def build_model(config: Any, state: StateDict) -> nn.Module:
     model.tie_weights()
     model.requires_grad_(False)
     return model.eval()
+
+
+def _without_weights(config: Any, names: Names) -> Any:
+    """The model of a config, with its head if there are tensors of one; weights are random."""
+    import torch
+    import transformers
+
+    spec = spec_for(config.model_type)
+    kind = "AutoModel"
+    if has_body_prefix(names, spec.spaces(config)):
+        kind = "AutoModelForCausalLM" if spec.decoder else "AutoModelForMaskedLM"
+    plain = copy.deepcopy(config)
+    if not spec.decoder:
+        plain.is_decoder = False
+    # What from_config draws is overwritten; the caller's stream of random numbers is left alone.
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        return getattr(transformers, kind).from_config(plain, dtype=torch.float32)
+
+
+def is_named(model: StateDict | TensorSource | ModelLike) -> bool:
+    """Whether something names (or is) a model, and is not its tensors."""
+    return not isinstance(model, Mapping) and not hasattr(model, "headers")
+
+
+def as_source(model: StateDict | TensorSource | ModelLike, name: str = "model") -> TensorSource:
+    """The tensors of a state dict or of a model that is named; a source as it is."""
+    if is_named(model):
+        return Checkpoint(locate(model).folder)
+    source: TensorSource = InMemory(name, model) if isinstance(model, Mapping) else model
+    return source
+
+
+def open_model(config: Any, source: TensorSource) -> nn.Module:
+    """A model in float32 whose blocks read their weights when they run, and forget them after.
+
+    A model that shares weights among modules under other names than those of the checkpoint is
+    built whole; see `build_model`.
+    """
+    with _on_meta():
+        model = _without_weights(config, source.headers)
+    sources = _sources_of(model, source)
+    if sources is None:
+        return build_model(config, {name: source.read(name) for name in source.headers})
+    for module, owners in _units(model, ""):
+        own = [(owner, key, sources[name]) for owner, key, name in owners]
+        if own:
+            module.forward = functools.partial(_with_weights, module.forward, own, source)
+    model.requires_grad_(False)
+    found: nn.Module = model.eval()
+    return found
+
+
+def _units(module: Any, name: str) -> Iterator[tuple[Any, list[tuple[Any, str, str]]]]:
+    """Modules that run at a time, blocks or smaller, with owner, key and name of each parameter."""
+    from torch import nn
+
+    def parameters(part: Any, prefix: str) -> list[tuple[Any, str, str]]:
+        return [(part, key, f"{prefix}{key}") for key, p in part._parameters.items()
+                if p is not None]  # fmt: skip
+
+    within = f"{name}." if name else ""
+    of_a_list = name.rpartition(".")[2].isdigit()
+    if of_a_list or not any(isinstance(part, nn.ModuleList) for part in module.modules()):
+        parts = ((part, f"{within}{inner}." if inner else within)
+                 for inner, part in module.named_modules())  # fmt: skip
+        yield module, [found for part, prefix in parts for found in parameters(part, prefix)]
+        return
+    yield module, parameters(module, within)
+    for key, child in module.named_children():
+        yield from _units(child, f"{within}{key}")
+
+
+def _sources_of(model: Any, source: TensorSource) -> dict[str, str] | None:
+    """Parameter -> tensor that it is read from; None if one of them has none."""
+    tied = dict(getattr(model, "all_tied_weights_keys", {}) or {})
+    found = {}
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        stored = name if name in source.headers else tied.get(name, "")
+        if stored not in source.headers and not name.startswith(_OPTIONAL):
+            return None
+        found[name] = stored
+    return found
+
+
+@contextlib.contextmanager
+def _on_meta() -> Iterator[None]:
+    """Parameters that are made here take no memory; buffers, which are computed, do."""
+    from torch import nn
+
+    register = nn.Module.register_parameter
+
+    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is not None:
+            empty = nn.Parameter(parameter.to("meta"), requires_grad=False)
+            module._parameters[name] = empty
+
+    nn.Module.register_parameter = without_memory  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _with_weights(
+    forward: Callable[..., Any], names: Sequence[tuple[Any, str, str]], source: TensorSource,
+    *args: Any, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """Run a module with weights that are there as long as it runs."""
+    from torch import nn
+
+    empty = [(owner, key, owner._parameters[key]) for owner, key, _ in names]
+    try:
+        for owner, key, name in names:
+            if name:
+                weight = source.read(name).float()
+                owner._parameters[key] = nn.Parameter(weight, requires_grad=False)
+        return forward(*args, **kwargs)
+    finally:
+        for owner, key, nothing in empty:
+            owner._parameters[key] = nothing
 
 
 def random_tokens(config: Any, *, seed: int = 0, shape: Sequence[int] = (2, 16)) -> torch.Tensor:
@@ -97,8 +212,8 @@ def model_output(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 def output_difference(
     config: Any,
-    before: StateDict,
-    after: StateDict,
+    before: StateDict | TensorSource,
+    after: StateDict | TensorSource,
     *,
     after_config: Any | None = None,
     order: torch.Tensor | None = None,
@@ -108,7 +223,7 @@ def output_difference(
 
     Args:
         config: Config of the model before.
-        before: Its tensors.
+        before: Its tensors, of which one module's are in memory at a time.
         after: Tensors after a map.
         after_config: Config after it, where that differs (untied head).
         order: Permutation of the residual stream, which the output of a model without a head
@@ -125,11 +240,12 @@ def output_difference(
         0.0
     """
     ids = random_tokens(config, seed=seed)
-    model: Any = build_model(config, before)
+    model: Any = open_model(config, as_source(before))
     expected = model_output(model, ids)
     if order is not None and model.get_output_embeddings() is None:
         expected = expected[..., order]
-    return relative_change(expected, model_output(build_model(after_config or config, after), ids))
+    changed = open_model(after_config or config, as_source(after))
+    return relative_change(expected, model_output(changed, ids))
 
 
 def relative_change(expected: torch.Tensor, found: torch.Tensor) -> float:

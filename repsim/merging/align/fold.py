@@ -25,14 +25,20 @@ LEAST_GAIN = 1e-6
 def fold_norms(weights: Weights, spaces: WeightSpaces) -> tuple[Weights, WeightSpaces]:
     """The same function with all gains of norms at one and, for LayerNorm, zero-mean writers."""
     check_rotatable(weights, spaces)
+    return fold_part(weights, spaces), spaces.untied()
+
+
+def fold_part(weights: Weights, spaces: WeightSpaces) -> Weights:
+    """Fold a part of a model that holds, with each norm, everything that reads it."""
     folded = dict(weights)
-    if spaces.tied:
-        folded["head"] = weights["embed"].clone()
+    if spaces.tied and "embed" in folded:
+        folded["head"] = folded["embed"].clone()
     for norm, readers in _readers(folded, spaces).items():
-        _fold_one(folded, norm, readers, spaces)
+        if readers:
+            _fold_one(folded, norm, readers, spaces)
     if spaces.centred:
         _centre_writers(folded, spaces)
-    return folded, spaces.untied()
+    return folded
 
 
 def check_rotatable(weights: Weights, spaces: WeightSpaces) -> None:

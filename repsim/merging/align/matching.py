@@ -9,20 +9,23 @@ solves every block exactly once and then the stream.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from repsim.merging.align.apply import AlignmentMap, apply_map, transform
+from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.attention import Method, solve_attention
+from repsim.merging.align.blocks import Blocks, Held, maps_in, total_distance
 from repsim.merging.align.parts import (
     solve_experts,
     solve_latent_attention,
     solve_mixer,
     solve_units,
 )
-from repsim.merging.align.solvers import best_permutation, best_rotation, distance
+from repsim.merging.align.solvers import best_element, distance, inner_products
 from repsim.merging.align.weights import Weights
-from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, split_key, weight_key
+from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, weight_key
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +44,8 @@ class Descent:
 
 
 def match_weights(
-    a: Weights,
-    b: Weights,
+    a: Weights | Blocks,
+    b: Weights | Blocks,
     spaces: WeightSpaces,
     *,
     method: Method = "permutation",
@@ -50,26 +53,24 @@ def match_weights(
     max_iterations: int = 50,
     on_round: Callable[[int, float], None] | None = None,
 ) -> Descent:
-    """Map of B onto A by coordinate descent on the distance of their weights."""
+    """Map of B onto A by coordinate descent on the distance of their weights.
+
+    One block of each is held at a time. A round reads all of them twice: to find the maps, and to
+    see what the map of the stream, which all of them decide, has brought.
+    """
+    one, two = (Held(dict(x)) if isinstance(x, Mapping) else x for x in (a, b))
     stream = spaces["residual_rotation" if method == "orthogonal" else "residual_permutation"]
-    solve_stream = best_rotation if method == "orthogonal" else best_permutation
-    start = distance(a, b)
+    start = total_distance(one, two, spaces, {})
     distances, maps, converged = [start], AlignmentMap(), False
     if residual:
-        vocabulary = [key for key in a if "entry" in axes_of(key)]
-        maps[stream.key] = solve_stream(
-            {key: a[key] for key in vocabulary}, {key: b[key] for key in vocabulary}, stream
-        )
+        pairs = zip(one.outside(), two.outside(), strict=True)
+        vocabulary = (inner_products(_entries(x), _entries(y), stream) for x, y in pairs)
+        maps[stream.key] = best_element(functools.reduce(operator.add, vocabulary), stream)
     for number in range(1, max_iterations + 1):
-        for layer in range(spaces.layers):
-            part_a, part_b = (block_of(weights, layer) for weights in (a, b))
-            if residual:
-                part_b = transform(part_b, stream, maps[stream.key])
-            maps.update(_match_block(part_a, part_b, spaces, layer, method, maps))
-        moved = apply_map(b, spaces, {key: m for key, m in maps.items() if key != stream.key})
-        if residual:
-            maps[stream.key] = solve_stream(a, moved, stream)
-        distances.append(_distance_after(a, moved, stream, maps.get(stream.key)))
+        cross = _match_blocks(one, two, spaces, maps, method, stream if residual else None)
+        if cross is not None:
+            maps[stream.key] = best_element(cross, stream)
+        distances.append(total_distance(one, two, spaces, maps))
         if on_round:
             on_round(number, distances[-1])
         gained = distances[-2] - distances[-1]
@@ -79,6 +80,52 @@ def match_weights(
     if distances[-1] > start:
         return Descent({}, (start, start), converged)
     return Descent(maps, tuple(distances), converged)
+
+
+def _entries(weights: Weights) -> Weights:
+    """Those weights whose rows stand for the same in both models: tokens, positions."""
+    return {key: weight for key, weight in weights.items() if "entry" in axes_of(key)}
+
+
+def _match_blocks(
+    a: Blocks,
+    b: Blocks,
+    spaces: WeightSpaces,
+    maps: AlignmentMap,
+    method: Method,
+    stream: SymmetrySpace | None,
+) -> torch.Tensor | None:
+    """Match every block, given the stream; inner products of the stream after that."""
+    cross: torch.Tensor | None = None
+    if stream is not None:
+        pairs = zip(a.outside(), b.outside(), strict=True)
+        cross = functools.reduce(operator.add, (inner_products(x, y, stream) for x, y in pairs))
+    for layer in range(spaces.layers):
+        # Nothing of a block is held while the next one is read.
+        gained = _match_layer(a, b, spaces, layer, maps, method, stream)
+        cross = cross if gained is None or cross is None else cross + gained
+    return cross
+
+
+def _match_layer(
+    a: Blocks,
+    b: Blocks,
+    spaces: WeightSpaces,
+    layer: int,
+    maps: AlignmentMap,
+    method: Method,
+    stream: SymmetrySpace | None,
+) -> torch.Tensor | None:
+    """Match one block, given the stream; its inner products along the stream after that."""
+    mine = a.block(layer)
+    turned = {} if stream is None else {stream.key: maps[stream.key]}
+    maps.update(
+        _match_block(mine, apply_map(b.block(layer), spaces, turned), spaces, layer, method, maps)
+    )
+    if stream is None:
+        return None
+    own = {key: m for key, m in maps_in(maps, layer).items() if key != stream.key}
+    return inner_products(mine, apply_map(b.block(layer), spaces, own), stream)
 
 
 def _match_block(
@@ -114,18 +161,3 @@ def _proposals(
         yield solve_experts(a, b, spaces, layer, method)
     if weight_key("channels", layer) in spaces:
         yield solve_mixer(a, b, spaces, layer, method)
-
-
-def _distance_after(
-    a: Weights, b: Weights, space: SymmetrySpace, element: torch.Tensor | None
-) -> float:
-    """Distance of A from B after one more element, without a second copy of B."""
-    if element is None:
-        return distance(a, b)
-    parts = (distance({key: a[key]}, transform({key: b[key]}, space, element)) for key in a)
-    return float(sum(part**2 for part in parts)) ** 0.5
-
-
-def block_of(weights: Weights, layer: int) -> Weights:
-    """The weights of one block."""
-    return {key: weight for key, weight in weights.items() if split_key(key)[0] == layer}

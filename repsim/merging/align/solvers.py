@@ -61,6 +61,11 @@ def best_rotation(a: Weights, b: Weights, space: SymmetrySpace) -> torch.Tensor:
     return rotation_from(inner_products(a, b, space), space)
 
 
+def best_element(cross: torch.Tensor, space: SymmetrySpace) -> torch.Tensor:
+    """The element of a space of the stream that maximises its product with summed products."""
+    return rotation_from(cross, space) if space.group == "rotation" else best_assignment(cross)
+
+
 def rotation_from(cross: torch.Tensor, space: SymmetrySpace) -> torch.Tensor:
     """The legal rotation that maximises `<Q, cross>`."""
     if not space.fixes_mean:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Key ("layer.role") -> weight, axes as in `ROLE_AXES`.
 Weights = dict[str, "torch.Tensor"]
 StateDict = Mapping[str, "torch.Tensor"]
+#: What tensors are called; what stands beside a name is not looked at.
+Names = Mapping[str, object]
 
 
 def unpack(state: StateDict, spaces: WeightSpaces) -> Weights:
@@ -72,7 +74,7 @@ def pack(weights: Weights, state: StateDict, spaces: WeightSpaces) -> dict[str, 
     return packed
 
 
-def names_in(weight: StoredWeight, state: StateDict, spaces: WeightSpaces) -> list[str]:
+def names_in(weight: StoredWeight, state: Names, spaces: WeightSpaces) -> list[str]:
     """Names of the tensors of a state dict that hold a weight; none if it is not there."""
     name = stored_name(weight, state, spaces)
     return [name] if name in state else _part_names(weight, state, spaces)
@@ -92,7 +94,7 @@ def as_built(state: StateDict, spaces: WeightSpaces) -> dict[str, torch.Tensor]:
     return built
 
 
-def _part_names(weight: StoredWeight, state: StateDict, spaces: WeightSpaces) -> list[str]:
+def _part_names(weight: StoredWeight, state: Names, spaces: WeightSpaces) -> list[str]:
     """Names under which a checkpoint stores a weight in parts, role by role; none if it does not.
 
     The numbers behind "*" count whatever the first axis of the weight counts.
@@ -132,24 +134,24 @@ def _apart(joined: torch.Tensor, weight: StoredWeight) -> list[torch.Tensor]:
     return [tensor for stack in stacks for tensor in stack]
 
 
-def _has_head(state: StateDict, spaces: WeightSpaces) -> bool:
+def _has_head(state: Names, spaces: WeightSpaces) -> bool:
     heads = [weight for weight in spaces.weights if "head" in weight.roles]
     return any(stored_name(weight, state, spaces) in state for weight in heads)
 
 
-def has_body_prefix(state: StateDict, spaces: WeightSpaces) -> bool:
+def has_body_prefix(state: Names, spaces: WeightSpaces) -> bool:
     """Whether the state dict is that of a model with a head, whose body has a name."""
     return any(name.startswith(f"{spaces.body}.") for name in state)
 
 
-def stored_name(weight: StoredWeight, state: StateDict, spaces: WeightSpaces) -> str:
+def stored_name(weight: StoredWeight, state: Names, spaces: WeightSpaces) -> str:
     """Name of a tensor in this state dict."""
     if weight.tensor.startswith("/"):
         return weight.tensor[1:]
     return f"{spaces.body}.{weight.tensor}" if has_body_prefix(state, spaces) else weight.tensor
 
 
-def check_known(state: StateDict, spaces: WeightSpaces) -> None:
+def check_known(state: Names, spaces: WeightSpaces) -> None:
     """Refuse a state dict whose tensors are not those that the family declares."""
     declared = {stored_name(weight, state, spaces): weight for weight in spaces.weights}
     missing = [

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.merging.align import align, collect_activations, output_difference
 from repsim.merging.align.activation_matching import head_cka
-from repsim.merging.align.apply import apply_map
 from repsim.merging.align.fold import fold_norms
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.align.weights import pack, unpack
@@ -206,11 +205,11 @@ def test_a_tied_model_and_its_rotated_twin_align(swap: bool, tmp_path: Path) -> 
 
 
 def test_a_map_that_changes_the_model_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(weights: Any, spaces: Any, maps: Any) -> Any:
-        moved = apply_map(weights, spaces, maps)
-        return {**moved, "0.q": moved["0.q"].roll(1, -2)}
+    def broken(weights: Any, state: Any, spaces: Any) -> Any:
+        rolled = {key: w.roll(1, -2) for key, w in weights.items() if key == "0.q"}
+        return pack({**weights, **rolled}, state, spaces)
 
-    monkeypatch.setattr("repsim.merging.align.alignment.apply_map", broken)
+    monkeypatch.setattr("repsim.merging.align.blocks.pack", broken)
     config, state = model_of("llama")
     report = align(state, [model_of("llama", seed=1)[1]], config).report[0]
     assert report.function_kept is False
