@@ -96,9 +96,12 @@ class Measure:
         by_row: `f(xs, ys, **params) -> [n, len(xs), len(ys)]` where the measure is the mean over
             rows of their scores among all rows (neighbours): leaving rows out thins out the
             neighbours of the others too, so the jackknife leaves out scores.
-        flipped: Null by documents, `f(xs, ys, signs, mask, **params) -> [draws, len(xs), len(ys)]`,
-            for measures that are sums over documents or pairs of them: `signs` `[draws, documents]`
-            flip what each contributes. Where there is none, documents are shuffled.
+        held: `f(xs, ys, mask, **params)` as `left_out`, but to first order: what was optimised
+            (a rotation, a matching, directions) is held; None where that is not good enough.
+        by_document: For measures that are sums over documents or pairs of them,
+            `f(xs, ys, weights, mask, **params)`: values under the null, `[draws, len(xs),
+            len(ys)]`, where `weights` `[draws, documents]` multiply what each contributes, and the
+            value without each document. Where there is none, documents are shuffled.
         no_interval: Why the measure has no valid interval; empty where it has one.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
@@ -131,7 +134,8 @@ class Measure:
     shuffled: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     left_out: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     by_row: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
-    flipped: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    held: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    by_document: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     no_interval: str = ""
     reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

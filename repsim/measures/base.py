@@ -60,7 +60,8 @@ def similarity_measure(
     shuffled: Callable[..., np.ndarray] | None = None,
     left_out: Callable[..., np.ndarray] | None = None,
     by_row: Callable[..., np.ndarray] | None = None,
-    flipped: Callable[..., np.ndarray] | None = None,
+    held: Callable[..., np.ndarray | None] | None = None,
+    by_document: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
     no_interval: str = "",
     max_width_ratio: float | Callable[..., float | None] | None = None,
     rows_for: Callable[..., int] | None = None,
@@ -99,7 +100,8 @@ def similarity_measure(
         shuffled: Fast path of the null; see `core.Measure`.
         left_out: Closed form of the jackknife; see `core.Measure`.
         by_row: Scores of rows that the measure is the mean of; see `core.Measure`.
-        flipped: Null by signs of documents; see `core.Measure`.
+        held: The jackknife with the optimum held; see `core.Measure`.
+        by_document: Null and jackknife of documents at once; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
             parameters.
@@ -154,7 +156,8 @@ def similarity_measure(
             shuffled=shuffled,
             left_out=left_out,
             by_row=by_row,
-            flipped=flipped,
+            held=held,
+            by_document=by_document,
             no_interval=no_interval,
             reads=reads,
             aliases=aliases or {},

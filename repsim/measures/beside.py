@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from repsim.core import Measure
 from repsim.measures.base import compute_grid
+from repsim.measures.cautions import MOST_STAYING
 from repsim.measures.ceiling import ceiling
+from repsim.measures.documents import staying
 from repsim.measures.features import Features
-from repsim.measures.intervals import LEAST_GROUPS, Interval, interval
+from repsim.measures.intervals import LEAST_GROUPS, Interval, from_replicates, interval
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.null import (
+    Null,
     draw_permutations,
     draw_signs,
     flips_rows,
@@ -21,8 +23,12 @@ from repsim.measures.null import (
     summarise,
 )
 from repsim.measures.plan import Statistics
+from repsim.measures.serial import runs_on
 
 Layers = Sequence[Features]
+
+#: What of a null stands in a table.
+NULL_COLUMNS = ("null_mean", "null_q95", "calibrated", "p_value", "p_adjusted")
 
 
 def beside(
@@ -47,8 +53,10 @@ def beside(
         free: Both sides without their covariates.
     """
     inside = np.where(tested, values, np.nan)
-    columns = _null(measure, xs, ys, inside, statistics, tested)
-    found = _interval(measure, xs, ys, inside, statistics, tested)
+    null, found = _null_and_interval(measure, xs, ys, inside, statistics, tested)
+    columns: dict[str, np.ndarray] = {}
+    if null is not None:
+        columns |= {name: getattr(null, name.removeprefix("null_")) for name in NULL_COLUMNS}
     if found is not None:
         columns |= {"ci_low": found.low, "ci_high": found.high}
     if free is not None:
@@ -66,45 +74,56 @@ def _partial(
     columns = {"partial": partial}
     if measure.left_out is None and not statistics.thorough_partial:
         return columns
-    null = _null(measure, *free, partial, statistics, tested)
-    columns |= {f"partial_{name}": null[name] for name in ("null_q95", "p_value") if name in null}
-    found = _interval(measure, *free, partial, statistics, tested)
+    null, found = _null_and_interval(measure, *free, partial, statistics, tested)
+    if null is not None:
+        columns |= {"partial_null_q95": null.q95, "partial_p_value": null.p_value}
     if found is not None:
         columns |= {"partial_ci_low": found.low, "partial_ci_high": found.high}
     return columns
 
 
+def _null_and_interval(
+    measure: Measure, xs: Layers, ys: Layers, values: np.ndarray, statistics: Statistics,
+    tested: np.ndarray,
+) -> tuple[Null | None, Interval | None]:  # fmt: skip
+    """Both, or None where they are not wanted, not valid, or there are too few units."""
+    count, known = statistics.shuffles(measure), xs[0].documents
+    units = xs[0].n if known is None else int(known.max()) + 1
+    by_document = measure.by_document
+    if by_document is None or not count or (known is None and not flips_rows(measure, units)):
+        null = _null(measure, xs, ys, values, statistics, tested) if count else None
+        return null, _interval(measure, xs, ys, values, statistics, tested)
+    signs = draw_signs(units, count, statistics.seed)
+
+    def both(left: Layers, right: Layers, mask: np.ndarray | None) -> np.ndarray:
+        return np.concatenate(by_document(left, right, signs, mask, **measure.params))
+
+    found = in_blocks(measure, both, xs, ys, tested)
+    null = summarise(measure, values, found[:count])
+    if units < LEAST_GROUPS or not statistics.groups:
+        return null, None
+    method = f"delete-one-{'sentence' if known is None else 'document'} jackknife"
+    return null, from_replicates(measure, values, found[count:], statistics.level, method)
+
+
 def _null(
     measure: Measure, xs: Layers, ys: Layers, values: np.ndarray, statistics: Statistics,
     tested: np.ndarray,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    count, known = statistics.shuffles(measure), xs[0].documents
-    if count == 0:
-        return {}
-    labels = None if known is None else known.cpu().numpy()
-    units = xs[0].n if labels is None else int(labels.max()) + 1
-    if measure.flipped is not None and (labels is not None or flips_rows(measure, units)):
-        signs = draw_signs(units, count, statistics.seed)
-        flipped = functools.partial(measure.flipped, **measure.params)
-        drawn = in_blocks(measure, lambda a, b, m: flipped(a, b, signs, m), xs, ys, tested)
-        null = summarise(measure, values, drawn)
-    else:
-        orders = draw_permutations(xs[0].n, count, statistics.seed, labels)
-        null = permutation_null(measure, xs, ys, values, orders, tested)
-    return {
-        "null_mean": null.mean,
-        "null_q95": null.q95,
-        "calibrated": null.calibrated,
-        "p_value": null.p_value,
-        "p_adjusted": null.p_adjusted,
-    }
+) -> Null | None:  # fmt: skip
+    labels = None if xs[0].documents is None else xs[0].documents.cpu().numpy()
+    if labels is not None and staying(labels)[1] > MOST_STAYING:
+        return None
+    orders = draw_permutations(
+        xs[0].n, statistics.shuffles(measure), statistics.seed, labels,
+        run_on=runs_on(xs[-1], ys[-1]),
+    )  # fmt: skip
+    return permutation_null(measure, xs, ys, values, orders, tested)
 
 
 def _interval(
     measure: Measure, xs: Layers, ys: Layers, values: np.ndarray, statistics: Statistics,
     tested: np.ndarray,
 ) -> Interval | None:  # fmt: skip
-    """Intervals, or None where they are not wanted, not valid, or there are too few units."""
     n, known = xs[0].n, xs[0].documents
     units = n // 2 if known is None else int(known.max()) + 1
     groups = min(statistics.left_out(measure), units)

@@ -38,13 +38,12 @@ def ceiling(
     known = xs[0].documents
     if known is None or measure.direction != "similarity":
         return {}
-    halves = split_halves(known.cpu().numpy(), seed)
-    count = int(halves.max()) // 2 + 1 if halves.max() >= 0 else 0
-    if count < max(LEAST_DOCUMENTS, measure.min_samples):
+    split = int((torch.bincount(known) > 1).sum())
+    if split < max(LEAST_DOCUMENTS, measure.min_samples):
         return {}
-    first, second = ([_means(x, halves, half, count) for x in xs] for half in (0, 1))
-    other_first, other_second = ([_means(y, halves, half, count) for y in ys] for half in (0, 1))
-    own = [_each(measure, first, second), _each(measure, other_first, other_second)]
+    first, second = zip(*(_halves(x, seed) for x in xs), strict=True)
+    other_first, other_second = zip(*(_halves(y, seed) for y in ys), strict=True)
+    own = [np.array([_reliability(measure, f, seed) for f in side]) for side in (xs, ys)]
     product = np.outer(*own)
     top = np.sqrt(np.where(np.minimum.outer(*own) > 0, product, np.nan))
     ways = [
@@ -67,16 +66,31 @@ def split_halves(labels: np.ndarray, seed: int) -> np.ndarray:
     return halves
 
 
-def _means(x: Features, halves: np.ndarray, half: int, count: int) -> Features:
-    """Mean row of one half of each document, `[count, d]`."""
+def _halves(x: Features, seed: int) -> tuple[Features, Features]:
+    """Mean row of both halves of each document, `[count, d]` each; made once for a layer."""
+
+    def compute(side: Features) -> tuple[Features, Features]:
+        assert side.documents is not None
+        halves = split_halves(side.documents.cpu().numpy(), seed)
+        return _means(side, halves, 0), _means(side, halves, 1)
+
+    return x.remember(f"halves {seed}", compute)
+
+
+def _means(x: Features, halves: np.ndarray, half: int) -> Features:
     rows = np.flatnonzero((halves >= 0) & (halves % 2 == half))
     place = torch.as_tensor(halves[rows] // 2, device=x.device)
     own: Tensor = x.x[torch.as_tensor(rows, device=x.device)].double()
-    sums = own.new_zeros(count, x.d).index_add_(0, place, own)
-    return Features(sums / torch.bincount(place, minlength=count)[:, None], dtype=x.dtype)
+    count = torch.bincount(place)
+    sums = own.new_zeros(len(count), x.d).index_add_(0, place, own)
+    return Features(sums / count[:, None], dtype=x.dtype)
 
 
-def _each(measure: Measure, left: Sequence[Features], right: Sequence[Features]) -> np.ndarray:
-    """The measure of layer i with layer i, `[layers]`."""
-    pairs = zip(left, right, strict=True)
-    return np.array([compute_grid(measure, [a], [b])[0, 0] for a, b in pairs])
+def _reliability(measure: Measure, x: Features, seed: int) -> float:
+    """The measure between both halves, once for a layer in a sweep."""
+
+    def compute(side: Features) -> float:
+        first, second = _halves(side, seed)
+        return float(compute_grid(measure, [first], [second])[0, 0])
+
+    return x.remember(f"reliability {measure.name} {measure.params} {seed}", compute)

@@ -25,19 +25,12 @@ from repsim.core.files import hash_bytes
 from repsim.core.pool import available_cores
 from repsim.measures.base import compute_grid, get_measure
 from repsim.measures.beside import beside
-from repsim.measures.cautions import caution, row_cautions
-from repsim.measures.documents import uneven
+from repsim.measures.cautions import caution, document_cautions, row_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
 from repsim.measures.memory import FLOAT64_ROWS, HELD_BYTES, is_paged, require_memory
 from repsim.measures.plan import SweepUnit, identity
 from repsim.measures.serial import serial_note
-
-#: Said of measures whose documents can only change places.
-UNEVEN = (
-    "documents differ in length and are not quite exchangeable: p of this measure is too small (at "
-    "5 %, 27 % false positives on planted data of that kind); that of debiased CKA is not"
-)
 
 #: Rungs on which unrelated data score the higher the wider they are, unless a measure is debiased.
 WIDTH_LIFTS = (Rung.L1, Rung.L2, Rung.L3)
@@ -230,8 +223,8 @@ def _rows_of(
     cells = {"value": values, **columns}
     if labels is None and unit.statistics.permutations:
         reason = "; ".join(filter(None, (reason, serial_note(xs[-1], ys[-1]))))
-    if labels is not None and measure.flipped is None and uneven(labels):
-        reason = UNEVEN
+    if labels is not None and unit.statistics.permutations:
+        reason = "; ".join(document_cautions(measure, labels))
     rows = []
     for i, j in np.argwhere(wanted):
         numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
@@ -275,7 +268,8 @@ def _note(
         notes.append(f"only {x.n} sentences: intervals are wide, or missing")
     if measure.no_interval:
         notes.append(f"no interval: {measure.no_interval}")
-    if found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0:
+    biased = found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0
+    if biased or (found is not None and measure.held is not None):
         notes.append("depends on n: the interval is for the value at this n")
     return "; ".join(notes)
 

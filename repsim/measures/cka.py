@@ -26,7 +26,7 @@ from repsim.measures.base import (
     ROTATION_BLIND,
     similarity_measure,
 )
-from repsim.measures.cka_jackknife import cka_flipped, cka_replicates
+from repsim.measures.cka_jackknife import cka_by_document, cka_replicates
 from repsim.measures.documents import centred_apart, hsic_apart
 from repsim.measures.features import LONG_ROW, Features, require_same_rows
 from repsim.measures.pair_tiles import gram_tiles, tile_products
@@ -176,7 +176,7 @@ def _debiased_matrix(x: Features) -> Tensor:
     grid=_debiased_grid,
     pair_matrix=_debiased_matrix,
     left_out=cka_replicates,
-    flipped=cka_flipped,
+    by_document=cka_by_document,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:

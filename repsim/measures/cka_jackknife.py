@@ -9,14 +9,16 @@ replicates of all layer pairs; nothing of size n x n is held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from repsim.measures.documents import effects_of, rows_apart
+from repsim.measures.documents import effective_number, effects_of, rows_apart
 from repsim.measures.features import Features
 
 #: Numbers that the kernel rows of one block of rows may hold.
@@ -32,78 +34,126 @@ def cka_replicates(
         `[documents or rows, len(xs), len(ys)]`, NaN outside the mask.
     """
     labels = _labels(xs[0])
-    by_row = _pass(xs, ys, labels, torch.empty(len(labels), 0, dtype=torch.float64), mask)[:3]
-    h_xy, h_x, h_y = (_left_out(sums, labels) for sums in by_row)
-    scale = rearrange(h_x, "g a -> g a 1") * rearrange(h_y, "g b -> g 1 b")
-    defined = torch.where(scale > 0, scale, torch.nan)
-    return np.asarray((h_xy / defined.sqrt()).cpu().numpy())
+    return _without_each(_pass(xs, ys, labels, labels.new_empty(len(labels), 0).double(), mask))
 
 
-def cka_flipped(
+def cka_by_document(
     xs: Sequence[Features],
     ys: Sequence[Features],
-    signs: np.ndarray,
+    weights: np.ndarray,
     mask: np.ndarray | None = None,
-) -> np.ndarray:
-    """Debiased CKA where each document's kernel rows change sign (wild bootstrap).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Debiased CKA under its null, and without each document, from one pass.
 
-    With `M_gh` the part of `<A, B>` between documents g and h, `sum s_g s_h M_gh` over the norms:
-    the null of a degenerate U-statistic for documents of any sizes, Chwialkowski, Sejdinovic,
-    Gretton 2014, "A wild bootstrap for degenerate kernel tests". The more alike the sides, the
-    wider it is.
+    With `M_gh` the part of `<A, B>` between documents g and h and random weights w, the null is
+    `sum w_g w_h M_gh` over the norms (wild bootstrap): that of a degenerate U-statistic for
+    documents of any sizes, Chwialkowski, Sejdinovic, Gretton 2014, "A wild bootstrap for degenerate
+    kernel tests". The more alike the sides, the wider it is.
 
     Returns:
-        `[draws, len(xs), len(ys)]`, NaN outside the mask.
+        `[draws, len(xs), len(ys)]` and `[documents, len(xs), len(ys)]`, NaN outside the mask.
     """
     labels = _labels(xs[0])
-    drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device).mT[labels]
-    *by_row, flipped = _pass(xs, ys, labels, drawn, mask)
-    norm_x, norm_y = (sums.sum(dim=0) for sums in by_row[1:])
+    drawn = torch.as_tensor(weights, dtype=torch.float64, device=labels.device).mT[labels]
+    found = _pass(xs, ys, labels, drawn, mask)
+    norm_x, norm_y = (sums.sum(dim=0) for sums in (found.own_x, found.own_y))
     scale = rearrange(norm_x, "a -> a 1") * norm_y
-    return np.asarray((flipped / torch.where(scale > 0, scale, torch.nan).sqrt()).cpu().numpy())
+    null = found.weighted / torch.where(scale > 0, scale, torch.nan).sqrt()
+    null *= _few_documents(labels)
+    return np.asarray(null.cpu().numpy()), _without_each(found)
 
 
 def _labels(x: Features) -> Tensor:
     return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
 
 
+def _few_documents(labels: Tensor) -> float:
+    """What centering takes from the spread: sqrt((g - 1) / (g - 3)) of g documents of one size.
+
+    The ratio of the variance over permutations of U-centered matrices to that over signs.
+    """
+    count = max(effective_number(torch.bincount(labels).double()), 4.0)
+    return math.sqrt((count - 1) / (count - 3))
+
+
+class _Sums(NamedTuple):
+    """Sums over pairs of rows of different documents, by the document of the first row.
+
+    Attributes:
+        cross: `sum_j A_ij B_ij`, `[documents, a, b]`.
+        own_x: The same of each x with itself, `[documents, a]`.
+        own_y: Of each y, `[documents, b]`.
+        weighted: `sum_ij w_i w_j A_ij B_ij`, `[draws, a, b]`.
+    """
+
+    cross: Tensor
+    own_x: Tensor
+    own_y: Tensor
+    weighted: Tensor
+
+
 def _pass(
     xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, drawn: Tensor,
     mask: np.ndarray | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """`sum_j A_ij B_ij` by row and pair of layers, and of each x and y with itself; with signs.
+) -> _Sums:  # fmt: skip
+    """All sums in one pass over blocks of rows; `drawn`: weights of rows, `[n, draws]`.
 
-    In one pass over blocks of rows: `[n, a, b]`, `[n, a]`, `[n, b]`, and for each column s of
-    `drawn` `[n, draws]` the sum of `s_i s_j A_ij B_ij`, `[draws, a, b]`.
+    With weights, products are taken in float32 unless a few rows hold most of every sum: what hangs
+    on them is the width of a null and of an interval.
     """
-    n, device = xs[0].n, xs[0].device
+    n, device, units = xs[0].n, xs[0].device, int(labels.max()) + 1
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
-    layers = list({id(f): f for f in [*xs, *ys]}.values())
+    left, right = np.any(wanted, axis=1), np.any(wanted, axis=0)
+    layers = list({id(f): f for f in [*_some(xs, left), *_some(ys, right)]}.values())
     place = {id(f): i for i, f in enumerate(layers)}
-    left, right = ([place[id(f)] for f in side] for side in (xs, ys))
-    rows = [f.centered for f in layers]
-    effects = [effects_of(a, labels)[1].to(a.dtype) for a in rows]
-    columns = torch.cat([drawn.new_ones(n, 1), drawn], dim=1).to(device, rows[0].dtype)
-    cross = drawn.new_full((n, *wanted.shape), torch.nan, device=device)
+    exact = drawn.shape[1] == 0 or any(f.has_long_rows for f in layers)
+    dtype = layers[0].dtype if exact else torch.float32
+    effects = [effects_of(f.centered, labels)[1].to(dtype) for f in layers]
+    rows = [f.centered.to(dtype) for f in layers]
+    columns = torch.cat([drawn.new_ones(n, 1), drawn], dim=1).to(device, dtype)
+    cross = drawn.new_zeros(n, *wanted.shape, device=device)
     own = cross.new_empty(n, len(layers))
-    flipped = cross.new_full((drawn.shape[1], *wanted.shape), torch.nan)
-    flipped[:, torch.as_tensor(wanted, device=device)] = 0
+    weighted = cross.new_zeros(drawn.shape[1], *wanted.shape)
     block = max(1, BLOCK_NUMBERS // (n * len(layers)))
     for start in range(0, n, block):
         here = slice(start, min(start + block, n))
         kernels = [rows_apart(a, e, labels, here) for a, e in zip(rows, effects, strict=True)]
         for i, j in np.argwhere(wanted):
-            sums = ((kernels[left[i]] * kernels[right[j]]) @ columns).double()
+            product = kernels[place[id(xs[i])]] * kernels[place[id(ys[j])]]
+            sums = (product @ columns).double()
             cross[here, i, j] = sums[:, 0]
-            flipped[:, i, j] += (sums[:, 1:] * drawn[here]).sum(dim=0)
+            weighted[:, i, j] += (sums[:, 1:] * drawn[here]).sum(dim=0)
         own[here] = torch.stack(
             [reduce(k.square(), "i j -> i", "sum") for k in kernels], 1
         ).double()
-    return cross, own[:, left], own[:, right], flipped
+    outside = torch.as_tensor(~wanted, device=device)
+    cross[:, outside], weighted[:, outside] = torch.nan, torch.nan
+    of_x, of_y = (
+        own[:, [place.get(id(f), -1) for f in side]].masked_fill(
+            torch.as_tensor(~known, device=device), torch.nan
+        )
+        for side, known in ((xs, left), (ys, right))
+    )
+    by_document = [_by_document(part, labels, units) for part in (cross, of_x, of_y)]
+    return _Sums(by_document[0], by_document[1], by_document[2], weighted)
 
 
-def _left_out(by_row: Tensor, labels: Tensor) -> Tensor:
-    """`<A, B>` without each document from its parts by row, `[n, ...]` -> `[documents, ...]`."""
-    count = int(labels.max()) + 1
-    by_document = by_row.new_zeros(count, *by_row.shape[1:]).index_add_(0, labels, by_row)
-    return by_row.sum(dim=0) - 2 * (count - 2) / (count - 3) * by_document
+def _some(side: Sequence[Features], wanted: Iterable[bool]) -> list[Features]:
+    return [f for f, chosen in zip(side, wanted, strict=True) if chosen]
+
+
+def _by_document(by_row: Tensor, labels: Tensor, units: int) -> Tensor:
+    return by_row.new_zeros(units, *by_row.shape[1:]).index_add_(0, labels, by_row)
+
+
+def _without_each(sums: _Sums) -> np.ndarray:
+    """Debiased CKA without each document."""
+    h_xy, h_x, h_y = (_left_out(part) for part in sums[:3])
+    scale = rearrange(h_x, "g a -> g a 1") * rearrange(h_y, "g b -> g 1 b")
+    return np.asarray((h_xy / torch.where(scale > 0, scale, torch.nan).sqrt()).cpu().numpy())
+
+
+def _left_out(by_document: Tensor) -> Tensor:
+    """`<A, B>` without each document from its parts, `[documents, ...]`."""
+    count = len(by_document)
+    return by_document.sum(dim=0) - 2 * (count - 2) / (count - 3) * by_document

@@ -17,6 +17,7 @@ from repsim.core.measure import Rung
 from repsim.measures.algebra import RUN, products
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
+from repsim.measures.held import by_unit, cosines_without
 
 LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
 
@@ -39,7 +40,7 @@ def unit_correlations(x: Features, y: Features) -> Tensor:
 
 def _alive(x: Features) -> Tensor:
     """`[d]`, whether a unit varies."""
-    return (x.unit_columns != 0).any(dim=0)
+    return x.remember("alive units", lambda origin: (origin.unit_columns != 0).any(dim=0))
 
 
 def _alive_units(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
@@ -75,24 +76,27 @@ def _shuffled_unit_correlations(
     return found if mask is None else np.where(mask, found, np.nan)
 
 
-def _flipped_unit_correlations(
-    xs: Sequence[Features], ys: Sequence[Features], signs: np.ndarray, mask: np.ndarray
-) -> np.ndarray:
-    """The mean correlation where each document's part, less its share of the whole, flips sign."""
+def _unit_correlations_by_document(
+    xs: Sequence[Features], ys: Sequence[Features], weights: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean correlation where each document's part, less its share of the whole, is weighted.
+
+    And without each document.
+    """
     labels = xs[0].documents
     assert labels is not None
     sizes = torch.bincount(labels).double()
     # The share of the variance that is left where the mean is taken out.
     left = 1 - (sizes / len(labels)).square().sum()
-    drawn = torch.as_tensor(signs, dtype=torch.float64, device=labels.device)
-    found = np.full((len(signs), *mask.shape), np.nan)
+    drawn = torch.as_tensor(weights, dtype=torch.float64, device=labels.device)
+    found = np.full((len(weights), *mask.shape), np.nan)
     for i, j in np.argwhere(mask):
         by_row = reduce(xs[i].unit_columns * ys[j].unit_columns, "n d -> n", "sum").double()
         parts = torch.zeros_like(sizes).index_add_(0, labels, by_row)
         parts -= sizes / len(labels) * parts.sum()
         alive = int((_alive(xs[i]) | _alive(ys[j])).sum())
         found[:, i, j] = (drawn @ (parts / left.sqrt())).cpu().numpy() / (alive or np.nan)
-    return found
+    return found, _left_out_unit_correlations(xs, ys, mask)
 
 
 def _left_out_unit_correlations(
@@ -109,23 +113,22 @@ def _left_out_unit_correlations(
     def summed(values: Tensor) -> Tensor:
         return values.new_zeros(len(sizes), values.shape[1]).index_add_(0, labels, values)
 
-    def moments(x: Features) -> tuple[Tensor, Tensor, Tensor]:
-        rows = x.unit_columns64
-        sums = summed(rows)
-        squares = rows.square().sum(dim=0) - summed(rows.square()) - sums.square() / kept
-        return rows, sums, squares.clamp(min=0)
+    def moments(x: Features) -> tuple[Tensor, Tensor]:
+        rows = x.unit_columns.double()
+        sums, squares = summed(rows), rows.square()
+        spread = squares.sum(dim=0) - summed(squares) - sums.square() / kept
+        return sums, spread.clamp(min=0).sqrt()
 
-    right = [moments(y) for y in ys]
-    for i, x in enumerate(xs):
-        rows, sums, squares = moments(x)
-        for j in np.flatnonzero(wanted[i]):
-            other, other_sums, other_squares = right[int(j)]
-            products = rows * other
-            cross = products.sum(dim=0) - summed(products) - sums * other_sums / kept
-            scale = (squares * other_squares).sqrt()
-            units = torch.where(scale > 0, cross / scale, 0.0)
-            alive = int((_alive(x) | _alive(ys[int(j)])).sum())
-            found[:, i, j] = units.sum(dim=1).cpu().numpy() / (alive or np.nan)
+    for i, j in np.argwhere(wanted):
+        (own, spread), (other, other_spread) = (
+            by_unit(side, "unit moments", moments) for side in (xs[i], ys[j])
+        )
+        products = xs[i].unit_columns.double() * ys[j].unit_columns.double()
+        cross = products.sum(dim=0) - summed(products) - own * other / kept
+        scale = spread * other_spread
+        units = torch.where(scale > 0, cross / scale, 0.0)
+        alive = int((_alive(xs[i]) | _alive(ys[j])).sum())
+        found[:, i, j] = units.sum(dim=1).cpu().numpy() / (alive or np.nan)
     return found
 
 
@@ -145,7 +148,7 @@ def _left_out_unit_correlations(
     grid=_unit_correlation_grid,
     shuffled=_shuffled_unit_correlations,
     left_out=_left_out_unit_correlations,
-    flipped=_flipped_unit_correlations,
+    by_document=_unit_correlations_by_document,
     null_value=0.0,
 )
 def unit_correlation(x: Features, y: Features) -> float:
@@ -222,6 +225,19 @@ def soft_match(x: Features, y: Features) -> float:
     return float(forward + backward) / 2
 
 
+def _matched(x: Features, y: Features) -> tuple[Tensor, Tensor]:
+    """Both sides with their units re-ordered, `[n, narrower width]`."""
+    a, b = x.centered64, y.centered64
+    rows, columns = best_assignment(a.mT @ b)
+    return a[:, rows], b[:, columns]
+
+
+def _permutation_without(
+    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
+) -> np.ndarray:
+    return cosines_without(xs, ys, mask, _matched)
+
+
 @similarity_measure(
     name="permutation",
     label="Permutation Procrustes",
@@ -236,6 +252,7 @@ def soft_match(x: Features, y: Features) -> float:
     reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",
     estimator="biased upwards by the matching. Compare with a null.",
     aliases={"permutation_similarity": {}},
+    held=_permutation_without,
 )
 def permutation(x: Features, y: Features) -> float:
     """Cosine of two arrays after the best re-ordering of units."""

@@ -22,8 +22,8 @@ from repsim.measures.algebra import TILE
 
 #: Fewest documents that can be the unit of inference.
 LEAST_DOCUMENTS = 5
-#: Documents of different sizes are exchanged among at least so many of similar size.
-STRATUM = 6
+#: Documents change places with others if the longest of them is at most so many times as long.
+ALIKE = 1.2
 #: Numbers of the Gram matrices inside documents that are held at once.
 HELD = 1 << 22
 
@@ -69,10 +69,21 @@ def blocks(n: int, length: int) -> list[int]:
     return [row // length for row in range(n)]
 
 
-def uneven(labels: np.ndarray) -> bool:
-    """Whether some documents are more than twice as long as the middle one."""
+def staying(labels: np.ndarray) -> tuple[int, float]:
+    """How many documents have no other of like length, and the share of the rows that they hold.
+
+    Example:
+        >>> staying(numbered([*"aabbccc", *("d" * 9)]))
+        (1, 0.5625)
+    """
     sizes = np.bincount(labels)
-    return bool(sizes.max() > 2 * np.median(sizes))
+    alone = [own[0] for own in _strata(sizes) if len(own) == 1]
+    return len(alone), float(sizes[alone].sum() / len(labels))
+
+
+def effective_number(sizes: Tensor) -> float:
+    """Documents of equal size that would weigh as much: n^2 over the sum of squared sizes."""
+    return float(sizes.sum().square() / sizes.square().sum())
 
 
 # -- shuffles -------------------------------------------------------------------------------------
@@ -81,9 +92,10 @@ def uneven(labels: np.ndarray) -> bool:
 def shuffled_documents(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A permutation of the rows that takes whole documents to the place of others, `[n]`.
 
-    Documents of one size change places, which is exact. A size that few documents have is shuffled
-    together with the nearest sizes: the shorter of two documents lies inside the place of the
-    longer, and what is left over fills the gaps in order.
+    Documents change places with others of like length. The shorter of two lies inside the place of
+    the longer, and what is left over fills the gaps in order. A document without its like stays:
+    rows of a long one in the places of several short ones would no longer hang together, and a
+    true null would be rejected.
     """
     rows = _rows_of(labels)
     order = np.empty(len(labels), dtype=np.int64)
@@ -102,6 +114,11 @@ def shuffled_documents(labels: np.ndarray, generator: np.random.Generator) -> np
     return order
 
 
+def shifted(n: int, apart: int, generator: np.random.Generator) -> np.ndarray:
+    """All rows moved on by as many places, at least `apart` either way, the last to the first."""
+    return np.roll(np.arange(n), generator.integers(apart, n - apart + 1))
+
+
 def _rows_of(labels: np.ndarray) -> list[np.ndarray]:
     """Row numbers of each document."""
     sizes = np.bincount(labels)
@@ -109,16 +126,12 @@ def _rows_of(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def _strata(sizes: np.ndarray) -> list[list[int]]:
-    """Documents of one size, or of neighbouring sizes where one size has few documents."""
-    strata: list[list[int]] = [[]]
+    """Documents of like length."""
+    strata: list[list[int]] = []
     for document in np.argsort(-sizes, kind="stable").tolist():
-        full = len(strata[-1]) >= STRATUM
-        if full and sizes[document] != sizes[strata[-1][-1]]:
+        if not strata or sizes[strata[-1][0]] > ALIKE * sizes[document]:
             strata.append([])
         strata[-1].append(document)
-    if len(strata) > 1 and len(strata[-1]) < STRATUM:
-        last = strata.pop()
-        strata[-1] += last
     return strata
 
 

@@ -378,7 +378,7 @@ class Features(Remembering):
         if not 1 <= k <= self.n - 2:
             raise UsageError(f"k={k} neighbours of {self.n} rows", hint=f"use 1 to {self.n - 2}")
         known = self._remaining_neighbours(k, metric)
-        return known if known is not None else nearest_rows(self._points(metric), k, self._dtype)
+        return known if known is not None else nearest_rows(self._points(metric), k, torch.float32)
 
     def _remaining_neighbours(self, k: int, metric: Metric) -> Neighbours | None:
         """Out of the whole array's lists, if these are most of its rows in its order."""

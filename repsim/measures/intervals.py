@@ -9,6 +9,8 @@ neighbours and spurious Gram diagonals, and lift debiased CKA of independent dat
 - For the others the rows (or documents) are dealt into equal groups at random, each is left out
   once (delete-d jackknife, Shao and Wu 1989). Most of them depend on n itself, so the interval is
   one for *the value at this n*; where that dependence exceeds the sampling error, the note says so.
+- Where the value is a maximum over rotations, matchings or directions (`held`), these are held and
+  each row or document is left out of the rest: to first order the same, without decompositions.
 
 Measured coverage of nominal 95 % on planted models (200 trials, 4 latent dimensions, 10 units): CKA
 0.92-0.965 at n = 80 (0.89 if heavy-tailed and weak); at n = 100-200 Procrustes 0.955, unit
@@ -37,6 +39,8 @@ from repsim.stats.intervals import jackknife_error
 #: 1.02 to 1.35 on seven kinds of planted data (n = 100-600, rows and documents); at 1.2, 95 %
 #: intervals covered 80-95 %. Leaving out the rows as neighbours too is 1.4-1.7 times too wide.
 ROWS_AS_NEIGHBOURS = 1.4
+#: Said of a jackknife that holds a rotation, a matching or directions.
+HELD = ", what was optimised held"
 #: Fewest groups that a standard error can be taken from.
 LEAST_GROUPS = 5
 
@@ -69,7 +73,10 @@ def interval(
     if measure.no_interval:
         return None
     replicates, method = replicates_of(measure, xs, ys, groups, seed, mask)
-    return _from_replicates(measure, values, replicates, level, method)
+    found = from_replicates(measure, values, replicates, level, method)
+    # Where the optimum is held, its dependence on n is not seen.
+    seen = not method.endswith(HELD)
+    return found if seen else dataclasses.replace(found, bias=found.bias * np.nan)
 
 
 def replicates_of(
@@ -89,6 +96,9 @@ def replicates_of(
         left_out = functools.partial(measure.left_out, **measure.params)
         replicates = in_blocks(measure, left_out, xs, ys, mask)
         method = f"delete-one-{unit} jackknife"
+    elif (held := _held(measure, xs, ys, mask)) is not None:
+        _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
+        replicates, method = held, f"delete-one-{unit} jackknife{HELD}"
     elif measure.by_row is not None:
         _require_groups(int(labels.max()) + 1, LEAST_GROUPS, unit)
         scores = measure.by_row(xs, ys, **measure.params)
@@ -100,6 +110,25 @@ def replicates_of(
         replicates = left_out_values(measure, xs, ys, deal(labels, groups, seed, unit), mask)
         method = f"jackknife over {groups} groups of {unit}s"
     return replicates, method
+
+
+def _held(
+    measure: Measure, xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None
+) -> np.ndarray | None:
+    """Replicates of the layers that the mask has, where the measure can hold its optimum."""
+    if measure.held is None:
+        return None
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    rows, columns = (np.flatnonzero(wanted.any(axis=k)).tolist() for k in (1, 0))
+    inside = np.ix_(rows, columns)
+    found = measure.held(
+        [xs[i] for i in rows], [ys[j] for j in columns], wanted[inside], **measure.params
+    )
+    if found is None:
+        return None
+    whole = np.full((len(found), *wanted.shape), np.nan)
+    whole[:, inside[0], inside[1]] = found
+    return whole
 
 
 def deal(labels: np.ndarray, groups: int, seed: int, unit: str = "sentence") -> np.ndarray:
@@ -160,7 +189,7 @@ def _require_groups(available: int, wanted: int, unit: str) -> None:
         )
 
 
-def _from_replicates(
+def from_replicates(
     measure: Measure, values: np.ndarray, replicates: np.ndarray, level: float, method: str
 ) -> Interval:
     """Jackknife standard error, Student quantile, symmetric on the unbounded scale."""

@@ -58,7 +58,7 @@ def unit_bytes(
     number = 8 if n <= FLOAT64_ROWS else 4
     needs = {}
     for measure in measures:
-        signs = measure.flipped is not None and (documents or flips_rows(measure, n))
+        signs = measure.by_document is not None and (documents or flips_rows(measure, n))
         whole = measure.matrix is not None and not signs
         needs[measure.name] = _bytes_of_rows(measure, n, widths, number, statistics) + _bytes_of(
             measure, n, widths, number, statistics, whole=whole

@@ -22,6 +22,7 @@ from repsim.core.measure import Rung
 from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, similarity_measure
 from repsim.measures.features import Features, Metric
 from repsim.measures.nearest import Neighbours
+from repsim.measures.neighbour_null import overlaps_shuffled
 
 COSINE_BLIND = (SCALING, PERMUTATION, ORTHOGONAL)
 #: Rows whose neighbours are compared at once.
@@ -83,28 +84,45 @@ def _shared_by_row(
     return scores
 
 
-def _mutual_by_row(
-    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-) -> np.ndarray:
-    return _shared_by_row(xs, ys, k, metric, lambda shared, k: shared / k)
+Score = Callable[[Tensor, int], Tensor]
 
 
-def _mutual_grid(
-    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-) -> np.ndarray:
-    return np.asarray(_mutual_by_row(xs, ys, k=k, metric=metric).mean(axis=0))
+def _mutual(shared: Tensor, k: int) -> Tensor:
+    return shared / k
 
 
-def _jaccard_by_row(
-    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-) -> np.ndarray:
-    return _shared_by_row(xs, ys, k, metric, lambda shared, k: shared / (2 * k - shared))
+def _jaccard(shared: Tensor, k: int) -> Tensor:
+    return shared / (2 * k - shared)
 
 
-def _jaccard_grid(
-    xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-) -> np.ndarray:
-    return np.asarray(_jaccard_by_row(xs, ys, k=k, metric=metric).mean(axis=0))
+def _scored(score: Score) -> tuple[Callable[..., np.ndarray], ...]:
+    """Scores by row, values of all pairs, and with the rows of Y shuffled."""
+
+    def by_row(
+        xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
+    ) -> np.ndarray:
+        return _shared_by_row(xs, ys, k, metric, score)
+
+    def grid(
+        xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
+    ) -> np.ndarray:
+        return np.asarray(by_row(xs, ys, k=k, metric=metric).mean(axis=0))
+
+    def shuffled(
+        xs: Sequence[Features], ys: Sequence[Features], permutations: np.ndarray,
+        mask: np.ndarray | None = None, *, k: int, metric: Metric,
+    ) -> np.ndarray:  # fmt: skip
+        left, right = ([nearest(f, k, metric) for f in side] for side in (xs, ys))
+        found = min(k, xs[0].n - 2)
+        return overlaps_shuffled(
+            left, right, permutations, mask, lambda shared: score(shared, found)
+        )
+
+    return by_row, grid, shuffled
+
+
+_mutual_by_row, _mutual_grid, _mutual_shuffled = _scored(_mutual)
+_jaccard_by_row, _jaccard_grid, _jaccard_shuffled = _scored(_jaccard)
 
 
 @similarity_measure(
@@ -121,6 +139,7 @@ def _jaccard_grid(
     aliases={"mutual_knn_cosine_k10": {"k": 10, "metric": "cosine"}},
     grid=_mutual_grid,
     by_row=_mutual_by_row,
+    shuffled=_mutual_shuffled,
     undefined_on_constant=False,
     rows_for=rows_for_neighbours,
 )
@@ -146,6 +165,7 @@ def mutual_knn(x: Features, y: Features, *, k: int = 10, metric: Metric = "cosin
     },
     grid=_jaccard_grid,
     by_row=_jaccard_by_row,
+    shuffled=_jaccard_shuffled,
     undefined_on_constant=False,
     rows_for=rows_for_neighbours,
 )

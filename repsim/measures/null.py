@@ -4,9 +4,11 @@ A similarity without its null cannot be read: biased linear CKA of two unrelated
 activations is d / (n + d). One permutation is applied to all layers of the pair, so that the
 largest value over all layer pairs has a null too (Westfall and Young 1993). Where rows come from
 documents, whole documents change places: shuffled one by one, the rows of documents that hang
-together reject a true null in most cases. Documents of different length are not exchangeable;
-where a measure is a sum over documents or pairs of them (`flipped`), signs of documents are drawn
-instead, and signs of rows where matrices over all pairs of rows are too large to be shuffled.
+together reject a true null in most cases. Documents of different length are not exchangeable: they
+change places with those of like length only, and stay where there are none, which is valid and
+gives a null that is too high rather than too low. Where a measure is a sum over documents or pairs
+of them (`by_document`), signs of documents are drawn instead, and signs of rows where matrices over
+all pairs of rows are too large to be shuffled.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -18,20 +20,24 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from repsim.core import Measure, UsageError
 from repsim.measures.base import compute_grid
-from repsim.measures.documents import shuffled_documents
+from repsim.measures.documents import shifted, shuffled_documents
 from repsim.measures.features import Features
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import shuffled_products
 
-#: Fewer permutations than this, and the 95 % quantile is that of a normal distribution with the
-#: null's mean and standard deviation: the second largest of 20 values is no estimate of a quantile.
+#: Fewer draws than this, and the 95 % quantile is Student's prediction from their mean and standard
+#: deviation: the second largest of 20 values is no estimate of a quantile.
 LEAST_FOR_QUANTILE = 40
-NORMAL_Q95 = 1.6448536269514722
 #: Up to so many rows matrices over pairs of them are shuffled whole.
 MOST_SHUFFLED = 10_000
+#: Fewer draws than this, and no count of them reaches 5 %: p is Student's prediction too.
+LEAST_FOR_COUNT = 19
+#: A tail that was fitted to a few draws is not believed under this.
+LEAST_FITTED = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +54,35 @@ class Null:
 
 
 def draw_permutations(
-    n: int, count: int, seed: int, labels: np.ndarray | None = None
+    n: int, count: int, seed: int, labels: np.ndarray | None = None, *, run_on: bool = False
 ) -> np.ndarray:
-    """`count` permutations of `n` rows, or of whole documents by their `labels`, `[count, n]`."""
+    """`count` permutations, `[count, n]`: of rows, or of whole documents by their `labels`.
+
+    Documents that run on into one another (`run_on`) are shifted as one sequence.
+    """
+    known = None if labels is None else np.asarray(labels, dtype=np.int64).tobytes()
+    return _drawn(n, count, seed, known, run_on)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(n: int, count: int, seed: int, documents: bytes | None, run_on: bool) -> np.ndarray:
+    """All units of a sweep shuffle alike: drawn once."""
     generator = np.random.default_rng([seed, n])
-    if not count:
-        return np.empty((0, n), dtype=np.int64)
-    if labels is None:
-        return np.stack([generator.permutation(n) for _ in range(count)])
-    return np.stack([shuffled_documents(labels, generator) for _ in range(count)])
+    if documents is None:
+        drawn = [generator.permutation(n) for _ in range(count)]
+    else:
+        labels = np.frombuffer(documents, dtype=np.int64)
+        apart = int(np.bincount(labels).max())
+        drawn = [
+            shifted(n, apart, generator) if run_on else shuffled_documents(labels, generator)
+            for _ in range(count)
+        ]
+    return np.stack(drawn) if count else np.empty((0, n), dtype=np.int64)
 
 
 def flips_rows(measure: Measure, n: int) -> bool:
     """Whether rows change sign instead of place: shuffled matrices over pairs would not fit."""
-    return measure.flipped is not None and measure.matrix is not None and n > MOST_SHUFFLED
+    return measure.by_document is not None and measure.matrix is not None and n > MOST_SHUFFLED
 
 
 def draw_signs(units: int, count: int, seed: int) -> np.ndarray:
@@ -110,29 +131,48 @@ def summarise(measure: Measure, values: np.ndarray, null: np.ndarray) -> Null:
     count = len(null)
     sign = 1.0 if measure.direction == "similarity" else -1.0
     computed = np.isfinite(values) & np.isfinite(null).all(axis=0)
-    null = np.where(computed, null, np.nan)
-    mean = null.mean(axis=0)
-    if count >= LEAST_FOR_QUANTILE:
-        quantile = "empirical"
-        q95 = np.quantile(null, 0.95 if sign > 0 else 0.05, axis=0)
-    else:
-        quantile = "normal"
-        q95 = mean + sign * NORMAL_Q95 * null.std(axis=0, ddof=1) if count > 1 else mean * np.nan
+    oriented = sign * np.where(computed, null, np.nan)
     # A rounding error must not turn "equal" into "less similar": identical values count.
     observed = sign * values - 1e-12 * np.abs(values)
-    oriented = sign * null
-    reached = (oriented >= observed).sum(axis=0)
     best = np.where(computed, oriented, -np.inf).max(axis=(1, 2))
-    reached_by_best = (best[:, None, None] >= observed).sum(axis=0)
+    best = np.where(np.isfinite(best), best, np.nan)[:, None, None]
+    tail = _fitted_tail if count < LEAST_FOR_COUNT else _counted_tail
+    if count >= LEAST_FOR_QUANTILE:
+        quantile, q95 = "empirical", np.quantile(oriented, 0.95, axis=0)
+    else:
+        quantile, q95 = "Student", _predicted(oriented, stats.t.ppf(0.95, max(1, count - 1)))
     return Null(
-        mean=mean,
-        q95=q95,
-        calibrated=_calibrated(measure, values, q95),
-        p_value=np.where(computed, (1 + reached) / (1 + count), np.nan),
-        p_adjusted=np.where(computed, (1 + reached_by_best) / (1 + count), np.nan),
+        mean=sign * oriented.mean(axis=0),
+        q95=sign * q95,
+        calibrated=_calibrated(measure, values, sign * q95),
+        p_value=np.where(computed, tail(oriented, observed), np.nan),
+        p_adjusted=np.where(computed, tail(best, observed), np.nan),
         permutations=count,
         quantile=quantile,
     )
+
+
+def _counted_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Share of draws, the observed value one of them, that reach it."""
+    return np.asarray((1 + (null >= observed).sum(axis=0)) / (1 + len(null)))
+
+
+def _predicted(null: np.ndarray, steps: float) -> np.ndarray:
+    """So many standard deviations of a further draw over the mean; NaN of a single draw."""
+    if len(null) < 2:
+        return np.full(null.shape[1:], np.nan)
+    spread = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(null))
+    return np.asarray(null.mean(axis=0) + steps * spread)
+
+
+def _fitted_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Probability that a further draw reaches the observed value, if draws are normal."""
+    counted = _counted_tail(null, observed)
+    spread = _predicted(null, 1.0) - null.mean(axis=0)
+    flat = ~(spread > 1e-12 * np.abs(observed))
+    steps = (observed - null.mean(axis=0)) / np.where(flat, 1.0, spread)
+    fitted = np.maximum(stats.t.sf(steps, max(1, len(null) - 1)), LEAST_FITTED)
+    return np.where(flat, counted, fitted)
 
 
 def _calibrated(measure: Measure, values: np.ndarray, q95: np.ndarray) -> np.ndarray:

@@ -17,10 +17,15 @@ from repsim.core.similarity_table import SimilarityTable
 from repsim.measures.base import get_measure
 from repsim.measures.documents import as_unit
 from repsim.measures.intervals import LEAST_GROUPS
-from repsim.measures.null import LEAST_FOR_QUANTILE, MOST_SHUFFLED
+from repsim.measures.null import (
+    LEAST_FITTED,
+    LEAST_FOR_COUNT,
+    LEAST_FOR_QUANTILE,
+    MOST_SHUFFLED,
+)
 
 #: Part of every unit's key: raise it when the numbers of a unit change.
-SWEEP_VERSION = "repsim/sweep/2"
+SWEEP_VERSION = "repsim/sweep/3"
 
 Unit = Literal["sentence", "document"]
 Pairing = Literal["same text", "parallel text", "parallel text across models"]
@@ -33,9 +38,9 @@ class Statistics:
 
     Attributes:
         permutations: Shuffles of the null of measures whose pairs are cheap; 0 for no null.
-        permutations_expensive: At most so many for expensive measures, at matched depth only. Their
-            95 % quantile is then mean + 1.645 standard deviations, and p is at least 1 / (1 +
-            count).
+        permutations_expensive: At most so many for expensive measures, at matched depth only. From
+            fewer than 40 the 95 % quantile, from fewer than 19 also p, is Student's prediction of a
+            further shuffle from their mean and standard deviation.
         groups: Groups of sentences or documents that the jackknife leaves out in turn, where there
             is no closed form; 0 for no intervals.
         groups_expensive: At most so many for expensive measures.
@@ -59,7 +64,7 @@ class Statistics:
     """
 
     permutations: int = 100
-    permutations_expensive: int = 20
+    permutations_expensive: int = 10
     groups: int = 20
     groups_expensive: int = 10
     level: float = 0.95
@@ -116,8 +121,9 @@ class Statistics:
                 f"Null: the {unit}s of one side shuffled {self.permutations} times, the same "
                 "shuffles for all layers of a pair; p_adjusted compares with the best of all layer "
                 f"pairs. Measures that need a decomposition for each pair: {fewer} shuffles at "
-                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
-                "a normal distribution."
+                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile, under "
+                f"{LEAST_FOR_COUNT} also p (not under {LEAST_FITTED}), is Student's prediction of "
+                "a further shuffle from their mean and standard deviation."
             )
             if unit == "sentence":
                 parts.append(
@@ -126,17 +132,19 @@ class Statistics:
                 )
         if self.groups:
             parts.append(
-                f"Intervals: {100 * self.level:g} %, jackknife over {unit}s (closed form for "
-                f"debiased CKA, {self.groups} groups left out in turn for the others, "
+                f"Intervals: {100 * self.level:g} %, jackknife over {unit}s (closed form, with "
+                "the rotation, matching or canonical directions of all; where there is none, "
+                f"{self.groups} groups left out in turn, "
                 f"{min(self.groups, self.groups_expensive)} where each pair needs a "
                 "decomposition), for the value at this number of sentences."
             )
         if unit == "document":
             parts.append(
                 "Debiased CKA leaves out pairs of sentences of one document. Documents of "
-                "different length change places with others of similar length; for debiased CKA "
-                "and unit-wise correlation what each document contributes changes its sign at "
-                "random instead."
+                "different length change places with others of like length, and stay where there "
+                "are none; blocks that run on into one another are shifted as one sequence. For "
+                "debiased CKA and unit-wise correlation what each document contributes changes its "
+                "sign at random instead."
             )
         if self.covariates:
             names = ", ".join(self.covariates)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from repsim.measures.features import Features
 
 #: So many rows are looked at.
@@ -42,6 +44,43 @@ def lag_one(x: Features) -> tuple[float, float]:
     apart = float(covariance.square().sum() - squares.square().sum()) / (n * (n - 1))
     spread = math.sqrt(n * apart) / total
     return found, (found + 1 / n) / spread if spread > 0 else 0.0
+
+
+def runs_on(x: Features, y: Features) -> bool:
+    """Whether documents are blocks of one length across whose ends rows of both sides are alike.
+
+    Whole blocks that change places then break what holds rows together at their ends; such rows
+    are shifted as one sequence.
+
+    Example:
+        >>> from repsim.measures.documents import blocks
+        >>> rows = torch.cumsum(torch.randn(300, 4, generator=torch.Generator().manual_seed(0)), 0)
+        >>> cut = Features(rows, documents=blocks(300, 20))
+        >>> runs_on(cut, cut)
+        True
+    """
+    if x.documents is None or not bool((x.documents.diff() >= 0).all()):
+        return False
+    sizes = torch.bincount(x.documents)
+    if len(sizes) < 2 or not bool((sizes[:-1] == sizes[0]).all() and sizes[-1] <= sizes[0]):
+        return False
+    return all(
+        r > LEAST_CORRELATION and beyond > BEYOND
+        for r, beyond in (side.remember("across blocks", _across) for side in (x, y))
+    )
+
+
+def _across(x: Features) -> tuple[float, float]:
+    """Correlation of the last row of a document with the first of the next; sds beyond chance."""
+    assert x.documents is not None
+    last = torch.nonzero(x.documents.diff() != 0).squeeze(1)
+    rows = x.centered64
+    squares = rows.square().sum(dim=1)
+    found = float((rows[last] * rows[last + 1]).sum(dim=1).mean() / squares.mean())
+    covariance = rows.mT @ rows if x.d < x.n else rows @ rows.mT
+    apart = float(covariance.square().sum() - squares.square().sum()) / (x.n * (x.n - 1))
+    spread = math.sqrt(apart / len(last)) / float(squares.mean())
+    return found, found / spread if spread > 0 else 0.0
 
 
 def serial_note(x: Features, y: Features) -> str:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.measures import Features, compute_grid, get_measure
-from repsim.measures.documents import as_unit, centred_apart, shuffled_documents
+from repsim.measures import Features, Statistics, blocks, compute_grid, get_measure
+from repsim.measures.beside import beside
+from repsim.measures.cautions import document_cautions
+from repsim.measures.documents import as_unit, centred_apart, shuffled_documents, staying
 from repsim.measures.null import (
     draw_permutations,
     draw_signs,
@@ -13,6 +15,7 @@ from repsim.measures.null import (
     permutation_null,
     summarise,
 )
+from repsim.measures.serial import runs_on
 
 SIZES = [3, 1, 2, 5, 1, 1, 2, 4, 1, 3]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
@@ -155,9 +158,14 @@ def test_flipped_signs_are_sums_over_pairs_of_documents() -> None:
     scale = np.sqrt((a * a).sum() * (b * b).sum())
     expected = [signs[k][labels] @ parts @ signs[k][labels] / scale for k in range(3)]
     measure = get_measure("cka")
-    assert measure.flipped is not None
-    found = measure.flipped([x], [y], signs, np.ones((1, 1), dtype=bool))[:, 0, 0]
-    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert measure.by_document is not None
+    found, without = measure.by_document([x], [y], signs, np.ones((1, 1), dtype=bool))
+    # What centering takes from the spread, of as many equal documents as weigh as much.
+    equal = N**2 / np.square(SIZES).sum()
+    expected = np.array(expected) * np.sqrt((equal - 1) / (equal - 3))
+    np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-6)
+    assert measure.left_out is not None
+    np.testing.assert_allclose(without, measure.left_out([x], [y]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cka", "unit_correlation"])
@@ -182,10 +190,46 @@ def test_flipped_signs_keep_the_level_whatever_the_sizes_of_documents(
             x, y = (Features(f.x.numpy() * long, documents=labels) for f in (x, y))
         signs = draw_signs(len(sizes), 59, seed)
         values = compute_grid(measure, [x], [y])
-        null = measure.flipped([x], [y], signs, np.ones((1, 1), dtype=bool))  # type: ignore[misc]
+        everywhere = np.ones((1, 1), dtype=bool)
+        null, _ = measure.by_document([x], [y], signs, everywhere)  # type: ignore[misc]
         p_values.append(summarise(measure, values, null).p_value[0, 0])
     # Shuffles of documents reject in 9 % of cases, and in 47 % with two long rows.
     assert np.mean(np.array(p_values) <= 0.05) <= 0.13
+
+
+def test_blocks_that_run_on_are_noticed_and_shifted_as_one_sequence() -> None:
+    rng = np.random.default_rng(0)
+    steps, labels = rng.normal(size=(300, 4)), np.array(blocks(300, 36))
+    for row in range(1, 300):
+        steps[row] = 0.8 * steps[row - 1] + 0.6 * steps[row]
+    apart = rng.normal(size=(9, 4))[labels] + rng.normal(size=(300, 4))
+    serial, own = (Features(rows, documents=labels) for rows in (steps, apart))
+    assert runs_on(serial, serial)
+    assert not runs_on(own, own)
+    assert not runs_on(serial, own)
+    assert not runs_on(Features(steps), Features(steps))
+    orders = draw_permutations(300, 20, 0, labels, run_on=True)
+    shift = orders[:, 0]
+    assert ((orders - np.arange(300)) % 300 == shift[:, None]).all()
+    assert ((shift >= 36) & (shift <= 264)).all()
+
+
+def test_documents_without_their_like_stay_and_the_cell_says_so() -> None:
+    sizes = [20, 9, 8, *[3] * 5, *[1] * 10]
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    order = shuffled_documents(labels, np.random.default_rng(0))
+    assert sorted(order[:20]) == list(range(20))
+    assert staying(labels) == (1, 20 / 62)
+    chosen = get_measure("procrustes")
+    assert "1 documents (32 % of the rows)" in document_cautions(chosen, labels)[0]
+    assert not document_cautions(get_measure("cka"), labels)
+    assert "lifts the value" in document_cautions(get_measure("rsa"), labels)[-1]
+    long = np.repeat(np.arange(8), [30, 20, 10, 5, 1, 1, 1, 1])
+    assert "no null" in document_cautions(chosen, long)[0]
+    x, y = (Features(np.random.default_rng(i).normal(size=(69, 4)), documents=long) for i in (0, 1))
+    found, _ = beside(chosen, [x], [y], compute_grid(chosen, [x], [y]), Statistics(),
+                      tested=np.ones((1, 1), dtype=bool))  # fmt: skip
+    assert "p_value" not in found
 
 
 def test_closed_jackknife_of_unit_correlation_is_the_value_on_the_rest() -> None:

@@ -61,12 +61,42 @@ def test_grouped_jackknife_covers_the_value_at_this_n(name: str) -> None:
 
 def test_measures_that_depend_on_n_do_not_cover_the_population_and_say_so_by_their_bias() -> None:
     x, y = planted(0, 80, 1.5)
-    cca = get_measure("cca")
+    cca = get_measure("cca_squared")
     found = interval(cca, [x], [y], compute_grid(cca, [x], [y]))
     assert found is not None
-    population = measure(*planted(1, 4000, 1.5), "cca")
+    population = measure(*planted(1, 4000, 1.5), "cca_squared")
     assert population < found.low[0, 0]
     assert found.bias[0, 0] > found.standard_error[0, 0]
+
+
+@pytest.mark.parametrize("name", ["procrustes", "bures", "permutation"])
+@pytest.mark.parametrize("by_document", [False, True])
+def test_what_is_held_changes_as_what_is_optimised_anew(name: str, by_document: bool) -> None:
+    labels = np.repeat(np.arange(40), np.tile([1, 2, 3, 4], 10)) if by_document else None
+    n = 100 if by_document else 60
+    x, y = (Features(f.x.numpy(), documents=labels) for f in planted(0, n, 0.5))
+    chosen = get_measure(name)
+    assert chosen.held is not None
+    held = chosen.held([x], [y], None, **chosen.params)[:, 0, 0]
+    anew = left_out_values(chosen, [x], [y], np.arange(n) if labels is None else labels)[:, 0, 0]
+    assert held.std() == pytest.approx(anew.std(), rel=0.15)
+    assert np.corrcoef(held, anew)[0, 1] > 0.9
+
+
+def test_svcca_holds_many_components_only() -> None:
+    x, y = planted(0, 60, 0.5)
+    chosen = get_measure("svcca")
+    assert chosen.held is not None
+    assert chosen.held([x], [y], None, **chosen.params) is None
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(300, 60))
+    x, y = Features(wide), Features(wide + 0.3 * rng.normal(size=(300, 60)))
+    found = interval(chosen, [x], [y], compute_grid(chosen, [x], [y]))
+    assert found is not None
+    assert found.method.endswith("what was optimised held")
+    # To first order it is what directions sought anew give.
+    anew = left_out_values(chosen.with_params(threshold=1.0), [x], [y], np.arange(300) % 30)
+    assert found.standard_error[0, 0] == pytest.approx(np.sqrt(29) * anew.std(), rel=0.35)
 
 
 def test_a_row_bootstrap_is_biased_where_the_jackknife_is_not() -> None:
@@ -178,7 +208,7 @@ def test_what_is_not_possible_is_refused() -> None:
     with pytest.raises(UsageError, match=r"level=1.5 is not between"):
         interval(get_measure("cka"), [x], [y], value, level=1.5)
     with pytest.raises(InputError, match="over sentences needs at least 20 of them, got 12"):
-        interval(get_measure("procrustes"), [x], [y], value)
+        interval(get_measure("soft_match"), [x], [y], value)
     with pytest.raises(InputError, match="over documents needs at least 5 of them, got 2"):
         two = [Features(f.x, documents=np.arange(12) // 6) for f in (x, y)]
         interval(get_measure("cka"), two[:1], two[1:], value)

@@ -3,6 +3,7 @@ import pytest
 
 from repsim.core import UsageError
 from repsim.measures import Features, compute_grid, get_measure, measure
+from repsim.measures.null import draw_permutations, null_values
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 5))
@@ -98,3 +99,18 @@ def test_cycles_are_counted_in_the_stated_direction() -> None:
 def test_cknna_without_common_neighbours_is_undefined_or_zero_not_an_error() -> None:
     assert measure(X, X, "cknna") == pytest.approx(1.0)
     assert abs(measure(X, RNG.normal(size=(30, 5)), "cknna", k=1)) < 1
+
+
+@pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn"])
+def test_shuffled_lists_with_ties_are_the_lists_of_shuffled_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(40, 4))[rng.integers(0, 25, size=40)] for _ in range(2))
+    xs, ys = [Features(x), Features(rng.normal(size=(40, 4)))], [Features(y)]
+    assert xs[0].neighbours(5).weight is not None
+    chosen, orders = get_measure(name).with_params(k=5), draw_permutations(40, 6, seed=0)
+    plain = np.stack([compute_grid(chosen, xs, [y.permuted(o) for y in ys]) for o in orders])
+    monkeypatch.setattr("repsim.measures.neighbour_null.HELD", 40 * 17)
+    monkeypatch.setattr("repsim.measures.neighbour_null.LOOKED_UP", 300)
+    np.testing.assert_allclose(null_values(chosen, xs, ys, orders), plain, atol=1e-12)

@@ -83,12 +83,12 @@ def test_p_values_count_the_shuffles_that_are_at_least_as_similar() -> None:
 
 
 def test_adjusted_p_compares_with_the_best_cell_of_each_shuffle() -> None:
-    null = np.zeros((9, 2, 2))
+    null = np.zeros((19, 2, 2))
     null[4, 1, 1] = 0.7
     summary = summarise(get_measure("cka"), np.full((2, 2), 0.6), null)
-    assert summary.p_value[0, 0] == pytest.approx(0.1)
-    assert summary.p_value[1, 1] == pytest.approx(0.2)
-    assert np.allclose(summary.p_adjusted, 0.2)
+    assert summary.p_value[0, 0] == pytest.approx(0.05)
+    assert summary.p_value[1, 1] == pytest.approx(0.1)
+    assert np.allclose(summary.p_adjusted, 0.1)
 
 
 def test_best_of_many_independent_layers_is_not_significant_after_adjustment() -> None:
@@ -105,13 +105,30 @@ def test_best_of_many_independent_layers_is_not_significant_after_adjustment() -
     assert np.mean(adjusted) <= 0.15
 
 
-def test_few_permutations_take_the_quantile_of_a_normal_distribution() -> None:
+def test_few_permutations_take_the_quantile_that_student_predicts() -> None:
     null = np.random.default_rng(0).normal(0.3, 0.1, size=(20, 1, 1))
     summary = summarise(get_measure("cka"), np.array([[0.5]]), null)
-    expected = null.mean() + 1.6448536 * null.std(ddof=1)
-    assert summary.quantile == "normal"
+    expected = null.mean() + 1.7291328 * null.std(ddof=1) * np.sqrt(1 + 1 / 20)
+    assert summary.quantile == "Student"
     assert summary.q95[0, 0] == pytest.approx(expected)
     assert summarise(get_measure("cka"), np.array([[0.5]]), null[:1]).calibrated[0, 0] != 0.0
+
+
+@pytest.mark.parametrize("name", ["cka", "procrustes"])
+def test_a_tail_fitted_to_ten_draws_keeps_its_level_and_is_not_believed_far_out(name: str) -> None:
+    measure = get_measure(name)
+    draws = np.random.default_rng(3).normal(0.4, 0.1, size=(11, 40, 50))
+    found = summarise(measure, draws[0], draws[1:])
+    # Of 2,000 true nulls; the 95 % quantile is that of the same prediction.
+    assert 0.035 <= np.mean(found.p_value <= 0.05) <= 0.065
+    sign = 1 if measure.direction == "similarity" else -1
+    assert np.array_equal(found.p_value <= 0.05, sign * draws[0] >= sign * found.q95)
+    far = summarise(measure, np.full((40, 50), 0.4 + 5 * sign), draws[1:])
+    assert (far.p_value == 0.001).all()
+    # Where all draws are one number there is no tail to fit.
+    equal = np.full((10, 1, 1), 0.4)
+    assert summarise(measure, equal[0], equal).p_value[0, 0] == 1.0
+    assert summarise(measure, equal[0] + 0.1 * sign, equal).p_value[0, 0] == pytest.approx(1 / 11)
 
 
 def test_cells_outside_the_mask_are_not_computed_and_do_not_count() -> None:
@@ -122,9 +139,9 @@ def test_cells_outside_the_mask_are_not_computed_and_do_not_count() -> None:
         values = compute_grid(measure, xs, xs, mask)
         assert np.isnan(values[~mask]).all()
         assert np.isfinite(values[mask]).all()
-        null = permutation_null(measure, xs, xs, values, draw_permutations(60, 5, 0), mask)
+        null = permutation_null(measure, xs, xs, values, draw_permutations(60, 19, 0), mask)
         assert np.isnan(null.p_adjusted[~mask]).all()
-        assert np.allclose(null.p_adjusted[mask], 1 / 6)
+        assert np.allclose(null.p_adjusted[mask], 1 / 20)
 
 
 def test_calibration_is_missing_where_the_null_is_at_the_ceiling() -> None:
