@@ -25,13 +25,15 @@ from repsim.evaluation.held_out import (
     stated_languages,
 )
 from repsim.evaluation.parents import ModelName
-from repsim.models.inspect import inspect_model
+from repsim.merging.vocabulary import read_vocabulary
+from repsim.models.inspect import inspect_model, locate
 from repsim.stats.intervals import jackknife
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from repsim.core.model_ref import ModelRef
     from repsim.evaluation.bits_per_byte import BitsPerByte
     from repsim.evaluation.text import PreparedText
     from repsim.models.causal import CausalModel
@@ -143,10 +145,7 @@ def barrier(
             raise unknown_name("alignment", name, ["permutation", "orthogonal"])
     refs = [inspect_model(name, generic=True, allow_network=allow_network) for name in (a, b)]
     if refs[0].tokenizer_hash != refs[1].tokenizer_hash:
-        raise IncompatibleModelsError(
-            f"'{refs[0].name}' and '{refs[1].name}' have different tokenizers: there is no path of "
-            "language models between them"
-        )
+        _refuse_tokenizers(refs)
     spoken = tuple(languages) if languages else stated_languages(refs)
     text = load_evaluation_text(
         corpus, spoken, max_bytes=max_bytes, seed=seed, allow_network=allow_network
@@ -176,6 +175,17 @@ def barrier(
         "environment": environment(),
     }
     return BarrierTable(rows, info)
+
+
+def _refuse_tokenizers(refs: Sequence[ModelRef]) -> None:
+    """Refuse models whose tokenizers mean different things, not only other files."""
+    first, second = (read_vocabulary(locate(ref).folder, ref.name) for ref in refs)
+    differing = first.differences(second) if first and second else ["one is not here"]
+    if differing:
+        raise IncompatibleModelsError(
+            f"'{refs[0].name}' and '{refs[1].name}' have different tokenizers: there is no path of "
+            f"language models between them ({differing[0]})"
+        )
 
 
 def _load_both(refs: Sequence[Any], device: str) -> tuple[CausalModel, CausalModel]:

@@ -190,9 +190,6 @@ def _config(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     for aspect, values in a.meaning.differences(b.meaning).items():
         if aspect != "layers" or not options["stacked"]:
             findings.append(Finding("error", aspect, f"{values[0]} and {values[1]}", both, _FIT))
-    if a.meaning.aspects["quantisation"] is not None:
-        hint = "merge the unquantised models"
-        findings.append(Finding("error", "quantisation", "weights are quantised", both, hint))
     if a.meaning.aspects["architecture"] == b.meaning.aspects["architecture"]:
         for what in _differing(a.meaning.rest, b.meaning.rest):
             hint = f"the result has that of '{a.name}'"

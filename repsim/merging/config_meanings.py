@@ -14,7 +14,7 @@ from typing import Any
 from repsim.core.errors import IncompatibleModelsError, RepsimError
 from repsim.core.files import read_json
 from repsim.models.arch import spec_for
-from repsim.models.consistency import stated
+from repsim.models.consistency import shortest, stated
 from repsim.models.inspect import read_config
 
 GENERATION_FILE = "generation_config.json"
@@ -46,7 +46,6 @@ _EPS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps")
 _BIASES = ("attention_bias", "mlp_bias", "use_bias", "bias", "use_qkv_bias")
 _ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "rotary_emb_base", "rotary_pct",
          "partial_rotary_factor")  # fmt: skip
-_QUANTISATION = "quantization_config"
 #: What follows from another aspect where it is not stated itself.
 _FOLLOWS = {"key-value heads": ("heads",), "head size": ("heads", "width")}
 
@@ -106,6 +105,7 @@ def meaning_of(document: Mapping[str, Any]) -> Meaning:
     spec = spec_for(str(document.get("model_type")), generic=True)
     sizes = _known(spec.sizes, config) or {}
     act = next((document[key] for key in _ACTIVATIONS if document.get(key) is not None), None)
+    eps = next((document[key] for key in _EPS if document.get(key) is not None), None)
     biases = {key: bool(document[key]) for key in _BIASES if document.get(key) is not None}
     aspects = {
         "architecture": document.get("model_type"),
@@ -116,11 +116,10 @@ def meaning_of(document: Mapping[str, Any]) -> Meaning:
         "head size": sizes.get("dim"),
         "hidden units": sizes.get("mlp"),
         "activation": _SAME_ACTIVATION.get(str(act), act),
-        "norm eps": next((document[key] for key in _EPS if document.get(key) is not None), None),
+        "norm eps": shortest(eps) if isinstance(eps, float) else eps,
         "biases": ", ".join(f"{key} {'on' if on else 'off'}" for key, on in biases.items()) or None,
-        "quantisation": document.get(_QUANTISATION),
     }
-    told = {*_SIZES, *_ACTIVATIONS, *_EPS, *_BIASES, *_ROPE, _QUANTISATION, *_IGNORED}
+    told = {*_SIZES, *_ACTIVATIONS, *_EPS, *_BIASES, *_ROPE, *_IGNORED}
     return Meaning(aspects, _rotary(document), {k: v for k, v in document.items() if k not in told})
 
 

@@ -19,6 +19,7 @@ from repsim.merging.output import Output, lay_out
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.reading import read_recipe
 from repsim.merging.recipe import Recipe
+from repsim.models.gguf import SUFFIX, TO_GGUF
 from repsim.models.inspect import hash_remembered
 
 if TYPE_CHECKING:
@@ -175,6 +176,12 @@ def _check_target(target: Path, recipe: Recipe, *, force: bool) -> None:
     """Refuse to write over anything but an earlier merge."""
     if target.name in ("", ".."):
         raise UsageError(f"'{target}' is not the name of a new folder")
+    if target.suffix == SUFFIX:
+        raise UsageError(
+            f"a merge is a folder of safetensors, and '{target.name}' is to be a GGUF file",
+            hint=f"write the folder '{target.with_suffix('')}', then: "
+            + TO_GGUF.format(folder=target.with_suffix(""), file=target),
+        )
     if target.is_symlink() and not target.exists():
         raise UsageError(f"'{target}' is a link that leads nowhere", hint="choose another folder")
     if not target.exists():

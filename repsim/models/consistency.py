@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from repsim.core.errors import IncompatibleModelsError
 from repsim.models.arch import ArchSpec
 from repsim.models.headers import TensorHeader
@@ -34,6 +36,18 @@ class _Stated(SimpleNamespace):
 
     def __getattr__(self, name: str) -> Any:
         return None
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal of the same float32: 1e-06 for 9.999999974752427e-07.
+
+    Formats that keep a config in float32 give back the number that float32 makes of it.
+
+    Example:
+        >>> shortest(9.999999974752427e-07), shortest(0.1)
+        (1e-06, 0.1)
+    """
+    return float(str(np.float32(value)))
 
 
 def stated(document: Mapping[str, Any]) -> Any:

@@ -37,36 +37,35 @@ KINDS: dict[str, Callable[[Mapping[str, Any], Callable[[Path], Weights]], Weight
 }
 
 
-def held_folder(path: Path, label: str | None = None) -> Path | None:
+def held_folder(path: Path) -> Path | None:
     """The folder that stands for a file or folder; None if it is none of the formats known here.
 
     Args:
         path: What the user named.
-        label: What the model is called; the name of the path by default.
 
     Raises:
         InputError: It is damaged or incomplete.
         IncompatibleModelsError: Its family, or the way that it is packed, cannot be read.
     """
     if (file := find_gguf(path)) is not None:
-        name = label or (file.stem if path.is_file() else path.resolve().name)
+        name = file.stem if path.is_file() else path.resolve().name
         return view_folder(name, "gguf", [file], lambda folder: write_gguf_view(file, folder))
     if is_quantised(path) and not (path / VIEW).is_file():
         return view_folder(
-            label or path.resolve().name, "quantised", weight_files(path),
+            path.resolve().name, "quantised", weight_files(path),
             lambda folder: write_quantised_view(path, folder), beside=[path / "config.json"],
         )  # fmt: skip
     return None
 
 
-def adapter_folder(base: Path, adapter: Path, label: str | None = None) -> Path:
+def adapter_folder(base: Path, adapter: Path) -> Path:
     """The folder that stands for an adapter on a base; arguments and errors as in `held_folder`."""
     weights = open_weights(base)
     name = adapter.resolve().name
     if name == "adapter":  # as fine-tuning names it: its folder has the name
         name = f"{adapter.resolve().parent.name}-{name}"
     return view_folder(
-        label or name, "adapter", [*weights.files, *adapter_files(adapter)],
+        name, "adapter", [*weights.files, *adapter_files(adapter)],
         lambda folder: write_adapter_view(adapter, Base(base, weights), folder),
         beside=[base / "config.json", adapter / CONFIG],
     )  # fmt: skip

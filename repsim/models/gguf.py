@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError, InputError, expected
-from repsim.core.files import write_json
+from repsim.core.files import read_json, write_json
 from repsim.models.arch import spec_for
+from repsim.models.consistency import shortest
 from repsim.models.headers import TensorHeader
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SUFFIX = ".gguf"
 #: Types that hold plain numbers; everything else is unpacked to float32.
 _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 #: How to make a GGUF file of a merge: the tool of those who define the format.
-TO_GGUF = "python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {name}.gguf --outtype bf16"
+TO_GGUF = "python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {file} --outtype bf16"
 _SPLIT = "join its parts first: llama-gguf-split --merge FIRST_PART joined.gguf"
 
 
@@ -69,9 +70,9 @@ def write_gguf_view(file: Path, folder: Path) -> dict[str, Any]:
             is not installed.
     """
     _need_gguf()
-    blocks = _blocks(file)
+    architecture, blocks = _read_table(file)
     try:
-        return _write(file, folder, blocks)
+        return _write(file, folder, architecture, blocks)
     except (InputError, IncompatibleModelsError):
         raise
     except Exception as error:
@@ -94,8 +95,8 @@ def _need_gguf() -> None:
         ) from None
 
 
-def _blocks(file: Path) -> list[Block]:
-    """The table of tensors, with shapes in the order of torch."""
+def _read_table(file: Path) -> tuple[str, list[Block]]:
+    """The file's name of its family, and the table of tensors, with shapes in torch's order."""
     from gguf import GGUFReader
 
     with file.open("rb") as handle:
@@ -108,6 +109,7 @@ def _blocks(file: Path) -> list[Block]:
                   int(t.data_offset), int(t.n_bytes))
             for t in reader.tensors
         ]  # fmt: skip
+        architecture = str(reader.fields["general.architecture"].contents())
         parts = reader.fields.get("split.count")
     except Exception as error:
         if known := expected(error):
@@ -116,27 +118,28 @@ def _blocks(file: Path) -> list[Block]:
             f"'{file}' is truncated or is not a GGUF file: {type(error).__name__}: {error}",
             hint="copy or download it again",
         ) from error
-    if parts is not None and int(parts.parts[parts.data[0]][0]) > 1:
+    if parts is not None and int(parts.contents()) > 1:
         raise InputError(f"'{file}' is a part of a GGUF file that was split", hint=_SPLIT)
     if not found or max(b.start + b.size for b in found) > file.stat().st_size:
         raise InputError(f"'{file}' is truncated", hint="copy or download it again")
-    return found
+    return architecture, found
 
 
-def _write(file: Path, folder: Path, blocks: Sequence[Block]) -> dict[str, Any]:
+def _write(
+    file: Path, folder: Path, architecture: str, blocks: Sequence[Block]
+) -> dict[str, Any]:  # fmt: skip
     import torch
     import transformers
     from transformers import AutoConfig, AutoTokenizer
     from transformers import modeling_gguf_pytorch_utils as tables
 
-    parsed = tables.load_gguf_checkpoint(str(file))["config"]
+    parsed = _short(tables.load_gguf_checkpoint(str(file))["config"])
     config = AutoConfig.for_model(**{k: v for k, v in parsed.items() if k != "_model_name_or_path"})
     spec = spec_for(config.model_type, generic=True)
     loader = transformers.AutoModelForCausalLM if spec.decoder else transformers.AutoModel
     with torch.device("meta"):
         model = loader.from_config(config)
     # The file's own name of its family picks the processor, as in transformers.
-    architecture = _architecture(file)
     processor = tables.TENSOR_PROCESSORS.get(architecture, tables.TensorProcessor)(config=parsed)
     names = tables.get_gguf_hf_weights_map(model, processor)
     tensors = _mapped(file, model, names, blocks)
@@ -148,6 +151,7 @@ def _write(file: Path, folder: Path, blocks: Sequence[Block]) -> dict[str, Any]:
         file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
     )
     tokenizer.save_pretrained(folder)
+    _drop_tokens(folder, config.vocab_size)
     numbers = {k: v for k, v in parsed.items() if isinstance(v, int | float | str | bool | list)}
     return {
         "architecture": architecture, "config": numbers, "tensors": tensors,
@@ -155,10 +159,27 @@ def _write(file: Path, folder: Path, blocks: Sequence[Block]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _architecture(file: Path) -> str:
-    from transformers.integrations.gguf.reader import read_gguf_metadata
+def _drop_tokens(folder: Path, rows: int) -> None:
+    """Take out tokens that have no row: a converter adds special ones that the file has not."""
+    document = read_json(folder / "tokenizer.json")
+    added = document.get("added_tokens") or []
+    extra = {token["content"] for token in added if token["id"] >= rows}
+    if not extra:
+        return
+    document["added_tokens"] = [token for token in added if token["id"] < rows]
+    write_json(folder / "tokenizer.json", document)
+    path = folder / "tokenizer_config.json"
+    stated = read_json(path)
+    kept = {k: v for k, v in stated.items() if not (isinstance(v, str) and v in extra)}
+    kept.pop("added_tokens_decoder", None)
+    write_json(path, kept)
 
-    return str(read_gguf_metadata(str(file))[0]["general.architecture"])
+
+def _short(value: Any) -> Any:
+    """A config whose numbers are as they were before the file rounded them to float32."""
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items()}
+    return shortest(value) if isinstance(value, float) else value
 
 
 def _mapped(

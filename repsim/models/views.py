@@ -20,7 +20,7 @@ from repsim.core.files import cache_folder, file_mark, hash_bytes, read_json, wr
 #: The document of a view. Its name has no ending, so that it is copied with no tokenizer.
 VIEW = "repsim_view"
 #: Part of the place of a view: another one when the document changes its form.
-_VERSION = "2"
+_VERSION = "3"
 
 #: What a folder holds beside its tokenizer, chat template and generation settings.
 _NOT_TOKENIZER = ("config.json", "adapter_config.json", "repsim_provenance.json")
@@ -57,13 +57,13 @@ def read_view(folder: Path) -> dict[str, Any] | None:
 
 
 def view_folder(
-    label: str, kind: str, files: Sequence[Path], write: Callable[[Path], dict[str, Any]],
+    name: str, kind: str, files: Sequence[Path], write: Callable[[Path], dict[str, Any]],
     *, beside: Sequence[Path] = (),
 ) -> Path:  # fmt: skip
     """The view of some weight files, written the first time that they are asked for.
 
     Args:
-        label: Name of the folder, as the model is called.
+        name: Name of the folder.
         kind: What reads the weights, a key of `models.formats.KINDS`.
         files: Files that hold the weights.
         write: Fills a folder with config and tokenizer, and gives the rest of the document.
@@ -77,7 +77,7 @@ def view_folder(
     known = [*files, *(path.resolve() for path in beside)]
     parts = [kind, _VERSION, *(f"{path}\0{file_mark(path)}" for path in known)]
     root = cache_folder() / "views"
-    folder = root / hash_bytes(*(part.encode() for part in parts))[:32] / label
+    folder = root / hash_bytes(*(part.encode() for part in parts))[:32] / name
     if (folder / VIEW).is_file():
         return folder
     with contextlib.suppress(OSError):

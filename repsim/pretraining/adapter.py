@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from repsim.core.errors import InputError, UsageError
-from repsim.core.files import write_json
+from repsim.core.files import read_json, write_json
 from repsim.core.model_ref import ModelRef
 from repsim.merging.card import UP
+from repsim.models.adapters import CONFIG
 from repsim.models.inspect import PROVENANCE_FILE
 from repsim.models.packages import list_models
 from repsim.pretraining.config import LoraConfig
@@ -113,3 +114,9 @@ def base_name(base: ModelRef, folder: Path) -> str:
         return base.name
     near = os.path.relpath(path.resolve(), folder.resolve())
     return near if near.count("..") <= UP else base.name
+
+
+def state_base(folder: Path, base: ModelRef) -> None:
+    """Name the base anew in an adapter whose folder was moved."""
+    path = folder / CONFIG
+    write_json(path, read_json(path) | {"base_model_name_or_path": base_name(base, folder)})

@@ -177,6 +177,11 @@ def run_finetuning(asked: FineTuning, *, device: str | None = None) -> ModelRef:
         if path.name not in ("state", "forks", "checkpoints", "timing.jsonl"):
             remove(folder / path.name) if path.is_dir() else None
             shutil.move(path, folder / path.name)
+    if (folder / "adapter").is_dir():
+        from repsim.pretraining.adapter import state_base
+
+        assert asked.config.init_from
+        state_base(folder / "adapter", open_parent(asked.config.init_from).ref)
     remove(folder / WORK)
     return model_ref(folder)
 

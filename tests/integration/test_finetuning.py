@@ -19,6 +19,8 @@ from repsim.cli.main import cli
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.evaluation.bits_per_byte import evaluate_bits_per_byte
 from repsim.evaluation.text import load_evaluation_text
+from repsim.models.causal import load_causal_lm
+from repsim.models.inspect import inspect_model
 from repsim.models.zoo import zoo_folder
 from repsim.pretraining import before_and_after, read_metrics, read_provenance
 from repsim.pretraining.config import from_mapping
@@ -111,6 +113,11 @@ def test_an_adapter_is_what_peft_reads_and_is_merged_exactly(family: str, tmp_pa
         attached = PeftModel.from_pretrained(base, out / "adapter").eval()(x).logits
     merged = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)(x).logits
     assert torch.allclose(attached, merged, atol=1e-5)
+    # The adapter alone is a model too: it finds its base and states its history.
+    alone = load_causal_lm(out / "adapter")
+    assert torch.allclose(alone.model(x).logits, merged, atol=1e-5)
+    assert (alone.ref.name, alone.ref.languages) == ("child-adapter", ("eng_Latn",))
+    assert alone.ref.forked_from == inspect_model(parent).weights_hash
     assert (plain - merged).abs().max() > 1e-3
     moved = {n for n, w in weights(out).items() if not torch.equal(w, weights(parent)[n])}
     assert moved

@@ -135,11 +135,13 @@ def test_other_values_are_worth_a_warning(make_model: MakeModel) -> None:
     assert only("warning").what == "max_position_embeddings is 128 and 256"
 
 
-def test_quantised_weights_are_refused(make_model: MakeModel) -> None:
+def test_weights_that_cannot_be_unpacked_are_refused(make_model: MakeModel) -> None:
     pair(make_model)
-    for name in "ab":
-        change(name, quantization_config={"bits": 4})
-    assert only("error").what == "weights are quantised"
+    file = Path("a/model.safetensors")
+    save_file(load_file(file) | {"w.W_q": torch.zeros(2, dtype=torch.uint8)}, file)
+    change("a", quantization_config={"quant_method": "hqq"})
+    with pytest.raises(IncompatibleModelsError, match=r"quantised by hqq.*w\.W_q of type U8"):
+        found("error")
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,8 @@ def test_a_target_is_replaced_only_if_it_is_a_merge_and_that_is_asked_for(
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="holds something else than a merge"):
         merge(LINEAR, "mine", device="cpu", force=True)
+    with pytest.raises(UsageError, match=r"then: .*convert_hf_to_gguf.py m --outfile m.gguf"):
+        merge({"method": "linear", "models": ["a", "b"]}, "m.gguf")
     with pytest.raises(UsageError, match="is not the name of a new folder"):
         merge(LINEAR, "..", device="cpu", force=True)
 
