@@ -92,6 +92,10 @@ def _families(*, as_json: bool) -> None:
     ]
     columns = ("family", "model_type", "class", "points", "permutation", "rotation", "learned")
     print_table(shown, {key: key.replace("_", " ") for key in columns})
+    for note in dict.fromkeys(
+        f"{row['family']}: {row['reads']}" for row in rows if row.get("reads")
+    ):
+        say("read", note)
     say("verified", rows[0]["verified with"])
 
 

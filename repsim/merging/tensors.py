@@ -13,7 +13,7 @@ from repsim.merging.base import Kind
 from repsim.models.headers import TensorHeader
 
 _LAYER = re.compile(r"^(.*?(?:^|\.)(?:layers|layer|h|blocks|block))\.(\d+)\.(.*)$")
-_TOKENS = r"embed_tokens|embed_in|wte|word_embeddings|shared"
+_TOKENS = r"embed_tokens|embed_in|wte|word_embeddings|tok_embeddings|embeddings|shared"
 _OUT = r"lm_head|embed_out|lm_head\.decoder|cls\.predictions\.decoder"
 
 

@@ -111,7 +111,8 @@ def _points_are_found(loaded: LoadedModel) -> tuple[bool, str]:
     found, stated = sum(hook.point == "resid" for hook in hooks) - 1, loaded.ref.layers
     if found != stated:
         return False, f"{found} blocks found, config.json states {stated}"
-    return True, f"{', '.join(spec.points)} in {found} blocks"
+    part = f" (read is {spec.reads})" if spec.reads else ""
+    return True, f"{', '.join(spec.points)} in {found} blocks{part}"
 
 
 def _resid_is_hidden_states(loaded: LoadedModel) -> tuple[bool, str]:

@@ -28,7 +28,9 @@ _SIZES = re.compile(
     r"^(vocab_size|num_labels|d_\w+|n_(embd|inner|positions|head)|dim)$|(_size|_dim|_heads)$"
 )
 _NUMBERED = re.compile(r"^(?:.*\.)?(?:layers|layer|h|blocks|block)\.(\d+)\.")
-_TOKENS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings|shared)\.weight$")
+_TOKENS = re.compile(
+    r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings|tok_embeddings|embeddings|shared)\.weight$"
+)
 
 
 class _Stated(SimpleNamespace):

@@ -55,6 +55,7 @@ def verified_kind(kind: str) -> dict[str, Any]:
         "variant": variant,
         "classes": classes,
         "points": list(spec.points),
+        "reads": spec.reads,
         "additive": spec.additive(config),
         "permutation": "yes" if why_not is None else f"no: {why_not}",
         "rotation": "yes" if why_fixed is None else f"no: {why_fixed}",

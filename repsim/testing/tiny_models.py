@@ -146,6 +146,9 @@ _RECIPES: dict[str, _Recipe] = {
     "phi": _Recipe("PhiConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
     "phi+qk-norm": _Recipe("PhiConfig", {**_LLAMA, **_HALF_ROTARY, "qk_layernorm": True}, "$A"),
     "phi3": _Recipe("Phi3Config", _LLAMA),
+    "phi3+partial": _Recipe(
+        "Phi3Config", {**_LLAMA, "rope_parameters": {**_HALF_ROTARY["rope_parameters"]}}
+    ),
     "smollm3": _Recipe("SmolLM3Config", {**_LLAMA, "no_rope_layer_interval": 2}),
     "stablelm": _Recipe("StableLmConfig", {**_LLAMA, **_HALF_ROTARY}, "$A"),
     "stablelm+parallel": _Recipe("StableLmConfig", {**_LLAMA, "use_parallel_residual": True}, "$A"),

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from repsim.core.errors import IncompatibleModelsError
+from repsim.merging.tensors import token_tensors
 from repsim.models.arch import ARCHITECTURES, spec_for, supported_model_types
 from repsim.models.arch.register import verified_families
+from repsim.models.arch.template import text_of
 from repsim.testing.arch_checks import check_arch
 from repsim.testing.family_register import register_model, verified_kind
 from repsim.testing.tiny_models import KINDS
@@ -34,6 +36,14 @@ def test_a_family_keeps_the_contract_and_the_register_says_so(kind: str) -> None
         if (row["model_type"], row["variant"]) == (model_type, variant)
     ]
     assert verified_kind(kind) == row, "write it again: python -m repsim.testing.family_register"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_with_a_row_per_token_are_told_by_their_names(kind: str) -> None:
+    model = model_of(kind, head=spec_of(kind).decoder)
+    rows = text_of(model.config).vocab_size
+    named = {n for n, t in model.state_dict().items() if t.ndim and t.shape[0] == rows}
+    assert token_tensors(model.state_dict()) == named
 
 
 def test_the_register_is_of_the_pinned_versions() -> None:

@@ -98,6 +98,7 @@ class ArchSpec(Template):
         additive_when: Says from the config whether `resid[i] = resid[i-1] + attn[i] + mlp[i]`, up
             to rounding. It never holds with `post_norm`.
         first_state: Layer of `resid` that the model's own `hidden_states` start with.
+        reads: What a reader should know of which part is read; empty if it is the whole model.
         refuses: Says from the config why `attn`, `mlp`, `heads` and `mlp_hidden` cannot be read, or
             None.
 
@@ -116,6 +117,7 @@ class ArchSpec(Template):
     auto_class: str = "AutoModel"
     additive_when: Callable[[Any], bool] = lambda config: True
     first_state: int = 0
+    reads: str = ""
     refuses: Callable[[Any], str | None] = lambda config: None
 
     @property

@@ -73,11 +73,13 @@ GEMMA3 = dataclasses.replace(
 
 # The part that reads text of models that also see; the part that sees is left alone.
 _SEES = "the part that sees writes into its residual stream too"
+_READS = "the part that reads text, without pictures"
 GEMMA3_VISION = dataclasses.replace(
     GEMMA3,
     name="gemma3",
     model_types=("gemma3",),
     body_path="language_model",
+    reads=_READS,
     unalignable=lambda config: _SEES,
 )
 
@@ -86,6 +88,7 @@ MISTRAL3 = dataclasses.replace(
     name="mistral3",
     model_types=("mistral3",),
     body_path="language_model",
+    reads=_READS,
     unalignable=lambda config: _SEES,
 )
 

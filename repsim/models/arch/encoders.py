@@ -113,7 +113,8 @@ MODERNBERT = ArchSpec(
     layer_norm=True,
 )
 
-# Only the encoder is loaded and run; the decoder and the head are left in the file.
+# Only the encoder is loaded and run; the decoder and the head are left in the file. Heads cannot be
+# re-ordered, since the blocks of a stack share one table of relative positions.
 T5 = ArchSpec(
     name="t5",
     model_types=("t5", "mt5"),
@@ -123,5 +124,6 @@ T5 = ArchSpec(
     stream={"final_norm": "final_layer_norm"},
     block={"o": "layer.0.SelfAttention.o", "down": "layer.1.DenseReluDense.wo"},
     auto_class="AutoModelForTextEncoding",
+    reads="the encoder; what the decoder makes of a text depends on a second text, which it writes",
     unalignable=lambda config: "only its encoder is read, and the decoder shares its embedding",
 )

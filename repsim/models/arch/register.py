@@ -21,7 +21,8 @@ def verified_families() -> dict[str, Any]:
 
     Returns:
         `versions` of the libraries, and `families`, one dictionary per kind of model: `family`,
-        `model_type`, `variant`, `classes`, `points`, `additive`, and `permutation`, `rotation` and
+        `model_type`, `variant`, `classes`, `points`, `reads` (what part is read, where it is not
+        the whole model), `additive`, and `permutation`, `rotation` and
         `learned`: "yes", or why models of that kind cannot be aligned so.
 
     Raises:
