@@ -97,20 +97,43 @@ def write_models(folder: Path) -> None:
         (folder / name / "config.json").write_text(json.dumps(CONFIG))
 
 
+#: Method -> models besides the base, parameters of each of them, and of the merge.
+MERGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
+    "linear": (("a", "b"), {"weight": 1.0}, {}),
+    "slerp": (("a", "b"), {}, {"t": 0.5}),
+    "nuslerp": (("a", "b"), {"weight": 1.0}, {}),
+    "multislerp": (("a", "b"), {"weight": 1.0}, {}),
+    "karcher": (("a", "b"), {}, {}),
+    "task_arithmetic": (("a", "b"), {"weight": 1.0}, {}),
+    **{
+        name: (("a", "b"), {"weight": 1.0, "density": 0.5}, {})
+        for name in ("ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs",
+                     "breadcrumbs_ties")
+    },
+    "model_stock": (("a", "b"), {}, {}),
+    "sce": (("a", "b"), {}, {}),
+    "ram": (("a", "b"), {}, {}),
+    "ramplus_tl": (("a", "b"), {}, {}),
+    "nearswap": (("a",), {}, {"t": 0.01}),
+    "arcee_fusion": (("a",), {}, {}),
+}  # fmt: skip
+#: Methods whose base is one of the models, or that have none.
+BASELESS = {"linear": None, "nuslerp": None, "multislerp": None, "karcher": None, "slerp": "a"}
+INPUTS = {
+    name: models if name in BASELESS else (*models, "base")
+    for name, (models, _, _) in MERGES.items()
+}
+
+
 def recipes(folder: Path) -> None:
-    """The three merges, as mergekit and repsim both read them."""
-    own = {"weight": 1.0}
-    both = [{"model": name, "parameters": own} for name in ("a", "b")]
-    thin = [{"model": name, "parameters": {**own, "density": 0.5}} for name in ("a", "b")]
-    documents: dict[str, dict[str, Any]] = {
-        "linear": {"merge_method": "linear", "models": both},
-        "slerp": {
-            "merge_method": "slerp", "base_model": "a", "parameters": {"t": 0.5},
-            "models": [{"model": "a"}, {"model": "b"}],
-        },
-        "ties": {"merge_method": "ties", "base_model": "base", "models": thin},
-    }  # fmt: skip
-    for name, document in documents.items():
+    """The merges, as mergekit and repsim both read them."""
+    for name, (models, own, common) in MERGES.items():
+        listed = [{"model": model, **({"parameters": own} if own else {})} for model in models]
+        document: dict[str, Any] = {"merge_method": name, "models": listed}
+        if base := BASELESS.get(name, "base"):
+            document["base_model"] = base
+        if common:
+            document["parameters"] = common
         (folder / f"{name}.yml").write_text(yaml.safe_dump(document))
 
 
@@ -175,7 +198,6 @@ OUR_IMPORTS = (
     "repsim.merging.methods"
 )
 KNOWN = "repsim, hashes known"
-INPUTS = {"linear": ("a", "b"), "slerp": ("a", "b"), "ties": ("a", "b", "base")}
 
 
 def commands(mergekit: Path | None, merges: Sequence[str]) -> dict[tuple[str, str], list[str]]:
