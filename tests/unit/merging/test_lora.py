@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from repsim.cli.main import main
 from repsim.core.errors import UsageError
-from repsim.merging import extract_lora, merge
+from repsim.merging import extract_lora, merge, merge_state_dicts
 from repsim.testing.tiny_models import write_tiny_model
 
 
-def tuned(base: Path, out: Path, rank: int, *, others: bool = True) -> Path:
+def tuned(base: Path, out: Path, rank: int, *, others: bool = True, seed: int = 3) -> Path:
     """A copy whose matrices moved by that rank, and whose other tensors moved a little."""
-    rng = torch.Generator().manual_seed(3)
+    rng = torch.Generator().manual_seed(seed)
     out.mkdir()
     for path in base.iterdir():
         if path.suffix == ".json":
@@ -67,6 +67,25 @@ def test_peft_loads_what_was_extracted(tmp_path: Path, family: str, fields: dict
     )
     again = logits(AutoModelForCausalLM.from_pretrained(copied, dtype=torch.float32).eval())
     assert torch.allclose(again, wanted, atol=1e-4)
+
+
+def test_adapters_merge_in_common_directions_as_their_models_do(tmp_path: Path) -> None:
+    base = Path(write_tiny_model("llama", tmp_path / "base", head=True))
+    state = load_file(base / "model.safetensors")
+    models, names = [], []
+    for seed in (3, 4):
+        model = tuned(base, tmp_path / f"m{seed}", rank=2, others=False, seed=seed)
+        extract_lora(model, base, tmp_path / f"adapter{seed}", rank=2)
+        models.append(load_file(model / "model.safetensors"))
+        names.append(f"{base}+{tmp_path / f'adapter{seed}'}")
+    recipe = {"method": "knots", "models": names, "base_model": str(base)}
+    merged = load_file(merge(recipe, tmp_path / "out") / "model.safetensors")
+    expected = merge_state_dicts(models, "knots", base=state)
+    for name, tensor in merged.items():
+        assert torch.allclose(tensor, expected[name], atol=1e-4)
+    # What was merged of two adapters of rank 2 is one of rank 4.
+    found = extract_lora(tmp_path / "out", base, tmp_path / "both", rank=4)
+    assert found.error < 1e-3
 
 
 def test_each_layer_has_the_least_rank_of_that_energy(tmp_path: Path) -> None:
