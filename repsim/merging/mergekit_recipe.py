@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from repsim.core.config import Config, Switch, Whole, join, parse
+from repsim.core.config import Config, Number, Switch, Whole, join, parse
 from repsim.core.errors import UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import find_template
@@ -56,15 +56,6 @@ Layers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
 _Parameters = dict[str, Any] | None
 
 
-def _nothing(value: Any) -> None:
-    if value:
-        raise PydanticCustomError("unsupported", "left out: it is not supported")
-
-
-#: A key that mergekit has and this package has not.
-_Unsupported = Annotated[None, BeforeValidator(_nothing)]
-
-
 class _Listed(Config):
     model: ModelName
     parameters: _Parameters = None
@@ -77,8 +68,8 @@ class _Sliced(_Listed):
 class _Slice(Config):
     sources: tuple[_Sliced, ...]
     parameters: _Parameters = None
-    base_model: _Unsupported = None
-    residual_weight: _Unsupported = None
+    base_model: ModelName | None = None
+    residual_weight: Number | None = None
 
 
 class _Module(Config):
@@ -109,8 +100,10 @@ def parse_mergekit(document: Mapping[str, Any], text: str) -> Recipe:
     """Understand a document with mergekit's keys."""
     keys = parse(_Keys, document)
     method = find_method(keys.merge_method)
-    reader, base = _Reader(method), keys.base_model
     parts, module_parameters, where = _slices(keys)
+    reader, base = _Reader(method), _one_base(keys.base_model, parts, where)
+    if any(part.residual_weight is not None for part in parts):
+        reader.note("residual_weight has no effect, in mergekit as here")
     slices = tuple(
         reader.part(part, f"{where}[{i}].sources" if where.endswith("slices") else where)
         for i, part in enumerate(parts)
@@ -173,6 +166,22 @@ def _slices(keys: _Keys) -> tuple[tuple[_Slice, ...], _Parameters, str]:
         raise UsageError(f"'modules.{name}' has exactly one of models and slices")
     where = f"modules.{name}.{'slices' if module.slices else 'models'}"
     return _as_slices(module.models, module.slices), module.parameters, where
+
+
+def _one_base(base: str | None, parts: tuple[_Slice, ...], where: str) -> str | None:
+    """The base of the recipe, which a slice may repeat, or all slices may name."""
+    stated = {part.base_model for part in parts if part.base_model is not None}
+    whole = {base} if base is not None else set[str]()
+    if base is None and len(stated) == 1 and all(part.base_model for part in parts):
+        return stated.pop()
+    if stated - whole:
+        raise UsageError(
+            f"'{where}.base_model': slices with bases of their own are not supported: "
+            f"{', '.join(repr(name) for name in sorted(stated | whole))}",
+            hint="name one base_model for the whole recipe, or merge the slices by themselves and "
+            "stack them with passthrough",
+        )
+    return base
 
 
 def _as_slices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,7 +199,7 @@ def test_an_adapter_stands_behind_its_base() -> None:
     ("keys", "message"),
     [
         ({"merge_metod": 1}, "unknown key 'merge_metod'.*'merge_method'"),
-        ({"merge_method": "arcee_fusion"}, "unknown merge method 'arcee_fusion'"),
+        ({"merge_method": "arcee_fussion"}, "unknown merge method .*did you mean 'arcee_fusion'"),
         ({"slices": [SLICE], "models": [model("a")]}, "exactly one of models, slices and modules"),
         ({"models": []}, "exactly one of models, slices and modules, found none"),
         ({"models": {"model": "a"}}, "'models' is {'model': 'a'}, must be a list"),
@@ -211,12 +212,20 @@ def test_an_adapter_stands_behind_its_base() -> None:
         ({"models": [model("a", normalize=True), model("b")]}, "holds for the whole merge, not fo"),
         ({"models": [{"model": "a", "parameters": [1]}]}, "parameters' is .1., must be a mapping"),
         (
-            {"slices": [{**SLICE, "residual_weight": 1.0}]},
-            r"'slices\[0\].residual_weight' is 1.0, must be left out",
+            {"slices": [{**SLICE, "base_model": "b"}, SLICE]},
+            "slices with bases of their own",
         ),
         (
-            {"slices": [{**SLICE, "base_model": "b"}]},
-            r"'slices\[0\].base_model' is 'b', must be left out: it",
+            {"base_model": "a", "slices": [{**SLICE, "base_model": "b"}]},
+            "slices.base_model': slices",
+        ),
+        (
+            {"slices": [{"sources": [{**model("a"), "layer_range": [0, -1], "weight": 1}]}]},
+            r"unknown key 'slices\[0\].sources\[0\].weight'",
+        ),
+        (
+            {"slices": [{"sources": [{**model("a"), "layer_range": [0, -1]}]}]},
+            r"layer_range' is \[0, -1\], must be \[first, one after the last\], counted from 0",
         ),
         ({"slices": [{"sources": "a"}]}, r"slices\[0\].sources' is 'a', must be a list"),
         ({"modules": {"text": {"models": [model("a")]}, "eye": {}}}, "2 modules; models of"),
@@ -271,3 +280,67 @@ def test_rescale_must_be_a_switch() -> None:
 def test_a_written_out_chat_template_is_taken() -> None:
     template = "{{ messages }}"
     assert read_recipe(document(chat_template=template)).chat_template == template
+
+
+# -- recipes that people have ---------------------------------------------------------------------
+
+LANGUAGES = ("ara", "deu", "eng", "fra", "ita", "nld", "rus", "spa", "tur", "zhos")
+
+
+def study_recipes() -> list[dict[str, Any]]:
+    """The forms of the 117 recipes of github.com/Sethjsa/multimerge, with their names."""
+    hub = "HPLT/hplt2c_{}_checkpoints"
+    revisions = [f"checkpoint_{step:07d}" for step in (*range(1000, 48000, 1000), 47684)]
+    found = [
+        document("linear", dtype="float16", models=[
+            model(f"{hub.format(lang)}@{revision}", weight=0.1) for lang in LANGUAGES])
+        for revision in revisions
+    ]  # fmt: skip
+    pairs = [(a, b) for i, a in enumerate(LANGUAGES) for b in LANGUAGES[i + 1 :]]
+    found += [
+        document("linear", dtype="float16", models=[
+            model(hub.format(a), weight=0.5), model(f"{hub.format(b)}@main", weight=0.5)])
+        for a, b in pairs
+    ]  # fmt: skip
+    sparse = [model(f"{hub.format(x)}@main", weight=0.1, density=0.75) for x in LANGUAGES]
+    found += [document(method, base_model="/models/mixed/checkpoint_0000000", models=sparse,
+                       dtype="float16") for method in ("dare_ties", "ties")]  # fmt: skip
+    return found
+
+
+def test_recipes_of_a_published_study_are_read() -> None:
+    for given in study_recipes():
+        recipe = read_recipe(given)
+        assert recipe.models == tuple(each["model"] for each in given["models"])
+        assert (recipe.out_dtype, recipe.dtype) == ("float16", "float32")
+    assert (
+        "HPLT/hplt2c_eng_checkpoints@checkpoint_0001000" in read_recipe(study_recipes()[0]).models
+    )
+
+
+def test_a_base_that_all_slices_name_is_that_of_the_recipe() -> None:
+    sources = [{**model("a", weight=1.0), "layer_range": [0, 1]},
+               {**model("b", weight=1.0), "layer_range": [0, 1]}]  # fmt: skip
+    part = {"sources": sources, "base_model": "base", "residual_weight": 0.5}
+    recipe = read_recipe(document("ties", slices=[part, part]))
+    assert recipe.base_model == "base"
+    assert "residual_weight has no effect, in mergekit as here" in recipe.notes
+
+
+def test_models_may_be_written_out_in_parts() -> None:
+    reference = {"model": {"path": "org/a", "revision": "v1"}, "lora": {"path": "org/tuned"}}
+    recipe = read_recipe(document(models=[{"model": reference, "parameters": {"weight": 1.0}},
+                                          model("b", weight=1.0)]))  # fmt: skip
+    assert recipe.models == ("org/a@v1+org/tuned", "b")
+
+
+def test_a_file_of_several_merges_says_in_which_order_they_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "multi.yaml"
+    path.write_text(
+        "merge_method: linear\nmodels: [{model: inner}]\n---\n"
+        "name: inner\nmerge_method: linear\nmodels: [{model: a}]\n"
+    )
+    steps = "repsim merge inner.yaml inner; repsim merge LAST.yaml OUT"
+    with pytest.raises(UsageError, match="holds 2 merges, one is made at a time") as raised:
+        read_recipe(path)
+    assert steps in str(raised.value)
