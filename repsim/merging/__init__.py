@@ -20,6 +20,7 @@ _PUBLIC = {
     "load_statistics": "repsim.merging.statistics",
     "merge": "repsim.merging.to_disk",
     "merge_method": "repsim.merging.base",
+    "merge_models": "repsim.merging.models",
     "merge_state_dicts": "repsim.merging.in_memory",
     "parameter": "repsim.merging.parameters",
     "per_model": "repsim.merging.parameters",

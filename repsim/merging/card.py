@@ -19,6 +19,7 @@ from repsim.models.inspect import (
     PROVENANCE_FILE,
     hash_remembered,
     read_provenance,
+    split_label,
     tokenizer_files,
 )
 
@@ -107,10 +108,10 @@ def _portable(model: str, prepared: Prepared, target: Path) -> str:
     do, and the hash that stands beside it.
     """
     located = prepared.located[model]
-    if not Path(model).expanduser().is_dir() or located.revision is not None:
-        return model
+    if not Path(located.path).expanduser().is_dir() or located.revision is not None:
+        return split_label(model)[1]
     path = os.path.relpath(located.folder.resolve(), target.resolve())
-    return path if path.count("..") <= UP else shown_path(model)
+    return path if path.count("..") <= UP else shown_path(located.path)
 
 
 def _tokenizer_hash(folder: Path) -> str:

@@ -140,7 +140,10 @@ def check_models(
     """
     if len(models) < 2:
         raise UsageError("a check compares models: name two or more")
-    described = _describe([locate(model).folder for model in models], [str(m) for m in models])
+    located = [locate(model) for model in models]
+    names = [found.name for found in located]
+    labels = names if len(set(names)) == len(names) else [str(model) for model in models]
+    described = _describe([found.folder for found in located], labels)
     for model in described:
         check_config(model.name, model.folder, model.checkpoint.headers)
     first = described[0]
@@ -170,13 +173,10 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
 
 
 def _describe(folders: Sequence[Path], names: Sequence[str]) -> list[_Model]:
-    labels = [folder.resolve().name for folder in folders]
-    if len(set(labels)) < len(labels):
-        labels = list(names)
     configs = read_configs(folders)
     return [
         _Model(label, folder, config, Checkpoint(folder, label))
-        for label, folder, config in zip(labels, folders, configs, strict=True)
+        for label, folder, config in zip(names, folders, configs, strict=True)
     ]
 
 

@@ -20,7 +20,7 @@ from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.reading import read_recipe
 from repsim.merging.recipe import Recipe
 from repsim.models.gguf import SUFFIX, TO_GGUF
-from repsim.models.inspect import hash_remembered
+from repsim.models.inspect import hash_remembered, split_label
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +186,8 @@ def _check_target(target: Path, recipe: Recipe, *, force: bool) -> None:
         raise UsageError(f"'{target}' is a link that leads nowhere", hint="choose another folder")
     if not target.exists():
         return
-    if target.resolve() in {Path(model).expanduser().resolve() for model in recipe.sources}:
+    sources = [Path(split_label(model)[1]).expanduser() for model in recipe.sources]
+    if target.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"'{target}' is one of the models that are merged")
     if not force:
         raise UsageError(

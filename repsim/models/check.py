@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repsim.core.errors import IncompatibleModelsError, RepsimError
-from repsim.core.model_ref import ModelRef
 from repsim.models.arch import ArchSpec, HookPoint, read_activation
 from repsim.models.arch.generic import GenericSpec
+from repsim.models.inspect import ModelLike
 from repsim.models.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -32,13 +31,18 @@ class Check(NamedTuple):
 
 
 def check_model(
-    name: str | Path | ModelRef, *, generic: bool = False, allow_network: bool = False
+    name: ModelLike,
+    *,
+    generic: bool = False,
+    revision: str | None = None,
+    allow_network: bool = False,
 ) -> list[Check]:
     """Load a model and test that it can be measured. What fails is reported, not raised.
 
     Args:
         name: As in `load_model`.
         generic: Whether families without a spec are hooked by guesswork.
+        revision: Revision on the hub.
         allow_network: Whether something that is not here may be downloaded.
 
     Returns:
@@ -53,7 +57,7 @@ def check_model(
         (['load', 'weights', 'tokenizer', 'hook points', 'resid'], True)
     """
     try:
-        loaded = load_model(name, generic=generic, allow_network=allow_network)
+        loaded = load_model(name, generic=generic, revision=revision, allow_network=allow_network)
     except RepsimError as error:
         return [Check("load", False, str(error), error.exit_code)]
     ref = loaded.ref

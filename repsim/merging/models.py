@@ -1,0 +1,149 @@
+"""Merging models that are in memory: modules in, a module out, and no file between."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from repsim.core.errors import UsageError, unknown_name
+from repsim.core.model_ref import ModelRef
+from repsim.merging.ancestry import check_lineage
+from repsim.merging.base import MergeMethod
+from repsim.merging.check import check_models, refuse_errors
+from repsim.merging.in_memory import merge_state_dicts
+from repsim.merging.methods import find_method
+from repsim.models.in_memory import given_model, named_models, shared_twin
+from repsim.models.inspect import ModelLike
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+ALIGNMENTS = ("none", "permutation", "orthogonal")
+
+
+def merge_models(
+    models: Sequence[ModelLike] | Mapping[str, ModelLike],
+    method: str | MergeMethod = "linear",
+    *,
+    base: ModelLike | None = None,
+    names: Sequence[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    align: Literal["none", "permutation", "orthogonal"] = "none",
+    any_base: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    say: Callable[[str, str], None] | None = None,
+) -> nn.Module:
+    """Merge models in memory into a new one; the inputs are not changed.
+
+    They are checked as those of `merge` are: configs, shapes, tokens where tokenizers are given,
+    and whether the base shares their origin. Models too large to be in memory together are merged
+    by `merge`, from their folders.
+
+    Args:
+        models: Modules of `transformers`, alone or as `(module, tokenizer)`, and folders or hub ids
+            beside them; in a mapping, by name.
+        method: Merge method, see `repsim methods`.
+        base: Base of methods on differences.
+        names: Names of the models, where they are no mapping.
+        parameters: Values as in a recipe; for values of each model, a sequence.
+        align: How the others are brought into the coordinates of the base, or of the first, before.
+        any_base: Whether a base may be of another origin than the models.
+        seed: Of methods that draw.
+        device: Where tensors are merged.
+        say: Told what a reader should know, a label and a text.
+
+    Returns:
+        A module of the class, config, type and device of the base, or of the first model, in
+        evaluation mode; `save_pretrained` writes it, `state_dict()` gives its tensors. Rotation
+        unties heads and gives float32.
+
+    Raises:
+        IncompatibleModelsError: The models do not fit each other.
+        InputError: NaN or infinity in a tensor, or a model that is not there.
+        UsageError: A method, alignment or parameter that is not possible; no model is in memory.
+
+    Example:
+        >>> from repsim.testing.tiny_models import tiny_model
+        >>> a, b = (tiny_model("llama", seed=seed) for seed in (0, 1))
+        >>> merged = merge_models([a, b], parameters={"weight": [3, 1]})
+        >>> expected = 0.75 * a.embed_tokens.weight + 0.25 * b.embed_tokens.weight
+        >>> bool((merged.embed_tokens.weight - expected).abs().max() < 1e-6)
+        True
+    """
+    chosen = find_method(method) if isinstance(method, str) else method
+    if align not in ALIGNMENTS:
+        raise unknown_name("alignment", align, ALIGNMENTS)
+    given = list(models.values()) if isinstance(models, Mapping) else list(models)
+    chosen.check(len(given), has_base=base is not None)
+    everything = [*given, *([base] if base is not None else [])]
+    refs = named_models(models, names) + ([] if base is None else named_models({"base": base}))
+    donor = len(everything) - 1 if base is not None else 0
+    if given_model(everything[donor]) is None:
+        raise UsageError(
+            f"the {'base' if base is not None else 'first model'} is not in memory, and the result "
+            "is of its class",
+            hint="load it, or merge folders: repsim.merge(recipe, out)",
+        )
+    _check(chosen, refs, base is not None, aligned=align != "none", any_base=any_base, say=say)
+    states = [_state(model, ref) for model, ref in zip(everything, refs, strict=True)]
+    found = given_model(everything[donor])
+    assert found is not None
+    like: Any = found.model
+    config = like.config
+    if align != "none":
+        from repsim.merging.align import align as aligned
+
+        others = [state for place, state in enumerate(states) if place != donor]
+        result = aligned(states[donor], others, config, method=align, seed=seed)
+        first, *rest = result.states
+        states = [*rest, first] if base is not None else [first, *rest]
+        config = result.config
+    merged = merge_state_dicts(
+        states[: len(given)], chosen, base=states[-1] if base is not None else None,
+        parameters=parameters, config=config, seed=seed, device=device,
+    )  # fmt: skip
+    return _module(like, config, merged, untied=align == "orthogonal")
+
+
+def _check(
+    method: MergeMethod, refs: Sequence[Any], has_base: bool, *, aligned: bool, any_base: bool,
+    say: Callable[[str, str], None] | None,
+) -> None:  # fmt: skip
+    """Refuse models that do not fit each other, and tell what a reader should know."""
+    findings = check_models(refs, aligned=aligned)
+    refuse_errors(findings)
+    weighed = has_base and (method.needs_base or method.takes_base)
+    parents, root = (refs[:-1], refs[-1]) if has_base else (refs, None)
+    told = check_lineage(parents, root if weighed else None, aligned=aligned)
+    if not any_base:
+        way_on = "; any_base=True merges all the same"
+        refuse_errors([dataclasses.replace(f, hint=f.hint + way_on) for f in told])
+    for finding in [*findings, *told]:
+        if say and finding.level != "ok":
+            say("note", finding.sentence)
+
+
+def _state(model: Any, ref: ModelRef | str | Any) -> dict[str, torch.Tensor]:
+    """The tensors of a module as it names them, or of a folder as loaded."""
+    found = given_model(model)
+    if found is None:
+        from repsim.models.causal import load_causal_lm
+
+        return dict(load_causal_lm(ref).model.state_dict())
+    return {name: tensor.detach().cpu() for name, tensor in found.model.state_dict().items()}
+
+
+def _module(like: Any, config: Any, state: dict[str, torch.Tensor], *, untied: bool) -> nn.Module:
+    """A module of the class of another over new tensors."""
+    if untied:
+        from repsim.merging.align import build_model
+
+        return build_model(config, state)
+    made: Any = shared_twin(like)
+    place = next(like.parameters()).device
+    made.load_state_dict({n: t.to(place) for n, t in state.items()}, strict=True, assign=True)
+    made.tie_weights()
+    return made.eval()  # type: ignore[no-any-return]
