@@ -14,17 +14,17 @@ from repsim.core.errors import GateFailedError, IncompatibleModelsError, InputEr
 
 #: A new flag is a promise: add it here when it is meant.
 FLAGS = {
-    "compare": """--allow-network --batch-size --corpus --device --dry-run --force --generic
-        --json --language --layers --limit --measure --out --pairing --permutations
-        --point --pooling --seed --thorough --unit""",
+    "compare": """--allow-network --batch-size --corpus --device --device-map --dry-run --dtype
+        --force --generic --json --language --layers --limit --measure --out --pairing
+        --permutations --point --pooling --revision --seed --thorough --unit""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
         --method --out-dtype --seed --set --text --tokens""",
     "methods": "--json",
     "extract-lora": "--base --device --energy --json --rank --rest",
-    "evaluate": """--allow-network --card --context --corpus --device --json --language --max-bytes
-        --out --parents""",
+    "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dtype
+        --json --language --max-bytes --out --parents --revision""",
     "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
         --out --points""",
     "predict": """--align --base --corpus --device --evidence --fail-above --json --language --limit
@@ -38,7 +38,7 @@ FLAGS = {
     "zoo": "--json",
     "measures": "--benchmark --corpus --dry-run --figure --for --force --json --limit --measure "
     "--model --recommend --scores",
-    "models": "--allow-network --check --families --fetch --generic --json",
+    "models": "--allow-network --check --families --fetch --generic --json --revision",
     "corpora": "--allow-network --json --language",
     "doctor": "--json",
 }
@@ -154,7 +154,8 @@ def test_corpora_and_models_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert run("corpora", "udhr", "-l", "eng_Latn") == 0
     assert "All human beings" in capsys.readouterr().out
     assert run("models", "--json") == 0
-    assert {"e5-small", "minilm"} == {d["name"] for d in json.loads(capsys.readouterr().out)}
+    listed = {d["name"] for d in json.loads(capsys.readouterr().out)}
+    assert listed == {"e5-small", "minilm", "smollm2"}
     assert run("models", "--families", "--json") == 0
     assert "llama" in {d["family"] for d in json.loads(capsys.readouterr().out)}
 
