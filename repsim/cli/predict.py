@@ -58,6 +58,8 @@ Verdicts:
 @click.option("--limit", type=click.IntRange(min=20), default=200, show_default=True,
               help="Sentences per language.")  # fmt: skip
 @click.option("--predictor", help="Folder of a predictor; default: the one that ships.")
+@click.option("--text", default="bible", show_default=True,
+              help="Training text in the languages, for the unigram floor.")  # fmt: skip
 @click.option("--rank-methods", is_flag=True, help="Every known method and alignment, best first.")
 @click.option("--matrix", is_flag=True, help="Every pair of the models named.")
 @click.option("--up-to", type=click.IntRange(min=2), default=2, show_default=True,
@@ -157,7 +159,8 @@ def _forecasts(
         "oracle": options["oracle"], "insist": options["evidence"],
     }  # fmt: skip
     how |= {
-        name: options[name] for name in ("corpus", "languages", "tiers", "limit", "seed", "device")
+        name: options[name]
+        for name in ("corpus", "languages", "tiers", "limit", "text", "seed", "device")
     }
     if options["matrix"]:
         most = options["up_to"]

@@ -12,6 +12,7 @@ from repsim.core.atlas import COLLAPSE
 from repsim.mergeability.domain import Domain, fit_domain
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
+from repsim.mergeability.reasons import label_of
 from repsim.mergeability.regressors import FittedRegressor, cross_fit, outcome
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
 from repsim.stats.conformal import (
@@ -23,6 +24,8 @@ from repsim.stats.conformal import (
     shrunk,
 )
 
+#: Standard deviation of a feature's effect on known merges from which it must not be missing.
+LEAST_SWAY = 0.02
 #: Blocks of models that are held out when errors are learnt.
 BLOCKS = 8
 
@@ -88,11 +91,39 @@ class Part:
         if self.useful is not None:
             useful = self.useful.probability(margin)
         points = np.unique(self.domain.points(known), axis=0)
+        outside = self.domain.refusals(table, points, of_method=of_method)
+        refusals = [a or b for a, b in zip(outside, self._unmeasured(table, known), strict=True)]
         return Forecasts(
-            predicted, low, high,
-            tuple(self.domain.refusals(table, points, of_method=of_method)), number, worst,
+            predicted, low, high, tuple(refusals), number, worst,
             *ends, self.merges.below(worst, COLLAPSE), useful,
         )  # fmt: skip
+
+    def _unmeasured(self, table: EvidenceTable, known: EvidenceTable) -> list[str]:
+        """Why a row is refused of which something that matters could not be measured.
+
+        What models state of themselves (T0) may be missing; a mean in the place of what is measured
+        of every known merge would be a guess.
+        """
+        measured = [
+            use.name for use in self.uses
+            if use.name in self.domain.usual and known.tiers.get(use.name) not in (None, "T0")
+        ]  # fmt: skip
+        none = np.full(len(table), np.nan)
+        values = np.array([table.features.get(name, none) for name in measured])
+        missing = ~np.isfinite(values).reshape(len(measured), len(table))
+        said = [""] * len(table)
+        if not missing.any():
+            return said
+        effects = self.effects(known)
+        sway = np.array([np.std(effects.get(name, np.zeros(1))) for name in measured])
+        for row in np.flatnonzero(missing.any(axis=0)):
+            most = int(np.argmax(np.where(missing[:, row], sway, -1.0)))
+            if sway[most] >= LEAST_SWAY:
+                said[row] = (
+                    f"{label_of(measured[most])} could not be measured in {table['language'][row]}"
+                    f", and forecasts of known merges move by {sway[most]:.2f} with it"
+                )
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""

@@ -188,7 +188,9 @@ def _floor_or_note(
     try:
         return float(unigram_floor(parent, text, language, held_out).bits.sum()), []
     except (InputError, UsageError) as error:
-        return math.nan, [f"headroom in {language} is not known: {error.what}"]
+        return math.nan, [
+            f"headroom in {language} is not known: {error.what}; name text in it: text=... (--text)"
+        ]
 
 
 def _summaries(

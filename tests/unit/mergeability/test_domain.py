@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from repsim.mergeability.domain import Domain, fit_domain
+from repsim.mergeability.part import fit_part
 from repsim.testing.evidence import planted_evidence
 
 FEATURES = ["distance", "quotient", "cosine"]
@@ -61,3 +62,13 @@ def test_more_parents_than_known_are_refused(domain, known) -> None:
 
 def test_it_survives_json(domain) -> None:
     assert Domain.from_json(domain.to_json()) == domain
+
+
+def test_one_measured_feature_that_matters_must_not_be_missing(known) -> None:
+    part = fit_part(known, ("T1",), kind="additive", features=FEATURES)
+    row = known.take(np.array([0]))
+    assert part.forecast(row, known).refusals == ("",)
+    asked = row.with_features({"distance": np.array([np.nan])}, {})
+    why = part.forecast(asked, known).refusals[0]
+    assert why.startswith("distance could not be measured in ")
+    assert "forecasts of known merges move by" in why
