@@ -25,6 +25,16 @@ TEMPORARY_NUMBERS = 1 << 28
 RUN = 1 << 16
 
 
+#: Numbers of the rows that are widened to float64 at once.
+CHUNK_NUMBERS = 1 << 22
+
+
+def row_chunks(n: int, d: int, at_once: int = 1) -> list[slice]:
+    """Slices of `n` rows, so that a copy of `at_once` chunks of width `d` is small."""
+    step = max(1, CHUNK_NUMBERS // (d * at_once))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
 def rounding_step(dtype: torch.dtype) -> float:
     """Differences below this share of the largest value are rounding, in a sum of products."""
     return 2.0**-40 if dtype == torch.float64 else 2.0**-21

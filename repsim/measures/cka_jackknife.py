@@ -4,7 +4,8 @@ Debiased CKA is the cosine of U-centered matrices A and B. Leaving out row r tak
 `<A, B>`, `R_r = sum_j A_rj B_rj`, and centering the rest anew takes `2 R_r / (n - 3)` more:
 exactly, because the rows of A and B sum to zero. Of documents the second part is taken as
 `2 R_g / (documents - 3)`, an upper bound for positive R. So one pass over blocks of rows gives all
-replicates of all layer pairs; nothing of size n x n is held.
+replicates of all layer pairs; nothing of size n x n is held. Where rows are many, they come from
+products of units instead (`cka_by_units`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
+from repsim.measures.cka_by_units import cheaper_by_units, labels_of, sums_by_row
 from repsim.measures.documents import effective_number, effects_of, rows_apart
 from repsim.measures.features import Features
 
@@ -33,8 +35,13 @@ def cka_replicates(
     Returns:
         `[documents or rows, len(xs), len(ys)]`, NaN outside the mask.
     """
-    labels = _labels(xs[0])
-    return _without_each(_pass(xs, ys, labels, labels.new_empty(len(labels), 0).double(), mask))
+    labels = labels_of(xs[0])
+    wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    if not cheaper_by_units(xs, ys, int(wanted.sum())):
+        return _without_each(_pass(xs, ys, labels, labels.new_empty(len(labels), 0).double(), mask))
+    units = int(labels.max()) + 1
+    parts = [_by_document(part, labels, units) for part in sums_by_row(xs, ys, labels, wanted)]
+    return _without_each(_Sums(parts[0], parts[1], parts[2], parts[0][:0]))
 
 
 def cka_by_document(
@@ -53,7 +60,7 @@ def cka_by_document(
     Returns:
         `[draws, len(xs), len(ys)]` and `[documents, len(xs), len(ys)]`, NaN outside the mask.
     """
-    labels = _labels(xs[0])
+    labels = labels_of(xs[0])
     drawn = torch.as_tensor(weights, dtype=torch.float64, device=labels.device).mT[labels]
     found = _pass(xs, ys, labels, drawn, mask)
     norm_x, norm_y = (sums.sum(dim=0) for sums in (found.own_x, found.own_y))
@@ -61,10 +68,6 @@ def cka_by_document(
     null = found.weighted / torch.where(scale > 0, scale, torch.nan).sqrt()
     null *= _few_documents(labels)
     return np.asarray(null.cpu().numpy()), _without_each(found)
-
-
-def _labels(x: Features) -> Tensor:
-    return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
 
 
 def _few_documents(labels: Tensor) -> float:

@@ -14,10 +14,10 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.core.measure import Rung
-from repsim.measures.algebra import RUN, products
+from repsim.measures.algebra import CHUNK_NUMBERS, RUN, products, row_chunks
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
-from repsim.measures.held import by_unit, cosines_without
+from repsim.measures.held import cosines_without
 
 LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
 
@@ -103,33 +103,50 @@ def _left_out_unit_correlations(
     xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
 ) -> np.ndarray:
     """Unit-wise correlation without each document, or each row where none is, in closed form."""
-    n, known = xs[0].n, xs[0].documents
+    n, d, known = xs[0].n, xs[0].d, xs[0].documents
     labels = torch.arange(n, device=xs[0].device) if known is None else known
-    sizes = torch.bincount(labels).double()
-    kept = rearrange(n - sizes, "g -> g 1")
+    sizes = torch.bincount(labels)
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
+    columns = [[f.unit_columns for f in side] for side in (xs, ys)]
+    whole = {(i, j): _products_by_unit(columns[0][i], columns[1][j]) for i, j in _cells(wanted)}
+    squares = [[_products_by_unit(a, a) for a in side] for side in columns]
     found = np.full((len(sizes), *wanted.shape), np.nan)
+    order, first = labels.argsort(stable=True), torch.cumsum(sizes, 0) - sizes
+    step = max(1, CHUNK_NUMBERS // (d * (len(xs) + len(ys)) * int(sizes.max())))
+    for start in range(0, len(sizes), step):
+        own = sizes[start : start + step]
+        here = order[first[start] :][: int(own.sum())]
+        place = labels[here] - start
+        kept = rearrange(n - own.double(), "g -> g 1")
 
-    def summed(values: Tensor) -> Tensor:
-        return values.new_zeros(len(sizes), values.shape[1]).index_add_(0, labels, values)
+        def summed(values: Tensor, place: Tensor = place, count: int = len(own)) -> Tensor:
+            return values.new_zeros(count, d).index_add_(0, place, values)
 
-    def moments(x: Features) -> tuple[Tensor, Tensor]:
-        rows = x.unit_columns.double()
-        sums, squares = summed(rows), rows.square()
-        spread = squares.sum(dim=0) - summed(squares) - sums.square() / kept
-        return sums, spread.clamp(min=0).sqrt()
+        rows = [[a[here].double() for a in side] for side in columns]
+        sums = [[summed(a) for a in side] for side in rows]
+        rest = [
+            [
+                (total - summed(a.square()) - s.square() / kept).clamp(min=0)
+                for total, a, s in zip(*parts, strict=True)
+            ]
+            for parts in zip(squares, rows, sums, strict=True)
+        ]
+        for (i, j), total in whole.items():
+            cross = total - summed(rows[0][i] * rows[1][j]) - sums[0][i] * sums[1][j] / kept
+            scale = (rest[0][i] * rest[1][j]).sqrt()
+            units = torch.where(scale > 0, cross / scale, 0.0)
+            found[start : start + step, i, j] = units.sum(dim=1).cpu().numpy()
+    return np.asarray(found / _alive_units(xs, ys))
 
-    for i, j in np.argwhere(wanted):
-        (own, spread), (other, other_spread) = (
-            by_unit(side, "unit moments", moments) for side in (xs[i], ys[j])
-        )
-        products = xs[i].unit_columns.double() * ys[j].unit_columns.double()
-        cross = products.sum(dim=0) - summed(products) - own * other / kept
-        scale = spread * other_spread
-        units = torch.where(scale > 0, cross / scale, 0.0)
-        alive = int((_alive(xs[i]) | _alive(ys[j])).sum())
-        found[:, i, j] = units.sum(dim=1).cpu().numpy() / (alive or np.nan)
-    return found
+
+def _cells(wanted: np.ndarray) -> list[tuple[int, int]]:
+    return [(int(i), int(j)) for i, j in np.argwhere(wanted)]
+
+
+def _products_by_unit(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of column i with column i, `[d]` float64."""
+    parts = [(a[here].double() * b[here]).sum(dim=0) for here in row_chunks(*a.shape)]
+    return torch.stack(parts).sum(dim=0)
 
 
 @similarity_measure(

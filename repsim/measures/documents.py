@@ -15,10 +15,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 
-from repsim.measures.algebra import TILE
+from repsim.measures.algebra import TILE, row_chunks
 
 #: Fewest documents that can be the unit of inference.
 LEAST_DOCUMENTS = 5
@@ -175,14 +175,6 @@ def row_effects(sums: Tensor, labels: Tensor) -> Tensor:
     return (sums - total + of_document[labels]) / (n - sizes[labels])
 
 
-def sums_apart(rows: Tensor, labels: Tensor) -> Tensor:
-    """Row sums of the Gram matrix of centered rows over pairs of different documents, `[n]`."""
-    own = rows.new_zeros(int(labels.max()) + 1, rows.shape[1], dtype=torch.float64)
-    own.index_add_(0, labels, rows.double())
-    # All rows sum to zero: what is left is minus the own document's.
-    return -reduce(rows.double() * own[labels], "n d -> n", "sum")
-
-
 def hsic_apart(
     cross: np.ndarray, own: tuple[np.ndarray, np.ndarray], xs: Sequence[Tensor],
     ys: Sequence[Tensor], labels: Tensor,
@@ -216,10 +208,13 @@ def hsic_apart(
 
 def effects_of(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Row sums of the Gram matrix of centered rows apart from documents, and the row effects."""
-    exact = rows.double()
-    own = exact.new_zeros(int(labels.max()) + 1, rows.shape[1]).index_add_(0, labels, exact)
+    own = rows.new_zeros(int(labels.max()) + 1, rows.shape[1], dtype=torch.float64)
+    chunks = row_chunks(*rows.shape)
+    for here in chunks:
+        own.index_add_(0, labels[here], rows[here].double())
     # All rows sum to zero: what is left is minus the own document's.
-    sums = -reduce(exact * own[labels], "n d -> n", "sum")
+    parts = [(rows[here].double() * own[labels[here]]).sum(dim=1) for here in chunks]
+    sums = -torch.cat(parts)
     return sums, row_effects(sums, labels)
 
 

@@ -146,6 +146,10 @@ class Remembering:
         """A value of a measure that does not depend on the order of rows, computed once."""
         return self._take_over(key, compute, same)
 
+    def remember_rows(self, key: str, compute: Callable[[Self], Tensor]) -> Tensor:
+        """An `[n]` vector of a measure, one entry per row, computed once."""
+        return self._take_over(key, compute, by_row)
+
     def remember_matrix(self, key: str, compute: Callable[[Self], Tensor]) -> Tensor:
         """An `[n, n]` matrix of a measure, one row and one column per row, computed once."""
         return self._take_over(key, compute, by_row_and_column)

@@ -17,6 +17,8 @@ from repsim.measures import (
     plan_sweep,
     unit_rows,
 )
+from repsim.measures.cka_by_units import cheaper_by_units
+from repsim.measures.cka_jackknife import cka_replicates
 from repsim.measures.distance_grids import LayerTiles
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.memory import unit_bytes
@@ -82,7 +84,7 @@ def test_layers_that_are_read_again_give_what_layers_in_memory_give(
     monkeypatch: pytest.MonkeyPatch, documents: bool
 ) -> None:
     monkeypatch.setattr("repsim.measures.cells.FLOAT64_ROWS", 100)
-    shared = np.random.default_rng(0).normal(size=(160, 8))
+    shared = np.random.default_rng(0).normal(size=(160, 16))
     sides = [layered(name, i, shared, documents=documents) for i, name in enumerate("ab", 1)]
     names = ["cka", "unit_correlation", "procrustes", "mutual_knn"]
     names += [] if documents else ["permutation", "svcca", "r2", "rsa", "cka_rbf"]
@@ -91,7 +93,7 @@ def test_layers_that_are_read_again_give_what_layers_in_memory_give(
     held, paged = FeatureCache(), FeatureCache(max_bytes=1)
     whole = unit_rows(unit, held)
     # Three of six layers at a time: two rows and a column.
-    monkeypatch.setattr("repsim.measures.layer_blocks.OPEN_BYTES", 3 * 160 * 8 * 8)
+    monkeypatch.setattr("repsim.measures.layer_blocks.OPEN_BYTES", 3 * 160 * 16 * 8)
     for row, same in zip(unit_rows(unit, paged), whole, strict=True):
         assert set(row) == set(same)
         for key, value in same.items():
@@ -99,8 +101,8 @@ def test_layers_that_are_read_again_give_what_layers_in_memory_give(
                 assert row[key] == pytest.approx(value, abs=1e-6, nan_ok=True), (same, key)
             else:
                 assert row[key] == value
-    assert sum(f.held_bytes for f in held._kept.values()) > 12 * 160 * 8 * 4
-    assert all(f.held_bytes < 2 * 160 * 8 for f in paged._kept.values())
+    assert sum(f.held_bytes for f in held._kept.values()) > 12 * 160 * 16 * 4
+    assert all(f.held_bytes < 4 * 160 * 16 for f in paged._kept.values())
 
 
 def test_only_a_few_layers_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +156,27 @@ def test_shuffled_unit_correlations_are_those_of_shuffled_rows() -> None:
         for value, order in zip(found[:, i, j], orders, strict=True):
             assert value == pytest.approx(measure(xs[i], ys[j].x[order]), abs=1e-12)
     assert np.isnan(found[:, 0, 1]).all()
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_replicates_of_cka_by_units_are_those_by_pairs_of_rows(
+    monkeypatch: pytest.MonkeyPatch, documents: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(40), rng.integers(1, 7, 40)) if documents else None
+    n = 150 if labels is None else len(labels)
+    shared = rng.normal(size=(n, 6))
+    xs, ys = (
+        [Features(shared[:, :d] + rng.normal(size=(n, d)) + 5, documents=labels) for d in widths]
+        for widths in ((6, 4), (5, 6))
+    )
+    wanted = np.array([[True, False], [True, True]])
+    found = []
+    for by_units in (True, False):
+        monkeypatch.setattr(
+            "repsim.measures.cka_jackknife.cheaper_by_units", lambda *_, by=by_units: by
+        )
+        found.append(cka_replicates(xs, ys, wanted))
+    np.testing.assert_allclose(*found, atol=1e-10)
+    assert np.isnan(found[0][:, 0, 1]).all()
+    assert cheaper_by_units(xs, ys, 4)
