@@ -25,14 +25,30 @@ TEMPORARY_NUMBERS = 1 << 28
 RUN = 1 << 16
 
 
-#: Numbers of the rows that are widened to float64 at once.
-CHUNK_NUMBERS = 1 << 22
+#: Numbers of the rows that are widened to float64 at once: what is larger than a few MiB comes from
+#: the system page by page, which takes ten times as long as the arithmetic.
+CHUNK_NUMBERS = 1 << 20
 
 
 def row_chunks(n: int, d: int, at_once: int = 1) -> list[slice]:
     """Slices of `n` rows, so that a copy of `at_once` chunks of width `d` is small."""
     step = max(1, CHUNK_NUMBERS // (d * at_once))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def column_products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of column i with column i, `[d]` float64."""
+    parts = [(a[here].double() * b[here]).sum(dim=0) for here in row_chunks(*a.shape)]
+    return torch.stack(parts).sum(dim=0)
+
+
+def column_means(rows: Tensor) -> Tensor:
+    """Means of the columns, `[d]` float64."""
+    total = rows.new_zeros(1, rows.shape[1], dtype=torch.float64)
+    for here in row_chunks(*rows.shape):
+        part = rows[here].double()
+        total.addmm_(part.new_full((1, len(part)), 1 / len(rows)), part)
+    return total.squeeze(0)
 
 
 def rounding_step(dtype: torch.dtype) -> float:
@@ -129,6 +145,45 @@ def unit_length(rows: Tensor) -> Tensor:
     """Rows scaled to length one; zero rows stay zero."""
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
     return rows / torch.where(lengths > 0, lengths, 1.0).to(rows.dtype)
+
+
+def unit_columns(rows: Tensor) -> Tensor:
+    """Columns scaled to length one; zero columns stay zero."""
+    lengths = column_products(rows, rows).sqrt()
+    return rows / torch.where(lengths > 0, lengths, 1.0).to(rows.dtype)
+
+
+def squared_lengths(rows: Tensor) -> Tensor:
+    """Squared length of each row, `[n]`."""
+    return torch.linalg.vector_norm(rows, dim=1).square_()
+
+
+def square_eigenvalues(c: Tensor) -> Tensor:
+    """Eigenvalues of `C'C`, ascending, of a float64 matrix."""
+    if c.device.type != "cpu":
+        return torch.linalg.eigvalsh(c.mT @ c)
+    from scipy.linalg import eigvalsh
+
+    return torch.from_numpy(eigvalsh(_square(c), overwrite_a=True, check_finite=False))
+
+
+def square_eigen(c: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of `C'C`, ascending, and its eigenvectors as columns, of a float64 matrix."""
+    if c.device.type != "cpu":
+        values, vectors = torch.linalg.eigh(c.mT @ c)
+        return values, vectors
+    from scipy.linalg import eigh
+
+    found = eigh(_square(c), overwrite_a=True, check_finite=False, driver="evd")
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+
+def _square(c: Tensor) -> np.ndarray:
+    """Lower triangle of `C'C`; LAPACK through scipy is up to twice as fast as through torch."""
+    from scipy.linalg import blas
+
+    # The transpose of a C-ordered array is what Fortran calls ordered: nothing is copied.
+    return np.asarray(blas.dsyrk(1.0, c.contiguous().numpy().T, lower=1))
 
 
 def truncated_svd(matrix: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:

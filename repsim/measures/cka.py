@@ -28,7 +28,7 @@ from repsim.measures.base import (
 )
 from repsim.measures.cka_jackknife import cka_by_document, cka_replicates
 from repsim.measures.documents import centred_apart, hsic_apart
-from repsim.measures.features import LONG_ROW, Features, require_same_rows
+from repsim.measures.features import Features, require_same_rows
 from repsim.measures.pair_tiles import gram_tiles, tile_products
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
@@ -88,38 +88,49 @@ def ratio(cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray) -> np.ndarr
     return np.where(defined, cross / np.sqrt(np.where(defined, squares, 1.0)), np.nan)
 
 
-def gram_products(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> GramProducts:
-    """Inner products of the Gram matrices of centered arrays, by the cheaper of two routes."""
-    layers = list({id(a): a for a in [*xs, *ys]}.values())
-    position = {id(a): i for i, a in enumerate(layers)}
-    rows = [position[id(a)] for a in xs]
-    columns = [position[id(a)] for a in ys]
-    n = layers[0].shape[0]
-    widths = np.array([a.shape[1] for a in layers], dtype=np.float64)
-    lengths = [torch.linalg.vector_norm(a, dim=1, dtype=torch.float64) for a in layers]
-    diagonals = torch.stack(lengths).square().cpu().numpy()
+def gram_products(xs: Sequence[Features], ys: Sequence[Features]) -> GramProducts:
+    """Inner products of the Gram matrices of all pairs of layers, by the cheaper of two routes."""
+    layers = list({id(f): f for f in [*xs, *ys]}.values())
+    position = {id(f): i for i, f in enumerate(layers)}
+    rows = [position[id(f)] for f in xs]
+    columns = [position[id(f)] for f in ys]
+    n = layers[0].n
+    widths = np.array([f.d for f in layers], dtype=np.float64)
+    centered = [f.centered for f in layers]
+    diagonals = torch.stack([f.gram_diagonal for f in layers]).cpu().numpy()
     by_gram = n * n * (widths.sum() + len(layers) ** 2)
     by_covariance = 2 * n * (np.outer(widths[rows], widths[columns]).sum() + (widths**2).sum())
     # Where a few rows hold most of the sums, float32 rounds off what the others say.
-    if (diagonals.max(axis=1) > LONG_ROW * diagonals.mean(axis=1)).any():
-        layers = [a.double() for a in layers]
+    if any(f.has_long_rows for f in layers):
+        centered = [a.double() for a in centered]
     if by_gram <= by_covariance:
-        products = _products_of_grams(layers)
+        products = _products_of_grams(centered)
         cross, squares = products[np.ix_(rows, columns)], products.diagonal()
     else:
         norms = {
-            (i, j): _squared_norm(layers[i].mT @ layers[j])
-            for i, j in {*itertools.product(rows, columns), *((i, i) for i in position.values())}
+            (i, j): _squared_norm(centered[i], centered[j])
+            for i, j in itertools.product(rows, columns)
         }
         cross = np.array([[norms[i, j] for j in columns] for i in rows])
         cross -= diagonals[rows] @ diagonals[columns].T
-        squares = np.array([norms[i, i] for i in range(len(layers))])
+        squares = np.array([_own_square(f, a) for f, a in zip(layers, centered, strict=True)])
         squares -= (diagonals**2).sum(axis=1)
     return GramProducts(cross, squares[rows], squares[columns], diagonals[rows], diagonals[columns])
 
 
-def _squared_norm(matrix: Tensor) -> float:
-    return inner(matrix, matrix)
+def _own_square(x: Features, rows: Tensor) -> float:
+    """`||X'X||^2`, kept: blocks of layers meet the same layer often."""
+
+    def compute(_: Features) -> float:
+        return _squared_norm(rows, rows)
+
+    return x.remember(f"squares of covariances, {rows.dtype}", compute)
+
+
+def _squared_norm(a: Tensor, b: Tensor) -> float:
+    """`||A'B||^2`."""
+    covariance = a.mT @ b
+    return inner(covariance, covariance)
 
 
 def _products_of_grams(layers: Sequence[Tensor]) -> np.ndarray:
@@ -134,7 +145,7 @@ def _products_of_grams(layers: Sequence[Tensor]) -> np.ndarray:
 
 def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
     def grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
-        return gram_products([x.centered for x in xs], [y.centered for y in ys]).cka(estimator)
+        return gram_products(xs, ys).cka(estimator)
 
     return grid
 
@@ -146,8 +157,8 @@ def _debiased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray
     labels = xs[0].documents
     if labels is None:
         return _rows_grid(xs, ys)
+    found = gram_products(xs, ys)
     left, right = ([f.centered for f in side] for side in (xs, ys))
-    found = gram_products(left, right)
     return ratio(*hsic_apart(found.cross, (found.self_x, found.self_y), left, right, labels))
 
 
@@ -268,7 +279,7 @@ class StreamingCKA:
             raise InputError(
                 f"a batch of {xs[0].n} rows has no HSIC_1", hint="use batches of at least 4 rows"
             )
-        self.add(gram_products([a.centered for a in xs], [a.centered for a in ys]))
+        self.add(gram_products(xs, ys))
 
     def add(self, products: GramProducts) -> None:
         """Add one batch whose Gram products are known."""
@@ -317,7 +328,7 @@ def _minibatch_grid(
     stream = StreamingCKA()
     layers = {id(f): f.centered for f in [*xs, *ys]}
     for rows in _batches(xs[0].n, batch_size):
-        batch = {key: _centered_batch(whole[rows].double()) for key, whole in layers.items()}
+        batch = {key: Features(whole[rows].double()) for key, whole in layers.items()}
         stream.add(gram_products([batch[id(x)] for x in xs], [batch[id(y)] for y in ys]))
     return stream.values()
 
@@ -326,10 +337,6 @@ def _batches(n: int, size: int) -> list[slice]:
     """Consecutive rows; a rest of under 4 rows, which has no HSIC_1, joins the batch before it."""
     starts = [start for start in range(0, n, size) if start == 0 or n - start >= 4]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
-
-
-def _centered_batch(rows: Tensor) -> Tensor:
-    return rows - rows.mean(dim=0)
 
 
 @similarity_measure(

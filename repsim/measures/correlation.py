@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.core.measure import Rung
-from repsim.measures.algebra import CHUNK_NUMBERS, RUN, products, row_chunks
+from repsim.measures.algebra import CHUNK_NUMBERS, RUN, column_products, products
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
 from repsim.measures.held import cosines_without
@@ -108,8 +108,8 @@ def _left_out_unit_correlations(
     sizes = torch.bincount(labels)
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     columns = [[f.unit_columns for f in side] for side in (xs, ys)]
-    whole = {(i, j): _products_by_unit(columns[0][i], columns[1][j]) for i, j in _cells(wanted)}
-    squares = [[_products_by_unit(a, a) for a in side] for side in columns]
+    whole = {(i, j): column_products(columns[0][i], columns[1][j]) for i, j in _cells(wanted)}
+    squares = [[column_products(a, a) for a in side] for side in columns]
     found = np.full((len(sizes), *wanted.shape), np.nan)
     order, first = labels.argsort(stable=True), torch.cumsum(sizes, 0) - sizes
     step = max(1, CHUNK_NUMBERS // (d * (len(xs) + len(ys)) * int(sizes.max())))
@@ -141,12 +141,6 @@ def _left_out_unit_correlations(
 
 def _cells(wanted: np.ndarray) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in np.argwhere(wanted)]
-
-
-def _products_by_unit(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of column i with column i, `[d]` float64."""
-    parts = [(a[here].double() * b[here]).sum(dim=0) for here in row_chunks(*a.shape)]
-    return torch.stack(parts).sum(dim=0)
 
 
 @similarity_measure(

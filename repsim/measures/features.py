@@ -8,8 +8,7 @@ of rows (for an interval) take their factors from the original by indexing.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,9 +19,14 @@ from torch import Tensor
 from repsim.core.errors import InputError, UsageError
 from repsim.measures.algebra import (
     average_ranks,
+    column_means,
+    row_chunks,
+    square_eigen,
+    squared_lengths,
     symmetric_product,
     triangle,
     truncated_svd,
+    unit_columns,
     unit_length,
 )
 from repsim.measures.factors import (
@@ -38,6 +42,7 @@ from repsim.measures.factors import (
     same,
 )
 from repsim.measures.nearest import Neighbours, Points, nearest_rows, remaining
+from repsim.measures.row_input import as_index, validated
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation"]
 
@@ -81,7 +86,7 @@ class Features(Remembering):
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype {dtype} is not possible", hint="use float64 or float32")
         super().__init__()
-        self._held: Tensor | None = _validated(x, device)
+        self._held: Tensor | None = validated(x, device)
         self._read: Callable[[], Tensor] | None = None
         self._shape, self._device = tuple(self._held.shape), self._held.device
         self._dtype = dtype
@@ -96,7 +101,7 @@ class Features(Remembering):
             read: Gives the same array as these were made of; it is called often.
         """
         device = self._device
-        return self._derived(lambda: _validated(read(), device), self.n, is_paged=True)
+        return self._derived(lambda: validated(read(), device), self.n, is_paged=True)
 
     def _derived(self, read: Callable[[], Tensor], n: int, *, is_paged: bool) -> Features:
         """Features like these, of `n` rows that `read` gives."""
@@ -157,7 +162,7 @@ class Features(Remembering):
     @factor(permuted=same)
     def mean(self) -> Tensor:
         """Column means, `[d]` float64."""
-        return _column_means(self._raw.double())
+        return column_means(self._raw)
 
     @property
     def centered(self) -> Tensor:
@@ -167,24 +172,34 @@ class Features(Remembering):
     @property
     def centered64(self) -> Tensor:
         """The same in float64, not kept."""
-        raw = self._raw
-        rows = raw.double()
-        mean = self._take_over(("mean",), lambda _: _column_means(rows), same)
-        rows = rows - mean if rows is raw else rows.sub_(mean)
-        # Where three rows agree, all of them may.
-        alike = (rows[0] == rows[-1]) & (rows[0] == rows[self.n // 2])
-        if bool(alike.any()):
-            columns = torch.nonzero(alike).squeeze(1)
-            some = raw[:, columns]
-            rows[:, columns[some.amin(dim=0) == some.amax(dim=0)]] = 0
+        rows = torch.empty(self.n, self.d, dtype=torch.float64, device=self.device)
+        for here, part in self._centred_chunks():
+            rows[here] = part
         return rows
+
+    def _centred_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Centered rows in float64, a few at a time."""
+        raw, mean = self._raw, self.mean
+        # Where three rows agree, all of them may.
+        alike = (raw[0] == raw[-1]) & (raw[0] == raw[self.n // 2])
+        columns = torch.nonzero(alike).squeeze(1)
+        some = raw[:, columns]
+        constant = columns[some.amin(dim=0) == some.amax(dim=0)]
+        for here in row_chunks(self.n, self.d):
+            part = raw[here].double()
+            part = part - mean if part.data_ptr() == raw[here].data_ptr() else part.sub_(mean)
+            part[:, constant] = 0
+            yield here, part
 
     @property
     @factor(permuted=each_by_row)
     def _centred_rows(self) -> tuple[Tensor, Tensor]:
         """Centered rows, and their squared lengths in float64."""
-        rows = self.centered64
-        return rows.to(self._dtype), _squared_lengths(rows)
+        rows = torch.empty(self.n, self.d, dtype=self._dtype, device=self.device)
+        squares = torch.empty(self.n, dtype=torch.float64, device=self.device)
+        for here, part in self._centred_chunks():
+            rows[here], squares[here] = part, squared_lengths(part)
+        return rows, squares
 
     def _rank_tolerance(self) -> float:
         return max(RANK_TOLERANCE, torch.finfo(self._raw.dtype).eps)
@@ -213,12 +228,12 @@ class Features(Remembering):
 
         The products of two such arrays are Pearson correlations.
         """
-        return rearrange(unit_length(rearrange(self.centered, "n d -> d n")), "d n -> n d")
+        return unit_columns(self.centered)
 
     @property
     def unit_columns64(self) -> Tensor:
         """The same in float64, not kept."""
-        return rearrange(unit_length(rearrange(self.centered64, "n d -> d n")), "d n -> n d")
+        return unit_columns(self.centered64)
 
     # -- factorisations ------------------------------------------------------------------------
 
@@ -266,6 +281,10 @@ class Features(Remembering):
         Singular values count from 1e-10 of the largest, or from what the array's own precision
         resolves. Small directions matter to CCA as much as large ones, hence float64 throughout.
         """
+        if self._dtype == torch.float32 and self.d < self.n:
+            leading = self.leading_svd
+            if len(leading[1]) == self.d:
+                return leading
         return truncated_svd(self.centered64, self._rank_tolerance())
 
     @property
@@ -280,7 +299,7 @@ class Features(Remembering):
             u, s, vh = self.svd
         else:
             centered = self.centered64
-            squares, vectors = torch.linalg.eigh(centered.mT @ centered)
+            squares, vectors = square_eigen(centered)
             s, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
             u, vh = centered @ (vectors / s.clamp(min=1e-300)), vectors.mT
         kept = int((s > 1e-4 * s[0]).sum())
@@ -336,18 +355,20 @@ class Features(Remembering):
         if metric in ("euclidean", "sqeuclidean"):
             return self.centered.to(dtype), self.gram_diagonal
         rows, apart, _ = self._points(metric)
-        squares = _squared_lengths(rows)
+        squares = squared_lengths(rows)
         return rows.to(dtype), squares if apart is None else squares + apart
 
     def _points(self, metric: str) -> Points:
         """Rows whose squared distances order neighbours as the metric does, centred, float64."""
         if metric in ("euclidean", "sqeuclidean"):
             return Points(self.centered64)
+        raw = self._raw
         if metric == "cosine":
-            rows = self._raw.double()
+            rows = raw.double()
         elif metric == "correlation":
-            rows = self.x - reduce(self.x, "n d -> n 1", "mean")
-            rows[self._raw.amin(dim=1) == self._raw.amax(dim=1)] = 0
+            rows = raw.double()
+            rows = rows - reduce(rows, "n d -> n 1", "mean")
+            rows[raw.amin(dim=1) == raw.amax(dim=1)] = 0
         else:
             known = ", ".join(get_args(Metric))
             raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
@@ -355,8 +376,9 @@ class Features(Remembering):
         lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         zero = lengths.squeeze(1) == 0
         apart = zero.double() if bool(zero.any()) else None
-        rows = rows / torch.where(lengths > 0, lengths, 1.0)
-        return Points(rows.sub_(_column_means(rows)), apart, rounding=2.0**-50)
+        lengths = torch.where(lengths > 0, lengths, 1.0)
+        rows = rows / lengths if rows is raw else rows.div_(lengths)
+        return Points(rows.sub_(column_means(rows)), apart, rounding=2.0**-50)
 
     @factor(permuted=by_pair)
     def rdm(self, metric: Metric = "euclidean") -> Tensor:
@@ -401,7 +423,7 @@ class Features(Remembering):
         Raises:
             InputError: Not a permutation.
         """
-        index = _as_index(order, self.n, self.device)
+        index = as_index(order, self.n, self.device)
         everything = torch.arange(self.n, device=self.device)
         if len(index) != self.n or not torch.equal(index.sort().values, everything):
             raise InputError(f"not a permutation of {self.n} rows", hint="use rng.permutation(n)")
@@ -418,7 +440,7 @@ class Features(Remembering):
         Raises:
             InputError: No row, or an index out of range.
         """
-        index = _as_index(rows, self.n, self.device)
+        index = as_index(rows, self.n, self.device)
         return self._with_rows(index, is_permutation=False)
 
     def residualised(self, covariates: Any) -> Features:
@@ -476,61 +498,3 @@ def require_same_rows(x: Features, y: Features) -> None:
             f"the two sides have different numbers of rows: [{x.n}, {x.d}] and [{y.n}, {y.d}]",
             hint="row i of both must come from the same sentence",
         )
-
-
-def _column_means(rows: Tensor) -> Tensor:
-    return rows.new_full((1, len(rows)), 1 / len(rows)).matmul(rows).squeeze(0)
-
-
-def _squared_lengths(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=1).square_()
-
-
-# -- what comes from outside, checked once --------------------------------------------------------
-
-
-def _validated(x: Any, device: torch.device | str | None) -> Tensor:
-    """A real, finite, two-dimensional tensor; float32 and float64 are kept, others are widened."""
-    if not isinstance(x, Tensor):
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiubc":
-            raise InputError(f"an array of {array.dtype} is not numeric", hint="use floats")
-        # torch takes neither foreign byte orders nor, without a warning, read-only memory.
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-        x = torch.from_numpy(array if array.flags.writeable else array.copy())
-    x = x.detach()
-    if x.is_complex():
-        raise InputError("the array is complex", hint="use real activations")
-    if x.ndim != 2:
-        raise InputError(
-            f"expected [rows, units], got shape {list(x.shape)}",
-            hint="pool tokens into one row per sentence first",
-        )
-    if x.shape[0] < 1 or x.shape[1] < 1:
-        raise InputError(f"the array of shape {list(x.shape)} is empty")
-    if not x.is_floating_point():
-        x = x.double()
-    elif x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    if device is not None:
-        x = x.to(device)
-    # A sum shows whether there is anything to look for.
-    finite = torch.isfinite(x) if not math.isfinite(float(x.sum(dtype=torch.float64))) else None
-    if finite is not None and not bool(finite.all()):
-        row, column = (int(i) for i in torch.nonzero(~finite)[0])
-        raise InputError(
-            f"{int((~finite).sum())} of {x.numel()} values are NaN or infinite, the first at row "
-            f"{row}, column {column}",
-            hint="extract in float32 or bfloat16: float16 overflows on massive activations",
-        )
-    return x
-
-
-def _as_index(rows: Any, n: int, device: torch.device) -> Tensor:
-    """Row numbers of an index list or a boolean mask, `[m]`."""
-    index = torch.as_tensor(np.array(rows.cpu() if isinstance(rows, Tensor) else rows))
-    if index.dtype == torch.bool:
-        index = torch.nonzero(index).squeeze(1)
-    if index.ndim != 1 or len(index) == 0 or int(index.min()) < 0 or int(index.max()) >= n:
-        raise InputError(f"rows must be indices from 0 to {n - 1}, at least one")
-    return index.long().to(device)

@@ -11,16 +11,19 @@ places that are left (`weight`) and take the mean of their ranks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from repsim.measures.algebra import TEMPORARY_NUMBERS, symmetric_product
+from repsim.measures.algebra import CHUNK_NUMBERS, TEMPORARY_NUMBERS, symmetric_product
 
 #: Rows whose neighbours are sought at once.
 BLOCK = 1024
+#: Columns that are looked at again in float64, as a multiple of k.
+CANDIDATES = 4
 
 
 class Neighbours(NamedTuple):
@@ -83,26 +86,47 @@ def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
     lengths = torch.linalg.vector_norm(points.rows, dim=1)
     bias = points.bias(lengths)
     index = torch.empty(n, k, dtype=torch.int64, device=bias.device)
-    rows = torch.arange(n, device=bias.device)
+    searched = _Searched([], [], torch.arange(n, device=bias.device))
     if dtype == torch.float32:
-        rows = _screened(points, lengths.float(), bias.float(), index)
+        searched = _screened(points, lengths.float(), bias.float(), index)
     found = []
-    for part in rows.split(BLOCK):
-        scores = points.rows[part] @ points.rows.mT + bias
-        scores[torch.arange(len(part), device=bias.device), part] = -torch.inf
-        found.append(_cut(*_with_ties(scores, points, lengths[part], k), k, part))
-    if all(one.weight is None for one in found):
-        if len(rows):
-            index[rows] = torch.cat([one.near for one in found])
-        return Neighbours(index)
-    return _merged(index, rows, found)
+    for part, columns in searched.parts():
+        if columns is None:
+            scores = points.rows[part] @ points.rows.mT + bias
+            scores[torch.arange(len(part), device=bias.device), part] = -torch.inf
+        else:
+            own = rearrange(part, "b -> b 1")
+            scores = torch.einsum("b m d, b d -> b m", points.rows[columns], points.rows[part])
+            scores = (scores + bias[columns]).masked_fill_(columns == own, -torch.inf)
+        near, starts, count = _with_ties(scores, points, lengths[part], k)
+        near = near if columns is None else columns.gather(1, near)
+        found.append((part, _cut(near, starts, count, k, part)))
+    if any(one.weight is not None for _, one in found):
+        return _merged(index, found)
+    for part, one in found:
+        index[part] = one.near
+    return Neighbours(index)
 
 
-def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> Tensor:
+class _Searched(NamedTuple):
+    """Rows that are searched in float64: some among a few columns `[b, m]`, others among all."""
+
+    rows: list[Tensor]
+    columns: list[Tensor]
+    among_all: Tensor
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Rows with the columns to look at; None for all."""
+        yield from zip(self.rows, self.columns, strict=True)
+        yield from ((part, None) for part in self.among_all.split(BLOCK))
+
+
+def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> _Searched:
     """Fill `index` by float32 products; the rows of which that is not sure."""
-    rows, k = points.rows.float(), index.shape[1]
-    whole = symmetric_product(rows) if len(rows) ** 2 <= TEMPORARY_NUMBERS else None
-    doubtful = []
+    rows, (n, k) = points.rows.float(), index.shape
+    whole = symmetric_product(rows) if n**2 <= TEMPORARY_NUMBERS else None
+    searched, wide = _Searched([], [], index[:0, 0]), min(CANDIDATES * k, n)
+    at_once = max(1, CHUNK_NUMBERS // (wide * rows.shape[1]))
     for start in range(0, len(rows), BLOCK):
         part = slice(start, start + BLOCK)
         scores = rows[part] @ rows.mT if whole is None else whole[part]
@@ -113,8 +137,16 @@ def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> T
         index[part] = columns[:, :k]
         gap = (values[:, :-1] - values[:, 1:]).amin(dim=1)
         error = _error(lengths[part], values[:, k - 1], points, torch.float32)
-        doubtful.append(torch.nonzero(gap <= 2 * error).squeeze(1) + start)
-    return torch.cat(doubtful)
+        doubtful = torch.nonzero(gap <= 2 * error).squeeze(1)
+        values, columns = torch.topk(scores[doubtful], wide, dim=1)
+        # What float64 could count among the nearest is not further behind the last of them.
+        few = values[:, -1] < values[:, k - 1] - 3 * error[doubtful]
+        searched.rows.extend((doubtful[few] + start).split(at_once))
+        searched.columns.extend(columns[few].split(at_once))
+        searched = searched._replace(
+            among_all=torch.cat([searched.among_all, doubtful[~few] + start])
+        )
+    return searched
 
 
 def _error(lengths: Tensor, last: Tensor, points: Points, dtype: torch.dtype) -> Tensor:
@@ -169,15 +201,15 @@ def _cut(columns: Tensor, starts: Tensor, count: Tensor, k: int, rows: Tensor) -
     return Neighbours(torch.where(weight > 0, columns, rearrange(rows, "b -> b 1")), rank, weight)
 
 
-def _merged(index: Tensor, rows: Tensor, found: list[Neighbours]) -> Neighbours:
+def _merged(index: Tensor, found: list[tuple[Tensor, Neighbours]]) -> Neighbours:
     """Lists without ties, and those of some rows, in one width."""
-    (n, k), width = index.shape, max(one.near.shape[1] for one in found)
+    (n, k), width = index.shape, max(one.near.shape[1] for _, one in found)
     own = rearrange(torch.arange(n, device=index.device), "n -> n 1")
     whole = torch.cat([index, own.expand(n, width - k)], dim=1)
     plain = Neighbours(whole)
     rank, weight = plain.ranks().clone(), plain.weights().clone()
     weight[:, k:] = 0
-    for part, one in zip(rows.split(BLOCK), found, strict=True):
+    for part, one in found:
         have = one.near.shape[1]
         whole[part] = torch.cat([one.near, own[part].expand(len(part), width - have)], dim=1)
         rank[part, :have], weight[part, :have] = one.ranks(), one.weights()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
-from repsim.measures.algebra import inner
+from repsim.measures.algebra import inner, square_eigenvalues
 from repsim.measures.base import (
     ORTHOGONAL,
     PERMUTATION,
@@ -36,24 +36,14 @@ NEAR = {torch.float64: 1e-4, torch.float32: 1e-3}
 def nuclear_norm(matrix: Tensor) -> float:
     """Sum of singular values, from the float64 eigenvalues of the smaller of C'C and CC'."""
     c = matrix.double()
-    singular = _square_eigenvalues(c if c.shape[0] >= c.shape[1] else c.mT).clip(min=0) ** 0.5
-    blur = 2 * np.finfo(np.float64).eps ** 0.5 * singular[-1]
-    doubt = (blur**2 / (singular + blur + 1e-300)).sum()
+    squares = square_eigenvalues(c if c.shape[0] >= c.shape[1] else c.mT)
+    singular = squares.clamp(min=0).sqrt()
+    blur = 2 * torch.finfo(torch.float64).eps ** 0.5 * singular[-1]
+    doubt = float((blur**2 / (singular + blur + 1e-300)).sum())
     # Final layers are normalised: one direction has no variance, and is all of the doubt.
     allowed = 1e-8 if matrix.dtype == torch.float64 else 1e-6
     total = float(singular.sum())
     return total if doubt <= allowed * total else exact_nuclear_norm(matrix)
-
-
-def _square_eigenvalues(c: Tensor) -> np.ndarray:
-    """Eigenvalues of `C'C`, ascending; LAPACK through scipy is twice as fast as through torch."""
-    if c.device.type != "cpu":
-        return np.asarray(torch.linalg.eigvalsh(c.mT @ c).cpu())
-    from scipy.linalg import blas, eigvalsh
-
-    # The transpose of a C-ordered array is what Fortran calls ordered: nothing is copied.
-    square = blas.dsyrk(1.0, c.contiguous().numpy().T, lower=1)
-    return np.asarray(eigvalsh(square, overwrite_a=True, check_finite=False))
 
 
 def exact_nuclear_norm(matrix: Tensor) -> float:

@@ -1,5 +1,8 @@
 """A sweep that the machine cannot hold is refused with the numbers and what takes less."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -180,3 +183,38 @@ def test_replicates_of_cka_by_units_are_those_by_pairs_of_rows(
     np.testing.assert_allclose(*found, atol=1e-10)
     assert np.isnan(found[0][:, 0, 1]).all()
     assert cheaper_by_units(xs, ys, 4)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from repsim.core import RepsimError
+from repsim.core.machine import memory_left
+from repsim.measures import Statistics, compare_arrays, get_measure
+from repsim.measures.memory import unit_bytes
+
+rng = np.random.default_rng(0)
+arrays = {name: [rng.normal(size=(3000, 16)).astype(np.float32)] for name in "ab"}
+few = Statistics(permutations=5, covariates=())
+needed = unit_bytes(3000, [16, 16], [get_measure("rsa")], few)[0]
+pages = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for spare in (needed // 2, needed + (64 << 20)):
+    resource.setrlimit(resource.RLIMIT_AS, (pages + spare, -1))
+    try:
+        print(len(compare_arrays(arrays, ["rsa"], permutations=5)), "row")
+    except RepsimError as error:
+        print(type(error).__name__, error.exit_code, error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_limit_of_the_shell_is_refused_with_numbers_and_the_plan_fits_what_it_states() -> None:
+    # Threads and the allocators' arenas take address space of their own.
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, env=variables, timeout=300
+    )
+    refused, computed = done.stdout.splitlines()
+    assert refused.startswith("ResourceError 5 'rsa' at 3,000 rows and 2 layers takes about"), done
+    assert "GB are left" in refused
+    assert computed == "1 row", done.stderr
