@@ -7,7 +7,7 @@ float64, so that float32 activations with a few huge dimensions keep their digit
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,27 @@ def row_chunks(n: int, d: int, at_once: int = 1) -> list[slice]:
     """Slices of `n` rows, so that a copy of `at_once` chunks of width `d` is small."""
     step = max(1, CHUNK_NUMBERS // (d * at_once))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def unit_chunks(labels: Tensor, width: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """A few units at a time: their numbers, their rows, and which of them each row belongs to.
+
+    Args:
+        labels: Number of each row's unit, `[n]`.
+        width: Numbers that a row stands for.
+    """
+    sizes = torch.bincount(labels)
+    order, first = labels.argsort(stable=True), torch.cumsum(sizes, 0) - sizes
+    step = max(1, CHUNK_NUMBERS // (width * int(sizes.max())))
+    for start in range(0, len(sizes), step):
+        units = slice(start, min(start + step, len(sizes)))
+        rows = order[first[start] :][: int(sizes[units].sum())]
+        yield units, rows, labels[rows] - start
+
+
+def summed(rows: Tensor, units: Tensor, count: int) -> Tensor:
+    """Sums of the rows of each unit, `[count, d]`."""
+    return rows.new_zeros(count, rows.shape[1]).index_add_(0, units, rows)
 
 
 def column_products(a: Tensor, b: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from repsim.core.measure import Rung
-from repsim.measures.algebra import CHUNK_NUMBERS, RUN, column_products, products
+from repsim.measures.algebra import RUN, column_products, products, summed, unit_chunks
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
 from repsim.measures.held import cosines_without
@@ -111,31 +111,24 @@ def _left_out_unit_correlations(
     whole = {(i, j): column_products(columns[0][i], columns[1][j]) for i, j in _cells(wanted)}
     squares = [[column_products(a, a) for a in side] for side in columns]
     found = np.full((len(sizes), *wanted.shape), np.nan)
-    order, first = labels.argsort(stable=True), torch.cumsum(sizes, 0) - sizes
-    step = max(1, CHUNK_NUMBERS // (d * (len(xs) + len(ys)) * int(sizes.max())))
-    for start in range(0, len(sizes), step):
-        own = sizes[start : start + step]
-        here = order[first[start] :][: int(own.sum())]
-        place = labels[here] - start
+    for units, here, place in unit_chunks(labels, d * (len(xs) + len(ys))):
+        own = sizes[units]
         kept = rearrange(n - own.double(), "g -> g 1")
-
-        def summed(values: Tensor, place: Tensor = place, count: int = len(own)) -> Tensor:
-            return values.new_zeros(count, d).index_add_(0, place, values)
-
         rows = [[a[here].double() for a in side] for side in columns]
-        sums = [[summed(a) for a in side] for side in rows]
+        sums = [[summed(a, place, len(own)) for a in side] for side in rows]
         rest = [
             [
-                (total - summed(a.square()) - s.square() / kept).clamp(min=0)
+                (total - summed(a.square(), place, len(own)) - s.square() / kept).clamp(min=0)
                 for total, a, s in zip(*parts, strict=True)
             ]
             for parts in zip(squares, rows, sums, strict=True)
         ]
         for (i, j), total in whole.items():
-            cross = total - summed(rows[0][i] * rows[1][j]) - sums[0][i] * sums[1][j] / kept
+            inside = summed(rows[0][i] * rows[1][j], place, len(own))
+            cross = total - inside - sums[0][i] * sums[1][j] / kept
             scale = (rest[0][i] * rest[1][j]).sqrt()
-            units = torch.where(scale > 0, cross / scale, 0.0)
-            found[start : start + step, i, j] = units.sum(dim=1).cpu().numpy()
+            by_unit = torch.where(scale > 0, cross / scale, 0.0)
+            found[units, i, j] = by_unit.sum(dim=1).cpu().numpy()
     return np.asarray(found / _alive_units(xs, ys))
 
 

@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from repsim.measures.algebra import column_products, summed, unit_chunks
 from repsim.measures.features import Features
 
 T = TypeVar("T")
@@ -36,7 +37,14 @@ def cosines_without(
 
     def cell(x: Features, y: Features) -> Tensor:
         squares = _squares(x, labels, kept) * _squares(y, labels, kept)
-        cross = _without(*aligned(x, y), labels, kept).sum(dim=1)
+        a, b = aligned(x, y)
+        whole = column_products(a, b)
+        cross = torch.cat(
+            [
+                _without(whole, a, b, part, kept).sum(dim=1)
+                for part in unit_chunks(labels, len(whole))
+            ]
+        )
         return cross / torch.where(squares > 0, squares, torch.nan).sqrt()
 
     return _cells(xs, ys, mask, len(kept), cell)
@@ -54,9 +62,13 @@ def correlations_without(
 
     def cell(x: Features, y: Features) -> Tensor:
         a, b = aligned(x, y)
-        squares = _without(a, a, labels, kept) * _without(b, b, labels, kept)
-        scale = torch.where(squares > 0, squares, torch.nan).sqrt()
-        return (_without(a, b, labels, kept) / scale).nanmean(dim=1)
+        whole = [column_products(*sides) for sides in ((a, a), (b, b), (a, b))]
+        found = []
+        for part in unit_chunks(labels, 2 * a.shape[1]):
+            squares = _without(whole[0], a, a, part, kept) * _without(whole[1], b, b, part, kept)
+            scale = torch.where(squares > 0, squares, torch.nan).sqrt()
+            found.append((_without(whole[2], a, b, part, kept) / scale).nanmean(dim=1))
+        return torch.cat(found)
 
     return _cells(xs, ys, mask, len(kept), cell)
 
@@ -78,16 +90,15 @@ def _units(x: Features) -> tuple[Tensor, Tensor]:
     return labels, rearrange(x.n - torch.bincount(labels).double(), "g -> g 1")
 
 
-def _summed(rows: Tensor, labels: Tensor, units: int) -> Tensor:
-    return rows.new_zeros(units, rows.shape[1]).index_add_(0, labels, rows)
-
-
-def _without(a: Tensor, b: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-    """Products of centred columns without each unit, centred anew, `[units, columns]`."""
-    units = len(kept)
-    rows = a.double() * b.double()
-    sums = [_summed(side.double(), labels, units) for side in (a, b)]
-    return rows.sum(dim=0) - _summed(rows, labels, units) - sums[0] * sums[1] / kept
+def _without(
+    whole: Tensor, a: Tensor, b: Tensor, part: tuple[slice, Tensor, Tensor], kept: Tensor
+) -> Tensor:
+    """Products of centred columns without each of some units, centred anew, `[units, columns]`."""
+    units, rows, place = part
+    rest = kept[units]
+    mine, theirs = a[rows].double(), b[rows].double()
+    sums = summed(mine, place, len(rest)) * summed(theirs, place, len(rest))
+    return whole - summed(mine * theirs, place, len(rest)) - sums / rest
 
 
 def _squares(x: Features, labels: Tensor, kept: Tensor) -> Tensor:
@@ -95,7 +106,14 @@ def _squares(x: Features, labels: Tensor, kept: Tensor) -> Tensor:
 
     def compute(side: Features) -> Tensor:
         own = side.gram_diagonal.new_zeros(len(kept)).index_add_(0, labels, side.gram_diagonal)
-        sums = _summed(side.centered64, labels, len(kept)).square().sum(dim=1)
+        rows = side.centered
+        parts = unit_chunks(labels, side.d)
+        sums = torch.cat(
+            [
+                summed(rows[here].double(), place, len(kept[units])).square().sum(dim=1)
+                for units, here, place in parts
+            ]
+        )
         return side.gram_diagonal.sum() - own - sums / kept.squeeze(1)
 
     return by_unit(x, "squares without each unit", compute)
