@@ -103,7 +103,7 @@ def _bytes_of(
     null = 0
     if statistics.shuffles(measure) and whole:
         at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))
-        null = pairs * (12 * at_once + 4 * number)
+        null = pairs * (12 * at_once + 8 * number)
     # Replicates and their parts by row, of all pairs of layers.
     closed = statistics.left_out(measure) > 0 and _has_closed_form(measure)
     return max(value, null) + closed * 32 * n * (len(widths) // 2) ** 2

@@ -58,11 +58,11 @@ def _vector(x: Features, metric: Metric, comparison: Comparison) -> Tensor:
 
 def _rsa_matrix(x: Features, *, metric: Metric, comparison: Comparison) -> Tensor:
     """The vector of `_vector` on both sides of a zero diagonal."""
-    vector = _vector(x, metric, comparison)
-    above = torch.ones(x.n, x.n, dtype=torch.bool, device=vector.device).triu(1)
+    vector = _vector(x, metric, comparison).to(x.dtype)
     matrix = vector.new_zeros(x.n, x.n)
-    matrix[above] = vector
-    return matrix + matrix.mT
+    for i, row in enumerate(vector.split(list(range(x.n - 1, 0, -1)))):
+        matrix[i, i + 1 :] = matrix[i + 1 :, i] = row
+    return matrix
 
 
 def _rsa_cost(*, metric: Metric, comparison: Comparison) -> Cost:
