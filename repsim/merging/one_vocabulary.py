@@ -12,10 +12,12 @@ from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.merging.checkpoint import Checkpoint, TensorSource
 from repsim.merging.recipe import Recipe
+from repsim.merging.segmentation import compare_segmentation
 from repsim.merging.tensors import token_tensors
 from repsim.merging.token_rows import Layout, Reindexed, Rows, assign_rows
 from repsim.merging.union import Document, add_tokens, ids_of, unite
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
+from repsim.models.inspect import read_provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +149,11 @@ def _tokenizer(
             for m, c in differing.items()
         ]
         document, notes = unite((own, _document(folder, own.name)), others)
+        for model, checkpoint in models.items():
+            if not all(own.cuts_alike(vocabulary) for vocabulary in known.values()):
+                languages = read_provenance(checkpoint.folder).get("languages", ())
+                path = checkpoint.folder / "tokenizer.json"
+                notes += compare_segmentation(path, document, languages, known[model].name)
     elif recipe.tokenizer == "map":
         for model in differing:
             _check_cut(own, known[model])

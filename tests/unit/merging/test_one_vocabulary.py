@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,8 @@ def test_the_union_of_two_languages_cuts_both_as_before(
 ) -> None:
     """mergekit #47: there, tokens of the second model are added by name, not formed from text."""
     in_one_model(make_model, trained)
+    for name, language in zip("ab", LANGUAGES, strict=True):
+        Path(f"{name}/repsim_provenance.json").write_text(json.dumps({"languages": [language]}))
     with pytest.raises(IncompatibleModelsError, match="a union keeps what both form from text"):
         merge(mergekit(), "refused", device="cpu")
     folder = merge(mergekit(tokenizer_source="union"), "out", device="cpu")
@@ -250,7 +253,13 @@ def test_the_union_of_two_languages_cuts_both_as_before(
     ids = union.get_vocab()
     assert ids.items() >= trained["eng_Latn"].get_vocab().items()
     assert ids.keys() == trained["eng_Latn"].get_vocab().keys() | trained["deu_Latn"].get_vocab()
-    for language in LANGUAGES:
+    card = card_of(folder)
+    for name, language in zip("ab", LANGUAGES, strict=True):
+        stated = re.search(
+            rf"([\d.]+) in 100 words of built-in text in {language} .* '{name}'", card
+        )
+        assert stated is not None
+        assert float(stated[1]) > 85
         text = language_text(language, 400_000)[-60_000:]
         words = [word for word, _ in union.pre_tokenizer.pre_tokenize_str(text)]
         pairs = {word: (cut(trained[language], word), cut(union, word)) for word in set(words)}
