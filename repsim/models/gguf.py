@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SUFFIX = ".gguf"
 #: Types that hold plain numbers; everything else is unpacked to float32.
 _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
+#: Numbers that are unpacked at once.
+_AT_ONCE = 1 << 20
 #: How to make a GGUF file of a merge: the tool of those who define the format.
 TO_GGUF = "python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {file} --outtype bf16"
 _SPLIT = "join its parts first: llama-gguf-split --merge FIRST_PART joined.gguf"
@@ -240,7 +242,6 @@ class GgufWeights:
         """A tensor in the order of `transformers`, float32 where the file has it packed."""
         import numpy as np
         import torch
-        from gguf import GGMLQuantizationType, dequantize
         from transformers import modeling_gguf_pytorch_utils as tables
 
         processor = tables.TENSOR_PROCESSORS.get(self._architecture, tables.TensorProcessor)(
@@ -250,15 +251,12 @@ class GgufWeights:
         collected: dict[str, Any] = {"tensors": {}}
         alone = None
         for block in self._blocks[tensor]:
-            data = np.memmap(self.files[0], np.uint8, "r", block.start, (block.size,))
-            kind = GGMLQuantizationType[block.type]
-            values = dequantize(data.reshape(*_rows(block), -1), kind).reshape(block.shape)
             result = processor.process(
-                weights=values, name=block.name, tensor_key_mapping=_stems(self._names),
-                parsed_parameters=collected,
+                weights=self._unpacked(block), name=block.name,
+                tensor_key_mapping=_stems(self._names), parsed_parameters=collected,
             )  # fmt: skip
             if result.name is not None:
-                alone = torch.from_numpy(np.array(result.weights))
+                alone = torch.from_numpy(np.ascontiguousarray(result.weights))
         found = collected["tensors"].get(tensor, alone)
         header = self.headers[tensor]
         if found is None or found.numel() != math.prod(header.shape):
@@ -266,9 +264,20 @@ class GgufWeights:
         kinds = {"F16": torch.float16, "BF16": torch.bfloat16}
         return found.reshape(header.shape).to(kinds.get(header.dtype, torch.float32)).contiguous()
 
+    def _unpacked(self, block: Block) -> Any:
+        """The numbers of a block, float32; some rows at a time, for unpacking takes room."""
+        import numpy as np
+        from gguf import GGMLQuantizationType, dequantize
 
-def _rows(block: Block) -> tuple[int, ...]:
-    return block.shape[:-1] or (1,)
+        kind, rows = GGMLQuantizationType[block.type], math.prod(block.shape[:-1])
+        stored = np.memmap(self.files[0], np.uint8, "r", block.start, (block.size,))
+        data = stored.reshape(rows, -1)
+        found = np.empty((rows, block.shape[-1]), np.float32)
+        step = max(1, _AT_ONCE // found.shape[1])
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            found[part] = dequantize(data[part], kind).reshape(-1, found.shape[1])
+        return found.reshape(block.shape)
 
 
 def _stems(names: Mapping[str, str]) -> dict[str, str]:

@@ -288,7 +288,8 @@ def write_quantised_view(source: Path, folder: Path) -> dict[str, Any]:
     odd = sorted(
         n for n in left if weights.headers[n].dtype not in ("F64", "F32", "F16", "BF16", "I64")
     )
-    if odd or settings.get("transform_config") or settings.get("version", "gemm") != "gemm":
+    other = method == "awq" and settings.get("version", "gemm") != "gemm"
+    if odd or other or settings.get("transform_config"):
         what = f"tensor {odd[0]} of type {weights.headers[odd[0]].dtype}" if odd else "its settings"
         raise IncompatibleModelsError(
             f"'{source}' is quantised by {method} in a way that is not unpacked here ({what})",
