@@ -200,10 +200,16 @@ def _config(a: _Model, b: _Model, options: _Options) -> list[Finding]:
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Keys whose values differ, in words."""
     return [
-        f"{key} is {first.get(key)!r} and {second.get(key)!r}"
+        f"{key} is {_shown(first.get(key))} and {_shown(second.get(key))}"
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key)
     ]
+
+
+def _shown(value: Any) -> str:
+    """A value of a config, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _rope(a: _Model, b: _Model, options: _Options) -> list[Finding]:

@@ -100,7 +100,10 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def meaning_of(document: Mapping[str, Any]) -> Meaning:
-    """What a config.json comes to."""
+    """What a config.json comes to; of a model that also sees, with that of the part that reads."""
+    inner = document.get("text_config")
+    if isinstance(inner, Mapping):
+        document = {**inner, **{k: v for k, v in document.items() if k != "text_config"}}
     config = stated(document)
     spec = spec_for(str(document.get("model_type")), generic=True)
     sizes = _known(spec.sizes, config) or {}

@@ -108,10 +108,10 @@ def _latent_head_similarity(a: Weights, b: Weights, layer: int) -> torch.Tensor:
         norms = [einsum(s, "kv q kv q -> kv q").mean().clamp_min(1e-300) for s in sizes]
         cross = inner_products_of_maps(many[0], one[0], many[1], one[1], 0)
         total = total + cross[:, 0, :, 0] / (norms[0] * norms[1]).sqrt()
-    one, two = (w[weight_key("q_rope", layer)] for w in (a, b))
-    scale = one.norm() * two.norm() / len(one)
-    cross = einsum(one, two, "ka d r, kb d r -> ka kb")
-    found: torch.Tensor = total + cross / scale.clamp_min(1e-300)
+    mine, theirs = (w[weight_key("q_rope", layer)] for w in (a, b))
+    scale = mine.norm() * theirs.norm() / len(mine)
+    by_position = einsum(mine, theirs, "ka d r, kb d r -> ka kb")
+    found: torch.Tensor = total + by_position / scale.clamp_min(1e-300)
     return found
 
 

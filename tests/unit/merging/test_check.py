@@ -115,6 +115,19 @@ def test_a_head_size_that_is_left_out_is_width_over_heads(make_model: MakeModel)
     assert (only("error").check, only("error").what) == ("head size", "4 and 8")
 
 
+def test_configs_inside_others_are_compared_by_what_they_state(make_model: MakeModel) -> None:
+    pair(make_model)
+    for name, eps in (("a", 1e-6), ("b", 1e-5)):
+        document = json.loads(Path(f"{name}/config.json").read_text())
+        inner = {key: document.pop(key) for key in ("rms_norm_eps", "hidden_size", "hidden_act")}
+        sees = {"names": [f"a long list of names of {name}" for _ in range(9)]}
+        outer = {**document, "model_type": "gemma3", "text_config": {**inner, "rms_norm_eps": eps}}
+        Path(f"{name}/config.json").write_text(json.dumps({**outer, "vision_config": sees}))
+    assert (only("error").check, only("error").what) == ("norm eps", "1e-06 and 1e-05")
+    assert only("warning").what.startswith("vision_config is {'names': ['a long list")
+    assert len(only("warning").what) < 300
+
+
 def test_other_special_tokens_and_generation_settings_are_said(make_model: MakeModel) -> None:
     pair(make_model)
     change("a", eos_token_id=1)
