@@ -46,7 +46,7 @@ def first_copies(documents: Iterable[Document], dropped: Counter[str]) -> Iterat
     seen = _Seen()
     dropped.clear()
     for batch in _batches(documents):
-        new = seen.new(np.array([_hash(document.text) for document in batch], dtype=np.uint64))
+        new = seen.new(_hashes([document.text for document in batch]))
         dropped[READ] += len(batch)
         dropped[COPIES] += len(batch) - int(new.sum())
         yield from itertools.compress(batch, new.tolist())
@@ -57,13 +57,11 @@ def unseen(
 ) -> Iterator[Document]:
     """Training documents that are neither copies nor near copies of held-out ones."""
     known = held()
-    for document in documents:
-        if _hash(document.text) in known.hashes:
-            dropped[COPIES] += 1
-        elif known.holds_most_of(document.text):
-            dropped[NEAR] += 1
-        else:
-            yield document
+    for batch in _batches(documents):
+        copies, near = known.holds([document.text for document in batch])
+        dropped[COPIES] += int(copies.sum())
+        dropped[NEAR] += int((near & ~copies).sum())
+        yield from itertools.compress(batch, (~(copies | near)).tolist())
 
 
 def joined(texts: Sequence[TrainingText]) -> TrainingText:
@@ -93,19 +91,23 @@ class HeldOutText:
     """Hashes of held-out documents and of their sampled passages."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        texts = [(_hash(d.text), _sketch(d.text)) for d in documents]
-        self.hashes = frozenset(number for number, _ in texts)
-        empty = np.empty(0, dtype=np.uint64)
-        self._passages = np.unique(np.concatenate([empty, *(sketch for _, sketch in texts)]))
+        hashes, passages = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]
+        for batch in _batches(documents):
+            texts = [document.text for document in batch]
+            hashes.append(_hashes(texts))
+            passages.append(np.unique(_passages(texts)[0]))
+        self._hashes, self._passages = (np.unique(np.concatenate(h)) for h in (hashes, passages))
 
-    def holds_most_of(self, text: str) -> bool:
-        """Whether at least half of a text's sampled passages stand here."""
-        sketch = _sketch(text)
-        if len(sketch) < LEAST or not len(self._passages):
-            return False
-        at = np.searchsorted(self._passages, sketch)
-        known = self._passages[np.minimum(at, len(self._passages) - 1)] == sketch
-        return bool(known.mean() >= SHARE)
+    def holds(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some texts stand here, and which by at least half of their passages."""
+        passages, owners = _passages(texts)
+        sampled = np.bincount(owners, minlength=len(texts))
+        known = _contained(passages, self._passages)
+        found = np.bincount(owners, weights=known, minlength=len(texts))
+        return (
+            _contained(_hashes(texts), self._hashes),
+            (sampled >= LEAST) & (found >= SHARE * sampled),
+        )
 
 
 class _Seen:
@@ -119,8 +121,7 @@ class _Seen:
         mask = np.zeros(len(hashes), dtype=bool)
         mask[np.unique(hashes, return_index=True)[1]] = True
         for run in self._runs:
-            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            mask &= run[at] != hashes
+            mask &= ~_contained(hashes, run)
         if mask.any():
             self._runs.append(np.sort(hashes[mask]))
         while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
@@ -128,15 +129,30 @@ class _Seen:
         return mask
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(normalised(text).encode(errors="surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
+def _contained(numbers: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Which numbers are among sorted ones."""
+    if not len(ordered):
+        return np.zeros(len(numbers), dtype=bool)
+    at = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
+    return np.asarray(ordered[at] == numbers)
 
 
-def _sketch(text: str) -> np.ndarray:
-    """Hashes of the sampled passages of a text, each once; `[n]` uint64."""
-    hashes = window_hashes(normalised(text), PASSAGE)
-    return np.unique(hashes[hashes < np.uint64(2**64 // ONE_IN)])
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    """A hash of each text as it is compared; `[n]` uint64."""
+    plain = (normalised(text).encode(errors="surrogatepass") for text in texts)
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in plain)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def _passages(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of the sampled passages of some texts, and the number of the text of each."""
+    plain = [normalised(text) for text in texts]
+    hashes = window_hashes("".join(plain), PASSAGE)
+    owners = np.repeat(np.arange(len(plain)), [len(text) for text in plain])
+    # A passage lies in one text, so its first and its last character have one owner.
+    whole = owners[: len(hashes)] == owners[PASSAGE - 1 :]
+    sampled = np.flatnonzero((hashes < np.uint64(2**64 // ONE_IN)) & whole)
+    return hashes[sampled], owners[sampled]
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

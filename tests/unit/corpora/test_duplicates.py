@@ -25,7 +25,7 @@ def documents(*texts):
 def kept(texts, held):
     dropped = Counter()
     found = unseen(documents(*texts), lambda: HeldOutText(documents(*held)), dropped)
-    return [int(d.id) for d in found], dict(dropped)
+    return [int(d.id) for d in found], dict(+dropped)
 
 
 def test_the_first_copy_stays_whatever_case_white_space_and_form_of_letters_the_others_have():
