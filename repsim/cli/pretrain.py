@@ -61,7 +61,7 @@ def pretrain(
         if as_json:
             print_json({"runs": rows})
         else:
-            print_table(rows)
+            print_table([row | {"languages": _listed(row["languages"])} for row in rows])
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -78,6 +78,12 @@ def pretrain(
     say("wrote", f"{len(refs)} models, curves in {', '.join(curves)}")
     names = " ".join(str(ref.path) for ref in refs[:3])
     say("next", f"repsim compare {names} --corpus bible-heldout -o out/{family.name}")
+
+
+def _listed(languages: list[str]) -> str:
+    """The languages of a run as a cell holds them."""
+    more = f" and {len(languages) - 4} more" if len(languages) > 4 else ""
+    return ", ".join(languages[:4]) + more
 
 
 def _draw_curves(out: Path) -> list[str]:
