@@ -269,7 +269,7 @@ def _note(
     if measure.no_interval:
         notes.append(f"no interval: {measure.no_interval}")
     biased = found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0
-    if biased or (found is not None and measure.held is not None):
+    if biased or (found is not None and measure.held and measure.null_value is None):
         notes.append("depends on n: the interval is for the value at this n")
     return "; ".join(notes)
 

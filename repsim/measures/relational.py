@@ -35,6 +35,7 @@ from repsim.measures.cka import KORNBLITH, gram_inner
 from repsim.measures.distance_grids import distance_grid, gaussian_grid, rank_grid
 from repsim.measures.features import Features, Metric
 from repsim.measures.pair_matrices import cosine_grid
+from repsim.measures.rsa_jackknife import correlations_of_pairs_without
 
 SZEKELY = "Székely, Rizzo, Bakirov 2007, Annals of Statistics 35"
 RIGID = (TRANSLATION, PERMUTATION, ORTHOGONAL)
@@ -138,6 +139,23 @@ def _rsa_grid(
     return np.array([[_compare(x, y, metric, comparison) for y in ys] for x in xs])
 
 
+def _rsa_without(
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    mask: np.ndarray | None = None,
+    *,
+    metric: Metric,
+    comparison: Comparison,
+) -> np.ndarray | None:
+    """None of comparisons that are no cosine of two vectors."""
+    if comparison not in ("spearman", "pearson", "cosine"):
+        return None
+    return correlations_of_pairs_without(
+        xs, ys, mask, lambda x: _vector(x, metric, comparison),
+        centred=comparison != "cosine", ranks=comparison == "spearman",
+    )  # fmt: skip
+
+
 @similarity_measure(
     name="rsa",
     label="RSA",
@@ -172,6 +190,7 @@ def _rsa_grid(
         },
     },
     cost=_rsa_cost,
+    held=_rsa_without,
     pair_matrix=_rsa_matrix,
     grid=_rsa_grid,
     null_value=0.0,

@@ -69,7 +69,7 @@ def test_measures_that_depend_on_n_do_not_cover_the_population_and_say_so_by_the
     assert found.bias[0, 0] > found.standard_error[0, 0]
 
 
-@pytest.mark.parametrize("name", ["procrustes", "bures", "permutation"])
+@pytest.mark.parametrize("name", ["procrustes", "bures", "permutation", "rsa"])
 @pytest.mark.parametrize("by_document", [False, True])
 def test_what_is_held_changes_as_what_is_optimised_anew(name: str, by_document: bool) -> None:
     labels = np.repeat(np.arange(40), np.tile([1, 2, 3, 4], 10)) if by_document else None
@@ -81,6 +81,16 @@ def test_what_is_held_changes_as_what_is_optimised_anew(name: str, by_document: 
     anew = left_out_values(chosen, [x], [y], np.arange(n) if labels is None else labels)[:, 0, 0]
     assert held.std() == pytest.approx(anew.std(), rel=0.15)
     assert np.corrcoef(held, anew)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", ["rsa_euclidean_pearson", "rsa_sqeuclidean_cosine"])
+def test_correlations_of_distances_are_left_out_exactly(name: str) -> None:
+    labels = np.repeat(np.arange(10), np.tile([1, 2, 3, 4, 2], 2))
+    x, y = (Features(f.x.numpy(), documents=labels) for f in planted(0, 24, 0.5))
+    chosen = get_measure(name)
+    assert chosen.held is not None
+    held = chosen.held([x], [y], None, **chosen.params)
+    np.testing.assert_allclose(held, left_out_values(chosen, [x], [y], labels), atol=1e-12)
 
 
 def test_svcca_holds_many_components_only() -> None:
