@@ -29,12 +29,14 @@ from repsim.measures.features import Features
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import shuffled_products
 
-#: Fewer draws than this, and the 95 % quantile is Student's prediction from their mean and standard
-#: deviation: the second largest of 20 values is no estimate of a quantile.
+#: Fewer draws than this, and the 95 % quantile is that of a normal distribution with their mean and
+#: standard deviation: the second largest of 20 values is no estimate of a quantile.
 LEAST_FOR_QUANTILE = 40
+NORMAL_Q95 = 1.6448536269514722
 #: Up to so many rows matrices over pairs of them are shuffled whole.
 MOST_SHUFFLED = 10_000
-#: Fewer draws than this, and no count of them reaches 5 %: p is Student's prediction too.
+#: Fewer draws than this, and no count of them reaches 5 %: p is then Student's prediction of a
+#: further draw from their mean and standard deviation.
 LEAST_FOR_COUNT = 19
 #: A tail that was fitted to a few draws is not believed under this.
 LEAST_FITTED = 0.001
@@ -140,7 +142,7 @@ def summarise(measure: Measure, values: np.ndarray, null: np.ndarray) -> Null:
     if count >= LEAST_FOR_QUANTILE:
         quantile, q95 = "empirical", np.quantile(oriented, 0.95, axis=0)
     else:
-        quantile, q95 = "Student", _predicted(oriented, stats.t.ppf(0.95, max(1, count - 1)))
+        quantile, q95 = "normal", oriented.mean(axis=0) + NORMAL_Q95 * _spread(oriented)
     return Null(
         mean=sign * oriented.mean(axis=0),
         q95=sign * q95,
@@ -157,18 +159,15 @@ def _counted_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return np.asarray((1 + (null >= observed).sum(axis=0)) / (1 + len(null)))
 
 
-def _predicted(null: np.ndarray, steps: float) -> np.ndarray:
-    """So many standard deviations of a further draw over the mean; NaN of a single draw."""
-    if len(null) < 2:
-        return np.full(null.shape[1:], np.nan)
-    spread = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(null))
-    return np.asarray(null.mean(axis=0) + steps * spread)
+def _spread(null: np.ndarray) -> np.ndarray:
+    """Standard deviation of the draws; NaN of a single one."""
+    return np.asarray(null.std(axis=0, ddof=1) if len(null) > 1 else null[0] * np.nan)
 
 
 def _fitted_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Probability that a further draw reaches the observed value, if draws are normal."""
     counted = _counted_tail(null, observed)
-    spread = _predicted(null, 1.0) - null.mean(axis=0)
+    spread = _spread(null) * np.sqrt(1 + 1 / len(null))
     flat = ~(spread > 1e-12 * np.abs(observed))
     steps = (observed - null.mean(axis=0)) / np.where(flat, 1.0, spread)
     fitted = np.maximum(stats.t.sf(steps, max(1, len(null) - 1)), LEAST_FITTED)

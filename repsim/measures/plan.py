@@ -38,9 +38,9 @@ class Statistics:
 
     Attributes:
         permutations: Shuffles of the null of measures whose pairs are cheap; 0 for no null.
-        permutations_expensive: At most so many for expensive measures, at matched depth only. From
-            fewer than 40 the 95 % quantile, from fewer than 19 also p, is Student's prediction of a
-            further shuffle from their mean and standard deviation.
+        permutations_expensive: At most so many for expensive measures, at matched depth only. Of
+            fewer than 40 the 95 % quantile is that of a normal distribution, of fewer than 19 p is
+            Student's prediction of a further shuffle, from their mean and standard deviation.
         groups: Groups of sentences or documents that the jackknife leaves out in turn, where there
             is no closed form; 0 for no intervals.
         groups_expensive: At most so many for expensive measures.
@@ -121,9 +121,9 @@ class Statistics:
                 f"Null: the {unit}s of one side shuffled {self.permutations} times, the same "
                 "shuffles for all layers of a pair; p_adjusted compares with the best of all layer "
                 f"pairs. Measures that need a decomposition for each pair: {fewer} shuffles at "
-                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile, under "
-                f"{LEAST_FOR_COUNT} also p (not under {LEAST_FITTED}), is Student's prediction of "
-                "a further shuffle from their mean and standard deviation."
+                f"matched depth. Under {LEAST_FOR_QUANTILE} shuffles the 95 % quantile is that of "
+                f"a normal distribution; under {LEAST_FOR_COUNT} p, never under {LEAST_FITTED}, is "
+                "Student's prediction of a further shuffle from their mean and standard deviation."
             )
             if unit == "sentence":
                 parts.append(
