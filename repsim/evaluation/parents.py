@@ -104,8 +104,7 @@ def _stated(ref: ModelRef, *, bases: bool) -> list[ModelRef]:
     for parent in document.get("parents", ()):
         if bool(parent.get("base")) != bases:
             continue
-        beside = path.parent / parent["path"]  # paths are stated from the merge's folder
-        place = str(beside) if beside.is_dir() else parent["path"]
+        place = _beside(path.parent, str(parent["path"]))
         declared = ModelRef(parent["name"], place, weights_hash=parent.get("weights_hash", ""))
         try:
             found.append(inspect_model(declared, generic=True))
@@ -116,3 +115,11 @@ def _stated(ref: ModelRef, *, bases: bool) -> list[ModelRef]:
                 hint=f"say where it is: {option}=... (--{option})",
             ) from None
     return found
+
+
+def _beside(folder: Path, model: str) -> str:
+    """A model that is stated from a merge's folder, as it is named from here."""
+    beside = folder / model
+    if beside.exists() or "+" not in model:  # BASE+ADAPTER are two paths
+        return str(beside) if beside.exists() else model
+    return "+".join(_beside(folder, part) for part in model.split("+"))

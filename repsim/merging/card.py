@@ -107,11 +107,20 @@ def _portable(model: str, prepared: Prepared, target: Path) -> str:
     A path through half of a machine says more of the machine than of the model: then the name must
     do, and the hash that stands beside it.
     """
-    located = prepared.located[model]
-    if not Path(located.path).expanduser().is_dir() or located.revision is not None:
-        return split_label(model)[1]
-    path = os.path.relpath(located.folder.resolve(), target.resolve())
-    return path if path.count("..") <= UP else shown_path(located.path)
+    located, named = prepared.located[model], split_label(model)[1]
+    if located.revision is not None:
+        return named
+    if Path(located.path).expanduser().exists():
+        return _near(located.path, target)
+    return "+".join(_near(part, target) for part in named.split("+"))  # BASE+ADAPTER
+
+
+def _near(model: str, target: Path) -> str:
+    path = Path(model).expanduser()
+    if not path.exists():
+        return model
+    near = os.path.relpath(path.resolve(), target.resolve())
+    return near if near.count("..") <= UP else shown_path(model)
 
 
 def _tokenizer_hash(folder: Path) -> str:

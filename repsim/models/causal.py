@@ -41,7 +41,7 @@ def load_causal_lm(
 ) -> CausalModel:
     """Load a causal language model from a folder, the zoo or the hub.
 
-    Only safetensors weights are read, code that comes with a model is never run, and nothing is
+    Nothing pickled is read, code that comes with a model is never run, and nothing is
     downloaded unless `allow_network` says so. The family needs no spec: nothing is hooked.
 
     Args:

@@ -68,11 +68,11 @@ def load_model(
 ) -> LoadedModel:
     """Load a model from a folder, a package or the hub, or take one that is in memory.
 
-    Only safetensors weights are read, code that comes with a model is never run, and nothing is
+    Nothing pickled is read, code that comes with a model is never run, and nothing is
     downloaded unless `allow_network` says so.
 
     Args:
-        name: A Hugging Face folder, the name of a packaged model ("minilm", "e5-small"), a hub id
+        name: A Hugging Face folder, the name of a packaged model ("minilm", "smollm2"), a hub id
             ("org/name", "org/name@revision"), any of them behind a label ("en=runs/en"); a
             `ModelRef`; a module of `transformers`, alone or as `(module, tokenizer)`. Of a module
             the weights are shared, not copied.

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.evaluation.parents import find_parents
+from repsim.merging import merge
 from repsim.merging.checkpoint import Checkpoint
 from repsim.models import load_causal_lm
 from repsim.models.adapters import AdaptedWeights
@@ -123,6 +125,18 @@ def test_the_base_is_given_or_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         locate(tmp_path / "tuned")
     with pytest.raises(InputError, match="is no adapter"):
         locate(f"{moved[0]}+{moved[0]}")
+
+
+def test_a_merge_states_base_and_adapter_from_its_own_folder(tmp_path: Path) -> None:
+    base = write_tiny_model("llama", tmp_path / "base", head=True)
+    _adapter(base, tmp_path / "tuned", target_modules=["q_proj"])
+    named = [f"{base}+{tmp_path / 'tuned'}", str(base)]
+    out = merge({"method": "linear", "models": named}, tmp_path / "out", device="cpu")
+    stated = json.loads((out / "repsim_provenance.json").read_text())["parents"]
+    assert [parent["path"] for parent in stated] == ["../base+../tuned", "../base"]
+    known = [inspect_model(name).weights_hash for name in named]
+    refs, _ = find_parents([out], None, {})
+    assert [ref.weights_hash for ref in refs[1:]] == known
 
 
 def test_two_adapters_stand_on_each_other(tmp_path: Path) -> None:
