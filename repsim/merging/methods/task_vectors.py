@@ -65,8 +65,13 @@ def _merged(
     if abs(divisor) < ZERO_WEIGHT:
         context.note(_CANCELLED)
         divisor = 1.0
-    factors = _l1_scales(stream, thinners(), width) if rescale == "l1" else [1.0] * len(weight)
-    thin = thinners()
+    thin, factors = thinners(), [1.0] * len(weight)
+    if rescale == "l1":
+        factors = _l1_scales(stream, thin, width)
+        thin = [
+            each.again() if isinstance(each, _AtRandom) else fresh
+            for each, fresh in zip(thin, thinners(), strict=True)
+        ]
     for part in stream.parts(width):
         votes = [each(delta) for each, delta in zip(thin, part.deltas, strict=True)]
         for vote, factor in zip(votes, factors, strict=True):
@@ -270,16 +275,29 @@ class _AtRandom:
         self._rescale = rescale
         self._draw = context.uniform(model)
         self._moved = self._left = False
+        self._bits: list[Any] = []
+        self._drawn: Iterator[Any] | None = None
 
     def __call__(self, delta: Array) -> Array:
         """What is left of a part."""
+        if self._drawn is not None:
+            bits = np.unpackbits(next(self._drawn), count=len(delta)).view(bool)
+            return delta * like(bits, delta)
         probability = self._probability(delta)
-        kept = delta * (like(self._draw(len(delta)), delta) < probability)
+        chosen = like(self._draw(len(delta)), delta) < probability
+        kept = delta * chosen
         self._moved = self._moved or bool(delta.any())
         self._left = self._left or bool(kept.any())
         if self._rescale == "unbiased":
             kept /= probability
+        elif self._rescale == "l1":
+            self._bits.append(np.packbits(to_numpy(chosen)))
         return kept
+
+    def again(self) -> _AtRandom:
+        """The same choices for the parts from the first on: a bit of an entry is remembered."""
+        self._drawn = iter(self._bits)
+        return self
 
     @property
     def lost(self) -> bool:
