@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ from repsim.models.views import read_view
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+#: How shards are named.
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 #: The longest header that the library reads.
 MOST_HEADER_BYTES = 100_000_000
 #: Type in a header -> bits of one entry.
@@ -77,9 +80,32 @@ def weight_files(folder: Path) -> list[Path]:
             hint="convert it where you trust it: AutoModel.from_pretrained(folder)"
             ".save_pretrained(folder)",
         )
+    stored = sorted(path.name for path in folder.glob("*.safetensors"))
+    if shards := [name for name in stored if _SHARD.search(name)]:
+        raise InputError(
+            f"model folder '{folder}' has no {SINGLE} and no {INDEX}, and holds {len(shards)} "
+            f"shard(s), first {shards[0]}",
+            hint="copy or download the index: it says which tensor is in which shard",
+        )
+    if stored:
+        raise InputError(
+            f"model folder '{folder}' has no {SINGLE}, and holds {', '.join(stored[:4])}",
+            hint=f"rename the file of the weights to {SINGLE}, if its tensors have the names of "
+            "transformers",
+        )
     raise InputError(
-        f"model folder '{folder}' has no {SINGLE}", hint="a Hugging Face folder is needed"
+        f"model folder '{folder}' has no {SINGLE}; {what_is_in(folder)}",
+        hint="a Hugging Face folder is needed",
     )
+
+
+def what_is_in(folder: Path) -> str:
+    """What a folder holds that was taken for a model, in a sentence."""
+    inside = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    models = [name for name in inside if (folder / name / "config.json").is_file()]
+    if models:
+        return f"models are in its folders {', '.join(models[:6])}"
+    return f"it holds {', '.join(inside[:6])}" if inside else "it is empty"
 
 
 def has_weights(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from repsim.models.adapters import is_adapter, stated_base
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import beyond_measure, contradictions, stated
 from repsim.models.formats import adapter_folder, folder_headers, held_folder
-from repsim.models.headers import TensorHeader, count_parameters, weight_files
+from repsim.models.headers import TensorHeader, count_parameters, weight_files, what_is_in
 from repsim.models.in_memory import held_tokenizer_hash, ref_in_memory
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
@@ -277,7 +277,8 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(
-            f"model folder '{folder}' has no config.json", hint="a Hugging Face folder is needed"
+            f"model folder '{folder}' has no config.json; {what_is_in(folder)}",
+            hint="a Hugging Face folder is needed",
         )
     document = _config_document(folder)
     if not isinstance(document.get("model_type"), str):

@@ -153,7 +153,22 @@ def test_a_file_is_not_a_model(folder: Path) -> None:
 
 def test_a_folder_without_config_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"has no config.json"):
+    with pytest.raises(InputError, match=r"no config.json; it holds .*model.safetensors"):
+        inspect_model(folder)
+
+
+def test_what_is_in_a_folder_instead_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config.json; models are in its folders tiny/"):
+        inspect_model(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(
+        InputError, match=r"and holds 1 shard\(s\), first model-00001-of-00002"
+    ) as no:
+        inspect_model(folder)
+    assert "the index" in str(no.value)
+    (folder / "model-00001-of-00002.safetensors").rename(folder / "consolidated.safetensors")
+    with pytest.raises(InputError, match=r"and holds consolidated.safetensors \(hint: rename"):
         inspect_model(folder)
 
 

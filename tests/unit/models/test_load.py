@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from repsim.activations import extract
 from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
+from repsim.corpora import load_corpus
 from repsim.models import check_model, inspect_model, load_model
 from repsim.models.check import read_streams
 from repsim.testing.tiny_models import (
@@ -145,6 +147,18 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> Non
         pytest.skip("this machine has an Apple GPU")
     with pytest.raises(ResourceError, match=f"device '{device}' is not available here"):
         load_model(tmp_path, device=device)
+
+
+def test_a_model_that_lies_partly_on_the_disk_gives_the_same_activations(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    folder = write_tiny_model("llama", tmp_path / "m")
+    corpus = load_corpus("kolibri", languages=["eng_Latn"], limit=12)
+    places = {"embed_tokens": "cpu", "layers.0": "cpu", "layers.1": "disk", "norm": "cpu",
+              "rotary_emb": "cpu"}  # fmt: skip
+    spread = load_model(folder, device_map=places)
+    assert any(p.is_meta for p in spread.model.parameters())
+    found = [extract(model, corpus)[0].array("resid", 2) for model in (spread, folder)]
+    assert (found[0] == found[1]).all()
 
 
 def test_impossible_devices_and_types_are_refused(tmp_path: Path) -> None:
