@@ -6,6 +6,8 @@ a time.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -85,6 +87,7 @@ class Stored:
 
     def block(self, layer: int) -> Weights:
         """The weights of one block."""
+        _give_back()
         return self.weights(self.state(layer), layer)
 
     def outside(self) -> Iterator[Weights]:
@@ -149,6 +152,12 @@ class Stored:
                     if first < shape[0]
                 },
             )
+
+
+def _give_back() -> None:
+    """Freed memory back to the system: glibc keeps arrays of these sizes, as much as is in use."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_blocks(source: TensorSource, spaces: WeightSpaces, *, folded: bool) -> Blocks:
