@@ -40,7 +40,9 @@ class FineTuning:
         """What decides the result, as a hash: paths do not belong into a model's folder."""
         assert self.config.init_from
         parent = open_parent(self.config.init_from)
-        return {"settings": hash_json([self.config.to_dict(), parent.ref.weights_hash])}
+        # Where the order of data makes a difference, the key of the run tells.
+        known = {k: v for k, v in self.config.to_dict().items() if k != "data_order"}
+        return {"settings": hash_json([known, parent.ref.weights_hash])}
 
 
 def plan_finetuning(model: str, out: str | Path, **settings: Any) -> FineTuning:
