@@ -1,34 +1,24 @@
 """Quantised checkpoints: weights as small numbers and their scales, unpacked when they are read.
 
-One scheme per way to store a matrix, recognised by the names of its parts; each unpacks to float32
-by its published rule, in torch alone, exactly. What is not written here is refused with the command
-that unpacks it.
-
-LLM.int8: Dettmers et al. 2022, arXiv:2208.07339. NF4 and double quantisation: Dettmers et al. 2023,
-arXiv:2305.14314. GPTQ: Frantar et al. 2022, arXiv:2210.17323. AWQ: Lin et al. 2023,
-arXiv:2306.00978.
+Matrices are recognised by the names of their parts (`schemes`). What is not written there is
+refused with the command that unpacks it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError, InputError
 from repsim.core.files import read_json, write_json
 from repsim.models.headers import TensorHeader, weight_files
+from repsim.models.schemes import SCHEMES
 from repsim.models.stored import StoredWeights
 from repsim.models.views import copy_tokenizer
 
 if TYPE_CHECKING:
     import torch
-
-    Parts = Mapping[str, torch.Tensor]
-    Settings = Mapping[str, Any]
 
 #: Keys of a config that say how weights are packed.
 KEYS = ("quantization_config", "compression_config")
@@ -38,227 +28,6 @@ _OF_ACTIVATIONS = (
     ".input_zero_point", ".input_global_scale", ".weight.bitsandbytes_stats",
 )  # fmt: skip
 _NUMBERS = ("F64", "F32", "F16", "BF16", "I64")
-_SMALL = ("F8_E4M3", "F8_E5M2", "I8")
-
-
-@dataclasses.dataclass(frozen=True)
-class Scheme:
-    """One way to store a quantised matrix.
-
-    Attributes:
-        name: What people call it.
-        mark: Ending of the part that it is recognised by.
-        root: What the parts' names begin with: it takes the place of `mark`.
-        target: The same for the name of the unpacked tensor.
-        parts: Endings of its parts behind the root; those with a "?" may be absent.
-        fits: Whether parts of these types and shapes are of this scheme.
-        shape: Shape of the unpacked tensor, from its parts.
-        unpack: The unpacked tensor, float32, from its parts and the checkpoint's settings.
-    """
-
-    name: str
-    mark: str
-    root: str
-    target: str
-    parts: tuple[str, ...]
-    fits: Callable[[Mapping[str, TensorHeader]], bool]
-    shape: Callable[[Parts], tuple[int, ...]]
-    unpack: Callable[[Parts, Settings], torch.Tensor]
-
-
-def _expanded(scale: torch.Tensor, shape: torch.Size, settings: Settings) -> torch.Tensor:
-    """Scales of a tensor, of its rows, of groups within rows or of blocks, as large as it is."""
-    scale = scale.float()
-    if scale.ndim < 2 or len(shape) < 2:
-        rows = scale.numel() == shape[0] and scale.numel() > 1 and len(shape) > 1
-        return scale.reshape(-1, 1) if rows else scale
-    for axis in (-2, -1):
-        size, count = shape[axis], scale.shape[axis]
-        if count in (1, size):
-            continue
-        block = (settings.get("block") or [0, 0])[axis]
-        if not block or math.ceil(size / block) != count:
-            block = size // count
-        if math.ceil(size / block) != count:
-            raise InputError(f"scales {tuple(scale.shape)} do not fit weights {tuple(shape)}")
-        scale = scale.repeat_interleave(block, axis).narrow(axis, 0, size)
-    return scale
-
-
-def _scaled(parts: Parts, settings: Settings) -> torch.Tensor:
-    """(q - z) s: FP8 and int8 with a scale for all, for rows, groups or blocks."""
-    q = parts[""].float()
-    if "_zero_point" in parts:
-        q = q - _expanded(parts["_zero_point"], q.shape, settings)
-    scale = parts.get("_scale_inv", parts.get("_scale"))
-    assert scale is not None
-    return q * _expanded(scale, q.shape, settings)
-
-
-def _unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """The unsigned numbers in the words of the last axis, lowest bits first."""
-    import torch
-
-    shifts = torch.arange(0, 32, bits, dtype=torch.int32)
-    found = (words[..., None] >> shifts) & ((1 << bits) - 1)
-    return found.flatten(-2)
-
-
-def _bits(entries: int, words: int) -> int:
-    """Bits of an entry, of which some fill some words."""
-    found = [bits for bits in (2, 4, 8) if math.ceil(entries * bits / 32) == words]
-    if len(found) != 1:
-        raise IncompatibleModelsError(
-            f"{entries} numbers in {words} words are not of 2, 4 or 8 bits each",
-            hint="other sizes are not unpacked here; take the unquantised model",
-        )
-    return found[0]
-
-
-def _packed(parts: Parts, settings: Settings) -> torch.Tensor:
-    """compressed-tensors, `pack-quantized`: integers of a row in words, with an offset."""
-    rows, columns = (int(n) for n in parts["_shape"])
-    bits = _bits(columns, parts["_packed"].shape[1])
-    middle = 1 << (bits - 1)
-    q = (_unpacked(parts["_packed"], bits)[:, :columns] - middle).float()
-    scale = parts["_scale"].float()
-    zero = parts.get("_zero_point")
-    if zero is not None:
-        zero = (_unpacked(zero.T.contiguous(), bits).T[:rows] - middle).float()
-    if (groups := parts.get("_g_idx")) is not None and bool((groups >= 0).all()):
-        scale = scale[:, groups.long()]
-        zero = zero if zero is None else zero[:, groups.long()]
-    if zero is not None:
-        q = q - _expanded(zero, q.shape, settings)
-    return q * _expanded(scale, q.shape, settings)
-
-
-_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-
-
-def _fp4(parts: Parts, settings: Settings) -> torch.Tensor:
-    """compressed-tensors, `nvfp4-pack-quantized`: two numbers e2m1 in a byte, lower one first."""
-    import torch
-
-    levels = torch.tensor([*_E2M1, *(-value for value in _E2M1)])
-    packed = parts["_packed"].long()
-    q = levels[torch.stack([packed & 15, packed >> 4], -1).flatten(-2)]
-    scale = parts["_scale"].float() / parts["_global_scale"].float()
-    return q * _expanded(scale, q.shape, settings)
-
-
-def _bnb_state(parts: Parts) -> dict[str, Any]:
-    """The JSON that bitsandbytes keeps in a tensor of bytes."""
-    found = next(value for key, value in parts.items() if "quant_state" in key)
-    state: dict[str, Any] = json.loads(bytes(found.tolist()))
-    return state
-
-
-def _bnb_4bit(parts: Parts, settings: Settings) -> torch.Tensor:
-    """bitsandbytes, NF4 or FP4: a table of 16 numbers, times the largest one of each block."""
-    import torch
-
-    state, packed = _bnb_state(parts), parts[""].flatten().long()
-    largest = parts[".absmax"]
-    if ".nested_absmax" in parts:
-        inner = parts[".nested_quant_map"].float()[largest.long()]
-        outer = parts[".nested_absmax"].float().repeat_interleave(int(state["nested_blocksize"]))
-        largest = inner * outer[: len(inner)] + float(state["nested_offset"])
-    shape = tuple(int(n) for n in state["shape"])
-    levels = parts[".quant_map"].float()
-    q = levels[torch.stack([packed >> 4, packed & 15], -1).flatten()][: math.prod(shape)]
-    scale = largest.float().repeat_interleave(int(state["blocksize"]))[: len(q)]
-    return (q * scale).reshape(shape)
-
-
-def _gptq(parts: Parts, settings: Settings) -> torch.Tensor:
-    """GPTQ: integers of a column in words, a scale and a zero point for each group of rows."""
-    import torch
-
-    words, scale = parts[".qweight"], parts[".scales"].float()
-    rows = len(parts[".g_idx"])
-    bits = _bits(rows, words.shape[0])
-    q = _unpacked(words.T.contiguous(), bits).T[:rows]
-    zero = _unpacked(parts[".qzeros"], bits)[:, : scale.shape[1]]
-    if settings.get("checkpoint_format") != "gptq_v2":
-        zero = (zero + 1) & ((1 << bits) - 1)
-    groups = parts[".g_idx"].long()
-    return ((q - zero[groups]) * scale[groups]).T.to(torch.float32)
-
-
-#: Where AWQ puts the eight numbers of a word.
-_AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
-
-
-def _awq(parts: Parts, settings: Settings) -> torch.Tensor:
-    """AWQ, `gemm`: integers of a row in words, interleaved, with scale and zero point by group."""
-    import torch
-
-    scale = parts[".scales"].float()
-
-    def ordered(words: torch.Tensor) -> torch.Tensor:
-        found = _unpacked(words, 4).unflatten(-1, (-1, 8))
-        return found[..., list(_AWQ_ORDER)].flatten(-2)
-
-    q, zero = ordered(parts[".qweight"]), ordered(parts[".qzeros"])
-    group = len(q) // len(scale)
-    q = q - zero.repeat_interleave(group, 0)
-    return (q * scale.repeat_interleave(group, 0)).T.to(torch.float32)
-
-
-def _same(parts: Parts) -> tuple[int, ...]:
-    return tuple(parts[""].shape)
-
-
-def _columns_of(parts: Mapping[str, TensorHeader]) -> bool:
-    """Whether words of integers lie along the input, as in GPTQ, and not along the output."""
-    return parts[".qweight"].shape[1] == parts[".scales"].shape[1]
-
-
-#: The schemes, the more particular ones first.
-SCHEMES: tuple[Scheme, ...] = (
-    Scheme(
-        "bitsandbytes 4-bit", ".weight.absmax", ".weight", ".weight",
-        ("", ".absmax", ".quant_map", "?.nested_absmax", "?.nested_quant_map",
-         "?.quant_state.bitsandbytes__nf4", "?.quant_state.bitsandbytes__fp4"),
-        lambda parts: parts[""].dtype == "U8",
-        lambda parts: tuple(int(n) for n in _bnb_state(parts)["shape"]), _bnb_4bit,
-    ),
-    Scheme(
-        "bitsandbytes 8-bit", ".SCB", "", ".weight", (".weight", ".SCB"),
-        lambda parts: parts[".weight"].dtype == "I8",
-        lambda parts: tuple(parts[".weight"].shape),
-        lambda parts, _: parts[".weight"].float() * (parts[".SCB"].float() / 127)[:, None],
-    ),
-    Scheme(
-        "GPTQ", ".qweight", "", ".weight", (".qweight", ".qzeros", ".scales", ".g_idx"),
-        _columns_of, lambda parts: (parts[".qweight"].shape[1], len(parts[".g_idx"])), _gptq,
-    ),
-    Scheme(
-        "AWQ", ".qweight", "", ".weight", (".qweight", ".qzeros", ".scales"),
-        lambda parts: not _columns_of(parts),
-        lambda parts: (parts[".scales"].shape[1], parts[".qweight"].shape[0]), _awq,
-    ),
-    Scheme(
-        "NVFP4", ".weight_packed", ".weight", ".weight", ("_packed", "_scale", "_global_scale"),
-        lambda parts: parts["_packed"].dtype == "U8",
-        lambda parts: (parts["_packed"].shape[0], 2 * parts["_packed"].shape[1]), _fp4,
-    ),
-    Scheme(
-        "packed integers", ".weight_packed", ".weight", ".weight",
-        ("_packed", "_scale", "_shape", "?_zero_point", "?_g_idx"),
-        lambda parts: parts["_packed"].dtype == "I32",
-        lambda parts: tuple(int(n) for n in parts["_shape"]), _packed,
-    ),
-    Scheme(
-        "scaled", "_scale_inv", "", "", ("", "_scale_inv"),
-        lambda parts: parts[""].dtype in _SMALL, _same, _scaled,
-    ),
-    Scheme(
-        "scaled", "_scale", "", "", ("", "_scale", "?_zero_point"),
-        lambda parts: parts[""].dtype in _SMALL, _same, _scaled,
-    ),
-)  # fmt: skip
 
 
 def is_quantised(folder: Path) -> bool:
@@ -319,7 +88,7 @@ def unpacking_command(folder: Path, method: str) -> str:
     )
 
 
-def _block(settings: Settings) -> list[int]:
+def _block(settings: Mapping[str, Any]) -> list[int]:
     """Rows and columns of a block with one scale, as far as they are stated."""
     stated = settings.get("weight_block_size")
     for group in (settings.get("config_groups") or {}).values():
