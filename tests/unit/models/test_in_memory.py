@@ -60,6 +60,11 @@ def test_modules_and_folders_of_the_same_weights_give_the_same_numbers(
     for table in (held, named):
         assert table.column("value").tolist() == stored.column("value").tolist()
 
+    alone = repsim.compare([pair[0]], tokenizer=tokenizer, **asked)  # its own layers
+    grid = alone.grid("LlamaForCausalLM", "LlamaForCausalLM", measure="cka").values
+    assert grid.shape == (3, 3)
+    assert (grid == grid.T).all()
+
     text: dict[str, Any] = {"languages": ["eng_Latn"], "max_bytes": 5_000, "context": 32}
     scores = [
         repsim.evaluate(models, **more, **text).where(metric="bits_per_byte").column("value")
