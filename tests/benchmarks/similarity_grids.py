@@ -6,7 +6,8 @@ Floor: floating point operations of the cheapest exact algorithm for all L x L p
 matrix product rate of one thread, measured before and after each entry in the same process.
 
 - CKA and mutual k-NN: 2 L symmetric Gram matrices, n^2 d each (CKA: + L (2 L + 1) n^2 for their
-  inner products; k-NN: selection is not counted).
+  inner products, or L^2 + 2 L covariances of 2 n d^2 if these are fewer; k-NN: selection is not
+  counted).
 - RSA, Gaussian CKA: 2 L symmetric Gram matrices (exponentials, ranks and medians not counted).
 - SVCCA (k components as in the data), PWCCA: decompositions of each layer, and of each pair.
 - Procrustes: L^2 (2 n d^2 + 8/3 d^3). Decompositions do not run at the rate of products, so this
@@ -28,6 +29,7 @@ of one thread; whoever else is on the machine moves them by 5-15 %.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import datetime as dt
 import gc
@@ -65,13 +67,18 @@ class Entry:
     floor: float
     pairs: int
     error: float
+    peak: float = math.nan
 
-    def row(self, total: int) -> str:
+    def row(self, n: int, layers: int) -> str:
         """As a line of a Markdown table."""
-        note = "" if self.pairs == total else f" ({self.pairs} pairs, extrapolated)"
+        note = "" if self.pairs == layers**2 else f" ({self.pairs} pairs, extrapolated)"
+        error, peak = (
+            "–" if math.isnan(value) else text
+            for value, text in ((self.error, f"{self.error:.0e}"), (self.peak, f"{self.peak:.0f}"))
+        )
         return (
-            f"| {self.measure} | {self.who} | {self.seconds:.2f}{note} | "
-            f"{self.seconds / self.floor:.2f} | {self.error:.0e} |"
+            f"| {self.measure} | {self.who} | {n} | {layers} | {self.seconds:.2f}{note} | "
+            f"{self.seconds / self.floor:.2f} | {error} | {peak} |"
         )
 
 
@@ -104,7 +111,9 @@ def floors(n: int, d: int, layers: int, k: int) -> dict[str, float]:
     """Floating point operations of the cheapest exact algorithm for all pairs."""
     grams = 2 * layers * n * n * d
     return {
-        "cka": grams + layers * (2 * layers + 1) * n * n,
+        "cka": min(
+            grams + layers * (2 * layers + 1) * n * n, (layers**2 + 2 * layers) * 2 * n * d * d
+        ),
         "procrustes": layers**2 * (2 * n * d * d + 8 / 3 * d**3),
         "mutual_knn": grams,
         "rsa": grams,
@@ -196,8 +205,27 @@ def loop(
     return spent * values.size / count, count, values
 
 
-def run(n: int, d: int, layers: int, repeats: int, names: Sequence[str]) -> list[Entry]:
-    """Our grid from raw arrays, the best of some runs, and the peers, for each measure."""
+def resident(line: str = "VmRSS") -> float:
+    """Memory of this process in MiB, now or (VmHWM) at most since it was last forgotten."""
+    told = Path("/proc/self/status").read_text(encoding="ascii").split(f"{line}:")[1]
+    return int(told.split()[0]) / 1024
+
+
+def forget_peak() -> float:
+    """What is free goes back to the system, and the peak is what is held now: so many MiB."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return resident()
+
+
+def run(
+    n: int, d: int, layers: int, repeats: int, names: Sequence[str], *, alone: bool
+) -> list[Entry]:
+    """Our grid from raw arrays, the first and the middle of some runs, and the peers.
+
+    `alone`: without peers and without float64, whose agreement the tests hold.
+    """
     xs, ys = activations(n, d, layers, 1), activations(n, d, layers, 2)
     entries = []
     spectrum = np.linalg.svd(xs[0] - xs[0].mean(0), compute_uv=False) ** 2
@@ -212,16 +240,18 @@ def run(n: int, d: int, layers: int, repeats: int, names: Sequence[str]) -> list
             return compute_grid(get_measure(name), *sides)
 
         before = gemm_rate()
+        held = forget_peak()
         runs = [timed(lambda grid=grid: grid(torch.float32)) for _ in range(repeats)]
+        peak = resident("VmHWM") - held
         floor = operations / np.mean([before, gemm_rate()])
-        exact = grid(torch.float64)
+        exact = np.full((layers, layers), np.nan) if alone else grid(torch.float64)
         for who, (seconds, values) in (
             ("repsim, first call", runs[0]),
             ("repsim", sorted(runs, key=lambda r: r[0])[len(runs) // 2]),
         ):
-            error = float(np.nanmax(np.abs(values - exact)))
-            entries.append(Entry(name, who, seconds, floor, exact.size, error))
-        if name not in PEERS:
+            error = math.nan if alone else float(np.nanmax(np.abs(values - exact)))
+            entries.append(Entry(name, who, seconds, floor, exact.size, error, peak))
+        if name not in PEERS or alone:
             continue
         if name == "cka":
             seconds, values = timed(lambda: pytorch_cka(xs, ys))
@@ -252,13 +282,13 @@ def table(entries: Sequence[Entry], n: int, d: int, layers: int) -> str:
     """The Markdown section."""
     rate = gemm_rate() / 1e9
     head = (
-        f"n = {n}, d = {d}, {layers} x {layers} layers, float32. {machine()}; "
+        f"d = {d}, float32. {machine()}; "
         f"{rate:.0f} GFLOP/s in float32 products. Times from raw arrays, all factorisations "
-        "included.\n\n"
-        "| measure | who | CPU seconds, all pairs | x floor | largest error against float64 |\n"
-        "|---|---|---|---|---|\n"
+        "included; memory beside the arrays.\n\n"
+        "| measure | who | n | layers a side | CPU seconds, all pairs | x floor | largest error "
+        "against float64 | peak MiB |\n|---|---|---|---|---|---|---|---|\n"
     )
-    return head + "\n".join(entry.row(layers**2) for entry in entries) + "\n"
+    return head + "\n".join(entry.row(n, layers) for entry in entries) + "\n"
 
 
 def write(section: str, name: str = "similarity_grids") -> None:
@@ -277,10 +307,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=13)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--measure", action="append", default=[], help="may be repeated")
+    parser.add_argument("--alone", action="store_true", help="no peers, no float64")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    entries = run(given.n, given.d, given.layers, given.repeats, given.measure)
+    entries = run(given.n, given.d, given.layers, given.repeats, given.measure, alone=given.alone)
     section = table(entries, given.n, given.d, given.layers)
     sys.stdout.write(section)
     if given.write:
