@@ -27,7 +27,7 @@ from repsim.core.errors import unknown_name
 from repsim.core.pool import available_cores
 from repsim.core.progress import progress
 from repsim.core.provenance import environment
-from repsim.studies.first_token import diagnosis, token_means
+from repsim.studies.first_token import diagnoses, token_means
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -351,7 +351,7 @@ def run_comparison(
     try:
         activations, means = _extract_all(comparison, say)
         table = _sweep(comparison, activations, run, workers, say)
-        table = SimilarityTable(table.to_arrow(), {**table.info, "first_token": diagnosis(means)})
+        table = SimilarityTable(table.to_arrow(), {**table.info, "first_token": diagnoses(means)})
     except BaseException as error:
         if run:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -371,6 +371,8 @@ def _extract_all(comparison: Comparison, say: Say) -> tuple[list[Activations], d
 
     everything: list[Activations] = []
     means: dict[str, Any] = {}
+    # Of parallel text, where the first token does most, one pair of languages shows it.
+    shown = 2 if "parallel text" in comparison.pairings else 1
     for ref in comparison.models:
         say("read", f"{ref.name}: {len(comparison.corpus.languages)} languages")
         model = load_model(ref, label=ref.name, **comparison.loading)
@@ -382,7 +384,10 @@ def _extract_all(comparison: Comparison, say: Say) -> tuple[list[Activations], d
             batch_size=comparison.batch_size,
         )
         if comparison.statistics.permutations and comparison.pooling == "mean":
-            means[ref.name] = token_means(model, comparison.corpus, comparison.point)
+            means[ref.name] = {
+                language: token_means(model, comparison.corpus, comparison.point, language)
+                for language in comparison.corpus.languages[:shown]
+            }
         del model
     return everything, means
 

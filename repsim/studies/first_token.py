@@ -24,16 +24,15 @@ SENTENCES = 60
 
 
 def token_means(
-    model: LoadedModel, corpus: ParallelCorpus, point: str
+    model: LoadedModel, corpus: ParallelCorpus, point: str, language: str
 ) -> dict[int, dict[str, Any]]:
     """Layer -> sentence means `with_first` and `without` position 0, and the `ratio` of its length.
 
-    Of `SENTENCES` sentences of the first language, `[sentences, width]` each; `ratio` is the median
+    Of `SENTENCES` sentences of a language, `[sentences, width]` each; `ratio` is the median
     length of the first token over the median length of the others.
     """
     from repsim.activations import extract
 
-    language = corpus.languages[0]
     sample = corpus.select([language]).sample(SENTENCES)
     read = extract(model, sample, points=(point,), pooling="tokens", skip_first=False)[0]
     return {layer: first_token(read, point, layer) for layer in read.layers[point]}
@@ -54,6 +53,21 @@ def first_token(read: Activations, point: str, layer: int) -> dict[str, Any]:
         means[kind] = sums / np.maximum(counts, 1)[:, None]
     ratio = float(np.median(lengths[first]) / np.median(lengths[~first]))
     return {**means, "names": names.tolist(), "ratio": ratio}
+
+
+def diagnoses(
+    means: Mapping[str, Mapping[str, Mapping[int, Mapping[str, Any]]]],
+) -> list[dict[str, Any]]:
+    """`diagnosis` of all models on the first language, and of each on its two languages.
+
+    Args:
+        means: Model -> language -> layer -> what `token_means` gives.
+    """
+    first = {model: next(iter(of.values())) for model, of in means.items()}
+    found = diagnosis(first) if len(first) > 1 else []
+    for model, of in means.items():
+        found += diagnosis({f"{model} on {language}": own for language, own in of.items()})
+    return found
 
 
 def diagnosis(means: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:

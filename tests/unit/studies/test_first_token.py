@@ -4,7 +4,7 @@ import pytest
 from repsim.core import Activations, ModelRef, SimilarityTable
 from repsim.core.activations import ArraysInMemory
 from repsim.reports.comparison_findings import findings
-from repsim.studies.first_token import diagnosis, first_token
+from repsim.studies.first_token import diagnoses, diagnosis, first_token
 
 
 def read(seed: int, first: float) -> Activations:
@@ -48,3 +48,18 @@ def test_an_ordinary_first_token_is_not_mentioned() -> None:
         x["with_first"][x["names"].index("s3")], rows[3].mean(axis=0), rtol=1e-6
     )
     assert x["ratio"] == pytest.approx(1.3, abs=0.4)
+
+
+def test_parallel_text_of_each_model_is_diagnosed_beside_pairs_of_models() -> None:
+    means = {f"m{model}": {language: {0: first_token(read(2 * model + i, 50.0), "resid", 0)}
+                           for i, language in enumerate(("eng_Latn", "deu_Latn"))}
+             for model in (0, 1)}  # fmt: skip
+    pairs = [(cell["model_a"], cell["model_b"]) for cell in diagnoses(means)]
+    assert pairs == [
+        ("m0", "m1"),
+        ("m0 on eng_Latn", "m0 on deu_Latn"),
+        ("m1 on eng_Latn", "m1 on deu_Latn"),
+    ]
+    assert all(c["with_first"] > 0.95 and abs(c["without"]) < 0.2 for c in diagnoses(means))
+    alone = {"m0": {"eng_Latn": means["m0"]["eng_Latn"]}}
+    assert diagnoses(alone) == []
