@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -80,7 +81,7 @@ def pretrain(
     say("next", f"repsim compare {names} --corpus bible-heldout -o out/{family.name}")
 
 
-def _listed(languages: list[str]) -> str:
+def _listed(languages: Sequence[str]) -> str:
     """The languages of a run as a cell holds them."""
     more = f" and {len(languages) - 4} more" if len(languages) > 4 else ""
     return ", ".join(languages[:4]) + more
