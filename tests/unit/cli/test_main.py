@@ -28,7 +28,7 @@ FLAGS = {
     "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
         --out --points""",
     "predict": """--align --base --corpus --device --evidence --fail-above --json --language --limit
-        --matrix --method --oracle --out --predictor --rank-methods --seed --tier --up-to""",
+        --matrix --method --oracle --out --predictor --rank-methods --seed --text --tier --up-to""",
     "predictor": "",
     "study": "",
     "pretrain": "--allow-network --device --dry-run --fresh --json --only --out",
