@@ -16,7 +16,7 @@ from repsim.core.measure import Measure, Rung
 from repsim.measures.features import Features
 
 #: Bytes that the opened layers may take.
-OPEN_BYTES = 3 << 30
+OPEN_BYTES = 5 << 29
 
 #: Layers of both sides and the wanted cells -> values, `[..., len(xs), len(ys)]`.
 Compute = Callable[[Sequence[Features], Sequence[Features], np.ndarray | None], np.ndarray]

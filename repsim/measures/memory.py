@@ -71,7 +71,8 @@ def _bytes_of_rows(
     measure: Measure, n: int, widths: Sequence[int], number: int, statistics: Statistics
 ) -> int:
     """Layers, opened ones if they are paged, and what one of them takes while it is read."""
-    reading = 32 * n * max(widths)
+    # Rows without covariates in float64; bases and points for neighbours twice more.
+    reading = (24 if measure.rung in (Rung.L3, Rung.L4) else 16) * n * max(widths)
     derived = statistics.left_out(measure) > 0 and not _has_closed_form(measure)
     if is_paged(n, widths):
         opened = sum(open_bytes(measure, n, d, number) for d in widths)
