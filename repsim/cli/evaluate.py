@@ -17,6 +17,11 @@ _HEADS = {
     "model": "model", "role": "role", "worst_retention": "worst", "collapse_0.5": "collapse",
     "advantage": "advantage", "useful": "useful",
 }  # fmt: skip
+_BESIDE = {
+    "merge": "merge", "language": "language", "predicted": "predicted", "interval": "90 % interval",
+    "observed": "observed", "within": "within", "p_collapse": "p(collapse)",
+    "collapsed": "collapsed",
+}  # fmt: skip
 _METRICS = {"bits_per_byte": "bits/byte", "gain_kept": "gain kept"}
 _FLAGS = ("collapse_0.5", "useful")
 
@@ -53,13 +58,16 @@ def evaluate(
     Of a merge also retention (1: as good as the best parent, 0: as unigrams), whether it collapsed
     (worst language below 0.5), and whether it is useful (better than any one parent for all
     languages). Its parents are those that its provenance states, or --parents. Where a base is
-    known also the gain kept (1: all that training gave the parents over it, 0: none).
+    known also the gain kept (1: all that training gave the parents over it, 0: none). What was
+    predicted of a merge before it was made stands beside what it turned out to keep.
     """
     from repsim.evaluation import evaluate as run
+    from repsim.evaluation.predicted import predicted_and_observed
 
     table = run(models, languages=languages or None, parents=parents or None, say=say, **options)
+    beside = predicted_and_observed(models, table)
     if as_json:
-        print_json(table.to_json())
+        print_json(table.to_json() | ({"predicted": beside} if beside else {}))
     else:
         lines = [_line(row) for row in table.summary()]
         print_table(lines, {key: _head(key) for key in lines[0]})
@@ -70,6 +78,9 @@ def evaluate(
                 say("floor", f"{language} {' / '.join(sorted(known))} bits per byte")
         for note in dict.fromkeys(row["note"] for row in table.rows() if row["note"]):
             say("note", note)
+    if not as_json and beside:
+        click.echo()
+        print_table(beside, _BESIDE)
     if card:
         _enter_outcomes(models, table)
     if out is None:

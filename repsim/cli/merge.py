@@ -10,8 +10,11 @@ import click
 
 from repsim.cli.output import print_json, print_table, say, size
 from repsim.core.errors import RepsimError, UsageError
+from repsim.core.files import write_json
+from repsim.core.forecast import FORECAST_FILE
 
 if TYPE_CHECKING:
+    from repsim.core.forecast import MergeForecast
     from repsim.merging.prepare import Prepared
     from repsim.merging.recipe import Recipe
 
@@ -112,10 +115,13 @@ def merge(
         notes.append(text)
         say(label, text)
 
+    made: list[MergeForecast] = []
     folder = run(
         recipe, out, device=device, force=force, any_base=any_base, say=note,
-        forecast=lambda: _forecast_text(recipe, forecast),
+        forecast=lambda: _forecast_text(recipe, forecast, made),
     )  # fmt: skip
+    if made and not made[0].refusal:
+        write_json(folder / FORECAST_FILE, made[0].to_dict())
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if as_json:
         print_json({"out": str(folder), "method": recipe.method, "bytes": written,
@@ -157,7 +163,7 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     return read_recipe(document | given)
 
 
-def _forecast_text(recipe: Recipe, wanted: bool | None) -> str:
+def _forecast_text(recipe: Recipe, wanted: bool | None, made: list[MergeForecast]) -> str:
     """The forecast of a merge, for its card; empty if none is wanted.
 
     A refusal, or a failure, goes into the card as well: a merge is not lost to its forecast.
@@ -165,14 +171,18 @@ def _forecast_text(recipe: Recipe, wanted: bool | None) -> str:
     if wanted is False or (wanted is None and not _is_small(recipe)):
         return ""
     try:
-        found = _forecast(recipe, ("T0", "T1", "T2") if wanted else ("T0", "T1"))
+        found, basis, notes = _forecast(recipe, look_further=bool(wanted))
     except RepsimError as error:
         say("forecast", f"none: {error.what}")
         return f"None could be made: {error.what}."
     except Exception as error:  # noqa: BLE001  (told, and written down; the merge goes on)
         say("forecast", f"failed: {type(error).__name__}: {error}")
         return f"None could be made, because of an error: `{type(error).__name__}: {error}`."
-    return found
+    from repsim.mergeability.words import markdown
+
+    made.append(found)
+    page = markdown([found]).partition("\n")[2].strip()  # the card has a heading of its own
+    return "\n\n".join([page, f"Made before the merge, {basis}.", *notes])
 
 
 def _is_small(recipe: Recipe) -> bool:
@@ -183,23 +193,32 @@ def _is_small(recipe: Recipe) -> bool:
     return sum(file.stat().st_size for file in files) <= SMALL
 
 
-def _forecast(recipe: Recipe, tiers: tuple[str, ...]) -> str:
+def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str, tuple[str, ...]]:
+    """A forecast, what it rests on, and what in the recipe it does not consider.
+
+    What `repsim predict` said of these models is not said anew from less.
+    """
     import yaml
 
-    from repsim.mergeability.forecast import predict_merge
+    from repsim.mergeability.forecast import choose_predictor, predict_merge
     from repsim.mergeability.question import read_question
-    from repsim.mergeability.words import markdown
+    from repsim.mergeability.remembered import recall
 
     asked = read_question(yaml.safe_load(recipe.text))
-    found = predict_merge(
-        asked.models, asked.method, asked.alignment, base=asked.base, tiers=tiers,
-        tokenizer=asked.tokenizer,
-    )  # fmt: skip
-    whole = "T2" in tiers
-    basis = "from configs, weights and activations" if whole else "from configs and weights alone"
-    say("forecast", f"{found.advice} ({basis}{'' if whole else '; --forecast looks further'})")
-    page = markdown([found]).partition("\n")[2].strip()  # the card has a heading of its own
-    return "\n\n".join([page, f"Made before the merge, {basis}.", *asked.notes])
+    known = recall(asked, choose_predictor(None).identity)
+    if known is not None:
+        basis, hint = f"by repsim predict, from tiers {' '.join(known.tiers)}", ""
+    else:
+        tiers = ("T0", "T1", "T2") if look_further else ("T0", "T1")
+        known = predict_merge(
+            asked.models, asked.method, asked.alignment, base=asked.base, tiers=tiers,
+            tokenizer=asked.tokenizer,
+        )  # fmt: skip
+        whole = "from configs, weights and activations"
+        basis = whole if look_further else "from configs and weights alone"
+        hint = "" if look_further else "; run repsim predict for more"
+    say("forecast", f"{known.advice} ({basis}{hint})")
+    return known, basis, asked.notes
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -153,6 +153,7 @@ def _forecasts(
 ) -> Sequence[MergeForecast]:
     """Measure, and ask the predictor."""
     from repsim.mergeability import predict_matrix, predict_merge, rank_methods
+    from repsim.mergeability.remembered import remember
 
     how: dict[str, Any] = {
         "base": asked.base, "predictor": predictor, "say": say, "tokenizer": asked.tokenizer,
@@ -167,7 +168,10 @@ def _forecasts(
         return predict_matrix(asked.models, asked.method, asked.alignment, most=most, **how)
     if options["rank_methods"]:
         return rank_methods(asked.models, **how)
-    return [predict_merge(asked.models, asked.method, asked.alignment, **how)]
+    found = predict_merge(asked.models, asked.method, asked.alignment, **how)
+    if "T2" in found.tiers:  # what rests on less, a merge measures itself
+        remember(asked, found)
+    return [found]
 
 
 def _document(
@@ -223,8 +227,10 @@ def _print_one(forecast: MergeForecast) -> None:
         print_table(retention_rows(forecast), heads)
     say("verdict", forecast.advice)
     label = NOT_A_FORECAST if forecast.refusal else "reason"
-    for reason in forecast.reasons:
+    for reason in forecast.reasons_for:
         say(label, reason.text)
+    for reason in forecast.reasons_against:
+        say("but", reason.text)
     for known in forecast.nearest:
         say("known", f"{known.merge}, {known.language}: kept {number(known.retention)}")
     if tried := trial_rows(forecast):

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from html import escape
 from typing import Any, Literal
 
+from repsim.core.errors import InputError
+from repsim.core.formatting import number
+
 Verdict = Literal["merge", "align first", "do not merge", "cannot say"]
+#: Lies beside the weights of a merge whose card holds a forecast.
+FORECAST_FILE = "repsim_forecast.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,3 +119,65 @@ class MergeForecast:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> MergeForecast:
+        """A forecast as `to_dict` states it.
+
+        Raises:
+            InputError: Fields are missing, or are of another version.
+        """
+        try:
+            kept = {name: Interval(**found) for name, found in document["retention"].items()}
+            return cls(
+                **{
+                    **document,
+                    **{name: tuple(document[name]) for name in ("models", "tiers", "notes")},
+                    "retention": kept,
+                    "worst": Interval(**document["worst"]) if document["worst"] else None,
+                    "reasons": tuple(Reason(**found) for found in document["reasons"]),
+                    "nearest": tuple(KnownMerge(**found) for found in document["nearest"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"this is no forecast that can be read: {error}",
+                hint="make it again with repsim predict",
+            ) from None
+
+    @property
+    def reasons_for(self) -> tuple[Reason, ...]:
+        """Reasons that agree with the verdict; all evidence where there is no forecast."""
+        return tuple(found for found in self.reasons if not self._opposes(found))
+
+    @property
+    def reasons_against(self) -> tuple[Reason, ...]:
+        """Reasons that the verdict stands in spite of."""
+        return tuple(found for found in self.reasons if self._opposes(found))
+
+    def _opposes(self, reason: Reason) -> bool:
+        if reason.effect is None or self.refusal:
+            return False
+        return (reason.effect > 0) != (self.verdict == "merge")
+
+    def _repr_html_(self) -> str:
+        """Verdict, retention by language, and reasons, for notebooks."""
+        cells = "".join(
+            f"<tr><td>{escape(name)}</td><td>{_shown(found.value)}</td>"
+            f"<td>{_shown(found.low)} to {_shown(found.high)}</td></tr>"
+            for name, found in self.retention.items()
+        )
+        head = "<tr><th>language</th><th>retention</th><th>90 % interval</th></tr>"
+        table = f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>" if cells else ""
+        said = [escape(found.text) for found in self.reasons_for]
+        said += [f"but: {escape(found.text)}" for found in self.reasons_against]
+        items = "".join(f"<li>{text}</li>" for text in said)
+        return (
+            f"<p><b>{escape(' + '.join(self.models))}</b>, {escape(self.method)}, alignment "
+            f"{escape(self.alignment)}: <b>{escape(self.advice or self.verdict)}</b></p>"
+            f"{table}<ul>{items}</ul>"
+        )
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else number(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from repsim.core.atlas import COLLAPSE
 from repsim.core.forecast import Reason
 from repsim.mergeability.candidate import Beside, Candidate, MergePredictor, Prediction
 from repsim.mergeability.features.catalogue import FEATURES, specs
@@ -72,9 +73,14 @@ def _text(name: str, value: float, effect: float | None, beside: Beside | None) 
             said += f", {_place(beside.below)}"
     if effect is not None:
         said += f" ({_number(effect, sign=True)} to the retention)"
-    if beside:
+    if beside and not _misleads(effect, beside.typical):
         said += f"; known merges with a similar value: median retention {_number(beside.typical)}"
     return said
+
+
+def _misleads(effect: float | None, typical: float) -> bool:
+    """Whether merges with a similar value fared otherwise, for reasons that are not this value."""
+    return effect is not None and (effect > 0) != (typical >= COLLAPSE)
 
 
 def _place(below: float) -> str:

@@ -127,14 +127,17 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
     ]
     if forecast.retention:
         lines += ["", *_table(retention_rows(forecast))]
-    if forecast.reasons:
+    if forecast.reasons_for:
         heading = "Reasons" if not forecast.refusal else NOT_A_FORECAST.capitalize()
         lines += [
             "",
             f"## {heading}",
             "",
-            *[f"- {markdown_text(reason.text)}" for reason in forecast.reasons],
+            *[f"- {markdown_text(reason.text)}" for reason in forecast.reasons_for],
         ]
+    if forecast.reasons_against:
+        said = [f"- {markdown_text(reason.text)}" for reason in forecast.reasons_against]
+        lines += ["", "## In spite of", "", *said]
     if forecast.nearest:
         rows = [
             {"merge": k.merge, "language": k.language, "kept": k.retention, "distance": k.distance}

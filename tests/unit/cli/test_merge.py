@@ -12,8 +12,11 @@ import yaml
 import repsim.cli.merge as command
 from repsim.cli.main import main
 from repsim.core.errors import InputError
-from repsim.core.forecast import Reason
+from repsim.core.files import read_json
+from repsim.core.forecast import FORECAST_FILE, MergeForecast, Reason
 from repsim.mergeability import forecast
+from repsim.mergeability.question import Question
+from repsim.mergeability.remembered import remember
 from repsim.testing.predictors import planted_forecast
 
 PAIR = ("zoo:eng-1", "zoo:deu-2")
@@ -22,6 +25,7 @@ PAIR = ("zoo:eng-1", "zoo:deu-2")
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -57,6 +61,21 @@ def test_small_models_are_forecast_from_their_weights(asked: list[dict[str, Any]
     assert question["models"] == PAIR
     assert (question["method"], question["alignment"]) == ("linear", "permutation")
     assert question["tiers"] == ("T0", "T1")
+
+
+def test_what_predict_said_is_what_the_card_says(
+    asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = dataclasses.replace(
+        planted_forecast(), advice="merge: as predict said", tiers=("T0", "T1", "T2"),
+        predictor=forecast.choose_predictor(None).identity,
+    )  # fmt: skip
+    assert remember(Question(PAIR), known) is not None
+    assert "**merge: as predict said**" in merge(*PAIR)
+    assert not asked
+    assert MergeForecast.from_dict(read_json(f"out/{FORECAST_FILE}")) == known
+    assert "it lives" in merge(*PAIR, "--force", "--align", "permutation")
+    assert "run repsim predict for more" in capsys.readouterr().err
 
 
 def test_large_models_are_forecast_if_it_is_asked_for(
