@@ -135,7 +135,7 @@ def test_a_script_without_a_guard_runs_once_and_takes_its_workers_along(
         assert len(pids) == 2
         if end != "end":
             parent.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
-        assert parent.wait(20) == {"end": 0, "kill": -9, "interrupt": -2}[end]
+        assert parent.wait(90) == {"end": 0, "kill": -9, "interrupt": -2}[end]
         assert _all_gone(pids)
         said = parent.stderr.read() if parent.stderr else ""
     assert (tmp_path / "ran").read_text() == "x"

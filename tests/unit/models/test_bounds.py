@@ -11,7 +11,7 @@ import torch
 from repsim.activations import extract
 from repsim.core.config import parse
 from repsim.core.corpus import ParallelCorpus
-from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
+from repsim.core.errors import InputError, ResourceError, UsageError
 from repsim.evaluation import evaluate_bits_per_byte
 from repsim.models import bounds, load_causal_lm, load_model
 from repsim.models.headers import TensorHeader
@@ -110,23 +110,6 @@ def test_a_sentence_of_twenty_megabytes_is_named(tmp_path: Path) -> None:
     corpus = ParallelCorpus("long", ("1", "2"), {"eng_Latn": ("A.", "x" * 20_000_000)})
     with pytest.raises(InputError, match="sentence '2' has 20,000,000 characters"):
         extract(write_tiny_model("llama", tmp_path / "m"), corpus, cache=tmp_path)
-
-
-@pytest.mark.parametrize(
-    "quantisation",
-    [
-        {"quant_method": "bitsandbytes", "load_in_8bit": True},
-        {"quant_method": "gptq", "bits": 4},
-    ],
-    ids=["bitsandbytes", "gptq"],
-)
-def test_a_quantised_model_whose_package_is_missing_says_so(
-    quantisation: dict[str, Any], tmp_path: Path
-) -> None:
-    folder = write_tiny_model("llama", tmp_path / "m")
-    change(folder / "config.json", quantization_config=quantisation)
-    with pytest.raises(IncompatibleModelsError, match="package that is not here"):
-        load_model(folder)
 
 
 def test_an_unknown_activation_is_named(tmp_path: Path) -> None:
