@@ -8,7 +8,7 @@ Example:
     >>> from repsim.testing.tables import synthetic_table
     >>> table = synthetic_table(languages=("eng_Latn",))
     >>> FIGURES["heatmap"].info(table, measure="cka").panels[0].values.shape
-    (7, 13)
+    (13, 7)
 """
 
 from __future__ import annotations

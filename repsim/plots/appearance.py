@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
-from repsim.core.errors import unknown_name
+from repsim.core.errors import UsageError, unknown_name
 
 Size = Literal["single", "medium", "wide"]
+#: "repsim", "yours" (the caller's settings), a style sheet of matplotlib, or settings of it.
+Theme = str | Mapping[str, Any]
 
 #: Figure widths in inches: one column, one and a half, two.
 WIDTHS: dict[str, float] = {"single": 3.4, "medium": 5.0, "wide": 7.0}
@@ -35,6 +38,36 @@ PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P")
 
 
+class Canvas(NamedTuple):
+    """What the caller asked of a whole figure: width and height in inches, and its theme."""
+
+    figsize: tuple[float, float] | None = None
+    theme: Theme = "repsim"
+
+
+_CANVAS: contextvars.ContextVar[Canvas | None] = contextvars.ContextVar("canvas", default=None)
+
+
+def canvas() -> Canvas:
+    """What was asked of the figure that is being drawn."""
+    return _CANVAS.get() or Canvas()
+
+
+@contextlib.contextmanager
+def drawn_on(asked: Canvas) -> Iterator[None]:
+    """Figures made inside have this size and theme."""
+    size = asked.figsize
+    if size is not None and not (len(size) == 2 and all(0 < side < 200 for side in size)):
+        raise UsageError(
+            f"figsize {size} is no width and height in inches", hint="such as figsize=(5, 3)"
+        )
+    token = _CANVAS.set(asked)
+    try:
+        yield
+    finally:
+        _CANVAS.reset(token)
+
+
 class Look(NamedTuple):
     """How one series is drawn: `fill` for markers and bands, darker for a `line` or `text`.
 
@@ -49,10 +82,11 @@ class Look(NamedTuple):
 
 
 def width_of(size: str) -> float:
-    """Width in inches of a named size; others are refused."""
+    """Width in inches of a named size, or that of the figure size asked for."""
     if size not in WIDTHS:
         raise unknown_name("figure size", size, WIDTHS)
-    return WIDTHS[size]
+    asked = canvas().figsize
+    return WIDTHS[size] if asked is None else float(asked[0])
 
 
 def looks(roles: Sequence[str]) -> list[Look]:
@@ -109,7 +143,7 @@ def darkened(colour: str, ratio: float) -> str:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Draw in the repsim style; every setting is as it was before when the block ends.
+    """Draw in the theme asked for; every setting is as it was before when the block ends.
 
     Example:
         >>> import matplotlib
@@ -121,10 +155,25 @@ def style() -> Iterator[None]:
     """
     import matplotlib.style
 
+    theme = canvas().theme
+    if theme == "yours":
+        yield
+        return
+    if isinstance(theme, str) and theme not in ("repsim", *matplotlib.style.available):
+        known = ["repsim", "yours", *matplotlib.style.available]
+        raise unknown_name("theme", theme, known)
+    if not isinstance(theme, str) and (
+        strange := [k for k in theme if k not in matplotlib.rcParams]
+    ):
+        raise UsageError(
+            f"the theme names no setting of matplotlib: {', '.join(strange)}",
+            hint="settings are keys of matplotlib.rcParams, such as 'font.size'",
+        )
+    over: list[Any] = [] if theme == "repsim" else [theme]
     sheet = resources.files("repsim.plots").joinpath("repsim.mplstyle")
     with (
         resources.as_file(sheet) as path,
-        matplotlib.style.context([str(path)], after_reset=True),
+        matplotlib.style.context([str(path), *over], after_reset=True),
     ):
         yield
 

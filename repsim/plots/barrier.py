@@ -129,7 +129,13 @@ def _curves(table: Table) -> tuple[PathCurve, ...]:
 
 
 @style()
-def draw_barrier(info: BarrierInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_barrier(
+    info: BarrierInfo,
+    *,
+    ax: Axes | None = None,
+    size: Size = "wide",
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
     """One frame per language, a double arrow at its highest barrier."""
     count = len(info.panels)
     columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
@@ -143,6 +149,8 @@ def draw_barrier(info: BarrierInfo, *, ax: Axes | None = None, size: Size = "wid
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, panel, found)
         _name_ends(frame, info.ends, narrow=columns > 1)
+        if limits is not None:
+            frame.set_ylim(*limits)
     if ax is not None:
         ax.set(xlabel="interpolation t", ylabel="held-out bits per byte")
         return fig.finish(axes, ax)

@@ -119,7 +119,13 @@ def _row(one: MergeForecast, codes: dict[str, str], several: bool) -> RetentionR
 
 
 @style()
-def draw_forecast(info: ForecastInfo, *, ax: Axes | None = None, size: Size = "medium") -> Drawing:
+def draw_forecast(
+    info: ForecastInfo,
+    *,
+    ax: Axes | None = None,
+    size: Size = "medium",
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
     """A row per merge, a marker per language."""
     found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
     key = {name: line_marker(look, linestyle="") for name, look in found.items()}
@@ -128,13 +134,15 @@ def draw_forecast(info: ForecastInfo, *, ax: Axes | None = None, size: Size = "m
     highest = max(np.nanmax(point[1:]) for row in info.rows for point in row.points)
     retention_rows(
         axes[0], [wrapped(row.label, 26) for row in info.rows], LEAST, max(1.05, highest + 0.05),
-        "retention (0 unigrams, 1 best parent)", None if ax else 1.8,
+        "retention (0 unigrams, 1 best parent)", None if ax is not None else 1.8,
     )  # fmt: skip
     for tick, row in zip(axes[0].get_yticklabels(), info.rows, strict=True):
         if row.known:
             tick.set_color(GREY)
     for place, row in enumerate(info.rows):
         _draw_row(axes[0], row, place, found)
+    if limits is not None:
+        axes[0].set_xlim(*limits)
     return fig.finish(axes, ax)
 
 
@@ -228,9 +236,14 @@ def forecast_matrix_info(
 
 @style()
 def draw_forecast_matrix(
-    info: ForecastMatrixInfo, *, ax: Axes | None = None, size: Size = "medium"
+    info: ForecastMatrixInfo,
+    *,
+    ax: Axes | None = None,
+    size: Size = "medium",
+    cmap: str | None = None,
 ) -> Drawing:
     """Colour and hundredths are the worst language's retention."""
+    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
     count = len(info.models)
     side = min(width_of(size) - 2.2, 0.62 * count + 0.3)
     axes = fig.frames(info, ax, 1, 1, size, side + 1.0)
@@ -241,7 +254,10 @@ def draw_forecast_matrix(
     small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5}
     axes[0].set_xticks(range(count), names, rotation=90, **small)
     axes[0].set_yticks(range(count), names, **small)
-    bar = matrix.add_colour_bar(figure, image, axes, info.scale, _WORST, side)
+    high = side if ax is None else fig.inches_of(ax)[1]
+    bar = matrix.add_colour_bar(
+        figure, image, axes, info.scale, _WORST, high, inside=ax is not None
+    )
     bar.set_label(_WORST.label, color=LABEL)
     if ax is None:
         fig.keep_left(figure, side + 2.2)

@@ -110,7 +110,7 @@ def heatmap_info(
     limits: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> HeatmapInfo:
-    """Layer x layer matrices, one panel per pair of (model, language); rows are the shallower side.
+    """Layer x layer matrices, one panel per pair of (model, language); rows are A, columns B.
 
     A table of models that are compared with nothing but themselves is drawn as such.
 
@@ -133,7 +133,7 @@ def heatmap_info(
         >>> from repsim.testing.tables import synthetic_table
         >>> info = heatmap_info(synthetic_table(), languages=["deu_Latn"])
         >>> info.panels[0].values.shape, info.scale.cmap
-        ((7, 13), 'magma')
+        ((13, 7), 'magma')
     """
     if column not in COLUMNS or COLUMNS[column][0] != "float":
         raise UsageError(
@@ -183,10 +183,6 @@ def _panel(
     language: bool,
 ) -> HeatmapPanel:
     rows = selection.pairs[pair]
-    deep_a, deep_b = sel.depths(rows)
-    if deep_a > deep_b:
-        pair = pair.swapped()
-        rows = [row | {"layer_a": row["layer_b"], "layer_b": row["layer_a"]} for row in rows]
     layers_a, i = np.unique([row["layer_a"] for row in rows], return_inverse=True)
     layers_b, j = np.unique([row["layer_b"] for row in rows], return_inverse=True)
 
@@ -274,8 +270,11 @@ def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourSca
 
 
 @style()
-def draw_heatmap(info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_heatmap(
+    info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wide", cmap: str | None = None
+) -> Drawing:
     """Square cells, a ring on each row's best; one colour bar for all panels."""
+    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(info, size)
     axes = fig.frames(info, ax, count, columns, size, height)
@@ -285,8 +284,9 @@ def draw_heatmap(info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wid
     if ax is not None:
         height = ax.get_window_extent().height / figure.dpi
         _name_sides(ax, info.panels[0], height=height, size=8.5)
-        matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height)
-        return figure
+        matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height, inside=True)
+        return fig.finish(axes, ax)
+    height = fig.body_height(figure)
     for frame, panel in zip(axes, info.panels, strict=True):
         fig.title_panel(frame, panel.title, (width - 1.15) / columns - 0.2)
     _label_axes(figure, info, axes, columns, height)

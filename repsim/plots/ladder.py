@@ -22,12 +22,19 @@ from repsim.plots.appearance import (
     NULL_BAND,
     Look,
     Size,
-    line_marker,
-    looks,
     style,
     width_of,
 )  # fmt: skip
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.ladder_rows import (
+    APART,
+    PAIRS,
+    Rows,
+    arrange,
+    pair_key,
+    pair_looks,
+    pair_marker,
+)  # fmt: skip
 from repsim.plots.names import listed, number, shortened, wrapped
 from repsim.plots.selection import At, MeasureFacts, Reading, Selection
 from repsim.plots.spec import Figure
@@ -54,10 +61,9 @@ MEANING: dict[str, str] = {
 MAX_PAIRS = 4
 #: Smaller steps than this are not put into words.
 NOTABLE = 0.1
-#: Inches: least height of a rung, space between rungs, space above the first, foot with the x axis.
-_RUNG, _GAP, _HEAD, _FOOT = 0.5, 0.26, 0.24, 0.5
-#: Inches: column of rungs (wide), of rungs (narrow), of each number.
-_RUNG_COLUMN, _NARROW_COLUMN, _NUMBER_COLUMN = 1.42, 0.3, 0.46
+#: Inches: space above the first rung, foot with the x axis; columns of rungs (wide, narrow) and of
+#: each number.
+_HEAD, _FOOT, _RUNG_COLUMN, _NARROW_COLUMN, _NUMBER_COLUMN = 0.24, 0.5, 1.42, 0.3, 0.46
 
 
 class Placed(NamedTuple):
@@ -95,6 +101,10 @@ class LadderPair(NamedTuple):
         """Rung -> its measures, lowest rung first."""
         grouped = itertools.groupby(self.rows, key=lambda row: str(row.facts.rung))
         return {rung: list(rows) for rung, rows in grouped}
+
+    def counts(self) -> dict[str, int]:
+        """How many measures stand on each rung."""
+        return {rung: len(rows) for rung, rows in self.rungs.items()}
 
     def level(self, rung: str) -> float:
         """Mean score of a rung's measures."""
@@ -310,49 +320,36 @@ def _note(
     return note
 
 
-class _Rows(NamedTuple):
-    """Inches below the top: (top, bottom) of each rung, centre of each of the pair's rows."""
-
-    bands: dict[str, tuple[float, float]]
-    centres: list[float]
-    height: float
-
-
-def _arrange(pair: LadderPair, pairs: int) -> _Rows:
-    """Give each rung a band with one row per measure; more pairs make higher rows."""
-    pitch = 0.2 if pairs == 1 else 0.1 + 0.105 * pairs
-    bands: dict[str, tuple[float, float]] = {}
-    centres: list[float] = []
-    at = 0.0
-    for rung, rows in pair.rungs.items():
-        tall = max(_RUNG, pitch * len(rows) + 0.06)
-        first = at + (tall - pitch * len(rows)) / 2 + pitch / 2
-        bands[rung] = (at, at + tall)
-        centres += [first + k * pitch for k in range(len(rows))]
-        at += tall + _GAP
-    return _Rows(bands, centres, at - _GAP)
-
-
 @style()
-def draw_ladder(info: LadderInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_ladder(
+    info: LadderInfo,
+    *,
+    ax: Axes | None = None,
+    size: Size = "wide",
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
     """Columns of rungs, measures, scores and numbers; in a given axes rungs go by number only."""
     first, width, alone = info.pairs[0], width_of(size), len(info.pairs) == 1
-    rows = _arrange(first, len(info.pairs))
-    found = looks([pair.role for pair in info.pairs])
+    rows = arrange(first.counts(), len(info.pairs))
+    found = pair_looks([pair.role for pair in info.pairs])
     names = [f"{shortened(row.facts.label, 26)} {row.facts.arrow}" for row in first.rows]
     if ax is not None:
         _draw_scores(ax, info, rows, found, arrows=False, joined=True)
         rungs = [str(row.facts.rung) for row in first.rows]
         ax.set_yticks(rows.centres, map(" ".join, zip(rungs, names, strict=True)), color=LABEL)
         ax.tick_params(axis="y", length=0)
-        ax.set_title(info.title, loc="left")
+        fig.title_axes(ax, info.title)
+        if not alone:
+            ax.legend(handles=pair_key([pair.label for pair in info.pairs], found), fontsize=7)
+        if limits is not None:
+            ax.set_xlim(*limits)
         return fig.figure_of(ax)
 
-    named = zip([pair.label for pair in info.pairs], map(_marker, found), strict=True)
-    key = [] if alone else fig.key_of(dict(named))
+    key = [] if alone else pair_key([pair.label for pair in info.pairs], found)
     body, narrow = _HEAD + rows.height + _FOOT, size == "single"
     figure = fig.new_figure(width, body, info.title, info.note, reading=info.reading, key=key)
     top, total = fig.header_height(figure) + _HEAD, float(figure.get_size_inches()[1])
+    rows = rows.scaled((total - top - _FOOT) / rows.height)
     figure.set_layout_engine("none")
 
     def write(x: float, y: float, string: str, **options: Any) -> None:
@@ -367,6 +364,8 @@ def draw_ladder(info: LadderInfo, *, ax: Axes | None = None, size: Size = "wide"
     frame = (left / width, _FOOT / total, (width - left - right) / width, rows.height / total)
     axes = figure.add_axes(frame)
     _draw_scores(axes, info, rows, found, arrows=alone and not narrow, joined=not narrow)
+    if limits is not None:
+        axes.set_xlim(*limits)
     _write_rungs(write, rows, narrow=narrow)
     for name, y in zip(names, rows.centres, strict=True):
         write(left - 0.08, y, name, ha="right", color=INK, fontsize=8.0)
@@ -386,7 +385,7 @@ def draw_ladder(info: LadderInfo, *, ax: Axes | None = None, size: Size = "wide"
     return figure
 
 
-def _write_rungs(write: Callable[..., None], rows: _Rows, *, narrow: bool) -> None:
+def _write_rungs(write: Callable[..., None], rows: Rows, *, narrow: bool) -> None:
     """The rung, what it is blind to, and its question."""
     for rung, (above, below) in rows.bands.items():
         blind_to, question = RUNGS[rung]
@@ -405,7 +404,7 @@ def _write_rungs(write: Callable[..., None], rows: _Rows, *, narrow: bool) -> No
 
 
 def _draw_scores(
-    ax: Axes, info: LadderInfo, rows: _Rows, found: list[Look], *, arrows: bool, joined: bool
+    ax: Axes, info: LadderInfo, rows: Rows, found: list[Look], *, arrows: bool, joined: bool
 ) -> None:
     values = np.concatenate([[*row.at, *row.members] for row in info.rows])
     low = min(-0.06, float(np.nanmin(values)) - 0.03)
@@ -419,9 +418,11 @@ def _draw_scores(
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     alone = len(info.pairs) == 1
-    offsets = (np.arange(len(info.pairs)) - (len(info.pairs) - 1) / 2) * 0.105
-    for pair, look, offset in zip(info.pairs, found, offsets.tolist(), strict=True):
-        _draw_levels(ax, pair, rows, look, filled=alone, joined=joined)
+    scale = rows.height / arrange(info.pairs[0].counts(), len(info.pairs)).height
+    offsets = (np.arange(len(info.pairs)) - (len(info.pairs) - 1) / 2) * APART * scale
+    for place, (pair, look) in enumerate(zip(info.pairs, found, strict=True)):
+        offset, dashes = float(offsets[place]), "-" if alone else PAIRS[place][2]
+        _draw_levels(ax, pair, rows, look, dashes, filled=alone, joined=joined)
         for row, y in zip(pair.rows, rows.centres, strict=True):
             _draw_row(ax, row, y + offset, look)
     if arrows:
@@ -429,7 +430,7 @@ def _draw_scores(
 
 
 def _draw_levels(
-    ax: Axes, pair: LadderPair, rows: _Rows, look: Look, *, filled: bool, joined: bool
+    ax: Axes, pair: LadderPair, rows: Rows, look: Look, dashes: Any, *, filled: bool, joined: bool
 ) -> None:
     """The mean of each rung as a bar, or of several pairs as a staircase, joined to the next."""
     from matplotlib.colors import to_rgb
@@ -438,19 +439,24 @@ def _draw_levels(
     tint = [1 - 0.16 * (1 - channel) for channel in to_rgb(look.fill)]
     levels = [pair.level(rung) for rung in pair.rungs]
     bands = list(rows.bands.values())
-    colour, wide = (look.line, 1.6) if filled else (look.fill, 0.9)
+    colour, wide = (look.line, 1.6) if filled else (look.fill, 1.2)
     for level, (above, below) in zip(levels, bands, strict=True):
         if filled:
             ax.add_patch(Rectangle((0, above), level, below - above, color=tint, zorder=0.8))
-        ax.plot([level] * 2, [above, below], color=colour, linewidth=wide, zorder=1.5)
+        ax.plot(
+            [level] * 2, [above, below], color=colour, linewidth=wide, linestyle=dashes, zorder=1.5
+        )
     colour = FAINT if filled else look.fill
     for k in range(len(levels) - 1 if joined else 0):
         start, end = bands[k][1], bands[k + 1][0]
         x, middle = [levels[k]] * 2 + [levels[k + 1]] * 2, (start + end) / 2
-        ax.plot(x, [start, middle, middle, end], color=colour, linewidth=0.8, zorder=1.2)
+        ax.plot(
+            x, [start, middle, middle, end], color=colour, linewidth=0.8, linestyle=dashes,
+            zorder=1.2, alpha=1.0 if filled else 0.6,
+        )  # fmt: skip
 
 
-def _draw_steps(ax: Axes, pair: LadderPair, rows: _Rows) -> None:
+def _draw_steps(ax: Axes, pair: LadderPair, rows: Rows) -> None:
     """An arrow with the rise between neighbouring rungs; the largest one stands out."""
     steps = pair.steps()
     largest = max((rise for *_, rise in steps), default=0.0)
@@ -488,11 +494,7 @@ def _draw_row(ax: Axes, row: LadderRow, y: float, look: Look) -> None:
             row.members, np.full(row.members.size, y), linestyle="none", marker="o", markersize=2.2,
             color=look.line, alpha=0.45, markeredgewidth=0, zorder=2.2,
         )  # fmt: skip
-    ax.plot([row.at.score], [y], zorder=3, **_marker(look, hollow=not row.is_calibrated))
-
-
-def _marker(look: Look, hollow: bool = False) -> dict[str, Any]:
-    return line_marker(look, 5, hollow=hollow, markeredgewidth=1.0, linestyle="none")
+    ax.plot([row.at.score], [y], zorder=3, **pair_marker(look, hollow=not row.is_calibrated))
 
 
 LADDER = Figure("ladder", "similarity", ladder_info, draw_ladder)

@@ -232,8 +232,11 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 @style()
-def draw_languages(info: LanguagesInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_languages(
+    info: LanguagesInfo, *, ax: Axes | None = None, size: Size = "wide", cmap: str | None = None
+) -> Drawing:
     """Matrices with hundredths below the diagonal, their dendrograms on top."""
+    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
     count = len(info.panels)
     columns = min(count, {"single": 1, "medium": 2}.get(size, 2 if count in (2, 4) else 3))
     side = min((width_of(size) - 1.0) / columns - 0.35, 3.4)
@@ -247,7 +250,9 @@ def draw_languages(info: LanguagesInfo, *, ax: Axes | None = None, size: Size = 
         else:
             ax.set_title(panel.title, loc="left", y=1 + TREE)
     high = side + 0.3 if ax is None else fig.inches_of(ax)[1]
-    bar = matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, high)
+    bar = matrix.add_colour_bar(
+        figure, image, axes, info.scale, info.facts, high, inside=ax is not None
+    )
     if count == 1 and ax is None:
         fig.keep_left(figure, side + 1.5)
     fig.finish(axes, ax)

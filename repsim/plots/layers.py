@@ -87,6 +87,7 @@ class LayersInfo:
     pairing: str
     averaged_over: str
     show_partial: bool
+    level: int = 95
 
     @property
     def curves(self) -> list[Curve]:
@@ -134,6 +135,7 @@ def layers_info(
     models: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
     average: bool | None = None,
+    limits: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> LayersInfo:
     """Curves of one measure, layers matched by relative depth.
@@ -151,6 +153,7 @@ def layers_info(
         languages: Keep these languages.
         average: Average over languages (or language pairs) rather than give each a panel. By
             default parallel text is averaged, and same text of over 30 languages or 6 pairs.
+        limits: Ends of the axis of the measure, instead of those that the values give.
         title: Heading instead of the one that is made.
 
     Raises:
@@ -192,10 +195,11 @@ def layers_info(
         title=title if title is not None else made,
         note=tuple(note),
         relative=relative,
-        limits=_limits(curves, selection.facts),
+        limits=limits if limits is not None else _limits(curves, selection.facts),
         pairing=selection.pairing,
         averaged_over=averaged,
         show_partial=show_partial,
+        level=round(100 * float((selection.info.get("statistics") or {}).get("level", 0.95))),
     )
 
 
@@ -291,7 +295,7 @@ def _note(
     )
     note.insert(0, selection.pairing)
     if averaged:
-        note.insert(1, f"mean over {averaged} (thin: each)")
+        note.insert(1, f"mean over {averaged}")
     if any(a != b for curve in curves for a, b in curve.layers):
         note.append("layers matched by relative depth")
     return note
@@ -330,7 +334,8 @@ def draw_layers(info: LayersInfo, *, ax: Axes | None = None, size: Size = "wide"
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(count, size)
     shared = {"sharex": True, "sharey": True}
-    axes = fig.frames(info, ax, count, columns, size, height, key=_key(info), **shared)
+    key = _key(info, composed=ax is not None)
+    axes = fig.frames(info, ax, count, columns, size, height, key=key, **shared)
     figure = fig.figure_of(axes[0])
     ends = "" if size == "single" else " (0 = embedding, 1 = last block)"
     x, y = f"relative depth{ends}" if info.relative else "layer", info.facts.axis_label
@@ -338,11 +343,12 @@ def draw_layers(info: LayersInfo, *, ax: Axes | None = None, size: Size = "wide"
         if ax is None:
             frame.tick_params(labelbottom=place + columns >= count)
             fig.title_panel(frame, panel.title, width / columns - 0.4)
-        _draw_panel(frame, info, panel, size)
+        _draw_panel(frame, info, panel, size, named=ax is None and count == 1)
     if count > 1:
         fig.name_outer_axes(figure, x, y, height)
     else:
-        axes[0].set(xlabel=x, ylabel=y if ax else fig.fitted(figure, y, height - 0.6))
+        room = fig.inches_of(axes[0])[1] if ax is not None else fig.body_height(figure) - 0.6
+        axes[0].set(xlabel=x, ylabel=fig.fitted(figure, y, room))
     fig.finish(axes, ax)
     for frame in axes:
         spread_end_labels(frame)
@@ -367,18 +373,41 @@ def _looks(info: LayersInfo) -> dict[str, Look]:
     return dict(zip(roles, looks(list(roles.values())), strict=True))
 
 
-def _key(info: LayersInfo) -> list[Any]:
-    """Named lines above small multiples whose panels hold several curves each."""
-    if len(info.panels) == 1 or max(len(panel.curves) for panel in info.panels) == 1:
-        return []
-    return fig.key_of({label: _line(look) for label, look in _looks(info).items()})
+def _key(info: LayersInfo, *, composed: bool) -> list[Any]:
+    """Curves that no label at their end names, then what bands, thin and grey lines are."""
+    from matplotlib.patches import Patch
+
+    small, found = len(info.panels) > 1, _looks(info)
+    most = max(len(panel.curves) for panel in info.panels)
+    named = most > 1 and (small or composed)
+    lines = {label: _line(look) for label, look in found.items()} if named else {}
+    look = next(iter(found.values()))
+    alone = len(dict.fromkeys(one.fill for one in found.values())) == 1
+    fill, line = (look.fill, look.line) if alone else (GREY, GREY)
+    bands = []
+    if any(np.isfinite(curve.low).any() for curve in info.curves):
+        bands.append(
+            Patch(facecolor=fill, alpha=0.3, linewidth=0, label=f"{info.level} % interval")
+        )
+    has_null = any(np.isfinite(curve.null).any() for curve in info.curves)
+    if has_null and (small or composed):
+        bands.append(Patch(facecolor=NULL_BAND, edgecolor=FAINT, label="shuffled pairs (null)"))
+    more: dict[str, dict[str, Any]] = {}
+    if info.show_partial and any(np.isfinite(curve.partial).any() for curve in info.curves):
+        more["covariates removed"] = {"color": line, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
+    if any(0 < len(curve.members) <= MAX_MEMBERS for curve in info.curves):
+        one = "each language" if info.pairing == "same text" else "each language pair"
+        more[one] = {"color": fill, "linewidth": 0.7, "alpha": 0.5}
+    if small:
+        more["the other panels"] = {"color": FAINT, "linewidth": 1.0}
+    return [*fig.key_of(lines), *bands, *fig.key_of(more)]
 
 
 def _line(look: Look) -> dict[str, Any]:
     return line_marker(look, None, markeredgewidth=0.9)
 
 
-def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size) -> None:
+def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size, *, named: bool) -> None:
     small = len(info.panels) > 1
     ax.grid(visible=True, axis="y")
     end = info.limits[0 if info.facts.is_similarity else 1]
@@ -404,7 +433,7 @@ def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size) -> N
         from matplotlib.ticker import MaxNLocator
 
         ax.xaxis.set_major_locator(MaxNLocator(4 if small else 8, integer=True))
-    if not small:
+    if named:
         room = 14 if size == "single" else 24
         labels = [
             EndLabel(float(curve.value[-1]), wrapped(curve.label, room), found[curve.label].text)

@@ -107,7 +107,11 @@ def retention_info(table: Table, *, title: str | None = None) -> RetentionInfo:
 
 @style()
 def draw_retention(
-    info: RetentionInfo, *, ax: Axes | None = None, size: Size = "medium"
+    info: RetentionInfo,
+    *,
+    ax: Axes | None = None,
+    size: Size = "medium",
+    limits: tuple[float, float] | None = None,
 ) -> Drawing:
     """A line per model, a marker per language."""
     found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
@@ -118,7 +122,7 @@ def draw_retention(
     low, high = float(np.nanmin(numbers)) - 0.05, float(np.nanmax(numbers)) + 0.05
     retention_rows(
         axes[0], [wrapped(row.label, 22) for row in info.rows], min(-0.05, low), max(1.05, high),
-        "retention (0 unigrams, 1 best parent; shaded: collapse)", None if ax else 1.6,
+        "retention (0 unigrams, 1 best parent; shaded: collapse)", None if ax is not None else 1.6,
     )  # fmt: skip
     for place, row in enumerate(info.rows):
         reach = [point.value for point in row.points]
@@ -131,6 +135,8 @@ def draw_retention(
                 ends = [point.low, point.high]
                 axes[0].plot(ends, [place, place], color=look.line, linewidth=1.0, zorder=2)
             axes[0].plot([point.value], [place], linestyle="", zorder=3, **line_marker(look))
+    if limits is not None:
+        axes[0].set_xlim(*limits)
     return fig.finish(axes, ax)
 
 

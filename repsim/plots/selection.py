@@ -260,7 +260,7 @@ def statistics_note(
         over = f" over {unit}" if unit and unit != "sentences" else ""
         pieces.append(f"interval {level} % {method}{over}".rstrip())
     if null:
-        pieces.append(f"band = 95 % of {shuffles_of([selection])}")
+        pieces.append(f"null = 95 % of {shuffles_of([selection])}")
     if partial:
         covariates = stated.get("covariates") or ["covariates"]
         names = [str(name).replace("_", " ") for name in covariates]

@@ -9,12 +9,32 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from repsim.core.errors import UsageError
+from repsim.plots.appearance import Canvas, Theme, drawn_on
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+#: Options of every figure as a whole.
+_WHOLE = [
+    inspect.Parameter(
+        "figsize",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation="tuple[float, float] | None",
+    ),
+    inspect.Parameter(
+        "theme", inspect.Parameter.KEYWORD_ONLY, default="repsim", annotation="Theme"
+    ),
+]
 _DRAWN = {
     "ax": "Axes to draw into, for a figure of one panel; a figure of its own is made if left out.",
     "size": '"single" (3.4 in), "medium" (5 in) or "wide" (7 in).',
+    "limits": "Ends of the axis of values, instead of those that the values give.",
+    "cmap": "Name of a colour map of matplotlib.",
+    "figsize": "Width and height in inches, heading included, instead of those that fit.",
+    "theme": 'Name of a style sheet of matplotlib or its settings, over those of repsim; "yours" '
+    "leaves the settings that are in force.",
 }
 
 
@@ -30,8 +50,8 @@ class Info(Protocol):
 class Figure:
     """One kind of figure. Calling it draws: `figure(table, **options)`.
 
-    Its signature is that of `info`, followed by what `draw` takes (`ax`, `size`), so that `help()`
-    and `inspect.signature` show every option.
+    Its signature is that of `info`, followed by what `draw` takes (`ax`, `size` ...), `figsize` and
+    `theme`, so that `help()` and `inspect.signature` show every option.
 
     Args:
         name: Name in the registry.
@@ -45,7 +65,7 @@ class Figure:
         >>> from repsim.testing.tables import synthetic_table
         >>> heatmap, table = FIGURES["heatmap"], synthetic_table(languages=("eng_Latn",))
         >>> heatmap.info(table, measure="cka").panels[0].values.shape
-        (7, 13)
+        (13, 7)
         >>> type(heatmap(table, measure="cka", size="single")).__mro__[1]
         <class 'matplotlib.figure.Figure'>
     """
@@ -58,17 +78,31 @@ class Figure:
 
     def __post_init__(self) -> None:
         signature, drawn = inspect.signature(self.info), inspect.signature(self.draw)
-        more = list(drawn.parameters.values())[1:]
+        more = [*list(drawn.parameters.values())[1:], *_WHOLE]
         parameters = [*signature.parameters.values(), *more]
         result = drawn.return_annotation
         made = signature.replace(parameters=parameters, return_annotation=result)
         object.__setattr__(self, "__signature__", made)
         object.__setattr__(self, "__doc__", _documented(self.info, [p.name for p in more]))
 
-    def __call__(self, table: Any, **options: Any) -> Drawing:
+    def __call__(
+        self,
+        table: Any,
+        *,
+        figsize: tuple[float, float] | None = None,
+        theme: Theme = "repsim",
+        **options: Any,
+    ) -> Drawing:
         """The figure, drawn from a table."""
+        if figsize is not None and options.get("ax") is not None:
+            raise UsageError(
+                "figsize is the size of a figure of its own, and ax belongs to one",
+                hint="size the figure of ax, or leave out one of the two",
+            )
         drawn = {name: options.pop(name) for name in self._drawing() if name in options}
-        return self.draw(self.info(table, **options), **drawn)
+        info = self.info(table, **options)
+        with drawn_on(Canvas(figsize, theme)):
+            return self.draw(info, **drawn)
 
     def of(self, table: Any) -> Callable[..., Drawing]:
         """A function that draws this table, with the signature and help of the figure."""

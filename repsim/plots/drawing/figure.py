@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import GREY, INK, LABEL, Size, style, width_of
+from repsim.plots.appearance import GREY, INK, LABEL, Size, canvas, style, width_of
 from repsim.plots.names import shortened
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
+    from matplotlib.text import Text
 
 TITLE_SIZE = 10.0
 READING_SIZE = 8.5
@@ -113,7 +115,7 @@ def _broken(word: str, fits: Callable[[str], bool]) -> list[str]:
 
 def new_figure(
     width: float, height: float, title: str, note: Sequence[str] = (),
-    *, reading: str = "", key: Sequence[Line2D] = (),
+    *, reading: str = "", key: Sequence[Artist] = (),
 ) -> Figure:  # fmt: skip
     """A figure of so many inches with title, a sentence that reads it, grey note and key on top.
 
@@ -155,6 +157,13 @@ def new_figure(
     down += 0.05
 
     total = height + down
+    if (asked := canvas().figsize) is not None:
+        total = float(asked[1])
+        if total < down + 0.6:
+            raise UsageError(
+                f"a figure of {width:g} by {total:g} inches has no room below its heading",
+                hint=f"give it a height of at least {down + 0.6:.1f} inches, or title='' ",
+            )
     figure.set_size_inches(width, total)
     for string, at, written in lines:
         figure.text(written.pop("x") / width, 1 - at / total, string, va="top", **written)
@@ -181,12 +190,17 @@ def keep_left(figure: Figure, inches: float) -> None:
     engine.set(rect=(left, bottom, min(width, share), height))
 
 
+def body_height(figure: Figure) -> float:
+    """Inches below the header of a `new_figure`."""
+    return float(figure.get_size_inches()[1]) - header_height(figure)
+
+
 def header_height(figure: Figure) -> float:
     """Inches that the header of a `new_figure` takes."""
     return (1 - _engine(figure).get()["rect"][3]) * float(figure.get_size_inches()[1])
 
 
-def _key(figure: Figure, handles: Sequence[Line2D], room: float) -> Legend:
+def _key(figure: Figure, handles: Sequence[Artist], room: float) -> Legend:
     """A legend of as few rows as fit into `room` inches."""
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(
@@ -261,7 +275,8 @@ def name_outer_axes(figure: Figure, x: str, y: str, height: float) -> None:
     options: dict[str, Any] = {"fontsize": 8.5, "color": LABEL, "ma": "center"}
     middle = (1 - header_height(figure) / total) / 2
     figure.supxlabel(fitted(figure, x, width - 0.8), **options)
-    figure.supylabel(fitted(figure, y, height - 0.3), y=middle, **options)
+    room = min(height, body_height(figure)) - 0.3
+    figure.supylabel(fitted(figure, y, room), y=middle, **options)
 
 
 def name_panels(
@@ -278,7 +293,7 @@ def name_panels(
 
 def frames(
     info: Any, ax: Axes | None, count: int, columns: int, size: Size, height: float,
-    *, key: Sequence[Line2D] = (), **grid: Any,
+    *, key: Sequence[Artist] = (), **grid: Any,
 ) -> list[Axes]:  # fmt: skip
     """The caller's axes, or a new figure under its header with one axes per panel."""
     width = width_of(size)
@@ -290,10 +305,30 @@ def frames(
             f"this figure has {count} panels and does not fit into one axes",
             hint="leave out ax, or choose one language and two models",
         )
-    ax.set_title(info.title, loc="left")
+    title_axes(ax, info.title)
     if key:
         ax.legend(handles=list(key))
     return [ax]
+
+
+def title_axes(ax: Axes, title: str) -> None:
+    """Title an axes of the caller, broken so that it does not reach into its neighbour."""
+    from matplotlib import rcParams
+
+    size = TITLE_SIZE
+    if isinstance(rcParams["axes.titlesize"], int | float):
+        size = float(rcParams["axes.titlesize"])
+    written = ax.set_title(title, loc="left", fontsize=size)
+    written.set_gid("composed-title")
+    _break_title(ax, written)
+
+
+def _break_title(ax: Axes, written: Text) -> None:
+    """Break a title to the width that its axes has by now."""
+    pieces, room = written.get_text().split(), max(inches_of(ax)[0], 0.8)
+    size = float(written.get_fontsize())
+    lines = wrap_to_width(figure_of(ax), pieces, room, size=size, weight="bold")
+    written.set_text("\n".join(lines))
 
 
 def finish(axes: Sequence[Axes], ax: Axes | None) -> Figure:
@@ -303,6 +338,9 @@ def finish(axes: Sequence[Axes], ax: Axes | None) -> Figure:
         freeze(figure)
     else:
         settle(figure)
+        for child in ax.get_children():
+            if child.get_gid() == "composed-title":
+                _break_title(ax, cast("Text", child))
     return figure
 
 

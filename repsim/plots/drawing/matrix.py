@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from repsim.core.errors import unknown_name
 from repsim.plots.appearance import LABEL, luminance
 from repsim.plots.colours import ColourScale
-from repsim.plots.drawing.figure import fitted, inches_of
+from repsim.plots.drawing.figure import fitted, inches_of, text_size
 from repsim.plots.names import number
 from repsim.plots.selection import MeasureFacts
 
@@ -47,6 +48,15 @@ def draw_matrix(
     return image
 
 
+def coloured(scale: ColourScale, cmap: str | None) -> ColourScale:
+    """The scale in the caller's colours, if any."""
+    import matplotlib as mpl
+
+    if cmap is not None and cmap not in mpl.colormaps:
+        raise unknown_name("colour map", cmap, list(mpl.colormaps))
+    return scale if cmap is None else scale._replace(cmap=cmap)
+
+
 def ink_on(values: np.ndarray, scale: ColourScale) -> np.ndarray:
     """Text colour for each value: white on dark cells, near black on bright ones."""
     import matplotlib as mpl
@@ -82,20 +92,32 @@ def add_colour_bar(
     scale: ColourScale,
     facts: MeasureFacts,
     height: float,
+    *,
+    inside: bool = False,
 ) -> Colorbar:
     """One slim bar for all panels, named after the measure, with an arrow where it is cut.
 
-    `height` is that of the panels in inches: the name is broken to fit beside them.
+    `height` is that of the panels in inches: the name is broken to fit beside them. `inside` takes
+    all the room that the bar needs, its words too, from the one axes of the caller.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     ticks = np.linspace(scale.low, scale.high, 5)
+    words = [number(tick) for tick in ticks.tolist()]
+    name = fitted(figure, facts.axis_label, height - 0.2)
+    place: dict[str, Any] = {"ax": list(axes)}
+    if inside and not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        room = height / 24 + max(text_size(figure, word, 9.0)[0] for word in words)
+        room += text_size(figure, name, 9.0)[1] + 0.2
+        place = {"ax": axes[0], "fraction": min(room / inches_of(axes[0])[0], 0.5)}
     bar = figure.colorbar(
-        image, ax=list(axes), extend=scale.extend, extendfrac=0.06, pad=0.02, ticks=ticks.tolist(),
-        aspect=24,
+        image, extend=scale.extend, extendfrac=0.06, pad=0.02, ticks=ticks.tolist(), aspect=24,
+        **place,
     )  # fmt: skip
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
-    bar.ax.set_yticks(ticks, [number(tick) for tick in ticks.tolist()])
-    bar.set_label(fitted(figure, facts.axis_label, height - 0.2), color=LABEL)
+    bar.ax.set_yticks(ticks, words)
+    bar.set_label(name, color=LABEL)
     return bar
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from repsim.plots.appearance import style
+from repsim.plots.appearance import Canvas, canvas, drawn_on, style
 
 
 class StyledFigure(Figure):
-    """A figure that is always rendered in the repsim style, and shows itself in notebooks.
+    """A figure that is always rendered in its own theme, and shows itself in notebooks.
 
     No pyplot: a figure belongs to whoever holds it, and drawing one changes no global state.
     """
@@ -20,15 +20,16 @@ class StyledFigure(Figure):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         FigureCanvasAgg(self)
+        self._canvas = Canvas(theme=canvas().theme)
 
     def draw(self, renderer: Any) -> None:
-        """Render in the repsim style, whatever the caller's settings are."""
-        with style():
+        """Render in the theme that it was drawn in, whatever the caller's settings are."""
+        with drawn_on(self._canvas), style():
             super().draw(renderer)
 
     def savefig(self, fname: Any, **kwargs: Any) -> None:
-        """Save in the repsim style (`repsim.plots.save_figure` is byte-stable and atomic)."""
-        with style():
+        """Save in its theme (`repsim.plots.save_figure` is byte-stable and atomic)."""
+        with drawn_on(self._canvas), style():
             super().savefig(fname, **kwargs)
 
     def _repr_png_(self) -> bytes:

@@ -14,13 +14,17 @@ CKA = MeasureFacts("cka", "CKA", "similarity", None, 1.0, 1.0, True, "L2")
 ANGLE = MeasureFacts("procrustes", "angle", "distance", 0.0, np.pi / 2, 0.0, True, "L2")
 
 
-def test_values_are_those_of_the_grid_with_the_shallower_model_as_rows(two_encoders):
-    panel = heatmap_info(two_encoders, languages=["fra_Latn"]).panels[0]
-    grid = two_encoders.grid(
-        "minilm-l6", "multilingual-e5-small", measure="cka", language_a="fra_Latn"
+@pytest.mark.parametrize("depths", [(12, 6), (6, 12)])
+def test_rows_are_a_and_columns_b_whichever_is_deeper(depths):
+    table = synthetic_table(
+        dict(zip(("a", "b"), depths, strict=True)), languages=("fra_Latn",), measures=("cka",)
     )
-    np.testing.assert_allclose(panel.values, grid.values)
-    assert (panel.label_a, panel.label_b) == ("minilm-l6", "multilingual-e5-small")
+    panel = heatmap_info(table).panels[0]
+    np.testing.assert_allclose(panel.values, table.grid("a", "b", measure="cka").values)
+    assert panel.values.shape == (depths[0] + 1, depths[1] + 1)
+    assert (panel.label_a, panel.label_b) == ("a", "b")
+    ax = draw_heatmap(heatmap_info(table)).axes[0]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("layer of a", "layer of b")
 
 
 def test_the_best_layer_of_a_row_is_the_largest_similarity_or_smallest_distance(two_encoders):
@@ -75,7 +79,7 @@ def test_rings_stand_on_the_best_cells(two_encoders):
     rings = next(c for c in ax.collections if c.get_label() == "best")
     assert len(rings.get_facecolors()) == 0
     panel = data.panels[0]
-    np.testing.assert_allclose(rings.get_offsets(), np.column_stack([panel.best, np.arange(7)]))
+    np.testing.assert_allclose(rings.get_offsets(), np.column_stack([panel.best, np.arange(13)]))
 
 
 def test_the_image_holds_the_values_with_layer_zero_below(two_encoders):

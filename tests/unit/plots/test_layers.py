@@ -38,7 +38,7 @@ def test_parallel_text_is_averaged_over_language_pairs(two_encoders):
     curve = data.curves[1]
     assert curve.members.shape == (15, 7)
     np.testing.assert_allclose(curve.value, curve.members.mean(axis=0))
-    assert "mean over 15 language pairs (thin: each)" in data.note
+    assert "mean over 15 language pairs" in data.note
 
 
 def test_intervals_null_and_partial_are_those_of_the_table(table_of):
@@ -118,6 +118,40 @@ def test_few_series_are_labelled_at_their_ends_and_have_no_legend(four_roles):
         "mono-en", "mono-fi", "mixed", "merged-linear", "shuffled pairs",
     }  # fmt: skip
     assert ax.get_legend() is None
+
+
+def named_in_key(figure):
+    """Label -> artist of the key of a figure."""
+    legend = figure.legends[0]
+    labels = [text.get_text() for text in legend.get_texts()]
+    return dict(zip(labels, legend.legend_handles, strict=True))
+
+
+def test_the_key_names_the_interval_the_null_and_the_grey_lines(two_encoders):
+    figure = LAYERS(two_encoders)
+    key = named_in_key(figure)
+    assert set(key) == {
+        "95 % interval", "shuffled pairs (null)", "covariates removed", "the other panels",
+    }  # fmt: skip
+    ax = figure.axes[0]
+    null, interval = ax.collections
+    assert key["95 % interval"].get_facecolor()[:3] == tuple(interval.get_facecolor()[0][:3])
+    assert key["shuffled pairs (null)"].get_facecolor()[:3] == tuple(null.get_facecolor()[0][:3])
+    (curve,) = lines(ax, "multilingual-e5-small – minilm-l6")
+    others = [line for line in ax.lines if line.get_color() == key["the other panels"].get_color()]
+    assert len(others) == 1 + 5  # the edge of the null, and the five other languages
+    assert curve.get_color() != key["the other panels"].get_color()
+
+
+def test_the_key_names_what_was_averaged_and_nothing_that_is_not_there(four_roles, table_of):
+    average = LAYERS(four_roles, average=True, models=["mono-en", "mixed"])
+    assert "each language" in named_in_key(average)
+    assert not LAYERS(table_of([{"value": 0.6}])).legends
+
+
+def test_limits_are_those_asked_for(four_roles):
+    ax = LAYERS(four_roles, pairing="parallel text", limits=(0.2, 0.9)).axes[0]
+    assert ax.get_ylim() == (0.2, 0.9)
 
 
 def test_an_axes_of_the_caller_is_drawn_into_and_its_figure_returned(four_roles):

@@ -94,7 +94,7 @@ def test_the_note_states_n_interval_null_and_covariates(two_encoders):
     assert note == [
         "n = 686 sentences",
         "interval 95 % jackknife",
-        "band = 95 % of 100 shuffles",
+        "null = 95 % of 100 shuffles",
         "dashed = log length removed",
     ]
 
@@ -107,7 +107,7 @@ def test_the_note_states_fewer_shuffles_and_documents(table_of):
     chosen = select(table_of([{"value": 0.5}], statistics=statistics))
     assert statistics_note(chosen, interval=True, null=True)[1:] == [
         "interval 90 % jackknife over documents",
-        "band = 95 % of 20 shuffles",
+        "null = 95 % of 20 shuffles",
     ]
     assert shuffles_of([chosen]) == "20 shuffles"
 
