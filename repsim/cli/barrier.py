@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 
 @click.command(
@@ -35,17 +35,27 @@ Examples:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
 def barrier(
-    a: str, b: str, out: Path | None, languages: tuple[str, ...], as_json: bool, **options: Any
-) -> None:
+    a: str, b: str, out: Path | None, languages: tuple[str, ...], dry_run: bool, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Measure bits per byte along the straight path from model A to model B.
 
     The barrier of a language is the most that the path rises over the straight line between the
     losses of its ends; a linear merge with equal weights lies in the middle of the path.
     """
     from repsim.evaluation import barrier as run
+    from repsim.evaluation.plan import plan_evaluation
 
+    if dry_run:
+        # One model reads at each point of each path, and the plan is of both.
+        readings = options["points"] * (1 + len(options["align"])) / 2
+        how = {name: options[name] for name in ("corpus", "context", "max_bytes", "allow_network")}
+        plan = plan_evaluation((a, b), languages=languages, parents=(), readings=readings, **how)
+        print_evaluation_plan(plan, as_json=as_json)
+        return
     table = run(a, b, languages=languages or None, say=say, **options)
     if as_json:
         print_json(table.to_json())

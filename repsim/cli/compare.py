@@ -102,6 +102,8 @@ def compare(
     comparison = plan_comparison(models, **_arguments(options))
     plan = comparison.plan()
     say("plan", _plan_line(plan))
+    if plan["models"] == 1:
+        say("note", _alone(plan))
     for warning in plan["warnings"]:
         say("note", warning)
     if dry_run:
@@ -130,6 +132,16 @@ def compare(
         say("next", f"open {report}, or: repsim plot {out} --kind layers --kind heatmap")
     else:
         say("next", "add -o DIR to keep tables, figures and a report")
+
+
+def _alone(plan: dict[str, Any]) -> str:
+    """What one model is held against, and what more could be."""
+    if plan["languages"] == 1:
+        return (
+            "one model, one language: its layers are compared with each other; add a second model, "
+            "or a language with -l"
+        )
+    return "one model: its languages are compared; add a second model to compare two on each"
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:

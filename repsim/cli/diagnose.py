@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 if TYPE_CHECKING:
     from repsim.mergeability.diagnosis import Diagnosis
@@ -31,10 +31,12 @@ Examples:
               help="Most text per language.")  # fmt: skip
 @click.option("--no-forecast", is_flag=True, help="Do not forecast other ways to merge.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
+@click.option("--dry-run", is_flag=True, help="Look models and text up, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diagnose(
     merge: str, parents: tuple[str, ...], base: str | None, corpus: str,
-    languages: tuple[str, ...], max_bytes: int, no_forecast: bool, out: Path | None, as_json: bool,
+    languages: tuple[str, ...], max_bytes: int, no_forecast: bool, out: Path | None,
+    dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Tell what MERGE lost of its PARENTS, where, why, and what mends it.
 
@@ -42,10 +44,17 @@ def diagnose(
     their best parent, activations are read block by block, and each part of the merge is replaced
     by the parent's to see what comes back.
     """
+    from repsim.evaluation.plan import plan_evaluation
     from repsim.mergeability.diagnosis import diagnose as run
 
     say("plan", f"files and weights of {len(parents) + 1} models; losses on at most {max_bytes} "
         "bytes per language; of lost ones activations, and each part put back")  # fmt: skip
+    if dry_run:
+        plan = plan_evaluation(
+            (merge,), corpus, languages, parents=parents, max_bytes=max_bytes, readings=20
+        )
+        print_evaluation_plan(plan, as_json=as_json)
+        return
     found = run(merge, parents, base=base, corpus=corpus, languages=languages or None,
                 max_bytes=max_bytes, forecast=not no_forecast, say=say)  # fmt: skip
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli.loading import loading_options
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 if TYPE_CHECKING:
     from repsim.evaluation.table import EvaluationTable
@@ -48,10 +48,11 @@ Examples:
 @click.option("--card/--no-card", default=True, show_default=True,
               help="Enter outcomes into the model cards of merges that repsim wrote.")  # fmt: skip
 @click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
 def evaluate(
     models: tuple[str, ...], out: Path | None, languages: tuple[str, ...],
-    parents: tuple[str, ...], card: bool, as_json: bool, **options: Any,
+    parents: tuple[str, ...], card: bool, dry_run: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure MODELS on held-out text: bits per byte by language, and the unigram floor.
 
@@ -62,8 +63,15 @@ def evaluate(
     predicted of a merge before it was made stands beside what it turned out to keep.
     """
     from repsim.evaluation import evaluate as run
+    from repsim.evaluation.plan import plan_evaluation
     from repsim.evaluation.predicted import predicted_and_observed
 
+    if dry_run:
+        named = ("corpus", "context", "max_bytes", "revision", "allow_network")
+        how = {name: options[name] for name in named}
+        plan = plan_evaluation(models, languages=languages, parents=parents or None, **how)
+        print_evaluation_plan(plan, as_json=as_json)
+        return
     table = run(models, languages=languages or None, parents=parents or None, say=say, **options)
     beside = predicted_and_observed(models, table)
     if as_json:

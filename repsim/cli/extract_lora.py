@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from repsim.cli.output import print_json, say
+from repsim.cli.output import print_json, print_table, say
 
 
 @click.command(
@@ -31,10 +31,11 @@ Examples:
     help="Store whole what is no linear layer and differs; else it is left as in the base.",
 )
 @click.option("--device", default="cpu", help="cpu (default), cuda, cuda:1.")
+@click.option("--dry-run", is_flag=True, help="Look both models up and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def extract_lora(
     model: str, out: str, base: str, rank: int | None, energy: float | None, rest: bool,
-    device: str, as_json: bool,
+    device: str, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write what MODEL moved from its base as a LoRA adapter in the folder OUT.
 
@@ -43,7 +44,17 @@ def extract_lora(
     """
     from repsim.merging.execute import choose_device
     from repsim.merging.lora import extract_lora as run
+    from repsim.models import inspect_model
 
+    if dry_run:
+        refs = [inspect_model(name, generic=True) for name in (model, base)]
+        rows = [{"model": ref.name, "family": ref.architecture, "parameters": ref.parameters,
+                 "layers": ref.layers, "width": ref.width} for ref in refs]  # fmt: skip
+        if as_json:
+            print_json({"plan": {"models": rows}})
+        else:
+            print_table(rows)
+        return
     found = run(
         model, base, out, rank=rank, energy=energy, save_rest=rest, device=choose_device(device)
     )

@@ -6,11 +6,14 @@ import importlib
 import os
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
 import click
 
+from repsim.cli.completion import complete_values
+from repsim.cli.interruption import kept_since
 from repsim.cli.output import print_error
 from repsim.core.errors import RepsimError, expected, unknown_name
 
@@ -48,12 +51,18 @@ EPILOG = """\b
 Exit codes:
   0 done   1 unexpected error   2 wrong usage   3 bad or missing input
   4 models incompatible or unknown   5 out of memory, disk or device
-  10 a gate failed   130 interrupted (what was stored is kept)
+  10 a gate failed   130 interrupted (it says what is kept)
 
 \b
 Environment:
   REPSIM_CACHE   folder for activations and fetched models
   REPSIM_QUIET   no progress lines      REPSIM_DEBUG   show tracebacks
+
+\b
+Completion of verbs, options, models, measures, methods, corpora and languages, in this shell:
+  bash   eval "$(_REPSIM_COMPLETE=bash_source repsim)"     in every one: add it to ~/.bashrc
+  zsh    eval "$(_REPSIM_COMPLETE=zsh_source repsim)"      ~/.zshrc
+  fish   _REPSIM_COMPLETE=fish_source repsim | source      ~/.config/fish/config.fish
 """
 
 
@@ -70,13 +79,14 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return complete_values(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in Click, with the nearest verb named when there is none."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        known = not args or args[0].startswith("-") or args[0] in COMMANDS
+        if not known and not ctx.resilient_parsing:
             raise unknown_name("command", args[0], COMMANDS, see="repsim --help")
         return super().resolve_command(ctx, args)
 
@@ -107,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with the documented exit code."""
     args = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in args
+    start = time.time()
     try:
         result = cli.main(args=args, prog_name="repsim", standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -126,8 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
         print_error(error.format_message(), hint, code=error.exit_code, as_json=as_json)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
+        kept = ", ".join(map(str, kept_since(start, args)))
         print_error(
-            "interrupted; what was stored is kept", "run the same command again to go on",
+            f"interrupted; what was stored in {kept} is kept" if kept else "interrupted",
+            "run the same command again to go on" if kept else None,
             code=130, as_json=as_json,
         )  # fmt: skip
         code = 130

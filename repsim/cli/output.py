@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from repsim.core.progress import duration
+
 
 def print_error(what: str, hint: str | None, *, code: int, as_json: bool = False) -> None:
     """One error: to stderr for people, or as the one JSON document for programs."""
@@ -25,6 +27,18 @@ def print_error(what: str, hint: str | None, *, code: int, as_json: bool = False
 def say(label: str, text: str) -> None:
     """One line of talk on stderr: `plan   3 models ...`."""
     click.echo(f"{label:<6} {text}", err=True)
+
+
+def print_evaluation_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
+    """What an evaluation would read and take, on stdout."""
+    if as_json:
+        print_json({"plan": dict(plan)})
+        return
+    models = zip(plan["models"], plan["parameters"], strict=True)
+    print_table([{"model": name, "parameters": f"{count:,}"} for name, count in models])
+    text = ", ".join(f"{code} {size(count)}" for code, count in plan["bytes"].items())
+    say("plan", f"held-out text of '{plan['corpus']}': {text} · windows of {plan['context']} "
+        f"tokens · ≈ {duration(plan['seconds'])} of one core")  # fmt: skip
 
 
 def print_json(document: Any) -> None:

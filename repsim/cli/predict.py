@@ -71,6 +71,7 @@ Verdicts:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sentences and shuffles.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for page and figure.")
+@click.option("--dry-run", is_flag=True, help="Look models up, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def predict(sources: tuple[str, ...], **options: Any) -> None:
     """Forecast what a merge of MODELS would keep of each language, without making it.
@@ -85,6 +86,9 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     asked = _question(sources, options)
     predictor = choose_predictor(options["predictor"])
     _plan(asked, options, predictor.identity)
+    if options["dry_run"]:
+        _look_up(asked, options)
+        return
     forecasts = _forecasts(asked, options, predictor)
     failed = _gate(forecasts, options["fail_above"])
     document = _document(asked, options, forecasts)
@@ -146,6 +150,23 @@ def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
     say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · {named}")
     for note in asked.notes:
         say("note", note)
+
+
+def _look_up(asked: Question, options: dict[str, Any]) -> None:
+    """Find every model, and say what would be measured of them."""
+    from repsim.models import inspect_model
+
+    named = [*asked.models, *([asked.base] if asked.base else [])]
+    refs = [inspect_model(name, generic=True) for name in named]
+    rows = [
+        {"model": ref.name, "family": ref.architecture, "parameters": ref.parameters,
+         "languages": list(ref.languages)}
+        for ref in refs
+    ]  # fmt: skip
+    if options["as_json"]:
+        print_json({"plan": {"models": rows, "tiers": list(options["tiers"])}})
+    else:
+        print_table(rows)
 
 
 def _forecasts(

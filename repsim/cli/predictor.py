@@ -57,12 +57,14 @@ Examples:
 @click.option("--regressor", help="Ties features to retention; default: that of the package.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the dealing of models.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("--dry-run", is_flag=True, help="Say what it would be fitted on and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def fit(
     atlases: tuple[Path, ...],
     regressor: str | None,
     seed: int,
     out: Path,
+    dry_run: bool,
     as_json: bool,
     **named: Any,
 ) -> None:
@@ -71,6 +73,10 @@ def fit(
 
     evidence, features = _evidence(atlases, **named)
     say("fit", _size(evidence))
+    if dry_run:
+        if as_json:
+            print_json({"plan": _size(evidence)})
+        return
     made = Predictor(regressor or DEFAULT_REGRESSOR, features=features, seed=seed).fit(evidence)
     made.save(out)
     if as_json:
@@ -109,11 +115,13 @@ Examples:
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("-o", "--out", type=click.Path(path_type=Path),
               help="Folder for report.html, figures and tables.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what it would be done on and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
     sources: tuple[Path, ...], regressor: str | None, splits: tuple[str, ...], draws: int,
     seed: int, workers: int | None, out: Path | None, as_json: bool, floor: str | None,
-    ceiling: str | None, reduce: str, protocol: bool, csv: Path | None, **named: Any,
+    ceiling: str | None, reduce: str, protocol: bool, csv: Path | None, dry_run: bool,
+    **named: Any,
 ) -> None:  # fmt: skip
     """Tell how good forecasts are for models never seen.
 
@@ -127,6 +135,8 @@ def validate(
     """
     cores = workers or available_cores()
     if named["table"]:
+        if dry_run:
+            raise UsageError("--dry-run is of atlases and predictors", hint="leave out --table")
         if sources:
             raise UsageError("name atlases, or a table with --table", hint="and not both")
         validate_table(
@@ -140,6 +150,10 @@ def validate(
 
     evidence, features, known, costs = _to_validate(sources, named)
     say("plan", _size(evidence))
+    if dry_run:
+        if as_json:
+            print_json({"plan": _size(evidence)})
+        return
     if not costs:
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from repsim.core.errors import InputError, UsageError
+from repsim.core.progress import track
 from repsim.models.bounds import check_ids, embedding_rows
 
 #: Tokens that go through the model at once.
@@ -251,7 +252,7 @@ def score(
     order = np.argsort(-windows.scored.cumsum(axis=1).argmax(axis=1), kind="stable")
     starts = list(range(0, len(order), rows * world.size))
     bits = torch.zeros(len(held_out.documents), dtype=torch.float64, device=world.device)
-    for start in starts:
+    for start in track(starts, "scoring"):
         first = start + world.rank * rows
         batch = order[first : first + rows]
         tokens, scored = windows.tokens[batch], windows.scored[batch]

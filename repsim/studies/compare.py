@@ -224,6 +224,10 @@ class Comparison:
     def _cells(self, pairing: str, layers: Sequence[int], languages: int) -> int:
         """Layer pairs of one pairing."""
         pairs = [(a, b) for i, a in enumerate(layers) for b in layers[i + 1 :]]
+        if pairing == "same text" and len(layers) == 1:
+            # One model: its own layers, where nothing else is compared.
+            alone = languages == 1 or self.pairings == ("same text",)
+            return languages * layers[0] ** 2 if alone else 0
         if pairing == "same text":
             return languages * sum(a * b for a, b in pairs)
         if pairing == "parallel text":

@@ -22,13 +22,14 @@ FLAGS = {
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
         --method --out-dtype --seed --set --text --tokens""",
     "methods": "--json",
-    "extract-lora": "--base --device --energy --json --rank --rest",
-    "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dtype
-        --json --language --max-bytes --out --parents --revision""",
-    "barrier": """--align --allow-network --context --corpus --device --json --language --max-bytes
-        --out --points""",
-    "predict": """--align --base --corpus --device --evidence --fail-above --json --language --limit
-        --matrix --method --oracle --out --predictor --rank-methods --seed --text --tier --up-to""",
+    "extract-lora": "--base --device --dry-run --energy --json --rank --rest",
+    "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dry-run
+        --dtype --json --language --max-bytes --out --parents --revision""",
+    "barrier": """--align --allow-network --context --corpus --device --dry-run --json --language
+        --max-bytes --out --points""",
+    "predict": """--align --base --corpus --device --dry-run --evidence --fail-above --json
+        --language --limit --matrix --method --oracle --out --predictor --rank-methods --seed --text
+        --tier --up-to""",
     "predictor": "",
     "study": "",
     "pretrain": "--allow-network --device --dry-run --fresh --json --only --out",
