@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,6 +34,10 @@ class TrainingState:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: SHA-256 of the rows of metrics.jsonl up to here; empty if that is not known.
     metrics: str = ""
+    #: What the run key is a hash of; empty in states of versions that did not keep it.
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: Number of processes.
+    processes: int = 1
 
 
 def step_folder(parent: Path, step: int) -> Path:
@@ -80,6 +85,8 @@ def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -
             "run_key": state.run_key,
             "versions": dict(state.versions),
             "metrics": state.metrics,
+            "settings": dict(state.settings),
+            "processes": state.processes,
         }
         write_json(aside / _FILES[2], position)
         write_json(aside / "manifest.json", {name: hash_files([aside / name]) for name in _FILES})
@@ -126,6 +133,8 @@ def read_state(folder: Path) -> TrainingState:
         run_key=position["run_key"],
         versions=position["versions"],
         metrics=position.get("metrics", ""),
+        settings=position.get("settings", {}),
+        processes=position.get("processes", 1),
     )
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticKnownError
@@ -25,6 +23,7 @@ from repsim.core.config import Config, Number, Switch, Whole, find_file, join, l
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.stable import StableConfig
 
 EXAMPLES = Path(__file__).parent / "examples"
 #: Names that a run may not have: folders that the runs of a family share.
@@ -34,6 +33,7 @@ RESERVED = ("tokenizers", "shards")
 CONTEXT = 256
 GENTLE: dict[str, Any] = {"batch": 4, "weight_decay": 0.0, "warmup": 0.1, "schedule": "cosine"}
 FULL_RATE, LORA_RATE = 5e-5, 2e-4
+Every = Annotated[Whole, Field(ge=1)]
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -81,7 +81,7 @@ class CorpusConfig(Config):
         return self
 
 
-class TokenizerConfig(Config):
+class TokenizerConfig(StableConfig):
     """One joint byte-level tokenizer (default), one per language, or plain bytes.
 
     Trained by BPE or as a `unigram` model (whose scores differ a little from one training to the
@@ -92,12 +92,7 @@ class TokenizerConfig(Config):
     vocab_size: Whole = Field(default=4096, ge=257)
     algorithm: Literal["bpe", "unigram"] = "bpe"
     path: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Hashes of configurations stay those of version 0.1 where they say the same."""
-        unsaid = {"algorithm": "bpe", "path": None}
-        return {k: v for k, v in dump(self).items() if k not in unsaid or v != unsaid[k]}
+    unsaid: ClassVar = {"algorithm": "bpe", "path": None}
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -163,23 +158,28 @@ class TrainingConfig(Config):
         return max(1, round((self.tokens or 0) / (self.batch * context)))
 
 
-class SavingConfig(Config):
+class SavingConfig(StableConfig):
     """What a run writes, and how often (in steps).
 
     `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
-    from which a killed run goes on; `checkpoints`: `log` (0, 1, 2, 4, ... and the last), `none` or
-    a list; `validation_bytes` and `final_bytes`: held-out text per language before and at the end,
-    0 for all; `dtype`: of the final weights, whose bits per byte are measured after rounding.
+    from which a killed run goes on, removed when it is done unless `keep_state`; `checkpoints`:
+    `log` (0, 1, 2, 4, ... and the last), `none`, a list, or a number N for every N steps;
+    `validation_bytes` and `final_bytes`: held-out text per language before and at the end, 0 for
+    all; `dtype`: of the final weights, whose bits per byte are measured after rounding; `license`:
+    what the model cards state, that of the parent (or `unknown`) if not given.
     """
 
     log_every: Whole = Field(default=10, ge=1)
     validate_every: Whole | None = Field(default=None, ge=1)
     state_every: Whole = Field(default=100, ge=1)
-    checkpoints: Literal["log", "none"] | tuple[Whole, ...] = "log"
+    checkpoints: Literal["log", "none"] | Every | tuple[Whole, ...] = "log"
     validation_bytes: Whole = Field(default=50_000, ge=0)
     final_bytes: Whole = Field(default=0, ge=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     tensorboard: Switch = False
+    keep_state: Switch = False
+    license: str | None = None
+    unsaid: ClassVar = {"keep_state": False, "license": None}
 
 
 class ForkConfig(Config):

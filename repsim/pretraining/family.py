@@ -170,12 +170,20 @@ class _Trainer:
         )
         flops = shape.flops_per_token * run.tokens
         sized = dataclasses.replace(run, parameters=shape.parameters, flops=flops)
-        return Described(self.config, sized, data, self._key(run, data), shape, self.parent)
+        settings = self._settings(run, data)
+        key = self._key(run, data)
+        return Described(self.config, sized, data, key, shape, self.parent, settings)
 
     def _key(self, run: RunPlan, data: TrainingData) -> str:
         trunk = self.plans[run.fork_from] if run.fork_from else None
         trunk_key = self._key(trunk, self.data.of(trunk.languages)) if trunk else None
         return run.key(self.config, data.hash, trunk_key)
+
+    def _settings(self, run: RunPlan, data: TrainingData) -> dict[str, Any]:
+        """What the key is a hash of, with the settings of all trunks."""
+        trunk = self.plans[run.fork_from] if run.fork_from else None
+        theirs = self._settings(trunk, self.data.of(trunk.languages)) if trunk else None
+        return run.settings(self.config, data.hash, theirs)
 
     def _complete(self, folder: Path, about: Described) -> ModelRef | None:
         """The finished model of an earlier go."""

@@ -38,6 +38,7 @@ class Described:
     key: str
     shape: Shape
     parent: Parent | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def write_model(
@@ -182,6 +183,7 @@ def _provenance(
         "config_hash": about.config.hash,
         "data_hash": about.data.hash,
         "run_key": about.key,
+        "settings": dict(about.settings),
         "versions": versions(),
     }
 

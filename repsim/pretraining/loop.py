@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from repsim.core.aside import written_aside
-from repsim.core.errors import InputError, RepsimError, UsageError
+from repsim.core.errors import InputError, RepsimError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
 from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
@@ -37,9 +37,11 @@ from repsim.pretraining.folder import (
     Described,
     history_of,
     read_weights,
+    remove,
     write_model,
 )
 from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
+from repsim.pretraining.settings import changes
 from repsim.pretraining.step import Engine, deterministic_kernels, quiet_collector
 
 
@@ -111,10 +113,9 @@ class Run:
         """Load the state to go on from into the engine."""
         found = self._latest() if resume else None
         if found and found.run_key != self.about.key:
-            raise UsageError(
-                f"'{self.folder}' holds a run of another configuration",
-                hint="choose another folder, or delete this one",
-            )
+            refusal = f"'{self.folder}' holds a run of another configuration"
+            told = changes(found.settings, self.about.settings, found.step, refusal)
+            logger.warning("%s  goes on with other settings: %s", self.plan.name, told)
         self.resumed = found is not None
         self.curve = found.metrics if found else ""
         state = found or start
@@ -131,6 +132,11 @@ class Run:
                     "the last digits",
                     self.plan.name,
                 )
+            if found.processes != self.world.size:
+                logger.warning(
+                    "%s  was begun by %d processes and goes on with %d: the curve differs by "
+                    "rounding alone", self.plan.name, found.processes, self.world.size,
+                )  # fmt: skip
 
     def _latest(self) -> TrainingState | None:
         """The newest whole state. The main process looks first, for it removes what is damaged."""
@@ -280,8 +286,9 @@ class Run:
             optimizer = full_optimizer_state(self.engine.model, self.engine.optimizer)
             if self.world.is_main:
                 whole = TrainingState(
-                    self.step, weights, optimizer, self.about.key, versions(), self.metrics.mark
-                )
+                    self.step, weights, optimizer, self.about.key, versions(), self.metrics.mark,
+                    self.about.settings, self.world.size,
+                )  # fmt: skip
                 if fork:
                     save_state(self.folder / "forks", whole, keep=None)
                 if state:
@@ -313,6 +320,8 @@ class Run:
                 self.folder, weights, self.about, self.step, self.scores, self.saving.dtype,
                 self.metrics.mark,
             )  # fmt: skip
+            if not self.saving.keep_state:
+                remove(self.folder / "state")  # last: until here a killed run goes on from it
         self.world.barrier()
         return ref
 

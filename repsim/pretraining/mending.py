@@ -21,6 +21,7 @@ from repsim.pretraining.folder import (
     write_model,
 )
 from repsim.pretraining.metrics import logger
+from repsim.pretraining.settings import Changes, changes
 
 
 def complete(folder: Path, about: Described) -> bool:
@@ -32,7 +33,11 @@ def complete(folder: Path, about: Described) -> bool:
     known = _provenance(folder)
     if known is None:
         return False
-    _refuse_another(folder, known, about)
+    told = _changes(folder, known, about)
+    if told and told.length:
+        return False
+    if told:
+        logger.warning("%s  was trained with other settings: %s", about.plan.name, told)
     steps = about.plan.checkpoints
     return not any(wrong for _, wrong in _damage(folder, known, steps, missing=True))
 
@@ -48,8 +53,10 @@ def mend(folder: Path, about: Described) -> None:
         if (folder / PROVENANCE).exists():
             _note(folder / PROVENANCE)
             (folder / PROVENANCE).unlink()
-    else:
-        _refuse_another(folder, known, about)
+    elif (told := _changes(folder, known, about)) and told.length:
+        _refuse_without_state(folder, known, told)
+        (folder / PROVENANCE).unlink()
+        known = None
     steps = steps_in(folder / "checkpoints")
     for place, wrong in list(_damage(folder, known, tuple(steps), missing=known is not None)):
         _note(place / wrong)
@@ -90,11 +97,21 @@ def _provenance(folder: Path) -> dict[str, Any] | None:
     return known if known and needed <= known.keys() and is_whole(known) else None
 
 
-def _refuse_another(folder: Path, known: dict[str, Any], about: Described) -> None:
-    if known["run_key"] != about.key:
+def _changes(folder: Path, known: dict[str, Any], about: Described) -> Changes | None:
+    """What differs from the settings of a finished model, None if nothing does."""
+    if known["run_key"] == about.key:
+        return None
+    refusal = f"'{folder}' holds a model of another configuration"
+    stated = known.get("settings", {})
+    return changes(stated, about.settings, int(known["step"]), refusal, done=True)
+
+
+def _refuse_without_state(folder: Path, known: dict[str, Any], told: Changes) -> None:
+    """A finished run can become longer only where its last state was kept."""
+    if int(known["step"]) not in steps_in(folder / "state"):
         raise UsageError(
-            f"'{folder}' holds a model of another configuration",
-            hint="choose another folder, or train it anew with --fresh",
+            f"'{folder}' is finished and kept no training state to go on from: {told}",
+            hint="set saving.keep_state before a run that may become longer, or fork from its end",
         )
 
 

@@ -152,26 +152,28 @@ class RunPlan:
 
     def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
         """Hash of everything that the resulting weights depend on."""
+        return hash_json(self.settings(config, data_hash, trunk_key))
+
+    def settings(self, config: FamilyConfig, data_hash: str, trunk: Any) -> dict[str, Any]:
+        """Everything that the resulting weights depend on; `trunk`: its key, or its settings."""
         unnamed = {"tokens", "steps"} | (set() if self.training.lora else {"lora"})
         training = self.training.model_dump(exclude=unnamed)
         shape: Any = config.architecture.model_dump()
         if config.init_from:
             shape = {"context": self.context, "weights": open_parent(config.init_from).origin}
-        return hash_json(
-            {
-                "architecture": shape,
-                "training": training,
-                "schedule": dataclasses.asdict(self.schedule) | {"start": self.schedule_start},
-                "mix": dict(self.mix) or {"of": self.languages, "temperature": self.temperature},
-                "seeds": [self.init_seed, self.data_seed],
-                "steps": [self.first_step, self.last_step, self.first_sample],
-                "fork_state": self.fork_state,
-                "trunk": trunk_key,
-                "data": data_hash,
-                "dtype": config.saving.dtype,
-                **self._order_key(),
-            }
-        )
+        return {
+            "architecture": shape,
+            "training": training,
+            "schedule": dataclasses.asdict(self.schedule) | {"start": self.schedule_start},
+            "mix": dict(self.mix) or {"of": self.languages, "temperature": self.temperature},
+            "seeds": [self.init_seed, self.data_seed],
+            "steps": [self.first_step, self.last_step, self.first_sample],
+            "fork_state": self.fork_state,
+            "trunk": trunk,
+            "data": data_hash,
+            "dtype": config.saving.dtype,
+            **self._order_key(),
+        }
 
 
 def plan(config: FamilyConfig) -> list[RunPlan]:
@@ -377,6 +379,8 @@ def _checkpoints(config: FamilyConfig, run: RunPlan, fork_steps: list[int]) -> t
     wanted = config.saving.checkpoints
     if wanted == "none":
         steps = set(fork_steps)
+    elif isinstance(wanted, int):
+        steps = {run.last_step, *fork_steps, *range(run.first_step, run.last_step, wanted)}
     elif wanted == "log":
         steps = {run.first_step, run.last_step, *fork_steps}
         distance = 1

@@ -1,0 +1,111 @@
+"""Settings that may change while a run is under way, and those that may not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from repsim.core.errors import UsageError
+from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.family import pretrain
+from repsim.pretraining.folder import read_provenance
+from repsim.pretraining.metrics import read_metrics
+from repsim.pretraining.step import Engine
+
+Make = Callable[..., FamilyConfig]
+PLAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-2, "schedule": "constant", "warmup": 0}
+RUNS: list[dict[str, Any]] = [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}]
+FORK = {"name": "fork", "languages": ["deu_Latn"], "steps": 3,
+        "fork": {"from": "eng", "at": 0.5}}  # fmt: skip
+
+
+class Killed(BaseException):
+    """What ends a run as a kill does: nothing is tidied up."""
+
+
+def killed_at(config: FamilyConfig, out: Path, step: int) -> None:
+    """Train until so many updates are done."""
+    true, calls = Engine.step, []
+
+    def counted(self: Engine, windows: torch.Tensor, rate: float) -> Any:
+        calls.append(1)
+        if len(calls) > step:
+            raise Killed
+        return true(self, windows, rate)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Engine, "step", counted)
+        pretrain(config, out, device="cpu")
+
+
+def losses(run: Path) -> np.ndarray:
+    rows = read_metrics(run / "metrics.jsonl")
+    return np.array([row["loss"] for row in rows if row["kind"] == "train"])
+
+
+def test_parts_and_precision_may_change_and_it_is_said(
+    family: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [*RUNS, FORK]
+    pretrain(family(training=PLAIN, runs=runs), tmp_path / "whole", device="cpu")
+    killed_at(family(training=PLAIN, runs=runs), tmp_path / "cut", 5)
+    changed = PLAIN | {"accumulation": 4}
+    with caplog.at_level(logging.WARNING, "repsim.pretraining"):
+        pretrain(family(training=changed, runs=runs), tmp_path / "cut", device="cpu")
+    assert "goes on with other settings: training.accumulation was 1, is 4" in caplog.text
+    for name in ("eng", "fork"):
+        ours, theirs = losses(tmp_path / "cut" / name), losses(tmp_path / "whole" / name)
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6)
+    assert (losses(tmp_path / "cut" / "eng") != losses(tmp_path / "whole" / "eng")).any()
+    caplog.clear()  # what is done is not done again, and neither is a fork of it
+    before = [read_provenance(tmp_path / "cut" / name) for name in ("eng", "fork")]
+    again = changed | {"precision": "fp32"}
+    with caplog.at_level(logging.WARNING, "repsim.pretraining"):
+        pretrain(family(training=again, runs=runs), tmp_path / "cut", device="cpu")
+    assert "was trained with other settings: training.precision was auto, is fp32" in caplog.text
+    assert [read_provenance(tmp_path / "cut" / name) for name in ("eng", "fork")] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"batch": 2, "steps": 16}, "training.batch was 4, is 2"),
+        ({"weight_decay": 0.0}, "training.weight_decay was 0.1, is 0.0"),
+        ({"learning_rate": 2e-2}, "learning rate of step 1 would have been 0.02, not 0.01"),
+        ({"schedule": "wsd", "decay": 0.75}, "learning rate of step 3 would have been"),
+        ({"steps": 3}, "steps was"),
+    ],
+)
+def test_what_may_not_change_is_named(
+    family: Make, tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    killed_at(family(training=PLAIN), tmp_path, 5)
+    refused = f"holds a run of another configuration: .*{named}"
+    with pytest.raises(UsageError, match=refused):
+        pretrain(family(training=PLAIN | change), tmp_path, device="cpu")
+
+
+def test_a_run_may_become_longer_where_its_rates_stay(family: Make, tmp_path: Path) -> None:
+    kept = {"state_every": 2, "keep_state": True}
+    longer = PLAIN | {"steps": 12}
+    pretrain(family(training=longer), tmp_path / "whole", device="cpu")
+    killed_at(family(training=PLAIN, saving=kept), tmp_path / "cut", 5)
+    pretrain(family(training=longer, saving=kept), tmp_path / "cut", device="cpu")
+    pretrain(family(training=PLAIN, saving=kept), tmp_path / "done", device="cpu")
+    pretrain(family(training=longer, saving=kept), tmp_path / "done", device="cpu")
+    hashes = set()
+    for name in ("whole", "cut", "done"):
+        known = read_provenance(tmp_path / name / "eng")
+        assert known is not None
+        assert known["step"] == known["last_step"] == 12
+        hashes.add(known["weights_hash"])
+    assert len(hashes) == 1
+    assert not (tmp_path / "whole" / "eng" / "state").exists()
+    with pytest.raises(UsageError, match="is finished and kept no training state to go on from"):
+        pretrain(family(training=PLAIN | {"steps": 20}), tmp_path / "whole", device="cpu")
