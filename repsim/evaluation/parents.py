@@ -37,7 +37,7 @@ def find_parents(
         refs += [ref for ref in given if ref not in refs]
     else:
         for ref in list(refs):
-            found = [_among(parent, refs) for parent in _stated(ref, bases=False)]
+            found = [_among(parent, refs) for parent in _stated(ref, refs, bases=False)]
             if found:
                 lineage[ref.name] = tuple(parent.name for parent in found)
                 refs += [parent for parent in found if parent not in refs]
@@ -77,7 +77,7 @@ def find_bases(
     for name in lineage:
         ref = next(ref for ref in refs if ref.name == name)
         try:
-            stated = [given] if given else _stated(ref, bases=True)
+            stated = [given] if given else _stated(ref, refs, bases=True)
         except InputError as error:
             say("note", f"no gain kept of {name}: {error.what}")
             continue
@@ -96,13 +96,20 @@ def _among(ref: ModelRef, refs: Sequence[ModelRef]) -> ModelRef:
     return same[0] if same else ref
 
 
-def _stated(ref: ModelRef, *, bases: bool) -> list[ModelRef]:
-    """The parents that the provenance of a merge states, or its base models."""
+def _stated(ref: ModelRef, refs: Sequence[ModelRef], *, bases: bool) -> list[ModelRef]:
+    """The parents that the provenance of a merge states, or its base models.
+
+    One whose weights are among the models at hand need not lie where it is stated.
+    """
     path = locate(ref).folder / PROVENANCE_FILE
     document: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     found = []
     for parent in document.get("parents", ()):
         if bool(parent.get("base")) != bases:
+            continue
+        digest = parent.get("weights_hash")
+        if known := [other for other in refs if digest and other.weights_hash == digest]:
+            found.append(known[0])
             continue
         place = _beside(path.parent, str(parent["path"]))
         declared = ModelRef(parent["name"], place, weights_hash=parent.get("weights_hash", ""))
@@ -112,7 +119,7 @@ def _stated(ref: ModelRef, *, bases: bool) -> list[ModelRef]:
             what, option = ("base", "base") if bases else ("parent", "parents")
             raise InputError(
                 f"{what} '{declared.name}' of '{ref.name}' cannot be used: {error.what}",
-                hint=f"say where it is: {option}=... (--{option})",
+                hint=f"name it among the models, or say where it is: {option}=... (--{option})",
             ) from None
     return found
 

@@ -25,7 +25,7 @@ from repsim.evaluation import (
     score_minimal_pairs,
 )
 from repsim.evaluation.harness import run_harness, write_tasks
-from repsim.models import load_causal_lm
+from repsim.models import inspect_model, load_causal_lm
 from repsim.testing.tiny_models import write_provenance, write_tiny_model
 
 LINES = ["the cat and the dog", "in the end there", "a man and a hand", "the den", "er in der"]
@@ -96,6 +96,10 @@ def test_parents_come_from_provenance_or_are_named(folder: Path, tmp_path: Path)
     write_provenance(merged, role="merged", parents=[{"name": "x", "path": str(folder / "x")}])
     with pytest.raises(InputError, match="parent 'x' of 'merged' cannot be used"):
         evaluate([merged], **options(folder))
+    known = {"name": "x", "path": "x", "weights_hash": inspect_model(folder / "a").weights_hash}
+    write_provenance(merged, role="merged", parents=[known])
+    beside = evaluate([merged, folder / "a"], **options(folder))
+    assert beside.info["parents"] == {"merged": ["a"]}
 
 
 def test_what_cannot_be_evaluated_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_paths_that_do_not_exist_are_refused(folder: Path, tmp_path: Path) -> No
     with pytest.raises(IncompatibleModelsError, match=r"gate_proj.weight' is \(48, 32\) in 'a'"):
         barrier(folder / "a", wide, **options(folder))
     other = write_tiny_model("gpt2", tmp_path / "other", head=True)
-    with pytest.raises(IncompatibleModelsError, match="different tokenizers"):
+    with pytest.raises(IncompatibleModelsError, match="missing in 'other'"):
         barrier(folder / "a", other, **options(folder))
 
 
