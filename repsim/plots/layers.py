@@ -382,8 +382,7 @@ def _key(info: LayersInfo, *, composed: bool) -> list[Any]:
     named = most > 1 and (small or composed)
     lines = {label: _line(look) for label, look in found.items()} if named else {}
     look = next(iter(found.values()))
-    alone = len(dict.fromkeys(one.fill for one in found.values())) == 1
-    fill, line = (look.fill, look.line) if alone else (GREY, GREY)
+    fill, line = look.fill, look.line  # not grey, which is the null's
     bands = []
     if any(np.isfinite(curve.low).any() for curve in info.curves):
         bands.append(

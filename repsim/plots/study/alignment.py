@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import FAINT, GREY, Size, style
+from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker, style
 from repsim.plots.drawing import figure as fig
 from repsim.plots.spec import Figure
-from repsim.plots.study.axes import look_of, marker, retention_axis, setting_key
+from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, outcomes_of, settings_of
 from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+
+
+_RESCUED = "#E3EDF7"
+#: What becomes of a group of parents -> its marker, the exceptions last and large.
+_FATES: dict[str, dict[str, Any]] = {
+    "collapses both ways": line_marker(
+        Look(FAINT, GREY, GREY, "o", False), 3.2, markeredgewidth=0.5
+    ),
+    "survives both ways": line_marker(Look(GREY, GREY, GREY, "o", True), 3.2, markeredgewidth=0.5),
+    "lost by alignment": line_marker(Look(COLLAPSES, COLLAPSES, COLLAPSES, "X", True), 5.0),
+    "rescued": line_marker(Look(SURVIVES, SURVIVES, SURVIVES, "D", True), 4.6),
+}
 
 
 class Rescue(NamedTuple):
@@ -26,6 +38,13 @@ class Rescue(NamedTuple):
     setting: str
     naive: float
     aligned: float
+
+    @property
+    def fate(self) -> str:
+        """What became of it, a key of `_FATES`."""
+        if self.naive < COLLAPSE:
+            return "rescued" if self.aligned >= COLLAPSE else "collapses both ways"
+        return "survives both ways" if self.aligned >= COLLAPSE else "lost by alignment"
 
     @property
     def rescued(self) -> bool:
@@ -130,8 +149,7 @@ def draw_alignment(info: AlignmentInfo, *, ax: Axes | None = None, size: Size = 
     """A panel per alignment, a point per group of parents."""
     count = len(info.panels)
     columns = count if size == "wide" else 1
-    present = {group.setting for panel in info.panels for group in panel.groups}
-    key = setting_key([setting for setting in SETTINGS if setting in present])
+    key = fig.key_of({name: {"linestyle": "", **look} for name, look in _FATES.items()})
     axes = fig.frames(info, ax, count, columns, size, 3.3 * -(-count // columns), key=key)
     values = [v for panel in info.panels for g in panel.groups for v in (g.naive, g.aligned)]
     for frame, panel in zip(axes, info.panels, strict=True):
@@ -142,16 +160,23 @@ def draw_alignment(info: AlignmentInfo, *, ax: Axes | None = None, size: Size = 
 
 def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
     retention_axis(ax, values, "x", shade=False)
-    retention_axis(ax, values, "y")
-    ends = ax.get_xlim()
+    retention_axis(ax, values, "y", shade=False)
+    ends, high = ax.get_xlim(), ax.get_ylim()[1]
+    corner = [ends[0], COLLAPSE, COLLAPSE, ends[0]]
+    ax.fill(corner, [COLLAPSE, COLLAPSE, high, high], color=_RESCUED, linewidth=0, zorder=0)
     ax.plot(ends, ends, color=FAINT, linewidth=0.9, zorder=1, scalex=False, scaley=False)
-    for setting in SETTINGS:
-        those = [group for group in panel.groups if group.setting == setting]
-        options = marker(look_of(setting), 4.4 if setting != "control" else 6.0)
-        ax.plot([group.naive for group in those], [group.aligned for group in those],
-                linestyle="", alpha=0.8, zorder=4 if setting == "control" else 3,
-                **options)  # fmt: skip
-    ax.text(0.03, 0.87, "rescued", transform=ax.transAxes, color=GREY, fontsize=8, va="top")
+    for place, (fate, look) in enumerate(_FATES.items()):
+        for twins in (False, True):
+            those = [group for group in panel.groups
+                     if group.fate == fate and (group.setting == "control") == twins]  # fmt: skip
+            shape = {"marker": "*", "markersize": 8.0} if twins else {}
+            ax.plot([group.naive for group in those], [group.aligned for group in those],
+                    linestyle="", zorder=2 + place, **(look | shape))  # fmt: skip
+    collapsed = sum(group.naive < COLLAPSE for group in panel.groups)
+    rescued = sum(group.rescued for group in panel.groups)
+    words = f"rescued: {rescued} of {collapsed}"
+    ax.text(0.03, 0.97, words, transform=ax.transAxes, color=SURVIVES, fontsize=8, va="top",
+            fontweight="bold")  # fmt: skip
     ax.set_title(f"{panel.alignment}: parents {ALIGNMENTS[panel.alignment]}")
     ax.set_xlabel("retention, worst language, as they are")
 

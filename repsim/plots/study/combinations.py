@@ -16,7 +16,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import align_colour_bar, draw_matrix, ink_on
 from repsim.plots.names import short_codes
 from repsim.plots.spec import Figure
-from repsim.plots.study.axes import RETENTION_SCALE, retention_bar
+from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import (
     LARGE,
     PLAIN,
@@ -97,7 +97,7 @@ def combinations_info(atlas: Atlas) -> CombinationsInfo:
         languages=tuple(codes[language] for language in languages),
         title="Which pairs of languages survive",
         note=("retention of the worst language", "below the diagonal: plain mean",
-              "above: best recipe"),
+              "above: best recipe", "bold: survives"),
     )  # fmt: skip
 
 
@@ -159,13 +159,17 @@ def draw_combinations(
 def _draw_panel(ax: Axes, panel: CombinationPanel, info: CombinationsInfo, side: float) -> Any:
     below = np.tril(np.ones(panel.plain.shape, dtype=bool), -1)
     values = np.where(below, panel.plain, panel.best)
-    image = draw_matrix(ax, values, RETENTION_SCALE, origin="upper")
-    ink = ink_on(values, RETENTION_SCALE)
+    image = draw_matrix(ax, retention_place(values), RETENTION_SCALE, origin="upper")
+    ink = ink_on(retention_place(values), RETENTION_SCALE)
     count = len(info.languages)
     for i, j in itertools.product(range(count), repeat=2):
         if np.isfinite(values[i, j]):
             text = number(values[i, j], 2 if values[i, j] >= 0 else 1)
-            ax.text(j, i, text, ha="center", va="center", fontsize=6.0, color=ink[i, j])
+            weight = "bold" if values[i, j] >= COLLAPSE else "normal"
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=6.0, color=ink[i, j],
+                fontweight=weight,
+            )  # fmt: skip
     ax.set_xticks(range(count), info.languages)
     ax.set_yticks(range(count), info.languages)
     fig.title_panel(ax, panel.title, side - 0.2)

@@ -12,9 +12,9 @@ from repsim.core.errors import UsageError
 from repsim.plots.appearance import GREY, Size, style
 from repsim.plots.drawing import figure as fig
 from repsim.plots.spec import Figure
-from repsim.plots.study.axes import RETENTION, look_of, marker, retention_axis, setting_key
+from repsim.plots.study.axes import KINDS, RETENTION, marker, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
-from repsim.plots.study.outcomes import SETTINGS, value_words
+from repsim.plots.study.outcomes import value_words
 from repsim.stats.bootstrap import Estimate, spearman_estimate
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ def draw_distance(info: DistanceInfo, *, ax: Axes | None = None, size: Size = "w
     count = len(info.panels)
     columns = count if size == "wide" else 1
     present = {setting for panel in info.panels for setting in panel.settings}
-    key = setting_key([setting for setting in SETTINGS if setting in present])
+    key = fig.key_of({
+        name: {"linestyle": "", **marker(look)}
+        for name, (settings, look) in KINDS.items() if present & set(settings)
+    })  # fmt: skip
     axes = fig.frames(info, ax, count, columns, size, 3.0 * -(-count // columns), key=key)
     retention = np.concatenate([panel.retention for panel in info.panels])
     for frame, panel in zip(axes, info.panels, strict=True):
@@ -115,11 +118,11 @@ def draw_distance(info: DistanceInfo, *, ax: Axes | None = None, size: Size = "w
 
 def _draw_panel(ax: Axes, panel: DistancePanel) -> None:
     known = np.array(panel.settings)
-    for setting in SETTINGS:
-        those = known == setting
+    for settings, look in KINDS.values():
+        those = np.isin(known, settings)
         if those.any():
             ax.plot(panel.values[those], panel.retention[those], linestyle="", alpha=0.8, zorder=3,
-                    **marker(look_of(setting), 4.2))  # fmt: skip
+                    **marker(look, 4.2))  # fmt: skip
     if panel.correlation is not None:
         ax.text(0.97, 0.96, panel.words(), transform=ax.transAxes, color=GREY, fontsize=7.5,
                 ha="right", va="top")  # fmt: skip

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import percent
-from repsim.plots.appearance import FAINT, GREY, Look, Size, looks, style
+from repsim.plots.appearance import GREY, INK, MARKERS, Look, Size, darkened, style
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import short_codes
 from repsim.plots.spec import Figure
 from repsim.plots.study.axes import RETENTION, marker, retention_axis
@@ -39,6 +38,17 @@ MAX_RECIPES = 6
 #: Fractions at which fewer pairs than this were merged count as gaps of those pairs. Medians over
 #: pairs leave out those too at which fewer than half of all were merged.
 LEAST_PAIRS = 3
+#: Colour of one pair among many.
+_PAIR = "#8FB4D9"
+#: Methods differ in colour, in lightness, in their dashes and in their marker.
+_RECIPES: tuple[tuple[str, Any], ...] = (
+    (INK, "-"),
+    ("#D55E00", (0, (4, 1.5))),
+    ("#56B4E9", (0, (1, 1))),
+    ("#0072B2", "-"),
+    ("#E69F00", (0, (5, 1.5, 1, 1.5))),
+    ("#CC79A7", (0, (2, 1))),
+)
 #: Decades between 0 and the least fraction.
 GAP = 0.45
 
@@ -68,9 +78,9 @@ class ForksInfo:
         return (
             "Retention of the worst language of merges of two forks against the share of training "
             "that they had in common (0: the same initial weights and nothing more). Left: plain "
-            "mean by pair of languages, dotted where others were merged in between; grey: forks "
-            "of a monolingual trunk. Right: median by method over the pairs that were merged at "
-            "every fraction shown, band: least to most of them. Share in common from which on the "
+            "mean, a thin line per pair of languages, dotted where others were merged in between; "
+            "thick: median of the pairs that were merged at every fraction shown; dashed: forks of "
+            "a monolingual trunk. Right: that median by method. Share in common from which on the "
             f"worst language keeps {COLLAPSE:g}, interpolated, median over pairs: {words}."
         )
 
@@ -166,23 +176,20 @@ def draw_forks(info: ForksInfo, *, ax: Axes | None = None, size: Size = "wide") 
     everything = [*info.pairs, *info.mono, *info.recipes]
     fractions = np.unique(np.round(np.concatenate([s.fractions for s in everything]), 4))
     ends = [s.values for s in everything]
-    ends += [end for s in info.recipes for end in (s.low, s.high)]
     for frame in axes:
         retention_axis(frame, np.concatenate(ends), "y")
         _fraction_axis(frame, fractions)
-    for one in info.mono:
-        _draw_series(axes[0], one, fractions, Look(FAINT, GREY, GREY, "v", filled=False))
-    _draw_all(axes[0], info.pairs, fractions, usual=info.usual, labels=info.mono)
-    _draw_all(axes[1], info.recipes, fractions)
+    _draw_pairs(axes[0], info, fractions)
+    _draw_recipes(axes[1], info.recipes, fractions)
     core = set(info.core.tolist())
     complete = sum(core <= set(one.fractions.tolist()) for one in info.pairs)
     axes[0].set_title("plain mean, by pair of languages")
     axes[1].set_title(f"median over {complete} pairs, by method")
     axes[0].set_ylabel(RETENTION)
-    figure = fig.finish(axes, ax)
     for frame in axes:
-        spread_end_labels(frame)
-    return figure
+        frame.legend(loc="upper left", fontsize=7, bbox_to_anchor=(0.0, 0.86), borderpad=0.1,
+                     handlelength=2.4, labelspacing=0.3)  # fmt: skip
+    return fig.finish(axes, ax)
 
 
 def place_of(fractions: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -209,35 +216,33 @@ def _fraction_axis(ax: Axes, fractions: np.ndarray) -> None:
     ax.set_xlabel("share of training in common, % (log)")
 
 
-def _draw_all(
-    ax: Axes, series: Sequence[ForkSeries], fractions: np.ndarray, *,
-    usual: np.ndarray | None = None, labels: Sequence[ForkSeries] = (),
-) -> None:  # fmt: skip
-    ends = []
-    for one, look in zip(series, looks(["other"] * len(series)), strict=True):
-        _draw_series(ax, one, fractions, look, usual)
-        ends.append(EndLabel(float(one.values[-1]), one.label, look.text))
-    ends += [EndLabel(float(one.values[-1]), one.label, GREY, bold=False) for one in labels]
-    write_end_labels(ax, ends, size=7.0)
+def _draw_pairs(ax: Axes, info: ForksInfo, fractions: np.ndarray) -> None:
+    """A thin line per pair, dotted where other pairs were merged in between, under their median."""
+    thin: dict[str, Any] = {"color": _PAIR, "linewidth": 1.0, "zorder": 2}
+    for place, one in enumerate(info.pairs):
+        places = place_of(one.fractions, fractions)
+        for i in range(len(places) - 1):
+            between = (info.usual > one.fractions[i]) & (info.usual < one.fractions[i + 1])
+            dashes: Any = (0, (1, 2)) if between.any() else "-"
+            ax.plot(places[i : i + 2], one.values[i : i + 2], linestyle=dashes, **thin,
+                    label="" if place or i else "one pair of languages")  # fmt: skip
+        ax.plot(places, one.values, linestyle="", marker="o", markersize=2.2, color=_PAIR, zorder=2)
+    for place, one in enumerate(info.mono):
+        ax.plot(place_of(one.fractions, fractions), one.values, color=GREY, linewidth=1.0,
+                linestyle=(0, (3, 1.5)), marker="v", markersize=3.8, markerfacecolor="white",
+                label="" if place else "forks of a monolingual trunk", zorder=2.4)  # fmt: skip
+    for one in info.recipes:
+        if one.label == recipe_label(*PLAIN):
+            ax.plot(place_of(one.fractions, fractions), one.values, color=INK, linewidth=2.2,
+                    marker="o", markersize=4.5, zorder=3, label="median")  # fmt: skip
 
 
-def _draw_series(
-    ax: Axes, one: ForkSeries, fractions: np.ndarray, look: Look, usual: np.ndarray | None = None
-) -> None:
-    """Markers joined by lines; dotted where other pairs were merged in between."""
-    places = place_of(one.fractions, fractions)
-    if np.isfinite(one.low).any():
-        ax.fill_between(
-            places, one.low, one.high, color=look.fill, alpha=0.12, linewidth=0, zorder=1.5
-        )
-    ax.plot(places, one.values, linestyle="", zorder=2.6, **marker(look, 3.8))
-    for i in range(len(places) - 1):
-        left, right = one.fractions[i], one.fractions[i + 1]
-        skipped = usual is not None and bool(np.any((usual > left) & (usual < right)))
-        ax.plot(
-            places[i : i + 2], one.values[i : i + 2], color=look.line, zorder=2.5,
-            linestyle=(0, (1, 2)) if skipped else "-", linewidth=0.8 if skipped else 1.2,
-        )  # fmt: skip
+def _draw_recipes(ax: Axes, series: Sequence[ForkSeries], fractions: np.ndarray) -> None:
+    for place, one in enumerate(series):
+        colour, dashes = _RECIPES[place % len(_RECIPES)]
+        look = Look(colour, darkened(colour, 2.0), colour, MARKERS[place % len(MARKERS)], True)
+        ax.plot(place_of(one.fractions, fractions), one.values, linestyle=dashes, linewidth=1.4,
+                label=one.label, zorder=2.5, **marker(look, 4.4))  # fmt: skip
 
 
 FORKS = Figure("atlas_forks", "atlas", forks_info, draw_forks)

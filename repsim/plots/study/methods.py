@@ -15,7 +15,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import draw_matrix, ink_on
 from repsim.plots.names import wrapped
 from repsim.plots.spec import Figure
-from repsim.plots.study.axes import RETENTION_SCALE, retention_bar
+from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import LARGE, SETTINGS, chosen, outcomes_of, recipe_label
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def draw_methods(info: MethodsInfo, *, ax: Axes | None = None, size: Size = "wid
     """A row per recipe, a column per origin and number of parents."""
     rows, columns = info.medians.shape
     (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.95 + 0.33 * rows)
-    image = draw_matrix(frame, info.medians, RETENTION_SCALE, origin="upper")
+    image = draw_matrix(frame, retention_place(info.medians), RETENTION_SCALE, origin="upper")
     frame.set_aspect("auto")
     _write_cells(frame, info)
     frame.set_yticks(range(rows), [wrapped(name, 24) for name in info.recipes])
@@ -119,7 +119,7 @@ def draw_methods(info: MethodsInfo, *, ax: Axes | None = None, size: Size = "wid
 
 
 def _write_cells(ax: Axes, info: MethodsInfo) -> None:
-    ink = ink_on(info.medians, RETENTION_SCALE)
+    ink = ink_on(retention_place(info.medians), RETENTION_SCALE)
     for i, j in itertools.product(*map(range, info.medians.shape)):
         value = info.medians[i, j]
         if np.isfinite(value):

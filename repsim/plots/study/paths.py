@@ -1,4 +1,4 @@
-"""Loss along the straight path between parents, by their origin: how high the barrier is."""
+"""How high the barrier on the straight path between parents is, by their origin."""
 
 from __future__ import annotations
 
@@ -10,25 +10,20 @@ import numpy as np
 
 from repsim.core.atlas import Atlas, split_parents
 from repsim.core.errors import UsageError
-from repsim.core.formatting import number
-from repsim.plots.appearance import FAINT, LABEL, Look, Size, looks, style, width_of
+from repsim.plots.appearance import FAINT, Look, Size, darkened, style
 from repsim.plots.drawing import figure as fig
+from repsim.plots.names import wrapped
 from repsim.plots.spec import Figure
-from repsim.plots.study.outcomes import SETTINGS, Outcome, outcomes_of, value_words
+from repsim.plots.study.axes import marker
+from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, Outcome, outcomes_of, value_words
 from repsim.stats.bootstrap import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-#: Alignment -> (label, role that decides its colour), in the order of drawing.
-PATHS: dict[str, tuple[str, str]] = {
-    "none": ("as they are", "null"),
-    "permutation": ("permuted", "merged"),
-    "orthogonal": ("rotated", "monolingual"),
-}
-#: Up to this height the axis is straight, above it logarithmic: barriers span three decades.
-STRAIGHT = 0.1
+#: Alignment -> label, in the order of drawing.
+PATHS = ALIGNMENTS
 
 
 class PathGroup(NamedTuple):
@@ -43,7 +38,7 @@ class PathGroup(NamedTuple):
     @property
     def label(self) -> str:
         """For people."""
-        return PATHS[self.alignment][0]
+        return PATHS[self.alignment]
 
 
 class PathPanel(NamedTuple):
@@ -69,10 +64,10 @@ class PathsInfo:
         """What is shown, and every median barrier."""
         words = "; ".join(f"{SETTINGS[panel.setting]} {panel.words()}" for panel in self.panels)
         return (
-            "Held-out bits per byte above the straight line between the losses of two parents, "
-            "along the straight path between their weights, as they are and after the second was "
-            "brought to the first. Thin: one pair and language; thick: median. Median barrier "
-            f"(highest point, with its 95 % interval over models): {words}."
+            "Barrier of two parents: the highest point of the held-out bits per byte over the "
+            "straight line between their losses, along the straight path between their weights, as "
+            "they are and after the second was brought to the first. Small: one pair and language; "
+            f"large: median, with its 95 % interval over models where there is one: {words}."
         )
 
 
@@ -105,8 +100,13 @@ def paths_info(atlas: Atlas) -> PathsInfo:
     points = len(panels[0].groups[0].t)
     return PathsInfo(
         panels=tuple(panels),
-        title="Loss along the path between two parents",
-        note=(f"{len(parents)} pairs", f"{points} points", "held-out text"),
+        title="Barriers on the path between two parents",
+        note=(
+            f"{len(parents)} pairs",
+            f"paths of {points} points",
+            "held-out text",
+            "bars: 95 % interval of the median over models",
+        ),
     )
 
 
@@ -134,55 +134,44 @@ def _group(alignment: str, curves: Sequence[tuple[Outcome, np.ndarray, np.ndarra
     return PathGroup(alignment, curves[0][1], above, barrier, len(set(parents)))
 
 
+#: Alignment -> look; lightness and marker differ, for grey.
+_LOOKS = {
+    "none": Look("#1F2733", "#1F2733", "#1F2733", "o", True),
+    "permutation": Look("#E69F00", darkened("#E69F00", 3.0), "#7A5400", "s", True),
+    "orthogonal": Look("#0072B2", "#0072B2", "#0072B2", "D", False),
+}
+
+
 @style()
 def draw_paths(info: PathsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
-    """A panel per setting."""
-    count = len(info.panels)
-    columns = min(count, 4 if size == "wide" else 2)
-    found = dict(zip(PATHS, looks([role for _, role in PATHS.values()]), strict=True))
+    """A row per setting, in it a line per alignment."""
     present = {group.alignment for panel in info.panels for group in panel.groups}
-    key = fig.key_of({PATHS[name][0]: {"color": found[name].line, "linewidth": 1.8}
+    key = fig.key_of({PATHS[name]: {"linestyle": "", **marker(_LOOKS[name])}
                       for name in PATHS if name in present})  # fmt: skip
-    height = 1.9 * -(-count // columns)
-    shared = {"sharey": True, "sharex": True}
-    axes = fig.frames(info, ax, count, columns, size, height + 0.2, key=key, **shared)
-    room = (width_of(size) - 0.6) / columns - 0.2
-    _height_axis(axes[0], info)
-    for place, (frame, panel) in enumerate(zip(axes, info.panels, strict=True)):
-        _draw_panel(frame, panel, found)
-        fig.title_panel(frame, SETTINGS[panel.setting], room)
-        frame.tick_params(labelbottom=place + columns >= count)
-    x, y = "share of the second parent", "bits per byte over the chord"
-    if ax is None:
-        fig.name_outer_axes(fig.figure_of(axes[0]), x, y, height)
+    (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.55 + 0.5 * len(info.panels), key=key)
+    for place, panel in enumerate(info.panels):
+        if place % 2 == 0:
+            frame.axhspan(place - 0.5, place + 0.5, color="#F4F5F7", linewidth=0, zorder=0)
+        for line, group in enumerate(panel.groups):
+            y = place + (line - (len(panel.groups) - 1) / 2) * 0.25
+            _draw_barriers(frame, group, y)
+    labels = [wrapped(SETTINGS[panel.setting], 20) for panel in info.panels]
+    frame.set_yticks(range(len(labels)), labels)
+    frame.set_ylim(len(labels) - 0.5, -0.5)
+    frame.tick_params(axis="y", length=0)
+    frame.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
+    frame.set_xlabel("barrier (bits per byte over the chord)")
     return fig.finish(axes, ax)
 
 
-def _height_axis(ax: Axes, info: PathsInfo) -> None:
-    heights = np.concatenate([group.above.ravel() for panel in info.panels
-                              for group in panel.groups])  # fmt: skip
-    ax.set_yscale("symlog", linthresh=STRAIGHT, linscale=0.5)
-    ticks = [-1.0, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
-    low, high = min(-0.02, float(heights.min()) * 1.2), float(heights.max())
-    ax.set_ylim(low, high * 6)  # room for the numbers
-    shown = [tick for tick in ticks if low <= tick <= high * 1.5]
-    ax.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
-    ax.set_yticks([], minor=True)
+def _draw_barriers(ax: Axes, group: PathGroup, y: float) -> None:
+    look, highest = _LOOKS[group.alignment], group.above.max(axis=1)
+    ax.plot(highest, np.full(len(highest), y), linestyle="", marker="|", markersize=4.5,
+            markeredgewidth=0.7, color=look.line, alpha=0.35, zorder=2)  # fmt: skip
+    if np.isfinite(group.barrier.low):
+        ends = [group.barrier.low, group.barrier.high]
+        ax.plot(ends, [y, y], color=look.line, linewidth=1.3, zorder=3)
+    ax.plot([group.barrier.value], [y], linestyle="", zorder=4, **marker(look, 5.0))
 
 
-def _draw_panel(ax: Axes, panel: PathPanel, found: dict[str, Look]) -> None:
-    ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
-    for place, group in enumerate(panel.groups):
-        look = found[group.alignment]
-        ax.plot(group.t, group.above.T, color=look.line, linewidth=0.4, alpha=0.3, zorder=2)
-        ax.plot(group.t, np.median(group.above, axis=0), color=look.line, linewidth=1.8, zorder=3)
-        ax.text(0.97, 0.965 - 0.105 * place, number(group.barrier.value),
-                transform=ax.transAxes, ha="right", va="top", fontsize=7.5,
-                color=look.text)  # fmt: skip
-    ax.text(0.03, 0.965, "barrier", transform=ax.transAxes, ha="left", va="top", fontsize=7.5,
-            color=LABEL)  # fmt: skip
-    ax.set_xlim(-0.03, 1.03)
-    ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-
-
-PATH_FIGURE = Figure("atlas_paths", "atlas", paths_info, draw_paths, vector=False)
+PATH_FIGURE = Figure("atlas_paths", "atlas", paths_info, draw_paths)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import listed, number
-from repsim.plots.appearance import FAINT, GREY, Size, darkened, style
+from repsim.plots.appearance import FAINT, GREY, Look, Size, style
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import wrapped
 from repsim.plots.spec import Figure
-from repsim.plots.study.axes import COLLAPSES, SURVIVES, look_of, marker, setting_key
+from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker
 from repsim.plots.study.features import CALIBRATED, RUNGS, measured_pairs
-from repsim.plots.study.outcomes import settings_of
+from repsim.plots.study.outcomes import SETTINGS, settings_of
 from repsim.stats import auroc
 
 if TYPE_CHECKING:
@@ -51,11 +50,27 @@ class PlanePoint(NamedTuple):
     retention: float
 
 
+class Course(NamedTuple):
+    """Pairs of one outcome: quarter, median and three quarters of similarity at each rung."""
+
+    survives: bool
+    low: np.ndarray
+    middle: np.ndarray
+    high: np.ndarray
+    pairs: int
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{'survives' if self.survives else 'collapses'} ({self.pairs} pairs)"
+
+
 @dataclasses.dataclass(frozen=True)
 class PlaneInfo:
-    """Rungs that were measured, a profile per setting, a point per pair."""
+    """Rungs that were measured, a course per outcome, a profile per setting, a point per pair."""
 
     rungs: tuple[str, ...]
+    courses: tuple[Course, ...]
     profiles: tuple[Profile, ...]
     points: tuple[PlanePoint, ...]
     title: str
@@ -71,12 +86,14 @@ class PlaneInfo:
                 words.append(f"{rung} {number(auroc(values, survives))}")
         told = f"Probability that a pair that survives is the more similar one: {listed(words)}. "
         return (
-            "Left: calibrated similarity in the middle blocks on each rung of the ladder, median "
-            "over the pairs of a setting, coloured by the share of pairs whose plain mean "
-            "survives. Right: every pair by its similarity in the same coordinates (L0) and up to "
-            "rotation (L2). "
+            "Left: calibrated similarity in the middle blocks on each rung of the ladder, of pairs "
+            "whose plain mean survives and of pairs whose plain mean collapses: median, and band "
+            "of the middle half. Right: every pair by its similarity in the same coordinates (L0) "
+            "and up to rotation (L2). "
             + (told if words else "")
-            + "High L2 with low L0 is a mismatch of coordinates."
+            + "High L2 with low L0 is a mismatch of coordinates. Survivors by setting: "
+            + "; ".join(f"{SETTINGS[p.setting]} {p.survive} of {p.pairs}" for p in self.profiles)
+            + "."
         )
 
 
@@ -104,6 +121,14 @@ def plane_info(atlas: Atlas) -> PlaneInfo:
                    for rung in rungs]  # fmt: skip
         survive = sum(not pair.outcome.collapsed for pair in those)
         profiles.append(Profile(setting, tuple(medians), survive, len(those)))
+    courses = []
+    for survives in (True, False):
+        those = [pair for pair in pairs if pair.outcome.collapsed != survives]
+        if those:
+            values = [[p.values[f"{OF_RUNG[rung]}_middle"] for rung in rungs] for p in those]
+            courses.append(
+                Course(survives, *np.quantile(values, (0.25, 0.5, 0.75), axis=0), len(those))
+            )
     points = [
         PlanePoint(pair.outcome.setting, pair.values["unit_correlation_middle"],
                    pair.values["cka_middle"], pair.outcome.worst)
@@ -111,6 +136,7 @@ def plane_info(atlas: Atlas) -> PlaneInfo:
     ]  # fmt: skip
     return PlaneInfo(
         rungs=tuple(rungs),
+        courses=tuple(courses),
         profiles=tuple(profiles),
         points=tuple(points),
         title="The invariance ladder between parents, and what became of their mean",
@@ -118,47 +144,43 @@ def plane_info(atlas: Atlas) -> PlaneInfo:
     )
 
 
+#: Whether the plain mean survives -> look; one is filled and the other is not, for grey.
+_LOOKS = {
+    True: Look(SURVIVES, SURVIVES, SURVIVES, "o", True),
+    False: Look(COLLAPSES, COLLAPSES, COLLAPSES, "s", False),
+}
+
+
 @style()
 def draw_plane(info: PlaneInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
-    """Profiles on the left, the plane of L0 and L2 on the right."""
+    """Similarity by rung on the left, the plane of L0 and L2 on the right."""
     beside = size == "wide"
-    key = setting_key([profile.setting for profile in info.profiles])
+    key = fig.key_of({course.label: marker(_LOOKS[course.survives]) for course in info.courses})
     axes = fig.frames(info, ax, 2, 2 if beside else 1, size, 3.3 if beside else 6.2, key=key)
-    _draw_profiles(axes[0], info, named=size != "single")
+    _draw_courses(axes[0], info, named=size != "single")
     _draw_points(axes[1], info)
-    figure = fig.finish(axes, ax)
-    spread_end_labels(axes[0])
-    return figure
+    return fig.finish(axes, ax)
 
 
-def _draw_profiles(ax: Axes, info: PlaneInfo, *, named: bool) -> None:
+def _draw_courses(ax: Axes, info: PlaneInfo, *, named: bool) -> None:
     places = np.arange(len(info.rungs))
-    labels = []
-    for profile in info.profiles:
-        colour = SURVIVES if profile.survive / profile.pairs >= 0.5 else COLLAPSES
-        options = marker(look_of(profile.setting), 4.0)
-        ax.plot(places, profile.values, linewidth=1.2, zorder=2, **{**options, "color": colour})
-        text = f"{profile.survive}/{profile.pairs}"
-        labels.append(EndLabel(profile.values[-1], text, darkened(colour, 4.5), bold=False))
+    for course in info.courses:
+        look = _LOOKS[course.survives]
+        ax.fill_between(places, course.low, course.high, color=look.fill, alpha=0.18, linewidth=0)
+        dashes: Any = "-" if course.survives else (0, (4, 1.5))
+        ax.plot(places, course.middle, linewidth=1.8, linestyle=dashes, zorder=3, **marker(look))
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
     ax.set_xticks(places, [f"{rung}\n{RUNGS[rung]}" if named else rung for rung in info.rungs])
     ax.set_ylabel(wrapped(CALIBRATED, 26))
-    ax.set_title("by setting (right: pairs that survive)")
-    write_end_labels(ax, labels, size=7.0)
+    ax.set_title("on each rung: median and middle half")
 
 
 def _draw_points(ax: Axes, info: PlaneInfo) -> None:
-    for profile in info.profiles:
-        for survives in (False, True):
-            those = [point for point in info.points
-                     if point.setting == profile.setting
-                     and (point.retention >= COLLAPSE) == survives]  # fmt: skip
-            look, colour = look_of(profile.setting), SURVIVES if survives else COLLAPSES
-            options = marker(look, 4.2)
-            options |= {"markeredgecolor": darkened(colour, 4.5), "color": colour,
-                        "markerfacecolor": colour if look.filled else "white"}  # fmt: skip
-            ax.plot([point.identity for point in those], [point.rotation for point in those],
-                    linestyle="", alpha=0.75, zorder=3 if survives else 2, **options)  # fmt: skip
+    for survives, look in _LOOKS.items():
+        those = [p for p in info.points if (p.retention >= COLLAPSE) == survives]
+        ax.plot([point.identity for point in those], [point.rotation for point in those],
+                linestyle="", alpha=0.75, zorder=3 if survives else 2,
+                **marker(look, 3.8))  # fmt: skip
     ends = [value for point in info.points for value in (point.identity, point.rotation)]
     low, high = min(-0.05, min(ends) - 0.03), max(1.03, max(ends))
     ax.plot([low, high], [low, high], color=FAINT, linewidth=0.8, zorder=1)
@@ -166,8 +188,6 @@ def _draw_points(ax: Axes, info: PlaneInfo) -> None:
     ax.set_ylim(low, high)
     ax.text(0.03, 0.975, "coordinates differ", transform=ax.transAxes, color=GREY, fontsize=7.5,
             va="top")  # fmt: skip
-    ax.text(0.97, 0.03, "blue survives, orange collapses", transform=ax.transAxes, color=GREY,
-            fontsize=7.5, ha="right", va="bottom")  # fmt: skip
     ax.set_xlabel("L0, same coordinates: unit-wise correlation")
     ax.set_ylabel("L2, up to rotation: debiased CKA")
     ax.set_title("every pair")

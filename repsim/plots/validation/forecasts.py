@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +22,30 @@ if TYPE_CHECKING:
 
 #: Below this nothing is told apart: a merge that is far worse than unigrams is lost either way.
 LOWEST = -1.0
-#: More intervals than this in a panel cover the points.
-MAX_INTERVALS = 150
+#: With more forecasts than this a panel shows their density, and no point or interval.
+MAX_POINTS = 150
+#: Fewest forecasts of a bin whose median is drawn, and the number of bins.
+_LEAST, _BINS = 15, 12
+_BARS = (
+    "Horizontal bars are the 90 % intervals; a bar that meets the diagonal contains the observed "
+    "value. "
+)
+_DENSE = (
+    "The darker a cell, the more forecasts (logarithmic); the line is the median observed value of "
+    "forecasts that are alike, its band their middle 80 %. "
+)
 #: Fill of the quarters in which the forecast of collapse is wrong.
 WRONG = "#F3E4DC"
 WRONG_TEXT = darkened("#A9795F", 4.5)
 #: Room beyond the best parent's retention.
 _HIGHEST = 1.26
-#: More points than these are stored as pixels in vector files, which stay small and quick to open.
-_CLOUD = 500
 _REFUSED: dict[str, Any] = {"marker": "x", "markersize": 2.6, "color": GREY, "alpha": 0.6}
 _NEEDED = ("stratum", "predicted", "low", "high", "observed", "refused")
 
 
 @dataclasses.dataclass(frozen=True)
 class ForecastPanel:
-    """Forecasts of one split, `[n]` each; `shown` are the places whose interval is drawn."""
+    """Forecasts of one split, `[n]` each."""
 
     title: str
     note: str
@@ -46,7 +55,22 @@ class ForecastPanel:
     high: np.ndarray
     observed: np.ndarray
     refused: np.ndarray
-    shown: np.ndarray
+
+    @property
+    def sparse(self) -> bool:
+        """Whether single points and their intervals can be told apart."""
+        return int((~self.refused).sum()) <= MAX_POINTS
+
+    def course(self) -> np.ndarray:
+        """`[bins, 4]`: middle of the forecasts of a bin, 10 %, 50 % and 90 % of the observed."""
+        ends = np.linspace(LOWEST, _HIGHEST, _BINS + 1)
+        rows = []
+        for low, high in itertools.pairwise(ends.tolist()):
+            those = (self.predicted >= low) & (self.predicted < high) & ~self.refused
+            if those.sum() >= _LEAST:
+                middle = float(np.median(self.predicted[those]))
+                rows.append([middle, *np.quantile(self.observed[those], (0.1, 0.5, 0.9))])
+        return np.array(rows).reshape(-1, 4)
 
     @property
     def coverage(self) -> float:
@@ -84,9 +108,10 @@ class ForecastsInfo:
         ]
         return (
             "Predicted against observed retention, each forecast by a predictor that was fitted on "
-            "no parent of the merge, and on nothing that its split holds out. Horizontal bars are "
-            "the 90 % intervals; a bar that meets the diagonal contains the observed value. In the "
-            f"shaded quarters the forecast is wrong about collapse. {'; '.join(said)}."
+            "no parent of the merge, and on nothing that its split holds out. "
+            + (_BARS if any(panel.sparse for panel in self.panels) else "")
+            + (_DENSE if not all(panel.sparse for panel in self.panels) else "")
+            + f"In the shaded quarters the forecast is wrong about collapse. {'; '.join(said)}."
         )
 
 
@@ -123,10 +148,17 @@ def forecasts_info(
     )
     below = sum(int(((panel.observed <= lowest) | (panel.predicted <= lowest)).sum())
                 for panel in panels)  # fmt: skip
-    thinned = any(len(panel.shown) < (~panel.refused).sum() for panel in panels)
-    note = ["bars: 90 % intervals" + (f", of {MAX_INTERVALS} at most" if thinned else "")]
+    note = []
+    if any(panel.sparse for panel in panels):
+        note.append("bars: 90 % intervals")
+    if not all(panel.sparse for panel in panels):
+        note.append("dark: many forecasts · line and band: median and middle 80 % of the observed")
     if below:
         note.append(f"{below} points at or below {number(lowest, 1)} drawn at the edge")
+    above = sum(int(((panel.observed > _HIGHEST) | (panel.predicted > _HIGHEST)).sum())
+                for panel in panels)  # fmt: skip
+    if above:
+        note.append(f"{above} points above {number(_HIGHEST)} beyond it")
     made = title if title is not None else "Predicted against observed retention"
     return ForecastsInfo(panels, strata, lowest, made, tuple(note))
 
@@ -139,16 +171,8 @@ def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> 
         note=note,
         stratum=np.array([strata.index(str(row["stratum"])) for row in rows], dtype=int),
         refused=refused,
-        shown=_spaced(numbers["observed"], np.flatnonzero(~refused)),
         **numbers,
     )
-
-
-def _spaced(observed: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """At most `MAX_INTERVALS` of some places, evenly spaced in the order of outcomes."""
-    order = among[np.argsort(observed[among], kind="stable")]
-    count = min(len(order), MAX_INTERVALS)
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)] if count else order
 
 
 @style()
@@ -157,8 +181,11 @@ def draw_forecasts(info: ForecastsInfo, *, ax: Axes | None = None, size: Size = 
     count = len(info.panels)
     columns = columns_of(count, size)
     found = looks(["other"] * len(info.strata))
-    key: dict[str, Any] = dict(zip(info.strata, map(_marker, found), strict=True))
-    if any(panel.refused.any() for panel in info.panels):
+    single = any(panel.sparse for panel in info.panels)
+    key: dict[str, Any] = {}
+    if single:
+        key = dict(zip(info.strata, map(_marker, found), strict=True))
+    if any(panel.sparse and panel.refused.any() for panel in info.panels):
         key["refused"] = _REFUSED
     room = min(width_of(size) / columns, 3.9)
     height = -(-count // columns) * (room + 0.05)
@@ -198,23 +225,47 @@ def _draw_frame(ax: Axes, lowest: float) -> None:
 
 
 def _draw_panel(ax: Axes, panel: ForecastPanel, found: list[Look], lowest: float) -> None:
+    if not panel.sparse:
+        _draw_density(ax, panel, lowest)
+        return
     from matplotlib.collections import LineCollection
 
     x = np.maximum(panel.predicted, lowest)
     y = np.maximum(panel.observed, lowest)
     low, high = np.maximum(panel.low, lowest), np.maximum(panel.high, lowest)
-    drawn = [i for i in panel.shown if np.isfinite(low[i])]
+    drawn = [i for i in np.flatnonzero(~panel.refused) if np.isfinite(low[i])]
     bars = [[(low[i], y[i]), (high[i], y[i])] for i in drawn]
     colours = [found[panel.stratum[i]].line for i in drawn]
     ax.add_collection(
         LineCollection(bars, colors=colours, linewidths=0.6, alpha=0.28, zorder=2), autolim=False
     )
-    cloud: dict[str, Any] = {"linestyle": "", "rasterized": len(x) > _CLOUD}
+    cloud: dict[str, Any] = {"linestyle": "", "rasterized": len(x) > 2 * MAX_POINTS}
     for place, look in enumerate(found):
         mine = (panel.stratum == place) & ~panel.refused
         if mine.any():
             ax.plot(x[mine], y[mine], alpha=0.75, zorder=3, **cloud, **_marker(look))
     ax.plot(x[panel.refused], y[panel.refused], zorder=2.5, **cloud, **_REFUSED)
+
+
+def _draw_density(ax: Axes, panel: ForecastPanel, lowest: float) -> None:
+    """How many forecasts lie where, and what was observed of forecasts that are alike."""
+    from matplotlib.colors import LogNorm
+
+    kept = ~panel.refused
+    ends = lowest, _HIGHEST  # what lies beyond is counted at the edge
+    x, y = (np.clip(numbers[kept], *ends) for numbers in (panel.predicted, panel.observed))
+    edges = np.linspace(lowest - 0.05, _HIGHEST, 47)
+    counts = np.histogram2d(x, y, (edges, edges))[0].T
+    ax.pcolormesh(
+        edges, edges, np.ma.masked_equal(counts, 0), cmap="Greys", zorder=1.5, rasterized=True,
+        norm=LogNorm(0.3, max(10.0, float(counts.max()))),
+    )  # fmt: skip
+    course = np.maximum(panel.course(), lowest)
+    line = looks(["other"])[0].line
+    ax.fill_between(course[:, 0], course[:, 1], course[:, 3], color=line, alpha=0.25, zorder=2.5,
+                    linewidth=0)  # fmt: skip
+    ax.plot(course[:, 0], course[:, 2], color="white", linewidth=3.0, zorder=2.8)
+    ax.plot(course[:, 0], course[:, 2], color=line, linewidth=1.6, zorder=3)
 
 
 def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:

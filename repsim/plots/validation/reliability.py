@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim.core.formatting import number
-from repsim.plots.appearance import FAINT, GREY, Size, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Size, darkened, looks, style, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.spec import Figure
 from repsim.plots.validation.rows import Row, by_split, column, columns_of
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 #: Strip beneath the diagram that holds the counts, in units of its height.
 _STRIP = 0.24
+#: Bins with fewer merges than this say little and are drawn faintly.
+FEW = 30
+#: Fill of the side on which collapse is underrated: the side that costs a merge.
+_UNDERRATED = "#F3E4DC"
+_WORDS = darkened("#A9795F", 4.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +69,8 @@ class ReliabilityInfo:
             "Predicted probability of collapse against the observed share that collapsed, in "
             f"{BINS} bins; bars are 95 % Wilson intervals, which take merges as independent. On "
             "the diagonal a probability means what it says; points above it are collapses that "
-            f"were underrated. Beneath: how many merges have that probability. {'; '.join(said)}."
+            f"were underrated. Hollow: fewer than {FEW} merges. Beneath: how many merges have that "
+            f"probability. {'; '.join(said)}."
         )
 
 
@@ -95,7 +101,11 @@ def reliability_info(
     return ReliabilityInfo(
         panels=tuple(panels),
         title=title if title is not None else "Probability of collapse and collapses",
-        note=("bars: 95 % Wilson intervals", "beneath: number of merges"),
+        note=(
+            "bars: 95 % Wilson intervals",
+            f"hollow, thin: fewer than {FEW} merges",
+            "beneath: number of merges",
+        ),
     )
 
 
@@ -152,7 +162,11 @@ def _draw_frame(ax: Axes) -> None:
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
+    ax.fill([0, 1, 0], [0, 1, 1], color=_UNDERRATED, linewidth=0, zorder=0)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, zorder=1)
+    words = {"fontsize": 7, "zorder": 1, "color": _WORDS}
+    ax.text(0.03, 0.97, "collapse\nunderrated", va="top", **words)
+    ax.text(0.97, 0.03, "overrated", ha="right", va="bottom", **(words | {"color": GREY}))
 
 
 def _draw_counts(ax: Axes, panel: ReliabilityPanel) -> None:
@@ -167,13 +181,16 @@ def _draw_counts(ax: Axes, panel: ReliabilityPanel) -> None:
 
 def _draw_panel(ax: Axes, panel: ReliabilityPanel) -> None:
     look = looks(["other"])[0]
-    full = panel.count > 0
-    x, y = panel.mean[full], panel.share[full]
-    ax.vlines(x, panel.low[full], panel.high[full], color=look.line, linewidth=1.0, zorder=2)
-    ax.plot(
-        x, y, color=look.line, linewidth=0.8, alpha=0.5, marker=look.marker, markersize=4.5,
-        markerfacecolor=look.fill, markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
+    for few in (True, False):
+        those = (panel.count > 0) & ((panel.count < FEW) == few)
+        x, y = panel.mean[those], panel.share[those]
+        wide, size, face = (0.6, 3.2, "white") if few else (1.6, 5.5, look.fill)
+        ends = panel.low[those], panel.high[those]
+        ax.vlines(x, *ends, color=GREY if few else look.line, linewidth=wide, zorder=2)
+        ax.plot(
+            x, y, linestyle="", marker=look.marker, markersize=size, markerfacecolor=face,
+            markeredgecolor=GREY if few else look.line, markeredgewidth=0.7, zorder=3,
+        )  # fmt: skip
 
 
 RELIABILITY = Figure("validation_reliability", "rows", reliability_info, draw_reliability)

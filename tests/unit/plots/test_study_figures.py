@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from repsim.core.atlas import Atlas, FeatureTable, MergeTable, PathTable
+from repsim.core.atlas import COLLAPSE, Atlas, FeatureTable, MergeTable, PathTable
 from repsim.core.errors import UsageError
 from repsim.plots import FIGURES
+from repsim.plots.study.axes import _bent, retention_place, straightened
 from repsim.plots.study.crossings import bracket_of, crossing_of
 from repsim.plots.study.features import measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, cluster, outcomes_of
@@ -233,6 +234,55 @@ def test_the_plane_states_how_well_each_rung_tells(atlas):
     assert one.values[2] > 0.7 > 0 > one.values[0]
 
 
+def test_the_courses_of_the_plane_are_those_of_its_outcomes(atlas):
+    data = FIGURES["atlas_plane"].info(atlas)
+    pairs = measured_pairs(atlas, "unit_correlation_middle", "cka_middle")
+    alive = [pair.values["cka_middle"] for pair in pairs if not pair.outcome.collapsed]
+    survives, collapses = data.courses
+    at = data.rungs.index("L2")
+    ends = [course[at] for course in survives[1:4]]
+    assert ends == pytest.approx(np.quantile(alive, (0.25, 0.5, 0.75)).tolist())
+    assert survives.pairs + collapses.pairs == len(pairs) == len(data.points)
+    figure = FIGURES["atlas_plane"](atlas)
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_colours_of_retention_tell_what_is_far_below_from_what_is_a_little_below():
+    places = retention_place([-4.7, -1.0, 0.0, COLLAPSE - 1e-9, COLLAPSE, 1.0])
+    assert (np.diff(places) > 0.05).all()
+    values = np.array([-40.0, -2.0, -1.0, 0.3, 1.2])
+    assert _bent(straightened(values)) == pytest.approx(values)
+
+
+def test_rows_of_barriers_show_every_path_and_the_median_of_their_highest_points(atlas):
+    data = FIGURES["atlas_paths"].info(atlas)
+    (ax,) = FIGURES["atlas_paths"](atlas).axes
+    groups = [group for panel in data.panels for group in panel.groups]
+    small = [line for line in ax.lines if line.get_marker() == "|"]
+    for line, group in zip(small, groups, strict=True):
+        assert line.get_xdata() == pytest.approx(group.above.max(axis=1))
+    large = {line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 4}
+    assert large == {group.barrier.value for group in groups}
+
+
+def test_fates_of_groups_are_counted_in_the_panel(atlas):
+    data = FIGURES["atlas_alignment"].info(atlas)
+    figure = FIGURES["atlas_alignment"](atlas)
+    for ax, panel in zip(figure.axes, data.panels, strict=True):
+        rescued = sum(group.fate == "rescued" for group in panel.groups)
+        collapsed = sum(group.naive < COLLAPSE for group in panel.groups)
+        assert f"rescued: {rescued} of {collapsed}" in {text.get_text() for text in ax.texts}
+
+
+def test_no_point_of_an_axis_of_retention_is_cut(atlas):
+    for kind in ("alignment", "distance"):
+        for ax in FIGURES[f"atlas_{kind}"](atlas).axes:
+            points = [p for line in ax.lines if line.get_linestyle() == "None"
+                      for p in ax.transData.transform(line.get_xydata())]  # fmt: skip
+            box = ax.get_window_extent()
+            assert all(box.y0 + 2 <= y <= box.y1 - 2 for _, y in points)
+
+
 def test_alignment_rescues_the_twins_and_nothing_else(atlas):
     by_name = {panel.alignment: panel for panel in FIGURES["atlas_alignment"].info(atlas).panels}
     rescued = {
@@ -271,7 +321,7 @@ def test_what_lies_far_below_zero_is_on_the_axis(atlas):
     )  # fmt: skip
     figure = FIGURES["atlas_alignment"](deep)
     for ax in figure.axes:
-        assert ax.get_yscale() == ax.get_xscale() == "symlog"
+        assert ax.get_yscale() == ax.get_xscale() == "function"
         points = np.concatenate(
             [line.get_ydata() for line in ax.lines if line.get_linestyle() == "None"]
         )

@@ -139,7 +139,7 @@ def test_refusals_are_shown_apart_and_do_not_count() -> None:
         row["refused"] = 1
     data = info("forecasts", rows)
     assert data.panels[0].coverage == 1.0
-    assert set(data.panels[0].shown.tolist()) == {i for i in range(12) if i % 4}
+    assert set(np.flatnonzero(~data.panels[0].refused).tolist()) == {i for i in range(12) if i % 4}
     assert (
         "a: 9 forecasts, 100 % in their interval (75 % with the 3 that it would refuse)"
         in data.caption()
@@ -150,11 +150,33 @@ def test_refusals_are_shown_apart_and_do_not_count() -> None:
     assert "refused" in {text.string for text in drawn_texts(figure)}
 
 
-def test_only_some_intervals_of_many_are_drawn_and_it_is_said() -> None:
-    data = info("forecasts", forecasts(n=400, splits=("a",)))
-    assert len(data.panels[0].predicted) == 400
-    assert len(np.unique(data.panels[0].shown)) == 150
-    assert data.note[0] == "bars: 90 % intervals, of 150 at most"
+def test_many_forecasts_are_drawn_as_a_density_that_holds_all_of_them() -> None:
+    rows = forecasts(n=400, splits=("a",))
+    data = info("forecasts", rows)
+    (panel,) = data.panels
+    assert not panel.sparse
+    assert not any("bars" in piece for piece in data.note)
+    figure = draw("forecasts", rows)
+    (mesh,) = [c for c in figure.axes[0].collections if c.get_label().startswith("_") and
+               type(c).__name__ == "QuadMesh"]  # fmt: skip
+    assert mesh.get_array().sum() == 400
+    for middle, low, median, high in panel.course():
+        assert low <= median <= high
+        assert panel.predicted.min() <= middle <= panel.predicted.max()
+    check_figure(figure)
+
+
+def test_bins_of_few_merges_are_hollow() -> None:
+    rows: Rows = [{"split": "a", "p_collapse": p, "collapsed": int(i % 10 < 10 * p)}
+                  for p, n in ((0.15, 5), (0.85, 50)) for i in range(n)]  # fmt: skip
+    ax = draw("reliability", rows).axes[0]
+    faces = {
+        line.get_xdata()[0]: line.get_markerfacecolor()
+        for line in ax.lines
+        if line.get_linestyle() == "None" and len(line.get_xdata())
+    }
+    few, many = (next(f for x, f in faces.items() if abs(x - at) < 1e-6) for at in (0.15, 0.85))
+    assert few == "white" != many
 
 
 def test_reliability_bins_scores_and_refusals() -> None:
