@@ -128,7 +128,7 @@ def locate(
             hint="a folder, a hub id, a module of transformers, or (module, tokenizer)",
         )
     text = str(name)
-    if "+" in text and not text.startswith(PREFIX) and not _path(text).exists():
+    if "+" in text and not _path(text).exists():
         return _on_base(text, label, revision, allow_network)
     found = _find(name, label, revision, allow_network)
     if is_adapter(found.folder):

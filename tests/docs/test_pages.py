@@ -33,7 +33,7 @@ COMMAND_LINES = {
     part.strip(): name
     for name, text in TEXTS.items()
     for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     for part in line.split("&&")
     if part.strip().startswith("repsim ")
 }
@@ -99,6 +99,16 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
             titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert heading in slugs, link
+
+
+def test_recipes_and_families_on_the_pages_are_read(tmp_path: Path) -> None:
+    readers = {"recipe": repsim.merging.read_recipe, "family": repsim.pretraining.load_config}
+    for name, read in readers.items():
+        (block,) = re.findall(
+            r"```yaml\n(.*?)```", TEXTS[f"notebooks/docs/howto/{name}.md"], flags=re.DOTALL
+        )
+        (tmp_path / f"{name}.yml").write_text(block, encoding="utf-8")
+        assert read(tmp_path / f"{name}.yml")
 
 
 def test_the_contents_of_the_site_are_its_pages() -> None:

@@ -127,6 +127,13 @@ def test_the_base_is_given_or_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         locate(f"{moved[0]}+{moved[0]}")
 
 
+def test_a_model_of_the_zoo_takes_an_adapter(tmp_path: Path) -> None:
+    _adapter(locate("zoo:eng-1").folder, tmp_path / "a", target_modules=BOTH)
+    ref = inspect_model(f"zoo:eng-1+{tmp_path / 'a'}")
+    assert (ref.name, ref.role) == ("a", "fine-tuned")
+    assert ref.weights_hash != inspect_model("zoo:eng-1").weights_hash
+
+
 def test_a_merge_states_base_and_adapter_from_its_own_folder(tmp_path: Path) -> None:
     base = write_tiny_model("llama", tmp_path / "base", head=True)
     _adapter(base, tmp_path / "tuned", target_modules=["q_proj"])
