@@ -251,7 +251,7 @@ def _front_matter(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> d
     document["base_model_relation"] = "merge"
     if spoken:
         document["language"] = list(dict.fromkeys(spoken))
-    licences = {_licence(prepared.located[str(p["path"])].folder) for p in parents}
+    licences = {stated_licence(prepared.located[str(p["path"])].folder) for p in parents}
     if len(licences) == 1 and None not in licences:
         document["license"] = licences.pop()
     if prepared.config.get("architectures"):
@@ -262,7 +262,7 @@ def _front_matter(prepared: Prepared, parents: Sequence[Mapping[str, Any]]) -> d
     return document
 
 
-def _licence(folder: Path) -> str | None:
+def stated_licence(folder: Path) -> str | None:
     """The licence that a model's own card states."""
     import yaml
 

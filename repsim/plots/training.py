@@ -174,7 +174,10 @@ def draw_training(info: TrainingInfo, *, ax: Axes | None = None, size: Size = "w
     count = len(info.panels)
     columns = min(count, 1 if size == "single" else 3)
     runs = {curve.label: curve.role for panel in info.panels for curve in panel.curves}
-    found = dict(zip(runs, looks(list(runs.values())), strict=True))
+    roles = list(runs.values())
+    if len(set(roles)) < len(roles):  # a role's one colour would be that of two curves
+        roles = ["run"] * len(runs)
+    found = dict(zip(runs, looks(roles), strict=True))
     key = fig.key_of({label: _line(look) for label, look in found.items()})
     height = -(-count // columns) * (width_of(size) / columns) * 0.78 + 0.3
     axes = fig.frames(info, ax, count, columns, size, height, key=key)

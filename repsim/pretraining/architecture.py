@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from repsim.core.config import Config, Switch, Whole
+from repsim.core.config import Switch, Whole
 from repsim.core.errors import UsageError, unknown_name
+from repsim.pretraining.stable import StableConfig
 
 #: Named sizes: what `architecture.size` stands for. Parameters with tied embeddings at the
 #: vocabulary in brackets: 1m 1.2M (4k), 5m 4.9M (8k), 10m 9.6M (16k), 30m 30M (16k), 60m 60M (16k),
@@ -24,7 +25,7 @@ SIZES: dict[str, dict[str, int]] = {
 }
 
 
-class ArchitectureConfig(Config):
+class ArchitectureConfig(StableConfig):
     """Shape of the decoder. `size` fills in what is not given; see `SIZES`.
 
     Attributes:
@@ -35,6 +36,8 @@ class ArchitectureConfig(Config):
         intermediate: Width of the MLP; 8/3 (llama) or 4 (gpt2) times `hidden` if not given.
         context: Tokens that a training window predicts.
         tied: Whether input and output embedding are one matrix.
+        init: `depth-scaled` divides initial weights of what writes into the residual stream by
+            sqrt(2 layers) (llama; gpt2 is so always, Radford et al. 2019); `plain` does not.
     """
 
     family: Literal["llama", "gpt2"] = "llama"
@@ -46,6 +49,8 @@ class ArchitectureConfig(Config):
     intermediate: Whole = Field(default=0, ge=0, le=1 << 22)
     context: Whole = Field(default=0, ge=0, le=1 << 24)
     tied: Switch = True
+    init: Literal["plain", "depth-scaled"] = "plain"
+    unsaid: ClassVar = {"init": "plain"}
 
     def resolved(self) -> ArchitectureConfig:
         """With every number filled in and checked.
@@ -78,7 +83,9 @@ class ArchitectureConfig(Config):
             )
         if self.family == "gpt2" and values["kv_heads"] != values["heads"]:
             raise UsageError("'architecture.kv_heads' is for the llama family")
-        return ArchitectureConfig(family=self.family, tied=self.tied, **values)
+        if self.family == "gpt2" and self.init != "plain":
+            raise UsageError("'architecture.init' is for the llama family; gpt2 is so always")
+        return ArchitectureConfig(family=self.family, tied=self.tied, init=self.init, **values)
 
 
 def _mlp_width(family: str, hidden: int) -> int:

@@ -66,7 +66,7 @@ def hf_config(
     )
 
 
-def build_model(config: Any, init_seed: int | None) -> nn.Module:
+def build_model(config: Any, init_seed: int | None, *, depth_scaled: bool = False) -> nn.Module:
     """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone.
 
     Raises:
@@ -79,6 +79,11 @@ def build_model(config: Any, init_seed: int | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed or 0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if depth_scaled:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    parameter.div_(math.sqrt(2 * config.num_hidden_layers))
     return model.train()
 
 

@@ -29,6 +29,8 @@ def _front_matter(provenance: Mapping[str, Any]) -> str:
     lines += [f"- {code}" for code in languages]
     if parent := provenance.get("init_from"):
         lines.append(f"base_model: {json.dumps(parent['name'], ensure_ascii=False)}")
+    stated = provenance.get("license") or "unknown"
+    lines.append(f"license: {json.dumps(stated, ensure_ascii=False)}")
     return "\n".join([*lines, "tags:", "- repsim", "- pretraining", "---"])
 
 

@@ -33,6 +33,7 @@ RESERVED = ("tokenizers", "shards")
 CONTEXT = 256
 GENTLE: dict[str, Any] = {"batch": 4, "weight_decay": 0.0, "warmup": 0.1, "schedule": "cosine"}
 FULL_RATE, LORA_RATE = 5e-5, 2e-4
+RATE = 3e-3
 Every = Annotated[Whole, Field(ge=1)]
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -119,7 +120,8 @@ class TrainingConfig(Config):
     """How to train; `tokens` or `steps` say how long.
 
     `batch` counts windows of `context` tokens per update over all processes, which go through the
-    model in `accumulation` parts. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
+    model in `accumulation` parts. `learning_rate`: its peak; if not given, 0.003, and above a width
+    of 256 less, as 1 / width. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
     `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
     bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
     kernels everywhere, so that a resumed run is bit-identical. `lora` trains an adapter.
@@ -130,7 +132,7 @@ class TrainingConfig(Config):
     batch: Whole = Field(default=16, ge=1)
     accumulation: Whole = Field(default=1, ge=1)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: Number = Field(default=3e-3, ge=0)
+    learning_rate: Number = Field(default=RATE, ge=0)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     warmup: Number = Field(default=0.02, ge=0, le=1)
     decay: Number = Field(default=0.2, ge=0, le=1)
@@ -280,7 +282,8 @@ class FamilyConfig(Config):
             shared.pop("tokens", None)
             shared.pop("steps", None)
         parse(TrainingConfig, run.training, join(where, "training"))
-        defaults = {} if self.init_from is None else GENTLE | _gentle_rate(shared | own)
+        scratch = {"learning_rate": usual_rate(self.architecture.hidden)}
+        defaults = scratch if self.init_from is None else GENTLE | _gentle_rate(shared | own)
         return parse(TrainingConfig, defaults | shared | own, "training")
 
     def to_dict(self) -> dict[str, Any]:
@@ -323,6 +326,15 @@ class FamilyConfig(Config):
         for i, run in enumerate(self.runs):
             _check_run(self, run, f"runs[{i}]")
         return self
+
+
+def usual_rate(hidden: int) -> float:
+    """The default learning rate from scratch: 0.003 up to a width of 256, then as 1 / width.
+
+    The width is what the best rate of hidden matrices depends on (Yang et al. 2022,
+    arXiv:2203.03466).
+    """
+    return RATE * min(1.0, 256 / hidden) if hidden else RATE
 
 
 def _gentle_rate(training: Mapping[str, Any]) -> dict[str, float]:
@@ -388,6 +400,12 @@ def _check_run(config: FamilyConfig, run: RunConfig, where: str) -> None:
             hint="set tokenizer.kind to joint or bytes",
         )
     training = config.training_of(run)
+    if training.schedule == "wsd" and training.warmup + training.decay > 1 + 1e-9:
+        raise UsageError(
+            f"'{where}': training.warmup {training.warmup:g} and training.decay "
+            f"{training.decay:g} are more than the whole run",
+            hint="they are shares of its steps; their sum is at most 1",
+        )
     if training.batch % training.accumulation:
         raise UsageError(
             f"'{where}': batch {training.batch} is not a multiple of accumulation "

@@ -114,6 +114,11 @@ def _device(name: str | None, local_rank: int) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"'{name}' is not a device", hint="cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(
+            f"training runs on cpu or cuda, not on '{name}'",
+            hint="use --device cpu (bits per byte are summed in float64, which MPS does not have)",
+        )
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ResourceError("there is no CUDA device here", hint="use --device cpu")

@@ -200,7 +200,11 @@ class _Trainer:
             model = (
                 self.parent.load()
                 if self.parent
-                else build_model(about.shape.model_config, run.init_seed)
+                else build_model(
+                    about.shape.model_config,
+                    run.init_seed,
+                    depth_scaled=self.config.architecture.init == "depth-scaled",
+                )
             )
             if run.training.lora:
                 model = attach(model, run.training.lora, run.data_seed)

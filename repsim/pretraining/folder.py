@@ -15,6 +15,7 @@ from repsim.core.errors import InputError
 from repsim.core.files import hash_files, hash_json, read_json, write_json, write_text
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import shown_path, versions
+from repsim.merging.card import stated_licence
 from repsim.pretraining.build import Shape
 from repsim.pretraining.card import model_card
 from repsim.pretraining.checkpoint import disk_errors, force_to_disk
@@ -116,7 +117,9 @@ def _write_files(
     if about.parent:
         about.parent.copy_tokenizer(aside)
     else:
-        GenerationConfig.from_model_config(config).save_pretrained(aside)
+        generation = GenerationConfig.from_model_config(config)
+        generation.eos_token_id = config.bos_token_id  # what ends a document in all training text
+        generation.save_pretrained(aside)
         about.data.save_tokenizer(aside)
 
 
@@ -182,6 +185,8 @@ def _provenance(
         "dtype": dtype,
         "config_hash": about.config.hash,
         "data_hash": about.data.hash,
+        "license": about.config.saving.license
+        or (stated_licence(about.parent.folder) if about.parent else None),
         "run_key": about.key,
         "settings": dict(about.settings),
         "versions": versions(),

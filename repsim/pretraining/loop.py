@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -40,9 +42,9 @@ from repsim.pretraining.folder import (
     remove,
     write_model,
 )
-from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
+from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger, read_metrics
 from repsim.pretraining.settings import changes
-from repsim.pretraining.step import Engine, deterministic_kernels, quiet_collector
+from repsim.pretraining.step import Engine, deterministic_kernels, memory_errors, quiet_collector
 
 
 class DivergedError(RepsimError):
@@ -83,6 +85,7 @@ class Run:
             try:
                 with (
                     quiet_collector(),
+                    memory_errors(self.plan.training),
                     deterministic_kernels(self.plan.training, self.world.device),
                 ):
                     if not self.resumed:
@@ -198,23 +201,23 @@ class Run:
         self.pending.clear()
         for step, loss, norm in zip(steps, losses, norms, strict=True):
             rate = self.plan.rate_at(step - 1)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                self._diverged(step, loss, norm, rate)
+            for what, value in (("loss", loss), ("gradient norm", norm)):
+                if not math.isfinite(value):
+                    self._diverged(step, f"{what} is {value}")
             if self.world.is_main:
                 tokens = self.plan.sample_at(step) * self.plan.context
                 values = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": tokens}
                 self.metrics.write("train", step, values)
         self.last_loss = losses[-1]
 
-    def _diverged(self, step: int, loss: float, norm: float, rate: float) -> None:
+    def _diverged(self, step: int, what: str) -> NoReturn:
         if self.world.is_main:
             self.metrics.flush(to_disk=True)
         states = steps_in(self.folder / "state")
         last = f"the last good state is step {states[-1]}" if states else "no state was saved yet"
-        what = "loss" if not math.isfinite(loss) else "gradient norm"
-        value = loss if not math.isfinite(loss) else norm
+        rate = self.plan.rate_at(max(step - 1, self.plan.first_step))
         raise DivergedError(
-            f"run '{self.plan.name}' diverged: {what} is {value} at step {step} "
+            f"run '{self.plan.name}' diverged: {what} at step {step} "
             f"(learning rate {rate:.3g}); {last}",
             hint="lower training.learning_rate, or raise training.warmup",
         )
@@ -247,12 +250,37 @@ class Run:
                 self.scores[language] = float(measured)
                 count = len(kept.documents)
                 part[language] = float(BitsPerByte(measured.bits[:count], kept.sizes))
+                if not math.isfinite(self.scores[language]):
+                    self._diverged(self.step, f"bits per byte of {language} are no number")
         self.engine.model.train()
         if self.world.is_main:
             self.metrics.write("validation", self.step, part)
             if final:
                 self.metrics.write("final", self.step, self.scores)
             logger.info("%s  step %d  %s", self.plan.name, self.step, bits_text(self.scores))
+        if final:
+            self._judge(part)
+
+    def _judge(self, part: Mapping[str, float]) -> None:
+        """Say what ended above the unigram floor; refuse what also ended above its beginning."""
+        floors = self.about.data.floors
+        own = [name for name in self.plan.languages if name in floors and name in part]
+        worse = [name for name in own if self.scores[name] > floors[name]]
+        if not worse:
+            return
+        logger.warning(
+            "%s  ends worse than counting tokens (%s): train longer, or change the learning rate",
+            self.plan.name,
+            ", ".join(f"{n} {self.scores[n]:.3f}, floor {floors[n]:.3f}" for n in worse),
+        )
+        rose = False
+        if self.world.is_main:
+            self.metrics.flush()
+            rows = read_metrics(self.metrics.path)
+            first = next(row for row in rows if row["kind"] == "validation")
+            rose = worse == own and all(part[n] > 1.01 * first.get(n, math.inf) for n in own)
+        if float(self.world.sum(torch.tensor(float(rose), device=self.world.device))):
+            self._diverged(self.step, "it ends worse than it began and than counting tokens")
 
     def _bits(self, held_out: HeldOut) -> BitsPerByte:
         return score(
@@ -274,6 +302,9 @@ class Run:
     def _save(self, *, checkpoint: bool, state: bool, fork: bool) -> None:
         """Write what is due; metrics first, for a resumed run trusts rows up to its state."""
         weights = full_state(self.engine.model)
+        for name, tensor in weights.items():
+            if not bool(torch.isfinite(tensor).all()):
+                self._diverged(self.step, f"tensor '{name}' holds values that are no numbers")
         lora = self.plan.training.lora
         if self.world.is_main:
             self.metrics.flush(to_disk=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import gc
 import os
@@ -13,8 +14,9 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import ResourceError, UsageError
 from repsim.pretraining.adapter import attach
+from repsim.pretraining.attention import stay_causal
 from repsim.pretraining.build import build_model
 from repsim.pretraining.config import TrainingConfig
 from repsim.pretraining.distributed import World, clipped_norm, load_full_state
@@ -54,15 +56,17 @@ class Engine:
     @classmethod
     def create(cls, config: Any, training: TrainingConfig, world: World) -> Engine:
         """Build for one shape (a `transformers` configuration) and one way of training."""
-        model = build_model(config, None)
+        on_cuda = world.device.type == "cuda"
+        compiled = on_cuda if training.compile == "auto" else bool(training.compile)
+        model = build_model(copy.deepcopy(config), None)
+        if compiled:
+            stay_causal(model)
         if training.lora:
             if world.parallel == "fsdp" and world.size > 1:
                 raise UsageError("an adapter cannot be sharded", hint="train with --parallel ddp")
             model = attach(model, training.lora, 0)
         model = model.to(world.device)
         losses: Any = world.parallelised(NextTokenLoss(model))
-        on_cuda = world.device.type == "cuda"
-        compiled = on_cuda if training.compile == "auto" else bool(training.compile)
         if compiled:
             losses = torch.compile(losses, fullgraph=world.size == 1, dynamic=False)
         amp = training.precision == "bf16" or (training.precision == "auto" and on_cuda)
@@ -115,6 +119,26 @@ class Engine:
 def _decays(group: Mapping[str, Any]) -> bool:
     """Whether a group holds matrices: gains and biases are not decayed."""
     return any(parameter.ndim >= 2 for parameter in group["params"])
+
+
+@contextlib.contextmanager
+def memory_errors(training: TrainingConfig) -> Iterator[None]:
+    """Turn memory that ran out into an error that names the setting which saves some."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
+            raise
+        now, batch = training.accumulation, training.batch
+        more = next((n for n in range(now + 1, batch + 1) if batch % n == 0), None)
+        raise ResourceError(
+            f"an update of {batch} windows in {now} parts does not fit into memory",
+            hint=f"set training.accumulation to {more} and run the same command again: it goes on "
+            "from the last state, with the same batches"
+            if more
+            else "each part is one window already: a shorter context, a smaller model, or "
+            "precision: bf16",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from repsim.core.errors import UsageError
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.family import pretrain
 from repsim.pretraining.folder import read_provenance
+from repsim.pretraining.loop import DivergedError
 from repsim.pretraining.metrics import read_metrics
 from repsim.pretraining.step import Engine
 
@@ -109,3 +110,28 @@ def test_a_run_may_become_longer_where_its_rates_stay(family: Make, tmp_path: Pa
     assert not (tmp_path / "whole" / "eng" / "state").exists()
     with pytest.raises(UsageError, match="is finished and kept no training state to go on from"):
         pretrain(family(training=PLAIN | {"steps": 20}), tmp_path / "whole", device="cpu")
+
+
+def test_weights_that_the_last_update_breaks_are_not_written(
+    family: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = Engine.step
+
+    def broken(self: Engine, windows: torch.Tensor, rate: float) -> Any:
+        told = true(self, windows, rate)
+        if rate < 2e-3:  # the last one: its loss and gradient are fine
+            with torch.no_grad():
+                next(self.model.parameters()).view(-1)[0] = torch.nan
+        return told
+
+    monkeypatch.setattr(Engine, "step", broken)
+    decaying = PLAIN | {"schedule": "wsd", "decay": 0.99}
+    with pytest.raises(DivergedError, match=r"no numbers at step 8 .*last good state is step 6"):
+        pretrain(family(training=decaying), tmp_path, device="cpu")
+    assert not (tmp_path / "eng" / "model.safetensors").exists()
+
+
+def test_a_run_that_ends_worse_than_it_began_is_an_error(family: Make, tmp_path: Path) -> None:
+    wild = PLAIN | {"learning_rate": 1.0, "clip": 0}
+    with pytest.raises(DivergedError, match="ends worse than it began and than counting tokens"):
+        pretrain(family(training=wild), tmp_path, device="cpu")

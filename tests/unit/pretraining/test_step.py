@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import ResourceError, UsageError
 from repsim.pretraining.architecture import ArchitectureConfig
+from repsim.pretraining.attention import stay_causal
 from repsim.pretraining.build import build_model, hf_config
 from repsim.pretraining.config import TrainingConfig
 from repsim.pretraining.distributed import (
@@ -16,7 +19,7 @@ from repsim.pretraining.distributed import (
     load_full_optimizer_state,
     load_full_state,
 )
-from repsim.pretraining.step import Engine, NextTokenLoss
+from repsim.pretraining.step import Engine, NextTokenLoss, memory_errors
 
 SHAPE = ArchitectureConfig(hidden=16, layers=2, heads=2, context=8).resolved()
 ALONE = World(0, 1, torch.device("cpu"))
@@ -124,10 +127,12 @@ def test_bfloat16_keeps_full_precision_weights() -> None:
 
 
 def test_devices_that_are_not_there_are_named() -> None:
-    from repsim.core.errors import ResourceError
+
     from repsim.pretraining.distributed import world
 
     with pytest.raises(UsageError, match="'abacus' is not a device"), world("abacus"):
+        pass
+    with pytest.raises(UsageError, match="cpu or cuda, not on 'mps'"), world("mps"):
         pass
     if not torch.cuda.is_available():
         with pytest.raises(ResourceError, match="no CUDA device here"), world("cuda"):
@@ -142,11 +147,41 @@ def test_loss_and_gradient_are_one_graph(family: str) -> None:
     module = NextTokenLoss(build_model(hf_config(shape.resolved(), 300), 0))
     plain = module(windows()).mean()
     torch._dynamo.reset()
-    compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="eager")
+    assert stay_causal(module.model)  # type: ignore[arg-type]
+    calls: list[Any] = []
+
+    def look(graph: torch.fx.GraphModule, _: Any) -> Any:
+        attention = torch.nn.functional.scaled_dot_product_attention
+        calls.extend(node for node in graph.graph.nodes if node.target is attention)
+        return graph.forward
+
+    compiled = torch.compile(module, fullgraph=True, dynamic=False, backend=look)
     torch.testing.assert_close(compiled(windows()).mean(), plain)
+    assert len(calls) == shape.layers
+    for call in calls:  # the flash kernel takes no mask
+        assert (call.kwargs["is_causal"], call.kwargs["attn_mask"]) == (True, None)
     other = full_state(build_model(hf_config(shape.resolved(), 300), 1))
     counters = torch._dynamo.utils.counters["stats"]
     graphs = counters["unique_graphs"]
     load_full_state(module.model, other)  # type: ignore[arg-type]
     assert compiled(windows()).mean() != plain
     assert counters["unique_graphs"] == graphs, "exchanging weights compiled again"
+
+
+def test_memory_that_runs_out_names_the_setting_that_saves_it() -> None:
+    training = TRAINING.model_copy(update={"batch": 6, "accumulation": 3})
+    with (
+        pytest.raises(ResourceError, match=r"in 3 parts .*set training.accumulation to 6 and run"),
+        memory_errors(training),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors(training):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_depth_scaled_weights_differ_only_where_blocks_write() -> None:
+    config = hf_config(SHAPE, 300)
+    plain, scaled = (full_state(build_model(config, 1, depth_scaled=x)) for x in (False, True))
+    for name, tensor in plain.items():
+        written = name.endswith(("o_proj.weight", "down_proj.weight"))
+        torch.testing.assert_close(scaled[name], tensor / 2 if written else tensor)
