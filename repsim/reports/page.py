@@ -25,7 +25,7 @@ from repsim.reports.blocks import (
     TableBlock,
     heading_of,
 )
-from repsim.reports.tables import cell, markdown_table, write_table
+from repsim.reports.tables import cell, exact, markdown_table, write_table
 
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
@@ -35,8 +35,9 @@ _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 def write_page(page: Page, folder: str | Path) -> Path:
     """Write a report: `report.html`, `report.md`, `report.json`, `figures/` and `tables/`.
 
-    The page is a single file: it opens from disk, needs no network and no JavaScript, prints, and
-    stays under 3 MB: the last figures are left out of it, and named, if it would grow too large.
+    The page is a single file: it opens from disk, needs no network and no JavaScript (with it,
+    tables are sorted, filtered and copied), prints, and stays under 3 MB: the last figures are left
+    out of it, and named, if it would grow too large.
 
     Args:
         page: Its blocks; figures that cannot be drawn are named with the reason.
@@ -186,7 +187,8 @@ def _filled(template: str, page: Page, **context: Any) -> str:
 
     environment.filters |= {
         "cell": cell, "code": code, "data": data, "heading": heading_of, "plain": markdown_text,
-        "markdown_table": markdown_table, "anchor": _anchor,
+        "markdown_table": markdown_table, "anchor": _anchor, "exact": exact,
+        "target": lambda block: _anchor(f"{block.kind} {block.name} {block.title}"),
     }  # fmt: skip
     return environment.get_template(template).render(page=page, **context)
 

@@ -80,6 +80,16 @@ def cell(value: Any, form: str = "") -> str:
     return str(value).replace("-", "−") if isinstance(value, int) else str(value)
 
 
+def exact(value: Any) -> str:
+    """A number in full where its cell is rounded, for hovering and sorting; empty elsewhere.
+
+    Example:
+        >>> exact(-0.12345), exact(3), exact(None)
+        ('-0.12345', '', '')
+    """
+    return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else ""
+
+
 def latex_escape(text: str) -> str:
     r"""Text that LaTeX prints as it is.
 

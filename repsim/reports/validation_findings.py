@@ -26,8 +26,7 @@ def validation_findings(found: Validation) -> list[Statement]:
 
 def headline(found: Validation) -> str:
     """Goals reached, out of how many; what is stated of smaller sets of tiers does not count."""
-    goals = [row for row in found.rows("goals")
-             if (row.get("features") or found.predictor) == found.predictor]  # fmt: skip
+    goals = list(found.goals().rows())
     reached = sum(bool(row["reached"]) for row in goals)
     return f"{reached} of {len(goals)} goals that were set before are reached" if goals else ""
 

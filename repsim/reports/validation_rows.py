@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from repsim.core.formatting import number, percent
 from repsim.core.table import Table
 
@@ -50,6 +52,12 @@ class Validation:
             (row["split"], row["stratum"], row["predictor"], row["metric"]): row
             for row in self.rows("metrics")
         }
+
+    def goals(self, *, own: bool = True) -> Table:
+        """Goals of the predictor itself, which are counted, or what smaller sets of tiers reach."""
+        table = self.tables["goals"]
+        owners = [row.get("features") or self.predictor for row in table.rows()]
+        return table.take(np.array([(name == self.predictor) == own for name in owners], bool))
 
     def rows(self, table: str, **conditions: Any) -> list[Row]:
         """Rows of a table, all or those with some values."""

@@ -32,14 +32,25 @@ def validation_tables(found: Validation) -> list[TableBlock]:
     hypotheses = TableBlock(
         "hypotheses", "Numbers behind the hypotheses", found.tables["hypotheses"], shown
     )
-    tables = [_skill(found), _rivals(found), _controls(found), hypotheses, _splits(found)]
+    tables = [
+        _skill(found), _smaller_sets(found), _rivals(found), _controls(found), hypotheses,
+        _splits(found),
+    ]  # fmt: skip
     return [block for block in tables if len(block.table)]
 
 
 def goal_table(found: Validation) -> TableBlock:
     """Goals that were set before, and whether they are reached."""
     shown = ("goal", "wanted", "found", "ci_low", "ci_high", "reached", "why")
-    return TableBlock("goals", "", found.tables["goals"], shown, folded=False)
+    return TableBlock("goals", "", found.goals(), shown, folded=False)
+
+
+def _smaller_sets(found: Validation) -> TableBlock:
+    """The same goals for predictors of fewer tiers, which the count above leaves out."""
+    shown = ("goal", "features", "wanted", "found", "reached", "why")
+    return TableBlock(
+        "smaller_sets", "Goals by smaller sets of tiers", found.goals(own=False), shown
+    )
 
 
 def _skill(found: Validation) -> TableBlock:

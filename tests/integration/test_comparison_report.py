@@ -1,10 +1,14 @@
 """The report is one file that stands alone, and the tables beside it say the same."""
 
 import csv
+import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +117,70 @@ def test_markdown_has_one_cell_per_column() -> None:
     table = summary_table(synthetic_table({"a|b": 2, "c": 2}, languages=("eng_Latn",)))
     lines = markdown_table(table).splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+#: Run in the page that frames the report: clicks, types, and notes what is there then.
+LOOK = """
+frame.onload = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const table = page.querySelector("table.sortable");
+  const rows = () => [...table.tBodies[0].rows];
+  const column = () => rows().map((row) => Number(row.cells[2].title || row.cells[2].textContent));
+  const all = rows().length;
+  table.tHead.rows[0].cells[2].click();
+  const up = column();
+  table.tHead.rows[0].cells[2].click();
+  const down = column();
+  const box = page.querySelector(".tools input");
+  box.value = "deu";
+  box.dispatchEvent(new frame.contentWindow.Event("input"));
+  const links = [...page.querySelectorAll("nav a")].map((link) => link.getAttribute("href"));
+  out.textContent = JSON.stringify({
+    width: root.scrollWidth, window: root.clientWidth, all, up, down, links: links.length,
+    dangling: links.filter((link) => !page.getElementById(link.slice(1))),
+    kept: rows().filter((row) => !row.hidden).map((row) => row.textContent),
+    said: page.querySelector(".tools [role=status]").textContent.trim(),
+    wide: [...page.querySelectorAll("body *")].filter((one) =>
+      !one.closest(".scroll") && one.getBoundingClientRect().right > root.clientWidth + 1).length,
+  });
+};
+"""
+
+
+def looked_at(page: str, width: int, folder: Path) -> dict[str, Any]:
+    """What a real browser shows of a page in a window of some width."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no chromium on this machine")
+    frame = f'<iframe id="frame" width="{width}" height="900" style="border:0"></iframe>'
+    script = f"<script>{LOOK}frame.srcdoc = document.getElementById('page').value;</script>"
+    source = f'<textarea id="page" hidden>{html.escape(page)}</textarea><pre id="out"></pre>'
+    (folder / "looked.html").write_text(f'<meta charset="utf-8">{frame}{source}{script}')
+    ran = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000",
+         f"--user-data-dir={folder / 'profile'}", "--dump-dom", str(folder / "looked.html")],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r'<pre id="out">(.+?)</pre>', ran.stdout, re.DOTALL)
+    assert found, ran.stderr[-2000:]
+    seen: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return seen
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_on_a_phone_and_on_a_desk(
+    written: tuple[Path, SimilarityTable], width: int, tmp_path: Path
+) -> None:
+    page = (written[0] / "report.html").read_text(encoding="utf-8")
+    seen = looked_at(page, width, tmp_path)
+    assert seen["window"] <= width
+    assert seen["width"] <= seen["window"]  # nothing but tables is scrolled sideways
+    assert seen["wide"] == 0
+    assert seen["links"] > 5
+    assert not seen["dangling"]
+    assert len(seen["up"]) == seen["all"] > 5
+    assert seen["up"] == sorted(seen["up"])
+    assert seen["down"] == sorted(seen["up"], reverse=True)
+    assert 0 < len(seen["kept"]) < seen["all"]
+    assert all("deu" in text for text in seen["kept"])
+    assert seen["said"] == f"{len(seen['kept'])} of {seen['all']} rows"

@@ -128,8 +128,9 @@ def hypotheses() -> Rows:
 def goals() -> Rows:
     goal = {"goal": "rank correlation", "wanted": "0.9 or more", "found": 0.95, "ci_low": 0.93,
             "ci_high": 0.97, "reached": 1}  # fmt: skip
-    return [goal, goal | {"goal": "cost", "wanted": "under 0.05", "found": 0.2, "ci_low": None,
-                          "ci_high": None, "reached": 0}]  # fmt: skip
+    cost = {"goal": "cost", "wanted": "under 0.05", "found": 0.2, "ci_low": None, "ci_high": None,
+            "reached": 0}  # fmt: skip
+    return [goal, goal | cost | {"features": OWN}, goal | cost | {"features": "T0"}]
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,10 @@ def test_the_page_stands_alone_and_says_what_was_found(written: Path, found: Val
     assert "H1. Similarity is needed. Of <b>all</b> 40 % live." in " ".join(page.text.split())
 
 
+def blocks(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [block for section in document["blocks"] for block in section["blocks"]]
+
+
 def test_every_figure_and_table_lies_beside_it(written: Path, report: ValidationReport) -> None:
     stems = {path.stem for path in (written / "figures").glob("*.png")}
     assert stems == {path.stem for path in (written / "figures").glob("*.svg")}
@@ -213,6 +218,9 @@ def test_every_figure_and_table_lies_beside_it(written: Path, report: Validation
     document = json.loads((written / "report.json").read_text(encoding="utf-8"))
     assert document["lead"].endswith("1 of 2 goals that were set before are reached")
     assert (written / "tables" / "goals.tex").exists()
+    for name, count in {"goals": 2, "smaller_sets": 1}.items():
+        (block,) = (b for b in blocks(document) if b.get("name") == name)
+        assert len(block["rows"]) == count
 
 
 def test_what_was_stored_gives_the_same_page(written: Path, report: ValidationReport,
