@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from repsim.core.table import Table
     from repsim.corpora import load_corpus
     from repsim.evaluation import barrier, evaluate
-    from repsim.measures import assess, between_models, compare_arrays, difference, measure, sweep
+    from repsim.measures import assess, between_models, difference, measure, sweep
     from repsim.mergeability.diagnosis import diagnose
     from repsim.mergeability.forecast import predict_merge, rank_methods
     from repsim.merging import check_models, merge, merge_models
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from repsim.pretraining import finetune, pretrain
     from repsim.studies.atlases import load_atlas
     from repsim.studies.compare import compare
+    from repsim.studies.compare_dumps import compare_arrays
     from repsim.studies.compare_modules import compare_modules
 
 __version__ = "0.2.0"
@@ -55,7 +56,7 @@ _PUBLIC = {
     "check_base": "repsim.merging.ancestry",
     "check_models": "repsim.merging",
     "compare": "repsim.studies.compare",
-    "compare_arrays": "repsim.measures",
+    "compare_arrays": "repsim.studies.compare_dumps",
     "compare_modules": "repsim.studies.compare_modules",
     "diagnose": "repsim.mergeability.diagnosis",
     "difference": "repsim.measures",

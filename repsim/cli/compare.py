@@ -9,8 +9,11 @@ import click
 
 from repsim.cli.loading import loading_options
 from repsim.cli.output import print_json, print_table, say, size
+from repsim.core.errors import UsageError
 from repsim.core.progress import duration
 
+#: Options that also count for activations that are there already (`--arrays`).
+FOR_ARRAYS = ("measures", "permutations", "seed", "device", "layers")
 #: Shown after a comparison; the rest is in the tables.
 SUMMARY_COLUMNS = {
     "pair": "pair",
@@ -31,10 +34,13 @@ Examples:
   repsim compare e5-small minilm --corpus kolibri -l eng_Latn -l deu_Latn -o out/first
   repsim compare runs/en runs/de --corpus my.tsv --measure cka --measure procrustes -o out/en-de
   repsim compare early=org/model@step1000 late=org/model@step143000 -l eng_Latn -o out/steps
+  repsim compare --arrays a=dump.npz b=dump.safetensors -o out/dumps
   repsim compare runs/en runs/de --dry-run
 """
 )
 @click.argument("models", nargs=-1, required=True)
+@click.option("--arrays", is_flag=True,
+              help="MODELS are dumps of activations: NAME=FILE, or a folder of files.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and report.")
 @click.option("--corpus", default="kolibri", show_default=True, help="Built-in name or a path.")
 @click.option("-l", "--language", "languages", multiple=True, help="May be repeated; default: all.")
@@ -88,15 +94,24 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def compare(
-    models: tuple[str, ...], out: Path | None, dry_run: bool, as_json: bool, force: bool,
-    **options: Any,
+    models: tuple[str, ...], arrays: bool, out: Path | None, dry_run: bool, as_json: bool,
+    force: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure how alike MODELS represent the same and translated sentences, layer by layer.
 
     A model is a Hugging Face folder, a GGUF file, BASE+ADAPTER, a hub id (ORG/NAME or
     ORG/NAME@REVISION; with --allow-network) or the name of a packaged model (see: repsim models).
     NAME=MODEL calls it NAME. One model on one language is compared with itself, layer by layer.
+
+    With --arrays each is a dump of activations: .npy, .npz, .pt (tensors only), .safetensors, HDF5,
+    netCDF or zarr, of TransformerLens, nnsight, vLLM or your own; what it does not say of itself
+    stands in a manifest beside it (dump.npz.yaml: axes, language, documents, lengths, ...).
     """
+    if arrays:
+        _refuse_for_arrays()
+        table = _compare_dumps(models, out, force=force, options=_arguments(options))
+        _report(table, out, as_json, {})
+        return
     from repsim.studies.compare import plan_comparison, run_comparison
 
     comparison = plan_comparison(models, **_arguments(options))
@@ -111,16 +126,45 @@ def compare(
             print_json({"plan": plan})
         return
     table = run_comparison(comparison, out, force=force, workers=0, say=say)
+    _report(table, out, as_json, {"first_token": table.info["first_token"], "plan": plan})
+
+
+def _refuse_for_arrays() -> None:
+    """Options that speak of reading models do nothing to activations that are there."""
+    context = click.get_current_context()
+    others = {"models", "arrays", "out", "force", "as_json", *FOR_ARRAYS}
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and name not in others:
+            raise UsageError(
+                f"{option.opts[-1]} has no meaning with --arrays",
+                hint="what a dump does not say of itself stands in a manifest beside it",
+            )
+
+
+def _compare_dumps(
+    models: tuple[str, ...], out: Path | None, *, force: bool, options: dict[str, Any]
+) -> Any:
+    """Compare dumps, and write table and report into a folder."""
+    from repsim.studies.compare_dumps import run_comparison_of_dumps
+
+    dumps: dict[str, Path] = {}
+    for model in models:
+        name, found, path = model.partition("=")
+        name, path = (name, path) if found else (Path(model).name.split(".")[0], model)
+        if name in dumps:
+            raise UsageError(f"two dumps are called '{name}'", hint="name them: NAME=FILE")
+        dumps[name] = Path(path)
+    chosen = {name: options[name] for name in FOR_ARRAYS if name in options}
+    return run_comparison_of_dumps(dumps, out, force=force, say=say, **chosen)
+
+
+def _report(table: Any, out: Path | None, as_json: bool, facts: dict[str, Any]) -> None:
+    """What a comparison found, and where it lies."""
     rows = [_summary_row(row) for row in table.summary()]
     if as_json:
-        print_json(
-            {
-                "summary": table.summary(),
-                "first_token": table.info["first_token"],
-                "plan": plan,
-                "out": str(out) if out else None,
-            }
-        )
+        print_json({"summary": table.summary(), **facts, "out": str(out) if out else None})
     else:
         print_table(rows, SUMMARY_COLUMNS)
     if out:
@@ -167,7 +211,7 @@ def _summary_row(row: dict[str, Any]) -> dict[str, Any]:
     low, high = row["middle_ci_low"], row["middle_ci_high"]
     return {
         **row,
-        "pair": f"{pair} · {text}",
+        "pair": f"{pair} · {text}" if text else pair,
         "interval": f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else "–",
         "best_layers": f"{row['best_layer_a']}, {row['best_layer_b']}",
     }

@@ -176,7 +176,7 @@ def sweep(
 
 
 def compare_arrays(
-    arrays: Mapping[str, Sequence[Any]],
+    arrays: Mapping[str, Sequence[Any] | Activations],
     measures: Sequence[str | Measure] = ("cka",),
     *,
     names: Sequence[str] | None = None,
@@ -192,11 +192,11 @@ def compare_arrays(
     """Compare activations from anywhere: arrays in, a table with the statistics of `compare` out.
 
     Nothing is invented: language, hook point and partial value are null, layers are numbered as
-    they come.
+    they come. One model alone is compared with itself, layer x layer.
 
     Args:
-        arrays: Model -> its layers, each `[n, d]` (numpy or torch); row i is the same sentence (or
-            image, or stimulus) in all of them.
+        arrays: Model -> its layers, each `[n, d]` (numpy or torch), or `Activations` of one hook
+            point; row i is the same sentence (or image, or stimulus) in all of them.
         measures: Names, aliases or measures.
         names: Name of each row, for messages; their numbers if left out.
         documents: Document of each row, `[n]`: they are then the unit of nulls and intervals.
@@ -209,7 +209,7 @@ def compare_arrays(
         workers: Processes; 0 for as many as there are cores.
 
     Raises:
-        UsageError: Unknown measures, or fewer than two models.
+        UsageError: Unknown measures, no model, or `Activations` of several hook points.
         InputError: Arrays that are malformed, not finite, or of different numbers of rows.
 
     Example:
@@ -230,17 +230,22 @@ def compare_arrays(
         else dataclasses.replace(Statistics.off(), seed=seed)
     )
     sides = [
-        Activations.from_arrays(name, list(own), names=names, documents=documents)
+        own
+        if isinstance(own, Activations)
+        else Activations.from_arrays(name, list(own), names=names, documents=documents)
         for name, own in arrays.items()
     ]
+    points = {point for side in sides for point in side.points}
+    if len(points) > 1:
+        raise UsageError(f"activations of several hook points: {', '.join(sorted(points))}")
     return sweep(
         sides,
         measures,
-        pairings=("same text",),
+        pairings=("same text", "parallel text", "parallel text across models"),
         layers=layers,
-        point="",
+        point=min(points, default=""),
         statistics=statistics,
-        self_pairs=self_pairs,
+        self_pairs=self_pairs or len(sides) == 1,
         device=device,
         workers=workers,
     )

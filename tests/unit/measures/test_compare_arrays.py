@@ -42,4 +42,13 @@ def test_malformed_arrays_are_refused_by_name() -> None:
             names=["first", "second", "third", "fourth", "fifth", "sixth"],
         )
     with pytest.raises(UsageError, match="nothing to compare"):
-        compare_arrays({"a": [x]})
+        compare_arrays({})
+
+
+def test_one_model_alone_is_compared_with_itself() -> None:
+    rng = np.random.default_rng(0)
+    table = compare_arrays({"a": [rng.normal(size=(40, 6)) for _ in range(3)]}, permutations=0)
+    grid = table.grid("a", "a", measure="cka").values
+    assert grid.shape == (3, 3)
+    assert np.allclose(np.diag(grid), 1) and np.allclose(grid, grid.T)
+    assert table.plot.heatmap(measure="cka") is not None

@@ -1,0 +1,191 @@
+"""Activations that are there already compared: arrays at hand, or files of other tools."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from repsim.activations.readers import read_dump
+from repsim.core import Activations, InputError, Measure, RunFolder, SimilarityTable, UsageError
+from repsim.core.activations import ArraySource
+from repsim.core.provenance import environment
+from repsim.measures import compare_arrays as compare_loaded
+from repsim.measures.plan import Layers
+from repsim.studies.compare import DEFAULT_MEASURES, EXTRACTION_FACTS
+
+
+def compare_arrays(
+    arrays: Mapping[str, Any],
+    measures: Sequence[str | Measure] = ("cka",),
+    *,
+    names: Sequence[str] | None = None,
+    documents: Sequence[str] = (),
+    layers: Layers = "all",
+    permutations: int = 100,
+    level: float = 0.95,
+    self_pairs: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    workers: int = 1,
+) -> SimilarityTable:
+    """Compare activations from anywhere: arrays or dumps in, a table with full statistics out.
+
+    Nothing is invented: language, hook point and partial value are null unless a dump states them.
+    One model alone is compared with itself, layer x layer. Dumps are read layer by layer, in
+    blocks.
+
+    Args:
+        arrays: Model -> its layers, each `[n, d]` (numpy or torch), or the path of a dump (see
+            `repsim.activations.readers.read_dump`), or `Activations`; row i is the same sentence
+            (or image, or stimulus) in all of them.
+        measures: Names, aliases or measures.
+        names: Name of each row; else those that a dump states, else their numbers.
+        documents: Document of each row, `[n]`: they are then the unit of nulls and intervals; else
+            those that a dump states.
+        layers: "all" layer pairs, or those of "matched" depth.
+        permutations: Shuffles of the null; 0 for no null and no intervals.
+        level: Nominal coverage of the intervals.
+        self_pairs: Also each model with itself, layer x layer.
+        seed: Seed of shuffles and groups.
+        device: Where to compute.
+        workers: Processes; 0 for as many as there are cores.
+
+    Returns:
+        The table; `.plot` draws it, `.to_report(folder)` writes it up.
+
+    Raises:
+        UsageError: Unknown measures, no model, a manifest that says what is not possible.
+        InputError: Arrays that are malformed, not finite, or of different numbers of rows; a dump
+            that cannot be read.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> x = np.random.default_rng(0).normal(size=(60, 8))
+        >>> file = Path(tempfile.mkdtemp()) / "b.npz"
+        >>> np.savez(file, layer_0=2 * x)
+        >>> table = compare_arrays({"a": [x, x**2], "b": file}, ["cka"], permutations=19)
+        >>> table.grid("a", "b", measure="cka").values.round(3)[0].tolist()
+        [1.0]
+    """
+    sides = [_side(name, own) for name, own in arrays.items()]
+    points = {point for side in sides for point in side.points}
+    sides = [_renamed(side, point=len(points) == 1) for side in sides]
+    sides = _one_text(sides, names, documents)
+    table = compare_loaded(
+        {side.model.name: side for side in sides}, measures, layers=layers,
+        permutations=permutations, level=level, self_pairs=self_pairs, seed=seed, device=device,
+        workers=workers,
+    )  # fmt: skip
+    facts = {
+        side.model.name: {
+            side.language: {k: side.info[k] for k in EXTRACTION_FACTS if k in side.info}
+        }
+        for side in sides
+        if side.info
+    }
+    called = {s.model.name: s.info["layer_names"] for s in sides if "layer_names" in s.info}
+    info = {**table.info, "environment": environment()}
+    info |= {key: own for key, own in (("extraction", facts), ("layer_names", called)) if own}
+    return SimilarityTable(table.to_arrow(), info)
+
+
+def _side(name: str, own: Any) -> Activations:
+    """One side, from whatever holds it, under the name that it is given."""
+    if isinstance(own, str | Path):
+        return read_dump(own, name)
+    if isinstance(own, Activations):
+        return dataclasses.replace(own, model=dataclasses.replace(own.model, name=name))
+    return Activations.from_arrays(name, list(own))
+
+
+@dataclasses.dataclass(frozen=True)
+class _AnyPoint:
+    """A source whose hook point goes by no name, since the sides call theirs differently."""
+
+    source: ArraySource
+    point: str
+
+    def read(self, point: str, layer: int) -> Any:
+        """The array of a layer."""
+        return self.source.read(self.point, layer)
+
+
+def _renamed(side: Activations, *, point: bool) -> Activations:
+    """A side with one hook point; its name is kept where all sides share it."""
+    if len(side.points) > 1:
+        raise UsageError(
+            f"'{side.model.name}' holds several hook points: {', '.join(side.points)}",
+            hint="extract one, or name it in a manifest",
+        )
+    own = side.points[0]
+    if point or not own:
+        return side
+    return dataclasses.replace(
+        side, layers={"": side.layers[own]}, source=_AnyPoint(side.source, own)
+    )
+
+
+def _one_text(
+    sides: Sequence[Activations], names: Sequence[str] | None, documents: Sequence[str]
+) -> list[Activations]:
+    """Sides with the names and documents that are given, or that one of them states for all."""
+    for what, given in (("names", names), ("documents", documents)):
+        for side in sides:
+            if given is not None and len(given) and len(given) != len(side):
+                rows = f"'{side.model.name}' has {len(side)} rows"
+                raise InputError(f"{rows} and {len(given)} {what}")
+    stated = next((s.ids for s in sides if s.ids != tuple(map(str, range(len(s))))), None)
+    grouped = next((s.documents for s in sides if s.documents), ())
+    found = []
+    for side in sides:
+        unnamed = stated and side.ids == tuple(map(str, range(len(side))))
+        ids = tuple(names) if names is not None else stated if unnamed else side.ids
+        own = tuple(map(str, documents)) or side.documents or grouped
+        if not documents and grouped and own != grouped:
+            raise InputError(
+                f"'{side.model.name}' and another side put rows into different documents",
+                hint="documents=[...] for all, or one list in the manifests",
+            )
+        if len(ids or ()) != len(side) or (own and len(own) != len(side)):
+            found.append(side)  # of another number of rows: refused with both numbers
+            continue
+        found.append(dataclasses.replace(side, ids=tuple(ids or ()), documents=own))
+    return found
+
+
+def run_comparison_of_dumps(
+    dumps: Mapping[str, Path],
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    say: Callable[[str, str], None] = lambda label, text: None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    layers: str = "auto",
+    **options: Any,
+) -> SimilarityTable:
+    """Compare dumps by `compare_arrays`, whose options these are; write table and report."""
+    sides: dict[str, Activations] = {}
+    for name, path in dumps.items():
+        sides[name] = read_dump(path, name)
+        point, numbers = next(iter(sides[name].layers.items()))
+        say("read", f"{name}: {len(sides[name])} rows, {len(numbers)} layers of "
+            f"'{point or 'unnamed'}' ({sides[name].info['policy']})")  # fmt: skip
+        if left := sides[name].info["left_out"]:
+            shown = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
+            say("note", f"{name}: left out {len(left)} other arrays: {shown}")
+    config = {"dumps": {name: str(path) for name, path in dumps.items()},
+              "measures": list(measures), "layers": layers, **options}  # fmt: skip
+    run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
+    try:
+        table = compare_arrays(sides, measures, layers=cast("Layers", layers), workers=0, **options)
+    except BaseException as error:
+        if run:
+            run.stop("failed", str(error) or type(error).__name__)
+        raise
+    if run:
+        say("draw", "tables, figures and report")
+        table.to_report(run.path)
+        run.finish(rows=len(table), report="report.html", table="similarity.parquet")
+    return table
