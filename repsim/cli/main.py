@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from repsim import __version__
 from repsim.cli.completion import complete_values
 from repsim.cli.interruption import kept_since
 from repsim.cli.output import print_error
@@ -101,7 +102,7 @@ class LazyGroup(click.Group):
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="repsim-lm", prog_name="repsim")
+@click.version_option(__version__, prog_name="repsim")
 def cli() -> None:
     """Tell whether language models will merge, before you merge them.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 from repsim.core.errors import InputError
@@ -70,6 +71,11 @@ class Diagnosis:
                 f"forecast: {best.method}{aligned} would keep {kept:.2f} of the worst language"
             )
         return lines
+
+    def _repr_html_(self) -> str:
+        """The summary, and what each part restores, for notebooks."""
+        said = "".join(f"<li>{escape(line)}</li>" for line in self.summary())
+        return f"<ul>{said}</ul>{self.readings._repr_html_()}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -121,6 +121,16 @@ def test_a_table_goes_to_pandas_and_back_and_through_the_arrow_protocol() -> Non
     assert table.__dataframe__().num_columns() == 3
 
 
+def test_a_table_goes_to_polars_and_back() -> None:
+    polars = pytest.importorskip("polars")
+    table = Heights([{"who": "a", "height": 1.5, "n": 2}, {"who": "b"}])
+    frame = polars.DataFrame(table)
+    assert frame["height"].to_list() == [1.5, None]
+    assert list(Heights(frame).rows()) == list(table.rows())
+    shorter = frame.filter(polars.col("who") == "b")
+    assert Heights(shorter)["who"].tolist() == ["b"]
+
+
 def test_open_columns_are_numbers_that_rows_may_add(tmp_path: Path) -> None:
     class Open(Heights):
         OPEN = "feature:"
