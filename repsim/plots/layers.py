@@ -396,7 +396,7 @@ def _key(info: LayersInfo, *, composed: bool) -> list[Any]:
         more["covariates removed"] = {"color": line, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
     if any(0 < len(curve.members) <= MAX_MEMBERS for curve in info.curves):
         one = "each language" if info.pairing == "same text" else "each language pair"
-        more[one] = {"color": fill, "linewidth": 0.7, "alpha": 0.5}
+        more[one] = {"color": fill, "linewidth": 1.0, "alpha": 0.7}
     if small:
         more["the other panels"] = {"color": FAINT, "linewidth": 1.0}
     return [*fig.key_of(lines), *bands, *fig.key_of(more)]

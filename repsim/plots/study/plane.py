@@ -126,9 +126,8 @@ def plane_info(atlas: Atlas) -> PlaneInfo:
         those = [pair for pair in pairs if pair.outcome.collapsed != survives]
         if those:
             values = [[p.values[f"{OF_RUNG[rung]}_middle"] for rung in rungs] for p in those]
-            courses.append(
-                Course(survives, *np.quantile(values, (0.25, 0.5, 0.75), axis=0), len(those))
-            )
+            low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+            courses.append(Course(survives, low, middle, high, len(those)))
     points = [
         PlanePoint(pair.outcome.setting, pair.values["unit_correlation_middle"],
                    pair.values["cka_middle"], pair.outcome.worst)

@@ -158,7 +158,7 @@ def forecasts_info(
     above = sum(int(((panel.observed > _HIGHEST) | (panel.predicted > _HIGHEST)).sum())
                 for panel in panels)  # fmt: skip
     if above:
-        note.append(f"{above} points above {number(_HIGHEST)} beyond it")
+        note.append(f"{above} points above {number(_HIGHEST)} drawn at the edge")
     made = title if title is not None else "Predicted against observed retention"
     return ForecastsInfo(panels, strata, lowest, made, tuple(note))
 
@@ -181,10 +181,10 @@ def draw_forecasts(info: ForecastsInfo, *, ax: Axes | None = None, size: Size = 
     count = len(info.panels)
     columns = columns_of(count, size)
     found = looks(["other"] * len(info.strata))
-    single = any(panel.sparse for panel in info.panels)
     key: dict[str, Any] = {}
-    if single:
-        key = dict(zip(info.strata, map(_marker, found), strict=True))
+    for place, (name, look) in enumerate(zip(info.strata, found, strict=True)):
+        if any(p.sparse and ((p.stratum == place) & ~p.refused).any() for p in info.panels):
+            key[name] = _marker(look)
     if any(panel.sparse and panel.refused.any() for panel in info.panels):
         key["refused"] = _REFUSED
     room = min(width_of(size) / columns, 3.9)
@@ -230,8 +230,8 @@ def _draw_panel(ax: Axes, panel: ForecastPanel, found: list[Look], lowest: float
         return
     from matplotlib.collections import LineCollection
 
-    x = np.maximum(panel.predicted, lowest)
-    y = np.maximum(panel.observed, lowest)
+    ends = lowest, _HIGHEST
+    x, y = np.clip(panel.predicted, *ends), np.clip(panel.observed, *ends)
     low, high = np.maximum(panel.low, lowest), np.maximum(panel.high, lowest)
     drawn = [i for i in np.flatnonzero(~panel.refused) if np.isfinite(low[i])]
     bars = [[(low[i], y[i]), (high[i], y[i])] for i in drawn]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def _draw_frame(ax: Axes) -> None:
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
     ax.fill([0, 1, 0], [0, 1, 1], color=_UNDERRATED, linewidth=0, zorder=0)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, zorder=1)
-    words = {"fontsize": 7, "zorder": 1, "color": _WORDS}
+    words: dict[str, Any] = {"fontsize": 7, "zorder": 1, "color": _WORDS}
     ax.text(0.03, 0.97, "collapse\nunderrated", va="top", **words)
     ax.text(0.97, 0.03, "overrated", ha="right", va="bottom", **(words | {"color": GREY}))
 
