@@ -61,7 +61,7 @@ class Format:
 
 def _npy(path: Path) -> dict[str, StoredArray]:
     with path.open("rb") as file:
-        return {path.stem: _in_file(path, file, 0)}
+        return {"0": _in_file(path, file, 0)}  # as of a single tensor of torch
 
 
 def _npz(path: Path) -> dict[str, StoredArray]:

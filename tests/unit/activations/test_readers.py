@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     cases = {
         "object.pt": "pickled objects", "object.npy": "pickled objects",
         "a.pkl": "pickled objects",
-        "three.npy": r"what are the 3 axes of 'three', \[4, 3, 2\]",
+        "three.npy": r"what are the 3 axes of '0', \[4, 3, 2\]",
         "text.npy": "no array of numpy",
         "cut.npy": "is cut off", "batch.pt": "padding is not stated", "none.npz": "does not exist",
     }  # fmt: skip
