@@ -38,6 +38,7 @@ def pretrain(
     """
     from repsim.pretraining import load_config, log_to_stderr, plan
     from repsim.pretraining import pretrain as train
+    from repsim.pretraining.costs import validation_seconds
     from repsim.pretraining.family import select
     from repsim.pretraining.parent import open_parent
 
@@ -45,8 +46,10 @@ def pretrain(
     if family.init_from:
         open_parent(family.init_from, allow_network=allow_network)
     runs = select(plan(family), list(only) or None)
-    cost = sum(run.cpu_seconds for run in runs)
-    say("plan", f"{len(runs)} models · about {duration(cost)} on one CPU core")
+    scoring = validation_seconds(family, runs)
+    cost = sum(run.cpu_seconds + scoring[run.name] for run in runs)
+    say("plan", f"{len(runs)} models · about {duration(cost)} on one CPU core, of which "
+        f"{duration(sum(scoring.values()))} to score held-out text")  # fmt: skip
     rows = [
         {
             "run": run.name,
@@ -54,7 +57,7 @@ def pretrain(
             "steps": f"{run.first_step}-{run.last_step}",
             "tokens": f"{run.tokens:,}",
             "parameters": f"{run.parameters / 1e6:.2f}M",
-            "one core": duration(run.cpu_seconds),
+            "one core": duration(run.cpu_seconds + scoring[run.name]),
         }
         for run in runs
     ]
@@ -78,7 +81,15 @@ def pretrain(
         _print_models(refs)
     say("wrote", f"{len(refs)} models, curves in {', '.join(curves)}")
     names = " ".join(str(ref.path) for ref in refs[:3])
-    say("next", f"repsim compare {names} --corpus bible-heldout -o out/{family.name}")
+    say("next", f"repsim compare {names} {_corpus_for(refs)} -o out/{family.name}")
+
+
+def _corpus_for(refs: list) -> str:
+    """The parallel corpus that ships with repsim and holds all languages of the models."""
+    from repsim.corpora.builtin_training import WHOLE
+
+    languages = {language for ref in refs for language in ref.languages}
+    return f"--corpus {'bible-heldout' if languages <= set(WHOLE) else 'YOUR_PARALLEL_TEXT'}"
 
 
 def _listed(languages: Sequence[str]) -> str:

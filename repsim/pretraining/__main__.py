@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from repsim.core.errors import RepsimError
 from repsim.core.progress import duration
 from repsim.pretraining.config import load_config
+from repsim.pretraining.costs import validation_seconds
 from repsim.pretraining.family import pretrain, select
 from repsim.pretraining.metrics import log_to_stderr
 from repsim.pretraining.parent import open_parent
@@ -24,11 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config.init_from:
             open_parent(config.init_from, allow_network=options.allow_network)
         if options.dry_run:
-            for run in select(plan(config), options.only):
+            runs = select(plan(config), options.only)
+            scoring = validation_seconds(config, runs)
+            for run in runs:
                 sys.stdout.write(
                     f"{run.name}\t{'+'.join(run.languages)}\tsteps {run.first_step}-{run.last_step}"
                     f"\t{run.tokens:,} tokens\t{run.parameters / 1e6:.2f}M\tabout "
-                    f"{duration(run.cpu_seconds)} on one core\n"
+                    f"{duration(run.cpu_seconds + scoring[run.name])} on one core\n"
                 )
             return 0
         refs = pretrain(

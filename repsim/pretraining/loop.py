@@ -27,6 +27,7 @@ from repsim.pretraining.checkpoint import (
     step_folder,
     steps_in,
 )
+from repsim.pretraining.costs import validation_steps
 from repsim.pretraining.distributed import (
     World,
     full_optimizer_state,
@@ -69,8 +70,7 @@ class Run:
         self.pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         self.scores: dict[str, float] = {}
         self.last_loss = math.nan
-        every = self.saving.validate_every or max(1, plan.last_step // 8)
-        self.validated = set(range(plan.first_step, plan.last_step - every // 2, every))
+        self.validated = set(validation_steps(plan, self.saving.validate_every))
 
     # -- the whole of it -----------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ def test_models_load_as_they_are(trained: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         ids = tokenizer("aei ou", return_tensors="pt")["input_ids"]
         assert ids[0, 0] == tokenizer.bos_token_id == model.config.bos_token_id
+        assert model.generation_config.eos_token_id == tokenizer.bos_token_id  # text has no <eos>
         assert model(input_ids=ids).logits.shape[-1] == 384
         stored = weights(folder)
         assert all(torch.equal(model.state_dict()[name], stored[name]) for name in stored)
@@ -96,6 +97,7 @@ def test_provenance_states_the_whole_history(trained: Path) -> None:
     card = (trained / "fork" / "README.md").read_text()
     assert "| mixed | 0 to 6 |" in card
     assert f"| deu_Latn | {document['bits_per_byte']['deu_Latn']:.3f} |" in card
+    assert '\nlicense: "unknown"\n' in card
     assert str(trained) not in json.dumps(document) + card.replace(document["corpus"]["source"], "")
 
 

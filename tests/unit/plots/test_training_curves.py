@@ -54,6 +54,13 @@ def test_the_figure_shows_every_curve_and_the_floor(tmp_path: Path) -> None:
     assert any(text.get_text() == "unigrams" for text in validation.texts)
 
 
+def test_runs_of_one_role_have_colours_of_their_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, 0, 60, 1.5)
+    loss = TRAINING([tmp_path]).axes[1]
+    assert len({line.get_color() for line in loss.lines}) == 2
+
+
 def test_what_holds_no_metrics_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no training metrics"):
         training_info([tmp_path])

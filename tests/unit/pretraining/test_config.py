@@ -42,6 +42,8 @@ def test_examples_are_valid(path: Path) -> None:
         ({"training": {}}, "needs one of 'tokens' and 'steps'"),
         ({"training": {"steps": 1, "tokens": 1}}, "needs one of 'tokens' and 'steps'"),
         ({"training": {"steps": 1, "batch": 6, "accumulation": 4}}, "batch 6 is not a multiple"),
+        ({"training": {"steps": 5, "warmup": 0.5, "decay": 0.6}}, "more than the whole run"),
+        ({"architecture": {"size": "1m", "family": "gpt2", "init": "depth-scaled"}}, "llama"),
         ({"architecture": {"size": "1mm"}}, "unknown architecture.size '1mm'"),
         ({"architecture": {"hidden": 64}}, "'architecture.layers' is missing"),
         ({"architecture": {"size": "1m", "heads": 3}}, "must be an even whole number"),
@@ -127,3 +129,12 @@ def test_sizes_have_about_the_parameters_of_their_names() -> None:
         shape = ArchitectureConfig(size=name).resolved()
         count = shape_from_scratch(shape, vocabularies.get(name, 16384)).parameters
         assert count / 1e6 == pytest.approx(float(name.removesuffix("m")), rel=0.27)
+
+
+@pytest.mark.parametrize(("size", "rate"), [("1m", 3e-3), ("10m", 3e-3), ("30m", 1.5e-3),
+                                            ("125m", 1e-3), ("350m", 7.5e-4)])  # fmt: skip
+def test_the_default_learning_rate_falls_with_the_width(
+    family: Callable[..., FamilyConfig], size: str, rate: float
+) -> None:
+    config = family(architecture={"size": size}, training={"steps": 3})
+    assert config.training_of(config.runs[0]).learning_rate == pytest.approx(rate)
