@@ -11,7 +11,7 @@ import numpy as np
 
 from repsim.activations.readers.layout import layout_of, parts_of
 from repsim.activations.readers.manifest import Manifest, lines, manifest_of
-from repsim.activations.readers.rows import DumpArrays, plain_rows, sentences_of
+from repsim.activations.readers.rows import DumpArrays, Sentences, plain_rows, sentences_of
 from repsim.core import Activations, InputError, ModelRef
 
 
@@ -56,8 +56,9 @@ def read_dump(
     layout = layout_of(path, parts, stated)
     where = next(iter(layout.layers.values()))
     if layout.by_token:
-        sentences = tuple(sentences_of(part, where, stated) for part in parts)
-        counts = [len(kept) for one in sentences for kept in one.kept]
+        found = [sentences_of(part, where, stated) for part in parts]
+        counts = [len(kept) for one in found for kept in one.kept]
+        sentences: tuple[Sentences | None, ...] = tuple(found)
     else:
         sentences = (None,) * len(parts)
         counts = [1] * sum(plain_rows(part, where) for part in parts)

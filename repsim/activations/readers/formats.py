@@ -13,7 +13,7 @@ import pickle  # noqa: TID251  # the error that torch and numpy raise where a fi
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -97,7 +97,8 @@ def _in_file(path: Path, file: Any, start: int, key: str = "") -> StoredArray:
     file.seek(start)
     shape, fortran, dtype = _numpy_header(file, path, key)
     _require_numbers(dtype, path, key)
-    offset, order = file.tell(), "F" if fortran else "C"
+    offset = file.tell()
+    order: Literal["C", "F"] = "F" if fortran else "C"
     if offset + dtype.itemsize * math.prod(shape) > path.stat().st_size:
         raise InputError(f"'{path}' is cut off: it holds less than its header states")
 
