@@ -172,7 +172,7 @@ def gain_kept(
         >>> base, german = {"deu": score([20.0] * 6)}, {"deu": score([16.0] * 6)}
         >>> merge = {"deu": score([17.0] * 6)}
         >>> ids = {"deu": list("abcdef")}
-        >>> gain_kept(merge, {"de": german}, base, ids)["deu"].estimate.value
+        >>> round(gain_kept(merge, {"de": german}, base, ids)["deu"].estimate.value, 6)
         0.75
     """
     _check(merged, parents, base)
