@@ -74,7 +74,7 @@ def staying(labels: np.ndarray) -> tuple[int, float]:
 
     Example:
         >>> staying(numbered([*"aabbccc", *("d" * 9)]))
-        (1, 0.5625)
+        (2, 0.75)
     """
     sizes = np.bincount(labels)
     alone = [own[0] for own in _strata(sizes) if len(own) == 1]

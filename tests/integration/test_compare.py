@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import repsim
 from repsim.core import SimilarityTable, UsageError
@@ -116,13 +117,14 @@ def test_bad_input_gives_its_message_and_exit_code(
     )
     unknown = tmp_path / "unknown"
     unknown.mkdir()
-    (unknown / "config.json").write_text('{"model_type": "mamba"}', encoding="utf-8")
+    (unknown / "config.json").write_text('{"model_type": "xlnet"}', encoding="utf-8")
+    save_file({"weight": np.zeros(2, np.float32)}, unknown / "model.safetensors")
     a, b = models["a"], models["b"]
     cases: list[tuple[list[str], int, str]] = [
         ([a, b, "--corpus", str(tmp_path / "gone.tsv")], 3, "does not exist"),
         ([a, b, "--corpus", str(misaligned)], 3, "bad.tsv"),
         ([a, b, "-m", "ckaa"], 2, "unknown measure 'ckaa'"),
-        ([a, str(unknown)], 4, "mamba"),
+        ([a, str(unknown)], 4, "xlnet"),
         ([a, str(tmp_path / "nowhere")], 3, "does not exist"),
         ([a, b, "--corpus", str(three), "-m", "cka"], 3, "3 "),
         ([a, a], 2, "two models are called 'a'"),

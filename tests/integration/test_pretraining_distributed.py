@@ -33,7 +33,12 @@ def document(corpus: Path) -> dict[str, Any]:
         "tokenizer": {"vocab_size": 300},
         "architecture": {"hidden": 32, "layers": 2, "heads": 2, "context": 16},
         "training": {"steps": STEPS, "batch": 8, "accumulation": 2, "learning_rate": 1e-2},
-        "saving": {"state_every": 4, "checkpoints": "none", "validate_every": 5},
+        "saving": {
+            "state_every": 4,
+            "checkpoints": "none",
+            "validate_every": 5,
+            "keep_state": True,
+        },
         "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}],
     }
 
