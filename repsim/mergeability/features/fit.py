@@ -6,17 +6,12 @@ import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repsim.core.errors import IncompatibleModelsError, InputError
+from repsim.merging.align.heads import OwnHead
 from repsim.merging.checkpoint import FLOATS, TensorSource
 from repsim.merging.tensors import head_and_embedding, is_tied, merged_names, token_tensors
-from repsim.models.headers import TensorHeader
-
-if TYPE_CHECKING:
-    import torch
-
-    from repsim.merging.arrays import Array
 
 _HINT = "weights are compared tensor by tensor; metadata and activations can be compared"
 
@@ -41,29 +36,6 @@ class Weights:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class _WithHead:
-    """A source of a model with tied embeddings, which shows the head as a tensor of its own."""
-
-    source: TensorSource
-    head: str
-    embedding: str
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def headers(self) -> Mapping[str, TensorHeader]:
-        return {**self.source.headers, self.head: self.source.headers[self.embedding]}
-
-    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
-        return self.source.read(self.embedding if tensor == self.head else tensor, rows)
-
-    def array(self, tensor: str) -> Array:
-        return self.source.array(self.embedding if tensor == self.head else tensor)
-
-
 def _is_mask(shape: Sequence[int]) -> bool:
     """Causal masks that old checkpoints store."""
     return len(shape) == 4 and tuple(shape[:2]) == (1, 1)
@@ -82,7 +54,7 @@ def with_heads(models: Sequence[Weights]) -> list[Weights]:
         if same and embedding:
             config = copy.deepcopy(model.config)
             config.tie_word_embeddings = False
-            source = _WithHead(model.source, own[0], embedding)
+            source = OwnHead(model.source, own[0], embedding)
             model = dataclasses.replace(model, source=source, config=config)
         found.append(model)
     return found
