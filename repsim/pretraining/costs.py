@@ -16,9 +16,10 @@ FORWARD = 1 / 3
 
 
 def validation_steps(run: RunPlan, every: int | None) -> range:
-    """Steps at which held-out text is scored before the end."""
+    """Steps at which held-out text is scored before the end; the first one always."""
     distance = every or max(1, run.last_step // 8)
-    return range(run.first_step, run.last_step - distance // 2, distance)
+    end = max(run.last_step - distance // 2, min(run.first_step + 1, run.last_step))
+    return range(run.first_step, end, distance)
 
 
 def held_out_bytes(config: FamilyConfig) -> dict[str, int]:

@@ -249,6 +249,9 @@ def _configured(config: StudyConfig, name: str, made: _Family) -> FamilyConfig:
     }
     if config.init_from:
         start = {"init_from": config.init_from, "architecture": config.architecture}
+    scoring = {"validation_bytes": 10_000}
+    if config.init_from:  # a curve would cost more than the training; the study scores at the end
+        scoring = {"validation_bytes": 1000, "final_bytes": 1000, "validate_every": 1_000_000}
     return from_mapping(
         {
             "name": name,
@@ -265,8 +268,8 @@ def _configured(config: StudyConfig, name: str, made: _Family) -> FamilyConfig:
                 "checkpoints": "none",
                 "log_every": 50,
                 "state_every": 200,
-                "validation_bytes": 10_000,
                 "dtype": config.dtype,
+                **scoring,
             },
             "runs": [{"name": run, **about} for run, about in made.runs.items()],
         }
