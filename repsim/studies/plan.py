@@ -17,8 +17,8 @@ from repsim.studies.engine.unit import HOW, Unit
 from repsim.studies.groups import BASE, ControlModel, ParentGroup, control_models, parent_groups
 from repsim.studies.study_file import StudyConfig, load_study
 
-#: Processor seconds per million parameters, as measured on one core at 1.3M parameters: scoring
-#: 20 kB of one language, measuring one pair, one merge, one point of a path in one language.
+#: Processor seconds as measured on one core at 1.3M parameters: scoring 20 kB of one language,
+#: measuring one pair on 200 sentences, one merge and one point of a path on 20 kB of one language.
 SECONDS = {"score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0, "path": 0.3}
 #: Processor seconds that a unit takes however small its models are: text, tokenizer, floors; as
 #: measured on the example `tiny`.
@@ -105,7 +105,9 @@ class _Maker:
             start = open_parent(config.init_from)
             self.start = {"base": start.ref.weights_hash or start.origin}
             self.how = {**how, "init_from": config.init_from}
-        self._seconds = {kind: s * largest / 1.3e6 for kind, s in SECONDS.items()}
+        text, sentences = config.evaluation.max_bytes / 20_000, config.features.sentences / 200
+        share = {"features": sentences, "control": 1.0}
+        self._seconds = {k: s * largest / 1.3e6 * share.get(k, text) for k, s in SECONDS.items()}
 
     def pretrain(self, model: StudyModel) -> Unit:
         """The specification holds what the weights depend on; `how` what they do not."""
