@@ -19,8 +19,8 @@ _HEADS = {
 }  # fmt: skip
 _BESIDE = {
     "merge": "merge", "language": "language", "predicted": "predicted", "interval": "90 % interval",
-    "observed": "observed", "within": "within", "p_collapse": "p(collapse)",
-    "collapsed": "collapsed",
+    "observed": "observed", "within": "inside", "p_collapse": "p(collapse)",
+    "collapsed": "collapsed", "verdict": "verdict before merging",
 }  # fmt: skip
 _METRICS = {"bits_per_byte": "bits/byte", "gain_kept": "gain kept"}
 _FLAGS = ("collapse_0.5", "useful")
@@ -84,13 +84,15 @@ def evaluate(
             known = {f"{row['value']:.3f}" for row in floors if row["language"] == language}
             if known:
                 say("floor", f"{language} {' / '.join(sorted(known))} bits per byte")
-        for note in dict.fromkeys(row["note"] for row in table.rows() if row["note"]):
-            say("note", note)
+        for row in table.where(metric=["retention", "gain_kept"]).rows():
+            if row["note"]:
+                what = row["metric"].replace("_", " ")
+                say("note", f"{what} of {row['model']} in {row['language']}: {row['note']}")
+    if card:
+        _enter_outcomes(models, table)
     if not as_json and beside:
         click.echo()
         print_table(beside, _BESIDE)
-    if card:
-        _enter_outcomes(models, table)
     if out is None:
         say("next", "add -o DIR to keep the tables")
         return

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from repsim.core.errors import InputError, UsageError
+from repsim.core.formatting import ShownAsTable
 from repsim.core.model_ref import ModelRef
 
 Pooling = Literal["mean", "last", "position-weighted", "tokens"]
@@ -34,7 +35,7 @@ class ArraysInMemory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Activations:
+class Activations(ShownAsTable):
     """One model on one language: `[n, d]` per hook point and layer, row i = sentence i.
 
     Attributes:
@@ -153,3 +154,15 @@ class Activations:
                 hint=f"extracted: {list(self.layers[point])}",
             )
         return self.source.read(point, number)
+
+    def describe(self) -> dict[str, Any]:
+        """What there is of which model."""
+        return {
+            "model": self.model.name,
+            "language": self.language,
+            "sentences": len(self.ids),
+            "documents": len(set(self.documents)) or None,
+            "layers": [f"{point} {layer}".strip() for point in self.layers
+                       for layer in self.layers[point]],
+            "pooling": self.pooling,
+        }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json, write_json
+from repsim.core.formatting import ShownAsTable
 from repsim.core.table import Table
 
 #: Between the names of parents.
@@ -151,7 +152,7 @@ class PathTable(Table):
 
 
 @dataclasses.dataclass(frozen=True)
-class Atlas:
+class Atlas(ShownAsTable):
     """What a study found.
 
     Attributes:
@@ -169,6 +170,16 @@ class Atlas:
     costs: CostTable
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
     paths: PathTable = dataclasses.field(default_factory=lambda: PathTable([]))
+
+    def describe(self) -> dict[str, Any]:
+        """How much it holds."""
+        return {
+            "study": self.info.get("study", {}).get("name"),
+            "models": len(self.models.unique("model")),
+            "merges": len(self.merges.unique("merge")),
+            "features": len(self.features.unique("feature")),
+            "paths": len(self.paths.unique("parents")),
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables as parquet, and `atlas.json` with the info, into a folder."""

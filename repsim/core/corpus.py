@@ -12,10 +12,11 @@ import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import hash_bytes
+from repsim.core.formatting import ShownAsTable
 
 
 @dataclasses.dataclass(frozen=True)
-class ParallelCorpus:
+class ParallelCorpus(ShownAsTable):
     """Aligned sentences: the same ids in the same order in every language.
 
     Attributes:

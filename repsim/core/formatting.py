@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -128,7 +129,25 @@ def html_table(
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
+class ShownAsTable:
+    """A result that a notebook shows as a table: what it says of itself, or its fields."""
+
+    def _repr_html_(self) -> str:
+        describe = getattr(self, "describe", None)
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        said = describe() if describe else {f.name: getattr(self, f.name) for f in fields}
+        told = {
+            name: value
+            for name, value in said.items()
+            if value == value and value not in ("", (), None)
+        }
+        name = type(self).__name__
+        return html_table([name, " "], [{name: what, " ": value} for what, value in told.items()])
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) or "–" for item in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)

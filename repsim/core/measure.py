@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from repsim.core.errors import UsageError
+from repsim.core.formatting import ShownAsTable
 
 
 class Rung(enum.Enum):
@@ -51,7 +52,7 @@ Reads = Literal["activations", "logits"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
+class Measure(ShownAsTable):
     """Declaration of one measure, callable on two `[n, d]` arrays.
 
     Attributes:

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from repsim.core.formatting import ShownAsTable
 from repsim.core.provenance import shown_path
 
 Role = Literal["monolingual", "mixed", "fine-tuned", "merged", "other"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelRef:
+class ModelRef(ShownAsTable):
     """Identity and provenance of one model.
 
     Attributes:

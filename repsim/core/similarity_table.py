@@ -77,6 +77,14 @@ class Grid:
     measure: str
     column: str = "value"
 
+    def _repr_html_(self) -> str:
+        head = f"{self.label_a.strip(' ·')} ↓, {self.label_b.strip(' ·')} →"
+        columns = [head, *map(str, self.layers_b)]
+        lines = (
+            [layer, *line] for layer, line in zip(self.layers_a, self.values.tolist(), strict=True)
+        )
+        return html_table(columns, [dict(zip(columns, line, strict=True)) for line in lines])
+
     def to_xarray(self) -> xarray.DataArray:
         """As an `xarray.DataArray` with the layers as coordinates (needs the extra `xarray`)."""
         try:

@@ -145,7 +145,7 @@ def _unknown(code: str, labels: Iterable[str], where: str) -> UsageError:
     meant = [f"'{label}'" for label, own in bare.items() if own in near]
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     some = ", ".join(list(bare)[:60]) + (f" and {len(bare) - 60} more" if len(bare) > 60 else "")
-    return UsageError(f"unknown language in {where} '{code[:80]}'", hint=f"{hint}it has: {some}")
+    return UsageError(f"unknown language '{code[:80]}' in {where}", hint=f"{hint}it has: {some}")
 
 
 def _find(code: str, labels: dict[str, str], where: str) -> tuple[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.core.model_ref import ModelRef
+from repsim.core.progress import duration
 from repsim.core.provenance import environment
 from repsim.evaluation.parents import find_bases, find_parents
 from repsim.evaluation.table import ALL, EvaluationTable
@@ -110,8 +112,11 @@ def evaluate(
     where = device or best_device()
     prepared: dict[str, PreparedText] = {}
     scores: dict[str, dict[str, BitsPerByte]] = {}
-    for ref in refs:
-        say("score", f"{ref.name} on {', '.join(spoken)}")
+    start = time.monotonic()
+    for done, ref in enumerate(refs):
+        each = (time.monotonic() - start) / max(done, 1)
+        left = f" · ≈ {duration(each * (len(refs) - done))} left" if done else ""
+        say("score", f"{done + 1} of {len(refs)}: {ref.name} on {', '.join(spoken)}{left}")
         loaded = load_causal_lm(ref, device=where, device_map=device_map, dtype=dtype)
         if ref.tokenizer_hash not in prepared:
             prepared[ref.tokenizer_hash] = text.prepare(loaded.tokenizer, window, overlap=overlap)

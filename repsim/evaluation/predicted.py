@@ -25,7 +25,7 @@ def predicted_and_observed(models: Sequence[str], table: EvaluationTable) -> lis
     Returns:
         Rows with `merge`, `language`, `predicted` retention, `interval` (90 %, in words),
         `observed` retention, `within` (whether the interval holds it), and of the worst language
-        `p_collapse` and `collapsed`.
+        `p_collapse`, `collapsed` and the `verdict` of the forecast.
 
     Raises:
         InputError: A stored forecast cannot be read.
@@ -46,7 +46,10 @@ def _of_merge(name: str, forecast: MergeForecast, table: EvaluationTable) -> lis
         return rows  # the worst language may be one that was not measured
     least = min(kept.values())
     worst = _row(name, "worst", forecast.worst, least)
-    fate = {"p_collapse": forecast.p_collapse, "collapsed": least < COLLAPSE}
+    verdict = forecast.verdict + (f" ({forecast.align_with})" if forecast.align_with else "")
+    fate = {
+        "p_collapse": forecast.p_collapse, "collapsed": least < COLLAPSE, "verdict": verdict,
+    }  # fmt: skip
     # With one language, it is the worst one.
     return [*rows, worst | fate] if len(rows) > 1 else [rows[0] | fate]
 
@@ -62,4 +65,5 @@ def _row(name: str, language: str, predicted: Interval, observed: float) -> dict
         "within": None if low is None or high is None else low <= observed <= high,
         "p_collapse": None,
         "collapsed": None,
+        "verdict": None,
     }

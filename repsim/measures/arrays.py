@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from repsim.core import InputError, Measure, UsageError
+from repsim.core.formatting import ShownAsTable
 from repsim.measures.base import compute_grid, get_measure
 from repsim.measures.beside import beside
 from repsim.measures.documents import as_unit
@@ -28,7 +29,7 @@ LEAST_MODELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Similarity:
+class Similarity(ShownAsTable):
     """A value with what stands beside it; NaN where something was not asked for or not possible.
 
     `float(similarity)` is the value; the fields are the columns of a `SimilarityTable`.
@@ -58,7 +59,7 @@ class Similarity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(ShownAsTable):
     """First similarity minus second, with interval and two-sided p of no difference."""
 
     value: float
@@ -71,7 +72,7 @@ class Difference:
 
 
 @dataclasses.dataclass(frozen=True)
-class OverModels:
+class OverModels(ShownAsTable):
     """Mean similarity of two kinds of models, with an interval for other models and other texts."""
 
     value: float

@@ -288,7 +288,7 @@ def plan_comparison(
     for name in chosen.measures:
         get_measure(name)
     if chosen.point not in POINTS:
-        raise unknown_name("hook point", chosen.point, POINTS)
+        raise unknown_name("hook point", chosen.point, POINTS, see="repsim compare --help")
     network = {"allow_network": chosen.allow_network}
     given = named_models(models, chosen.names, tokenizer=chosen.tokenizer)
     finding = {"generic": chosen.generic, "revision": chosen.revision, **network}

@@ -22,7 +22,7 @@ def read_tsv(request: Request) -> ParallelRows:
         raise InputError(f"file '{path}' is empty")
     header = _header(lines[0], path)
     languages = choose_languages(
-        request.languages, [c for c in header if c not in _FIXED], where=f"'{path}'"
+        request.languages, [c for c in header if c not in _FIXED], where=f"'{path.name}'"
     )
     table = [_fields(line, header, path, number) for number, line in enumerate(lines[1:], start=2)]
     if not table:

@@ -7,8 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from repsim.core import InputError, SimilarityTable, UsageError
-from repsim.core.similarity_table import COLUMNS
+from repsim.core import (
+    Activations,
+    InputError,
+    ModelRef,
+    ParallelCorpus,
+    SimilarityTable,
+    UsageError,
+)
+from repsim.core.similarity_table import COLUMNS, Grid
 
 
 def row(layer_a: int, layer_b: int, value: float, **changes: object) -> dict[str, object]:
@@ -106,6 +113,18 @@ def test_tables_stack_and_their_info_is_merged(table: SimilarityTable) -> None:
     assert both.unique("measure") == ["cka", "rsa"]
     with pytest.raises(UsageError, match="no tables"):
         SimilarityTable.concat([])
+
+
+def test_every_noun_is_shown_in_a_notebook() -> None:
+    corpus = ParallelCorpus("<two>", ("1", "2"), {"eng_Latn": ("One.", "Two.")})
+    acts = Activations.from_arrays("a", [np.ones((2, 3))])
+    grid = Grid(np.array([[0.25]]), (0,), (7,), "a · ", "b", "cka")
+    assert "&lt;two&gt;" in corpus._repr_html_()
+    assert "<td>sentences</td><td>2</td>" in corpus._repr_html_()
+    assert "documents" not in acts._repr_html_()
+    assert "<th>a ↓, b →</th><th>7</th>" in grid._repr_html_()
+    assert "<td>0.250</td>" in grid._repr_html_()
+    assert "<td>path</td>" in ModelRef("m", "m")._repr_html_()
 
 
 def test_html_escapes_names() -> None:

@@ -55,11 +55,11 @@ def test_columns_of_one_language_keep_their_own_names() -> None:
 
 
 def test_a_missing_language_suggests_near_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown language in c 'deu_Lat' .*mean 'deu_Latn'"):
+    with pytest.raises(UsageError, match=r"unknown language 'deu_Lat' in c .*mean 'deu_Latn'"):
         choose_languages(["deu_Lat"], ["eng_Latn", "deu_Latn"], where="c")
-    with pytest.raises(UsageError, match="unknown language in c 'fi'"):
+    with pytest.raises(UsageError, match="unknown language 'fi' in c"):
         choose_languages(["fi"], ["eng_Latn", "deu_Latn"], where="c")
-    with pytest.raises(UsageError, match="unknown language in c 'pt_PT'"):
+    with pytest.raises(UsageError, match="unknown language 'pt_PT' in c"):
         choose_languages(["pt_PT"], ["eng_Latn", "pt_BR"], where="c")
 
 

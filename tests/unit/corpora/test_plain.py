@@ -45,7 +45,7 @@ def test_lists_and_mappings_are_corpora() -> None:
         ({"en": "One."}, None, "the sentences in en are str"),
         ([], None, "there are no sentences"),
         (["One.", 2], None, "sentence 2 in und: it is int, not text"),
-        ({"en": ["One."]}, ["fr"], "unknown language in the sentences 'fr' .*it has: eng_Latn"),
+        ({"en": ["One."]}, ["fr"], "unknown language 'fr' in the sentences .*it has: eng_Latn"),
     ],
 )
 def test_what_is_no_corpus_is_refused(text: object, languages: object, said: str) -> None:

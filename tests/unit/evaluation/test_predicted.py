@@ -40,7 +40,8 @@ def test_each_language_and_the_worst(merged: Path) -> None:
     assert shown == [
         ("eng_Latn", 0.9, 0.95, True), ("deu_Latn", 0.8, 0.4, False), ("worst", 0.8, 0.4, False),
     ]  # fmt: skip
-    assert [(r["p_collapse"], r["collapsed"]) for r in rows][1:] == [(None, None), (0.1, True)]
+    fates = [(r["p_collapse"], r["collapsed"], r["verdict"]) for r in rows]
+    assert fates[1:] == [(None, None, None), (0.1, True, "merge")]
 
 
 def test_the_worst_is_left_open_where_a_language_was_not_measured(merged: Path) -> None:
