@@ -32,11 +32,12 @@ Examples:
 
 \b
 Verdicts:
-  merge         collapse at most 20 % likely, better than each parent at least 50 %
-  align first   as they are they may collapse; after the alignment that is named they may not
-  do not merge  every other forecast
-  cannot say    the models do not fit, or no known merge is like this one; what was
-                measured is shown, as evidence and not as a forecast
+  merge            collapse at most 20 % likely, better than each parent at least 50 %
+  align first      not so as they are, but after the alignment that is named
+  keep one parent  the merge survives, but one parent serves all languages as well
+  do not merge     it collapses (at least 50 % likely)
+  cannot say       too close to call from what was measured; or the models do not fit, or no
+                   known merge is like this one: what was measured is then evidence only
 """
 )
 @click.argument("sources", nargs=-1, required=True, metavar="(RECIPE | MODEL MODEL...)")
@@ -227,7 +228,7 @@ def _next_command(
 
         groups = combinations_of(asked.models, options["up_to"])
         return f"repsim predict {' '.join(map(str, groups[forecasts.index(best)]))}"
-    if best.verdict == "do not merge" and options["rank_methods"]:
+    if best.verdict in ("do not merge", "keep one parent") and options["rank_methods"]:
         return f"repsim compare {' '.join(asked.models)} -o DIR"
     return next_command(best, asked.models, asked.base)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from repsim.core.errors import InputError
 from repsim.core.formatting import number
 
-Verdict = Literal["merge", "align first", "do not merge", "cannot say"]
+Verdict = Literal["merge", "align first", "keep one parent", "do not merge", "cannot say"]
 #: Lies beside the weights of a merge whose card holds a forecast.
 FORECAST_FILE = "repsim_forecast.json"
 
@@ -147,18 +147,18 @@ class MergeForecast:
 
     @property
     def reasons_for(self) -> tuple[Reason, ...]:
-        """Reasons that agree with the verdict; all evidence where there is no forecast."""
+        """Reasons that agree with what is forecast; all evidence where there is no forecast."""
         return tuple(found for found in self.reasons if not self._opposes(found))
 
     @property
     def reasons_against(self) -> tuple[Reason, ...]:
-        """Reasons that the verdict stands in spite of."""
+        """Reasons that the forecast stands in spite of."""
         return tuple(found for found in self.reasons if self._opposes(found))
 
     def _opposes(self, reason: Reason) -> bool:
-        if reason.effect is None or self.refusal:
+        if reason.effect is None or self.p_collapse is None:
             return False
-        return (reason.effect > 0) != (self.verdict == "merge")
+        return (reason.effect > 0) != (self.p_collapse < 0.5)
 
     def _repr_html_(self) -> str:
         """Verdict, retention by language, and reasons, for notebooks."""

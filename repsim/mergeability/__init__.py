@@ -11,7 +11,7 @@ Example:
     >>> from repsim.testing.predictors import planted_predictor
     >>> models, how = ["zoo:eng-1", "zoo:eng-2"], {"tiers": ["T0"]}
     >>> predict_merge(models, predictor=planted_predictor(), **how).verdict
-    'align first'
+    'do not merge'
     >>> best = rank_methods(models, predictor=planted_predictor(), **how)[0]
     >>> best.method, best.alignment
     ('linear', 'orthogonal')

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from repsim.core.forecast import Interval, KnownMerge
 
+#: Largest probability of collapse at which a merge is said to survive, and the least at which it is
+#: said to collapse, where everything was measured.
+MOST_RISK, LEAST_RISK = 0.2, 0.5
 #: Ways to bring models into one system of coordinates before merging.
 ALIGNMENTS = ("none", "permutation", "orthogonal")
 
@@ -30,6 +33,15 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Doubt:
+    """Between which probabilities of collapse the fate of a merge is open, and what settles it."""
+
+    low: float = MOST_RISK
+    high: float = LEAST_RISK
+    settled_by: str = ""  # the tier to measure up to; empty if there is none
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
     """A predictor's answer."""
 
@@ -43,6 +55,7 @@ class Prediction:
     #: Values of features that the predictor made of those measured.
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     nearest: tuple[KnownMerge, ...] = ()
+    doubt: Doubt = Doubt()
 
     @property
     def worst_language(self) -> str | None:

@@ -195,7 +195,7 @@ def forecast_of(
             for way in ALIGNMENTS[1:]
             if (method, way) in predictor.combinations()
         }
-    decision = decide(prediction, aligned)
+    decision = decide(prediction, aligned, same=measured.same)
     reasons = (
         evidence_of(candidate, predictor)
         if refused

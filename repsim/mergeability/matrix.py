@@ -112,7 +112,7 @@ def predict_matrix(
         >>> found = predict_matrix(["zoo:eng-fork", "zoo:deu-fork", "zoo:deu-2"],
         ...                        tiers=("T0",), predictor=planted_predictor())
         >>> [forecast.verdict for forecast in found]
-        ['merge', 'do not merge', 'align first']
+        ['merge', 'do not merge', 'do not merge']
     """
     chosen = choose_predictor(predictor)
     settings = Settings(
@@ -161,7 +161,7 @@ class ForecastTable(Table):
         "k": ("int", "number of parents"),
         "method": ("string", "merge method"),
         "alignment": ("string", "none, permutation or orthogonal"),
-        "verdict": ("string", "merge, align first, do not merge, cannot say"),
+        "verdict": ("string", "merge, align first, keep one parent, do not merge, cannot say"),
         "align_with": ("string", "alignment to merge with, where the verdict is 'align first'"),
         "language": ("string", "language; empty where the forecast was refused"),
         "retention": ("float", "point forecast"),

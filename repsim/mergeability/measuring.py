@@ -92,6 +92,11 @@ class Measured:
         return {k: v for each in every for k, v in each.items() if math.isfinite(v)}
 
     @property
+    def same(self) -> bool:
+        """Whether all parents are one model, by their weights where those were read."""
+        return len(set(self.names)) == 1 or self.evidence.get("weight_distance_worst") == 0.0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes of the gate and of all tiers, each once."""
         said = [*self.gate.notes, *self.lineage_notes]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
+from repsim.mergeability.candidate import LEAST_RISK, MOST_RISK, Doubt
 from repsim.mergeability.domain import Domain, fit_domain
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_uses
@@ -28,6 +29,9 @@ from repsim.stats.conformal import (
 LEAST_SWAY = 0.02
 #: Blocks of models that are held out when errors are learnt.
 BLOCKS = 8
+#: Largest share of known merges, among those whose fate a smaller set of tiers states, of which a
+#: fuller one states the opposite; the fate of the others is said to be open.
+MOST_DENIED = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Forecasts:
     worst_high: np.ndarray
     p_collapse: np.ndarray
     p_useful: np.ndarray
+    doubts: tuple[Doubt, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Part:
     useful: Logistic | None
     domain: Domain
     shrinks: bool = False
+    #: Of merges as they are, and of aligned ones; usual where nothing fuller is known.
+    doubts: tuple[Doubt, Doubt] = (Doubt(), Doubt())
 
     def predict(self, table: EvidenceTable) -> np.ndarray:
         """Retention of each row."""
@@ -96,6 +103,7 @@ class Part:
         return Forecasts(
             predicted, low, high, tuple(refusals), number, worst,
             *ends, self.merges.below(worst, COLLAPSE), useful,
+            tuple(self.doubts[int(way != "none")] for way in table["alignment"][first]),
         )  # fmt: skip
 
     def _unmeasured(self, table: EvidenceTable, known: EvidenceTable) -> list[str]:
@@ -138,6 +146,7 @@ class Part:
             "useful": dataclasses.asdict(self.useful) if self.useful else None,
             "domain": self.domain.to_json(),
             "shrinks": self.shrinks,
+            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
         }
 
     @classmethod
@@ -154,6 +163,7 @@ class Part:
             useful=Logistic(**document["useful"]) if document["useful"] else None,
             domain=Domain.from_json(document["domain"]),
             shrinks=document["shrinks"],
+            doubts=(Doubt(**document["doubts"][0]), Doubt(**document["doubts"][1])),
         )
 
 
@@ -165,8 +175,11 @@ def fit_part(
     features: Sequence[str] = (),
     blocks: int = BLOCKS,
     seed: int = 0,
-) -> Part:
-    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent."""
+) -> tuple[Part, np.ndarray]:
+    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent.
+
+    Beside the part: its forecasts out of fold of every row.
+    """
     uses = feature_uses(table, tiers, features)
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
     found = cross_fit(kind, table, uses, folds)
@@ -178,7 +191,7 @@ def fit_part(
     observed = least_by_merge(outcome(table), number, len(first))
     _, which, count = np.unique(groups[first], return_inverse=True, return_counts=True)
     margin = margin_of(table, predicted, number, len(first))
-    return Part(
+    part = Part(
         tiers=tuple(tiers),
         kind=kind,
         alpha=found.setting["alpha"],
@@ -190,6 +203,45 @@ def fit_part(
         domain=fit_domain(table, [use.name for use in uses]),
         shrinks=shrinks,
     )
+    return part, predicted
+
+
+def doubts_beside(
+    table: EvidenceTable, part: Part, predicted: np.ndarray, full: Part, reference: np.ndarray
+) -> tuple[Doubt, Doubt]:
+    """Where a part must leave the fate of merges open, lest a fuller one says the opposite.
+
+    Weights do not tell whether alignment helps as they tell what becomes of a plain average, so
+    that merges as they are and aligned ones have bounds of their own.
+    """
+    number, first = table.merges()
+    mine, theirs = (
+        which.merges.below(least_by_merge(values, number, len(first)), COLLAPSE)
+        for which, values in ((part, predicted), (full, reference))
+    )
+    _, which, count = np.unique(table["parents"][first], return_inverse=True, return_counts=True)
+    aligned = table["alignment"][first] != "none"
+    known = np.isfinite(mine) & np.isfinite(theirs)
+    as_is, after = (
+        _doubt(mine[rows], theirs[rows], 1.0 / count[which[rows]], full.tiers[-1])
+        for rows in (known & ~aligned, known & aligned)
+    )
+    return as_is, after
+
+
+def _doubt(mine: np.ndarray, theirs: np.ndarray, weight: np.ndarray, tier: str) -> Doubt:
+    """The narrowest bounds beyond which few forecasts are denied."""
+
+    def first(bounds: np.ndarray, beyond: Any, denied: np.ndarray, last: float) -> float:
+        for bound in bounds:
+            said = beyond(mine, bound)
+            if weight[said] @ denied[said] <= MOST_DENIED * weight[said].sum():
+                return float(bound)
+        return last
+
+    low = first(np.linspace(MOST_RISK, 0, 41), np.less_equal, theirs >= LEAST_RISK, 0.0)
+    high = first(np.linspace(LEAST_RISK, 1, 101), np.greater_equal, theirs <= MOST_RISK, 1.0)
+    return Doubt(round(low, 3), round(high, 3), tier)
 
 
 def least_by_merge(values: np.ndarray, merge: np.ndarray, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,18 +14,18 @@ from sklearn.utils.validation import check_is_fitted
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
-from repsim.mergeability.candidate import Beside, Candidate, Prediction
+from repsim.mergeability.candidate import Beside, Candidate, Doubt, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
-from repsim.mergeability.feature_sets import forecasting_sets, with_as_merged
-from repsim.mergeability.part import BLOCKS, Forecasts, Part, fit_part
+from repsim.mergeability.feature_sets import DEFAULT_SET, forecasting_sets, with_as_merged
+from repsim.mergeability.part import BLOCKS, Forecasts, Part, doubts_beside, fit_part
 from repsim.mergeability.regressors import find_regressor
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-SCHEMA, _EARLIER = "repsim/predictor/2", "repsim/predictor/1"
+SCHEMA, _EARLIER = "repsim/predictor/3", ("repsim/predictor/1", "repsim/predictor/2")
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
 #: Unless another is asked for; chosen by validation on the shipped atlas.
 DEFAULT_REGRESSOR = "saturating-by-kind"
@@ -106,13 +107,18 @@ class Predictor(RegressorMixin, BaseEstimator):
             sets = {"table": tuple(dict.fromkeys(table.tiers.get(n, "table") for n in named))}
         else:
             sets = forecasting_sets(table)
-        self.parts_: dict[str, Part] = {
+        fitted = {
             name: fit_part(
                 table, tiers, kind=self.regressor, features=self.features, blocks=self.blocks,
                 seed=self.seed,
             )
             for name, tiers in sets.items()
         }  # fmt: skip
+        self.parts_: dict[str, Part] = {name: part for name, (part, _) in fitted.items()}
+        for name, part in self.parts_.items():
+            if DEFAULT_SET in fitted and len(part.tiers) < len(fitted[DEFAULT_SET][0].tiers):
+                doubts = doubts_beside(table, *fitted[name], *fitted[DEFAULT_SET])
+                self.parts_[name] = dataclasses.replace(part, doubts=doubts)
         self.evidence_ = table
         return self
 
@@ -202,6 +208,7 @@ class Predictor(RegressorMixin, BaseEstimator):
             p_useful=_known(found.p_useful[0]),
             effects={name: float(v[row]) for name, v in part.effects(table).items()},
             nearest=nearest,
+            doubt=found.doubts[0],
         )
 
     def _nearest(
@@ -265,7 +272,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         """
         source = Path(folder)
         document = read_json(source / PREDICTOR_FILE)
-        if document.get("schema") == _EARLIER:
+        if document.get("schema") in _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{source}' holds no predictor of the kind {SCHEMA}")
@@ -282,18 +289,19 @@ class Predictor(RegressorMixin, BaseEstimator):
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of the first version under the names of the second."""
+    """A document of an earlier version under the names of this one."""
     settings = dict(document["settings"])
     if "law" in settings:
         settings["regressor"] = settings.pop("law")
     parts = {}
     for name, stored in document["parts"].items():
         part = dict(stored)
-        fitted = dict(part.pop("law"))
-        fitted["form"] = fitted.pop("law")
-        part["regressor"], part["alpha"] = fitted, part.pop("strength")
-        part["shrinks"] = part.pop("bends", False)
-        parts[name] = part
+        if "law" in part:
+            fitted = dict(part.pop("law"))
+            fitted["form"] = fitted.pop("law")
+            part["regressor"], part["alpha"] = fitted, part.pop("strength")
+            part["shrinks"] = part.pop("bends", False)
+        parts[name] = {"doubts": [dataclasses.asdict(Doubt())] * 2, **part}
     return {**document, "settings": settings, "parts": parts}
 
 

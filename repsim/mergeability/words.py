@@ -70,18 +70,21 @@ def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | No
     """What to type next."""
     models = " ".join(shlex.quote(name) for name in sources)
     alignment = forecast.align_with or forecast.alignment
-    if forecast.verdict in ("merge", "align first"):
-        parts = ["repsim merge", models, "OUT"]
-        if forecast.method != "linear":
-            parts.append(f"--method {forecast.method}")
-        if base and _takes_base(forecast.method):
-            parts.append(f"--base {shlex.quote(base)}")
-        if alignment != "none":
-            parts.append(f"--align {alignment}")
-        return " ".join(parts)
-    if forecast.verdict == "cannot say":
+    advised = forecast.verdict in ("merge", "align first")
+    if forecast.refusal:
         return f"repsim check {models}"
-    return f"repsim predict {models} --rank-methods"
+    if not advised and forecast.verdict != "cannot say":
+        return f"repsim predict {models} --rank-methods"
+    parts = [f"repsim merge {models} OUT" if advised else f"repsim predict {models}"]
+    if forecast.method != "linear":
+        parts.append(f"--method {forecast.method}")
+    if base and _takes_base(forecast.method):
+        parts.append(f"--base {shlex.quote(base)}")
+    if alignment != "none":
+        parts.append(f"--align {alignment}")
+    if not advised:
+        parts.append("--trial" if "T2" in forecast.tiers else "--tier T2")
+    return " ".join(parts)
 
 
 def _takes_base(method: str) -> bool:

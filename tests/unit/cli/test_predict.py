@@ -100,7 +100,9 @@ def test_ways_are_ranked_and_those_left_out_named(
     assert [row.split()[:2] for row in rows] == [
         ["linear", "orthogonal"], ["linear", "none"], ["linear", "permutation"],
     ]  # fmt: skip
-    assert "align firs" in rows[1]
+    # No alignment is advised that is advised against in the row above.
+    assert rows[0].endswith("keep one parent")
+    assert all(row.endswith("do not merge") for row in rows[1:])
     assert "not ranked (a base is needed): ties" in shown.err
     assert {path.name for path in tmp_path.iterdir()} == {
         "forecast.json", "forecast.md", "forecast.png", "forecast.svg", "forecasts.parquet",

@@ -56,11 +56,11 @@ def test_a_damaged_forecast_is_named(merged: Path) -> None:
         predicted_and_observed([str(merged)], measured(deu_Latn=0.9))
 
 
-def test_reasons_are_told_apart_by_the_verdict_that_they_support() -> None:
+def test_reasons_are_told_apart_by_the_outcome_that_they_support() -> None:
     good, bad = Reason("x", 1.0, None, 0.2, "x is 1"), Reason("y", 1.0, None, -0.1, "<y> is 1")
     found = dataclasses.replace(planted_forecast(), verdict="merge", reasons=(good, bad))
     assert (found.reasons_for, found.reasons_against) == ((good,), (bad,))
-    opposite = dataclasses.replace(found, verdict="do not merge")
+    opposite = dataclasses.replace(found, p_collapse=0.9)
     assert (opposite.reasons_for, opposite.reasons_against) == ((bad,), (good,))
     assert "but: &lt;y&gt; is 1" in found._repr_html_()
     assert MergeForecast.from_dict(found.to_dict()) == found

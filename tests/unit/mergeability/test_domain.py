@@ -65,7 +65,7 @@ def test_it_survives_json(domain) -> None:
 
 
 def test_one_measured_feature_that_matters_must_not_be_missing(known) -> None:
-    part = fit_part(known, ("T1",), kind="additive", features=FEATURES)
+    part, _ = fit_part(known, ("T1",), kind="additive", features=FEATURES)
     row = known.take(np.array([0]))
     assert part.forecast(row, known).refusals == ("",)
     asked = row.with_features({"distance": np.array([np.nan])}, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from repsim.core.errors import InputError, UsageError
 from repsim.core.forecast import Interval
 from repsim.mergeability import measuring
-from repsim.mergeability.candidate import Candidate, Prediction
+from repsim.mergeability.candidate import Candidate, Doubt, Prediction
 from repsim.mergeability.forecast import forecast_of, predict_merge, rank_methods
 from repsim.mergeability.matrix import predict_matrix
 from repsim.mergeability.measuring import Settings, measure_parents
@@ -52,13 +53,23 @@ def test_a_pair_that_lives_and_one_that_collapses() -> None:
 
 
 def test_alignment_that_would_rescue_a_merge_is_named() -> None:
+    # In one language the planted predictor finds no merge useful.
     found = only_metadata(["zoo:eng-1", "zoo:eng-2"])
-    assert (found.verdict, found.align_with) == ("align first", "orthogonal")
-    assert "one parent alone would serve" in found.advice
+    assert (found.verdict, found.align_with) == ("do not merge", "")
+    assert "after orthogonal alignment <1 %, but that the merge then beats" in found.advice
     asked = only_metadata(["zoo:eng-1", "zoo:eng-2"], alignment="orthogonal")
     assert asked.p_collapse is not None
     assert asked.p_collapse < 0.2
-    assert asked.align_with == ""
+    assert (asked.verdict, asked.align_with) == ("keep one parent", "")
+
+
+def test_one_model_twice_is_that_model() -> None:
+    found = only_metadata(["zoo:eng-1", "zoo:eng-1"])
+    assert found.advice == "keep one parent: the parents are the same model"
+    weighed = predict_merge(
+        ["zoo:eng-1", "zoo:eng-1"], tiers=["T0", "T1"], predictor=planted_predictor()
+    )
+    assert weighed.verdict == "keep one parent"
 
 
 def test_a_forecast_is_json_without_nan() -> None:
@@ -199,18 +210,50 @@ def test_measured_once_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     assert features["k"] == 2.0
 
 
-def test_the_verdict_rule_at_its_edges() -> None:
-    def of(p_collapse: float, p_useful: float | None) -> Prediction:
-        return Prediction(p_collapse=p_collapse, p_useful=p_useful, worst=Interval(0.6))
+def of(p_collapse: float, p_useful: float | None, doubt: Doubt | None = None) -> Prediction:
+    return Prediction(
+        p_collapse=p_collapse, p_useful=p_useful, worst=Interval(0.6), doubt=doubt or Doubt()
+    )
 
+
+def test_the_verdict_rule_at_its_edges() -> None:
     assert decide(of(0.2, 0.5)).verdict == "merge"
     assert decide(of(0.2, None)).verdict == "merge"
-    assert decide(of(0.2, 0.49)).advice.startswith("do not merge, keep one parent")
-    assert "not sure" in decide(of(0.21, 0.9)).advice
-    assert "not sure" not in decide(of(0.51, 0.9)).advice
-    assert decide(of(0.9, 0.1), {"permutation": of(0.21, 0.9)}).verdict == "do not merge"
+    assert decide(of(0.2, 0.49)).verdict == "keep one parent"
+    assert decide(of(0.2, 0.49)).advice.startswith("keep one parent: the merge survives")
+    assert decide(of(0.21, 0.9)).advice.endswith("too close to call; try the merge (--trial)")
+    assert decide(of(0.49, 0.9)).verdict == "cannot say"
+    assert decide(of(0.5, 0.9)).verdict == "do not merge"
+    assert decide(of(0.9, 0.1), {"permutation": of(0.21, 0.9)}).verdict == "cannot say"
+    assert decide(of(0.9, 0.1), {"permutation": of(0.5, 0.9)}).verdict == "do not merge"
     assert decide(of(0.9, 0.1), {"permutation": of(0.2, 0.9)}).align_with == "permutation"
     assert decide(Prediction()).verdict == "cannot say"
+    assert decide(of(0.1, 0.9), same=True).verdict == "keep one parent"
+
+
+def test_what_fewer_tiers_cannot_know_is_left_open() -> None:
+    weights = Doubt(0.03, 0.8, "T2")
+    assert decide(of(0.2, 0.9, weights)).advice.endswith("measure more (--tier T2)")
+    assert decide(of(0.03, 0.9, weights)).verdict == "merge"
+    dies, unsure = of(0.97, 0.0, weights), of(0.7, 0.4, weights)
+    found = decide(dies, {"permutation": of(0.9, 0.0, weights), "orthogonal": unsure})
+    assert found.verdict == "cannot say"
+    assert "whether alignment rescues the merge is open" in found.advice
+    assert "orthogonal 70 %" in found.advice
+    assert decide(dies, {"orthogonal": of(0.9, 0.0, weights)}).verdict == "do not merge"
+
+
+def test_no_alignment_is_advised_that_is_advised_against() -> None:
+    chances = (0.0, 0.2, 0.35, 0.5, 1.0)
+    for risk, after, other, use in itertools.product(chances, repeat=4):
+        aligned = {"permutation": of(after, use), "orthogonal": of(other, 1 - use)}
+        found = decide(of(risk, 0.6), aligned)
+        own = {way: decide(prediction).verdict for way, prediction in aligned.items()}
+        if found.verdict == "align first":
+            assert own[found.align_with] == "merge"
+        if found.verdict == "do not merge":
+            assert risk >= 0.5
+            assert "merge" not in own.values()
 
 
 def test_reasons_are_the_strongest_of_the_worst_language() -> None:

@@ -17,7 +17,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def part(table) -> Part:
-    return fit_part(table, ("table",), kind="additive", blocks=4)
+    return fit_part(table, ("table",), kind="additive", blocks=4)[0]
 
 
 def test_order_stays_and_nothing_below_the_knee_moves() -> None:
