@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,7 +46,12 @@ def cast(array: Array, kind: str) -> Array:
 
 def kind_of_array(array: Array) -> str:
     """Name of the type of the entries, without the name of the library."""
-    return str(array.dtype).removeprefix("torch.")
+    return _name_of(array.dtype)
+
+
+@functools.cache
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def to_numpy(array: Array) -> Any:

@@ -93,11 +93,16 @@ class TensorContext:
 
     def uniform(self, model: int) -> Callable[[int], Any]:
         """Draws from [0, 1) in float32: what `torch.rand` gives with `generator`, without torch."""
-        state = np.random.RandomState(self._seed(model) & 0xFFFF_FFFF)
+        seeded = np.random.RandomState(self._seed(model) & 0xFFFF_FFFF)
+        numbers = np.random.Generator(np.random.MT19937())
+        numbers.bit_generator.state = seeded.get_state(legacy=False)
 
         def draw(count: int) -> Any:
-            bits = np.frombuffer(state.bytes(4 * count), dtype="<u4") & np.uint32(0xFF_FFFF)
-            return bits.astype(np.float32) * np.float32(2**-24)
+            bits = numbers.integers(0, 1 << 32, count, dtype=np.uint32)
+            bits &= np.uint32(0xFF_FFFF)
+            drawn = bits.astype(np.float32)
+            drawn *= np.float32(2**-24)
+            return drawn
 
         return draw
 

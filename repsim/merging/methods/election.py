@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 from repsim.merging.arrays import Array, cast, kind_of_array, namespace, weighted_sum
@@ -31,22 +33,19 @@ def elected(
     """
     kind = kind_of_array(votes[0])
     positive = weighted_sum(votes, [1.0] * len(votes)) >= 0
-    total = namespace(votes[0]).zeros_like(votes[0])
-    divisor = namespace(votes[0]).zeros_like(votes[0])
-    for place, (vote, scale) in enumerate(zip(votes, scales, strict=True)):
-        agrees = (vote > 0) == positive
-        agrees &= vote != 0
-        share = cast(agrees, kind)
-        own = vote * share
-        if scale != 1:
-            own *= scale
-        total += own
-        if counts is not None:
-            if counts[place] != 1:
-                share *= counts[place]
-            divisor += share
+    agree = [(vote > 0) == positive for vote in votes]
+    shares = [cast(agrees, kind) for agrees in agree]
+    own = (
+        vote * (share if scale == 1 else share * scale)
+        for vote, share, scale in zip(votes, shares, scales, strict=True)
+    )
+    total = functools.reduce(operator.iadd, own)
     if counts is None:
         return total
+    divisor = namespace(total).zeros_like(total)
+    for vote, agrees, count in zip(votes, agree, counts, strict=True):
+        agrees &= vote != 0
+        divisor += cast(agrees, kind) if count == 1 else cast(agrees, kind) * count
     if min(counts) >= zero:
         divisor += divisor == 0
     else:

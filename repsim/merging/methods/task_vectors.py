@@ -12,6 +12,7 @@ from repsim.core.errors import UsageError
 from repsim.merging.arrays import (
     Array,
     Stream,
+    cast,
     kind_of_array,
     like,
     namespace,
@@ -68,10 +69,10 @@ def _merged(
     thin, factors = thinners(), [1.0] * len(weight)
     if rescale == "l1":
         factors = _l1_scales(stream, thin, width)
-        thin = [
-            each.again() if isinstance(each, _AtRandom) else fresh
-            for each, fresh in zip(thin, thinners(), strict=True)
-        ]
+        if any(isinstance(each, _AtRandom) for each in thin):
+            thin = [each.again() if isinstance(each, _AtRandom) else each for each in thin]
+        else:
+            thin = thinners()
     for part in stream.parts(width):
         votes = [each(delta) for each, delta in zip(thin, part.deltas, strict=True)]
         for vote, factor in zip(votes, factors, strict=True):
@@ -281,11 +282,11 @@ class _AtRandom:
     def __call__(self, delta: Array) -> Array:
         """What is left of a part."""
         if self._drawn is not None:
-            bits = np.unpackbits(next(self._drawn), count=len(delta)).view(bool)
-            return delta * like(bits, delta)
+            bits = np.unpackbits(next(self._drawn), count=len(delta))
+            return delta * cast(like(bits, delta), kind_of_array(delta))
         probability = self._probability(delta)
         chosen = like(self._draw(len(delta)), delta) < probability
-        kept = delta * chosen
+        kept = delta * cast(chosen, kind_of_array(delta))
         self._moved = self._moved or bool(delta.any())
         self._left = self._left or bool(kept.any())
         if self._rescale == "unbiased":
