@@ -21,7 +21,7 @@ from repsim.merging.card import UP
 from repsim.models.adapters import CONFIG
 from repsim.models.inspect import PROVENANCE_FILE
 from repsim.models.packages import list_models
-from repsim.pretraining.config import LoraConfig
+from repsim.pretraining.config_training import LoraConfig
 
 _BEFORE, _BASE = "base_model.model.", ".base_layer."
 _UP = ".lora_B."

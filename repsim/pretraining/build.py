@@ -87,6 +87,26 @@ def build_model(config: Any, init_seed: int | None, *, depth_scaled: bool = Fals
     return model.train()
 
 
+def without_weights(config: Any) -> nn.Module:
+    """A model with its buffers on the CPU and its parameters on the meta device."""
+    from transformers import AutoModelForCausalLM
+
+    register = nn.Module.register_parameter
+
+    def on_meta(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(self, name, parameter)
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+    return model.train()
+
+
 def parameter_count(model: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

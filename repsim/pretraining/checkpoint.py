@@ -7,7 +7,8 @@ import dataclasses
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from repsim.pretraining.metrics import logger
 SCHEMA = "repsim/training-state/1"
 KEPT = 2
 _FILES = ("weights.safetensors", "optimizer.safetensors", "position.json")
+_BEST = "best.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,14 @@ class TrainingState:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: Number of processes.
     processes: int = 1
+    #: What the run met on its way (`Run.notes`).
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: The weights of the best validation so far, where a run may stop early.
+    best: Mapping[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+
+    def told(self) -> TrainingState:
+        """The same without tensors."""
+        return dataclasses.replace(self, weights={}, optimizer={}, best={})
 
 
 def step_folder(parent: Path, step: int) -> Path:
@@ -79,17 +89,13 @@ def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -
         aside.mkdir(parents=True)
         save_file(dict(state.weights), aside / _FILES[0])
         save_file(dict(state.optimizer), aside / _FILES[1])
-        position = {
-            "schema": SCHEMA,
-            "step": state.step,
-            "run_key": state.run_key,
-            "versions": dict(state.versions),
-            "metrics": state.metrics,
-            "settings": dict(state.settings),
-            "processes": state.processes,
-        }
+        if state.best:
+            save_file(dict(state.best), aside / _BEST)
+        told = ("step", "run_key", "versions", "metrics", "settings", "processes", "notes")
+        position = {"schema": SCHEMA, **{key: getattr(state, key) for key in told}}
         write_json(aside / _FILES[2], position)
-        write_json(aside / "manifest.json", {name: hash_files([aside / name]) for name in _FILES})
+        files = sorted(path.name for path in aside.iterdir())
+        write_json(aside / "manifest.json", {name: hash_files([aside / name]) for name in files})
         for path in aside.iterdir():
             force_to_disk(path)
         force_to_disk(aside)
@@ -98,6 +104,29 @@ def save_state(parent: Path, state: TrainingState, *, keep: int | None = KEPT) -
         for step in steps_in(parent)[:-keep]:
             shutil.rmtree(step_folder(parent, step))
     return target
+
+
+class Saver:
+    """Writes behind the training, one thing at a time; its errors are raised by the next call."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
+        self._pending: Future[None] | None = None
+
+    def submit(self, write: Callable[[], None]) -> None:
+        """Start to write, after what is being written; tensors must be copies."""
+        self.wait()
+        self._pending = self._thread.submit(write)
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Let what is being written come to its end."""
+        self._thread.shutdown(wait=True)
 
 
 def force_to_disk(path: Path) -> None:
@@ -118,7 +147,8 @@ def read_state(folder: Path) -> TrainingState:
     manifest = read_json(folder / "manifest.json")
     if not isinstance(manifest, dict):
         raise InputError(f"training state '{folder}' is damaged: manifest.json is no mapping")
-    for name in _FILES:
+    files = (*_FILES, _BEST) if _BEST in manifest else _FILES
+    for name in files:
         if not (folder / name).is_file():
             raise InputError(f"training state '{folder}' is incomplete: {name} is missing")
         if hash_files([folder / name]) != manifest.get(name):
@@ -135,6 +165,8 @@ def read_state(folder: Path) -> TrainingState:
         metrics=position.get("metrics", ""),
         settings=position.get("settings", {}),
         processes=position.get("processes", 1),
+        notes=position.get("notes", {}),
+        best=load_file(folder / _BEST) if _BEST in files else {},
     )
 
 

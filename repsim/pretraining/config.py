@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -19,169 +19,24 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from repsim.core.config import Config, Number, Switch, Whole, find_file, join, load, parse
+from repsim.core.config import Config, Number, Whole, find_file, join, load, parse
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 from repsim.pretraining.architecture import ArchitectureConfig
-from repsim.pretraining.stable import StableConfig
+from repsim.pretraining.config_corpus import CorpusConfig, TokenizerConfig
+from repsim.pretraining.config_training import (
+    CONTEXT,
+    GENTLE,
+    SavingConfig,
+    TrainingConfig,
+    gentle_rate,
+    usual_rate,
+)
 
 EXAMPLES = Path(__file__).parent / "examples"
 #: Names that a run may not have: folders that the runs of a family share.
 RESERVED = ("tokenizers", "shards")
-#: Of a family that starts from an existing model: tokens of a window, and training settings, where
-#: none are given. Full fine-tuning takes the first rate, adapters the second.
-CONTEXT = 256
-GENTLE: dict[str, Any] = {"batch": 4, "weight_decay": 0.0, "warmup": 0.1, "schedule": "cosine"}
-FULL_RATE, LORA_RATE = 5e-5, 2e-4
-RATE = 3e-3
-Every = Annotated[Whole, Field(ge=1)]
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-class SourceConfig(Config):
-    """One of several sources of text, for some of the languages or for all.
-
-    The `weight` is its share in the samples of a language, relative to the language's others.
-    """
-
-    source: str
-    weight: Number = Field(default=1.0, gt=0)
-    languages: tuple[str, ...] = ()
-
-
-class CorpusConfig(Config):
-    """Training and held-out text: `source` as `repsim.corpora.load_training_text` takes it.
-
-    Or a list of sources with weights, whose held-out parts are one. `content: disjoint` gives every
-    language other documents; `max_bytes` is per language and source.
-    """
-
-    source: str | tuple[SourceConfig, ...]
-    languages: tuple[str, ...]
-    content: Literal["same", "disjoint"] = "same"
-    max_bytes: Whole | None = Field(default=None, ge=1)
-
-    def streams(self, language: str) -> dict[str, SourceConfig]:
-        """The sources of a language; a single one is named as the language is."""
-        if isinstance(self.source, str):
-            return {language: SourceConfig(source=self.source)}
-        mine = [s for s in self.source if not s.languages or language in s.languages]
-        if len(mine) == 1:
-            return {language: mine[0]}
-        return {f"{language}+{number}": source for number, source in enumerate(mine, start=1)}
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        for language in self.languages:
-            if not self.streams(language):
-                raise UsageError(f"no source of 'corpus.source' is for {language}")
-        for source in self.source if isinstance(self.source, tuple) else ():
-            for language in source.languages:
-                if language not in self.languages:
-                    raise unknown_name("language of a source", language, self.languages)
-        return self
-
-
-class TokenizerConfig(StableConfig):
-    """One joint byte-level tokenizer (default), one per language, or plain bytes.
-
-    Trained by BPE or as a `unigram` model (whose scores differ a little from one training to the
-    next: the family keeps its tokenizer); or one that exists, in the folder `path`.
-    """
-
-    kind: Literal["joint", "per-language", "bytes"] = "joint"
-    vocab_size: Whole = Field(default=4096, ge=257)
-    algorithm: Literal["bpe", "unigram"] = "bpe"
-    path: str | None = None
-    unsaid: ClassVar = {"algorithm": "bpe", "path": None}
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if self.path is not None and self.model_fields_set - {"path"}:
-            raise UsageError("'tokenizer.path' names a finished tokenizer: say nothing beside it")
-        return self
-
-
-class LoraConfig(Config):
-    """Low-rank adapters on linear layers in place of new weights (Hu et al. 2022, by `peft`).
-
-    An update is `alpha / rank` times the product of two trained factors. `targets`: names of
-    modules, or every linear layer of the blocks. The
-    model's folder holds base and adapter in one, and its `adapter/` the adapter alone.
-    """
-
-    rank: Whole = Field(default=8, ge=1)
-    alpha: Number = Field(default=16.0, gt=0)
-    dropout: Number = Field(default=0.0, ge=0, lt=1)
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-
-
-class TrainingConfig(Config):
-    """How to train; `tokens` or `steps` say how long.
-
-    `batch` counts windows of `context` tokens per update over all processes, which go through the
-    model in `accumulation` parts. `learning_rate`: its peak; if not given, 0.003, and above a width
-    of 256 less, as 1 / width. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
-    `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
-    bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
-    kernels everywhere, so that a resumed run is bit-identical. `lora` trains an adapter.
-    """
-
-    tokens: Whole | None = Field(default=None, ge=1)
-    steps: Whole | None = Field(default=None, ge=1)
-    batch: Whole = Field(default=16, ge=1)
-    accumulation: Whole = Field(default=1, ge=1)
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: Number = Field(default=RATE, ge=0)
-    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    warmup: Number = Field(default=0.02, ge=0, le=1)
-    decay: Number = Field(default=0.2, ge=0, le=1)
-    final_rate: Number = Field(default=0.0, ge=0, le=1)
-    weight_decay: Number = Field(default=0.1, ge=0)
-    beta1: Number = Field(default=0.9, ge=0, le=0.9999)
-    beta2: Number = Field(default=0.95, ge=0, le=0.99999)
-    epsilon: Number = Field(default=1e-8, ge=0)
-    clip: Number = Field(default=1.0, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: Switch | Literal["auto"] = "auto"
-    deterministic: Switch | Literal["auto"] = "auto"
-    lora: LoraConfig | None = None
-
-    def length(self, context: int, where: str) -> int:
-        """Steps of a run.
-
-        Raises:
-            UsageError: Neither or both of `tokens` and `steps` are given.
-        """
-        if (self.tokens is None) == (self.steps is None):
-            raise UsageError(f"'{where}' needs one of 'tokens' and 'steps'")
-        if self.steps is not None:
-            return self.steps
-        return max(1, round((self.tokens or 0) / (self.batch * context)))
-
-
-class SavingConfig(StableConfig):
-    """What a run writes, and how often (in steps).
-
-    `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
-    from which a killed run goes on, removed when it is done unless `keep_state`; `checkpoints`:
-    `log` (0, 1, 2, 4, ... and the last), `none`, a list, or a number N for every N steps;
-    `validation_bytes` and `final_bytes`: held-out text per language before and at the end, 0 for
-    all; `dtype`: of the final weights, whose bits per byte are measured after rounding; `license`:
-    what the model cards state, that of the parent (or `unknown`) if not given.
-    """
-
-    log_every: Whole = Field(default=10, ge=1)
-    validate_every: Whole | None = Field(default=None, ge=1)
-    state_every: Whole = Field(default=100, ge=1)
-    checkpoints: Literal["log", "none"] | Every | tuple[Whole, ...] = "log"
-    validation_bytes: Whole = Field(default=50_000, ge=0)
-    final_bytes: Whole = Field(default=0, ge=0)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    tensorboard: Switch = False
-    keep_state: Switch = False
-    license: str | None = None
-    unsaid: ClassVar = {"keep_state": False, "license": None}
 
 
 class ForkConfig(Config):
@@ -283,7 +138,7 @@ class FamilyConfig(Config):
             shared.pop("steps", None)
         parse(TrainingConfig, run.training, join(where, "training"))
         scratch = {"learning_rate": usual_rate(self.architecture.hidden)}
-        defaults = scratch if self.init_from is None else GENTLE | _gentle_rate(shared | own)
+        defaults = scratch if self.init_from is None else GENTLE | gentle_rate(shared | own)
         return parse(TrainingConfig, defaults | shared | own, "training")
 
     def to_dict(self) -> dict[str, Any]:
@@ -326,20 +181,6 @@ class FamilyConfig(Config):
         for i, run in enumerate(self.runs):
             _check_run(self, run, f"runs[{i}]")
         return self
-
-
-def usual_rate(hidden: int) -> float:
-    """The default learning rate from scratch: 0.003 up to a width of 256, then as 1 / width.
-
-    The width is what the best rate of hidden matrices depends on (Yang et al. 2022,
-    arXiv:2203.03466).
-    """
-    return RATE * min(1.0, 256 / hidden) if hidden else RATE
-
-
-def _gentle_rate(training: Mapping[str, Any]) -> dict[str, float]:
-    """The default learning rate of fine-tuning."""
-    return {"learning_rate": FULL_RATE if training.get("lora") is None else LORA_RATE}
 
 
 def load_config(path: str | Path) -> FamilyConfig:
@@ -448,6 +289,8 @@ def _check_fork(config: FamilyConfig, run: RunConfig, where: str) -> None:
     if config.tokenizer.kind == "per-language" and trunk.trained_on != run.trained_on:
         raise UsageError(f"'{where}' and its trunk have different tokenizers")
     ours, theirs = config.training_of(run), config.training_of(trunk)
+    if theirs.patience:
+        raise UsageError(f"the trunk of '{where}' may stop early", hint="no 'patience' in a trunk")
     if ours.lora != theirs.lora:
         raise UsageError(f"'{where}' and its trunk train different adapters", hint="use one 'lora'")
     if run.fork.state == "weights+optimizer" and ours.optimizer != theirs.optimizer:

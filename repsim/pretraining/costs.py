@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repsim.corpora.training_text import is_remote, load_training_text
-from repsim.pretraining.config import CorpusConfig, FamilyConfig
+from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.config_corpus import CorpusConfig
 from repsim.pretraining.planning import CPU_FLOPS, RunPlan
 
 #: Bytes of a token before there is a tokenizer: less than BPE of 4 thousand tokens gets from Latin

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from repsim.core.errors import ResourceError, UsageError
+from repsim.core.errors import RepsimError, ResourceError, UsageError
+
+T = TypeVar("T")
+#: How long processes wait for the main one, which tokenises all text while they do.
+PATIENCE = timedelta(hours=12)
 
 Parallel = Literal["ddp", "fsdp"]
 
@@ -41,26 +46,48 @@ class World:
         part = rows // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def parallelised(self, module: nn.Module) -> nn.Module:
-        """The module as the processes run it together (FSDP shards it in place)."""
-        if self.size == 1:
-            return module
-        if self.parallel == "fsdp":
-            from torch.distributed.fsdp import fully_shard
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of every parameter."""
+        return self.parallel == "fsdp" and self.size > 1
 
-            for block in _blocks(module):
-                fully_shard(block)
-            fully_shard(module)
-            return module
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+    def parallelised(self, module: nn.Module, *, bf16: bool = False) -> nn.Module:
+        """The module as the processes run it together, on the device.
+
+        FSDP shards it in place, and with `bf16` gathers and multiplies in bfloat16 while weights,
+        and sums of gradients, stay float32. Parameters may be on the meta device before.
+        """
+        if not self.shards:
+            module = module.to(self.device)
+            if self.size == 1:
+                return module
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            return nn.parallel.DistributedDataParallel(
+                module, device_ids=ids, broadcast_buffers=False
+            )
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        how: dict[str, Any] = {"mesh": init_device_mesh(self.device.type, (self.size,))}
+        if bf16:
+            how["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32)
+        for block in _blocks(module):
+            fully_shard(block, **how)
+        fully_shard(module, **how)
+        module._apply(
+            lambda t: torch.empty_like(t, device=self.device) if t.is_meta else t.to(self.device)
+        )
+        for part in module.modules():  # a tied matrix was allocated once for each of its owners
+            if hasattr(part, "tie_weights"):
+                part.tie_weights()
+        return module
 
     @contextlib.contextmanager
     def gradient_sync(self, module: Any, *, last: bool) -> Iterator[None]:
         """Exchange gradients only in the last part of an accumulated batch."""
         if self.size == 1:
             yield
-        elif self.parallel == "fsdp":
+        elif self.shards:
             module.set_requires_gradient_sync(last)
             yield
         elif last:
@@ -89,6 +116,27 @@ class World:
             dist.barrier()
 
 
+def from_main(work: Callable[[], T], *, told: Callable[[T], T] = lambda x: x) -> T:
+    """What `work` gives on the main process, which alone does it; the others get `told` of it.
+
+    Its errors are raised on every process.
+    """
+    if not dist.is_initialized():
+        return work()
+    result: Any = None
+    box: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            result = work()
+            box[0] = told(result)
+        except RepsimError as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    return cast("T", box[0] if result is None else result)
+
+
 @contextlib.contextmanager
 def world(device: str | None = None, parallel: Parallel = "ddp") -> Iterator[World]:
     """Join the processes that torchrun started, or stand alone."""
@@ -96,7 +144,8 @@ def world(device: str | None = None, parallel: Parallel = "ddp") -> Iterator[Wor
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
     joined = False
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
         joined = True
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -146,27 +195,56 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def _spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor laid out as `like` is."""
-    whole = whole.to(device=like.device, dtype=like.dtype)
-    if not hasattr(like, "device_mesh"):
-        return whole
-    from torch.distributed.tensor import distribute_tensor
+def first_not_finite(model: nn.Module, world: World) -> str:
+    """The first parameter that holds a value that is no number, in any process; empty if none."""
+    names, bad = [], []
+    for name, parameter in model.named_parameters():
+        here: Any = parameter.detach()
+        here = here.to_local() if hasattr(here, "to_local") else here
+        names.append(name)
+        bad.append(~torch.isfinite(here).all())
+    counts = world.sum(torch.stack(bad).float()).tolist()
+    return next((name for name, count in zip(names, counts, strict=True) if count), "")
 
-    return distribute_tensor(whole, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+
+def full_state(model: nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
+    """Parameters by name, whole, on the CPU; tied ones once.
+
+    All processes must call it; those that do not `keep` them get nothing.
+    """
+    return _kept(((name, p) for name, p in model.named_parameters()), keep=keep)
 
 
-def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters by name, whole, on the CPU; tied ones once. All processes must call it."""
-    return {name: _whole(p.detach()).cpu().clone() for name, p in model.named_parameters()}
+def full_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, torch.Tensor]:
+    """Optimizer state as `parameter/key`; otherwise as `full_state`."""
+    states = ((n, optimizer.state.get(p, {})) for n, p in model.named_parameters())
+    return _kept(((f"{n}/{key}", v) for n, own in states for key, v in own.items()), keep=keep)
+
+
+def _kept(named: Iterator[tuple[str, torch.Tensor]], *, keep: bool) -> dict[str, torch.Tensor]:
+    kept = {}
+    for name, tensor in named:
+        whole = _whole(tensor.detach())
+        if keep:
+            kept[name] = whole.cpu().clone()
+    return kept
 
 
 @torch.no_grad()
-def load_full_state(
-    model: nn.Module, weights: Mapping[str, torch.Tensor], *, trained_only: bool = False
+def load_full_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy whole parameters into a model, sharded or not; only the main process needs them."""
+    parameters = dict(model.named_parameters())
+    from_main(lambda: _check_same(parameters, weights))
+    for name, parameter in parameters.items():
+        parameter.copy_(_spread(weights.get(name), parameter))
+
+
+def _check_same(
+    parameters: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> None:
-    """Copy whole parameters into a model, sharded or not."""
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad or not trained_only}
+    """Refuse weights of another shape."""
     if parameters.keys() != weights.keys():
         name = sorted(parameters.keys() ^ weights.keys())[0]
         raise UsageError(f"these weights are of another architecture: '{name}' is only in one")
@@ -176,41 +254,40 @@ def load_full_state(
                 f"these weights are of another architecture: '{name}' is "
                 f"{list(weights[name].shape)}, not {list(parameter.shape)}"
             )
-        parameter.copy_(_spread(weights[name], parameter))
-
-
-def full_optimizer_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
-    """Optimizer state as `parameter/key`, whole, on the CPU. All processes must call it."""
-    state = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{name}/{key}"] = _whole(value.detach()).cpu().clone()
-    return state
 
 
 def load_full_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]
 ) -> None:
-    """Put back what `full_optimizer_state` gave."""
+    """Put back what `full_optimizer_state` gave to the main process."""
     optimizer.state.clear()
     # Fused AdamW reads its step counters on the device; every other counter stays on the CPU.
     fused = any(group.get("fused") for group in optimizer.param_groups)
-    for name, parameter in model.named_parameters():
-        own: dict[str, Any] = {}
-        for full_name, value in state.items():
-            owner, _, key = full_name.rpartition("/")
-            if owner == name:
-                own[key] = _laid_out(value, parameter, counter_on_device=fused)
-        if own:
-            optimizer.state[cast("torch.Tensor", parameter)] = own
+    parameters = dict(model.named_parameters())
+
+    def entries() -> list[tuple[str, str, torch.Tensor | None]]:
+        """Parameter, key, and of a counter its value."""
+        split = [(*full.rpartition("/")[::2], value) for full, value in state.items()]
+        return [(o, k, None if v.shape == parameters[o].shape else v) for o, k, v in split]
+
+    for owner, key, counter in from_main(entries):
+        parameter = parameters[owner]
+        if counter is None:
+            value = _spread(state.get(f"{owner}/{key}"), parameter.detach())
+        else:
+            value = counter.to(parameter.device if fused else "cpu", copy=True)
+        optimizer.state[cast("torch.Tensor", parameter)][key] = value
 
 
-def _laid_out(
-    value: torch.Tensor, parameter: torch.Tensor, *, counter_on_device: bool
-) -> torch.Tensor:
-    """A piece of state where the optimizer expects it: as its parameter, or a scalar counter."""
-    if value.shape == parameter.shape:
-        return _spread(value, parameter.detach()).clone()
-    return value.to(parameter.device).clone() if counter_on_device else value.clone()
+def _spread(whole: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """A whole tensor of the main process in new memory, laid out as `like` is."""
+    if whole is None:
+        whole = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    whole = whole.to(device=like.device, dtype=like.dtype, copy=True)
+    if hasattr(like, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(whole, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+    if dist.is_initialized():
+        dist.broadcast(whole, src=0)
+    return whole

@@ -19,7 +19,8 @@ from repsim.pretraining.build import build_model, shape_from_scratch, shape_of_p
 from repsim.pretraining.checkpoint import TrainingState
 from repsim.pretraining.config import FamilyConfig, load_config
 from repsim.pretraining.data import FamilyData, TrainingData
-from repsim.pretraining.distributed import Parallel, World, full_state, world
+from repsim.pretraining.distributed import Parallel, World, from_main, full_state, world
+from repsim.pretraining.engine import build_engine
 from repsim.pretraining.folder import PROVENANCE, Described, model_ref, read_provenance, remove
 from repsim.pretraining.loop import Run, drop_fork, fork_state
 from repsim.pretraining.mending import check_curve, complete, mend
@@ -194,8 +195,15 @@ class _Trainer:
         return model_ref(folder)
 
     def _start(self, about: Described) -> TrainingState:
-        """Initial weights from the seed or the parent, or what the fork takes over."""
+        """Initial weights from the seed or the parent, or what the fork takes over.
+
+        The main process alone holds the tensors.
+        """
+        return from_main(lambda: self._read_start(about), told=TrainingState.told)
+
+    def _read_start(self, about: Described) -> TrainingState:
         run = about.plan
+        start = TrainingState(run.first_step, {}, {}, about.key)
         if run.fork_from is None or run.training.lora:
             model = (
                 self.parent.load()
@@ -208,7 +216,7 @@ class _Trainer:
             )
             if run.training.lora:
                 model = attach(model, run.training.lora, run.data_seed)
-            start = TrainingState(run.first_step, full_state(model), {}, about.key)
+            start = dataclasses.replace(start, weights=full_state(model))
             if run.fork_from is None:
                 return start
         trunk = self.out / run.fork_from
@@ -233,13 +241,16 @@ class _Trainer:
         training = about.plan.training
         shape = [
             about.shape.model_config.to_json_string(), training.optimizer, training.batch,
-            training.accumulation, training.precision, training.compile,
+            training.accumulation, training.precision, training.compile, about.plan.context,
             training.lora.model_dump() if training.lora else None,
         ]  # fmt: skip
         key = json.dumps(shape)
         if self._engine is None or self._engine[0] != key:
             self._engine = None
-            self._engine = (key, Engine.create(about.shape.model_config, training, self.world))
+            engine = build_engine(
+                about.shape.model_config, training, self.world, about.plan.context
+            )
+            self._engine = (key, engine)
         return self._engine[1]
 
 

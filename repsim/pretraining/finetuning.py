@@ -14,7 +14,8 @@ from repsim.core.errors import UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.model_ref import ModelRef
 from repsim.corpora.training_text import load_training_text
-from repsim.pretraining.config import CONTEXT, GENTLE, FamilyConfig, from_mapping
+from repsim.pretraining.config import FamilyConfig, from_mapping
+from repsim.pretraining.config_training import CONTEXT, GENTLE
 from repsim.pretraining.folder import PROVENANCE, model_ref, read_provenance, remove
 from repsim.pretraining.metrics import read_metrics
 from repsim.pretraining.parent import longest_context, open_parent

@@ -19,7 +19,8 @@ from repsim.merging.card import stated_licence
 from repsim.pretraining.build import Shape
 from repsim.pretraining.card import model_card
 from repsim.pretraining.checkpoint import disk_errors, force_to_disk
-from repsim.pretraining.config import CorpusConfig, FamilyConfig
+from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.config_corpus import CorpusConfig
 from repsim.pretraining.data import TrainingData
 from repsim.pretraining.parent import Parent
 from repsim.pretraining.planning import RunPlan
@@ -27,6 +28,8 @@ from repsim.pretraining.planning import RunPlan
 PROVENANCE = "repsim_provenance.json"
 SCHEMA = "repsim/provenance/1"
 WEIGHTS = "model.safetensors"
+#: What a provenance notes of its run, where there was anything.
+STOPPED, MEMORY = "early_stopping", "out_of_memory"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Described:
     shape: Shape
     parent: Parent | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: What its run met: memory that ran out, the end of patience.
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def write_model(
@@ -125,7 +130,7 @@ def _write_files(
 
 def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
     plan, shape = about.plan, about.shape
-    at_end = step == plan.last_step
+    at_end = step == plan.last_step or STOPPED in about.notes
     return ModelRef(
         name=plan.name if at_end else f"{plan.name}@{step}",
         path=str(folder),
@@ -190,6 +195,7 @@ def _provenance(
         "run_key": about.key,
         "settings": dict(about.settings),
         "versions": versions(),
+        **about.notes,
     }
 
 

@@ -1,13 +1,12 @@
-"""The training loop of one run."""
+"""One run: its training loop, and around each step what is measured, written and saved."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,9 +15,9 @@ from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, RepsimError
 from repsim.core.model_ref import ModelRef
 from repsim.core.provenance import versions
-from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score
 from repsim.pretraining.adapter import absorbed, base_name, merged, of_adapter, write_adapter
 from repsim.pretraining.checkpoint import (
+    Saver,
     TrainingState,
     disk_errors,
     latest_state,
@@ -30,22 +29,29 @@ from repsim.pretraining.checkpoint import (
 from repsim.pretraining.costs import validation_steps
 from repsim.pretraining.distributed import (
     World,
+    first_not_finite,
+    from_main,
     full_optimizer_state,
     full_state,
     load_full_optimizer_state,
     load_full_state,
 )
+from repsim.pretraining.engine import deterministic_kernels, quiet_collector
 from repsim.pretraining.folder import (
+    MEMORY,
     PROVENANCE,
+    STOPPED,
     Described,
     history_of,
     read_weights,
     remove,
     write_model,
 )
-from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger, read_metrics
+from repsim.pretraining.memory import memory_errors, more_parts, ran_out
+from repsim.pretraining.metrics import Metrics, Speed, bits_text, log_line, logger
+from repsim.pretraining.scoring import EarlyStopping, Scores, failure, held_out_scores
 from repsim.pretraining.settings import changes
-from repsim.pretraining.step import Engine, deterministic_kernels, memory_errors, quiet_collector
+from repsim.pretraining.step import Engine
 
 
 class DivergedError(RepsimError):
@@ -71,6 +77,10 @@ class Run:
         self.scores: dict[str, float] = {}
         self.last_loss = math.nan
         self.validated = set(validation_steps(plan, self.saving.validate_every))
+        #: What a state keeps beside weights: parts after memory ran out, scores of validations.
+        self.notes: dict[str, Any] = {}
+        self.stopping: EarlyStopping | None = None
+        self.best: dict[str, torch.Tensor] = {}
 
     # -- the whole of it -----------------------------------------------------------------------
 
@@ -79,6 +89,7 @@ class Run:
         self._begin(start, resume=resume)
         per_token = self.plan.flops / self.plan.tokens
         self.speed = Speed(per_token, self.world.size, self.world.device)
+        self.saver = Saver()
         with disk_errors(f"the files of run '{self.plan.name}'"):
             if self.world.is_main:
                 self.metrics = self._open_metrics()
@@ -93,67 +104,16 @@ class Run:
                     self._updates()
                 return self._finish()
             finally:
+                self.saver.close()
                 if self.world.is_main:
                     self.metrics.close()
-
-    def _open_metrics(self) -> Metrics:
-        """Metrics without the rows that will be computed again."""
-        plan = self.plan
-        metrics = Metrics(
-            self.folder,
-            self.step if self.resumed else plan.first_step - 1,
-            last_validation=plan.last_step - 1 if self.step == plan.last_step else None,
-            tensorboard=self.saving.tensorboard,
-        )
-        if self.curve not in ("", metrics.mark):
-            logger.warning(
-                "'%s' was damaged: rows before step %d are missing or changed (all of them again: "
-                "--fresh)", metrics.path, self.step,
-            )  # fmt: skip
-        return metrics
-
-    def _begin(self, start: TrainingState, *, resume: bool) -> None:
-        """Load the state to go on from into the engine."""
-        found = self._latest() if resume else None
-        if found and found.run_key != self.about.key:
-            refusal = f"'{self.folder}' holds a run of another configuration"
-            told = changes(found.settings, self.about.settings, found.step, refusal)
-            logger.warning("%s  goes on with other settings: %s", self.plan.name, told)
-        self.resumed = found is not None
-        self.curve = found.metrics if found else ""
-        state = found or start
-        # Of an adapter's run the states hold the adapter alone: what is under it does not change.
-        self.engine.begin({**start.weights, **state.weights}, self.plan.training)
-        if state.optimizer:
-            load_full_optimizer_state(self.engine.model, self.engine.optimizer, state.optimizer)
-        self.step = state.step
-        if found:
-            logger.info("%s  goes on from step %d", self.plan.name, found.step)
-            if found.versions != versions():
-                logger.warning(
-                    "%s  was begun with other versions of its libraries: the curve may differ in "
-                    "the last digits",
-                    self.plan.name,
-                )
-            if found.processes != self.world.size:
-                logger.warning(
-                    "%s  was begun by %d processes and goes on with %d: the curve differs by "
-                    "rounding alone", self.plan.name, found.processes, self.world.size,
-                )  # fmt: skip
-
-    def _latest(self) -> TrainingState | None:
-        """The newest whole state. The main process looks first, for it removes what is damaged."""
-        parent = self.folder / "state"
-        found = latest_state(parent) if self.world.is_main else None
-        self.world.barrier()
-        return found if self.world.is_main else latest_state(parent)
 
     def _updates(self) -> None:
         """Every update up to the last step, and what is due after each."""
         first, tokens = self.step, self.plan.tokens_per_step
         self.speed.skip(0)
-        while self.step < self.plan.last_step:
-            loss, norm = self.engine.step(self._windows(), self.plan.rate_at(self.step))
+        while not self._at_end():
+            loss, norm = self._update()
             self.step += 1
             self.pending.append((self.step, loss, norm))
             if self.step % self.saving.log_every == 0 or self.step == self.plan.last_step:
@@ -161,6 +121,36 @@ class Run:
                 self._log((self.step - first) * tokens)
             if self._visit_step():
                 self.speed.skip((self.step - first) * tokens)
+
+    def _at_end(self) -> bool:
+        return self.step == self.plan.last_step or bool(self.stopping and self.stopping.over)
+
+    def _update(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step; where memory runs out, the same one again in more and smaller parts."""
+        while True:
+            try:
+                return self.engine.step(self._windows(), self.plan.rate_at(self.step))
+            except RuntimeError as error:
+                rows = self.share.stop - self.share.start
+                parts = more_parts(rows, self.engine.accumulation)
+                if not ran_out(error) or parts is None or self.world.size > 1:
+                    raise
+            # Outside of the handler: its traceback would keep what has to be freed.
+            self._in_parts(parts)
+
+    def _in_parts(self, parts: int) -> None:
+        """Go on with a batch in more parts, and note it."""
+        logger.warning(
+            "%s  memory ran out at step %d: goes on with training.accumulation %d, not %d (same "
+            "batches, so the curve differs by rounding alone)",
+            self.plan.name, self.step + 1, parts, self.engine.accumulation,
+        )  # fmt: skip
+        self.engine.accumulation = parts
+        self.engine.optimizer.zero_grad(set_to_none=True)
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        note = {"step": self.step + 1, "accumulation": parts}
+        self.notes[MEMORY] = [*self.notes.get(MEMORY, ()), note]
 
     def _windows(self) -> torch.Tensor:
         """This process's rows of the next batch, on the device."""
@@ -171,6 +161,66 @@ class Run:
             return rows.pin_memory().to(self.world.device, non_blocking=True)
         return rows.to(self.world.device)
 
+    # -- the beginning -------------------------------------------------------------------------
+
+    def _begin(self, start: TrainingState, *, resume: bool) -> None:
+        """Load the state to go on from into the engine."""
+        parent = self.folder / "state"
+        found = (
+            from_main(lambda: latest_state(parent), told=lambda state: state and state.told())
+            if resume
+            else None
+        )
+        self.resumed = found is not None
+        self.curve = found.metrics if found else ""
+        state = found or start
+        # Of an adapter's run the states hold the adapter alone: what is under it does not change.
+        self.engine.begin({**start.weights, **state.weights}, self.plan.training)
+        load_full_optimizer_state(self.engine.model, self.engine.optimizer, state.optimizer)
+        self.step = state.step
+        if found:
+            self._go_on(found)
+        if self.plan.training.patience:
+            self.stopping = EarlyStopping(self.about, self.notes.get(STOPPED, []))
+
+    def _go_on(self, found: TrainingState) -> None:
+        """Take over what an earlier go noted, and say what is not as it was."""
+        name = self.plan.name
+        if found.run_key != self.about.key:
+            refusal = f"'{self.folder}' holds a run of another configuration"
+            told = changes(found.settings, self.about.settings, found.step, refusal)
+            logger.warning("%s  goes on with other settings: %s", name, told)
+        self.notes, self.best = dict(found.notes), dict(found.best)
+        for note in self.notes.get(MEMORY, ()):
+            self.engine.accumulation = max(self.engine.accumulation, note["accumulation"])
+        logger.info("%s  goes on from step %d", name, found.step)
+        if found.versions != versions():
+            logger.warning(
+                "%s  was begun with other versions of its libraries: the curve may differ in the "
+                "last digits", name,
+            )  # fmt: skip
+        if found.processes != self.world.size:
+            logger.warning(
+                "%s  was begun by %d processes and goes on with %d: the curve differs by rounding "
+                "alone", name, found.processes, self.world.size,
+            )  # fmt: skip
+
+    def _open_metrics(self) -> Metrics:
+        """Metrics without the rows that will be computed again."""
+        metrics = Metrics(
+            self.folder,
+            self.step if self.resumed else self.plan.first_step - 1,
+            last_validation=self.step - 1 if self._at_end() else None,
+            tensorboard=self.saving.tensorboard,
+            wandb=self.saving.wandb,
+        )
+        if self.curve not in ("", metrics.mark):
+            logger.warning(
+                "'%s' was damaged: rows before step %d are missing or changed (all of them again: "
+                "--fresh)", metrics.path, self.step,
+            )  # fmt: skip
+        return metrics
+
     # -- what is due at some steps -------------------------------------------------------------
 
     def _visit_step(self) -> bool:
@@ -178,15 +228,15 @@ class Run:
         plan, step = self.plan, self.step
         self.scores = {}
         at_end = step == plan.last_step
-        validate = step in self.validated
-        checkpoint = step in plan.checkpoints
+        validate = step in self.validated or (at_end and self.stopping is not None)
+        checkpoint, fork = step in plan.checkpoints, step in plan.fork_steps
         state = (step - plan.first_step) % self.saving.state_every == 0 or at_end
-        fork = step in plan.fork_steps
         if not (validate or checkpoint or state or fork):
             return False
         self._fetch()  # nothing is saved before the losses up to here are known to be finite
         if validate:
             self._validate()
+        state = state or self._at_end()
         if checkpoint or state or fork:
             self._save(checkpoint=checkpoint, state=state and step > plan.first_step, fork=fork)
         return True
@@ -211,6 +261,7 @@ class Run:
         self.last_loss = losses[-1]
 
     def _diverged(self, step: int, what: str) -> NoReturn:
+        self.saver.wait()
         if self.world.is_main:
             self.metrics.flush(to_disk=True)
         states = steps_in(self.folder / "state")
@@ -237,118 +288,96 @@ class Run:
             )
         )  # fmt: skip
 
-    def _validate(self, *, final: bool = False) -> None:
-        """Bits per byte of every language, on part of its held-out text or at the end on all."""
-        limit = self.saving.validation_bytes
-        part: dict[str, float] = {}
-        self.engine.model.eval()
-        with self.engine.autocast():
-            for language, everything in self.about.data.held_out.items():
-                whole = everything.first_bytes(self.saving.final_bytes)
-                kept = whole.first_bytes(limit)
-                measured = self._bits(whole if final else kept)
-                self.scores[language] = float(measured)
-                count = len(kept.documents)
-                part[language] = float(BitsPerByte(measured.bits[:count], kept.sizes))
-                if not math.isfinite(self.scores[language]):
-                    self._diverged(self.step, f"bits per byte of {language} are no number")
-        self.engine.model.train()
+    def _scored(self, *, final: bool = False) -> Scores:
+        """Bits per byte of every language, which must be numbers."""
+        scores = held_out_scores(self.engine, self.about, final=final)
+        for language, value in scores.asked.items():
+            if not math.isfinite(value):
+                self._diverged(self.step, f"bits per byte of {language} are no number")
+        logger.info("%s  step %d  %s", self.plan.name, self.step, bits_text(scores.asked))
+        self.scores = dict(scores.asked)
+        return scores
+
+    def _validate(self) -> None:
+        """Score part of the held-out text; keep the weights if no earlier ones were better."""
+        scores = self._scored()
+        if self.stopping:
+            if self.stopping.improved(self.step, scores.part):
+                weights = full_state(self.engine.model, keep=self.world.is_main)
+                self.best = of_adapter(weights) if self.plan.training.lora else weights
+            self.notes[STOPPED] = [list(pair) for pair in self.stopping.scores.items()]
+            if self._at_end():  # `_finish` writes the row of the weights that are kept
+                return
         if self.world.is_main:
-            self.metrics.write("validation", self.step, part)
-            if final:
-                self.metrics.write("final", self.step, self.scores)
-            logger.info("%s  step %d  %s", self.plan.name, self.step, bits_text(self.scores))
-        if final:
-            self._judge(part)
-
-    def _judge(self, part: Mapping[str, float]) -> None:
-        """Say what ended above the unigram floor; refuse what also ended above its beginning."""
-        floors = self.about.data.floors
-        own = [name for name in self.plan.languages if name in floors and name in part]
-        worse = [name for name in own if self.scores[name] > floors[name]]
-        if not worse:
-            return
-        logger.warning(
-            "%s  ends worse than counting tokens (%s): train longer, or change the learning rate",
-            self.plan.name,
-            ", ".join(f"{n} {self.scores[n]:.3f}, floor {floors[n]:.3f}" for n in worse),
-        )
-        rose = False
-        if self.world.is_main:
-            self.metrics.flush()
-            rows = read_metrics(self.metrics.path)
-            first = next(row for row in rows if row["kind"] == "validation")
-            rose = worse == own and all(part[n] > 1.01 * first.get(n, math.inf) for n in own)
-        if float(self.world.sum(torch.tensor(float(rose), device=self.world.device))):
-            self._diverged(self.step, "it ends worse than it began and than counting tokens")
-
-    def _bits(self, held_out: HeldOut) -> BitsPerByte:
-        return score(
-            self.engine.losses,
-            held_out,
-            self.plan.context,
-            self.about.data.tokenizer.bos_id,
-            world=self.world,
-            rows=self._rows_at_once(),
-            fixed_shape=self.engine.compiled,
-        )
-
-    def _rows_at_once(self) -> int | None:
-        """A compiled function keeps the shape of training, so that one more graph is enough."""
-        if not self.engine.compiled:
-            return None
-        return self.plan.training.batch // self.world.size // self.plan.training.accumulation
+            self.metrics.write("validation", self.step, scores.part)
 
     def _save(self, *, checkpoint: bool, state: bool, fork: bool) -> None:
-        """Write what is due; metrics first, for a resumed run trusts rows up to its state."""
-        weights = full_state(self.engine.model)
-        for name, tensor in weights.items():
-            if not bool(torch.isfinite(tensor).all()):
-                self._diverged(self.step, f"tensor '{name}' holds values that are no numbers")
-        lora = self.plan.training.lora
-        if self.world.is_main:
-            self.metrics.flush(to_disk=True)
-            target = step_folder(self.folder / "checkpoints", self.step)
+        """Copy what is due and let it be written; metrics first, for a resumed run trusts them."""
+        model, lora, step = self.engine.model, self.plan.training.lora, self.step
+        if name := first_not_finite(model, self.world):
+            self._diverged(step, f"tensor '{name}' holds values that are no numbers")
+        keep = self.world.is_main
+        weights = full_state(model, keep=keep)
+        optimizer = (
+            full_optimizer_state(model, self.engine.optimizer, keep=keep) if state or fork else {}
+        )
+        if not keep:
+            return
+        self.metrics.flush(to_disk=True)
+        plain = merged(model) if lora and checkpoint else weights
+        scores, target = self.scores, step_folder(self.folder / "checkpoints", step)
+        whole = TrainingState(
+            step, of_adapter(weights) if lora else weights, optimizer, self.about.key, versions(),
+            self.metrics.mark, self.about.settings, self.world.size, dict(self.notes), self.best,
+        )  # fmt: skip
+
+        def write() -> None:
             if checkpoint and not (target / PROVENANCE).exists():
-                plain = merged(self.engine.model) if lora else weights
-                write_model(target, plain, self.about, self.step, self.scores, "float32")
-        weights = of_adapter(weights) if lora else weights
-        if state or fork:
-            optimizer = full_optimizer_state(self.engine.model, self.engine.optimizer)
-            if self.world.is_main:
-                whole = TrainingState(
-                    self.step, weights, optimizer, self.about.key, versions(), self.metrics.mark,
-                    self.about.settings, self.world.size,
-                )  # fmt: skip
-                if fork:
-                    save_state(self.folder / "forks", whole, keep=None)
-                if state:
-                    save_state(self.folder / "state", whole)
-        self.world.barrier()
+                write_model(target, plain, self.about, step, scores, "float32")
+            if fork:
+                save_state(self.folder / "forks", whole, keep=None)
+            if state:
+                save_state(self.folder / "state", whole)
+
+        self.saver.submit(write)
 
     # -- the end -------------------------------------------------------------------------------
 
     def _finish(self) -> ModelRef | None:
         """Round the weights as they will be stored, measure them on all held-out text, write."""
-        model, lora = self.engine.model, self.plan.training.lora
-        held = full_state(model)
+        self.saver.wait()
+        model, lora, step = self.engine.model, self.plan.training.lora, self.step
+        notes = {key: value for key, value in self.notes.items() if key != STOPPED}
+        if self.stopping:
+            notes[STOPPED] = self.stopping.told(step)
+            step = self.stopping.best
+            logger.info("%s  keeps the weights of step %d", self.plan.name, step)
+            load_full_state(model, full_state(model, keep=self.world.is_main) | self.best)
+        about = dataclasses.replace(self.about, notes=notes)
+        held = full_state(model, keep=self.world.is_main)
         weights = merged(model) if lora else held
         dtype = getattr(torch, self.saving.dtype)
         rounded = {name: tensor.to(dtype).float() for name, tensor in weights.items()}
         load_full_state(model, absorbed(held, rounded) if lora else rounded)
-        self._validate(final=True)
-        ref = None
+        scores = self._scored(final=True)
         if self.world.is_main:
+            self.metrics.write("validation", self.step, scores.part)
+            self.metrics.write("final", self.step, scores.asked)
             self.metrics.flush(to_disk=True)
+        if wrong := failure(self.engine, about, scores, str(self.folder / "metrics.jsonl")):
+            self._diverged(self.step, wrong)
+        ref = None
+        if lora:
+            load_full_state(model, held)
+        if self.world.is_main:
             if lora:
-                assert self.about.parent is not None
-                load_full_state(model, held)
+                assert about.parent is not None
                 target = self.folder / "adapter"
-                base = base_name(self.about.parent.ref, target)
+                base = base_name(about.parent.ref, target)
                 with written_aside(target) as aside:
-                    write_adapter(model, of_adapter(held), aside, base, history_of(self.about))
+                    write_adapter(model, of_adapter(held), aside, base, history_of(about))
             ref = write_model(
-                self.folder, weights, self.about, self.step, self.scores, self.saving.dtype,
+                self.folder, weights, about, step, scores.asked, self.saving.dtype,
                 self.metrics.mark,
             )  # fmt: skip
             if not self.saving.keep_state:

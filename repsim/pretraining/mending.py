@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 from repsim.core.errors import InputError, UsageError
 from repsim.pretraining.checkpoint import drop_states, step_folder, steps_in
 from repsim.pretraining.folder import (
+    MEMORY,
     PROVENANCE,
+    STOPPED,
     WEIGHTS,
     Described,
     damaged_file,
@@ -38,8 +41,14 @@ def complete(folder: Path, about: Described) -> bool:
         return False
     if told:
         logger.warning("%s  was trained with other settings: %s", about.plan.name, told)
-    steps = about.plan.checkpoints
+    steps = _checkpoints(about, known)
     return not any(wrong for _, wrong in _damage(folder, known, steps, missing=True))
+
+
+def _checkpoints(about: Described, known: dict[str, Any]) -> tuple[int, ...]:
+    """Steps of checkpoints that a finished run has: those up to where it stopped."""
+    end = known.get(STOPPED, {}).get("stopped", about.plan.last_step)
+    return tuple(step for step in about.plan.checkpoints if step <= end)
 
 
 def mend(folder: Path, about: Described) -> None:
@@ -66,8 +75,8 @@ def mend(folder: Path, about: Described) -> None:
         if place != folder:
             remove(place)
             drop_states(folder / "state", int(place.name.removeprefix("step-")))
-    for step in about.plan.checkpoints:
-        if known is not None and not step_folder(folder / "checkpoints", step).is_dir():
+    for step in _checkpoints(about, known) if known is not None else ():
+        if not step_folder(folder / "checkpoints", step).is_dir():
             (folder / PROVENANCE).unlink(missing_ok=True)
             drop_states(folder / "state", step)
 
@@ -142,5 +151,7 @@ def _rewritten(place: Path, wrong: str, about: Described) -> bool:
         return False
     step, scores = int(known["step"]), known["bits_per_byte"]
     weights = read_weights(place)
+    notes = {key: known[key] for key in (STOPPED, MEMORY) if key in known}
+    about = dataclasses.replace(about, notes=notes)
     write_model(place, weights, about, step, scores, known["dtype"], known.get("metrics", ""))
     return True

@@ -47,10 +47,12 @@ class Metrics:
         *,
         last_validation: int | None = None,
         tensorboard: bool = False,
+        wandb: str | None = None,
     ) -> None:
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self._board = _tensorboard(folder, last_step) if tensorboard else None
+        self._wandb = _wandb(folder, wandb) if wandb else None
         self._truncate(last_step, last_step if last_validation is None else last_validation)
         self._file = self.path.open("a", encoding="utf-8")
         self._written = hashlib.sha256(self.path.read_bytes())
@@ -76,10 +78,12 @@ class Metrics:
                 row[f"{key}_hex"] = value.hex()
         self._file.write(_line(row))
         self._written.update(_line(row).encode())
+        numbers = {f"{kind}/{key}": v for key, v in values.items() if isinstance(v, float)}
         if self._board is not None:
-            for key, value in values.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"{kind}/{key}", value, step)
+            for key, value in numbers.items():
+                self._board.add_scalar(key, value, step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=step)
 
     @property
     def mark(self) -> str:
@@ -103,6 +107,8 @@ class Metrics:
         self._timing.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -154,6 +160,19 @@ def _tensorboard(folder: Path, last_step: int) -> Any:
             hint="install the extra 'tensorboard', or read metrics.jsonl",
         ) from None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=last_step + 1)
+
+
+def _wandb(folder: Path, project: str) -> Any:
+    """A run there, the same one when training goes on; its name is that of the model's folder."""
+    try:
+        import wandb
+    except ImportError:
+        raise InputError(
+            "saving.wandb needs wandb, which is not installed",
+            hint="pip install wandb, or saving.tensorboard, or read metrics.jsonl",
+        ) from None
+    number = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return wandb.init(project=project, name=folder.name, id=number, resume="allow", dir=folder)
 
 
 class Speed:

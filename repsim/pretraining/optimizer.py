@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import nn
 
 from repsim.core.errors import UsageError
-from repsim.pretraining.config import TrainingConfig
+from repsim.pretraining.config_training import TrainingConfig
 
 #: Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

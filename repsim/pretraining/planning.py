@@ -12,7 +12,8 @@ from repsim.core.errors import UsageError
 from repsim.core.files import hash_json
 from repsim.core.model_ref import Role
 from repsim.corpora.data_order import BLOCK, temperature_ratios
-from repsim.pretraining.config import FamilyConfig, RunConfig, StageConfig, TrainingConfig
+from repsim.pretraining.config import FamilyConfig, RunConfig, StageConfig
+from repsim.pretraining.config_training import TrainingConfig
 from repsim.pretraining.own_tokenizer import open_tokenizer
 from repsim.pretraining.parent import open_parent
 from repsim.pretraining.schedule import Schedule
@@ -156,8 +157,7 @@ class RunPlan:
 
     def settings(self, config: FamilyConfig, data_hash: str, trunk: Any) -> dict[str, Any]:
         """Everything that the resulting weights depend on; `trunk`: its key, or its settings."""
-        unnamed = {"tokens", "steps"} | (set() if self.training.lora else {"lora"})
-        training = self.training.model_dump(exclude=unnamed)
+        training = self.training.model_dump(exclude={"tokens", "steps"})
         shape: Any = config.architecture.model_dump()
         if config.init_from:
             shape = {"context": self.context, "weights": open_parent(config.init_from).origin}

@@ -23,7 +23,8 @@ from repsim.corpora.tokenizers import (
 )
 from repsim.corpora.training_text import is_remote, load_training_text, streamed_bytes
 from repsim.models.views import copy_tokenizer
-from repsim.pretraining.config import CorpusConfig, FamilyConfig
+from repsim.pretraining.config import FamilyConfig
+from repsim.pretraining.config_corpus import CorpusConfig
 from repsim.pretraining.data import SHARED, FamilyData, TrainingData
 from repsim.pretraining.distributed import World
 from repsim.pretraining.metrics import logger

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from repsim.core.errors import UsageError
-from repsim.pretraining.config import FULL_RATE, LORA_RATE, FamilyConfig, from_mapping
+from repsim.pretraining.config import FamilyConfig, from_mapping
+from repsim.pretraining.config_training import FULL_RATE, LORA_RATE
 from repsim.pretraining.planning import Phase, RunPlan, plan
 from repsim.studies.study_file import DerivedArm, StudyConfig, TokenizerArm
 

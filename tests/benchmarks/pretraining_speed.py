@@ -25,8 +25,9 @@ import torch
 from repsim.core.provenance import versions
 from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.pretraining.build import build_model, hf_config, parameter_count, shape_from_scratch
-from repsim.pretraining.config import TrainingConfig
+from repsim.pretraining.config_training import TrainingConfig
 from repsim.pretraining.distributed import World, full_state
+from repsim.pretraining.engine import build_engine, deterministic_kernels, quiet_collector
 from repsim.pretraining.metrics import device_rate, measured_gemm_rate
 from repsim.pretraining.step import Engine
 
@@ -60,8 +61,6 @@ def main() -> None:
 
 def measure(size: str, world: World, rate: float, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one size."""
-    from repsim.pretraining.runtime import deterministic_kernels, quiet_collector
-
     vocabulary, cpu_rows, cuda_rows = RECIPES[size]
     rows = cuda_rows if world.device.type == "cuda" else cpu_rows
     shape = ArchitectureConfig(size=size).resolved()
@@ -100,7 +99,7 @@ def ready_engine(
     config: Any, training: TrainingConfig, world: World, batch: torch.Tensor
 ) -> Engine:
     """An engine after two steps: built, compiled where it compiles, optimizer state allocated."""
-    engine = Engine.create(config, training, world)
+    engine = build_engine(config, training, world)
     engine.begin(full_state(build_model(config, 0)), training)
     for _ in range(2):
         engine.step(batch, 1e-3)

@@ -9,7 +9,7 @@ from torch import nn
 from repsim.core.errors import UsageError
 from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.pretraining.build import build_model, hf_config
-from repsim.pretraining.config import TrainingConfig
+from repsim.pretraining.config_training import TrainingConfig
 from repsim.pretraining.optimizer import Muon, build_optimizer, orthogonalised, parameter_groups
 
 SHAPE = ArchitectureConfig(hidden=16, layers=2, heads=2, context=8).resolved()

@@ -11,7 +11,7 @@ from repsim.core.errors import ResourceError, UsageError
 from repsim.pretraining.architecture import ArchitectureConfig
 from repsim.pretraining.attention import stay_causal
 from repsim.pretraining.build import build_model, hf_config
-from repsim.pretraining.config import TrainingConfig
+from repsim.pretraining.config_training import TrainingConfig
 from repsim.pretraining.distributed import (
     World,
     full_optimizer_state,
@@ -19,7 +19,9 @@ from repsim.pretraining.distributed import (
     load_full_optimizer_state,
     load_full_state,
 )
-from repsim.pretraining.step import Engine, NextTokenLoss, memory_errors
+from repsim.pretraining.engine import build_engine
+from repsim.pretraining.memory import memory_errors
+from repsim.pretraining.step import Engine, NextTokenLoss
 
 SHAPE = ArchitectureConfig(hidden=16, layers=2, heads=2, context=8).resolved()
 ALONE = World(0, 1, torch.device("cpu"))
@@ -54,7 +56,7 @@ def test_an_engine_trains_the_next_run_as_a_new_one_would(optimizer: str) -> Non
     training = TRAINING.model_copy(update={"optimizer": optimizer})
     config = hf_config(SHAPE, 300)
     first, second = (full_state(build_model(config, seed)) for seed in (1, 2))
-    used, fresh = Engine.create(config, training, ALONE), Engine.create(config, training, ALONE)
+    used, fresh = build_engine(config, training, ALONE), build_engine(config, training, ALONE)
     used.begin(first, training)
     run(used)
     used.begin(second, training)
@@ -66,7 +68,7 @@ def test_an_engine_trains_the_next_run_as_a_new_one_would(optimizer: str) -> Non
 def test_training_goes_on_to_the_same_bits_from_whole_state(optimizer: str) -> None:
     training = TRAINING.model_copy(update={"optimizer": optimizer})
     config = hf_config(SHAPE, 300)
-    engine, other = Engine.create(config, training, ALONE), Engine.create(config, training, ALONE)
+    engine, other = build_engine(config, training, ALONE), build_engine(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
     run(engine)
     weights = full_state(engine.model)
@@ -83,7 +85,7 @@ def test_accumulated_parts_are_one_batch() -> None:
     losses = []
     for parts in (1, 4):
         training = TRAINING.model_copy(update={"accumulation": parts})
-        engine = Engine.create(config, training, ALONE)
+        engine = build_engine(config, training, ALONE)
         engine.begin(weights, training)
         losses.append(run(engine))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -92,7 +94,7 @@ def test_accumulated_parts_are_one_batch() -> None:
 def test_the_gradient_is_clipped_and_its_norm_reported() -> None:
     config = hf_config(SHAPE, 300)
     training = TRAINING.model_copy(update={"clip": 1e-9, "weight_decay": 0.0})
-    engine = Engine.create(config, training, ALONE)
+    engine = build_engine(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
     engine.optimizer = torch.optim.SGD(engine.model.parameters(), lr=1.0)
     before = full_state(engine.model)
@@ -116,9 +118,9 @@ def test_weights_of_another_shape_are_refused() -> None:
 def test_bfloat16_keeps_full_precision_weights() -> None:
     config = hf_config(SHAPE, 300)
     training = TRAINING.model_copy(update={"precision": "bf16"})
-    engine = Engine.create(config, training, ALONE)
+    engine = build_engine(config, training, ALONE)
     engine.begin(full_state(build_model(config, 1)), training)
-    exact = Engine.create(config, TRAINING, ALONE)
+    exact = build_engine(config, TRAINING, ALONE)
     exact.begin(full_state(build_model(config, 1)), TRAINING)
     assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
     low, high = run(engine), run(exact)

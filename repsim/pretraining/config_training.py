@@ -1,0 +1,122 @@
+"""How to train and what to write: settings that a family shares and its runs may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from repsim.core.config import Config, Number, Switch, Whole
+from repsim.core.errors import UsageError
+from repsim.pretraining.stable import StableConfig
+
+#: Of a family that starts from an existing model: tokens of a window, and training settings, where
+#: none are given. Full fine-tuning takes the first rate, adapters the second.
+CONTEXT = 256
+GENTLE: dict[str, Any] = {"batch": 4, "weight_decay": 0.0, "warmup": 0.1, "schedule": "cosine"}
+FULL_RATE, LORA_RATE = 5e-5, 2e-4
+RATE = 3e-3
+Every = Annotated[Whole, Field(ge=1)]
+
+
+class LoraConfig(Config):
+    """Low-rank adapters on linear layers in place of new weights (Hu et al. 2022, by `peft`).
+
+    An update is `alpha / rank` times the product of two trained factors. `targets`: names of
+    modules, or every linear layer of the blocks. The
+    model's folder holds base and adapter in one, and its `adapter/` the adapter alone.
+    """
+
+    rank: Whole = Field(default=8, ge=1)
+    alpha: Number = Field(default=16.0, gt=0)
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class TrainingConfig(StableConfig):
+    """How to train; `tokens` or `steps` say how long.
+
+    `batch` counts windows of `context` tokens per update over all processes, which go through the
+    model in `accumulation` parts. `learning_rate`: its peak; if not given, 0.003, and above a width
+    of 256 less, as 1 / width. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
+    `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
+    bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
+    kernels everywhere, so that a resumed run is bit-identical. `lora` trains an adapter.
+    With `patience` a run ends after so many validations (`saving.validate_every`) without lower
+    bits per byte of its own languages' held-out text, and keeps the weights of the best.
+    """
+
+    tokens: Whole | None = Field(default=None, ge=1)
+    steps: Whole | None = Field(default=None, ge=1)
+    batch: Whole = Field(default=16, ge=1)
+    accumulation: Whole = Field(default=1, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: Number = Field(default=RATE, ge=0)
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    warmup: Number = Field(default=0.02, ge=0, le=1)
+    decay: Number = Field(default=0.2, ge=0, le=1)
+    final_rate: Number = Field(default=0.0, ge=0, le=1)
+    weight_decay: Number = Field(default=0.1, ge=0)
+    beta1: Number = Field(default=0.9, ge=0, le=0.9999)
+    beta2: Number = Field(default=0.95, ge=0, le=0.99999)
+    epsilon: Number = Field(default=1e-8, ge=0)
+    clip: Number = Field(default=1.0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Switch | Literal["auto"] = "auto"
+    deterministic: Switch | Literal["auto"] = "auto"
+    lora: LoraConfig | None = None
+    patience: Whole | None = Field(default=None, ge=1)
+    unsaid: ClassVar = {"lora": None, "patience": None}
+
+    def length(self, context: int, where: str) -> int:
+        """Steps of a run.
+
+        Raises:
+            UsageError: Neither or both of `tokens` and `steps` are given.
+        """
+        if (self.tokens is None) == (self.steps is None):
+            raise UsageError(f"'{where}' needs one of 'tokens' and 'steps'")
+        if self.steps is not None:
+            return self.steps
+        return max(1, round((self.tokens or 0) / (self.batch * context)))
+
+
+class SavingConfig(StableConfig):
+    """What a run writes, and how often (in steps).
+
+    `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
+    from which a killed run goes on, removed when it is done unless `keep_state`; `checkpoints`:
+    `log` (0, 1, 2, 4, ... and the last), `none`, a list, or a number N for every N steps;
+    `validation_bytes` and `final_bytes`: held-out text per language before and at the end, 0 for
+    all; `dtype`: of the final weights, whose bits per byte are measured after rounding; `wandb`: a
+    project there, `tensorboard`: beside the metrics; `license`: what the model cards state, that of
+    the parent (or `unknown`) if not given.
+    """
+
+    log_every: Whole = Field(default=10, ge=1)
+    validate_every: Whole | None = Field(default=None, ge=1)
+    state_every: Whole = Field(default=100, ge=1)
+    checkpoints: Literal["log", "none"] | Every | tuple[Whole, ...] = "log"
+    validation_bytes: Whole = Field(default=50_000, ge=0)
+    final_bytes: Whole = Field(default=0, ge=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    tensorboard: Switch = False
+    wandb: str | None = None
+    keep_state: Switch = False
+    license: str | None = None
+    unsaid: ClassVar = {"keep_state": False, "license": None, "wandb": None}
+
+
+def usual_rate(hidden: int) -> float:
+    """The default learning rate from scratch: 0.003 up to a width of 256, then as 1 / width.
+
+    The width is what the best rate of hidden matrices depends on (Yang et al. 2022,
+    arXiv:2203.03466).
+    """
+    return RATE * min(1.0, 256 / hidden) if hidden else RATE
+
+
+def gentle_rate(training: Mapping[str, Any]) -> dict[str, float]:
+    """The default learning rate of fine-tuning."""
+    return {"learning_rate": FULL_RATE if training.get("lora") is None else LORA_RATE}
