@@ -103,6 +103,8 @@ class Measure(ShownAsTable):
             `f(xs, ys, weights, mask, **params)`: values under the null, `[draws, len(xs),
             len(ys)]`, where `weights` `[draws, documents]` multiply what each contributes, and the
             value without each document. Where there is none, documents are shuffled.
+        moments: `f(xs, ys, **params)`: mean, standard deviation and skewness, `[len(xs), len(ys)]`
+            each, of the value over all shuffles of independent rows; nothing is shuffled then.
         no_interval: Why the measure has no valid interval; empty where it has one.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
@@ -137,6 +139,7 @@ class Measure(ShownAsTable):
     by_row: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     held: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     by_document: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    moments: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     no_interval: str = ""
     reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

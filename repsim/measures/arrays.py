@@ -52,6 +52,7 @@ class Similarity(ShownAsTable):
     partial_p_value: float = math.nan
     across_halves: float = math.nan
     ceiling: float = math.nan
+    null_method: str = ""
     note: str = ""
 
     def __float__(self) -> float:
@@ -126,7 +127,7 @@ def assess(
     if left.documents is None:
         note = "; ".join(filter(None, (note, serial_note(left, right))))
     columns.pop("p_adjusted", None)
-    numbers = {name: float(array[0, 0]) for name, array in columns.items()}
+    numbers = {name: array.item(0, 0) for name, array in columns.items()}
     return Similarity(
         float(values[0, 0]), chosen.name, left.n, _unit(left), note=note, **numbers
     )  # fmt: skip

@@ -62,6 +62,7 @@ def similarity_measure(
     by_row: Callable[..., np.ndarray] | None = None,
     held: Callable[..., np.ndarray | None] | None = None,
     by_document: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
+    moments: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
     no_interval: str = "",
     max_width_ratio: float | Callable[..., float | None] | None = None,
     rows_for: Callable[..., int] | None = None,
@@ -102,6 +103,7 @@ def similarity_measure(
         by_row: Scores of rows that the measure is the mean of; see `core.Measure`.
         held: The jackknife with the optimum held; see `core.Measure`.
         by_document: Null and jackknife of documents at once; see `core.Measure`.
+        moments: Moments of the null of independent rows; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
             parameters.
@@ -158,6 +160,7 @@ def similarity_measure(
             by_row=by_row,
             held=held,
             by_document=by_document,
+            moments=moments,
             no_interval=no_interval,
             reads=reads,
             aliases=aliases or {},

@@ -10,15 +10,16 @@ from repsim.core import Measure
 from repsim.measures.base import compute_grid
 from repsim.measures.cautions import MOST_STAYING
 from repsim.measures.ceiling import ceiling
-from repsim.measures.documents import staying
+from repsim.measures.documents import some_documents, staying
 from repsim.measures.features import Features
 from repsim.measures.intervals import LEAST_GROUPS, Interval, from_replicates, interval
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.null import (
+    MOST_PAIRED,
     Null,
     draw_permutations,
     draw_signs,
-    flips_rows,
+    from_moments,
     permutation_null,
     summarise,
 )
@@ -57,6 +58,7 @@ def beside(
     columns: dict[str, np.ndarray] = {}
     if null is not None:
         columns |= {name: getattr(null, name.removeprefix("null_")) for name in NULL_COLUMNS}
+        columns["null_method"] = np.full(values.shape, null.method, dtype=object)
     if found is not None:
         columns |= {"ci_low": found.low, "ci_high": found.high}
     if free is not None:
@@ -88,21 +90,29 @@ def _null_and_interval(
 ) -> tuple[Null | None, Interval | None]:  # fmt: skip
     """Both, or None where they are not wanted, not valid, or there are too few units."""
     count, known = statistics.shuffles(measure), xs[0].documents
-    units = xs[0].n if known is None else int(known.max()) + 1
     by_document = measure.by_document
-    if by_document is None or not count or (known is None and not flips_rows(measure, units)):
+    if known is None or by_document is None or not count:
         null = _null(measure, xs, ys, values, statistics, tested) if count else None
         return null, _interval(measure, xs, ys, values, statistics, tested)
+    labels = known.cpu().numpy()
+    units, scale = int(labels.max()) + 1, 1.0
+    whole = measure.matrix is None or len(labels) <= MOST_PAIRED
+    left, right = xs, ys
+    if not whole:
+        rows, scale = some_documents(labels, MOST_PAIRED, statistics.seed)
+        left, right = ([f.take(rows) for f in side] for side in (xs, ys))
     signs = draw_signs(units, count, statistics.seed)
 
-    def both(left: Layers, right: Layers, mask: np.ndarray | None) -> np.ndarray:
-        return np.concatenate(by_document(left, right, signs, mask, **measure.params))
+    def both(a: Layers, b: Layers, mask: np.ndarray | None) -> np.ndarray:
+        return np.concatenate(by_document(a, b, signs, mask, **measure.params))
 
-    found = in_blocks(measure, both, xs, ys, tested)
-    null = summarise(measure, values, found[:count])
+    found = in_blocks(measure, both, left, right, tested)
+    null = summarise(measure, values, scale * found[:count], "draws of signs of documents")
+    if not whole:
+        return null, _interval(measure, xs, ys, values, statistics, tested)
     if units < LEAST_GROUPS or not statistics.groups:
         return null, None
-    method = f"delete-one-{'sentence' if known is None else 'document'} jackknife"
+    method = "delete-one-document jackknife"
     return null, from_replicates(measure, values, found[count:], statistics.level, method)
 
 
@@ -110,6 +120,9 @@ def _null(
     measure: Measure, xs: Layers, ys: Layers, values: np.ndarray, statistics: Statistics,
     tested: np.ndarray,
 ) -> Null | None:  # fmt: skip
+    if measure.moments is not None and xs[0].documents is None:
+        moments = measure.moments(xs, ys, **measure.params)
+        return from_moments(measure, np.where(tested, values, np.nan), moments)
     labels = None if xs[0].documents is None else xs[0].documents.cpu().numpy()
     if labels is not None and staying(labels)[1] > MOST_STAYING:
         return None

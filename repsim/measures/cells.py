@@ -227,7 +227,7 @@ def _rows_of(
         reason = "; ".join(document_cautions(measure, labels))
     rows = []
     for i, j in np.argwhere(wanted):
-        numbers: dict[str, Any] = {name: float(array[i, j]) for name, array in cells.items()}
+        numbers: dict[str, Any] = {name: array.item(i, j) for name, array in cells.items()}
         note = "; ".join(filter(None, (_note(measure, xs[i], ys[j], found, (i, j)), reason)))
         rows.append(_row(unit, measure, i, j, {**numbers, "note": note}))
     return rows

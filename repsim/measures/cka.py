@@ -27,6 +27,7 @@ from repsim.measures.base import (
     similarity_measure,
 )
 from repsim.measures.cka_jackknife import cka_by_document, cka_replicates
+from repsim.measures.cka_null import cka_moments
 from repsim.measures.documents import centred_apart, hsic_apart
 from repsim.measures.features import Features, require_same_rows
 from repsim.measures.pair_tiles import gram_tiles, tile_products
@@ -188,6 +189,7 @@ def _debiased_matrix(x: Features) -> Tensor:
     pair_matrix=_debiased_matrix,
     left_out=cka_replicates,
     by_document=cka_by_document,
+    moments=cka_moments,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:

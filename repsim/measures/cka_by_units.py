@@ -42,10 +42,7 @@ def sums_by_row(
     effects = [[effects_of(f.centered, labels)[1] for f in side] for side in (xs, ys)]
     for i, j in np.argwhere(wanted):
         cross[:, i, j] = _sums(xs[i], ys[j], effects[0][i], effects[1][j], labels).cpu()
-    own = [
-        torch.stack([f.remember_rows("sums with itself", _own_sums).cpu() for f in side], dim=1)
-        for side in (xs, ys)
-    ]
+    own = [torch.stack([sums_with_itself(f).cpu() for f in side], dim=1) for side in (xs, ys)]
     return cross, own[0], own[1]
 
 
@@ -54,10 +51,15 @@ def labels_of(x: Features) -> Tensor:
     return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
 
 
-def _own_sums(x: Features) -> Tensor:
-    labels = labels_of(x)
-    effects = effects_of(x.centered, labels)[1]
-    return _sums(x, x, effects, effects, labels)
+def sums_with_itself(x: Features) -> Tensor:
+    """`sum_j A_ij^2` by row, `[n]` float64; kept."""
+
+    def compute(side: Features) -> Tensor:
+        labels = labels_of(side)
+        effects = effects_of(side.centered, labels)[1]
+        return _sums(side, side, effects, effects, labels)
+
+    return x.remember_rows("sums with itself", compute)
 
 
 def _sums(x: Features, y: Features, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:

@@ -86,6 +86,19 @@ def effective_number(sizes: Tensor) -> float:
     return float(sizes.sum().square() / sizes.square().sum())
 
 
+def some_documents(labels: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, float]:
+    """Rows of random documents, at most so many; the spread over all as a share of that over them.
+
+    Of a degenerate U-statistic, which falls as the number of documents grows.
+    """
+    generator = np.random.default_rng([seed, len(labels), most])
+    sizes = np.bincount(labels)
+    drawn = generator.permutation(len(sizes))
+    kept = drawn[np.cumsum(sizes[drawn]) <= most]
+    shares = [float(count * (count - 1)) for count in (len(kept), len(sizes))]
+    return np.flatnonzero(np.isin(labels, kept)), float(np.sqrt(shares[0] / shares[1]))
+
+
 # -- shuffles -------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 Estimates from shapes: layers as they are stored, centred and without covariates (all of them, or as
 many as are opened at once), and for its most demanding measure bases, tiles or matrices over pairs
 of rows. The null of a measure that is an inner product of such matrices shuffles whole ones unless
-it draws signs; its value does not need them.
+it draws signs or has a closed form; its value does not need them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from repsim.core.machine import memory_left
 from repsim.measures.algebra import TEMPORARY_NUMBERS
 from repsim.measures.distance_grids import COLLECTED
 from repsim.measures.layer_blocks import OPEN_BYTES, open_bytes
-from repsim.measures.null import flips_rows
 from repsim.measures.pair_matrices import CHUNK_BYTES
 from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
 from repsim.measures.plan import Statistics
@@ -58,8 +57,8 @@ def unit_bytes(
     number = 8 if n <= FLOAT64_ROWS else 4
     needs = {}
     for measure in measures:
-        signs = measure.by_document is not None and (documents or flips_rows(measure, n))
-        whole = measure.matrix is not None and not signs
+        drawn = measure.by_document if documents else measure.moments
+        whole = measure.matrix is not None and drawn is None
         needs[measure.name] = _bytes_of_rows(measure, n, widths, number, statistics) + _bytes_of(
             measure, n, widths, number, statistics, whole=whole
         )

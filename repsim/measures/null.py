@@ -7,8 +7,8 @@ documents, whole documents change places: shuffled one by one, the rows of docum
 together reject a true null in most cases. Documents of different length are not exchangeable: they
 change places with those of like length only, and stay where there are none, which is valid and
 gives a null that is too high rather than too low. Where a measure is a sum over documents or pairs
-of them (`by_document`), signs of documents are drawn instead, and signs of rows where matrices over
-all pairs of rows are too large to be shuffled.
+of them (`by_document`), signs of documents are drawn instead. Where the moments over all shuffles
+of rows have a closed form (`moments`), nothing is drawn.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -33,13 +33,19 @@ from repsim.measures.pair_matrices import shuffled_products
 #: standard deviation: the second largest of 20 values is no estimate of a quantile.
 LEAST_FOR_QUANTILE = 40
 NORMAL_Q95 = 1.6448536269514722
-#: Up to so many rows matrices over pairs of them are shuffled whole.
-MOST_SHUFFLED = 10_000
 #: Fewer draws than this, and no count of them reaches 5 %: p is then Student's prediction of a
 #: further draw from their mean and standard deviation.
 LEAST_FOR_COUNT = 19
+#: Over so many rows, what pairs of documents contribute is summed over random documents with so
+#: many rows, and the spread of the null taken to the size of the whole.
+MOST_PAIRED = 10_000
 #: A tail that was fitted to a few draws is not believed under this.
 LEAST_FITTED = 0.001
+#: Nor that of a distribution with the null's own moments under this.
+LEAST_EXACT = 1e-6
+#: Skewness beyond which no gamma distribution fits a null (a few rows decide it): the bound that
+#: holds for every distribution of that mean and variance is taken (Cantelli 1928).
+MOST_SKEWED = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +57,7 @@ class Null:
     calibrated: np.ndarray
     p_value: np.ndarray
     p_adjusted: np.ndarray
-    permutations: int
-    quantile: str
+    method: str
 
 
 def draw_permutations(
@@ -80,11 +85,6 @@ def _drawn(n: int, count: int, seed: int, documents: bytes | None, run_on: bool)
             for _ in range(count)
         ]
     return np.stack(drawn) if count else np.empty((0, n), dtype=np.int64)
-
-
-def flips_rows(measure: Measure, n: int) -> bool:
-    """Whether rows change sign instead of place: shuffled matrices over pairs would not fit."""
-    return measure.by_document is not None and measure.matrix is not None and n > MOST_SHUFFLED
 
 
 def draw_signs(units: int, count: int, seed: int) -> np.ndarray:
@@ -128,7 +128,9 @@ def null_values(
     return in_blocks(measure, rounds, xs, ys, mask)
 
 
-def summarise(measure: Measure, values: np.ndarray, null: np.ndarray) -> Null:
+def summarise(
+    measure: Measure, values: np.ndarray, null: np.ndarray, drawn: str = "shuffles"
+) -> Null:
     """Summary of null values `[count, La, Lb]` for the observed `[La, Lb]`; see `Null`."""
     count = len(null)
     sign = 1.0 if measure.direction == "similarity" else -1.0
@@ -140,18 +142,55 @@ def summarise(measure: Measure, values: np.ndarray, null: np.ndarray) -> Null:
     best = np.where(np.isfinite(best), best, np.nan)[:, None, None]
     tail = _fitted_tail if count < LEAST_FOR_COUNT else _counted_tail
     if count >= LEAST_FOR_QUANTILE:
-        quantile, q95 = "empirical", np.quantile(oriented, 0.95, axis=0)
+        method, q95 = f"{count} {drawn}", np.quantile(oriented, 0.95, axis=0)
     else:
-        quantile, q95 = "normal", oriented.mean(axis=0) + NORMAL_Q95 * _spread(oriented)
+        method = f"{count} {drawn}, normal tail"
+        q95 = oriented.mean(axis=0) + NORMAL_Q95 * _spread(oriented)
     return Null(
         mean=sign * oriented.mean(axis=0),
         q95=sign * q95,
         calibrated=_calibrated(measure, values, sign * q95),
         p_value=np.where(computed, tail(oriented, observed), np.nan),
         p_adjusted=np.where(computed, tail(best, observed), np.nan),
-        permutations=count,
-        quantile=quantile,
+        method=method,
     )
+
+
+def from_moments(
+    measure: Measure, values: np.ndarray, moments: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Null:
+    """Summary of a null of known mean, standard deviation and skewness, `[La, Lb]` each.
+
+    `p_adjusted` is Holm's (1979), which holds however the layers depend on each other.
+    """
+    sign = 1.0 if measure.direction == "similarity" else -1.0
+    mean, spread, skew = sign * moments[0], moments[1], sign * moments[2]
+    steps, fits = (sign * values - mean) / spread, np.abs(skew) <= MOST_SKEWED
+    bound = np.where(steps > 0, 1 / (1 + steps**2), 1.0)
+    shape = np.where(fits, skew, 0.0)
+    p = np.where(fits, stats.pearson3.sf(steps, shape), bound)
+    p = np.where(np.isfinite(values), np.maximum(p, LEAST_EXACT), np.nan)
+    reach = np.where(fits, stats.pearson3.ppf(0.95, shape), np.sqrt(19.0))
+    q95 = np.where(np.isfinite(values), sign * (mean + spread * reach), np.nan)
+    return Null(
+        mean=np.where(np.isfinite(values), sign * mean, np.nan),
+        q95=q95,
+        calibrated=_calibrated(measure, values, q95),
+        p_value=p,
+        p_adjusted=_holm(p),
+        method="moments of all shuffles",
+    )
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p of those that are known."""
+    found, known = np.full(p.shape, np.nan), np.isfinite(p)
+    order = np.argsort(p[known])
+    left = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[known][order] * left), 1.0)
+    found[known] = adjusted
+    return found
 
 
 def _counted_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:

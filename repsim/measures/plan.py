@@ -21,11 +21,11 @@ from repsim.measures.null import (
     LEAST_FITTED,
     LEAST_FOR_COUNT,
     LEAST_FOR_QUANTILE,
-    MOST_SHUFFLED,
+    MOST_PAIRED,
 )
 
 #: Part of every unit's key: raise it when the numbers of a unit change.
-SWEEP_VERSION = "repsim/sweep/3"
+SWEEP_VERSION = "repsim/sweep/4"
 
 Unit = Literal["sentence", "document"]
 Pairing = Literal["same text", "parallel text", "parallel text across models"]
@@ -127,8 +127,9 @@ class Statistics:
             )
             if unit == "sentence":
                 parts.append(
-                    f"Over {MOST_SHUFFLED:,} sentences the null of debiased CKA does not shuffle "
-                    "them: what each contributes changes its sign at random."
+                    "Debiased CKA is not shuffled: its p and quantile are those of the gamma "
+                    "distribution with the mean, variance and skewness of all shuffles, "
+                    "p_adjusted is Holm's."
                 )
         if self.groups:
             parts.append(
@@ -144,7 +145,8 @@ class Statistics:
                 "different length change places with others of like length, and stay where there "
                 "are none; blocks that run on into one another are shifted as one sequence. For "
                 "debiased CKA and unit-wise correlation what each document contributes changes its "
-                "sign at random instead."
+                f"sign at random instead; over {MOST_PAIRED:,} sentences, debiased CKA draws signs "
+                "of random documents with so many, and takes the spread to the size of the whole."
             )
         if self.covariates:
             names = ", ".join(self.covariates)

@@ -36,6 +36,7 @@ def test_only_nulls_over_pairs_grow_with_the_square_of_the_rows() -> None:
             for n in (100_000, 200_000)
         ]
         assert sizes[1] <= 2.01 * sizes[0], name
+    assert unit_bytes(100_000, [64] * 4, [get_measure("cka")], Statistics())[0] < 8e9
     assert unit_bytes(100_000, [64] * 4, [get_measure("stress")], Statistics.off())[0] > 1e11
 
 
@@ -128,25 +129,6 @@ def test_only_a_few_layers_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     )
     assert most == 3
     assert np.isnan(in_blocks(measure, watched, *half, np.eye(4, dtype=bool))[0, 3])
-
-
-def test_signs_of_rows_are_a_null_like_that_of_shuffled_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(0)
-    arrays = {name: [rng.normal(size=(400, 6)) for _ in range(3)] for name in "ab"}
-    columns = ("null_mean", "null_q95", "p_value")
-    shuffled = compare_arrays(arrays, ["cka"], permutations=200)
-    monkeypatch.setattr("repsim.measures.null.MOST_SHUFFLED", 300)
-    monkeypatch.setattr("repsim.measures.pair_matrices.shuffled_products", None)
-    flipped = compare_arrays(arrays, ["cka"], permutations=200)
-    mean, q95, p = (
-        [np.asarray(table.column(name)) for table in (shuffled, flipped)] for name in columns
-    )
-    np.testing.assert_allclose(mean[0], mean[1], atol=2e-3)
-    assert q95[0].mean() == pytest.approx(q95[1].mean(), rel=0.1)
-    assert np.corrcoef(p[0], p[1])[0, 1] > 0.9
-    assert unit_bytes(100_000, [64] * 4, [get_measure("cka")], Statistics())[0] < 8e9
 
 
 def test_shuffled_unit_correlations_are_those_of_shuffled_rows() -> None:

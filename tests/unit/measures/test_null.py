@@ -109,7 +109,7 @@ def test_few_permutations_take_the_quantile_of_a_normal_distribution() -> None:
     null = np.random.default_rng(0).normal(0.3, 0.1, size=(20, 1, 1))
     summary = summarise(get_measure("cka"), np.array([[0.5]]), null)
     expected = null.mean() + 1.6448536 * null.std(ddof=1)
-    assert summary.quantile == "normal"
+    assert summary.method == "20 shuffles, normal tail"
     assert summary.q95[0, 0] == pytest.approx(expected)
     assert summarise(get_measure("cka"), np.array([[0.5]]), null[:1]).calibrated[0, 0] != 0.0
 
