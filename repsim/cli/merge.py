@@ -28,6 +28,7 @@ Examples:
   repsim merge recipe.yml out/merged
   repsim merge runs/en runs/de out/merged --method slerp --set t=0.4
   repsim merge runs/en runs/de out/learned --align learned --text bible -l eng_Latn -l deu_Latn
+  repsim merge zoo:eng-1 zoo:deu-2 out/both --align learned --text bible --then-finetune 30000
   repsim merge runs/en runs/de out/ties --method ties --base runs/mixed --set density=0.3
 """
 )
@@ -43,6 +44,13 @@ Examples:
 @click.option("--text", help="Text for --align learned: 'bible', a folder, hub:NAME.")
 @click.option("-l", "--language", "languages", multiple=True, help="Language of that text.")
 @click.option("--tokens", type=click.IntRange(1), help="Tokens to learn on; default 300,000.")
+@click.option(
+    "--then-finetune",
+    type=click.IntRange(1),
+    metavar="TOKENS",
+    help="After learned alignment, train a copy of the merge, OUT-finetuned, on that text.",
+)
+@click.option("--learning-rate", type=float, help="Peak of --then-finetune; default: 5e-5.")
 @click.option(
     "--out-dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
@@ -63,7 +71,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def merge(
     sources: tuple[str, ...], device: str | None, forecast: bool | None, any_base: bool,
-    force: bool, dry_run: bool, as_json: bool, **options: Any,
+    force: bool, dry_run: bool, as_json: bool, then_finetune: int | None,
+    learning_rate: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Merge models into the folder OUT, by a RECIPE file or with the options given here.
 
@@ -99,11 +108,18 @@ def merge(
         )
     recipe = _recipe(sources[:-1], options)
     out = Path(sources[-1])
+    if then_finetune and not recipe.learn:
+        raise UsageError(
+            "--then-finetune goes on with the text of --align learned, and there is none",
+            hint=f"merge, and then: repsim finetune {out} -l LANGUAGE -o {out}-finetuned",
+        )
+    if learning_rate and not then_finetune:
+        raise UsageError("--learning-rate goes with --then-finetune")
     if dry_run:
         # What is learned changes no shape: a plan does without.
         quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
         plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
-        plan["align"] = recipe.align
+        plan |= {"align": recipe.align, "then_finetune": then_finetune}
         if as_json:
             print_json({"plan": plan})
         else:
@@ -123,11 +139,36 @@ def merge(
     if made and not made[0].refusal:
         write_json(folder / FORECAST_FILE, made[0].to_dict())
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    tuned = {}
+    if then_finetune:
+        tuned = {"finetuned": _finetune(recipe, folder, then_finetune, learning_rate, device)}
     if as_json:
         print_json({"out": str(folder), "method": recipe.method, "bytes": written,
-                    "notes": notes})  # fmt: skip
+                    "notes": notes, **tuned})  # fmt: skip
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
     say("next", f"repsim evaluate {folder} {' '.join(recipe.models)}")
+
+
+def _finetune(
+    recipe: Recipe, folder: Path, tokens: int, rate: float | None, device: str | None
+) -> dict[str, Any]:
+    """Train a copy of a merge on the text that its maps were learned on; its share of it all."""
+    from repsim.models.inspect import read_provenance
+    from repsim.pretraining import before_and_after, finetune
+
+    assert recipe.learn
+    out = folder.with_name(f"{folder.name}-finetuned")
+    languages = recipe.learn.languages or tuple(read_provenance(folder)["languages"])
+    finetune(
+        str(folder), out, languages=languages, corpus=recipe.learn.corpus, tokens=tokens,
+        learning_rate=rate, seed=recipe.seed, device=device,
+    )  # fmt: skip
+    share, scores = tokens / (tokens + recipe.learn.tokens), before_and_after(out)
+    change = ", ".join(
+        f"{code} {found['before']:.3f} -> {found['after']:.3f}" for code, found in scores.items()
+    )
+    say("finetuned", f"{out}: bits per byte {change}; {100 * share:.0f} % of all tokens")
+    return {"out": str(out), "tokens": tokens, "share_of_tokens": share, "bits_per_byte": scores}
 
 
 def _is_model(name: str) -> bool:

@@ -40,6 +40,18 @@ def test_the_options_of_the_verb_make_the_same_recipe(tmp_path: Path) -> None:
     assert planned.exit_code == 0, planned.output
     assert json.loads(planned.stdout)["plan"]["align"] == "learned"
     assert not (tmp_path / "out").exists()
+    command[-1] = "512"
+    more = ["--then-finetune", "1024", "--learning-rate", "1e-3", "--no-forecast", "--json"]
+    made = CliRunner().invoke(cli, [*command, *more])
+    assert made.exit_code == 0, made.output
+    tuned = json.loads(made.stdout)["finetuned"]
+    assert tuned["share_of_tokens"] == 1_024 / 1_536
+    bits = tuned["bits_per_byte"]["eng_Latn"]
+    assert bits["after"] < bits["before"]
+    assert (tmp_path / "out-finetuned" / "model.safetensors").exists()
+    for odd in (["--then-finetune", "9"], ["--align", "orthogonal", "--learning-rate", "1"]):
+        refused = CliRunner().invoke(cli, [*command[:3], str(tmp_path / "x"), *odd])
+        assert isinstance(refused.exception, UsageError)
     lone = CliRunner().invoke(cli, ["merge", "zoo:eng-1", "zoo:eng-2", "x", "--tokens", "3"])
     assert isinstance(lone.exception, UsageError)
 

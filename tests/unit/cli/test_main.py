@@ -20,7 +20,7 @@ FLAGS = {
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
-        --method --out-dtype --seed --set --text --tokens""",
+        --learning-rate --method --out-dtype --seed --set --text --then-finetune --tokens""",
     "methods": "--json",
     "extract-lora": "--base --device --dry-run --energy --json --rank --rest",
     "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dry-run
