@@ -1,0 +1,291 @@
+"""Table and figure of `learned_alignment.py`: `figures/learned_alignment/`.
+
+    python tests/benchmarks/learned_alignment_report.py [OUT]
+
+With OUT, the folder of the units, the table of all units is written anew; without, page and figure
+are drawn from the table that is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import platform
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from repsim.core.atlas import COLLAPSE
+from repsim.core.files import read_json, write_text
+from repsim.core.formatting import number
+from repsim.core.provenance import versions
+from repsim.core.table import Table
+from repsim.core.table_files import read_table_file
+from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, style, width_of
+from repsim.plots.drawing import figure as fig
+from repsim.plots.save import save_figure
+from repsim.plots.spec import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
+#: Variant -> what pages call it. Those up to "parent+tuned" are drawn.
+VARIANTS = {
+    "none": "mean as it is",
+    "permutation": "permutation",
+    "orthogonal": "rotation",
+    "learned": "learned maps",
+    "none+tuned": "mean, all weights trained",
+    "orthogonal+tuned": "rotated mean, all weights trained",
+    "learned+tuned": "maps, then all weights (30k)",
+    "parent+tuned": "one parent, all weights trained",
+    "scratch+tuned": "from scratch",
+    "learned, first language": "learned maps, text of the first language",
+    "learned, random": "learned maps, random points of the path",
+    "learned, unrelated": "learned maps, other chapters in each language",
+}
+DRAWN = ("learned", "none+tuned", "orthogonal+tuned", "learned+tuned", "parent+tuned")
+CLOSED = ("none", "permutation", "orthogonal")
+#: Tokens of training that the early reading of learned alignment rests on.
+EARLY = 30_000
+
+
+class LearnedTable(Table):
+    """One language of one model that was made of a pair."""
+
+    SCHEMA, STEM = "repsim-benchmark/learned/1", "units"
+    COLUMNS: ClassVar = {
+        "case": ("string", "kind of pair"),
+        "pair": ("string", "models"),
+        "variant": ("string", "how the model was made"),
+        "tokens": ("int", "tokens of text that it took, maps and weights together"),
+        "language": ("string", "language"),
+        "retention": ("float", "1 as the best parent, 0 as unigrams; 20 kB held out"),
+        "ci_low": ("float", "lower end of the interval over documents"),
+        "ci_high": ("float", "upper end"),
+        "repaired": ("float", "the same after repair"),
+        "other_domain": ("float", "retention on messages of a program (kolibri)"),
+        "barrier": ("float", "bits per byte, 11 points, 6 kB held out"),
+        "start": ("string", "what the maps were learned on top of"),
+        "parameters": ("int", "numbers of the map"),
+        "loss_before": ("float", "nats per token of the midpoint in the first update"),
+        "loss_early": ("float", "the same at 30 thousand tokens, mean of ten updates"),
+        "loss_after": ("float", "the same, mean of the last tenth of the updates"),
+        "output_change": ("float", "largest relative change of an output by the map"),
+        "cpu_seconds": ("float", "of aligning, learning and training"),
+    }
+
+
+def read_units(out: Path) -> LearnedTable:
+    """Every unit that is done."""
+    units = [read_json(path) for path in sorted((out / "units").glob("*.json"))]
+    return LearnedTable([row for unit in units for row in _rows(unit)])
+
+
+def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    losses = unit.get("losses") or []
+    last = max(1, len(losses) // 10)
+    early = losses[24:34]  # updates of 1,024 tokens
+    spent = [unit.get(name, 0.0) for name in ("aligning_seconds", "tuning_seconds")]
+    for code, (value, low, high) in unit["retention"].items():
+        yield {
+            "case": unit["case"], "pair": " + ".join(unit["pair"]), "variant": unit["variant"],
+            "tokens": unit["tokens"], "language": code, "retention": value, "ci_low": low,
+            "ci_high": high, "repaired": unit.get("repaired", {}).get(code, [None])[0],
+            "other_domain": unit["other_domain"][code][0],
+            "barrier": unit.get("barrier", {}).get(code), "start": unit.get("start"),
+            "parameters": unit.get("parameters"), "loss_before": losses[0] if losses else None,
+            "loss_early": statistics.fmean(early) if early else None,
+            "loss_after": statistics.fmean(losses[-last:]) if losses else None,
+            "output_change": unit.get("output_change"), "cpu_seconds": sum(spent),
+        }  # fmt: skip
+
+
+class Point(NamedTuple):
+    """The worse language of each pair: median, least and most; the readings of that row."""
+
+    tokens: int
+    values: tuple[float, ...]
+    barrier: tuple[float, ...]
+    other: tuple[float, ...]
+    repaired: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def middle(self) -> float:
+        """Median over pairs."""
+        return statistics.median(self.values)
+
+
+class Panel(NamedTuple):
+    """One case: variant -> its points by tokens."""
+
+    case: str
+    curves: dict[str, list[Point]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedInfo:
+    """A panel per case."""
+
+    panels: tuple[Panel, ...]
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and where the maps end."""
+        ends = [
+            f"{panel.case} {number(panel.curves['learned'][-1].middle)} at "
+            f"{panel.curves['learned'][-1].tokens:,} tokens"
+            for panel in self.panels if "learned" in panel.curves
+        ]  # fmt: skip
+        return (
+            "Retention of the worse language against tokens of text, on a logarithmic axis; at the "
+            "left edge the mean as it is, by permutation and by rotation, which take none. Lines: "
+            "median over pairs, dots: pairs. Learned maps end, " + "; ".join(ends) + "."
+        )
+
+
+def learned_info(table: LearnedTable, *, cases: Iterable[str] | None = None) -> LearnedInfo:
+    """Retention of the worse language by case, variant and tokens.
+
+    Args:
+        table: One row per language of a unit.
+        cases: Those to show; all that have learned maps if None.
+    """
+    found: dict[str, dict[str, dict[int, dict[str, list[dict[str, Any]]]]]] = {}
+    for row in table.rows():
+        variant = found.setdefault(row["case"], {}).setdefault(row["variant"], {})
+        variant.setdefault(row["tokens"], {}).setdefault(row["pair"], []).append(row)
+    chosen = [c for c in found if "learned" in found[c]] if cases is None else list(cases)
+    panels = tuple(
+        Panel(case, {
+            variant: [_point(tokens, list(pairs.values())) for tokens, pairs in sorted(by.items())]
+            for variant, by in found[case].items()
+        })
+        for case in sorted(chosen)
+    )  # fmt: skip
+    count = max((len(p.values) for panel in panels for c in panel.curves.values() for p in c),
+                default=0)  # fmt: skip
+    note = (f"models of 1.3 million parameters, up to {count} pairs a case", "20 kB held out")
+    return LearnedInfo(panels, "Learned alignment and what the same tokens do to weights", note)
+
+
+def _point(tokens: int, pairs: list[list[dict[str, Any]]]) -> Point:
+    def worst(name: str, pick: Any = min) -> tuple[float, ...]:
+        known = [[row[name] for row in rows if row[name] is not None] for rows in pairs]
+        return tuple(pick(values) for values in known if values)
+
+    return Point(tokens, worst("retention"), worst("barrier", max), worst("other_domain"),
+                 worst("repaired"), worst("cpu_seconds"))  # fmt: skip
+
+
+@style()
+def draw_learned(info: LearnedInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+    """A frame per case, a line per variant over tokens."""
+    found = dict(zip(DRAWN, looks([""] * len(DRAWN)), strict=True))
+    shown = [name for name in DRAWN if any(name in panel.curves for panel in info.panels)]
+    lines = {VARIANTS[name]: line_marker(found[name], 3.6, linewidth=1.3) for name in shown}
+    marks = dict(zip(CLOSED, ("x", "1", "+"), strict=True))
+    closed = {VARIANTS[name]: {"linestyle": "", "marker": mark, "color": GREY, "markersize": 5.5}
+              for name, mark in marks.items()}  # fmt: skip
+    count, height = len(info.panels), 2.9
+    axes = fig.frames(info, ax, count, count, size, height, key=fig.key_of(lines | closed),
+                      sharey=True)  # fmt: skip
+    every = [
+        p.tokens for panel in info.panels for c in panel.curves.values() for p in c if p.tokens
+    ]
+    left = min(every) / 2.2
+    for frame, panel in zip(axes, info.panels, strict=True):
+        frame.axhspan(-9, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
+        for level in (0.0, 1.0):
+            frame.axhline(level, color=FAINT, linewidth=0.8, zorder=1)
+        for name, mark in marks.items():
+            for point in panel.curves.get(name, []):
+                frame.plot([left] * len(point.values), point.values, marker=mark, linestyle="",
+                           color=GREY, markersize=5.5)  # fmt: skip
+        for name in shown:
+            points = panel.curves.get(name, [])
+            look = found[name]
+            frame.plot([p.tokens for p in points], [p.middle for p in points],
+                       **line_marker(look, 3.6, linewidth=1.3))  # fmt: skip
+            for point in points:
+                frame.plot([point.tokens] * len(point.values), point.values, linestyle="",
+                           marker=".", markersize=3, color=look.line, alpha=0.7)  # fmt: skip
+        frame.set_xscale("log")
+        frame.set_xlim(left * 0.8, max(every) * 1.35)
+        frame.set_ylim(-2.0, 1.15)
+        ticks = [left, *sorted({10 ** int(np.log10(t)) * round(t / 10 ** int(np.log10(t)))
+                                for t in every})]  # fmt: skip
+        frame.set_xticks(ticks, ["none", *(_short(t) for t in ticks[1:])])
+        frame.set_xticks([], minor=True)
+    if ax is None:
+        for frame, panel in zip(axes, info.panels, strict=True):
+            fig.title_panel(frame, panel.case, width_of(size) / count)
+        fig.name_outer_axes(fig.figure_of(axes[0]), "tokens of text",
+                            "retention of the worse language", height)  # fmt: skip
+    return fig.finish(axes, ax)
+
+
+def _short(tokens: float) -> str:
+    return f"{tokens / 1e6:g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k"
+
+
+LEARNED = Figure("learned_alignment", "units", learned_info, draw_learned)
+
+
+def page(table: LearnedTable) -> str:
+    """The table of all cases in Markdown."""
+    info = learned_info(table, cases=table.unique("case"))
+    lines = [
+        "# Learned alignment and its controls", "",
+        "Retention of the worse language (1: as its best parent, 0: no better than unigrams): "
+        "median, and least to most over the pairs of a case. Barrier: the larger one of the two "
+        "languages, bits per byte. Models of 1.3 million parameters; text of the Bible; another "
+        "domain: messages of a learning platform. CPU seconds of aligning and training.", "",
+        "![Retention against tokens](retention.png)", "", learned_info(table).caption(), "",
+        "| case | model | tokens | pairs | retention | barrier | repaired | other domain | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for panel in info.panels:
+        for name in (name for name in VARIANTS if name in panel.curves):
+            for p in panel.curves[name]:
+                cells = [panel.case, VARIANTS[name], f"{p.tokens:,}", str(len(p.values)),
+                         _span(p.values), *(_middle(v) for v in (p.barrier, p.repaired, p.other)),
+                         f"{statistics.median(p.seconds):.0f}"]  # fmt: skip
+                lines.append(f"| {' | '.join(cells)} |")
+    about = ", ".join(f"{name} {version}" for name, version in versions().items())
+    lines += ["", f"{dt.date.today()}, {platform.machine()}, one thread; {about}.",
+              "", "```", "python tests/benchmarks/learned_alignment.py OUT",
+              "python tests/benchmarks/learned_alignment_report.py OUT", "```"]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _span(values: tuple[float, ...]) -> str:
+    middle = number(statistics.median(values))
+    return (
+        middle if len(values) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
+    )
+
+
+def _middle(values: tuple[float, ...]) -> str:
+    return number(statistics.median(values)) if values else ""
+
+
+def main() -> None:
+    """Write table, page and figure."""
+    if len(sys.argv) > 1:
+        read_units(Path(sys.argv[1])).save(FIGURES / "units.csv")
+    table = LearnedTable(read_table_file(FIGURES / "units.csv"))
+    save_figure(LEARNED(table), FIGURES / "retention")
+    write_text(FIGURES / "README.md", page(table))
+
+
+if __name__ == "__main__":
+    main()
