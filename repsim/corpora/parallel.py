@@ -16,7 +16,7 @@ from repsim.corpora.languages import choose_languages
 from repsim.corpora.readers import READERS
 from repsim.corpora.readers.flores import flores_files
 from repsim.corpora.readers.moses import moses_files
-from repsim.corpora.readers.plain import rows_in_memory
+from repsim.corpora.readers.plain import rows_in_memory, rows_of_frame
 from repsim.corpora.rows import Empty, Request, build_corpus
 from repsim.corpora.text_files import read_lines, stem
 
@@ -45,8 +45,8 @@ def load_corpus(
         spec: A built-in corpus (`kolibri`, `udhr`), a file or folder whose format is recognised, or
             FORMAT:LOCATION: `tsv:`, `jsonl:`, `moses:PREFIX`, `flores:FOLDER`,
             `hub:NAME[#CONFIG][@REVISION]`; `plain:` and .txt are one sentence a line. Also a list
-            of sentences, or a mapping from languages to such lists; a `ParallelCorpus` is only
-            chosen from.
+            of sentences, a mapping from languages to such lists, or a data frame (pandas, polars,
+            Arrow) with a column per language; a `ParallelCorpus` is only chosen from.
         languages: Codes in this order (`eng_Latn`, `eng`, `en`; also one string, `en,de`); None for
             all; `eng_Latn~reversed` is derived, see `corpora.derived`. Only rows that have text in each of them stay; the corpus's `notes` count the rest.
         limit: Draw at most so many of the sentences, without replacement.
@@ -85,8 +85,9 @@ def load_corpus(
         return derived_corpus(natural, languages)
     if isinstance(spec, ParallelCorpus):
         corpus = _select(spec, languages)
-    elif isinstance(spec, Mapping | list | tuple):
-        rows = rows_in_memory(spec, languages)
+    elif isinstance(spec, Mapping | list | tuple) or hasattr(spec, "__arrow_c_stream__"):
+        held = isinstance(spec, Mapping | list | tuple)
+        rows = rows_in_memory(spec, languages) if held else rows_of_frame(spec, languages)
         corpus = build_corpus(rows, "sentences", split=split, empty=empty, deduplicate=deduplicate)
     elif format is None and str(spec) in CORPORA:
         corpus = _load_builtin(str(spec), languages, split)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from repsim.core.errors import InputError, UsageError
 from repsim.corpora.languages import choose_languages
@@ -73,6 +75,17 @@ def rows_in_memory(
             source="sentences in memory",
         )
     )
+
+
+def rows_of_frame(frame: Any, languages: Sequence[str] | None) -> ParallelRows:
+    """A data frame: a column per language; columns `id` and `document` may be there."""
+    import pyarrow as pa
+
+    columns = pa.table(frame).to_pydict()
+    ids, documents = (columns.pop(name, []) for name in ("id", "document"))
+    rows = rows_in_memory(columns, languages)
+    named = {"ids": list(map(str, ids)) or rows.ids, "documents": list(map(str, documents))}
+    return dataclasses.replace(rows, **named)
 
 
 def _only_language(languages: Sequence[str] | None, where: str) -> str:

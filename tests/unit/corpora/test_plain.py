@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import repsim
 from repsim.core import RepsimError
 from repsim.corpora import load_corpus
 
@@ -35,6 +36,20 @@ def test_lists_and_mappings_are_corpora() -> None:
     assert both["deu_Latn"][1] == "Zwei."
     gap = load_corpus({"en": ["One.", "Two."], "de": ["Eins.", None]})
     assert len(gap) == 1
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_data_frames_are_corpora(library: str) -> None:
+    frames = pytest.importorskip(library)
+    columns = {"id": [7, 8], "document": ["a", "a"], "en": ["One.", "Two."], "de": ["E.", None]}
+    make = frames.table if library == "pyarrow" else frames.DataFrame
+    corpus = load_corpus(make(columns), languages=["eng"])
+    assert (corpus.ids, corpus.documents) == (("7", "8"), ("a", "a"))
+    assert corpus["eng_Latn"] == ("One.", "Two.")
+    assert load_corpus(make(columns)).ids == ("7",)
+    array = make({"u": [1.0, 2.0, 4.0, 3.0], "v": [0.5, 0.0, 1.0, 2.0]})
+    if library != "pyarrow":
+        assert repsim.measure(array, array, "rsa") == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
