@@ -75,18 +75,30 @@ class Learned:
         losses: Nats per token of each update, before it was made.
         parameters: Numbers that were learned.
         start: What the maps stand on.
+        tokens: Tokens of an update.
     """
 
     maps: AlignmentMap
     losses: tuple[float, ...]
     parameters: int
     start: str = "orthogonal"
+    tokens: int = 1
 
     @property
     def ends(self) -> tuple[float, float]:
         """Mean loss of the first and of the last tenth of the updates, in nats per token."""
         n = max(1, len(self.losses) // 10)
         return sum(self.losses[:n]) / n, sum(self.losses[-n:]) / n
+
+    def gain(self, tokens: int = 30_000) -> float:
+        """Nats per token by which the loss of the midpoint fell within the first `tokens`.
+
+        The mean of the (at most ten) updates around there is held against the first update. Early
+        on it tells whether alignment helps a pair at all.
+        """
+        at = min(max(1, tokens // self.tokens), len(self.losses) - 1)
+        near = self.losses[max(1, at - 5) : at + 5] or self.losses
+        return self.losses[0] - sum(near) / len(near)
 
 
 class Midpoint:
@@ -183,7 +195,9 @@ def learn_maps(
         found = {
             space.key: _element(space, [p.double() for p in free[space.key]]) for space in spaces
         }
-    return Learned(found, tuple(losses), sum(parameter.numel() for parameter in every))
+    numbers = sum(parameter.numel() for parameter in every)
+    per_update = learning.batch * (windows.shape[1] - 1)
+    return Learned(found, tuple(losses), numbers, tokens=per_update)
 
 
 def composed(first: Mapping[str, torch.Tensor], then: Mapping[str, torch.Tensor]) -> AlignmentMap:

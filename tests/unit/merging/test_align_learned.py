@@ -45,6 +45,7 @@ def test_the_map_changes_no_output_and_lowers_the_loss_of_the_midpoint(kind: str
     assert report.output_change < 1e-5
     first, last = report.learned.ends
     assert last < first
+    assert report.learned.gain(QUICK.tokens) > report.learned.gain(200) > 0
     assert len(report.learned.losses) == QUICK.updates(16) == 15
 
 
@@ -162,6 +163,28 @@ def test_learning_begins_at_the_identity() -> None:
             if space.group in CONTINUOUS:
                 element = _element(space, _zero(space)).double()
                 assert torch.allclose(element, identity_element(space), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"hidden_size": 64}, "'embed' is"),
+        ({"intermediate_size": 64}, "'0.gate' is"),
+        ({"num_hidden_layers": 3}, "model.layers.2"),
+    ],
+)
+def test_a_wider_or_deeper_partner_is_refused_before_anything_is_learned(
+    shape: dict[str, int], words: str
+) -> None:
+    config, a, _ = models("llama")
+    other = dict(tiny_model("llama", head=True, **shape).state_dict())
+    asked: list[int] = []
+    with pytest.raises(IncompatibleModelsError, match=words):
+        align(
+            a, [other], config, method="learned", windows=text(config), learning=QUICK,
+            on_update=lambda i, n, loss: asked.append(i),
+        )  # fmt: skip
+    assert not asked
 
 
 def test_what_cannot_be_learned_is_refused() -> None:
