@@ -81,9 +81,11 @@ def evaluate(
         print_table(lines, {key: _head(key) for key in lines[0]})
         floors = [row for row in table.rows() if row["metric"] == "unigram_floor"]
         for language in table.unique("language"):
-            known = {f"{row['value']:.3f}" for row in floors if row["language"] == language}
+            known = [row for row in floors if row["language"] == language]
             if known:
-                say("floor", f"{language} {' / '.join(sorted(known))} bits per byte")
+                values = " / ".join(sorted({f"{row['value']:.3f}" for row in known}))
+                notes = " / ".join(sorted({row["note"] for row in known}))
+                say("floor", f"{language} {values} bits per byte ({notes})")
         for row in table.where(metric=["retention", "gain_kept"]).rows():
             if row["note"]:
                 what = row["metric"].replace("_", " ")

@@ -51,7 +51,7 @@ def bible_text(language: str, split: Split = "train") -> TrainingText:
     """Training or held-out chapters of one language: 2.7 to 6 MB of text."""
     if language not in EDITIONS:
         raise unknown_name("language in the built-in training corpus", language, EDITIONS)
-    edition, path = EDITIONS[language], _path(language, split)
+    edition, path = EDITIONS[language], builtin_file(language, split)
     return TrainingText(
         name="bible",
         language=language,
@@ -102,7 +102,8 @@ def builtin_parallel(name: str = "bible", languages: Sequence[str] | None = None
     )
 
 
-def _path(language: str, split: str) -> Path:
+def builtin_file(language: str, split: str) -> Path:
+    """Where a part of the text of a language lies."""
     return FOLDER / f"{language}.{split}.jsonl.xz"
 
 
@@ -111,7 +112,7 @@ def _heldout_verses(language: str) -> dict[tuple[str, int], str]:
     if language not in EDITIONS:
         raise unknown_name("language in the built-in training corpus", language, EDITIONS)
     verses: dict[tuple[str, int], str] = {}
-    path = _path(language, "heldout")
+    path = builtin_file(language, "heldout")
     for _, record in read_records(path):
         numbers, lines = record.get("verses"), str(record["text"]).split("\n")
         if not isinstance(numbers, list):

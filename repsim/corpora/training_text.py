@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from repsim.core.errors import UsageError
-from repsim.corpora.builtin_training import bible_text
+from repsim.core.files import file_mark
+from repsim.corpora.builtin_training import bible_text, builtin_file
 from repsim.corpora.derived import MARK, derived_text, split_language
 from repsim.corpora.document_files import read_files
 from repsim.corpora.documents import (
@@ -114,6 +115,20 @@ def is_remote(spec: str) -> bool:
     """Whether a source lies on a hub, of which nobody knows how much there is."""
     address = TextAddress.parse(spec)
     return address.is_hub and not DataSetName.parse(address.location, "").is_local
+
+
+def text_marks(spec: str, language: str) -> list[tuple[str | int, ...]] | None:
+    """What changes with the files of a text; None of what a hub streams."""
+    address = TextAddress.parse(spec)
+    base = split_language(language)[0] if MARK in language else language
+    if address.is_hub:
+        return None
+    if address.location == "bible":
+        parts = [builtin_file(base, split) for split in ("train", "heldout")]
+        files = [path for path in parts if path.is_file()]
+    else:
+        files = [path for part in find_document_files(address.location, base) for path in part]
+    return [(str(path.resolve()), *file_mark(path)) for path in files]
 
 
 def streamed_bytes(max_bytes: int) -> int:

@@ -193,10 +193,11 @@ def _language_rows(
     rows = []
     for language, score in scores.items():
         ids = ready.text.documents[language]
-        both = {"bits_per_byte": score, "unigram_floor": ready.floors[language]}
-        for metric, numbers in both.items():
+        rests = f"unigrams of {ready.floor_bytes[language] / 1e6:.1f} MB of training text"
+        both = {"bits_per_byte": (score, ""), "unigram_floor": (ready.floors[language], rests)}
+        for metric, (numbers, note) in both.items():
             found = jackknife(leave_one_out(numbers, ids, ids), level)
-            rows.append(_row(ref, language, metric, found) | _amount(score))
+            rows.append(_row(ref, language, metric, found, note=note) | _amount(score))
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import InputError
 from repsim.corpora.training_text import load_training_text
 from repsim.evaluation.bits_per_byte import BitsPerByte, HeldOut, score_held_out, tokenized
-from repsim.evaluation.floor import count_tokens, unigram_bits
+from repsim.evaluation.floor import training_counts, unigram_bits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,18 +52,17 @@ class EvaluationText:
         held_out, bos = {}, 0
         for language, texts in self.texts.items():
             held_out[language], bos = tokenized(tokenizer, texts)
-        fitted = {}
-        if floors:
-            training = load_training_text(
-                self.corpus, self.languages, allow_network=self.allow_network
+        counted = {
+            language: training_counts(
+                self.corpus, language, tokenizer, allow_network=self.allow_network
             )
-            fitted = {
-                language: unigram_bits(
-                    count_tokens(tokenizer, text.texts()), held_out[language]
-                )
-                for language, text in training.items()
-            }  # fmt: skip
-        return PreparedText(self, held_out, bos, context, overlap, fitted)
+            for language in (self.languages if floors else ())
+        }
+        return PreparedText(
+            self, held_out, bos, context, overlap,
+            floors={key: unigram_bits(own.counts, held_out[key]) for key, own in counted.items()},
+            floor_bytes={key: own.n_bytes for key, own in counted.items()},
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +76,7 @@ class PreparedText:
         context: Tokens per window.
         overlap: Tokens of a window that are context only.
         floors: Language -> bits under the unigram model; empty if not asked for.
+        floor_bytes: Language -> bytes of training text that the unigram model was fitted on.
     """
 
     text: EvaluationText
@@ -85,6 +85,7 @@ class PreparedText:
     context: int
     overlap: int
     floors: dict[str, BitsPerByte]
+    floor_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def score(self, model: nn.Module) -> dict[str, BitsPerByte]:
         """Bits and bytes per document of each language under a causal language model."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from repsim.core.errors import InputError
+from repsim.evaluation import floor
 from repsim.evaluation.bits_per_byte import HeldOut, evaluate_bits_per_byte
-from repsim.evaluation.floor import count_tokens, unigram_bits, unigram_floor
+from repsim.evaluation.floor import count_tokens, training_counts, unigram_bits, unigram_floor
 from repsim.testing.tiny_models import tiny_model, tiny_tokenizer
 
 TEXTS = ["the cat sat", "Straße und Häuser, viele davon", "ok"]
@@ -55,3 +58,45 @@ def test_tokens_are_counted_without_specials() -> None:
     assert len(counts) == len(tokenizer)
     with pytest.raises(InputError, match="no training text to count tokens in"):
         count_tokens(tokenizer, [])
+
+
+def test_training_counts_are_those_of_all_text_and_remembered_while_its_files_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
+    tokenizer, file = tiny_tokenizer(), tmp_path / "text" / "eng_Latn.train.txt"
+    file.parent.mkdir()
+    texts = [f"the cat {number} sat" for number in range(200)]
+    file.write_text("\n\n".join(texts))
+    (file.parent / "eng_Latn.heldout.txt").write_text("a dog")
+    first = training_counts(str(file.parent), "eng_Latn", tokenizer)
+    np.testing.assert_array_equal(first.counts, count_tokens(tokenizer, texts))
+    assert first.n_bytes == sum(map(len, texts))
+    with monkeypatch.context() as patched:
+        patched.setattr(floor, "count_tokens", None)
+        again = training_counts(str(file.parent), "eng_Latn", tokenizer)
+        np.testing.assert_array_equal(again.counts, first.counts)
+        assert again.n_bytes == first.n_bytes
+    (kept,) = (tmp_path / "cache" / "floors").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-30])  # damaged: counted anew
+    damaged = training_counts(str(file.parent), "eng_Latn", tokenizer)
+    np.testing.assert_array_equal(damaged.counts, first.counts)
+    file.write_text("\n\n".join(texts[:100]))
+    os.utime(file, (1, 1))
+    assert (
+        training_counts(str(file.parent), "eng_Latn", tokenizer).counts.sum() < first.counts.sum()
+    )
+
+
+@pytest.mark.parametrize(("limit", "least", "most"), [(500, 400, 500), (5, 2890, 2890)])
+def test_a_floor_rests_on_documents_of_a_long_text_unless_none_is_so_short(
+    limit: int, least: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(floor, "LEAST_BYTES", limit)
+    monkeypatch.setattr(floor, "BYTES_PER_ENTRY", 0)
+    texts = [f"the cat {number} sat" for number in range(200)]
+    (tmp_path / "eng_Latn.train.txt").write_text("\n\n".join(texts))
+    (tmp_path / "eng_Latn.heldout.txt").write_text("a dog")
+    found = training_counts(str(tmp_path), "eng_Latn", tiny_tokenizer())
+    assert least <= found.n_bytes <= most
