@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from repsim.cli.loading import scoring_options
 from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 
@@ -20,8 +21,6 @@ Examples:
 @click.argument("a")
 @click.argument("b")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
-@click.option("--corpus", default="bible", show_default=True, help="Training corpus, by its name.")
-@click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
 @click.option(
     "--align",
     multiple=True,
@@ -31,12 +30,7 @@ Examples:
 @click.option(
     "--points", type=click.IntRange(min=3), default=11, show_default=True, help="Points on it."
 )
-@click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
-@click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
+@scoring_options
 def barrier(
     a: str, b: str, out: Path | None, languages: tuple[str, ...], dry_run: bool, as_json: bool,
     **options: Any,

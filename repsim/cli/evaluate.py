@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.loading import loading_options
+from repsim.cli.loading import loading_options, scoring_options
 from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -37,19 +37,12 @@ Examples:
 )
 @click.argument("models", nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
-@click.option("--corpus", default="bible", show_default=True, help="Training corpus, by its name.")
-@click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
 @click.option("--parents", multiple=True, help="Parent of the merges; default: as their files say.")
 @click.option("--base", help="What the parents were trained from; default: as the merge says.")
-@click.option("--context", type=click.IntRange(min=1), help="Tokens per window; default: the most.")
-@click.option("--max-bytes", type=click.IntRange(min=1), help="At most so much text per language.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 @loading_options
 @click.option("--card/--no-card", default=True, show_default=True,
               help="Enter outcomes into the model cards of merges that repsim wrote.")  # fmt: skip
-@click.option("--allow-network", is_flag=True, help="Fetch models or text that are not here.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
+@scoring_options
 def evaluate(
     models: tuple[str, ...], out: Path | None, languages: tuple[str, ...],
     parents: tuple[str, ...], card: bool, dry_run: bool, as_json: bool, **options: Any,

@@ -47,18 +47,7 @@ def study() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all units as one JSON document.")
 def plan(study_file: str, out: Path | None, workers: int, as_json: bool) -> None:
     """Print the units of work of STUDY, what of them is done, and the time they take."""
-    planned = _planned(study_file)
-    rows = _plan_rows(planned, out, workers)
-    facts = _facts(planned)
-    if as_json:
-        units = [
-            {"name": u.name, "kind": u.kind, "needs": list(u.needs), "seconds": u.seconds}
-            for u in planned.units
-        ]
-        print_json({**facts, "kinds": rows, "units": units})
-        return
-    say("plan", _facts_line(facts))
-    print_table(rows)
+    _show_plan(_planned(study_file), out, workers, as_json)
 
 
 @study.command()
@@ -92,14 +81,10 @@ def run(
     from repsim.studies.engine import StudyFolder
 
     planned = _planned(study_file, device, processes, gpus)
-    say("plan", _facts_line(_facts(planned)))
     if dry_run:
-        rows = _plan_rows(planned, out, workers or 1)
-        if as_json:
-            print_json({**_facts(planned), "kinds": rows})
-        else:
-            print_table(rows)
+        _show_plan(planned, out, workers or 1, as_json)
         return 0
+    say("plan", _facts_line(_facts(planned)))
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
     folder = StudyFolder.open(
@@ -241,6 +226,19 @@ def _facts_line(facts: dict[str, Any]) -> str:
         f"{facts['groups']} groups of parents · {facts['merges']} merges · about "
         f"{duration(facts['seconds'])} on one core"
     )
+
+
+def _show_plan(planned: StudyPlan, out: Path | None, workers: int, as_json: bool) -> None:
+    rows, facts = _plan_rows(planned, out, workers), _facts(planned)
+    say("plan", _facts_line(facts))
+    if as_json:
+        units = [
+            {"name": u.name, "kind": u.kind, "needs": list(u.needs), "seconds": u.seconds}
+            for u in planned.units
+        ]
+        print_json({**facts, "kinds": rows, "units": units})
+    else:
+        print_table(rows)
 
 
 def _plan_rows(planned: StudyPlan, out: Path | None, workers: int) -> list[dict[str, Any]]:
