@@ -13,7 +13,7 @@ from repsim.core.errors import UsageError
 from repsim.core.progress import duration
 
 #: Options that also count for activations that are there already (`--arrays`).
-FOR_ARRAYS = ("measures", "permutations", "seed", "device", "layers")
+FOR_ARRAYS = ("measures", "permutations", "seed", "device", "layers", "memory")
 #: Shown after a comparison; the rest is in the tables.
 SUMMARY_COLUMNS = {
     "pair": "pair",
@@ -41,6 +41,9 @@ Examples:
 @click.argument("models", nargs=-1, required=True)
 @click.option("--arrays", is_flag=True,
               help="MODELS are dumps of activations: NAME=FILE, or a folder of files.")  # fmt: skip
+@click.option("--memory", type=click.FloatRange(min=0.01),
+              help="With --arrays: GB of layers that are held; beyond, they are read again "
+              "whenever they are needed.  [default: 0.27]")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and report.")
 @click.option("--corpus", default="kolibri", show_default=True, help="Built-in name or a path.")
 @click.option("-l", "--language", "languages", multiple=True, help="May be repeated; default: all.")
@@ -94,8 +97,8 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def compare(
-    models: tuple[str, ...], arrays: bool, out: Path | None, dry_run: bool, as_json: bool,
-    force: bool, **options: Any,
+    models: tuple[str, ...], arrays: bool, memory: float | None, out: Path | None, dry_run: bool,
+    as_json: bool, force: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure how alike MODELS represent the same and translated sentences, layer by layer.
 
@@ -109,9 +112,12 @@ def compare(
     """
     if arrays:
         _refuse_for_arrays()
+        options["memory"] = memory and int(1e9 * memory)
         table = _compare_dumps(models, out, force=force, options=_arguments(options))
         _report(table, out, as_json, {})
         return
+    if memory:
+        raise UsageError("--memory counts for dumps only", hint="add --arrays, or leave it out")
     from repsim.studies.compare import plan_comparison, run_comparison
 
     comparison = plan_comparison(models, **_arguments(options))

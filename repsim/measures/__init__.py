@@ -43,7 +43,6 @@ _LATER = {
     "assess": "repsim.measures.arrays",
     "between_models": "repsim.measures.arrays",
     "blocks": "repsim.measures.documents",
-    "compare_arrays": "repsim.measures.sweeps",
     "difference": "repsim.measures.arrays",
     "intrinsic_dimension": "repsim.measures.topology",
     "partial": "repsim.measures.cells",

@@ -28,7 +28,8 @@ from repsim.measures.beside import beside
 from repsim.measures.cautions import caution, document_cautions, row_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
-from repsim.measures.memory import FLOAT64_ROWS, HELD_BYTES, is_paged, require_memory
+from repsim.measures.limits import HELD_BYTES, holding
+from repsim.measures.memory import FLOAT64_ROWS, is_paged, require_memory
 from repsim.measures.plan import SweepUnit, identity
 from repsim.measures.serial import serial_note
 
@@ -125,7 +126,7 @@ class FeatureCache:
         dtype = torch.float64 if len(acts) <= FLOAT64_ROWS else torch.float32
         features = Features(array, dtype=dtype, device=self.device, documents=documents)
         widths = [array.shape[1]] * (2 * len(acts.layers[point]))
-        if not is_paged(len(acts), widths, self.max_bytes):
+        if not is_paged(len(acts), widths):
             return features
         return features.paged(lambda: acts.array(point, layer))
 
@@ -179,7 +180,7 @@ def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[s
     """
     cache = cache if cache is not None else FeatureCache()
     rows: list[dict[str, Any]] = []
-    with _threads_of_this_process():
+    with _threads_of_this_process(), holding(cache.max_bytes):
         none = np.empty((len(unit.a), 0))
         covariates = _shared_covariates(unit.a, unit.b, unit.statistics.covariates)
         labels, _ = unit.grouping

@@ -14,6 +14,7 @@ import numpy as np
 
 from repsim.core.measure import Measure, Rung
 from repsim.measures.features import Features
+from repsim.measures.limits import share
 
 #: Bytes that the opened layers may take.
 OPEN_BYTES = 5 << 29
@@ -33,7 +34,7 @@ def in_blocks(
     layers = list({id(f): f for f in [*xs, *ys]}.values())
     if not any(f.is_paged for f in layers):
         return compute(xs, ys, mask)
-    at_once = max(2, OPEN_BYTES // max(open_bytes(measure, f.n, f.d, f.dtype.itemsize)
+    at_once = max(2, share(OPEN_BYTES) // max(open_bytes(measure, f.n, f.d, f.dtype.itemsize)
                                        for f in layers))  # fmt: skip
     if len(layers) <= at_once:
         with contextlib.ExitStack() as stack:

@@ -15,19 +15,18 @@ from repsim.core.machine import memory_left
 from repsim.measures.algebra import TEMPORARY_NUMBERS
 from repsim.measures.distance_grids import COLLECTED
 from repsim.measures.layer_blocks import OPEN_BYTES, open_bytes
+from repsim.measures.limits import held_bytes, share
 from repsim.measures.pair_matrices import CHUNK_BYTES
 from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
 from repsim.measures.plan import Statistics
 
 #: Up to so many rows everything is computed in float64.
 FLOAT64_ROWS = 1000
-#: Bytes of layers, as they come from memory or disk, above which they are not all held.
-HELD_BYTES = 2 << 30
 
 
-def is_paged(n: int, widths: Sequence[int], most: int = HELD_BYTES) -> bool:
-    """Whether the float32 layers of both sides, and their centered rows, are more than `most`."""
-    return 8 * n * sum(widths) > most
+def is_paged(n: int, widths: Sequence[int]) -> bool:
+    """Whether the float32 layers of both sides, and their centered rows, are more than is held."""
+    return 8 * n * sum(widths) > held_bytes()
 
 
 def unit_bytes(
@@ -75,7 +74,7 @@ def _bytes_of_rows(
     derived = statistics.left_out(measure) > 0 and not _has_closed_form(measure)
     if is_paged(n, widths):
         opened = sum(open_bytes(measure, n, d, number) for d in widths)
-        return reading + min(opened, OPEN_BYTES) * (1 + derived)
+        return reading + min(opened, share(OPEN_BYTES)) * (1 + derived)
     free = 8 + number if statistics.covariates else 0
     return reading + n * sum(widths) * (4 + number + free + derived * (4 + number))
 
@@ -96,13 +95,13 @@ def _bytes_of(
     if measure.rung is Rung.L3 and not is_paged(n, widths):
         value += 8 * n * sum(widths)  # an orthonormal basis of every layer stays
     elif measure.rung is Rung.L4:
-        value += 4 * min(pairs, TEMPORARY_NUMBERS)
+        value += 4 * min(pairs, share(TEMPORARY_NUMBERS))
     elif measure.matrix is not None:
-        value += 2 * tiles + min(KEPT_BYTES, len(widths) * pairs // 2 * number)
+        value += 2 * tiles + min(share(KEPT_BYTES), len(widths) * pairs // 2 * number)
         value += len(widths) * min(pairs // 2, COLLECTED) * number
     null = 0
     if statistics.shuffles(measure) and whole:
-        at_once = min(max(1, CHUNK_BYTES // (4 * pairs)), len(widths))
+        at_once = min(max(1, share(CHUNK_BYTES) // (4 * pairs)), len(widths))
         null = pairs * (12 * at_once + 8 * number)
     # Replicates and their parts by row, of all pairs of layers.
     closed = statistics.left_out(measure) > 0 and _has_closed_form(measure)

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from repsim.measures.algebra import CHUNK_NUMBERS, TEMPORARY_NUMBERS, symmetric_product
+from repsim.measures.limits import share
 
 #: Rows whose neighbours are sought at once.
 BLOCK = 1024
@@ -124,7 +125,7 @@ class _Searched(NamedTuple):
 def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> _Searched:
     """Fill `index` by float32 products; the rows of which that is not sure."""
     rows, (n, k) = points.rows.float(), index.shape
-    whole = symmetric_product(rows) if n**2 <= TEMPORARY_NUMBERS else None
+    whole = symmetric_product(rows) if n**2 <= share(TEMPORARY_NUMBERS) else None
     searched, wide = _Searched([], [], index[:0, 0]), min(CANDIDATES * k, n)
     at_once = max(1, CHUNK_NUMBERS // (wide * rows.shape[1]))
     for start in range(0, len(rows), BLOCK):

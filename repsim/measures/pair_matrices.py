@@ -16,6 +16,7 @@ from torch import Tensor
 
 from repsim.measures.algebra import TEMPORARY_NUMBERS, products
 from repsim.measures.features import Features
+from repsim.measures.limits import share
 
 #: Rows of one block of pairs; small enough for its re-indexed copy to stay in cache.
 BLOCK = 128
@@ -30,7 +31,7 @@ def cosine_grid(
     xs: Sequence[Features], ys: Sequence[Features], vector_of: PairMatrix
 ) -> np.ndarray:
     """Cosine of the layers' `[m]` vectors, all pairs; NaN where a vector is zero."""
-    group = max(1, TEMPORARY_NUMBERS // (xs[0].n ** 2 + 1))
+    group = max(1, share(TEMPORARY_NUMBERS) // (xs[0].n ** 2 + 1))
     grid = np.empty((len(xs), len(ys)))
     for top in range(0, len(xs), group):
         rows = _unit_vectors(xs[top : top + group], vector_of, {})
@@ -64,7 +65,7 @@ def shuffled_products(
 ) -> np.ndarray:
     """`cos(A_i, P B_j P')` for all layers and permutations, `[count, len(xs), len(ys)]`."""
     n = xs[0].n
-    at_once = max(1, CHUNK_BYTES // (4 * n * n))
+    at_once = max(1, share(CHUNK_BYTES) // (4 * n * n))
     result = np.empty((len(permutations), len(xs), len(ys)))
     for b in range(0, len(ys), at_once):
         shuffled = torch.stack([_single(matrix_of, y) for y in ys[b : b + at_once]])

@@ -15,6 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from repsim.measures.limits import share
+
 #: Pairs of one tile: few enough to stay in cache, enough for products to run at full speed.
 ROWS, COLUMNS = 256, 512
 #: Pieces in which a tile on the diagonal is computed, to leave out most of what lies below it.
@@ -85,7 +87,8 @@ class DistanceTiles:
         self._layers = [layer.contiguous() for layer in layers]
         self._squares = [square.to(layers[0].dtype) for square in squares]
         n = len(squares[0])
-        self._keep = len(layers) * n * (n + ROWS) // 2 * layers[0].element_size() <= KEPT_BYTES
+        whole = len(layers) * n * (n + ROWS) // 2 * layers[0].element_size()
+        self._keep = whole <= share(KEPT_BYTES)
         self._kept: list[Tile] = []
 
     def __iter__(self) -> Iterator[Tile]:

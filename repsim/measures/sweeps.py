@@ -7,7 +7,6 @@ languages) do not depend on each other: worker processes take them, one thread e
 from __future__ import annotations
 
 import copyreg
-import dataclasses
 import functools
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from repsim.core.progress import progress
 from repsim.measures.base import MEASURES, get_measure
 from repsim.measures.cells import FeatureCache, unit_rows
 from repsim.measures.discovery import with_q_values
+from repsim.measures.limits import HELD_BYTES
 from repsim.measures.plan import Layers, Statistics, SweepUnit, plan_sweep
 
 #: Factors that each worker keeps; there are as many workers as cores.
@@ -44,8 +44,9 @@ def run_unit(unit: SweepUnit, cache: FeatureCache | None = None) -> SimilarityTa
 
 
 def run_units(
-    units: Sequence[SweepUnit], *, device: str | None = None, workers: int = 1
-) -> Iterator[tuple[SweepUnit, SimilarityTable]]:
+    units: Sequence[SweepUnit], *, device: str | None = None, workers: int = 1,
+    memory: int = HELD_BYTES,
+) -> Iterator[tuple[SweepUnit, SimilarityTable]]:  # fmt: skip
     """Compute units; yield each with its table as soon as it is done.
 
     Args:
@@ -53,6 +54,7 @@ def run_units(
         device: Where to compute; on an accelerator everything stays in this process.
         workers: Processes; 0 for as many as there are cores. Measures that another process cannot
             import (of the script that runs, or not registered) are computed in this one.
+        memory: Bytes of layers that are held, by all processes; beyond, layers are read again.
 
     Raises:
         InputError: As `run_unit`; what was yielded before is done.
@@ -62,11 +64,12 @@ def run_units(
     measures = {id(m): m for unit in units for m in unit.measures}.values()
     alone = count <= 1 or len(units) < FEWEST_UNITS or not all(map(_importable, measures))
     if alone or (device or "cpu") != "cpu":
-        cache = FeatureCache(device=device)
+        cache = FeatureCache(device=device, max_bytes=memory)
         yield from ((unit, run_unit(unit, cache)) for unit in units)
         return
     with Pool(count) as pool:
-        yield from pool.completed(_run_in_worker, units)
+        each = min(WORKER_BYTES, memory // count)
+        yield from pool.completed(functools.partial(_run_in_worker, max_bytes=each), units)
 
 
 def _importable(measure: Measure) -> bool:
@@ -76,13 +79,11 @@ def _importable(measure: Measure) -> bool:
     return get_measure(measure.name).function is measure.function
 
 
-def _run_in_worker(unit: SweepUnit) -> SimilarityTable:
-    return run_unit(unit, _worker_cache())
+def _run_in_worker(unit: SweepUnit, max_bytes: int) -> SimilarityTable:
+    return run_unit(unit, _worker_cache(max_bytes))
 
 
-@functools.cache
-def _worker_cache() -> FeatureCache:
-    return FeatureCache(max_bytes=WORKER_BYTES)
+_worker_cache = functools.cache(lambda max_bytes: FeatureCache(max_bytes=max_bytes))
 
 
 def _restored(module: str, name: str, params: Mapping[str, Any]) -> Measure:
@@ -126,6 +127,7 @@ def sweep(
     self_pairs: bool = False,
     device: str | None = None,
     workers: int = 1,
+    memory: int = HELD_BYTES,
 ) -> SimilarityTable:
     """Compare models x layers x languages, with null, interval and partial value for each number.
 
@@ -139,6 +141,7 @@ def sweep(
         self_pairs: Also each model with itself.
         device: Where to compute.
         workers: Processes; 0 for as many as there are cores.
+        memory: See `run_units`.
 
     Raises:
         UsageError: Unknown names, or no pair to compare.
@@ -169,83 +172,7 @@ def sweep(
         )
     done: dict[SweepUnit, SimilarityTable] = {}
     with progress("comparing", total=sum(u.comparisons for u in units), unit="cell") as bar:
-        for unit, table in run_units(units, device=device, workers=workers):
+        for unit, table in run_units(units, device=device, workers=workers, memory=memory):
             done[unit] = table
             bar.update(unit.comparisons)
     return with_q_values(SimilarityTable.concat([done[unit] for unit in units]))
-
-
-def compare_arrays(
-    arrays: Mapping[str, Sequence[Any] | Activations],
-    measures: Sequence[str | Measure] = ("cka",),
-    *,
-    names: Sequence[str] | None = None,
-    documents: Sequence[str] = (),
-    layers: Layers = "all",
-    permutations: int = 100,
-    level: float = 0.95,
-    self_pairs: bool = False,
-    seed: int = 0,
-    device: str | None = None,
-    workers: int = 1,
-) -> SimilarityTable:
-    """Compare activations from anywhere: arrays in, a table with the statistics of `compare` out.
-
-    Nothing is invented: language, hook point and partial value are null, layers are numbered as
-    they come. One model alone is compared with itself, layer x layer.
-
-    Args:
-        arrays: Model -> its layers, each `[n, d]` (numpy or torch), or `Activations` of one hook
-            point; row i is the same sentence (or image, or stimulus) in all of them.
-        measures: Names, aliases or measures.
-        names: Name of each row, for messages; their numbers if left out.
-        documents: Document of each row, `[n]`: they are then the unit of nulls and intervals.
-        layers: "all" layer pairs, or those of "matched" depth.
-        permutations: Shuffles of the null; 0 for no null and no intervals.
-        level: Nominal coverage of the intervals.
-        self_pairs: Also each model with itself, layer x layer.
-        seed: Seed of shuffles and groups.
-        device: Where to compute.
-        workers: Processes; 0 for as many as there are cores.
-
-    Raises:
-        UsageError: Unknown measures, no model, or `Activations` of several hook points.
-        InputError: Arrays that are malformed, not finite, or of different numbers of rows.
-
-    Example:
-        >>> import numpy as np
-        >>> x = np.random.default_rng(0).normal(size=(60, 8))
-        >>> table = compare_arrays({"a": [x, x**2], "b": [2 * x]}, ["cka"], permutations=19)
-        >>> table.grid("a", "b", measure="cka").values.round(3)[0].tolist()
-        [1.0]
-    """
-    statistics = (
-        Statistics(
-            permutations=permutations,
-            level=level,
-            covariates=(),
-            seed=seed,
-        )
-        if permutations
-        else dataclasses.replace(Statistics.off(), seed=seed)
-    )
-    sides = [
-        own
-        if isinstance(own, Activations)
-        else Activations.from_arrays(name, list(own), names=names, documents=documents)
-        for name, own in arrays.items()
-    ]
-    points = {point for side in sides for point in side.points}
-    if len(points) > 1:
-        raise UsageError(f"activations of several hook points: {', '.join(sorted(points))}")
-    return sweep(
-        sides,
-        measures,
-        pairings=("same text", "parallel text", "parallel text across models"),
-        layers=layers,
-        point=min(points, default=""),
-        statistics=statistics,
-        self_pairs=self_pairs or len(sides) == 1,
-        device=device,
-        workers=workers,
-    )

@@ -11,9 +11,13 @@ from repsim.activations.readers import read_dump
 from repsim.core import Activations, InputError, Measure, RunFolder, SimilarityTable, UsageError
 from repsim.core.activations import ArraySource
 from repsim.core.provenance import environment
-from repsim.measures import compare_arrays as compare_loaded
+from repsim.measures import Statistics, sweep
+from repsim.measures.limits import HELD_BYTES
 from repsim.measures.plan import Layers
 from repsim.studies.compare import DEFAULT_MEASURES, EXTRACTION_FACTS
+
+#: Bytes of layers that are held where a side lies in files: all of it then stays under 1 GB.
+HELD_OF_FILES = 256 << 20
 
 
 def compare_arrays(
@@ -29,6 +33,7 @@ def compare_arrays(
     seed: int = 0,
     device: str | None = None,
     workers: int = 1,
+    memory: int | None = None,
 ) -> SimilarityTable:
     """Compare activations from anywhere: arrays or dumps in, a table with full statistics out.
 
@@ -51,6 +56,8 @@ def compare_arrays(
         seed: Seed of shuffles and groups.
         device: Where to compute.
         workers: Processes; 0 for as many as there are cores.
+        memory: Bytes of layers that are held; what is beyond is read again whenever it is needed.
+            Default: 256 MiB where a side is a dump, 2 GiB for arrays that are at hand.
 
     Returns:
         The table; `.plot` draws it, `.to_report(folder)` writes it up.
@@ -72,11 +79,16 @@ def compare_arrays(
     sides = [_side(name, own) for name, own in arrays.items()]
     points = {point for side in sides for point in side.points}
     sides = [_renamed(side, point=len(points) == 1) for side in sides]
-    sides = _one_text(sides, names, documents)
-    table = compare_loaded(
-        {side.model.name: side for side in sides}, measures, layers=layers,
-        permutations=permutations, level=level, self_pairs=self_pairs, seed=seed, device=device,
-        workers=workers,
+    sides = _one_text(sides, names, tuple(map(str, documents)))
+    statistics = Statistics(permutations=permutations, level=level, covariates=(), seed=seed)
+    if not permutations:
+        statistics = dataclasses.replace(Statistics.off(), seed=seed)
+    from_files = any("dump" in side.info for side in sides)
+    table = sweep(
+        sides, measures, layers=layers, point=points.pop() if len(points) == 1 else "",
+        pairings=("same text", "parallel text", "parallel text across models"),
+        statistics=statistics, self_pairs=self_pairs or len(sides) == 1, device=device,
+        workers=workers, memory=memory or (HELD_OF_FILES if from_files else HELD_BYTES),
     )  # fmt: skip
     facts = {
         side.model.name: {
@@ -128,7 +140,7 @@ def _renamed(side: Activations, *, point: bool) -> Activations:
 
 
 def _one_text(
-    sides: Sequence[Activations], names: Sequence[str] | None, documents: Sequence[str]
+    sides: Sequence[Activations], names: Sequence[str] | None, documents: tuple[str, ...]
 ) -> list[Activations]:
     """Sides with the names and documents that are given, or that one of them states for all."""
     for what, given in (("names", names), ("documents", documents)):
@@ -142,7 +154,7 @@ def _one_text(
     for side in sides:
         unnamed = stated and side.ids == tuple(map(str, range(len(side))))
         ids = tuple(names) if names is not None else stated if unnamed else side.ids
-        own = tuple(map(str, documents)) or side.documents or grouped
+        own = documents or side.documents or grouped
         if not documents and grouped and own != grouped:
             raise InputError(
                 f"'{side.model.name}' and another side put rows into different documents",
@@ -176,7 +188,8 @@ def run_comparison_of_dumps(
             shown = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
             say("note", f"{name}: left out {len(left)} other arrays: {shown}")
     config = {"dumps": {name: str(path) for name, path in dumps.items()},
-              "measures": list(measures), "layers": layers, **options}  # fmt: skip
+              "measures": list(measures), "layers": layers,
+              **{key: own for key, own in options.items() if key != "memory"}}  # fmt: skip
     run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
     try:
         table = compare_arrays(sides, measures, layers=cast("Layers", layers), workers=0, **options)

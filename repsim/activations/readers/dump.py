@@ -83,7 +83,7 @@ def read_dump(
         layers={layout.point: tuple(layout.layers)},
         pooling=stated.pooling,
         corpus_hash="",
-        source=DumpArrays(tuple(parts), layout, sentences, stated),
+        source=DumpArrays(tuple(parts), layout, sentences, stated, len(ids)),
         documents=documents,
         info=_facts(path, stated, layout, len(parts)),
     )

@@ -139,16 +139,21 @@ class DumpArrays:
     layout: Layout
     sentences: tuple[Sentences | None, ...]
     manifest: Manifest
+    rows: int
 
     def read(self, point: str, layer: int) -> np.ndarray:
         """The `[n, d]` float32 array of one layer; the point is the one that was chosen."""
         where = self.layout.layers[layer]
-        blocks: list[np.ndarray] = []
+        found, filled = np.empty((self.rows, 0), np.float32), 0
         for part, sentences in zip(self.parts, self.sentences, strict=True):
-            blocks += _blocks(part, where, sentences, self.manifest)
-        if len({block.shape[1] for block in blocks}) > 1:
-            raise InputError(f"the files of '{self.parts[0].path.parent}' differ in width")
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            for block in _blocks(part, where, sentences, self.manifest):
+                if not filled:
+                    found = np.empty((self.rows, block.shape[1]), np.float32)
+                if block.shape[1] != found.shape[1]:
+                    raise InputError(f"the files of '{part.path.parent}' differ in width")
+                found[filled : filled + len(block)] = block
+                filled += len(block)
+        return found
 
 
 def _blocks(

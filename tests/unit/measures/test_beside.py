@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from repsim import compare_arrays
 from repsim.core import InputError, SimilarityTable, UsageError
 from repsim.measures import (
     Features,
@@ -10,7 +11,6 @@ from repsim.measures import (
     assess,
     between_models,
     blocks,
-    compare_arrays,
     difference,
     get_measure,
 )

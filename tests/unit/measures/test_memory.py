@@ -4,18 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from repsim import compare_arrays
 from repsim.core import Activations, ResourceError
 from repsim.measures import (
     FeatureCache,
     Features,
     Statistics,
     as_features,
-    compare_arrays,
     get_measure,
     plan_sweep,
     unit_rows,
@@ -23,7 +24,8 @@ from repsim.measures import (
 from repsim.measures.cka_by_units import cheaper_by_units
 from repsim.measures.cka_jackknife import cka_replicates
 from repsim.measures.distance_grids import LayerTiles
-from repsim.measures.layer_blocks import in_blocks
+from repsim.measures.layer_blocks import OPEN_BYTES, in_blocks
+from repsim.measures.limits import HELD_BYTES
 from repsim.measures.memory import unit_bytes
 
 RNG = np.random.default_rng(0)
@@ -94,10 +96,12 @@ def test_layers_that_are_read_again_give_what_layers_in_memory_give(
     names += [] if documents else ["permutation", "svcca", "r2", "rsa", "cka_rbf"]
     few = Statistics(permutations=5, permutations_expensive=2, groups=5, groups_expensive=5)
     (unit,) = plan_sweep(sides, names, point="", statistics=few)
-    held, paged = FeatureCache(), FeatureCache(max_bytes=1)
-    whole = unit_rows(unit, held)
     # Three of six layers at a time: two rows and a column.
-    monkeypatch.setattr("repsim.measures.layer_blocks.OPEN_BYTES", 3 * 160 * 16 * 8)
+    held, paged = (
+        FeatureCache(),
+        FeatureCache(max_bytes=3 * 160 * 16 * 8 * HELD_BYTES // OPEN_BYTES),
+    )
+    whole = unit_rows(unit, held)
     for row, same in zip(unit_rows(unit, paged), whole, strict=True):
         assert set(row) == set(same)
         for key, value in same.items():
@@ -170,9 +174,10 @@ def test_replicates_of_cka_by_units_are_those_by_pairs_of_rows(
 LIMITED = """
 import resource, sys
 import numpy as np
+from repsim import compare_arrays
 from repsim.core import RepsimError
 from repsim.core.machine import memory_left
-from repsim.measures import Statistics, compare_arrays, get_measure
+from repsim.measures import Statistics, get_measure
 from repsim.measures.memory import unit_bytes
 
 rng = np.random.default_rng(0)
@@ -190,16 +195,35 @@ for spare in (needed // 2, needed + (64 << 20)):
         print(type(error).__name__, error.exit_code, error)
     except MemoryError as error:
         print(spare, needed, error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+for name in "ab":  # 123 MB with centred rows
+    layers = {f"layer_{i}": rng.normal(size=(3000, 64)).astype(np.float32) for i in range(40)}
+    np.savez(f"{sys.argv[1]}/{name}.npz", **layers)
+dumps = {name: f"{sys.argv[1]}/{name}.npz" for name in "ab"}
+some = {"layers": "matched", "permutations": 0}
+compare_arrays({name: [own[0][:300]] for name, own in arrays.items()}, ["procrustes"], **some)
+pages = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (pages + (100 << 20), -1))
+for memory in (None, 8 << 20):
+    try:
+        print(len(compare_arrays(dumps, ["procrustes"], memory=memory, **some)), "rows")
+    except RepsimError as error:
+        print(type(error).__name__, error.exit_code, error)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_limit_of_the_shell_is_refused_with_numbers_and_the_plan_fits_what_it_states() -> None:
+def test_a_limit_of_the_shell_is_refused_with_numbers_and_the_plan_fits_what_it_states(
+    tmp_path: Path,
+) -> None:
     variables = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED], capture_output=True, text=True, env=variables, timeout=300
-    )
-    refused, computed = done.stdout.splitlines()
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True,
+        env=variables, timeout=300,
+    )  # fmt: skip
+    refused, computed, dumps, read_again = done.stdout.splitlines()
     assert refused.startswith("ResourceError 5 'rsa' at 3,000 rows and 2 layers takes about"), done
     assert "GB are left" in refused
     assert computed == "1 row", done.stderr
+    assert dumps.startswith("ResourceError 5 'procrustes' at 3,000 rows and 80 layers"), done
+    assert read_again == "40 rows"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from repsim import compare_arrays
 from repsim.core import InputError, UsageError
-from repsim.measures import compare_arrays
 
 
 def test_arrays_from_anywhere_are_compared_with_nothing_invented() -> None:
