@@ -17,7 +17,7 @@ from repsim.models.adapters import (
     adapter_files,
     write_adapter_view,
 )
-from repsim.models.gguf import GgufWeights, find_gguf, write_gguf_view
+from repsim.models.gguf import GgufWeights, find_gguf, stem_of, write_gguf_view
 from repsim.models.headers import TensorHeader, weight_files
 from repsim.models.in_memory import KIND, MemoryWeights
 from repsim.models.quantised import QuantisedWeights, is_quantised, write_quantised_view
@@ -47,9 +47,9 @@ def held_folder(path: Path) -> Path | None:
         InputError: It is damaged or incomplete.
         IncompatibleModelsError: Its family, or the way that it is packed, cannot be read.
     """
-    if (file := find_gguf(path)) is not None:
-        name = file.stem if path.is_file() else path.resolve().name
-        return view_folder(name, "gguf", [file], lambda folder: write_gguf_view(file, folder))
+    if files := find_gguf(path):
+        name = stem_of(path) if path.is_file() else path.resolve().name
+        return view_folder(name, "gguf", files, lambda folder: write_gguf_view(files, folder))
     if is_quantised(path) and not (path / VIEW).is_file():
         return view_folder(
             path.resolve().name, "quantised", weight_files(path),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,40 +32,81 @@ _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 _AT_ONCE = 1 << 20
 #: How to make a GGUF file of a merge: the tool of those who define the format.
 TO_GGUF = "python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {file} --outtype bf16"
-_SPLIT = "join its parts first: llama-gguf-split --merge FIRST_PART joined.gguf"
+#: Name of a part of a file that was split: which part, of how many.
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_SPLIT = "join its parts first: llama-gguf-split --merge FIRSTPART joined.gguf"
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Where one tensor of a GGUF file lies, and how it is packed."""
+    """Where one tensor of a GGUF file lies, in which of its parts, and how it is packed."""
 
     name: str
     type: str
     shape: tuple[int, ...]
     start: int
     size: int
+    part: int = 0
 
 
-def find_gguf(path: Path) -> Path | None:
-    """The GGUF file that a path means: itself, or the only one in a folder without other weights.
+def find_gguf(path: Path) -> list[Path]:
+    """The GGUF file that a path means, in its parts: itself, or the only one in a folder.
 
     Raises:
-        InputError: The folder holds several, or a part of a file that was split.
+        InputError: The folder holds several, or a part of a file that was split is missing.
     """
     if path.is_file():
-        return path if path.suffix == SUFFIX else None
+        return parts_of(path) if path.suffix == SUFFIX else []
     found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
     if not found or any(path.glob("*.safetensors")):
-        return None
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found[:4])
-        hint = _SPLIT if "-of-" in found[0].stem else f"name one of them: {found[0]}"
-        raise InputError(f"'{path}' holds {len(found)} GGUF files: {names}", hint=hint)
-    return found[0]
+        return []
+    return parts_of(only_one(found, f"'{path}'", str(found[0])))
 
 
-def write_gguf_view(file: Path, folder: Path) -> dict[str, Any]:
+def stem_of(file: Path) -> str:
+    """Name of a model file, without the number of a part."""
+    found = PART.fullmatch(file.name)
+    return found["stem"] if found else file.stem
+
+
+def only_one(files: Sequence[Path], where: str, named: str) -> Path:
+    """The one GGUF file, or the first part of the one that was split.
+
+    Raises:
+        InputError: They are several.
+    """
+    kinds = {PART.sub(r"\g<stem>-\g<count>", file.as_posix()) for file in files}
+    if len(kinds) > 1:
+        names = ", ".join(file.name for file in files[:4])
+        raise InputError(f"{where} holds {len(kinds)} GGUF files: {names}",
+                         hint=f"name one of them: {named}")  # fmt: skip
+    return min(files)
+
+
+def parts_of(file: Path) -> list[Path]:
+    """All parts of a file that was split, by the name of one; a file that is whole, alone.
+
+    Raises:
+        InputError: A part is missing.
+    """
+    if (found := PART.fullmatch(file.name)) is None:
+        return [file]
+    stem, count = found["stem"], int(found["count"])
+    parts = [file.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise InputError(
+            f"'{file}' is a part of a GGUF file that was split; beside it {missing[0]} is missing",
+            hint=f"copy all {count} parts into one folder",
+        )
+    return parts
+
+
+def write_gguf_view(files: Sequence[Path], folder: Path) -> dict[str, Any]:
     """Write config and tokenizer of a GGUF file to a folder; give the document of its view.
+
+    Args:
+        files: Its parts, the first one with the metadata.
+        folder: Where to.
 
     Raises:
         InputError: The file is damaged, or lacks tensors of the model.
@@ -72,7 +114,8 @@ def write_gguf_view(file: Path, folder: Path) -> dict[str, Any]:
             is not installed.
     """
     _need_gguf()
-    architecture, blocks = _read_table(file)
+    file = files[0]
+    architecture, blocks = _read_table(files)
     try:
         return _write(file, folder, architecture, blocks)
     except (InputError, IncompatibleModelsError):
@@ -97,33 +140,43 @@ def _need_gguf() -> None:
         ) from None
 
 
-def _read_table(file: Path) -> tuple[str, list[Block]]:
-    """The file's name of its family, and the table of tensors, with shapes in torch's order."""
+def _read_table(files: Sequence[Path]) -> tuple[str, list[Block]]:
+    """The files' name of their family, and the table of tensors, with shapes in torch's order."""
     from gguf import GGUFReader
 
-    with file.open("rb") as handle:
-        if handle.read(4) != b"GGUF":
-            raise InputError(f"'{file}' is not a GGUF file", hint="copy or download it again")
-    try:
-        reader = GGUFReader(file)
-        found = [
-            Block(t.name, t.tensor_type.name, tuple(int(n) for n in reversed(t.shape)),
-                  int(t.data_offset), int(t.n_bytes))
-            for t in reader.tensors
-        ]  # fmt: skip
-        architecture = str(reader.fields["general.architecture"].contents())
-        parts = reader.fields.get("split.count")
-    except Exception as error:
-        if known := expected(error):
-            raise known from error
-        raise InputError(
-            f"'{file}' is truncated or is not a GGUF file: {type(error).__name__}: {error}",
-            hint="copy or download it again",
-        ) from error
-    if parts is not None and int(parts.contents()) > 1:
-        raise InputError(f"'{file}' is a part of a GGUF file that was split", hint=_SPLIT)
-    if not found or max(b.start + b.size for b in found) > file.stat().st_size:
-        raise InputError(f"'{file}' is truncated", hint="copy or download it again")
+    architecture, found = "", []
+    for part, file in enumerate(files):
+        with file.open("rb") as handle:
+            if handle.read(4) != b"GGUF":
+                raise InputError(f"'{file}' is not a GGUF file", hint="copy or download it again")
+        try:
+            reader = GGUFReader(file)
+            own = [
+                Block(t.name, t.tensor_type.name, tuple(int(n) for n in reversed(t.shape)),
+                      int(t.data_offset), int(t.n_bytes), part)
+                for t in reader.tensors
+            ]  # fmt: skip
+            if not part:
+                architecture = str(reader.fields["general.architecture"].contents())
+            stated = reader.fields.get("split.count")
+        except Exception as error:
+            if known := expected(error):
+                raise known from error
+            raise InputError(
+                f"'{file}' is truncated or is not a GGUF file: {type(error).__name__}: {error}",
+                hint="copy or download it again",
+            ) from error
+        count = 1 if stated is None else max(1, int(stated.contents()))
+        if count != len(files):
+            raise InputError(
+                f"'{file}' is one of {count} parts of a GGUF file, by its name of {len(files)}",
+                hint="give the parts their names again, STEM-00001-of-0000N.gguf",
+            )
+        if max((b.start + b.size for b in own), default=0) > file.stat().st_size:
+            raise InputError(f"'{file}' is truncated", hint="copy or download it again")
+        found += own
+    if not found:
+        raise InputError(f"'{files[0]}' is truncated", hint="copy or download it again")
     return architecture, found
 
 
@@ -136,6 +189,12 @@ def _write(
     from transformers import modeling_gguf_pytorch_utils as tables
 
     parsed = _short(tables.load_gguf_checkpoint(str(file))["config"])
+    if any(block.part for block in blocks):
+        # transformers looks for some tensors to fill in the config, and only in the first part.
+        if architecture == "stablelm":
+            raise InputError(f"'{file}' is a part of a GGUF file that was split", hint=_SPLIT)
+        heads = {"output.weight"} & {block.name for block in blocks}
+        parsed["tie_word_embeddings"] = not heads or architecture in ("falcon", "bloom")
     config = AutoConfig.for_model(**{k: v for k, v in parsed.items() if k != "_model_name_or_path"})
     spec = spec_for(config.model_type, generic=True)
     loader = transformers.AutoModelForCausalLM if spec.decoder else transformers.AutoModel
@@ -232,7 +291,7 @@ class GgufWeights:
         self._blocks: dict[str, list[Block]] = {}
         self.headers: dict[str, TensorHeader] = {}
         for name, told in document["tensors"].items():
-            blocks = [Block(n, kind, tuple(s), at, size) for n, kind, s, at, size in told["blocks"]]
+            blocks = [Block(n, kind, tuple(s), *place) for n, kind, s, *place in told["blocks"]]
             kinds = {block.type for block in blocks}
             self._blocks[name] = blocks
             dtype = _PLAIN.get(kinds.pop(), "F32") if len(kinds) == 1 else "F32"
@@ -270,7 +329,7 @@ class GgufWeights:
         from gguf import GGMLQuantizationType, dequantize
 
         kind, rows = GGMLQuantizationType[block.type], math.prod(block.shape[:-1])
-        stored = np.memmap(self.files[0], np.uint8, "r", block.start, (block.size,))
+        stored = np.memmap(self.files[block.part], np.uint8, "r", block.start, (block.size,))
         data = stored.reshape(rows, -1)
         found = np.empty((rows, block.shape[-1]), np.float32)
         step = max(1, _AT_ONCE // found.shape[1])

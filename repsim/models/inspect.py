@@ -24,7 +24,9 @@ from repsim.models.adapters import is_adapter, stated_base
 from repsim.models.arch import ArchSpec, spec_for
 from repsim.models.consistency import beyond_measure, contradictions, stated
 from repsim.models.formats import adapter_folder, folder_headers, held_folder
+from repsim.models.gguf import stem_of
 from repsim.models.headers import TensorHeader, count_parameters, weight_files, what_is_in
+from repsim.models.hub import from_hub, short_name
 from repsim.models.in_memory import held_tokenizer_hash, ref_in_memory
 from repsim.models.packages import PACKAGED, fetch_model
 from repsim.models.zoo import PREFIX, zoo_folder
@@ -44,7 +46,6 @@ TOKENIZER_FILES = (
 #: Longest path, as Linux has it.
 MOST_PATH = 4096
 _LABELLED = re.compile(r"(?P<label>[^/\\=@+:~.][^/\\=@+:]*)=(?P<model>.+)", re.DOTALL)
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 #: What a user may hold: what names a model, a `ModelRef`, a module of `transformers` or
 #: `(module, tokenizer)`, or what `load_model` and `load_causal_lm` gave.
@@ -74,9 +75,9 @@ def inspect_model(
     """Identity, size and history of a model without loading it.
 
     Args:
-        name: A Hugging Face folder, the name of a packaged model, a hub id ("org/name", or
-            "org/name@revision"), any of them behind a label ("en=runs/en"); a `ModelRef`; a module
-            of `transformers`, alone or as `(module, tokenizer)`.
+        name: A Hugging Face folder, the name of a packaged model, a hub id ("org/name",
+            "org/name@revision", "org/name:file.gguf"), any of them behind a label ("en=runs/en"); a
+            `ModelRef`; a module of `transformers`, alone or as `(module, tokenizer)`.
         label: Name in tables and plots; the folder's own name by default.
         generic: Whether families without a spec are accepted.
         revision: Revision on the hub.
@@ -188,16 +189,17 @@ def _find(
     folder = _path(text)
     if folder.exists():
         own = folder.resolve()
-        return Located(folder, label or (own.stem if folder.is_file() else own.name), text)
+        return Located(folder, label or (stem_of(own) if folder.is_file() else own.name), text)
     if text in PACKAGED:
         packaged = PACKAGED[text]
         unpacked = fetch_model(text, allow_network=allow_network)
         history = {"languages": packaged.languages}
         return Located(unpacked, label or text, str(unpacked), None, history)
-    deep = text.partition("@")[0].count("/") > 1
+    deep = re.split("[@:]", text)[0].count("/") > 1
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or deep:
         raise InputError(f"model folder '{text}' does not exist", hint="check the path")
-    return _from_hub(text, label, revision, allow_network)
+    folder, path, revision = from_hub(text, revision, allow_network)
+    return Located(folder, label or short_name(path, revision), path, revision)
 
 
 def split_label(text: str) -> tuple[str | None, str]:
@@ -220,56 +222,6 @@ def _path(text: str) -> Path:
     with contextlib.suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
-
-
-def _from_hub(name: str, label: str | None, revision: str | None, allow_network: bool) -> Located:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
-
-    name, _, stated = name.partition("@")
-    if stated and revision and stated != revision:
-        raise UsageError(f"model '{name}' is named at revision '{stated}' and at '{revision}'")
-    revision = stated or revision
-    try:
-        folder = snapshot_download(
-            name,
-            revision=revision,
-            local_files_only=not allow_network,
-            allow_patterns=_HUB_FILES,
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        if allow_network:
-            where = "cannot be had from the hub"
-            hint = f"{type(error).__name__}: check name, revision and connection"
-        else:
-            where = "is not in the local hub cache"
-            hint = "check the path, or allow a download with allow_network=True (--allow-network)"
-        what = f"its revision '{revision}' " if revision else ""
-        raise InputError(
-            f"model '{name}' is no folder and no packaged model ({', '.join(PACKAGED)}), "
-            f"and {what}{where}",
-            hint=_in_cache(name) + hint,
-        ) from None
-    short = name.rpartition("/")[2] + (f"@{revision}" if revision else "")
-    return Located(Path(folder), label or short, name, revision)
-
-
-def _in_cache(name: str) -> str:
-    """Says which revisions of a hub id are on this machine; empty if there are none."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
-        return ""
-    here = [r for repo in repos if repo.repo_id == name for r in repo.revisions]
-    known = sorted({text for r in here for text in (r.refs or {r.commit_hash})})
-    return f"here are its revisions {', '.join(known[:8])}; " if known else ""
 
 
 def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:

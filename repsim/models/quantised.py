@@ -54,9 +54,7 @@ def write_quantised_view(source: Path, folder: Path) -> dict[str, Any]:
     method = str(settings.get("quant_method", "unknown"))
     used = {name for _, parts in found.values() for name in parts.values()}
     left = [name for name in weights.headers.keys() - used if not name.endswith(_OF_ACTIVATIONS)]
-    odd = sorted(
-        n for n in left if weights.headers[n].dtype not in ("F64", "F32", "F16", "BF16", "I64")
-    )
+    odd = sorted(name for name in left if weights.headers[name].dtype not in _NUMBERS)
     other = method == "awq" and settings.get("version", "gemm") != "gemm"
     if odd or other or settings.get("transform_config"):
         what = f"tensor {odd[0]} of type {weights.headers[odd[0]].dtype}" if odd else "its settings"
@@ -66,15 +64,13 @@ def write_quantised_view(source: Path, folder: Path) -> dict[str, Any]:
         )
     write_json(folder / "config.json", config)
     copy_tokenizer(source, folder)
-    shapes = {
-        target: SCHEMES[number].shape(_read(weights, parts))
-        for target, (number, parts) in found.items()
-    }
     return {
         "settings": {"block": _block(settings), **{
             key: settings[key] for key in ("checkpoint_format",) if key in settings}},
-        "tensors": {t: {"scheme": number, "parts": parts, "shape": shapes[t]}
-                    for t, (number, parts) in found.items()},
+        "tensors": {target: {"scheme": number, "parts": parts, "shape": SCHEMES[number].shape(
+                        {part: weights.headers[name] for part, name in parts.items()},
+                        lambda part, parts=parts: weights.read(parts[part]))}
+                    for target, (number, parts) in found.items()},
         "plain": sorted(left),
     }  # fmt: skip
 
@@ -120,10 +116,6 @@ def _matched(weights: StoredWeights) -> dict[str, tuple[int, dict[str, str]]]:
     return found
 
 
-def _read(weights: StoredWeights, parts: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    return {part: weights.read(name) for part, name in parts.items()}
-
-
 class QuantisedWeights:
     """The weights of a quantised checkpoint, unpacked to float32 when they are read.
 
@@ -146,7 +138,7 @@ class QuantisedWeights:
         told = self._tensors.get(tensor)
         if told is None:
             return self._stored.read(tensor)
-        parts = _read(self._stored, told["parts"])
+        parts = {part: self._stored.read(name) for part, name in told["parts"].items()}
         found = SCHEMES[told["scheme"]].unpack(parts, self._settings)
         if tuple(found.shape) != self.headers[tensor].shape:
             raise InputError(f"the parts of '{tensor}' in '{self.files[0].parent}' do not fit")

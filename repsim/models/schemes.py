@@ -2,9 +2,9 @@
 
 Each unpacks to float32 by its published rule, exactly. A further way is one entry of `SCHEMES`.
 
-LLM.int8: Dettmers et al. 2022, arXiv:2208.07339. NF4 and double quantisation: Dettmers et al. 2023,
-arXiv:2305.14314. GPTQ: Frantar et al. 2022, arXiv:2210.17323. AWQ: Lin et al. 2023,
-arXiv:2306.00978.
+MXFP4: Open Compute Project, Microscaling Formats (MX) 1.0, 2023. LLM.int8: Dettmers et al. 2022,
+arXiv:2208.07339. NF4 and double quantisation: Dettmers et al. 2023, arXiv:2305.14314. GPTQ: Frantar
+et al. 2022, arXiv:2210.17323. AWQ: Lin et al. 2023, arXiv:2306.00978.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from repsim.models.headers import TensorHeader
 if TYPE_CHECKING:
     import torch
 
+    Headers = Mapping[str, TensorHeader]
     Parts = Mapping[str, torch.Tensor]
     Settings = Mapping[str, Any]
 
@@ -38,7 +39,7 @@ class Scheme:
         target: The same for the name of the unpacked tensor.
         parts: Endings of its parts behind the root; those with a "?" may be absent.
         fits: Whether parts of these types and shapes are of this scheme.
-        shape: Shape of the unpacked tensor, from its parts.
+        shape: Shape of the unpacked tensor, from types and shapes of its parts and what reads one.
         unpack: The unpacked tensor, float32, from its parts and the checkpoint's settings.
     """
 
@@ -47,8 +48,8 @@ class Scheme:
     root: str
     target: str
     parts: tuple[str, ...]
-    fits: Callable[[Mapping[str, TensorHeader]], bool]
-    shape: Callable[[Parts], tuple[int, ...]]
+    fits: Callable[[Headers], bool]
+    shape: Callable[[Headers, Callable[[str], torch.Tensor]], tuple[int, ...]]
     unpack: Callable[[Parts, Settings], torch.Tensor]
 
 
@@ -119,18 +120,31 @@ def _packed(parts: Parts, settings: Settings) -> torch.Tensor:
     return q * _expanded(scale, q.shape, settings)
 
 
+#: The numbers of four bits, sign last: FP4 e2m1.
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
-def _fp4(parts: Parts, settings: Settings) -> torch.Tensor:
-    """compressed-tensors, `nvfp4-pack-quantized`: two numbers e2m1 in a byte, lower one first."""
+def _e2m1(packed: torch.Tensor) -> torch.Tensor:
+    """Two numbers e2m1 in each byte of the last axis, lower one first."""
     import torch
 
     levels = torch.tensor([*_E2M1, *(-value for value in _E2M1)])
-    packed = parts["_packed"].long()
-    q = levels[torch.stack([packed & 15, packed >> 4], -1).flatten(-2)]
-    scale = parts["_scale"].float() / parts["_global_scale"].float()
+    return levels[torch.stack([packed & 15, packed >> 4], -1).flatten(-2).int()]
+
+
+def _fp4(parts: Parts, settings: Settings) -> torch.Tensor:
+    """compressed-tensors, `nvfp4-pack-quantized`: FP4 times the scale of a group and one of all."""
+    q, scale = _e2m1(parts["_packed"]), parts["_scale"].float() / parts["_global_scale"].float()
     return q * _expanded(scale, q.shape, settings)
+
+
+def _mxfp4(parts: Parts, settings: Settings) -> torch.Tensor:
+    """MXFP4 of GPT-OSS: FP4 times a power of two for each group of an expert's columns."""
+    import torch
+
+    q = _e2m1(parts["_blocks"])
+    exponent = parts["_scales"].int().unsqueeze(-1) - 127
+    return torch.ldexp(q, exponent).flatten(-2).transpose(-2, -1)
 
 
 def _bnb_state(parts: Parts) -> dict[str, Any]:
@@ -192,11 +206,17 @@ def _awq(parts: Parts, settings: Settings) -> torch.Tensor:
     return (q * scale.repeat_interleave(group, 0)).T.to(torch.float32)
 
 
-def _same(parts: Parts) -> tuple[int, ...]:
-    return tuple(parts[""].shape)
+def _same(parts: Headers, read: object) -> tuple[int, ...]:
+    return parts[""].shape
 
 
-def _columns_of(parts: Mapping[str, TensorHeader]) -> bool:
+def _experts(parts: Headers, read: object) -> tuple[int, ...]:
+    """`[experts, input, output]` of `[experts, output, groups, bytes]`."""
+    *experts, rows, groups, size = parts["_blocks"].shape
+    return (*experts, groups * size * 2, rows)
+
+
+def _columns_of(parts: Headers) -> bool:
     """Whether words of integers lie along the input, as in GPTQ, and not along the output."""
     return parts[".qweight"].shape[1] == parts[".scales"].shape[1]
 
@@ -208,33 +228,39 @@ SCHEMES: tuple[Scheme, ...] = (
         ("", ".absmax", ".quant_map", "?.nested_absmax", "?.nested_quant_map",
          "?.quant_state.bitsandbytes__nf4", "?.quant_state.bitsandbytes__fp4"),
         lambda parts: parts[""].dtype == "U8",
-        lambda parts: tuple(int(n) for n in _bnb_state(parts)["shape"]), _bnb_4bit,
+        lambda parts, read: tuple(
+            int(n) for n in _bnb_state({key: read(key) for key in parts if "state" in key})["shape"]
+        ), _bnb_4bit,
     ),
     Scheme(
         "bitsandbytes 8-bit", ".SCB", "", ".weight", (".weight", ".SCB"),
         lambda parts: parts[".weight"].dtype == "I8",
-        lambda parts: tuple(parts[".weight"].shape),
+        lambda parts, _: parts[".weight"].shape,
         lambda parts, _: parts[".weight"].float() * (parts[".SCB"].float() / 127)[:, None],
     ),
     Scheme(
         "GPTQ", ".qweight", "", ".weight", (".qweight", ".qzeros", ".scales", ".g_idx"),
-        _columns_of, lambda parts: (parts[".qweight"].shape[1], len(parts[".g_idx"])), _gptq,
+        _columns_of, lambda parts, _: (parts[".qweight"].shape[1], parts[".g_idx"].shape[0]), _gptq,
     ),
     Scheme(
         "AWQ", ".qweight", "", ".weight", (".qweight", ".qzeros", ".scales"),
         lambda parts: not _columns_of(parts),
-        lambda parts: (parts[".scales"].shape[1], parts[".qweight"].shape[0]), _awq,
+        lambda parts, _: (parts[".scales"].shape[1], parts[".qweight"].shape[0]), _awq,
     ),
     Scheme(
         "NVFP4", ".weight_packed", ".weight", ".weight", ("_packed", "_scale", "_global_scale"),
         lambda parts: parts["_packed"].dtype == "U8",
-        lambda parts: (parts["_packed"].shape[0], 2 * parts["_packed"].shape[1]), _fp4,
+        lambda parts, _: (parts["_packed"].shape[0], 2 * parts["_packed"].shape[1]), _fp4,
+    ),
+    Scheme(
+        "MXFP4", "_blocks", "", "", ("_blocks", "_scales"),
+        lambda parts: {part.dtype for part in parts.values()} == {"U8"}, _experts, _mxfp4,
     ),
     Scheme(
         "packed integers", ".weight_packed", ".weight", ".weight",
         ("_packed", "_scale", "_shape", "?_zero_point", "?_g_idx"),
         lambda parts: parts["_packed"].dtype == "I32",
-        lambda parts: tuple(int(n) for n in parts["_shape"]), _packed,
+        lambda _, read: tuple(int(n) for n in read("_shape")), _packed,
     ),
     Scheme(
         "scaled", "_scale_inv", "", "", ("", "_scale_inv"),

@@ -20,7 +20,7 @@ from repsim.core.files import cache_folder, file_mark, hash_bytes, read_json, wr
 #: The document of a view. Its name has no ending, so that it is copied with no tokenizer.
 VIEW = "repsim_view"
 #: Part of the place of a view: another one when the document changes its form.
-_VERSION = "3"
+_VERSION = "4"
 
 #: What a folder holds beside its tokenizer, chat template and generation settings.
 _NOT_TOKENIZER = ("config.json", "adapter_config.json", "repsim_provenance.json")

@@ -75,15 +75,12 @@ def open_parent(init_from: str, *, allow_network: bool = False) -> Parent:
         IncompatibleModelsError: It does not predict the next token, or transformers keeps its
             weights under other names in memory than on disk.
     """
-    name, _, revision = init_from.partition("@") if "@" in init_from else (init_from, "", "")
-    if Path(init_from).expanduser().exists():
-        name, revision = init_from, ""
-    return _open(name, revision or None, allow_network)
+    return _open(init_from, allow_network)
 
 
 @functools.lru_cache(maxsize=4)
-def _open(name: str, revision: str | None, allow_network: bool) -> Parent:
-    located = locate(name, revision=revision, allow_network=allow_network)
+def _open(name: str, allow_network: bool) -> Parent:
+    located = locate(name, allow_network=allow_network)
     config, spec = read_config(located.folder, generic=True)
     if not spec.decoder:
         raise IncompatibleModelsError(

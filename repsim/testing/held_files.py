@@ -1,18 +1,23 @@
-"""Tiny models as users hold them beside safetensors: GGUF files with known weights."""
+"""Tiny models as users hold them beside safetensors: GGUF, GPTQ and AWQ with known weights."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from repsim.core.aside import written_aside
+from repsim.core.files import read_json, write_json
 
 
 def write_tiny_gguf(
     file: str | Path, model: Any, tokenizer: Any, *,
-    packing: Callable[[str, tuple[int, ...]], str] = lambda name, shape: "F32",
+    packing: Callable[[str, tuple[int, ...]], str] = lambda name, shape: "F32", per_part: int = 0,
 ) -> Path:  # fmt: skip
     """Write a model of the Llama family as a GGUF file, as llama.cpp does.
 
@@ -22,6 +27,10 @@ def write_tiny_gguf(
         tokenizer: Its byte-level BPE tokenizer.
         packing: The type of a tensor, from its name in the file and its shape: F32, F16, BF16,
             Q4_0, Q4_1, Q8_0. Tensors of one dimension are float32 whatever it says.
+        per_part: Split it into parts of so many tensors, the first one with metadata alone.
+
+    Returns:
+        The file, or its first part.
 
     Example:
         >>> import tempfile
@@ -36,8 +45,10 @@ def write_tiny_gguf(
 
     config = model.config
     processor = tables.LlamaTensorProcessor(config=config.to_dict())
-    with written_aside(file) as aside:
-        writer = GGUFWriter(aside, "llama")
+    whole = Path(file)
+    with contextlib.nullcontext(whole) if per_part else written_aside(whole) as target:
+        writer = GGUFWriter(target, "llama", split_max_tensors=per_part,
+                            small_first_shard=per_part > 0)  # fmt: skip
         _describe(writer, config)
         _add_tokenizer(writer, tokenizer)
         state = model.state_dict()
@@ -57,7 +68,7 @@ def write_tiny_gguf(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-    return Path(file)
+    return min(whole.parent.glob(f"{whole.stem}-00001-of-*.gguf")) if per_part else whole
 
 
 def _interleaved(values: Any, heads: int) -> Any:
@@ -96,3 +107,68 @@ def _add_tokenizer(writer: Any, tokenizer: Any) -> None:
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
     writer.add_unk_token_id(tokenizer.unk_token_id)
+
+
+#: What the two ways to pack 4-bit numbers state in a config.
+PACKED = {
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32, "checkpoint_format": "gptq"},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"},
+}
+#: Which column of eight AWQ puts into which four bits of a word, the lowest first.
+_AWQ = (0, 2, 4, 6, 1, 3, 5, 7)
+
+
+def write_packed(source: str | Path, target: str | Path, method: str) -> dict[str, Any]:
+    """Pack the projections of a model folder as GPTQ or AWQ stores them, by rounding alone.
+
+    Args:
+        source: A folder with `model.safetensors`, widths (in and out) multiples of 32.
+        target: Where to.
+        method: "gptq" or "awq".
+
+    Returns:
+        Tensor -> the numbers that its packed parts stand for, float32.
+
+    Example:
+        >>> import tempfile
+        >>> from repsim.testing.tiny_models import write_tiny_model
+        >>> root = Path(tempfile.mkdtemp())
+        >>> size = {"hidden_size": 64, "intermediate_size": 64}
+        >>> plain = write_tiny_model("llama", root / "plain", head=True, **size)
+        >>> len(write_packed(plain, root / "packed", "awq"))
+        14
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    source, target = Path(source), Path(target)
+    shutil.copytree(source, target)
+    tensors, known = load_file(source / "model.safetensors"), {}
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        columns = tensors.pop(name).float().numpy().T  # input x output
+        groups = np.repeat(np.arange(len(columns) // 32), 32)
+        parts = columns.reshape(-1, 32, columns.shape[1])
+        low, high = parts.min(1), parts.max(1)
+        scale = ((high - low) / 15).astype(np.float16)
+        zero = np.clip(np.rint(-low / scale.astype(np.float32)), 1, 15)
+        q = np.clip(np.rint(columns / scale[groups].astype(np.float32)) + zero[groups], 0, 15)
+        known[name] = torch.tensor((q - zero[groups]) * scale[groups].astype(np.float32)).T
+        stem = name.removesuffix("weight")
+        if method == "gptq":  # eight rows in a word; zero points less one
+            held = {"qweight": _words(q.T).T, "qzeros": _words(zero - 1), "g_idx": groups}
+        else:
+            held = {key: _words(all_.reshape(len(all_), -1, 8)[..., _AWQ].reshape(len(all_), -1))
+                    for key, all_ in (("qweight", q), ("qzeros", zero))}  # fmt: skip
+        for key, values in (held | {"scales": scale}).items():
+            kept = values.astype(np.int32) if key == "g_idx" else values
+            tensors[stem + key] = torch.tensor(np.ascontiguousarray(kept))
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    config = read_json(target / "config.json")
+    write_json(target / "config.json", config | {"quantization_config": PACKED[method]})
+    return known
+
+
+def _words(values: Any) -> Any:
+    """Eight numbers of four bits of a row in each word, the first one lowest."""
+    eights = values.astype(np.uint32).reshape(len(values), -1, 8)
+    return (eights << (4 * np.arange(8, dtype=np.uint32))).sum(-1, dtype=np.uint32).view(np.int32)

@@ -15,8 +15,8 @@ from repsim.core.errors import GateFailedError, IncompatibleModelsError, InputEr
 #: A new flag is a promise: add it here when it is meant.
 FLAGS = {
     "compare": """--allow-network --arrays --batch-size --corpus --device --device-map
-        --dry-run --dtype --force --generic --json --language --layers --limit --measure --memory --out
-        --pairing --permutations --point --pooling --revision --seed --thorough --unit""",
+        --dry-run --dtype --force --generic --json --language --layers --limit --measure --memory
+        --out --pairing --permutations --point --pooling --revision --seed --thorough --unit""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language

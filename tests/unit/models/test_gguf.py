@@ -112,6 +112,31 @@ def test_a_folder_with_a_gguf_file_is_a_model(tmp_path: Path) -> None:
     assert inspect_model(folder).weights_hash != ref.weights_hash
 
 
+def test_a_file_that_was_split_is_one_model(tmp_path: Path) -> None:
+    model = _write(tmp_path / "whole.gguf", packed="Q8_0", intermediate_size=64)
+    (tmp_path / "split").mkdir()
+    first = write_tiny_gguf(tmp_path / "split" / "held.gguf", model, tiny_tokenizer(),
+                            packing=lambda *_: "Q8_0", per_part=8)  # fmt: skip
+    parts = sorted(first.parent.iterdir())
+    assert [part.name for part in parts] == [f"held-0000{i}-of-00004.gguf" for i in range(1, 5)]
+    whole = Checkpoint(locate(tmp_path / "whole.gguf").folder)
+    for named in (first, parts[2], first.parent):
+        view = locate(named)
+        weights = Checkpoint(view.folder)
+        assert weights.headers == whole.headers
+        assert all(torch.equal(weights.read(name), whole.read(name)) for name in whole.headers)
+    assert locate(parts[2]).name == "held"
+    config = (locate(tmp_path / "whole.gguf").folder / "config.json").read_text()
+    assert (locate(first).folder / "config.json").read_text() == config  # not tied
+    parts[3].rename(tmp_path / "elsewhere.gguf")
+    with pytest.raises(InputError, match=r"split; beside it held-00004-of-00004.gguf is missing"):
+        locate(first)
+    for part in parts[:3]:
+        part.rename(part.with_name(part.name.replace("-of-00004", "-of-00003")))
+    with pytest.raises(InputError, match=r"is one of 4 parts of a GGUF file, by its name of 3"):
+        locate(first.parent)
+
+
 def test_what_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "a.gguf")
     data = (tmp_path / "a.gguf").read_bytes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import repsim
 from repsim.cli.main import cli
 from repsim.core.errors import InputError, UsageError
 from repsim.models import inspect_model, load_model
-from repsim.testing.tiny_models import write_tiny_model
+from repsim.testing.held_files import write_tiny_gguf
+from repsim.testing.tiny_models import tiny_model, tiny_tokenizer, write_tiny_model
 
 STEPS = {"step0": "a" * 40, "step1000": "b" * 40}
 
@@ -42,6 +45,58 @@ def test_a_revision_is_part_of_the_name(cached: str) -> None:
     assert inspect_model(last).weights_hash == last.weights_hash  # a reference finds it again
     assert inspect_model(f"late={cached}@step1000").name == "late"
     assert load_model(f"{cached}@{STEPS['step0']}").ref.weights_hash == first.weights_hash
+
+
+def test_gguf_files_of_the_hub_are_models(cached: str, tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "models--org--tiny" / "snapshots" / ("c" * 40)
+    (folder / "deep").mkdir(parents=True)
+    (folder.parents[1] / "refs" / "packed").write_text("c" * 40)
+    model = tiny_model("llama", head=True)
+    for file in ("a-Q8_0.gguf", "deep/b.gguf"):
+        write_tiny_gguf(folder / file, model, tiny_tokenizer())
+    alone = inspect_model(f"{cached}@packed")
+    assert (alone.name, alone.path, alone.revision) == ("tiny@packed", cached, "packed")
+    named = inspect_model(f"{cached}@packed:deep/b.gguf")
+    assert (named.name, named.path) == ("b@packed", f"{cached}:deep/b.gguf")
+    assert inspect_model(named) == named
+    assert inspect_model(f"x={cached}:deep/b.gguf", revision="packed").name == "x"
+    assert named.parameters == alone.parameters
+    with pytest.raises(InputError, match=r"holds no file 'c.gguf' in the local .*deep/b.gguf"):
+        inspect_model(f"{cached}@packed:c.gguf")
+    with pytest.raises(InputError, match=r"'model.safetensors' of 'org/tiny' is no GGUF file"):
+        inspect_model(f"{cached}@packed:model.safetensors")
+    (folder / "b.gguf").write_bytes((folder / "deep" / "b.gguf").read_bytes())
+    with pytest.raises(InputError, match=r"holds 2 GGUF files: .*name one of them"):
+        inspect_model(f"{cached}@packed")
+
+
+def test_only_one_gguf_file_is_fetched(cached: str, monkeypatch: pytest.MonkeyPatch,
+                                       tmp_path: Path) -> None:  # fmt: skip
+    remote, local = tmp_path / "remote", tmp_path / "local"
+    model = tiny_model("llama", head=True)
+    for folder in (remote, local):
+        folder.mkdir()
+    write_tiny_gguf(remote / "a.gguf", model, tiny_tokenizer(), per_part=12)
+    (remote / "README.md").write_text("a model")
+
+    def listed(*_: object, **__: object) -> list[str]:
+        return [path.name for path in remote.iterdir()]
+
+    def fetched(*_: object, allow_patterns: list[str], **__: object) -> str:
+        for name in listed():
+            if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
+                shutil.copyfile(remote / name, local / name)
+        return str(local)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", listed)
+    found = inspect_model("org/packed", allow_network=True)
+    assert (found.name, found.layers) == ("a", 2)
+    assert {path.name for path in local.iterdir()} == {n for n in listed() if n != "README.md"}
+    write_tiny_gguf(remote / "b.gguf", model, tiny_tokenizer())
+    assert inspect_model("org/packed:b.gguf", allow_network=True).name == "b"
+    with pytest.raises(InputError, match="'org/packed' holds 2 GGUF files: .*org/packed:"):
+        inspect_model("org/packed", allow_network=True)
 
 
 def test_what_is_not_in_the_cache_is_named_with_what_is(cached: str) -> None:

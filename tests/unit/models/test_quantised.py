@@ -17,7 +17,8 @@ from repsim.merging.checkpoint import Checkpoint
 from repsim.models import load_causal_lm
 from repsim.models.formats import open_weights
 from repsim.models.inspect import locate
-from repsim.testing.tiny_models import write_tiny_model
+from repsim.testing.held_files import write_packed
+from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 #: Made by `make.py` beside it, with bitsandbytes, compressed-tensors, gptqmodel and autoawq.
 VALUES = Path(__file__).parents[2] / "golden" / "quantised" / "values.safetensors"
@@ -114,6 +115,53 @@ def test_blocks_of_fp8_unpack_as_transformers_unpacks_them(
     if all(n % b == 0 for n, b in zip(shape, block, strict=True)):
         known = Fp8Dequantize(None)._dequantize_one(packed, scale, torch.float32)
         assert torch.equal(found, known)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_whole_checkpoint_gives_the_logits_of_what_it_stands_for(
+    method: str, tmp_path: Path
+) -> None:
+    size = {"hidden_size": 64, "intermediate_size": 64}
+    folder = write_tiny_model("llama", tmp_path / "plain", head=True, **size)
+    known = write_packed(folder, tmp_path / "q", method)
+    plain, *_ = load_causal_lm(folder)
+    ids = torch.arange(1, 25).reshape(2, 12)
+    before = plain(input_ids=ids).logits
+    plain.load_state_dict(known, strict=False)
+    model, _, ref = load_causal_lm(tmp_path / "q")
+    own = model.state_dict()
+    assert len(known) == 14
+    assert all(torch.equal(own[name], tensor) for name, tensor in known.items())
+    assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+    assert not torch.allclose(before, plain(input_ids=ids).logits, atol=1e-4)
+    assert ref.parameters == sum(p.numel() for p in plain.parameters())
+
+
+def test_experts_in_mxfp4_unpack_as_transformers_unpacks_them(tmp_path: Path) -> None:
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    model = tiny_model("gpt_oss", head=True, hidden_size=64, intermediate_size=96)
+    folder = tmp_path / "q"
+    write_tiny_model("gpt_oss", folder, head=True, hidden_size=64, intermediate_size=96)
+    tensors, draw = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, wide, high = tensors.pop(name).shape
+        shape = (experts, high, wide // 32)
+        blocks = torch.randint(0, 256, (*shape, 16), generator=draw, dtype=torch.uint8)
+        scales = torch.randint(117, 124, shape, generator=draw, dtype=torch.uint8)
+        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        known = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+        assert known.shape == (experts, wide, high)
+        model.get_parameter(name).data = known
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    settings = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    loaded, *_ = load_causal_lm(folder)
+    own = loaded.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in model.state_dict().items())
+    ids = torch.arange(1, 25).reshape(2, 12)
+    assert torch.equal(loaded(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
 
 
 def test_what_is_not_unpacked_is_refused_with_the_command_that_does(tmp_path: Path) -> None:
