@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from repsim.activations.readers import read_dump
+from repsim.activations.readers import DumpWarning, read_dump
 from repsim.core import Activations, InputError, Measure, RunFolder, SimilarityTable, UsageError
 from repsim.core.activations import ArraySource
 from repsim.core.provenance import environment
@@ -39,7 +41,7 @@ def compare_arrays(
 
     Nothing is invented: language, hook point and partial value are null unless a dump states them.
     One model alone is compared with itself, layer x layer. Dumps are read layer by layer, in
-    blocks.
+    blocks; where they hold token ids, rows of one tokenizer must hold the same ones.
 
     Args:
         arrays: Model -> its layers, each `[n, d]` (numpy or torch), or the path of a dump (see
@@ -64,8 +66,11 @@ def compare_arrays(
 
     Raises:
         UsageError: Unknown measures, no model, a manifest that says what is not possible.
-        InputError: Arrays that are malformed, not finite, or of different numbers of rows; a dump
-            that cannot be read.
+        InputError: Arrays that are malformed, not finite, of different numbers of rows or of other
+            token ids; a dump that cannot be read.
+
+    Warns:
+        DumpWarning: What was assumed of a dump; no row of two dumps holds the same token ids.
 
     Example:
         >>> import numpy as np, tempfile
@@ -77,6 +82,8 @@ def compare_arrays(
         [1.0]
     """
     sides = [_side(name, own) for name, own in arrays.items()]
+    for pair in itertools.combinations(sides, 2):
+        _require_same_tokens(*pair)
     points = {point for side in sides for point in side.points}
     sides = [_renamed(side, point=len(points) == 1) for side in sides]
     sides = _one_text(sides, names, tuple(map(str, documents)))
@@ -110,6 +117,24 @@ def _side(name: str, own: Any) -> Activations:
     if isinstance(own, Activations):
         return dataclasses.replace(own, model=dataclasses.replace(own.model, name=name))
     return Activations.from_arrays(name, list(own))
+
+
+def _require_same_tokens(a: Activations, b: Activations) -> None:
+    """Rows of two dumps hold the same token ids, or their manifests say why not."""
+    first, second = (side.info.get("token_ids") for side in (a, b))
+    if not first or not second or first == second or len(first) != len(second):
+        return
+    stated = [[side.info["tokenizer"], side.language] for side in (a, b)]
+    if any(x and y and x != y for x, y in zip(*stated, strict=True)):
+        return
+    names = f"'{a.model.name}' and '{b.model.name}'"
+    hint = ("name the tokenizers in both manifests if they differ, else put files into the same "
+            "order (files: [...])")  # fmt: skip
+    if set(first) & set(second) or stated[0][0]:
+        odd = next(i for i, own in enumerate(first) if own != second[i])
+        raise InputError(f"{names} hold other token ids, first in sentence {odd}", hint=hint)
+    warnings.warn(f"no sentence of {names} has the same token ids in both: other tokenizers, or "
+                  f"other text; {hint}", DumpWarning, stacklevel=3)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,25 +203,30 @@ def run_comparison_of_dumps(
     **options: Any,
 ) -> SimilarityTable:
     """Compare dumps by `compare_arrays`, whose options these are; write table and report."""
-    sides: dict[str, Activations] = {}
-    for name, path in dumps.items():
-        sides[name] = read_dump(path, name)
-        point, numbers = next(iter(sides[name].layers.items()))
-        say("read", f"{name}: {len(sides[name])} rows, {len(numbers)} layers of "
-            f"'{point or 'unnamed'}' ({sides[name].info['policy']})")  # fmt: skip
-        if left := sides[name].info["left_out"]:
-            shown = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
-            say("note", f"{name}: left out {len(left)} other arrays: {shown}")
     config = {"dumps": {name: str(path) for name, path in dumps.items()},
               "measures": list(measures), "layers": layers,
               **{key: own for key, own in options.items() if key != "memory"}}  # fmt: skip
-    run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
-    try:
-        table = compare_arrays(sides, measures, layers=cast("Layers", layers), workers=0, **options)
-    except BaseException as error:
-        if run:
-            run.stop("failed", str(error) or type(error).__name__)
-        raise
+    sides: dict[str, Activations] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DumpWarning)
+        warnings.showwarning = lambda message, *_: say("note", str(message))
+        for name, path in dumps.items():
+            sides[name] = own = read_dump(path, name)
+            point, numbers = next(iter(own.layers.items()))
+            say("read", f"{name}: {len(own)} rows, {len(numbers)} layers of "
+                f"'{point or 'unnamed'}' ({own.info['policy']})")  # fmt: skip
+            if left := own.info["left_out"]:
+                shown = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
+                say("note", f"{name}: left out {len(left)} other arrays: {shown}")
+        run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
+        try:
+            table = compare_arrays(
+                sides, measures, layers=cast("Layers", layers), workers=0, **options
+            )
+        except BaseException as error:
+            if run:
+                run.stop("failed", str(error) or type(error).__name__)
+            raise
     if run:
         say("draw", "tables, figures and report")
         table.to_report(run.path)

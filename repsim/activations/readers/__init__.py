@@ -4,6 +4,7 @@ from repsim._lazy import lazily
 
 #: Public name -> where it lives.
 _PUBLIC = {
+    "DumpWarning": "repsim.activations.readers.dump",
     "FORMATS": "repsim.activations.readers.formats",
     "Manifest": "repsim.activations.readers.manifest",
     "read_dump": "repsim.activations.readers.dump",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from repsim.activations.readers.layout import layout_of, parts_of
 from repsim.activations.readers.manifest import Manifest, lines, manifest_of
 from repsim.activations.readers.rows import DumpArrays, Sentences, plain_rows, sentences_of
 from repsim.core import Activations, InputError, ModelRef
+from repsim.core.files import hash_bytes
+
+
+class DumpWarning(UserWarning):
+    """Something of a dump was assumed, or could not be held against another one."""
 
 
 def read_dump(
@@ -41,6 +47,9 @@ def read_dump(
         InputError: A dump that is missing, damaged, pickled, or whose axes nothing states.
         UsageError: A manifest that says what is not possible.
 
+    Warns:
+        DumpWarning: What was assumed of axes that nothing states, or did nothing.
+
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "dump.npz"
@@ -62,6 +71,11 @@ def read_dump(
     else:
         sentences = (None,) * len(parts)
         counts = [1] * sum(plain_rows(part, where) for part in parts)
+    notes = [*layout.notes]
+    if stated.special_ids and not all(one and one.ids for one in sentences):
+        notes.append("special_ids leave nothing out: there are no token ids of each token")
+    for note in notes:
+        warnings.warn(f"'{path}': {note}", DumpWarning, stacklevel=2)
     ids = lines(stated.names, path, "names")
     documents = lines(stated.documents, path, "documents")
     for what, given in (("names", ids), ("documents", documents)):
@@ -85,7 +99,7 @@ def read_dump(
         corpus_hash="",
         source=DumpArrays(tuple(parts), layout, sentences, stated, len(ids)),
         documents=documents,
-        info=_facts(path, stated, layout, len(parts)),
+        info=_facts(path, stated, layout, len(parts)) | _token_ids(sentences),
     )
 
 
@@ -96,10 +110,19 @@ def _facts(path: Path, stated: Manifest, layout: Any, files: int) -> dict[str, A
     policy = f"{stated.pooling} of tokens, {first}" if layout.by_token else "as the tool pooled"
     named = [layer.key for layer in layout.layers.values()]
     facts = {"dump": str(path), "files": files, "policy": policy, "left_out": layout.left_out,
+             "tokenizer": stated.tokenizer,
              "pooling": stated.pooling if layout.by_token else "as the tool pooled"}  # fmt: skip
     if layout.point == "" and len(set(named)) == len(named) and not _numbered(named):
         facts["layer_names"] = named
     return facts
+
+
+def _token_ids(sentences: Sequence[Sentences | None]) -> dict[str, Any]:
+    """A hash of the token ids of each sentence, where all of them are known."""
+    ids = [own for one in sentences if one and one.ids for own in one.ids]
+    if not ids or not all(one and one.ids for one in sentences):
+        return {}
+    return {"token_ids": tuple(hash_bytes(own.astype("<i8").tobytes())[:16] for own in ids)}
 
 
 def _numbered(names: list[str]) -> bool:

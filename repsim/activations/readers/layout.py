@@ -32,11 +32,12 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The layers of the hook point that was chosen."""
+    """The layers of the hook point that was chosen, and what was assumed of them."""
 
     point: str
     layers: Mapping[int, Layer]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def by_token(self) -> bool:
@@ -107,7 +108,21 @@ def layout_of(path: Path, parts: list[Part], manifest: Manifest) -> Layout:
     for part in parts[1:]:
         if missing := used - set(part.arrays):
             raise InputError(f"'{part.path}' lacks '{min(missing)}', which '{parts[0].path}' holds")
-    return Layout(point, dict(sorted(layers.items())), tuple(sorted(set(arrays) - used)))
+    notes = _assumed(layers, first, manifest)
+    return Layout(point, dict(sorted(layers.items())), tuple(sorted(set(arrays) - used)), notes)
+
+
+def _assumed(
+    layers: Mapping[int, Layer], arrays: Mapping[str, StoredArray], manifest: Manifest
+) -> tuple[str, ...]:
+    """What a reader must know of axes that nothing states."""
+    for layer in layers.values():
+        guessed = not manifest.axes and not axes_of(arrays[layer.key].axes)
+        if guessed and layer.axes == ("row", "unit") and is_batch(layer.key):
+            return (f"'{layer.key}' has no token axis: its rows are taken for sentences; if the "
+                    "batch axis was dropped they are tokens of one: axes: [token, unit], in a "
+                    "manifest",)  # fmt: skip
+    return ()
 
 
 def _grouped(

@@ -18,6 +18,7 @@ class Manifest(Config):
     Attributes:
         model: Name of the model.
         language: Language of the sentences.
+        tokenizer: Name of the tokenizer: sides that name others may differ in their token ids.
         point: Hook point to take where the dump holds several ("resid", "attn", "mlp", ...).
         layers: Numbers of the layers, in the order of the layer axis or of the arrays; or array ->
             number. 0 is the embedding, i the output of block i.
@@ -40,6 +41,7 @@ class Manifest(Config):
 
     model: str = ""
     language: str = ""
+    tokenizer: str = ""
     point: str = ""
     layers: tuple[Whole, ...] | Mapping[str, Whole] = ()
     axes: tuple[Axis, ...] = ()

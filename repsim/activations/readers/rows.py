@@ -26,10 +26,12 @@ class Sentences:
     Attributes:
         starts: `[n + 1]` first token of each along the token axis, for `[token, unit]`; else None.
         kept: Positions of the tokens that count, for each sentence.
+        ids: Ids of its tokens, without padding; None where the file holds none.
     """
 
     starts: np.ndarray | None
     kept: tuple[np.ndarray, ...]
+    ids: tuple[np.ndarray, ...] | None
 
 
 def sentences_of(part: Part, layer: Layer, manifest: Manifest) -> Sentences:
@@ -49,16 +51,18 @@ def sentences_of(part: Part, layer: Layer, manifest: Manifest) -> Sentences:
                 f"'{part.path}': lengths add up to {starts[-1]} tokens, '{layer.key}' has {tokens}"
             )
         ids = _ids(part, (tokens,))
-        found = [None if ids is None else ids[a:b] for a, b in itertools.pairwise(starts)]
-        kept = [_kept(np.ones(length, dtype=bool), own, manifest)
-                for length, own in zip(lengths, found, strict=True)]  # fmt: skip
-        return Sentences(starts, tuple(kept))
+        found = ids if ids is None else tuple(ids[a:b] for a, b in itertools.pairwise(starts))
+        kept = [_kept(np.ones(length, dtype=bool), None if found is None else found[i], manifest)
+                for i, length in enumerate(lengths)]  # fmt: skip
+        return Sentences(starts, tuple(kept), found)
     rows = array.shape[layer.axes.index("row")]
     mask = _mask(part, layer, (rows, tokens), lengths, manifest)
     ids = _ids(part, (rows, tokens))
-    return Sentences(None, tuple(
-        _kept(mask[i], ids[i] if ids is not None else None, manifest) for i in range(rows)
-    ))  # fmt: skip
+    return Sentences(
+        None,
+        tuple(_kept(mask[i], None if ids is None else ids[i], manifest) for i in range(rows)),
+        None if ids is None else tuple(ids[i][mask[i]] for i in range(rows)),
+    )
 
 
 def _kept(real: np.ndarray, ids: np.ndarray | None, manifest: Manifest) -> np.ndarray:

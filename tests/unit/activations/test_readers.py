@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 import repsim
 from repsim.activations import extract
-from repsim.activations.readers import read_dump
+from repsim.activations.readers import DumpWarning, read_dump
 from repsim.activations.tokens import TokenPolicy, encode
 from repsim.core import Activations, InputError, ParallelCorpus, UsageError
 
@@ -90,6 +91,46 @@ def test_requests_of_vllm_give_the_rows_of_our_extractor(
     )
     turned, last = read_dump(tmp_path), len(read.padded) - 1
     assert np.allclose(turned.array()[::-1], _own(read).array(layer=last), atol=1e-6)
+
+
+def test_rows_of_one_tokenizer_hold_the_same_token_ids(
+    read: SimpleNamespace, tmp_path: Path
+) -> None:
+    def dumped(name: str, order: range, added: int = 0, **manifest: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for i, j in enumerate(order):
+            states = read.states[j].transpose(0, 1).contiguous()
+            save_file({"token_ids": read.ids[j] + added, "hidden_states": states},
+                      folder / f"req-{i}.safetensors")  # fmt: skip
+        (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+        return folder
+
+    a, same = dumped("a", range(N)), dumped("same", range(N), tokenizer="x")
+    none = {"measures": ["cka"], "permutations": 0, "layers": "matched"}
+    table = repsim.compare_arrays({"a": a, "same": same}, **none)
+    assert np.asarray(table.column("value")) == pytest.approx(1, abs=1e-6)
+    turned = dumped("turned", range(N - 1, -1, -1))
+    with pytest.raises(InputError, match=r"'a' and 'turned' hold other token ids, first in sen"):
+        repsim.compare_arrays({"a": a, "turned": turned}, **none)
+    other = dumped("other", range(N), added=1000, tokenizer="y")
+    with pytest.warns(DumpWarning, match="no sentence of 'a' and 'other' has the same token ids"):
+        repsim.compare_arrays({"a": a, "other": other}, **none)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repsim.compare_arrays({"same": same, "other": other}, **none)
+
+
+def test_what_is_assumed_of_a_dump_is_said(tmp_path: Path) -> None:
+    x = torch.randn(9, 4)
+    torch.save({"blocks.0.hook_resid_post": x}, tmp_path / "one.pt")
+    with pytest.warns(DumpWarning, match=r"'blocks.0.hook_resid_post' has no token axis: .*axes:"):
+        assert len(read_dump(tmp_path / "one.pt")) == 9
+    with pytest.warns(DumpWarning, match="special_ids leave nothing out"):
+        read_dump(tmp_path / "one.pt", manifest={"axes": ["token", "unit"], "special_ids": [1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_dump(tmp_path / "one.pt", manifest={"axes": ["token", "unit"]})) == 1
 
 
 @pytest.mark.parametrize("path", ["model.layers.{}", "transformer.h.{}.output.0"])
