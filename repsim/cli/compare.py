@@ -173,6 +173,8 @@ def _report(table: Any, out: Path | None, as_json: bool, facts: dict[str, Any]) 
         print_json({"summary": table.summary(), **facts, "out": str(out) if out else None})
     else:
         print_table(rows, SUMMARY_COLUMNS)
+        for reason in table.not_computed():
+            say("note", reason)
     if out:
         report = out / "report.html"
         say(

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from repsim.core.formatting import singular
 from repsim.core.progress import duration
 
 
@@ -26,7 +27,7 @@ def print_error(what: str, hint: str | None, *, code: int, as_json: bool = False
 
 def say(label: str, text: str) -> None:
     """One line of talk on stderr: `plan   3 models ...`."""
-    click.echo(f"{label:<6} {text}", err=True)
+    click.echo(f"{label:<6} {singular(text)}", err=True)
 
 
 def print_evaluation_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:

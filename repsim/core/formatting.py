@@ -56,6 +56,24 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if near_an_end else f"{value:.0f} %"
 
 
+#: Nouns that are counted on screens and pages.
+_COUNTED = re.compile(
+    r"(?<![\w.,/])1 (activation|arm|block|cell|checkpoint|comparison|control|document|feature|file|"
+    r"forecast|group|item|language|layer|measure|merge|method|model|pair|panel|parameter|parent|"
+    r"part|row|run|sentence|shuffle|split|step|tensor|token|unit|value|window)s\b"
+)
+
+
+def singular(text: str) -> str:
+    """Text in which one of a kind is no plural: every screen and page passes through here.
+
+    Example:
+        >>> singular("2 models x 1 languages, 31 layers, 1 of 1 rows")
+        '2 models x 1 language, 31 layers, 1 of 1 row'
+    """
+    return _COUNTED.sub(r"1 \1", text)
+
+
 def listed(items: Sequence[str]) -> str:
     """Items as prose.
 

@@ -30,6 +30,8 @@ class ModelRef(ShownAsTable):
         data_seed: Seed of the data order.
         forked_from: `weights_hash` or name of the run that it was forked from.
         fork_step: Step of that run at which it was forked.
+        step: Step of its training, if it is a checkpoint or states it.
+        tokens: Tokens that it was trained on, if stated.
         tokenizer_hash: SHA-256 of the tokenizer's files.
         weights_hash: SHA-256 of the weight files.
 
@@ -51,6 +53,8 @@ class ModelRef(ShownAsTable):
     data_seed: int | None = None
     forked_from: str | None = None
     fork_step: int | None = None
+    step: int | None = None
+    tokens: int | None = None
     tokenizer_hash: str = ""
     weights_hash: str = ""
 

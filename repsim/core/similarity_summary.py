@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ SUMMARY_FIELDS = (
     "middle_ceiling",
     "middle_across_halves",
     "best_q_value",
+    "middle_note",
 )
 
 
@@ -63,6 +64,7 @@ def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
         "middle_ceiling": middle["ceiling"],
         "middle_across_halves": middle["across_halves"],
         "best_q_value": best["q_value"],
+        "middle_note": middle["note"],
     }
 
 
@@ -78,3 +80,39 @@ def matched_cells(rows: Sequence[Row]) -> list[Row]:
         if known is None or gap < abs(known["layer_a"] / depth_a - known["layer_b"] / depth_b):
             nearest[row[side]] = row
     return [nearest[layer] for layer in sorted(nearest)]
+
+
+#: What stands beside a value -> its column in a summary.
+_BESIDE = {"null": "middle_null_q95", "interval": "middle_ci_low"}
+
+
+def not_computed(rows: Iterable[Row], labels: dict[str, str], shuffles: int | None) -> list[str]:
+    """Why middle layers lack an interval or a null, one statement per measure and reason.
+
+    Args:
+        rows: Of `SimilarityTable.summary()`.
+        labels: Measure -> its name for people.
+        shuffles: Shuffles that were asked for; None where that is not known.
+
+    Example:
+        >>> row = dict.fromkeys(SUMMARY_FIELDS) | {"measure": "cka", "middle": 0.5, "n": 30,
+        ...     "middle_note": "no interval: 4 documents are too few"}
+        >>> not_computed([row | {"middle_null_q95": 0.1}], {"cka": "CKA"}, 100)
+        ['CKA has no interval (1 pair): 4 documents are too few']
+    """
+    found: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        lacks = [what for what, column in _BESIDE.items()
+                 if row["middle"] is not None and row[column] is None]  # fmt: skip
+        notes = [note for note in (row["middle_note"] or "").split("; ") if note]
+        for what in lacks:
+            stated = [note.split(": ", 1)[1] for note in notes if note.startswith(f"no {what}: ")]
+            why = "; ".join(stated or notes) or "too few documents or sentences to tell"
+            if shuffles == 0:
+                why = "none was asked for"
+            key = row["measure"], what, why
+            found[key] = found.get(key, 0) + 1
+    return [
+        f"{labels.get(measure, measure)} has no {what} ({count} pair{'s' * (count > 1)}): {why}"
+        for (measure, what, why), count in found.items()
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import html_table
-from repsim.core.similarity_summary import summarise_pair
+from repsim.core.similarity_summary import not_computed, summarise_pair
 from repsim.core.table import ACCESSORS, Table
 
 if TYPE_CHECKING:
@@ -221,6 +221,13 @@ class SimilarityTable(Table):
             | summarise_pair(rows, directions.get(key[-1], "similarity"))
             for key, rows in groups.items()
         ]
+
+    def not_computed(self) -> list[str]:
+        """Why values of `summary` lack an interval or a null, in words; empty if none does."""
+        stated = self._info.get("measures", {})
+        labels = {name: str(of.get("label", name)) for name, of in stated.items()}
+        asked = (self._info.get("statistics") or {}).get("permutations")
+        return not_computed(self.summary(), labels, asked)
 
     # -- showing and keeping it ----------------------------------------------------------------
 

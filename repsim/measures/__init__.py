@@ -44,6 +44,7 @@ _LATER = {
     "between_models": "repsim.measures.arrays",
     "blocks": "repsim.measures.documents",
     "difference": "repsim.measures.arrays",
+    "dissimilarities": "repsim.measures.rdm",
     "intrinsic_dimension": "repsim.measures.topology",
     "partial": "repsim.measures.cells",
     "plan_sweep": "repsim.measures.plan",

@@ -6,6 +6,7 @@ float64, so that float32 activations with a few huge dimensions keep their digit
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterator, Sequence
 
@@ -43,13 +44,14 @@ def unit_chunks(labels: Tensor, width: int) -> Iterator[tuple[slice, Tensor, Ten
         labels: Number of each row's unit, `[n]`.
         width: Numbers that a row stands for.
     """
-    sizes = torch.bincount(labels)
-    order, first = labels.argsort(stable=True), torch.cumsum(sizes, 0) - sizes
-    step = max(1, CHUNK_NUMBERS // (width * int(sizes.max())))
-    for start in range(0, len(sizes), step):
-        units = slice(start, min(start + step, len(sizes)))
-        rows = order[first[start] :][: int(sizes[units].sum())]
-        yield units, rows, labels[rows] - start
+    order, ends = labels.argsort(stable=True), torch.cumsum(torch.bincount(labels), 0).tolist()
+    most, start, first = max(1, CHUNK_NUMBERS // width), 0, 0
+    while start < len(ends):
+        # As many units as have few enough rows in all, one at least.
+        stop = max(start + 1, bisect.bisect_right(ends, first + most))
+        rows = order[first : ends[stop - 1]]
+        yield slice(start, stop), rows, labels[rows] - start
+        start, first = stop, ends[stop - 1]
 
 
 def summed(rows: Tensor, units: Tensor, count: int) -> Tensor:

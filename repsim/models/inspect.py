@@ -33,7 +33,16 @@ from repsim.models.zoo import PREFIX, zoo_folder
 
 PROVENANCE_FILE = "repsim_provenance.json"
 #: Fields of `ModelRef` that a provenance file may state.
-HISTORY = ("role", "languages", "init_seed", "data_seed", "forked_from", "fork_step")
+HISTORY = (
+    "role",
+    "languages",
+    "init_seed",
+    "data_seed",
+    "forked_from",
+    "fork_step",
+    "step",
+    "tokens",
+)
 #: What a tokenizer may consist of, the one that decides first.
 TOKENIZER_FILES = (
     ("tokenizer.json",),

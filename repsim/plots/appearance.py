@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from repsim.core.errors import UsageError, unknown_name
 
 Size = Literal["single", "medium", "wide"]
-#: "repsim", "yours" (the caller's settings), a style sheet of matplotlib, or settings of it.
+#: "repsim", "dark", "yours" (the caller's settings), or a style sheet or settings of matplotlib.
 Theme = str | Mapping[str, Any]
 
 #: Figure widths in inches: one column, one and a half, two.
@@ -20,10 +20,13 @@ WIDTHS: dict[str, float] = {"single": 3.4, "medium": 5.0, "wide": 7.0}
 
 INK = "#1F2733"
 LABEL = "#3A4350"
+TICK, GRID = "#9AA1AB", "#E6E9ED"
 GREY = "#5F6672"
 FAINT = "#C4C9D0"
 NULL_BAND = "#E4E6E9"
 ACCENT = "#C8601A"
+#: Ink on dark and on bright cells of a matrix; it stays as it is on dark paper.
+ON_CELLS = ("#FEFEFE", "#15181D")
 
 #: Role of a model -> colour and marker. The marker repeats what the colour says.
 ROLES: dict[str, tuple[str, str]] = {
@@ -159,8 +162,8 @@ def style() -> Iterator[None]:
     if theme == "yours":
         yield
         return
-    if isinstance(theme, str) and theme not in ("repsim", *matplotlib.style.available):
-        known = ["repsim", "yours", *matplotlib.style.available]
+    if isinstance(theme, str) and theme not in ("repsim", "dark", *matplotlib.style.available):
+        known = ["repsim", "dark", "yours", *matplotlib.style.available]
         raise unknown_name("theme", theme, known)
     if not isinstance(theme, str) and (
         strange := [k for k in theme if k not in matplotlib.rcParams]
@@ -169,7 +172,7 @@ def style() -> Iterator[None]:
             f"the theme names no setting of matplotlib: {', '.join(strange)}",
             hint="settings are keys of matplotlib.rcParams, such as 'font.size'",
         )
-    over: list[Any] = [] if theme == "repsim" else [theme]
+    over: list[Any] = [] if theme in ("repsim", "dark") else [theme]
     sheet = resources.files("repsim.plots").joinpath("repsim.mplstyle")
     with (
         resources.as_file(sheet) as path,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 MAX_PANELS = 12
 #: Alignment -> (label, role that decides colour and marker).
@@ -75,12 +71,11 @@ class BarrierInfo:
         )
 
 
-def barrier_info(table: Table, *, title: str | None = None) -> BarrierInfo:
+def barrier_info(table: Table) -> BarrierInfo:
     """Loss along the merge path, a panel per language.
 
     Args:
         table: What `repsim.evaluation.barrier` returned.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, more than one pair of models, or too many languages.
@@ -110,7 +105,7 @@ def barrier_info(table: Table, *, title: str | None = None) -> BarrierInfo:
     note = ["held-out text", f"{len(panels[0].curves[0].t)} points"]
     if any(np.isfinite(curve.low).any() for panel in panels for curve in panel.curves):
         note.append("band: 95 % interval over documents")
-    made = title if title is not None else "Loss along the merge path"
+    made = "Loss along the merge path"
     return BarrierInfo(panels, (str(firsts[0]), str(seconds[0])), made, tuple(note))
 
 
@@ -128,17 +123,16 @@ def _curves(table: Table) -> tuple[PathCurve, ...]:
     return tuple(curves)
 
 
-@style()
 def draw_barrier(
     info: BarrierInfo,
     *,
-    ax: Axes | None = None,
+    ax: Where = None,
     size: Size = "wide",
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
     """One frame per language, a double arrow at its highest barrier."""
     count = len(info.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
+    columns = fig.columns_of(count, size)
     room = width_of(size) / columns
     height = -(-count // columns) * min(max(room * 0.85, 2.3), 3.2)
     roles = {curve.label: curve.role for panel in info.panels for curve in panel.curves}
@@ -151,13 +145,9 @@ def draw_barrier(
         _name_ends(frame, info.ends, narrow=columns > 1)
         if limits is not None:
             frame.set_ylim(*limits)
-    if ax is not None:
-        ax.set(xlabel="interpolation t", ylabel="held-out bits per byte")
-        return fig.finish(axes, ax)
-    for frame, panel in zip(axes, info.panels, strict=True):
         fig.title_panel(frame, panel.title, room)
-    fig.name_outer_axes(fig.figure_of(axes[0]), "interpolation t", "held-out bits per byte", height)
-    return fig.finish(axes, ax)
+    fig.name_axes(axes, "interpolation t", "held-out bits per byte", height)
+    return fig.finish(axes)
 
 
 _CHORD: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}

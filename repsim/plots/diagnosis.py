@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import GREY, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Drawing, Figure, Where
 
 #: Reading of a table -> name of the panel, its y axis.
 _PANELS = {
@@ -59,15 +56,12 @@ class DiagnosisInfo:
         )
 
 
-def diagnosis_info(
-    table: Table, *, language: str | None = None, title: str | None = None
-) -> DiagnosisInfo:
+def diagnosis_info(table: Table, *, language: str | None = None) -> DiagnosisInfo:
     """Readings of a merge block by block, in one language.
 
     Args:
         table: Readings of `repsim.diagnose`.
         language: Language; the one that keeps least if left out.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No readings by block, as of a merge that is whole.
@@ -93,7 +87,7 @@ def diagnosis_info(
     panels = {name: curves for name, curves in panels.items() if curves}
     if not panels or language is None:
         raise UsageError("the table holds no readings by block", hint="a whole merge has none")
-    made = title if title is not None else "Where a merge breaks, block by block"
+    made = "Where a merge breaks, block by block"
     return DiagnosisInfo(panels, short_codes([language])[language], made, (language,))
 
 
@@ -110,27 +104,26 @@ def _curves(table: Table, reading: str, label: str) -> tuple[BlockCurve, ...]:
     return (BlockCurve(label, np.array(place), np.array(value, float)),)
 
 
-@style()
-def draw_diagnosis(info: DiagnosisInfo, *, size: Size = "wide") -> Drawing:
+def draw_diagnosis(info: DiagnosisInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per kind of reading over the blocks."""
     count = len(info.panels)
-    columns = {"single": 1, "medium": min(count, 2)}.get(size, count)
+    columns = fig.columns_of(count, size, wide=count)
     labels = list(dict.fromkeys(c.label for curves in info.panels.values() for c in curves))
     found = dict(zip(labels, looks(["series"] * len(labels)), strict=True))
     lines = {label: line_marker(look, 3.2, linewidth=1.4) for label, look in found.items()}
     room = width_of(size) / columns
     height = -(-count // columns) * min(max(room * 0.85, 2.2), 2.8)
-    axes = fig.frames(info, None, count, columns, size, height, key=fig.key_of(lines))
-    for ax, (name, curves) in zip(axes, info.panels.items(), strict=True):
-        ax.grid(visible=True, axis="y")
+    axes = fig.frames(info, ax, count, columns, size, height, key=fig.key_of(lines))
+    for frame, (name, curves) in zip(axes, info.panels.items(), strict=True):
+        frame.grid(visible=True, axis="y")
         for curve in curves:
-            ax.plot(curve.place, curve.value, label=curve.label, **lines[curve.label])
+            frame.plot(curve.place, curve.value, label=curve.label, **lines[curve.label])
         if name == "scale":
-            ax.set_yscale("log")
-        ax.axhline(0.0 if name == "restored" else 1.0, color=GREY, linewidth=0.8, zorder=1)
-        ax.set(xlabel="after block (−1: embedding)", ylabel=_PANELS[name][1])
-        fig.title_panel(ax, _PANELS[name][0], room)
-    return fig.finish(axes, None)
+            frame.set_yscale("log")
+        frame.axhline(0.0 if name == "restored" else 1.0, color=GREY, linewidth=0.8, zorder=1)
+        frame.set(xlabel="after block (−1: embedding)", ylabel=_PANELS[name][1])
+        fig.title_panel(frame, _PANELS[name][0], room)
+    return fig.finish(axes)
 
 
 DIAGNOSIS = Figure("diagnosis", "diagnosis", diagnosis_info, draw_diagnosis)

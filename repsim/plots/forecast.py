@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
-from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
+from repsim.plots.drawing.rows import draw_point
 from repsim.plots.names import number, short_codes, shortened, wrapped
 from repsim.plots.retention import (
     MAX_ROWS,
@@ -24,11 +25,7 @@ from repsim.plots.retention import (
     retention_rows,
 )
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 #: Retention below this is drawn at the left edge, with an arrow: how far a merge is below unigrams
 #: matters to nobody.
@@ -58,12 +55,11 @@ class ForecastInfo:
         )
 
 
-def forecast_info(forecasts: Sequence[MergeForecast], *, title: str | None = None) -> ForecastInfo:
+def forecast_info(forecasts: Sequence[MergeForecast]) -> ForecastInfo:
     """Intervals of one forecast beside its nearest known merges, or of several ways to merge.
 
     Args:
         forecasts: Of the same models; refused ones are left out, and counted in the note.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: All were refused, or there are more than 40.
@@ -97,7 +93,7 @@ def forecast_info(forecasts: Sequence[MergeForecast], *, title: str | None = Non
     return ForecastInfo(
         rows=tuple(rows),
         languages=tuple(dict.fromkeys(codes.values())),
-        title=title if title is not None else made,
+        title=made,
         note=(
             "bars: 90 % interval", "shaded: collapse", *["hollow: known merges"] * bool(near),
             *[f"{refused} refused, not shown"] * bool(refused),
@@ -118,11 +114,10 @@ def _row(one: MergeForecast, codes: dict[str, str], several: bool) -> RetentionR
     return RetentionRow(f"{' + '.join(one.models)} ({way})" if several else way, points)
 
 
-@style()
 def draw_forecast(
     info: ForecastInfo,
     *,
-    ax: Axes | None = None,
+    ax: Where = None,
     size: Size = "medium",
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
@@ -134,7 +129,7 @@ def draw_forecast(
     highest = max(np.nanmax(point[1:]) for row in info.rows for point in row.points)
     retention_rows(
         axes[0], [wrapped(row.label, 26) for row in info.rows], LEAST, max(1.05, highest + 0.05),
-        "retention (0 unigrams, 1 best parent)", None if ax is not None else 1.8,
+        "retention (0 unigrams, 1 best parent)", 1.8,
     )  # fmt: skip
     for tick, row in zip(axes[0].get_yticklabels(), info.rows, strict=True):
         if row.known:
@@ -143,21 +138,18 @@ def draw_forecast(
         _draw_row(axes[0], row, place, found)
     if limits is not None:
         axes[0].set_xlim(*limits)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_row(ax: Axes, row: RetentionRow, place: int, found: dict[str, Look]) -> None:
     """Languages of a row stand a little apart, so that their intervals do not cover each other."""
     apart = np.linspace(-0.17, 0.17, len(row.points)) if len(row.points) > 1 else np.zeros(1)
     for point, shift in zip(row.points, apart, strict=True):
-        look, at = found[point.language], place + shift
-        if np.isfinite(point.low):
-            ends = [max(point.low, LEAST), max(point.high, LEAST)]
-            ax.plot(ends, [at, at], color=look.line, linewidth=1.1, zorder=2)
-        marker = line_marker(look, hollow=row.known, linestyle="")
+        marker = line_marker(found[point.language], hollow=row.known, linestyle="")
         if point.value < LEAST:
             marker |= {"marker": "<", "clip_on": False}
-        ax.plot([max(point.value, LEAST)], [at], zorder=3, **marker)
+        low, high = (float(np.maximum(end, LEAST)) for end in (point.low, point.high))
+        draw_point(ax, place + shift, max(point.value, LEAST), (low, high), marker)
 
 
 FORECAST = Figure("forecast", "forecasts", forecast_info, draw_forecast)
@@ -185,14 +177,11 @@ class ForecastMatrixInfo:
         )
 
 
-def forecast_matrix_info(
-    forecasts: Sequence[MergeForecast], *, title: str | None = None
-) -> ForecastMatrixInfo:
+def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> ForecastMatrixInfo:
     """The matrix of a pool, out of forecasts of one method and alignment; only pairs are shown.
 
     Args:
         forecasts: Of pairs, and perhaps of larger combinations.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No pair among them, several methods or alignments, or more than 40 models.
@@ -225,7 +214,7 @@ def forecast_matrix_info(
         values=values,
         risk=risk,
         scale=ColourScale.of(_WORST, values, (0.0, 1.0)),
-        title=title if title is not None else "Forecast of every pair",
+        title="Forecast of every pair",
         note=(
             f"{method}{'' if alignment == 'none' else f', {alignment} alignment'}",
             "strokes: more likely to collapse than not",
@@ -234,11 +223,10 @@ def forecast_matrix_info(
     )
 
 
-@style()
 def draw_forecast_matrix(
     info: ForecastMatrixInfo,
     *,
-    ax: Axes | None = None,
+    ax: Where = None,
     size: Size = "medium",
     cmap: str | None = None,
 ) -> Drawing:
@@ -247,23 +235,18 @@ def draw_forecast_matrix(
     count = len(info.models)
     side = min(width_of(size) - 2.2, 0.62 * count + 0.3)
     axes = fig.frames(info, ax, 1, 1, size, side + 1.0)
-    figure = fig.figure_of(axes[0])
-    image = matrix.draw_matrix(axes[0], info.values, info.scale, origin="upper")
+    said = matrix.in_words(info.values, info.models, info.models)
+    image = matrix.draw_matrix(axes[0], info.values, info.scale, said)
     matrix.blank_diagonal(axes[0], count)
     names = [shortened(name, 18) for name in info.models]
     small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5}
     axes[0].set_xticks(range(count), names, rotation=90, **small)
     axes[0].set_yticks(range(count), names, **small)
-    high = side if ax is None else fig.inches_of(ax)[1]
-    bar = matrix.add_colour_bar(
-        figure, image, axes, info.scale, _WORST, high, inside=ax is not None
-    )
+    bar = matrix.add_colour_bar(image, axes, info.scale, _WORST, side)
     bar.set_label(_WORST.label, color=LABEL)
-    if ax is None:
-        fig.keep_left(figure, side + 2.2)
-    fig.finish(axes, ax)
-    if ax is None:
-        matrix.align_colour_bar(figure, bar, axes)
+    fig.keep_left(axes, side + 2.2)
+    figure = fig.finish(axes)
+    matrix.align_colour_bar(bar, axes)
     _annotate(axes[0], info)
     return figure
 
@@ -282,6 +265,4 @@ def _annotate(ax: Axes, info: ForecastMatrixInfo) -> None:
                 ax.plot(*ends, color=ink[i, j], linewidth=0.9, zorder=3)
 
 
-FORECAST_MATRIX = Figure(
-    "forecast_matrix", "forecasts", forecast_matrix_info, draw_forecast_matrix, vector=False
-)
+FORECAST_MATRIX = Figure("forecast_matrix", "forecasts", forecast_matrix_info, draw_forecast_matrix)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.similarity_table import COLUMNS, SimilarityTable
 from repsim.plots import selection as sel
-from repsim.plots.appearance import Size, style, width_of
+from repsim.plots.appearance import Size, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 MAX_PANELS = 30
 #: More panels than this are cut to one pair of models, unless models are chosen.
@@ -108,7 +104,6 @@ def heatmap_info(
     languages: Sequence[str] | None = None,
     column: str = "value",
     limits: tuple[float, float] | None = None,
-    title: str | None = None,
 ) -> HeatmapInfo:
     """Layer x layer matrices, one panel per pair of (model, language); rows are A, columns B.
 
@@ -124,7 +119,6 @@ def heatmap_info(
         languages: Keep these languages.
         column: Column of the table ("value", "partial", "calibrated" ...).
         limits: Ends of the colour scale; 0 and 1 for a similarity.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, or more than 30 panels of one pair of models.
@@ -168,7 +162,7 @@ def heatmap_info(
         panels=panels,
         facts=facts,
         scale=scale,
-        title=title if title is not None else _title(selection, pairs),
+        title=_title(selection, pairs),
         note=(*[f"first of {several} pairs of models"] * cut, *_note(selection, panels, scale)),
     )
 
@@ -269,34 +263,28 @@ def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourSca
     return [*note, scale.note] if scale.note else note
 
 
-@style()
 def draw_heatmap(
-    info: HeatmapInfo, *, ax: Axes | None = None, size: Size = "wide", cmap: str | None = None
+    info: HeatmapInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """Square cells, a ring on each row's best; one colour bar for all panels."""
     info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(info, size)
+    rows = math.ceil(count / columns)
     axes = fig.frames(info, ax, count, columns, size, height)
     figure = fig.figure_of(axes[0])
     for frame, panel in zip(axes, info.panels, strict=True):
         image = _draw_panel(frame, info, panel, small=count > 1)
-    if ax is not None:
-        height = ax.get_window_extent().height / figure.dpi
-        _name_sides(ax, info.panels[0], height=height, size=8.5)
-        matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height, inside=True)
-        return fig.finish(axes, ax)
-    height = fig.body_height(figure)
-    for frame, panel in zip(axes, info.panels, strict=True):
         fig.title_panel(frame, panel.title, (width - 1.15) / columns - 0.2)
-    _label_axes(figure, info, axes, columns, height)
-    bar = matrix.add_colour_bar(figure, image, axes, info.scale, info.facts, height)
+    height = rows * fig.inches_of(axes[0])[1] if fig.is_given(axes) else fig.body_height(figure)
+    _label_axes(info, axes, columns, height)
+    bar = matrix.add_colour_bar(image, axes, info.scale, info.facts, height)
     if count == 1:
         tall, wide = info.panels[0].values.shape
         named = max((len(name) for name in info.panels[0].names_a), default=0)
-        fig.keep_left(figure, (height - 0.55) * wide / tall + 1.35 + 0.075 * min(named, 14))
-    fig.freeze(figure)
-    matrix.align_colour_bar(figure, bar, axes)
+        fig.keep_left(axes, (height - 0.55) * wide / tall + 1.35 + 0.075 * min(named, 14))
+    fig.finish(axes)
+    matrix.align_colour_bar(bar, axes)
     return figure
 
 
@@ -324,7 +312,9 @@ def _sides(info: HeatmapInfo) -> set[tuple[str, str]]:
 
 
 def _draw_panel(ax: Axes, info: HeatmapInfo, panel: HeatmapPanel, *, small: bool) -> Any:
-    image = matrix.draw_matrix(ax, panel.values, info.scale)
+    said = [[f"layers {panel.layers(i, j)}: {number(float(value), 3)}" if np.isfinite(value) else ""
+             for j, value in enumerate(row)] for i, row in enumerate(panel.values)]  # fmt: skip
+    image = matrix.draw_matrix(ax, panel.values, info.scale, said, origin="lower")
     ink = matrix.ink_on(panel.values, info.scale)
     rows = np.flatnonzero(panel.best >= 0)
     columns = panel.best[rows]
@@ -363,22 +353,21 @@ def _name_sides(ax: Axes, panel: HeatmapPanel, *, height: float, size: float) ->
     ax.set_ylabel(names[1], fontsize=size)
 
 
-def _label_axes(
-    figure: Drawing, info: HeatmapInfo, axes: Sequence[Axes], columns: int, height: float
-) -> None:
+def _label_axes(info: HeatmapInfo, axes: Sequence[Axes], columns: int, height: float) -> None:
     """Name rows and columns once if all panels share them, else at each panel."""
     sides = _sides(info)
     if len(axes) == 1:
-        _name_sides(axes[0], info.panels[0], height=height - 0.4, size=8.5)
+        less = 0.0 if fig.is_given(axes) else 0.4
+        _name_sides(axes[0], info.panels[0], height=height - less, size=8.5)
     elif len(sides) > 1:
         each = 0.8 * (height / math.ceil(len(axes) / columns) - 0.62)
         for ax, panel in zip(axes, info.panels, strict=True):
             _name_sides(ax, panel, height=each, size=7.0)
     else:
         label_a, label_b = sides.pop()
-        fig.name_outer_axes(figure, f"layer of {label_b}", f"layer of {label_a}", height)
+        fig.name_axes(axes, f"layer of {label_b}", f"layer of {label_a}", height)
         for place, ax in enumerate(axes):
             ax.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(axes))
 
 
-HEATMAP = Figure("heatmap", "similarity", heatmap_info, draw_heatmap, vector=False)
+HEATMAP = Figure("heatmap", "similarity", heatmap_info, draw_heatmap)

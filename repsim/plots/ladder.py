@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from repsim.plots.appearance import (
     NULL_BAND,
     Look,
     Size,
-    style,
     width_of,
 )  # fmt: skip
 from repsim.plots.drawing import figure as fig
@@ -37,11 +36,7 @@ from repsim.plots.drawing.ladder_rows import (
 )  # fmt: skip
 from repsim.plots.names import listed, number, shortened, wrapped
 from repsim.plots.selection import At, MeasureFacts, Reading, Selection
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 #: Rung -> what it is blind to, and the question that it answers.
 RUNGS: dict[str, tuple[str, str]] = {
@@ -162,7 +157,6 @@ def ladder_info(
     point: str = "resid",
     pairing: str | None = None,
     at: At = "middle",
-    title: str | None = None,
 ) -> LadderInfo:
     """Put the measures of each rung on one scale, for one pair of models or a few.
 
@@ -175,7 +169,6 @@ def ladder_info(
         pairing: "same text" or "parallel text"; the first of the two that there is if left out.
         measures: Measures to show; all on the ladder if left out.
         at: "middle", "mean" (over layers matched by relative depth) or a layer.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No measure on the ladder, more than four pairs of the models chosen, or a pair
@@ -231,7 +224,7 @@ def ladder_info(
         )
     # No line of the title begins with the dash.
     whole = f": {pairs[0].label}".replace(" – ", "\u00a0– ") if len(pairs) == 1 else ""
-    made = title if title is not None else f"Invariance ladder{whole}"
+    made = f"Invariance ladder{whole}"
     reading = _reading(pairs[0]) if len(pairs) == 1 else ""
     return LadderInfo(pairs, made, reading, tuple(note))
 
@@ -320,11 +313,10 @@ def _note(
     return note
 
 
-@style()
 def draw_ladder(
     info: LadderInfo,
     *,
-    ax: Axes | None = None,
+    ax: Where = None,
     size: Size = "wide",
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
@@ -334,11 +326,11 @@ def draw_ladder(
     found = pair_looks([pair.role for pair in info.pairs])
     names = [f"{shortened(row.facts.label, 26)} {row.facts.arrow}" for row in first.rows]
     if ax is not None:
+        (ax,) = fig.frames(info, ax, 1, 1, size, 1.0)
         _draw_scores(ax, info, rows, found, arrows=False, joined=True)
         rungs = [str(row.facts.rung) for row in first.rows]
         ax.set_yticks(rows.centres, map(" ".join, zip(rungs, names, strict=True)), color=LABEL)
         ax.tick_params(axis="y", length=0)
-        fig.title_axes(ax, info.title)
         if not alone:
             ax.legend(handles=pair_key([pair.label for pair in info.pairs], found), fontsize=7)
         if limits is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,17 +12,13 @@ from repsim.core.errors import UsageError
 from repsim.core.similarity_summary import matched_cells
 from repsim.core.similarity_table import SimilarityTable
 from repsim.plots import selection as sel
-from repsim.plots.appearance import GREY, Size, style, width_of
+from repsim.plots.appearance import GREY, Size, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 MAX_PANELS = 12
 #: Height of a dendrogram, as a share of its matrix.
@@ -85,7 +81,6 @@ def languages_info(
     models: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
     layer: int | None = None,
-    title: str | None = None,
 ) -> LanguagesInfo:
     """Language x language matrices, one panel per model.
 
@@ -99,7 +94,6 @@ def languages_info(
         languages: Keep these languages.
         layer: The layer that is shown (of the shallower side, with its match in relative depth). By
             default the one at which the languages are most similar on average.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No parallel text, fewer than two languages, no such layer, or too many models.
@@ -132,7 +126,7 @@ def languages_info(
         panels=panels,
         facts=selection.facts,
         scale=scale,
-        title=title if title is not None else "Language by language",
+        title="Language by language",
         note=(*note, scale.note) if scale.note else tuple(note),
         annotated=annotated,
     )
@@ -231,33 +225,24 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
     return tree, [int(leaf) for leaf in leaves_list(tree)]
 
 
-@style()
 def draw_languages(
-    info: LanguagesInfo, *, ax: Axes | None = None, size: Size = "wide", cmap: str | None = None
+    info: LanguagesInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """Matrices with hundredths below the diagonal, their dendrograms on top."""
     info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
     count = len(info.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 2 if count in (2, 4) else 3))
+    columns = fig.columns_of(count, size, wide=2 if count in (2, 4) else 3)
     side = min((width_of(size) - 1.0) / columns - 0.35, 3.4)
     height = -(-count // columns) * (side * (1 + TREE) + 0.6)
     axes = fig.frames(info, ax, count, columns, size, height)
-    figure = fig.figure_of(axes[0])
     for frame, panel in zip(axes, info.panels, strict=True):
         image = _draw_panel(frame, panel, info.scale)
-        if ax is None:
-            fig.title_panel(frame, panel.title, side, y=1 + TREE)
-        else:
-            ax.set_title(panel.title, loc="left", y=1 + TREE)
-    high = side + 0.3 if ax is None else fig.inches_of(ax)[1]
-    bar = matrix.add_colour_bar(
-        figure, image, axes, info.scale, info.facts, high, inside=ax is not None
-    )
-    if count == 1 and ax is None:
-        fig.keep_left(figure, side + 1.5)
-    fig.finish(axes, ax)
-    if ax is None:
-        matrix.align_colour_bar(figure, bar, axes)
+        fig.title_panel(frame, panel.title, side, y=1 + TREE)
+    bar = matrix.add_colour_bar(image, axes, info.scale, info.facts, side + 0.3)
+    if count == 1:
+        fig.keep_left(axes, side + 1.5)
+    figure = fig.finish(axes)
+    matrix.align_colour_bar(bar, axes)
     for frame, panel in zip(axes, info.panels, strict=True):
         if info.annotated:
             _annotate(frame, panel, info.scale)
@@ -265,7 +250,8 @@ def draw_languages(
 
 
 def _draw_panel(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> Any:
-    image = matrix.draw_matrix(ax, panel.values, scale, origin="upper")
+    said = matrix.in_words(panel.values, panel.languages, panel.languages)
+    image = matrix.draw_matrix(ax, panel.values, scale, said)
     count = len(panel.languages)
     matrix.blank_diagonal(ax, count)
     small: dict[str, Any] = {"fontsize": 7.5 if count <= 16 else 5.5 if count <= 30 else 3.5}
@@ -306,4 +292,4 @@ def _annotate(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> None:
             )  # fmt: skip
 
 
-LANGUAGES = Figure("languages", "similarity", languages_info, draw_languages, vector=False)
+LANGUAGES = Figure("languages", "similarity", languages_info, draw_languages)

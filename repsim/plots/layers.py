@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,18 +21,13 @@ from repsim.plots.appearance import (
     Size,
     line_marker,
     looks,
-    style,
     width_of,
 )  # fmt: skip
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number, short_codes, shortened, wrapped
 from repsim.plots.selection import MeasureFacts, Pair, Reading, Selection
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 MAX_PANELS = 30
 #: More curves than this are drawn as small multiples.
@@ -136,7 +131,6 @@ def layers_info(
     languages: Sequence[str] | None = None,
     average: bool | None = None,
     limits: tuple[float, float] | None = None,
-    title: str | None = None,
 ) -> LayersInfo:
     """Curves of one measure, layers matched by relative depth.
 
@@ -154,7 +148,6 @@ def layers_info(
         average: Average over languages (or language pairs) rather than give each a panel. By
             default parallel text is averaged, and same text of over 30 languages or 6 pairs.
         limits: Ends of the axis of the measure, instead of those that the values give.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, or more than 30 panels.
@@ -192,7 +185,7 @@ def layers_info(
     return LayersInfo(
         panels=panels,
         facts=selection.facts,
-        title=title if title is not None else made,
+        title=made,
         note=tuple(note),
         relative=relative,
         limits=limits if limits is not None else _limits(curves, selection.facts),
@@ -328,28 +321,22 @@ def null_envelope(
     return x, pick([np.interp(x, at, null) for at, null in known], axis=0)
 
 
-@style()
-def draw_layers(info: LayersInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_layers(info: LayersInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Curves over the null's band, named at their ends or, in small multiples, by a key."""
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(count, size)
     shared = {"sharex": True, "sharey": True}
     key = _key(info, composed=ax is not None)
     axes = fig.frames(info, ax, count, columns, size, height, key=key, **shared)
-    figure = fig.figure_of(axes[0])
     ends = "" if size == "single" else " (0 = embedding, 1 = last block)"
     x, y = f"relative depth{ends}" if info.relative else "layer", info.facts.axis_label
     for place, (frame, panel) in enumerate(zip(axes, info.panels, strict=True)):
         if ax is None:
             frame.tick_params(labelbottom=place + columns >= count)
-            fig.title_panel(frame, panel.title, width / columns - 0.4)
+        fig.title_panel(frame, panel.title, width / columns - 0.4)
         _draw_panel(frame, info, panel, size, named=ax is None and count == 1)
-    if count > 1:
-        fig.name_outer_axes(figure, x, y, height)
-    else:
-        room = fig.inches_of(axes[0])[1] if ax is not None else fig.body_height(figure) - 0.6
-        axes[0].set(xlabel=x, ylabel=fig.fitted(figure, y, room))
-    fig.finish(axes, ax)
+    fig.name_axes(axes, x, y, height)
+    figure = fig.finish(axes)
     for frame in axes:
         spread_end_labels(frame)
     return figure

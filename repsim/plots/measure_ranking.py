@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.core.table import Table
-from repsim.plots.appearance import ACCENT, FAINT, GREY, INK, Size, style, width_of
+from repsim.plots.appearance import ACCENT, FAINT, GREY, INK, Size, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.drawing.rows import draw_point
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.stats.ranking import Ranked, Ranking, rank_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Test -> heading of its column; the first four are averaged for the order.
 TESTS = {
@@ -66,12 +63,11 @@ class MeasureRankingInfo:
         )
 
 
-def measure_ranking_info(table: Table, *, title: str | None = None) -> MeasureRankingInfo:
+def measure_ranking_info(table: Table) -> MeasureRankingInfo:
     """Rank the measures of a benchmark on each of its tests.
 
     Args:
         table: Scores, such as `repsim.studies.measure_benchmark.load_scores()`.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No test on models.
@@ -93,7 +89,7 @@ def measure_ranking_info(table: Table, *, title: str | None = None) -> MeasureRa
     return MeasureRankingInfo(
         measures=tuple(facts[one.name] for one in first.ranking.ranked),
         columns=(first, *columns),
-        title=title if title is not None else "Which measure to trust",
+        title="Which measure to trust",
         note=(
             f"{first.ranking.comparisons:,} comparisons on {first.ranking.models} models",
             "share that is right, 95 % interval",
@@ -102,9 +98,8 @@ def measure_ranking_info(table: Table, *, title: str | None = None) -> MeasureRa
     )
 
 
-@style()
 def draw_measure_ranking(
-    info: MeasureRankingInfo, *, ax: Axes | None = None, size: Size = "wide"
+    info: MeasureRankingInfo, *, ax: Where = None, size: Size = "wide"
 ) -> Drawing:
     """A row per measure, a column per test; in given axes and narrow figures only the first."""
     columns = info.columns if ax is None and size != "single" else info.columns[:1]
@@ -113,7 +108,7 @@ def draw_measure_ranking(
     for place, (frame, column) in enumerate(zip(axes, columns, strict=True)):
         _draw_column(frame, info, column, first=place == 0)
     _name_rows(axes[0], info, width_of(size))
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_column(ax: Axes, info: MeasureRankingInfo, column: RankingColumn, *, first: bool) -> None:
@@ -134,10 +129,9 @@ def _draw_column(ax: Axes, info: MeasureRankingInfo, column: RankingColumn, *, f
 
 def _draw_one(ax: Axes, one: Ranked, place: int) -> None:
     colour = ACCENT if one.tied else GREY
-    dot: dict[str, Any] = {"marker": "o", "markersize": 3.4, "markeredgewidth": 0.8}
-    ax.plot([one.low, one.high], [place] * 2, color=colour, linewidth=0.9, zorder=2)
-    face = colour if one.tied else "white"
-    ax.plot([one.score], [place], color=colour, markerfacecolor=face, zorder=3, **dot)
+    dot = {"marker": "o", "markersize": 3.4, "markeredgewidth": 0.8, "color": colour,
+           "markerfacecolor": colour if one.tied else "white"}  # fmt: skip
+    draw_point(ax, place, one.score, (one.low, one.high), dot, width=0.9)
 
 
 def _name_rows(ax: Axes, info: MeasureRankingInfo, width: float) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.core.table import Table
-from repsim.plots.appearance import GREY, INK, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, INK, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.drawing.rows import draw_point, name_rows
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 #: The mean over methods, as tables call it.
 ALL = "all"
@@ -107,8 +104,7 @@ def _known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-@style()
-def draw_scores(info: ScoreInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_scores(info: ScoreInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per forecast, a frame per split; methods beside each other, their mean in black."""
     look = dict(zip(info.methods, looks([""] * len(info.methods)), strict=True))
     if len(info.methods) == 1:
@@ -125,10 +121,8 @@ def draw_scores(info: ScoreInfo, *, ax: Axes | None = None, size: Size = "wide")
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, panel, info, look)
         fig.title_panel(frame, panel.split, (width_of(size) - _LABELS) / columns - 0.1)
-    if ax is None:
-        heading = "correlation of predicted and observed outcomes within folds"
-        fig.name_outer_axes(fig.figure_of(axes[0]), heading, "", height)
-    return fig.finish(axes, ax)
+    fig.name_axes(axes, "correlation of predicted and observed outcomes within folds", "", height)
+    return fig.finish(axes)
 
 
 def _draw_panel(ax: Axes, panel: ScorePanel, info: ScoreInfo, look: dict[str, Look]) -> None:
@@ -138,13 +132,9 @@ def _draw_panel(ax: Axes, panel: ScorePanel, info: ScoreInfo, look: dict[str, Lo
         for step, point in zip(np.linspace(-0.28, 0.28, max(len(shown), 2)), shown, strict=False):
             one = look[point.method]
             at = place + (step if len(shown) > 1 else 0.0)
-            if np.isfinite(point.low):
-                ax.plot([point.low, point.high], [at, at], color=one.line, linewidth=0.8, zorder=2)
-            ax.plot([point.value], [at], linestyle="", zorder=3, **line_marker(one, 3.6))
-    ax.set_ylim(len(info.predictors) - 0.5, -0.5)
-    names = [fig.fitted(fig.figure_of(ax), name, _LABELS, size=7) for name in info.predictors]
-    ax.set_yticks(range(len(names)), names, linespacing=0.95)
-    ax.tick_params(axis="y", length=0)
+            ends = point.low, point.high
+            draw_point(ax, at, point.value, ends, line_marker(one, 3.6), width=0.8)
+    name_rows(ax, info.predictors, _LABELS, size=7)
     ax.tick_params(labelbottom=True)
 
 

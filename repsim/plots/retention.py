@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, style
+from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 MAX_ROWS = 40
 
@@ -65,12 +62,11 @@ class RetentionInfo:
         )
 
 
-def retention_info(table: Table, *, title: str | None = None) -> RetentionInfo:
+def retention_info(table: Table) -> RetentionInfo:
     """Retention of each merge in an evaluation, by language.
 
     Args:
         table: What `repsim.evaluation.evaluate` returned.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: No retention is defined in it, or more than 40 models have one.
@@ -100,16 +96,15 @@ def retention_info(table: Table, *, title: str | None = None) -> RetentionInfo:
     return RetentionInfo(
         rows=tuple(sorted(rows, key=lambda row: -row.worst)),
         languages=tuple(codes.values()),
-        title=title if title is not None else "What the merges kept",
+        title="What the merges kept",
         note=("held-out text", *["bars: 95 % interval over documents"] * intervals),
     )
 
 
-@style()
 def draw_retention(
     info: RetentionInfo,
     *,
-    ax: Axes | None = None,
+    ax: Where = None,
     size: Size = "medium",
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
@@ -122,7 +117,7 @@ def draw_retention(
     low, high = float(np.nanmin(numbers)) - 0.05, float(np.nanmax(numbers)) + 0.05
     retention_rows(
         axes[0], [wrapped(row.label, 22) for row in info.rows], min(-0.05, low), max(1.05, high),
-        "retention (0 unigrams, 1 best parent; shaded: collapse)", None if ax is not None else 1.6,
+        "retention (0 unigrams, 1 best parent; shaded: collapse)", 1.6,
     )  # fmt: skip
     for place, row in enumerate(info.rows):
         reach = [point.value for point in row.points]
@@ -130,18 +125,15 @@ def draw_retention(
             [min(reach), max(reach)], [place, place], color=FAINT, linewidth=1.4, zorder=1.5
         )
         for point in row.points:
-            look = found[point.language]
-            if np.isfinite(point.low):
-                ends = [point.low, point.high]
-                axes[0].plot(ends, [place, place], color=look.line, linewidth=1.0, zorder=2)
-            axes[0].plot([point.value], [place], linestyle="", zorder=3, **line_marker(look))
+            look, ends = found[point.language], (point.low, point.high)
+            draw_point(axes[0], place, point.value, ends, line_marker(look), width=1.0)
     if limits is not None:
         axes[0].set_xlim(*limits)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def retention_rows(
-    ax: Axes, labels: list[str], low: float, high: float, axis: str, beside: float | None
+    ax: Axes, labels: list[str], low: float, high: float, axis: str, beside: float
 ) -> None:
     """A row per merge over retention, shaded where it collapses; `beside`: inches of the labels."""
     ax.axvspan(low, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
@@ -149,11 +141,10 @@ def retention_rows(
     for at in (0.0, 1.0):
         ax.axvline(at, color=FAINT, linewidth=0.8, zorder=1)
     ax.set_xlim(low, high)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_yticks(range(len(labels)), labels)
+    name_rows(ax, labels, above=0.6, below=0.6)
     figure = fig.figure_of(ax)
     whole = float(figure.get_size_inches()[0])
-    room = fig.inches_of(ax)[0] if beside is None else whole - beside
+    room = fig.inches_of(ax)[0] if fig.is_given([ax]) else whole - beside
     ax.set_xlabel(fig.fitted(figure, axis, room))
 
 

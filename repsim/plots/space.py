@@ -7,23 +7,19 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.similarity_table import SimilarityTable
 from repsim.plots import selection as sel
-from repsim.plots.appearance import INK, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import INK, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_beside
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import At, MeasureFacts, Selection
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 Node = tuple[str, str]
 By = Literal["model", "model-language"]
@@ -89,7 +85,6 @@ def space_info(
     by: By | None = None,
     at: At = "middle",
     seed: int = 0,
-    title: str | None = None,
 ) -> SpaceInfo:
     """Embed models, or models x languages, in a plane by metric multidimensional scaling.
 
@@ -104,7 +99,6 @@ def space_info(
             across languages get a plane each.
         at: "middle", "mean" (over layers matched by relative depth) or a layer.
         seed: Seed of the scaling's starts.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Fewer than three points, or distances that are not in the table.
@@ -137,7 +131,7 @@ def space_info(
         panels=panels,
         facts=facts,
         distance=_distance_words(facts),
-        title=title if title is not None else f"{what} by {_distance_words(facts)}",
+        title=f"{what} by {_distance_words(facts)}",
         note=tuple(note),
     )
 
@@ -277,11 +271,10 @@ def embed(distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
     return xy, float(np.linalg.norm(wanted - pdist(xy))) / total if total else 0.0
 
 
-@style()
-def draw_space(info: SpaceInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_space(info: SpaceInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Planes on one scale, each point beside its name where there is room."""
     count = len(info.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 3))
+    columns = fig.columns_of(count, size)
     spread = [np.ptp(panel.xy, axis=0) for panel in info.panels]
     shape = max(float(s[1] / max(s[0], 1e-9)) for s in spread)
     side = width_of(size) / columns
@@ -290,9 +283,8 @@ def draw_space(info: SpaceInfo, *, ax: Axes | None = None, size: Size = "wide") 
     axes = fig.frames(info, ax, count, columns, size, height, key=key)
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, info, panel)
-        if ax is None:
-            fig.title_panel(frame, panel.title, side - 0.2)
-    fig.finish(axes, ax)
+        fig.title_panel(frame, panel.title, side - 0.2)
+    fig.finish(axes)
     _scale_equally(axes, info.panels)
     for frame, panel in zip(axes, info.panels, strict=True):
         _name_points(frame, info, panel)

@@ -6,35 +6,41 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Canvas, Theme, drawn_on
+from repsim.plots.appearance import Canvas, Theme, drawn_on, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import SubFigure
 
-#: Options of every figure as a whole.
+    #: Where a figure is drawn: nowhere yet, an axes, one for each panel, or a part of a figure.
+    Where = Axes | Sequence[Axes] | SubFigure | None
+else:  # names of types: matplotlib is imported when something is drawn
+    Axes = Drawing = Where = Any
+
+#: Options of every figure as a whole: name, default, type.
 _WHOLE = [
-    inspect.Parameter(
-        "figsize",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation="tuple[float, float] | None",
-    ),
-    inspect.Parameter(
-        "theme", inspect.Parameter.KEYWORD_ONLY, default="repsim", annotation="Theme"
-    ),
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    for name, default, kind in (
+        ("title", None, "str | None"),
+        ("figsize", None, "tuple[float, float] | None"),
+        ("theme", "repsim", "Theme"),
+    )
 ]
 _DRAWN = {
-    "ax": "Axes to draw into, for a figure of one panel; a figure of its own is made if left out.",
+    "ax": "Axes to draw into, a list of one for each panel, or a SubFigure; a figure of its own "
+    "is made if left out.",
     "size": '"single" (3.4 in), "medium" (5 in) or "wide" (7 in).',
     "limits": "Ends of the axis of values, instead of those that the values give.",
     "cmap": "Name of a colour map of matplotlib.",
+    "title": "Heading instead of the one that is made.",
     "figsize": "Width and height in inches, heading included, instead of those that fit.",
-    "theme": 'Name of a style sheet of matplotlib or its settings, over those of repsim; "yours" '
-    "leaves the settings that are in force.",
+    "theme": '"dark" for dark paper; a style sheet of matplotlib or its settings, over those of '
+    'repsim; "yours" leaves the settings that are in force.',
 }
 
 
@@ -50,15 +56,14 @@ class Info(Protocol):
 class Figure:
     """One kind of figure. Calling it draws: `figure(table, **options)`.
 
-    Its signature is that of `info`, followed by what `draw` takes (`ax`, `size` ...), `figsize` and
-    `theme`, so that `help()` and `inspect.signature` show every option.
+    Its signature is that of `info`, followed by what `draw` takes (`ax`, `size` ...), `title`,
+    `figsize` and `theme`, so that `help()` and `inspect.signature` show every option.
 
     Args:
         name: Name in the registry.
         reads: The noun that `info` takes first: "similarity", "evaluation", "atlas" ...
         info: `info(table, ...options...)` gives the numbers; imports no matplotlib.
         draw: `draw(info, *, ax=None, size=...)` gives the `matplotlib.figure.Figure`.
-        vector: Whether a page holds it as SVG (curves) rather than as PNG (many cells or points).
 
     Example:
         >>> from repsim.plots import FIGURES
@@ -74,7 +79,6 @@ class Figure:
     reads: str
     info: Callable[..., Any]
     draw: Callable[..., Drawing]
-    vector: bool = True
 
     def __post_init__(self) -> None:
         signature, drawn = inspect.signature(self.info), inspect.signature(self.draw)
@@ -83,12 +87,14 @@ class Figure:
         result = drawn.return_annotation
         made = signature.replace(parameters=parameters, return_annotation=result)
         object.__setattr__(self, "__signature__", made)
+        object.__setattr__(self, "draw", style()(self.draw))
         object.__setattr__(self, "__doc__", _documented(self.info, [p.name for p in more]))
 
     def __call__(
         self,
         table: Any,
         *,
+        title: str | None = None,
         figsize: tuple[float, float] | None = None,
         theme: Theme = "repsim",
         **options: Any,
@@ -101,8 +107,15 @@ class Figure:
             )
         drawn = {name: options.pop(name) for name in self._drawing() if name in options}
         info = self.info(table, **options)
+        if title is not None:
+            info = dataclasses.replace(info, title=title)
         with drawn_on(Canvas(figsize, theme)):
-            return self.draw(info, **drawn)
+            figure = self.draw(info, **drawn)
+        if theme == "dark":
+            from repsim.plots.drawing.dark import turn_figure
+
+            turn_figure(figure)
+        return figure
 
     def of(self, table: Any) -> Callable[..., Drawing]:
         """A function that draws this table, with the signature and help of the figure."""

@@ -6,21 +6,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
-from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 
 #: Points that a loss curve keeps: each is the mean over its stretch of steps.
 LOSS_POINTS = 120
@@ -73,12 +69,11 @@ class TrainingInfo:
         )
 
 
-def training_info(folders: Sequence[str | Path], *, title: str | None = None) -> TrainingInfo:
+def training_info(folders: Sequence[str | Path]) -> TrainingInfo:
     r"""Training curves of some runs, a panel per language and one for the training loss.
 
     Args:
         folders: Folders of runs, each with a `metrics.jsonl`; or one folder of a family.
-        title: Heading instead of the one that is made.
 
     Raises:
         InputError: A folder holds no metrics, or damaged ones.
@@ -99,7 +94,7 @@ def training_info(folders: Sequence[str | Path], *, title: str | None = None) ->
     for path in paths:
         _add_run(path, panels, losses)
     note = (f"{len(paths)} runs", "held-out documents, BOS first, windows without overlap")
-    made = title if title is not None else "Training curves"
+    made = "Training curves"
     return TrainingInfo((*panels.values(), losses), made, note)
 
 
@@ -168,8 +163,7 @@ def _tokens_by_step(steps: np.ndarray, tokens: np.ndarray) -> Callable[[float], 
     return lambda step: float(tokens[0] + (step - steps[0]) * each)
 
 
-@style()
-def draw_training(info: TrainingInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_training(info: TrainingInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per language and one for the training loss."""
     count = len(info.panels)
     columns = min(count, 1 if size == "single" else 3)
@@ -183,7 +177,7 @@ def draw_training(info: TrainingInfo, *, ax: Axes | None = None, size: Size = "w
     axes = fig.frames(info, ax, count, columns, size, height, key=key)
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, panel, found)
-    figure = fig.finish(axes, ax)
+    figure = fig.finish(axes)
     for frame in axes:
         spread_end_labels(frame)
     return figure

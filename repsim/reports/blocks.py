@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from repsim.core.table import Column, Table
+from repsim.plots.drawing.hover import Spot
+from repsim.stats.statements import Statement
 
 Row = Mapping[str, Any]
 #: Longer tables are folded on a page.
@@ -138,13 +140,18 @@ class FigureBlock:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure that was drawn: its files lie in `figures/`, `shown` is the one on the page."""
+    """A figure that was drawn: its files lie in `figures/`, `shown` is the one on the page.
+
+    `spots` are the places of `size` (points) that say their value on hover.
+    """
 
     kind: ClassVar = "picture"
     name: str
     title: str
     caption: str
     shown: str
+    size: tuple[float, float] = (1.0, 1.0)
+    spots: Sequence[Spot] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +209,22 @@ class Page:
     lead: str = ""
     beside: Mapping[str, Table] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+#: Columns of the ends of an interval, for a table of which rows state `low` and `high`.
+ENDS = {
+    "low": ("float", "lower end of its 95 % interval over models", "95 % low"),
+    "high": ("float", "upper end", "95 % high"),
+}
+
+
+def said_of(found: Sequence[Statement]) -> tuple[Entries, list[Block]]:
+    """Claims with their verdicts; then what else was found, and the limits of it."""
+    claims = [Entry(one.claim, one.text, one.verdict) for one in found if one.claim]
+    plain = [one for one in found if not one.claim]
+    results = [one.text for one in plain if one.kind == "result"]
+    limits = [one.text for one in found if one.kind == "warning"]
+    return Entries(claims), [Items(results), Items(limits, "warnings")]
 
 
 def heading_of(table: TableBlock) -> str:

@@ -19,6 +19,7 @@ from repsim.reports.blocks import (
     TableBlock,
     Text,
     declared,
+    said_of,
     software,
 )
 from repsim.reports.comparison_findings import findings, label_of, main_measure
@@ -90,8 +91,7 @@ def write_report(table: SimilarityTable, folder: str | Path) -> Path:
 def comparison_page(table: SimilarityTable) -> Page:
     """The report of a similarity table, as blocks."""
     info = table.info
-    found = findings(table)
-    said = {kind: [f.text for f in found if f.kind == kind] for kind in ("result", "warning")}
+    _, said = said_of(findings(table))
     corpus, models = info.get("corpus", {}), info.get("models", {})
     languages = len(corpus.get("languages", ()))
     lead = [f"{corpus['sentences']} sentences of “{corpus['name']}” in {languages} languages"
@@ -100,7 +100,7 @@ def comparison_page(table: SimilarityTable) -> Page:
     return Page(
         "Similarity of " + ", ".join(table.unique("model_a", "model_b")),
         [
-            Section("What was found", [Items(said["result"]), Items(said["warning"], "warnings")]),
+            Section("What was found", said),
             Section("Numbers", _numbers(table)),
             Section("Figures", comparison_figures(table)),
             Section("How it was measured", _method(info)),
@@ -166,7 +166,8 @@ def _numbers(table: SimilarityTable) -> list[Block]:
     columns = [name for name in _SHOWN if name not in _SAID_ABOVE]
     rows = summary.table.where(measure=main)
     first = TableBlock("", label_of(table, main), rows, columns, folded=False)
-    return [first, note("comparison table"), summary]
+    missing = Items(table.not_computed(), "note")
+    return [first, missing, note("comparison table"), summary]
 
 
 def comparison_figures(table: SimilarityTable) -> list[FigureBlock]:

@@ -9,6 +9,7 @@ from typing import Any
 from repsim.core.formatting import number
 from repsim.core.table import Table
 from repsim.reports.blocks import (
+    ENDS,
     Block,
     FigureBlock,
     Items,
@@ -97,8 +98,7 @@ def _end(value: float | None) -> float:
 _SCORES = {
     "predictor": ("string", "forecast"), "role": ("string", "role"), "method": ("string", "method"),
     "pearson": ("float", "mean correlation within folds", "r within folds"),
-    "low": ("float", "lower end of its 95 % interval over models", "95 % low"),
-    "high": ("float", "upper end", "95 % high"),
+    **ENDS,
     "spearman": ("float", "mean rank correlation within folds", "rho within folds"),
     "pearson_pooled": ("float", "correlation over all folds", "r pooled"),
     "spearman_pooled": ("float", "rank correlation over all folds", "rho pooled"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from repsim.core.errors import UsageError
 from repsim.core.files import write_json, write_text
-from repsim.core.formatting import markdown_text
+from repsim.core.formatting import markdown_text, singular
 from repsim.reports.blocks import (
     Block,
     Details,
@@ -29,6 +29,8 @@ from repsim.reports.tables import cell, exact, markdown_table, write_table
 
 #: A page above this size crashes mail programs and slow browsers.
 MAX_BYTES = 3_000_000
+#: Figures above this size are shown as PNG.
+MAX_VECTOR = 250_000
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -85,18 +87,18 @@ def as_html(page: Page, folder: Path) -> str:
 
 def as_markdown(page: Page) -> str:
     """A page as Markdown; folded tables and figures are links to the files beside it."""
-    text = _filled("page.md.j2", page)
+    text = singular(_filled("page.md.j2", page))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def unbroken(text: str) -> str:
-    r"""Text in which no line ends between a number and its percent sign.
+    r"""Text in which one is no plural, and no line ends between a number and its percent sign.
 
     Example:
         >>> unbroken("92 % of outcomes")
         '92\xa0% of outcomes'
     """
-    return re.sub(r"(?<=\d) %", "\xa0%", text)
+    return re.sub(r"(?<=\d) %", "\xa0%", singular(text))
 
 
 def sentence(text: str) -> str:
@@ -118,6 +120,7 @@ def sentence(text: str) -> str:
 def _drawn(section: Section, folder: Path) -> Section:
     """A section whose figures are drawn and saved, and those that cannot be are named."""
     from repsim.plots import FIGURES, save_figure
+    from repsim.plots.drawing.hover import spots
 
     blocks: list[Block] = []
     missing: list[str] = []
@@ -131,9 +134,16 @@ def _drawn(section: Section, folder: Path) -> Section:
         except UsageError as reason:
             missing.append(f"{block.title}: {reason.what}.")
             continue
-        save_figure(spec.draw(info), folder / block.name, ("png", "svg"))
-        shown = f"{block.name}.{'svg' if spec.vector else 'png'}"
-        blocks.append(Picture(block.name, block.title, info.caption(), shown))
+        drawing = spec.draw(info)
+        files = save_figure(drawing, folder / block.name, ("png", "svg"))
+        wide, tall = (72 * float(side) for side in drawing.get_size_inches())
+        # Curves and small matrices follow the reader's colours; a cloud of points is too large.
+        shown = next(path.name for path in (files[1], files[0])
+                     if path.suffix == ".png" or path.stat().st_size <= MAX_VECTOR)  # fmt: skip
+        caption = info.caption()
+        blocks.append(
+            Picture(block.name, block.title, caption, shown, (wide, tall), spots(drawing))
+        )
     if missing:
         blocks.append(Details("Figures that these data do not allow", [Items(missing, "note")]))
     return dataclasses.replace(section, blocks=blocks)
@@ -156,6 +166,8 @@ def _plain(block: Block) -> dict[str, Any]:
         columns = {name: block.table.declared(name)._asdict() for name in block.table.COLUMNS}
         return {"kind": block.kind, "name": block.name, "title": block.title,
                 "columns": columns, "shown": list(block.shown), "rows": rows}  # fmt: skip
+    if isinstance(block, Picture):
+        block = dataclasses.replace(block, spots=())
     fields = dataclasses.asdict(block)
     if "entries" in fields:
         fields["entries"] = [entry._asdict() for entry in fields["entries"]]

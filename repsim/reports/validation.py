@@ -11,10 +11,10 @@ from repsim.reports.blocks import (
     Details,
     Entries,
     Entry,
-    Items,
     Page,
     Section,
     Text,
+    said_of,
     software,
 )
 from repsim.reports.glossary import definitions, note
@@ -53,9 +53,8 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
     lead = [f"{info['merges']:,} merges of {info['models']} models (copies and near copies "
             f"counted once) in {info['groups']} groups of parents",
             f"features at hand: {info['predictor']}",
-            f"{count} split{'s' if count != 1 else ''}", headline(found)]  # fmt: skip
-    stated = validation_findings(found)
-    said = {k: [s.text for s in stated if s.kind == k] for k in ("result", "warning")}
+            f"{count} splits", headline(found)]  # fmt: skip
+    _, said = said_of(validation_findings(found))
     goals = goal_table(found)
     judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],
                     source=f"n = {row['n']}") for row in verdicts(found)]  # fmt: skip
@@ -64,8 +63,7 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
         [
             Section("Goals that were set before anything was measured",
                     [goals, note("goals", predictor=info["predictor"])] if goals.rows else []),
-            Section("What was found",
-                    [Items(said["result"]), Items(said["warning"], "warnings")]),
+            Section("What was found", said),
             Section("Hypotheses", [note("hypotheses"), Entries(judged)] if judged else []),
             Section("Figures", validation_figures(found)),
             Section("Tables", [*validation_tables(found), note("validation tables")]),

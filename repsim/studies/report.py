@@ -11,13 +11,12 @@ from repsim.core.atlas import Atlas
 from repsim.reports.blocks import (
     Block,
     Details,
-    Entries,
-    Entry,
     FigureBlock,
     Items,
     Page,
     Section,
     Text,
+    said_of,
     software,
 )
 from repsim.reports.glossary import definitions, note
@@ -71,17 +70,13 @@ def study_page(atlas: Atlas) -> Page:
         f"parents · {len(study.get('languages', ()))} languages"
     )
     lead += f" · {counts['measured']} groups measured" if counts["measured"] else ""
-    said = study_findings(atlas)
-    claims = [Entry(s.claim, s.text, s.verdict) for s in said if s.claim]
-    results = [s.text for s in said if s.kind == "result" and not s.claim]
-    limits = [s.text for s in said if s.kind == "warning"]
+    claims, rest = said_of(study_findings(atlas))
     return Page(
         f"Study “{study.get('name', 'unnamed')}”",
         [
             Section("Findings of the source paper, held against this study",
-                    [note("source paper"), Entries(claims)]),
-            Section("What else was found",
-                    [Items(results), Items(limits, "warnings")]),
+                    [note("source paper"), claims]),
+            Section("What else was found", rest),
             Section("Figures", study_figures(atlas)),
             Section("Tables", [*study_tables(atlas), note("study tables")]),
             Section("How it was measured", [definitions("study")]),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from repsim.core.errors import UsageError
+from repsim.core.formatting import singular
 from repsim.plots.appearance import GREY, INK, LABEL, Size, canvas, style, width_of
 from repsim.plots.names import shortened
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
@@ -26,6 +28,13 @@ READING_SIZE = 8.5
 NOTE_SIZE = 7.5
 #: White space around a figure, inches.
 MARGIN = 0.07
+#: Axes of the caller that a figure was drawn into.
+_GIVEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def is_given(axes: Sequence[Axes]) -> bool:
+    """Whether these are the caller's axes, whose figure is laid out and headed by the caller."""
+    return axes[0] in _GIVEN
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -129,6 +138,7 @@ def new_figure(
     lines: list[tuple[str, float, dict[str, Any]]] = []  # text, inches from the top, options
     down = MARGIN
     heading = wrap_to_width(figure, title.split(" "), room, size=TITLE_SIZE, weight="bold")
+    note = [singular(piece) for piece in note]
     joined = " · ".join(note)
     taken = (
         text_size(figure, title, TITLE_SIZE, "bold")[0] + text_size(figure, joined, NOTE_SIZE)[0]
@@ -182,8 +192,11 @@ def _engine(figure: Figure) -> ConstrainedLayoutEngine:
     return engine
 
 
-def keep_left(figure: Figure, inches: float) -> None:
+def keep_left(axes: Sequence[Axes], inches: float) -> None:
     """Lay out within that many inches from the left edge, so that square cells stay together."""
+    if is_given(axes):
+        return
+    figure = figure_of(axes[0])
     engine = _engine(figure)
     left, bottom, width, height = engine.get()["rect"]
     share = inches / float(figure.get_size_inches()[0])
@@ -231,7 +244,8 @@ def freeze(figure: Figure) -> None:
 
     Square cells take their size from the layout and give it margins, so that one run is not enough.
     """
-    for _ in range(3):
+    square = any(ax.get_aspect() != "auto" for ax in figure.axes)
+    for _ in range(3 if square else 1):
         before = [ax.get_position().bounds for ax in figure.axes]
         settle(figure)
         after = [ax.get_position().bounds for ax in figure.axes]
@@ -254,7 +268,7 @@ def fitted(
     return string[:3]
 
 
-def panel_axes(figure: Figure, count: int, columns: int, **options: Any) -> list[Axes]:
+def panel_axes(figure: FigureBase, count: int, columns: int, **options: Any) -> list[Axes]:
     """As many axes as there are panels, row by row; places that are left over stay empty."""
     rows = math.ceil(count / columns)
     grid = figure.subplots(rows, columns, squeeze=False, **options).ravel()
@@ -263,52 +277,81 @@ def panel_axes(figure: Figure, count: int, columns: int, **options: Any) -> list
     return list(grid[:count])
 
 
+def columns_of(count: int, size: Size, wide: int = 3, medium: int = 2) -> int:
+    """Panels beside each other.
+
+    Example:
+        >>> columns_of(5, "wide"), columns_of(5, "single")
+        (3, 1)
+    """
+    return min(count, {"single": 1, "medium": medium}.get(size, wide))
+
+
 def title_panel(ax: Axes, title: str, room: float, y: float | None = None) -> None:
-    """Title a panel that is about `room` inches wide."""
-    figure = figure_of(ax)
-    ax.set_title(fitted(figure, title, room, size=9.0, weight="bold"), loc="left", y=y)
+    """Title a panel that is about `room` inches wide.
+
+    In the one axes of a caller the figure's title stands there, unless the height `y` is stated.
+    """
+    if ax in _GIVEN:
+        if y is None and _composed_title(ax):
+            return
+        room = max(inches_of(ax)[0], 0.8)
+    ax.set_title(fitted(figure_of(ax), title, room, size=9.0, weight="bold"), loc="left", y=y)
 
 
-def name_outer_axes(figure: Figure, x: str, y: str, height: float) -> None:
+def name_axes(axes: Sequence[Axes], x: str, y: str, height: float) -> None:
     """Name the axes that all panels share, once; `height` is that of the panels in inches."""
-    width, total = (float(side) for side in figure.get_size_inches())
-    options: dict[str, Any] = {"fontsize": 8.5, "color": LABEL, "ma": "center"}
-    middle = (1 - header_height(figure) / total) / 2
-    figure.supxlabel(fitted(figure, x, width - 0.8), **options)
-    room = min(height, body_height(figure)) - 0.3
-    figure.supylabel(fitted(figure, y, room), y=middle, **options)
-
-
-def name_panels(
-    axes: Sequence[Axes], ax: Axes | None, x: str, y: str, wide: float, height: float
-) -> None:
-    """Name the axes of square panels that fill `wide` by `height` inches, once."""
-    if ax is None:
-        keep_left(figure_of(axes[0]), wide)
-    if len(axes) == 1:
-        axes[0].set(xlabel=x, ylabel=y)
-    else:
-        name_outer_axes(figure_of(axes[0]), x, y, height)
+    figure = figure_of(axes[0])
+    if len(axes) > 1 and not is_given(axes):
+        width, total = (float(side) for side in figure.get_size_inches())
+        options: dict[str, Any] = {"fontsize": 8.5, "color": LABEL, "ma": "center"}
+        middle = (1 - header_height(figure) / total) / 2
+        figure.supxlabel(fitted(figure, x, width - 0.8), **options)
+        room = min(height, body_height(figure)) - 0.3
+        figure.supylabel(fitted(figure, y, room), y=middle, **options)
+        return
+    for ax in axes:
+        place = ax.get_subplotspec()
+        tall = inches_of(ax)[1] if is_given(axes) else body_height(figure) - 0.6
+        if place is None or len(axes) == 1 or place.is_last_row():
+            ax.set_xlabel(x)
+        if place is None or len(axes) == 1 or place.is_first_col():
+            ax.set_ylabel(fitted(figure, y, tall))
 
 
 def frames(
-    info: Any, ax: Axes | None, count: int, columns: int, size: Size, height: float,
+    info: Any, ax: Any, count: int, columns: int, size: Size, height: float,
     *, key: Sequence[Artist] = (), **grid: Any,
 ) -> list[Axes]:  # fmt: skip
-    """The caller's axes, or a new figure under its header with one axes per panel."""
-    width = width_of(size)
+    """One axes per panel: of a new figure under its header, or in what the caller gave.
+
+    That is an axes, as many axes as there are panels, or a part of a figure (`SubFigure`).
+    """
+    from matplotlib.figure import SubFigure
+
     if ax is None:
-        figure = new_figure(width, height, info.title, info.note, key=key)
+        figure = new_figure(width_of(size), height, info.title, info.note, key=key)
         return panel_axes(figure, count, columns, **grid)
-    if count != 1:
+    if isinstance(ax, SubFigure):
+        given = panel_axes(ax, count, columns, **grid)
+    else:
+        given = list(ax) if isinstance(ax, Iterable) else [ax]
+    if len(given) != count:
+        axes = "one" if len(given) == 1 else len(given)
         raise UsageError(
-            f"this figure has {count} panels and does not fit into one axes",
-            hint="leave out ax, or choose one language and two models",
+            f"this figure has {count} panels and does not fit into {axes} axes",
+            hint=f"give a SubFigure or a list of {count} axes, or choose fewer panels",
         )
-    title_axes(ax, info.title)
+    _GIVEN.update(given)
+    if isinstance(ax, SubFigure) and count > 1:
+        room = float(ax.bbox.width) / figure_of(given[0]).dpi
+        heading = fitted(figure_of(given[0]), info.title, room, size=TITLE_SIZE, weight="bold")
+        ax.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold")
+    elif count == 1:
+        title_axes(given[0], info.title)
     if key:
-        ax.legend(handles=list(key))
-    return [ax]
+        given[0].legend(handles=list(key))
+    return given
 
 
 def title_axes(ax: Axes, title: str) -> None:
@@ -331,16 +374,21 @@ def _break_title(ax: Axes, written: Text) -> None:
     written.set_text("\n".join(lines))
 
 
-def finish(axes: Sequence[Axes], ax: Axes | None) -> Figure:
+def _composed_title(ax: Axes) -> Text | None:
+    found = (child for child in ax.get_children() if child.get_gid() == "composed-title")
+    return cast("Text | None", next(found, None))
+
+
+def finish(axes: Sequence[Axes]) -> Figure:
     """Keep the layout of a figure of our own; only read that of the caller's."""
     figure = figure_of(axes[0])
-    if ax is None:
+    if not is_given(axes):
         freeze(figure)
-    else:
-        settle(figure)
-        for child in ax.get_children():
-            if child.get_gid() == "composed-title":
-                _break_title(ax, cast("Text", child))
+        return figure
+    settle(figure)
+    for ax in axes:
+        if (title := _composed_title(ax)) is not None:
+            _break_title(ax, title)
     return figure
 
 

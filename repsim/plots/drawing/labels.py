@@ -1,4 +1,4 @@
-"""Labels that stay apart: at the ends of lines, and around points."""
+"""Places on an axis of logarithms, and labels that stay apart: at ends of lines, around points."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from repsim.plots.drawing.figure import figure_of, renderer_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Decades between 0 and the least value.
+_GAP = 0.45
+
+
+def place_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where values stand: at their logarithm, and 0 a little left of the least known one.
+
+    Example:
+        >>> place_of(np.array([0.0, 0.01, 0.1]), np.array([0.0, 0.01, 0.1])).tolist()
+        [-2.45, -2.0, -1.0]
+    """
+    least = float(np.log10(known[known > 0].min()))
+    positive = np.where(values > 0, values, 1.0)
+    return np.where(values > 0, np.log10(positive), least - _GAP)
 
 
 class EndLabel(NamedTuple):

@@ -8,23 +8,31 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from repsim.core.errors import unknown_name
-from repsim.plots.appearance import LABEL, luminance
+from repsim.plots.appearance import LABEL, ON_CELLS, luminance
 from repsim.plots.colours import ColourScale
-from repsim.plots.drawing.figure import fitted, inches_of, text_size
+from repsim.plots.drawing.figure import figure_of, fitted, inches_of, is_given, text_size
+from repsim.plots.drawing.hover import say
 from repsim.plots.names import number
 from repsim.plots.selection import MeasureFacts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 
 def draw_matrix(
-    ax: Axes, values: np.ndarray, scale: ColourScale, *, origin: Literal["lower", "upper"] = "lower"
+    ax: Axes,
+    values: np.ndarray,
+    scale: ColourScale,
+    said: Sequence[Sequence[str]],
+    *,
+    origin: Literal["lower", "upper"] = "upper",
 ) -> AxesImage:
-    """Draw a matrix with square cells on hatched grey, which shows where a value is missing."""
+    """Draw a matrix with square cells on hatched grey, which shows where a value is missing.
+
+    `said` `[rows, columns]` is what each cell says on hover.
+    """
     from matplotlib.patches import Rectangle
 
     rows, columns = values.shape
@@ -45,7 +53,17 @@ def draw_matrix(
     )
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    say(image, said)
     return image
+
+
+def in_words(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> list[list[str]]:
+    """What each cell says on hover: its row, its column and its value; nothing without a value."""
+    return [
+        [f"{a} × {b}: {number(float(value), 3)}" if np.isfinite(value) else ""
+         for b, value in zip(columns, row, strict=True)]
+        for a, row in zip(rows, values, strict=True)
+    ]  # fmt: skip
 
 
 def coloured(scale: ColourScale, cmap: str | None) -> ColourScale:
@@ -66,7 +84,7 @@ def ink_on(values: np.ndarray, scale: ColourScale) -> np.ndarray:
     flat = [
         "#" + "".join(f"{round(255 * c):02X}" for c in rgba[:3]) for rgba in colours.reshape(-1, 4)
     ]
-    ink = ["#15181D" if luminance(colour) > 0.28 else "#FFFFFF" for colour in flat]
+    ink = [ON_CELLS[luminance(colour) > 0.28] for colour in flat]
     return np.array(ink, dtype=object).reshape(values.shape)
 
 
@@ -86,24 +104,24 @@ def size_in_cells(ax: Axes, count: int, characters: float) -> float:
 
 
 def add_colour_bar(
-    figure: Figure,
     image: Any,
     axes: Sequence[Axes],
     scale: ColourScale,
     facts: MeasureFacts,
     height: float,
-    *,
-    inside: bool = False,
 ) -> Colorbar:
     """One slim bar for all panels, named after the measure, with an arrow where it is cut.
 
-    `height` is that of the panels in inches: the name is broken to fit beside them. `inside` takes
-    all the room that the bar needs, its words too, from the one axes of the caller.
+    `height` is that of the panels in inches: the name is broken to fit beside them. Of one axes of
+    the caller it takes all the room that it needs, its words too.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    figure = figure_of(axes[0])
     ticks = np.linspace(scale.low, scale.high, 5)
     words = [number(tick) for tick in ticks.tolist()]
+    inside = len(axes) == 1 and is_given(axes)
+    height = inches_of(axes[0])[1] if inside else height
     name = fitted(figure, facts.axis_label, height - 0.2)
     place: dict[str, Any] = {"ax": list(axes)}
     if inside and not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
@@ -121,8 +139,11 @@ def add_colour_bar(
     return bar
 
 
-def align_colour_bar(figure: Figure, bar: Colorbar, axes: Sequence[Axes]) -> None:
+def align_colour_bar(bar: Colorbar, axes: Sequence[Axes]) -> None:
     """Give the bar the height of the panels beside it, at most 2.6 inches, in a frozen layout."""
+    if is_given(axes):
+        return
+    figure = figure_of(axes[0])
     boxes = [ax.get_position() for ax in axes]
     low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
     height = min(high - low, 2.6 / float(figure.get_size_inches()[1]))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker, style
+from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, outcomes_of, settings_of
 from repsim.stats.bootstrap import Estimate, estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
 
 _RESCUED = "#E3EDF7"
 #: What becomes of a group of parents -> its marker, the exceptions last and large.
@@ -144,8 +139,7 @@ def _by_setting(setting: str, those: list[Rescue]) -> SettingRescue:
     )
 
 
-@style()
-def draw_alignment(info: AlignmentInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_alignment(info: AlignmentInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per alignment, a point per group of parents."""
     count = len(info.panels)
     columns = count if size == "wide" else 1
@@ -155,7 +149,7 @@ def draw_alignment(info: AlignmentInfo, *, ax: Axes | None = None, size: Size = 
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, panel, values)
     axes[0].set_ylabel("retention after alignment")
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
@@ -181,4 +175,4 @@ def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
     ax.set_xlabel("retention, worst language, as they are")
 
 
-ALIGNMENT = Figure("atlas_alignment", "atlas", alignment_info, draw_alignment, vector=False)
+ALIGNMENT = Figure("atlas_alignment", "atlas", alignment_info, draw_alignment)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import listed, number, percent
-from repsim.plots.appearance import Size, style, width_of
+from repsim.plots.appearance import Size, width_of
+from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.matrix import align_colour_bar, draw_matrix, ink_on
+from repsim.plots.drawing.matrix import align_colour_bar, coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import (
     LARGE,
@@ -27,10 +28,6 @@ from repsim.plots.study.outcomes import (
     settings_of,
     usual_rate,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 _WANTED = (*LARGE, "one-language", "data-order")
 
@@ -133,34 +130,34 @@ def _panel(title: str, found: Sequence[Outcome], languages: Sequence[str]) -> Co
     return CombinationPanel(title, plain, best)
 
 
-@style()
 def draw_combinations(
-    info: CombinationsInfo, *, ax: Axes | None = None, size: Size = "wide"
+    info: CombinationsInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """A matrix per origin of the parents."""
     count = len(info.panels)
-    columns = min(count, {"single": 1, "medium": 2}.get(size, 4))
+    columns = fig.columns_of(count, size, wide=4)
     side = min((width_of(size) - 1.1) / columns, 2.0)
     axes = fig.frames(info, ax, count, columns, size, -(-count // columns) * (side + 0.25))
-    figure = fig.figure_of(axes[0])
-    if ax is None:
-        fig.keep_left(figure, columns * side + 1.1)
+    scale = coloured(RETENTION_SCALE, cmap)
+    fig.keep_left(axes, columns * side + 1.1)
     image = [
-        _draw_panel(frame, panel, info, side)
+        _draw_panel(frame, panel, info, side, scale)
         for frame, panel in zip(axes, info.panels, strict=True)
     ][-1]
     bar = retention_bar(image, axes)
-    fig.finish(axes, ax)
-    if ax is None:
-        align_colour_bar(figure, bar, axes)
+    figure = fig.finish(axes)
+    align_colour_bar(bar, axes)
     return figure
 
 
-def _draw_panel(ax: Axes, panel: CombinationPanel, info: CombinationsInfo, side: float) -> Any:
+def _draw_panel(
+    ax: Axes, panel: CombinationPanel, info: CombinationsInfo, side: float, scale: ColourScale
+) -> Any:
     below = np.tril(np.ones(panel.plain.shape, dtype=bool), -1)
     values = np.where(below, panel.plain, panel.best)
-    image = draw_matrix(ax, retention_place(values), RETENTION_SCALE, origin="upper")
-    ink = ink_on(retention_place(values), RETENTION_SCALE)
+    said = in_words(values, info.languages, info.languages)
+    image = draw_matrix(ax, retention_place(values), scale, said)
+    ink = ink_on(retention_place(values), scale)
     count = len(info.languages)
     for i, j in itertools.product(range(count), repeat=2):
         if np.isfinite(values[i, j]):

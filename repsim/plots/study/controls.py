@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
-from repsim.plots.appearance import Look, Size, looks, style
+from repsim.plots.appearance import Look, Size, looks
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.rows import name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, chosen, outcomes_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Deviation from 1 that the arithmetic of an exact symmetry may leave.
 EXACT = 0.02
@@ -141,8 +138,7 @@ def controls_info(atlas: Atlas) -> ControlsInfo:
     )
 
 
-@style()
-def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A row per kind and alignment, a bar where its points should lie."""
     found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
     key = fig.key_of({name: {"linestyle": "", **marker(look)} for name, look in found.items()})
@@ -151,10 +147,9 @@ def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "w
     retention_axis(frame, values, "x", shade=False)
     for place, row in enumerate(info.rows):
         _draw_row(frame, row, place, found)
-    frame.set_ylim(len(info.rows) - 0.4, -0.6)
-    frame.set_yticks(range(len(info.rows)), [wrapped(row.label, 62, 1) for row in info.rows])
+    name_rows(frame, [wrapped(row.label, 62, 1) for row in info.rows], above=0.6, below=0.6)
     frame.set_xlabel("retention (bar: expected)")
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_row(ax: Axes, row: ControlRow, place: int, found: dict[str, Look]) -> None:

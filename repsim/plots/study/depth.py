@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
-from repsim.plots.appearance import FAINT, Size, style, width_of
+from repsim.plots.appearance import FAINT, Size, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES
 from repsim.plots.study.features import CALIBRATED, LADDER, SECTIONS, Measured, measured_pairs
 from repsim.stats.bootstrap import Estimate, estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 
 class DepthCurve(NamedTuple):
@@ -119,8 +115,7 @@ _LOOKS: dict[bool, dict[str, Any]] = {
 }
 
 
-@style()
-def draw_depth(info: DepthInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_depth(info: DepthInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per measure, a band per outcome."""
     count = len(info.panels)
     columns = min(count, 4 if size == "wide" else 2)
@@ -133,9 +128,8 @@ def draw_depth(info: DepthInfo, *, ax: Axes | None = None, size: Size = "wide") 
         _draw_panel(frame, panel)
         fig.title_panel(frame, f"{panel.rung} {panel.label}", room)
         frame.tick_params(labelbottom=place + columns >= count)
-    if ax is None:
-        fig.name_outer_axes(fig.figure_of(axes[0]), "part of the depth", CALIBRATED, height)
-    return fig.finish(axes, ax)
+    fig.name_axes(axes, "part of the depth", CALIBRATED, height)
+    return fig.finish(axes)
 
 
 def _draw_panel(ax: Axes, panel: DepthPanel) -> None:
@@ -157,4 +151,4 @@ def _draw_panel(ax: Axes, panel: DepthPanel) -> None:
     ax.set_xlim(-0.25, len(SECTIONS) - 0.75)
 
 
-DEPTH = Figure("atlas_depth", "atlas", depth_info, draw_depth, vector=False)
+DEPTH = Figure("atlas_depth", "atlas", depth_info, draw_depth)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import GREY, Size, style
+from repsim.plots.appearance import GREY, Size
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import KINDS, RETENTION, marker, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
 from repsim.plots.study.outcomes import value_words
 from repsim.stats.bootstrap import Estimate, spearman_estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: With fewer pairs than this no correlation is stated.
 LEAST_PAIRS = 8
@@ -97,8 +93,7 @@ def distance_info(
     )
 
 
-@style()
-def draw_distance(info: DistanceInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_distance(info: DistanceInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per feature, a point per pair."""
     count = len(info.panels)
     columns = count if size == "wide" else 1
@@ -113,7 +108,7 @@ def draw_distance(info: DistanceInfo, *, ax: Axes | None = None, size: Size = "w
         retention_axis(frame, retention, "y")
         _draw_panel(frame, panel)
     axes[0].set_ylabel(RETENTION)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_panel(ax: Axes, panel: DistancePanel) -> None:
@@ -130,4 +125,4 @@ def _draw_panel(ax: Axes, panel: DistancePanel) -> None:
     ax.set_xlabel(WEIGHTS[panel.feature])
 
 
-DISTANCE = Figure("atlas_distance", "atlas", distance_info, draw_distance, vector=False)
+DISTANCE = Figure("atlas_distance", "atlas", distance_info, draw_distance)

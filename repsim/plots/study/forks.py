@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import percent
-from repsim.plots.appearance import GREY, INK, MARKERS, Look, Size, darkened, style
+from repsim.plots.appearance import GREY, INK, MARKERS, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.labels import place_of
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import RETENTION, marker, retention_axis
 from repsim.plots.study.crossings import Crossing, ForkSeries, crossing
 from repsim.plots.study.outcomes import (
@@ -26,10 +27,6 @@ from repsim.plots.study.outcomes import (
     pair_label,
     recipe_label,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: The methods of the source paper, as they are: always drawn and named.
 HEADLINE = (PLAIN, ("ties", "none"), ("dare_ties", "none"))
@@ -49,8 +46,6 @@ _RECIPES: tuple[tuple[str, Any], ...] = (
     ("#E69F00", (0, (5, 1.5, 1, 1.5))),
     ("#CC79A7", (0, (2, 1))),
 )
-#: Decades between 0 and the least fraction.
-GAP = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +163,7 @@ def _median_series(label: str, series: Sequence[ForkSeries], core: np.ndarray) -
     return ForkSeries(label, core, np.median(values, axis=0), low, high)
 
 
-@style()
-def draw_forks(info: ForksInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_forks(info: ForksInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Retention by pair on the left, by recipe on the right."""
     beside = size == "wide"
     axes = fig.frames(info, ax, 2, 2 if beside else 1, size, 3.1 if beside else 5.8)
@@ -189,19 +183,7 @@ def draw_forks(info: ForksInfo, *, ax: Axes | None = None, size: Size = "wide") 
     for frame in axes:
         frame.legend(loc="upper left", fontsize=7, bbox_to_anchor=(0.0, 0.86), borderpad=0.1,
                      handlelength=2.4, labelspacing=0.3)  # fmt: skip
-    return fig.finish(axes, ax)
-
-
-def place_of(fractions: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where fractions stand: at their logarithm, and 0 a little left of the least known one.
-
-    Example:
-        >>> place_of(np.array([0.0, 0.01, 0.1]), np.array([0.0, 0.01, 0.1])).tolist()
-        [-2.45, -2.0, -1.0]
-    """
-    least = float(np.log10(known[known > 0].min()))
-    positive = np.where(fractions > 0, fractions, 1.0)
-    return np.where(fractions > 0, np.log10(positive), least - GAP)
+    return fig.finish(axes)
 
 
 def _fraction_axis(ax: Axes, fractions: np.ndarray) -> None:

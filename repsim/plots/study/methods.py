@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import number
-from repsim.plots.appearance import INK, Size, style
+from repsim.plots.appearance import INK, Size
+from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
-from repsim.plots.drawing.matrix import draw_matrix, ink_on
+from repsim.plots.drawing.matrix import coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import LARGE, SETTINGS, chosen, outcomes_of, recipe_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Names of settings short enough for the head of a column.
 HEADS = {
@@ -99,14 +96,18 @@ def methods_info(atlas: Atlas) -> MethodsInfo:
     )  # fmt: skip
 
 
-@style()
-def draw_methods(info: MethodsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_methods(
+    info: MethodsInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+) -> Drawing:
     """A row per recipe, a column per origin and number of parents."""
     rows, columns = info.medians.shape
     (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.95 + 0.33 * rows)
-    image = draw_matrix(frame, retention_place(info.medians), RETENTION_SCALE, origin="upper")
+    scale = coloured(RETENTION_SCALE, cmap)
+    heads = [f"{SETTINGS[setting]}, k = {k}" for setting, k in info.columns]
+    said = in_words(info.medians, info.recipes, heads)
+    image = draw_matrix(frame, retention_place(info.medians), scale, said)
     frame.set_aspect("auto")
-    _write_cells(frame, info)
+    _write_cells(frame, info, scale)
     frame.set_yticks(range(rows), [wrapped(name, 24) for name in info.recipes])
     frame.set_xticks(range(columns), [f"k = {k}" for _, k in info.columns])
     frame.xaxis.tick_top()
@@ -115,11 +116,11 @@ def draw_methods(info: MethodsInfo, *, ax: Axes | None = None, size: Size = "wid
     if 0 < naive < rows:
         frame.axhline(naive - 0.5, color="white", linewidth=3)
     retention_bar(image, axes)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
-def _write_cells(ax: Axes, info: MethodsInfo) -> None:
-    ink = ink_on(retention_place(info.medians), RETENTION_SCALE)
+def _write_cells(ax: Axes, info: MethodsInfo, scale: ColourScale) -> None:
+    ink = ink_on(retention_place(info.medians), scale)
     for i, j in itertools.product(*map(range, info.medians.shape)):
         value = info.medians[i, j]
         if np.isfinite(value):

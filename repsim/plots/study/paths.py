@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import Atlas, split_parents
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import FAINT, Look, Size, darkened, style
+from repsim.plots.appearance import FAINT, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import marker
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, Outcome, outcomes_of, value_words
 from repsim.stats.bootstrap import Estimate, estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Alignment -> label, in the order of drawing.
 PATHS = ALIGNMENTS
@@ -142,8 +139,7 @@ _LOOKS = {
 }
 
 
-@style()
-def draw_paths(info: PathsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_paths(info: PathsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A row per setting, in it a line per alignment."""
     present = {group.alignment for panel in info.panels for group in panel.groups}
     key = fig.key_of({PATHS[name]: {"linestyle": "", **marker(_LOOKS[name])}
@@ -155,23 +151,18 @@ def draw_paths(info: PathsInfo, *, ax: Axes | None = None, size: Size = "wide") 
         for line, group in enumerate(panel.groups):
             y = place + (line - (len(panel.groups) - 1) / 2) * 0.25
             _draw_barriers(frame, group, y)
-    labels = [wrapped(SETTINGS[panel.setting], 20) for panel in info.panels]
-    frame.set_yticks(range(len(labels)), labels)
-    frame.set_ylim(len(labels) - 0.5, -0.5)
-    frame.tick_params(axis="y", length=0)
+    name_rows(frame, [wrapped(SETTINGS[panel.setting], 20) for panel in info.panels])
     frame.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     frame.set_xlabel("barrier (bits per byte over the chord)")
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_barriers(ax: Axes, group: PathGroup, y: float) -> None:
     look, highest = _LOOKS[group.alignment], group.above.max(axis=1)
     ax.plot(highest, np.full(len(highest), y), linestyle="", marker="|", markersize=4.5,
             markeredgewidth=0.7, color=look.line, alpha=0.35, zorder=2)  # fmt: skip
-    if np.isfinite(group.barrier.low):
-        ends = [group.barrier.low, group.barrier.high]
-        ax.plot(ends, [y, y], color=look.line, linewidth=1.3, zorder=3)
-    ax.plot([group.barrier.value], [y], linestyle="", zorder=4, **marker(look, 5.0))
+    ends = group.barrier.low, group.barrier.high
+    draw_point(ax, y, group.barrier.value, ends, marker(look, 5.0) | {"zorder": 4}, width=1.3)
 
 
 PATH_FIGURE = Figure("atlas_paths", "atlas", paths_info, draw_paths)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.formatting import listed, number
-from repsim.plots.appearance import FAINT, GREY, Look, Size, style
+from repsim.plots.appearance import FAINT, GREY, Look, Size
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker
 from repsim.plots.study.features import CALIBRATED, RUNGS, measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, settings_of
 from repsim.stats import auroc
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: One measure per rung, for the profile over rungs.
 OF_RUNG = {
@@ -150,15 +146,14 @@ _LOOKS = {
 }
 
 
-@style()
-def draw_plane(info: PlaneInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_plane(info: PlaneInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Similarity by rung on the left, the plane of L0 and L2 on the right."""
     beside = size == "wide"
     key = fig.key_of({course.label: marker(_LOOKS[course.survives]) for course in info.courses})
     axes = fig.frames(info, ax, 2, 2 if beside else 1, size, 3.3 if beside else 6.2, key=key)
     _draw_courses(axes[0], info, named=size != "single")
     _draw_points(axes[1], info)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_courses(ax: Axes, info: PlaneInfo, *, named: bool) -> None:
@@ -192,4 +187,4 @@ def _draw_points(ax: Axes, info: PlaneInfo) -> None:
     ax.set_title("every pair")
 
 
-PLANE = Figure("atlas_plane", "atlas", plane_info, draw_plane, vector=False)
+PLANE = Figure("atlas_plane", "atlas", plane_info, draw_plane)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,18 +12,14 @@ from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.core.pair_table import BlockTable, PairTable
-from repsim.plots.appearance import FAINT, GREY, INK, PALETTE, Size, style
+from repsim.plots.appearance import FAINT, GREY, INK, PALETTE, Size
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
 from repsim.stats.bootstrap import members_of
 from repsim.stats.dyads import Relation, member_effects, relation
 from repsim.stats.ranks import spearman
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Similarity that the paper reports, and the distance of which it is held against an atlas.
 MEASURE, SHARED = "cka_english", "weight_cosine"
@@ -175,8 +171,7 @@ def _beside(atlas: Atlas | None) -> Beside | None:
                   np.array([pair.outcome.worst for pair in found]))  # fmt: skip
 
 
-@style()
-def draw_published(info: PublishedInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_published(info: PublishedInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Six panels, five where there is no similarity by block or no atlas."""
     panels: list[tuple[str, Callable[[Axes, PublishedInfo], None]]] = [
         ("Every pair against a floor", _draw_floor), ("Similarity and loss", _draw_loss),
@@ -193,7 +188,7 @@ def draw_published(info: PublishedInfo, *, ax: Axes | None = None, size: Size = 
         frame.tick_params(labelsize=7)
         for axis in (frame.xaxis, frame.yaxis):
             axis.label.set_fontsize(7.5)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _points(marked: bool) -> dict[str, Any]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number, percent
-from repsim.plots.appearance import GREY, Look, Size, looks, style
+from repsim.plots.appearance import GREY, Look, Size, looks
 from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.study.axes import SHADE, marker
 from repsim.plots.study.outcomes import (
     PRETRAINED_APART,
@@ -24,10 +25,6 @@ from repsim.plots.study.outcomes import (
     outcomes_of,
     recipe_label,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 
 class Strength(NamedTuple):
@@ -168,19 +165,18 @@ def _merged(outcome: Outcome, language: str, floor: float) -> Strength:
     return Strength(name, bits, floor - high * scale, floor - low * scale)
 
 
-@style()
-def draw_strength(info: StrengthInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_strength(info: StrengthInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per language, a row per kind of model."""
     roles = list(dict.fromkeys(row.role for row in info.rows))
     found = dict(zip(roles, looks(roles), strict=True))
     count = len(info.floors)
-    columns = min(count, {"single": 1, "medium": 3}.get(size, 6))
+    columns = fig.columns_of(count, size, wide=6, medium=3)
     height = -(-count // columns) * (0.55 + 0.3 * len(info.rows))
     axes = fig.frames(info, ax, count, columns, size, height)
     for place, (frame, language) in enumerate(zip(axes, info.floors, strict=True)):
         _draw_panel(frame, info, language, found, named=place % columns == 0)
     axes[count // 2].set_xlabel("bits per byte (dashed: unigrams)")
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_panel(
@@ -198,11 +194,8 @@ def _draw_panel(
     room = 0.16 * (high - low)
     ax.set_xlim(low - room, high + room)
     ax.axvspan(floor, high + room, color=SHADE, linewidth=0, zorder=0)
-    ax.set_ylim(len(info.rows) - 0.35, -0.5)
-    labels = [wrapped(row.label, 26) if named else "" for row in info.rows]
-    ax.set_yticks(range(len(info.rows)), labels)
+    name_rows(ax, [wrapped(row.label, 26) if named else "" for row in info.rows], below=0.65)
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    ax.tick_params(axis="y", length=0)
     ax.set_title(info.codes[language], loc="left")
 
 
@@ -211,10 +204,7 @@ def _draw_row(ax: Axes, row: StrengthRow, language: str, place: int, look: Look)
     if not models:
         return []
     for model in models:
-        if np.isfinite(model.low):
-            ends = [model.low, model.high]
-            ax.plot(ends, [place, place], color=look.line, linewidth=1.1, zorder=2)
-        ax.plot([model.bits], [place], linestyle="", zorder=3, **marker(look))
+        draw_point(ax, place, model.bits, (model.low, model.high), marker(look))
     best = min(model.bits for model in models)
     ax.annotate(
         number(best), (best, place), xytext=(0, -4.5), textcoords="offset points", fontsize=6.5,

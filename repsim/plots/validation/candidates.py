@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
-from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.drawing.rows import draw_point, name_rows
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.validation.rows import Row, grouped, known
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 MAX_CANDIDATES = 40
 
@@ -50,15 +47,12 @@ class CandidatesInfo:
         return f"{self.axis[0].upper()}{self.axis[1:]}: {'; '.join(said)}.{words}"
 
 
-def candidates_info(
-    rows: Iterable[Row], *, axis: str, title: str | None = None, note: Sequence[str] = ()
-) -> CandidatesInfo:
+def candidates_info(rows: Iterable[Row], *, axis: str, note: Sequence[str] = ()) -> CandidatesInfo:
     """Predictors with one number each.
 
     Args:
         rows: One per predictor, with the columns candidate, kind, value, low, high, chosen.
         axis: What is compared.
-        title: Heading instead of the one that is made.
         note: Pieces of the grey line.
 
     Raises:
@@ -83,15 +77,12 @@ def candidates_info(
         candidates=found,
         kinds=tuple(kinds),
         axis=axis,
-        title=title if title is not None else "What further features and other regressors give",
+        title="What further features and other regressors give",
         note=tuple(note),
     )
 
 
-@style()
-def draw_candidates(
-    info: CandidatesInfo, *, ax: Axes | None = None, size: Size = "wide"
-) -> Drawing:
+def draw_candidates(info: CandidatesInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per predictor, the chosen one dashed."""
     width = width_of(size)
     found = dict(zip(info.kinds, looks(["other"] * len(info.kinds)), strict=True))
@@ -103,24 +94,19 @@ def draw_candidates(
         _draw_line(frame, candidate, place, found[candidate.kind])
     _name_lines(frame, info, min(2.2, width * 0.4))
     frame.set_xlabel(fig.fitted(fig.figure_of(frame), info.axis, width * 0.55))
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_line(ax: Axes, candidate: Candidate, place: int, look: Look) -> None:
     if candidate.chosen:
         ax.axvline(candidate.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
-    ax.plot([candidate.low, candidate.high], [place] * 2, color=look.line, linewidth=1.1, zorder=2)
-    ax.plot([candidate.value], [place], linestyle="", zorder=3, **line_marker(look))
+    draw_point(ax, place, candidate.value, (candidate.low, candidate.high), line_marker(look))
 
 
 def _name_lines(ax: Axes, info: CandidatesInfo, room: float) -> None:
-    figure = fig.figure_of(ax)
-    names = [fig.fitted(figure, candidate.name, room, size=7.5) for candidate in info.candidates]
-    ax.set_yticks(range(len(names)), names)
+    name_rows(ax, [candidate.name for candidate in info.candidates], room)
     for label, candidate in zip(ax.get_yticklabels(), info.candidates, strict=True):
         label.set_fontweight("bold" if candidate.chosen else "normal")
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 CANDIDATES = Figure("validation_candidates", "rows", candidates_info, draw_candidates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,11 @@ from repsim.plots.appearance import (
     ROLES,
     Size,
     darkened,
-    style,
     width_of,
 )
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.validation.rows import Row, grouped, known
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 MAX_CONTROLS = 40
 Judgement = Literal["right", "wrong", "refused"]
@@ -95,13 +90,12 @@ class ControlsInfo:
         )
 
 
-def controls_info(rows: Iterable[Row], *, title: str | None = None) -> ControlsInfo:
+def controls_info(rows: Iterable[Row]) -> ControlsInfo:
     """Controls with predicted and observed retention.
 
     Args:
         rows: One per merge, with the columns control, predicted, low, high, observed, right (0, 1,
             or null where the predictor refused); those of one control share a line.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, a missing column, or more than 40 controls.
@@ -124,7 +118,7 @@ def controls_info(rows: Iterable[Row], *, title: str | None = None) -> ControlsI
             ))
             for name, group in found.items()
         ),
-        title=title if title is not None else "Controls with a known answer",
+        title="Controls with a known answer",
         note=("bars: 90 % intervals", "shaded: collapse"),
     )  # fmt: skip
 
@@ -135,8 +129,7 @@ def _judged(right: Any) -> Judgement:
     return "right" if right else "wrong"
 
 
-@style()
-def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per control, predicted beside observed."""
     width = width_of(size)
     key = fig.key_of({"predicted": {"linestyle": "", **_predicted(INK)},
@@ -162,7 +155,7 @@ def draw_controls(info: ControlsInfo, *, ax: Axes | None = None, size: Size = "w
     ticks = [at for at in wanted if at >= least]
     frame.set_xticks(ticks, [number(at, 1) for at in ticks])
     frame.set_xlabel(fig.fitted(figure, "retention of the worst language", width * 0.45))
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _predicted(colour: str) -> dict[str, Any]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number, percent
-from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
-from repsim.plots.validation.rows import Row, by_split, column, columns_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.validation.rows import Row, by_split, column
 
 #: Below this nothing is told apart: a merge that is far worse than unigrams is lost either way.
 LOWEST = -1.0
@@ -120,7 +116,6 @@ def forecasts_info(
     *,
     notes: Mapping[str, str] | None = None,
     lowest: float = LOWEST,
-    title: str | None = None,
 ) -> ForecastsInfo:
     """Forecasts and outcomes by split.
 
@@ -129,7 +124,6 @@ def forecasts_info(
             refused: 1 if the predictor would not have made it.
         notes: Split -> numbers under the title of its panel.
         lowest: Values below this are drawn there.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, a missing column, or too many splits.
@@ -159,7 +153,7 @@ def forecasts_info(
                 for panel in panels)  # fmt: skip
     if above:
         note.append(f"{above} points above {number(_HIGHEST)} drawn at the edge")
-    made = title if title is not None else "Predicted against observed retention"
+    made = "Predicted against observed retention"
     return ForecastsInfo(panels, strata, lowest, made, tuple(note))
 
 
@@ -175,11 +169,10 @@ def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> 
     )
 
 
-@style()
-def draw_forecasts(info: ForecastsInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_forecasts(info: ForecastsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One square frame per split."""
     count = len(info.panels)
-    columns = columns_of(count, size)
+    columns = fig.columns_of(count, size)
     found = looks(["other"] * len(info.strata))
     key: dict[str, Any] = {}
     for place, (name, look) in enumerate(zip(info.strata, found, strict=True)):
@@ -196,8 +189,9 @@ def draw_forecasts(info: ForecastsInfo, *, ax: Axes | None = None, size: Size = 
         _draw_frame(frame, info.lowest)
         _draw_panel(frame, panel, found, info.lowest)
         _name_panel(frame, panel, room - 0.55)
-    fig.name_panels(axes, ax, "predicted retention", "observed retention", room * columns, height)
-    return fig.finish(axes, ax)
+    fig.keep_left(axes, room * columns)
+    fig.name_axes(axes, "predicted retention", "observed retention", height)
+    return fig.finish(axes)
 
 
 def _marker(look: Look) -> dict[str, Any]:
@@ -281,4 +275,4 @@ def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:
     ax.text(0.97, 0.04, "collapse\nmissed", ha="right", va="bottom", **words)
 
 
-FORECASTS = Figure("validation_forecasts", "rows", forecasts_info, draw_forecasts, vector=False)
+FORECASTS = Figure("validation_forecasts", "rows", forecasts_info, draw_forecasts)

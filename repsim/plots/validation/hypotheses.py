@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
-from repsim.plots.appearance import GREY, LABEL, Size, looks, style, width_of
+from repsim.plots.appearance import GREY, LABEL, Size, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.drawing.rows import draw_point, name_rows
+from repsim.plots.spec import Axes, Drawing, Figure, Where
 from repsim.plots.validation.rows import INTERVALS, Row, grouped, known
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Most hypotheses, and most numbers of one, that a figure has.
 MAX_HYPOTHESES, MAX_NUMBERS = 12, 16
@@ -59,13 +56,12 @@ class HypothesesInfo:
         return f"The numbers that each hypothesis is judged by. {'; '.join(said)}."
 
 
-def hypotheses_info(rows: Iterable[Row], *, title: str | None = None) -> HypothesesInfo:
+def hypotheses_info(rows: Iterable[Row]) -> HypothesesInfo:
     """Hypotheses with their numbers.
 
     Args:
         rows: One per number, with the columns hypothesis, statement, verdict, quantity, value, low,
             high.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, a missing column, too many hypotheses or numbers of one.
@@ -92,14 +88,11 @@ def hypotheses_info(rows: Iterable[Row], *, title: str | None = None) -> Hypothe
         first = group[0]
         panel = HypothesisPanel(name, str(first["statement"]), str(first["verdict"]), numbers)
         panels.append(panel)
-    made = title if title is not None else "Hypotheses and their numbers"
+    made = "Hypotheses and their numbers"
     return HypothesesInfo(tuple(panels), made, (f"bars: {INTERVALS}",))
 
 
-@style()
-def draw_hypotheses(
-    info: HypothesesInfo, *, ax: Axes | None = None, size: Size = "wide"
-) -> Drawing:
+def draw_hypotheses(info: HypothesesInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per hypothesis, one below the other."""
     width = width_of(size)
     tall = [0.62 + 0.19 * len(panel.numbers) for panel in info.panels]
@@ -109,19 +102,18 @@ def draw_hypotheses(
         _draw_panel(frame, panel, labelled)
         said = f"{panel.verdict}" if width <= 4 else f"{panel.statement} ({panel.verdict})"
         fig.title_panel(frame, f"{panel.name}: {said}", width - labelled - 0.3)
-    return fig.finish(axes, ax)
+    return fig.finish(axes)
 
 
 def _draw_panel(ax: Axes, panel: HypothesisPanel, room: float) -> None:
     look = looks(["other"])[0]
-    figure = fig.figure_of(ax)
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     ax.grid(visible=True, axis="x")
     reach = [0.0]
     for place, evidence in enumerate(panel.numbers):
         reach += [v for v in (evidence.low, evidence.high, evidence.value) if np.isfinite(v)]
-        ax.plot([evidence.low, evidence.high], [place] * 2, color=look.line, linewidth=1.1)
-        ax.plot([evidence.value], [place], "o", color=look.line, markersize=4.2, zorder=3)
+        dot = {"marker": "o", "color": look.line, "markersize": 4.2}
+        draw_point(ax, place, evidence.value, (evidence.low, evidence.high), dot)
         ax.annotate(
             number(evidence.value), (1.0, place), xycoords=("axes fraction", "data"),
             xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5, color=LABEL,
@@ -129,10 +121,7 @@ def _draw_panel(ax: Axes, panel: HypothesisPanel, room: float) -> None:
     span = max(reach) - min(reach) or 1.0
     ax.set_xlim(min(reach) - 0.04 * span, max(reach) + 0.04 * span)
     ax.locator_params(axis="x", nbins=6 if room > 2 else 4)
-    names = [fig.fitted(figure, e.quantity, room, size=7.5, lines=1) for e in panel.numbers]
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    name_rows(ax, [one.quantity for one in panel.numbers], room, lines=1)
 
 
 HYPOTHESES = Figure("validation_hypotheses", "rows", hypotheses_info, draw_hypotheses)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsim.core.formatting import number, percent
-from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, style
+from repsim.plots.appearance import GREY, Look, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
+from repsim.plots.drawing.rows import draw_point
+from repsim.plots.spec import Drawing, Figure, Where
 from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
 
 #: Nominal coverage of the intervals.
 PROMISED = 0.9
@@ -62,13 +60,12 @@ class IntervalsInfo:
         )
 
 
-def intervals_info(rows: Iterable[Row], *, title: str | None = None) -> IntervalsInfo:
+def intervals_info(rows: Iterable[Row]) -> IntervalsInfo:
     """Coverage, width and refusals by split and stratum.
 
     Args:
         rows: One per split and stratum, with the columns split, stratum, coverage, coverage_low,
             coverage_high, width, refused; null where a number is not known.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, a missing column, or too many splits.
@@ -89,12 +86,11 @@ def intervals_info(rows: Iterable[Row], *, title: str | None = None) -> Interval
         for split, group in groups.items()
     }
     ends = any(p.low == p.low for points in splits.values() for p in points)
-    made = title if title is not None else "Coverage and width of the intervals"
+    made = "Coverage and width of the intervals"
     return IntervalsInfo(splits, strata, made, (f"bars: {INTERVALS}",) if ends else ())
 
 
-@style()
-def draw_intervals(info: IntervalsInfo, *, size: Size = "wide") -> Drawing:
+def draw_intervals(info: IntervalsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per split, a frame per quantity."""
     found = looks(["other"] * len(info.strata))
     key = {name: {"linestyle": "", **line_marker(look)}
@@ -102,7 +98,7 @@ def draw_intervals(info: IntervalsInfo, *, size: Size = "wide") -> Drawing:
     per_split = max(0.3, 0.13 * len(info.strata) + 0.1)
     height = 0.7 + per_split * len(info.splits)
     grid = {"sharey": True, "width_ratios": (1.25, 1, 1)}
-    frames = fig.frames(info, None, 3, 3, size, height, key=fig.key_of(key), **grid)
+    frames = fig.frames(info, ax, 3, 3, size, height, key=fig.key_of(key), **grid)
     frames[0].axvspan(*GOAL, color=_BAND, linewidth=0, zorder=0)
     frames[0].axvline(PROMISED, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
     for split_place, points in enumerate(info.splits.values()):
@@ -110,7 +106,7 @@ def draw_intervals(info: IntervalsInfo, *, size: Size = "wide") -> Drawing:
             height = split_place + _offset(point.stratum, len(info.strata))
             _draw_point(frames, point, height, found[point.stratum])
     _finish(frames, info)
-    return fig.finish(frames, None)
+    return fig.finish(frames)
 
 
 def _offset(stratum: int, strata: int) -> float:
@@ -119,11 +115,9 @@ def _offset(stratum: int, strata: int) -> float:
 
 def _draw_point(frames: Any, point: IntervalPoint, height: float, look: Look) -> None:
     marker = line_marker(look)
-    if np.isfinite(point.low) and np.isfinite(point.high):
-        frames[0].plot([point.low, point.high], [height] * 2, color=look.line, linewidth=1.1)
-    values = (point.coverage, point.width, point.refused)
-    for frame, value in zip(frames, values, strict=True):
-        frame.plot([value], [height], linestyle="", zorder=3, **marker)
+    draw_point(frames[0], height, point.coverage, (point.low, point.high), marker)
+    for frame, value in zip(frames[1:], (point.width, point.refused), strict=True):
+        draw_point(frame, height, value, (np.nan, np.nan), marker)
 
 
 def _finish(frames: Any, info: IntervalsInfo) -> None:

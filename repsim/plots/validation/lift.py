@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from repsim.core.formatting import number
-from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, style, width_of
+from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
-from repsim.plots.validation.rows import INTERVALS, Row, by_split, columns_of, known
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.drawing.rows import draw_point, name_rows
+from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
 
 #: Most baselines that a figure has.
 MAX_BASELINES = 30
@@ -95,7 +90,6 @@ def lift_info(
     axis: str,
     labels: Mapping[str, str] | None = None,
     most: int = MAX_BASELINES,
-    title: str | None = None,
     note: Sequence[str] = (INTERVALS,),
 ) -> LiftInfo:
     """Lift over baselines by split.
@@ -106,7 +100,6 @@ def lift_info(
         axis: What "lift" is.
         labels: Baseline -> name for people.
         most: Most baselines; the strongest are kept.
-        title: Heading instead of the one that is made.
         note: Pieces of the grey line.
 
     Raises:
@@ -141,7 +134,7 @@ def lift_info(
         baselines=tuple(shown.values()),
         tested=tested,
         axis=axis,
-        title=title if title is not None else "Better than the baselines?",
+        title="Better than the baselines?",
         note=tuple(pieces),
     )
 
@@ -158,11 +151,10 @@ def _strongest_first(found: Mapping[str, Mapping[str, LiftPoint]]) -> list[str]:
     return sorted(names, key=mean)
 
 
-@style()
-def draw_lift(info: LiftInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_lift(info: LiftInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per baseline, a frame per split."""
     count, width = len(info.panels), width_of(size)
-    columns = columns_of(count, size)
+    columns = fig.columns_of(count, size)
     present = {point.outcome for panel in info.panels for point in panel.points}
     key = fig.key_of({
         name if name == "no interval" else f"predictor {name}": {"linestyle": "", **_marker(name)}
@@ -175,9 +167,8 @@ def draw_lift(info: LiftInfo, *, ax: Axes | None = None, size: Size = "wide") ->
     for frame, panel in zip(axes, info.panels, strict=True):
         _draw_panel(frame, panel, info, labelled)
         fig.title_panel(frame, panel.title, (width - labelled - 0.1) / columns - 0.1)
-    if ax is None:
-        fig.name_outer_axes(fig.figure_of(axes[0]), info.axis, "", height)
-    return fig.finish(axes, ax)
+    fig.name_axes(axes, info.axis, "", height)
+    return fig.finish(axes)
 
 
 def _marker(outcome: str) -> dict[str, Any]:
@@ -195,15 +186,8 @@ def _draw_panel(ax: Axes, panel: LiftPanel, info: LiftInfo, labelled: float) -> 
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     ax.grid(visible=True, axis="y")
     for place, point in enumerate(panel.points):
-        look = _marker(point.outcome)
-        if np.isfinite(point.low):
-            ax.plot([point.low, point.high], [place, place], color=look["color"], linewidth=1.1)
-        ax.plot([point.value], [place], linestyle="", zorder=3, **look)
-    ax.set_ylim(len(info.baselines) - 0.5, -0.5)
-    figure = fig.figure_of(ax)
-    names = [fig.fitted(figure, name, labelled, size=7) for name in info.baselines]
-    ax.set_yticks(range(len(names)), names, linespacing=0.95)
-    ax.tick_params(axis="y", length=0)
+        draw_point(ax, place, point.value, (point.low, point.high), _marker(point.outcome))
+    name_rows(ax, info.baselines, labelled, size=7)
     ax.tick_params(labelbottom=True)
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repsim.core.formatting import number
-from repsim.plots.appearance import FAINT, GREY, Size, darkened, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Figure
-from repsim.plots.validation.rows import Row, by_split, column, columns_of
+from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.validation.rows import Row, by_split, column
 from repsim.stats import calibration_error
 from repsim.stats.intervals import wilson
 from repsim.stats.ranks import BINS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Strip beneath the diagram that holds the counts, in units of its height.
 _STRIP = 0.24
@@ -75,7 +71,7 @@ class ReliabilityInfo:
 
 
 def reliability_info(
-    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None, title: str | None = None
+    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None
 ) -> ReliabilityInfo:
     """Probabilities and outcomes by split, in bins of equal width.
 
@@ -83,7 +79,6 @@ def reliability_info(
         rows: One per merge, with the columns split, p_collapse, collapsed (0 or 1); rows whose
             "p_collapse" is null were refused and are left out.
         notes: Split -> numbers under the title of its panel, in place of Brier score and ECE.
-        title: Heading instead of the one that is made.
 
     Raises:
         UsageError: Nothing to draw, a missing column, or too many splits.
@@ -100,7 +95,7 @@ def reliability_info(
     panels = [_panel(name, group, (notes or {}).get(name)) for name, group in groups.items()]
     return ReliabilityInfo(
         panels=tuple(panels),
-        title=title if title is not None else "Probability of collapse and collapses",
+        title="Probability of collapse and collapses",
         note=(
             "bars: 95 % Wilson intervals",
             f"hollow, thin: fewer than {FEW} merges",
@@ -132,13 +127,10 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     )
 
 
-@style()
-def draw_reliability(
-    info: ReliabilityInfo, *, ax: Axes | None = None, size: Size = "wide"
-) -> Drawing:
+def draw_reliability(info: ReliabilityInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per split, with the number of merges beneath."""
     count = len(info.panels)
-    columns = columns_of(count, size)
+    columns = fig.columns_of(count, size)
     room = min(width_of(size) / columns, 3.9)
     height = -(-count // columns) * (room + 0.4)
     axes = fig.frames(info, ax, count, columns, size, height)
@@ -151,9 +143,9 @@ def draw_reliability(
         frame.text(
             0, 1.015, note, transform=frame.transAxes, fontsize=7, color=GREY, va="bottom"
         ).set_in_layout(False)
-    x, y = "predicted probability of collapse", "share collapsed"
-    fig.name_panels(axes, ax, x, y, room * columns, height)
-    return fig.finish(axes, ax)
+    fig.keep_left(axes, room * columns)
+    fig.name_axes(axes, "predicted probability of collapse", "share collapsed", height)
+    return fig.finish(axes)
 
 
 def _draw_frame(ax: Axes) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from repsim.core.errors import UsageError
-from repsim.plots.appearance import Size
 
 Row = Mapping[str, Any]
 #: Most panels, one per split, that a figure has.
@@ -59,13 +58,3 @@ def column(rows: Sequence[Row], name: str) -> np.ndarray:
 def known(value: Any) -> float:
     """A number; NaN for null."""
     return float("nan") if value is None else float(value)
-
-
-def columns_of(count: int, size: Size) -> int:
-    """Panels beside each other.
-
-    Example:
-        >>> columns_of(5, "wide"), columns_of(5, "single")
-        (3, 1)
-    """
-    return min(count, {"single": 1, "medium": 2}.get(size, 3))

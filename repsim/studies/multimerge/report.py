@@ -9,16 +9,15 @@ from repsim.core.pair_table import PairTable
 from repsim.core.provenance import environment
 from repsim.plots.study.published import leverage_of
 from repsim.reports.blocks import (
-    Entries,
-    Entry,
+    ENDS,
     FigureBlock,
-    Items,
     Page,
     Row,
     Section,
     TableBlock,
     Text,
     declared,
+    said_of,
     software,
 )
 from repsim.reports.glossary import definitions
@@ -52,10 +51,7 @@ def write_multimerge_report(
 
 def multimerge_page(study: Multimerge, atlas: Atlas) -> Page:
     """The report as blocks."""
-    said = multimerge_findings(study, atlas)
-    claims = [Entry(s.claim, s.text, s.verdict) for s in said if s.claim]
-    results = [s.text for s in said if s.kind == "result" and not s.claim]
-    limits = [s.text for s in said if s.kind == "warning"]
+    claims, rest = said_of(multimerge_findings(study, atlas))
     models = {name for pair in study.pairs.pairs for name in pair}
     options = {"blocks": study.blocks if len(study.blocks) else None, "atlas": atlas,
                "chosen": CHOSEN}  # fmt: skip
@@ -64,8 +60,8 @@ def multimerge_page(study: Multimerge, atlas: Atlas) -> Page:
     return Page(
         "The source paper's own pairs",
         [
-            Section("Claims of the paper, held against its own pairs", [Entries(claims)]),
-            Section("What else they show", [Items(results), Items(limits, "warnings")]),
+            Section("Claims of the paper, held against its own pairs", [claims]),
+            Section("What else they show", rest),
             Section("Figure", [figure]),
             Section("Tables", [_relation_table(study.pairs), _leverage_table(study.pairs),
                                _pair_table(study.pairs)]),
@@ -84,12 +80,10 @@ def multimerge_page(study: Multimerge, atlas: Atlas) -> Page:
 
 _RELATIONS = {
     "measure": ("string", "similarity"), "rho": ("float", "rank correlation with the loss", "rho"),
-    "low": ("float", "lower end of its 95 % interval over models", "95 % low"),
-    "high": ("float", "upper end", "95 % high"),
+    **ENDS,
     "p": ("float", "p by relabelling models", "p"),
     "partial": ("float", "Pearson correlation after effects of languages", "r after languages"),
-    "partial_low": ("float", "lower end of its 95 % interval over models", "95 % low"),
-    "partial_high": ("float", "upper end", "95 % high"),
+    **{f"partial_{end}": column for end, column in ENDS.items()},
     "partial_p": ("float", "p by relabelling models", "p"),
     "corrected": ("float", "p corrected for the number of similarities", "p, corrected"),
     "without": ("float", f"rank correlation without {CHOSEN}", f"rho without {CHOSEN}"),

@@ -3,10 +3,14 @@
 import matplotlib as mpl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
 from repsim.plots import FIGURES
+from repsim.plots.appearance import luminance
+from repsim.plots.drawing.hover import spots
+from repsim.testing.evaluation_tables import barrier_table
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
 
@@ -54,6 +58,24 @@ def test_texts_stay_off_the_neighbour(name, pair, one_model):
     assert not right.has_data()
 
 
+@pytest.mark.parametrize("part", ["list", "subfigure"])
+@pytest.mark.parametrize("name", ["heatmap", "layers", "languages", "barrier"])
+def test_several_panels_go_into_several_axes_of_the_caller(name, part, pair, one_model):
+    table = {"heatmap": one_model, "layers": synthetic_table({"a": 3, "b": 3}),
+             "languages": synthetic_table({"a": 2, "b": 2}),
+             "barrier": barrier_table()}[name]  # fmt: skip
+    count = len(FIGURES[name].info(table).panels)
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 1))
+    right.subplots().set_ylabel("something else")
+    columns = min(count, 3)
+    where = left if part == "subfigure" else left.subplots(-(-count // columns), columns).ravel()
+    assert FIGURES[name](table, ax=where if part == "subfigure" else where[:count]) is figure
+    check_figure(figure)
+    with pytest.raises(UsageError, match=f"{count} panels and does not fit into {count + 1} axes"):
+        FIGURES[name](table, ax=Figure().subplots(1, count + 1))
+
+
 def test_a_title_is_broken_within_the_axes(pair, one_model):
     figure = Figure(figsize=(6, 3))
     left, right = figure.subplots(1, 2)
@@ -88,6 +110,34 @@ def test_a_theme_lies_over_that_of_repsim_and_stays_with_the_figure(pair, one_mo
         yours = drawn("layers", pair, one_model, theme="yours")
     assert yours.axes[0].get_facecolor()[:3] == (0.0, 1.0, 0.0)
     assert dict(mpl.rcParams) == before
+
+
+def test_inks_are_turned_on_dark_paper_and_the_cells_of_a_matrix_are_not(pair, one_model):
+    plain, dark = (drawn("heatmap", pair, one_model, theme=theme) for theme in ("repsim", "dark"))
+    for figure in (plain, dark):
+        FigureCanvasAgg(figure).draw()
+    papers = [luminance(to_hex(figure.get_facecolor())) for figure in (plain, dark)]
+    assert papers[0] > 0.9 > 0.05 > papers[1]
+    for ours in (dark.axes[0].xaxis.label, *dark.axes[0].get_xticklabels(), *dark.texts):
+        assert luminance(to_hex(ours.get_color())) > 0.25
+    images = [figure.axes[0].images[0] for figure in (plain, dark)]
+    assert images[0].get_cmap() == images[1].get_cmap()
+    rings = [figure.axes[0].collections[0].get_edgecolors().tolist() for figure in (plain, dark)]
+    assert rings[0] == rings[1]
+
+
+def test_cells_and_points_say_their_values_where_they_lie(pair, one_model):
+    figure = drawn("heatmap", pair, one_model)
+    found = spots(figure)
+    panel = FIGURES["heatmap"].info(pair, measure="cka").panels[0]
+    assert len(found) == panel.values.size
+    assert found[0].text == f"layers emb and emb: {panel.values[0, 0]:.3f}"
+    box, dpi = figure.axes[0].get_window_extent(), figure.dpi
+    assert found[0].x == pytest.approx(box.x0 / dpi * 72, abs=0.1)
+    high = figure.get_size_inches()[1] * 72
+    assert found[0].y + found[0].height == pytest.approx(high - box.y0 / dpi * 72, abs=0.1)
+    curves = spots(drawn("layers", pair, one_model))
+    assert any(spot.text.startswith("model-a – model-b: relative depth 0.500") for spot in curves)
 
 
 @pytest.mark.parametrize(

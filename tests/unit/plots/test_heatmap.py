@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from repsim.core.errors import UsageError
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing.matrix import ink_on
-from repsim.plots.heatmap import HEATMAP, draw_heatmap, heatmap_info
+from repsim.plots.heatmap import HEATMAP, heatmap_info
 from repsim.plots.selection import MeasureFacts
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
@@ -23,7 +23,7 @@ def test_rows_are_a_and_columns_b_whichever_is_deeper(depths):
     np.testing.assert_allclose(panel.values, table.grid("a", "b", measure="cka").values)
     assert panel.values.shape == (depths[0] + 1, depths[1] + 1)
     assert (panel.label_a, panel.label_b) == ("a", "b")
-    ax = draw_heatmap(heatmap_info(table)).axes[0]
+    ax = HEATMAP.draw(heatmap_info(table)).axes[0]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("layer of a", "layer of b")
 
 
@@ -41,7 +41,7 @@ def test_cells_within_the_null_are_marked(table_of):
     ]
     panel = heatmap_info(table_of(rows)).panels[0]
     assert panel.at_null.tolist() == [[True, False, False]]
-    ax = draw_heatmap(heatmap_info(table_of(rows))).axes[0]
+    ax = HEATMAP.draw(heatmap_info(table_of(rows))).axes[0]
     marks = [c for c in ax.collections if c.get_label() == "not beyond the null"]
     np.testing.assert_allclose(marks[0].get_offsets(), [[0, 0]])
 
@@ -75,7 +75,7 @@ def test_the_colour_bar_has_an_arrow_and_states_direction():
 
 def test_rings_stand_on_the_best_cells(two_encoders):
     data = heatmap_info(two_encoders, languages=["eng_Latn"])
-    ax = draw_heatmap(data).axes[0]
+    ax = HEATMAP.draw(data).axes[0]
     rings = next(c for c in ax.collections if c.get_label() == "best")
     assert len(rings.get_facecolors()) == 0
     panel = data.panels[0]
@@ -84,7 +84,7 @@ def test_rings_stand_on_the_best_cells(two_encoders):
 
 def test_the_image_holds_the_values_with_layer_zero_below(two_encoders):
     data = heatmap_info(two_encoders, languages=["eng_Latn"])
-    image = draw_heatmap(data).axes[0].images[0]
+    image = HEATMAP.draw(data).axes[0].images[0]
     np.testing.assert_allclose(image.get_array(), data.panels[0].values)
     assert image.origin == "lower"
     assert image.get_clim() == (0.0, 1.0)
@@ -99,7 +99,7 @@ def test_missing_cells_are_hatched_and_named():
     table = synthetic_table({"m": 3}, languages=("eng_Latn", "deu_Latn"), measures=("cka",))
     data = heatmap_info(table)
     assert "hatched = not computed" in data.note
-    ax = draw_heatmap(data).axes[0]
+    ax = HEATMAP.draw(data).axes[0]
     assert ax.patches[0].get_hatch()
     assert np.ma.count_masked(ax.images[0].get_array()) == 12
 
@@ -139,7 +139,7 @@ def test_too_many_languages_are_refused():
 
 def test_ink_is_light_on_dark_and_dark_on_bright():
     ink = ink_on(np.array([[0.0, 1.0]]), ColourScale.of(CKA, np.zeros(1)))
-    assert ink.tolist() == [["#FFFFFF", "#15181D"]]
+    assert ink.tolist() == [["#FEFEFE", "#15181D"]]
 
 
 def test_an_axes_of_the_caller_is_drawn_into(two_encoders):

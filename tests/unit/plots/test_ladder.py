@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
-from repsim.plots.ladder import LADDER, RUNGS, draw_ladder, ladder_info, on_scale
+from repsim.plots.ladder import LADDER, RUNGS, ladder_info, on_scale
 from repsim.plots.selection import MeasureFacts, Reading
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import MEASURES, synthetic_table
@@ -133,7 +133,7 @@ def test_a_pair_that_lacks_a_measure_is_named(table_of):
 
 def test_scores_intervals_and_levels_are_drawn_as_prepared(two_encoders):
     data = ladder_info(two_encoders)
-    ax = draw_ladder(data).axes[0]
+    ax = LADDER.draw(data).axes[0]
     points = [
         (line.get_xdata()[0], line.get_ydata()[0])
         for line in ax.lines
@@ -152,7 +152,7 @@ def test_scores_intervals_and_levels_are_drawn_as_prepared(two_encoders):
 
 def test_the_largest_step_stands_out(two_encoders):
     data = ladder_info(two_encoders)
-    ax = draw_ladder(data).axes[0]
+    ax = LADDER.draw(data).axes[0]
     bold = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
     assert bold == [f"+{max(rise for *_, rise in data.pairs[0].steps()):.2f}"]
 
@@ -169,7 +169,7 @@ def test_scores_without_null_are_hollow():
     table = synthetic_table(nulls=False, languages=("eng_Latn",))
     data = ladder_info(table)
     assert not data.is_calibrated
-    figure = draw_ladder(data)
+    figure = LADDER.draw(data)
     faces = {
         line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"
     }

@@ -5,7 +5,7 @@ from scipy.cluster.hierarchy import cophenet
 from scipy.spatial.distance import squareform
 
 from repsim.core.errors import UsageError
-from repsim.plots.languages import LANGUAGES, cluster, draw_languages, languages_info
+from repsim.plots.languages import LANGUAGES, cluster, languages_info
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -113,7 +113,7 @@ def test_too_many_models_are_refused():
 
 def test_the_dendrogram_is_glued_to_the_columns(two_encoders):
     data = languages_info(two_encoders, models=["minilm-l6"])
-    figure = draw_languages(data)
+    figure = LANGUAGES.draw(data)
     figure.canvas.draw()
     ax = figure.axes[0]
     (tree,) = ax.child_axes
@@ -128,7 +128,7 @@ def test_the_dendrogram_is_glued_to_the_columns(two_encoders):
 
 def test_the_lower_triangle_carries_hundredths(two_encoders):
     data = languages_info(two_encoders, models=["minilm-l6"])
-    ax = draw_languages(data).axes[0]
+    ax = LANGUAGES.draw(data).axes[0]
     texts = {text.get_position(): text.get_text() for text in ax.texts}
     assert len(texts) == 15
     panel = data.panels[0]
@@ -143,7 +143,7 @@ def test_crowded_matrices_carry_no_numbers_and_say_none():
     data = languages_info(table)
     assert not data.annotated
     assert "numbers × 100" not in data.note
-    assert not draw_languages(data).axes[0].texts
+    assert not LANGUAGES.draw(data).axes[0].texts
 
 
 def test_an_axes_of_the_caller_is_drawn_into(two_encoders):

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from repsim.core.errors import UsageError
 from repsim.plots import style
 from repsim.plots.appearance import ROLES
-from repsim.plots.layers import LAYERS, draw_layers, layers_info, null_envelope
+from repsim.plots.layers import LAYERS, layers_info, null_envelope
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -51,7 +51,7 @@ def test_intervals_null_and_partial_are_those_of_the_table(table_of):
 def test_what_the_table_lacks_is_neither_drawn_nor_named(table_of):
     data = layers_info(table_of([{"value": 0.6}, {"value": 0.5, "layer_a": 1, "layer_b": 1}]))
     assert not any("interval" in piece or "band" in piece for piece in data.note)
-    ax = draw_layers(data).axes[0]
+    ax = LAYERS.draw(data).axes[0]
     assert not ax.collections
     assert "grey band" not in data.caption()
 
@@ -89,14 +89,14 @@ def test_the_null_band_covers_the_widest_null(two_encoders):
 
 def test_the_null_of_a_distance_lies_above(two_encoders):
     data = layers_info(two_encoders, measure="procrustes", languages=["eng_Latn"])
-    band = draw_layers(data).axes[0].collections[0].get_paths()[0].vertices
+    band = LAYERS.draw(data).axes[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(1.18)
     assert band[:, 1].max() == pytest.approx(data.limits[1])
 
 
 def test_values_bands_and_dashed_lines_are_drawn_as_prepared(four_roles):
     data = layers_info(four_roles, models=["mono-en", "mixed"], pairing="parallel text")
-    ax = draw_layers(data).axes[0]
+    ax = LAYERS.draw(data).axes[0]
     for curve in data.curves:
         (line,) = lines(ax, curve.label)
         np.testing.assert_allclose(line.get_ydata(), curve.value)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 import repsim.plots
 from repsim.core.errors import UsageError
 from repsim.plots import FIGURES, save_figure
+from repsim.plots.drawing.dark import turned
 from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
 
@@ -39,6 +40,13 @@ def test_svg_keeps_text_as_text_and_carries_no_date(figure, tmp_path):
     assert "<dc:date>" not in text
 
 
+def test_an_svg_turns_its_inks_where_the_reader_is_dark(figure, tmp_path):
+    (path,) = save_figure(figure, tmp_path / "a", ("svg",))
+    text = path.read_text(encoding="utf-8")
+    assert "@media (prefers-color-scheme:dark)" in text
+    assert f'[style*="fill: #ffffff"]{{fill:{turned("#ffffff")}!important}}' in text
+
+
 def test_png_has_two_hundred_dots_per_inch(figure, tmp_path):
     (path,) = save_figure(figure, tmp_path / "a", ("png",))
     width = int.from_bytes(path.read_bytes()[16:20], "big")
@@ -65,8 +73,8 @@ def test_figures_show_themselves_in_notebooks(figure):
 
 def test_every_registered_kind_is_drawn_from_the_table():
     table = synthetic_table({"a": 2, "b": 2}, languages=("eng_Latn", "deu_Latn", "fra_Latn"))
-    assert dir(table.plot) >= ["heatmap", "ladder", "languages", "layers", "space"]
-    for kind in dir(table.plot):
+    assert dir(table.plot) >= ["checkpoints", "heatmap", "ladder", "languages", "layers", "space"]
+    for kind in {*dir(table.plot)} - {"checkpoints"}:  # which needs steps
         assert isinstance(getattr(table.plot, kind)(size="medium"), Figure)
 
 

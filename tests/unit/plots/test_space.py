@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import ROLES
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.space import SPACE, as_distance, draw_space, embed, space_info
+from repsim.plots.space import SPACE, as_distance, embed, space_info
 from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
 
@@ -120,7 +120,7 @@ def test_too_many_planes_are_refused():
 
 def test_points_stand_where_they_were_embedded_on_one_scale(four_roles):
     data = space_info(four_roles)
-    ax = draw_space(data).axes[0]
+    ax = SPACE.draw(data).axes[0]
     drawn = np.array([[line.get_xdata()[0], line.get_ydata()[0]] for line in ax.lines])
     np.testing.assert_allclose(drawn, data.panels[0].xy)
     assert ax.get_aspect() == 1.0
@@ -147,7 +147,7 @@ def test_roles_have_their_colour_marker_and_key(four_roles):
 
 def test_every_point_is_named_and_stress_is_printed(two_encoders):
     data = space_info(two_encoders)
-    texts = [text.string for text in drawn_texts(draw_space(data))]
+    texts = [text.string for text in drawn_texts(SPACE.draw(data))]
     assert all(texts.count(code) == 2 for code in data.panels[0].labels)
     assert any("stress-1 = " in text for text in texts)
 

@@ -1,0 +1,165 @@
+"""Dissimilarity matrices of sentences or documents: what RSA compares, one model beside another."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from repsim.core.errors import UsageError
+from repsim.core.table import Table
+from repsim.plots.appearance import Size, width_of
+from repsim.plots.colours import ColourScale
+from repsim.plots.drawing import figure as fig
+from repsim.plots.drawing import matrix
+from repsim.plots.names import number, short_codes
+from repsim.plots.selection import MeasureFacts
+from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.stats.ranks import spearman
+
+MAX_PANELS = 6
+
+
+class RdmPanel(NamedTuple):
+    """One model at one layer: `[items, items]`, symmetric, NaN on the diagonal."""
+
+    title: str
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class RdmInfo:
+    """Matrices over the same items in one order, and how many items each language has."""
+
+    panels: tuple[RdmPanel, ...]
+    items: tuple[str, ...]
+    groups: tuple[tuple[str, int], ...]
+    agreement: tuple[tuple[str, str, float], ...]
+    facts: MeasureFacts
+    scale: ColourScale
+    title: str
+    note: tuple[str, ...]
+
+    def caption(self) -> str:
+        """What is shown, and how alike the matrices are."""
+        said = [f"{a} and {b} {number(rho)}" for a, b, rho in self.agreement]
+        agree = f" Spearman correlation of the pairs (RSA): {'; '.join(said)}." if said else ""
+        return (
+            f"{self.facts.label} of every item with every other. {'; '.join(self.note)}. Bright "
+            "blocks are items that the model takes for alike; lines part the languages, and a "
+            f"bright line beside the diagonal of two languages is translations that meet.{agree}"
+        )
+
+
+def rdm_info(
+    table: Table, *, models: list[str] | None = None, limits: tuple[float, float] | None = None
+) -> RdmInfo:
+    """Dissimilarity matrices, one panel per model, items by language and in their order.
+
+    Args:
+        table: What `repsim.measures.dissimilarities` returned.
+        models: Keep these models, in this order.
+        limits: Ends of the colours; 0 and the largest dissimilarity if left out.
+
+    Raises:
+        UsageError: Nothing to draw, other items in one model than in another, or over six models.
+
+    Example:
+        >>> from repsim.core import Activations
+        >>> from repsim.measures import dissimilarities
+        >>> x = np.random.default_rng(0).normal(size=(5, 4))
+        >>> acts = [Activations.from_arrays(name, [x * k]) for k, name in ((1.0, "a"), (2.0, "b"))]
+        >>> info = rdm_info(dissimilarities(acts, point=""))
+        >>> info.panels[0].values.shape, round(info.agreement[0][2], 3)
+        ((5, 5), 1.0)
+    """
+    names = models or [str(name) for name in table.unique("model")]
+    if not names or len(names) > MAX_PANELS:
+        raise UsageError(f"{len(names)} models; a figure shows 1 to {MAX_PANELS} matrices")
+    found = {name: list(table.where(model=name).rows()) for name in names}
+    orders = {name: _items(rows) for name, rows in found.items()}
+    items = orders[names[0]]
+    for name in names:
+        if len(items) < 3 or orders[name] != items:
+            raise UsageError(
+                f"'{name}' has {len(orders[name])} items, which are not those of '{names[0]}'",
+                hint="read the same sentences with every model, three at least",
+            )
+    panels = tuple(_panel(name, rows, len(items)) for name, rows in found.items())
+    codes = short_codes([language for language, _ in items])
+    metric = next(iter(found.values()))[0]["metric"]
+    facts = MeasureFacts(metric, f"{metric} distance", "distance", 0.0, None, 0.0, True, None)
+    every = np.concatenate([panel.values.ravel() for panel in panels])
+    scale = ColourScale.of(facts, every, limits or (0.0, float(np.nanmax(every)) or 1.0))
+    groups = itertools.groupby(codes[language] for language, _ in items)
+    upper = np.triu_indices(len(items), 1)
+    agreement = tuple(
+        (a.title, b.title, spearman(a.values[upper], b.values[upper]))
+        for a, b in itertools.combinations(panels, 2)
+    )
+    several = len({language for language, _ in items}) > 1
+    return RdmInfo(
+        panels=panels,
+        items=tuple(" ".join(filter(None, (codes[lang], item))) for lang, item in items),
+        groups=tuple((code, len(list(those))) for code, those in groups),
+        agreement=agreement,
+        facts=facts,
+        scale=scale,
+        title="Dissimilarity of every pair",
+        note=(f"{len(items)} items", *["by language"] * several, *filter(None, (scale.note,))),
+    )
+
+
+def _items(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Items in their order: the first of all pairs, then each that it is paired with."""
+    first = rows[0]["language_a"] or "", rows[0]["item_a"]
+    mine = [row for row in rows if (row["language_a"] or "", row["item_a"]) == first]
+    return [first, *((row["language_b"] or "", row["item_b"]) for row in mine)]
+
+
+def _panel(name: str, rows: list[dict[str, Any]], count: int) -> RdmPanel:
+    values = [row["value"] for row in rows]
+    if len(values) != count * (count - 1) // 2:
+        raise UsageError(f"{len(values)} pairs of {count} items are not every pair once")
+    made = np.full((count, count), np.nan)
+    made[np.triu_indices(count, 1)] = values
+    return RdmPanel(f"{name}, layer {rows[0]['layer']}", np.fmax(made, made.T))
+
+
+def draw_rdm(
+    info: RdmInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+) -> Drawing:
+    """Matrices beside each other on one scale, languages parted by lines."""
+    scale = matrix.coloured(info.scale, cmap)
+    count = len(info.panels)
+    columns = fig.columns_of(count, size, wide=2 if count in (2, 4) else 3)
+    side = min((width_of(size) - 1.0) / columns - 0.35, 3.4)
+    axes = fig.frames(info, ax, count, columns, size, -(-count // columns) * (side + 0.5))
+    for frame, panel in zip(axes, info.panels, strict=True):
+        said = matrix.in_words(panel.values, info.items, info.items)
+        image = matrix.draw_matrix(frame, panel.values, scale, said)
+        matrix.blank_diagonal(frame, len(info.items))
+        _part(frame, info.groups)
+        fig.title_panel(frame, panel.title, side)
+    bar = matrix.add_colour_bar(image, axes, scale, info.facts, side)
+    fig.keep_left(axes, columns * (side + 0.35) + 1.0)
+    figure = fig.finish(axes)
+    matrix.align_colour_bar(bar, axes)
+    return figure
+
+
+def _part(ax: Axes, groups: tuple[tuple[str, int], ...]) -> None:
+    """Name each language at the middle of its items, and part it from the next."""
+    ends = np.cumsum([0, *(count for _, count in groups)])
+    middles = (ends[:-1] + ends[1:] - 1) / 2
+    names = [name for name, _ in groups]
+    ax.set_xticks(middles, names)
+    ax.set_yticks(middles, names)
+    for end in ends[1:-1]:
+        ax.axhline(end - 0.5, color="white", linewidth=1.2, zorder=3)
+        ax.axvline(end - 0.5, color="white", linewidth=1.2, zorder=3)
+
+
+RDM = Figure("rdm", "dissimilarities", rdm_info, draw_rdm)
