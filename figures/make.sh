@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the gallery again, all of it or the parts that are named:
-#     figures/make.sh [encoders] [zoo] [merges] [measures] [cpu_atlas] [validation] [multimerge] [mergeability_bench]
+#     figures/make.sh [encoders] [zoo] [merges] [measures] [cpu_atlas] [learned] [validation] [multimerge] [mergeability_bench]
 # The last two need numbers of others: MULTIMERGE names a checkout of github.com/Sethjsa/multimerge or its
 # pairs as CSV, MERGEABILITY_BENCH a table of merges with model_a, model_b, method, features and accuracies.
 # Tables that the figures are drawn from go to out/; OUT names another folder for the figures.
@@ -30,6 +30,8 @@ merges() { OMP_NUM_THREADS=1 python tests/benchmarks/zoo_merges.py; }
 measures() { repsim measures --recommend --figure "$out/measures/ranking.png"; }
 
 cpu_atlas() { repsim study report cpu_atlas -o "$out/cpu_atlas"; }
+
+learned() { python tests/benchmarks/learned_alignment_report.py; }
 
 validation() {
     repsim predictor validate -o out/validation

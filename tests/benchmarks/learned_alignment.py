@@ -1,18 +1,19 @@
 """What learned alignment brings, and what the same tokens bring otherwise.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/learned_alignment.py OUT [--until WAVE]
+    OMP_NUM_THREADS=1 python tests/benchmarks/learned_alignment.py OUT [--until WAVE] [--train]
 
 Merges pairs of models of five cases: one language and two seeds; two languages and one
 initialisation; two languages and two; forks; twins. Each pair is averaged as it is, by permutation,
 by rotation and by learned maps, and the controls spend the same tokens on all weights: of the plain
 mean, of the rotated mean, of one parent, of a model from scratch. Every unit is one file and is
 done once; a stopped run goes on. Waves come in the order of their importance. Models that the zoo
-lacks are trained first, into OUT/models. `learned_alignment_report.py` writes table and figure.
+lacks are trained into OUT/models if asked for. `learned_alignment_report.py` draws the results.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -30,12 +31,14 @@ import torch
 import repsim
 from repsim.core.errors import RepsimError
 from repsim.core.files import read_json, write_json
-from repsim.corpora import load_corpus
+from repsim.corpora import load_corpus, load_training_text
 from repsim.evaluation import load_evaluation_text
+from repsim.evaluation.floor import count_tokens, unigram_bits
 from repsim.evaluation.path import curve_rows, path_scores
 from repsim.evaluation.retention import judge
 from repsim.evaluation.text import EvaluationText, PreparedText
 from repsim.merging.align import Learning, align, build_model, repair_state_dict
+from repsim.merging.align import learned as learned_maps
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.windows import read_windows
 from repsim.models.causal import CausalModel, load_causal_lm
@@ -84,11 +87,15 @@ class Variant:
     tuned: int = 0
     text: str = "both"
     path: str = "midpoint"
+    begin: str = "auto"
+    maps: str = "all maps"
 
     @property
     def name(self) -> str:
         """How its units and rows are called, without the number of tokens."""
-        marks = [mark for mark in (self.text, self.path) if mark not in ("both", "midpoint")]
+        plain = ("both", "midpoint", "auto", "all maps")
+        every = (self.text, self.path, self.begin, self.maps)
+        marks = [mark for mark in every if mark not in plain]
         return self.start + ("+tuned" if self.tuned else "") + "".join(f", {m}" for m in marks)
 
 
@@ -112,20 +119,24 @@ def waves() -> list[tuple[list[Variant], Sequence[str], int]]:
         (closed, list(CASES), 1),
         (learned(100_000), distinct, 1),
         (tuned("none", 100_000), distinct, 1),
+        (learned(100_000, begin="orthogonal"), crossed, 1),
+        (learned(30_000), distinct, 3),
         ([closed[0], closed[2]], distinct, 3),
-        (learned(100_000), distinct, 3),
-        (tuned("none", 100_000), distinct, 3),
+        (tuned("none", 30_000), distinct, 3),
+        (learned(30_000, maps="rotation alone"), crossed, 1),
+        (learned(30_000, maps="blocks alone"), crossed, 1),
         (one_sided, crossed, 1),
         (tuned("orthogonal", 100_000), distinct, 1),
         (learned(300_000), distinct, 1),
         (after, distinct, 1),
         (tuned("none", 300_000), distinct, 1),
+        (learned(100_000), distinct, 3),
+        (tuned("none", 100_000), distinct, 3),
         (closed, distinct, 3),
-        (learned(30_000), distinct, 3),
         (odd, crossed, 1),
         (learned(300_000), distinct, 3),
         (after, distinct, 3),
-        (tuned("none", 30_000, 300_000), distinct, 3),
+        (tuned("none", 300_000), distinct, 3),
         (tuned("orthogonal", 30_000, 100_000, 300_000), distinct, 3),
         ([*one_sided, *odd], crossed, 3),
         (learned(1_000_000), crossed, 1),
@@ -189,7 +200,14 @@ class Study:
                  for code in languages}  # fmt: skip
         ids = {code: tuple(str(i) for i in blocks) for code in languages}
         known["other domain"] = EvaluationText("bible", ids, texts, {})
-        return {name: text.prepare(tokenizer, CONTEXT) for name, text in known.items()}
+        training = load_training_text("bible", languages)
+        counts = {code: count_tokens(tokenizer, t.texts()) for code, t in training.items()}
+        found = {}
+        for name, text in known.items():
+            ready = text.prepare(tokenizer, CONTEXT, floors=False)
+            floors = {code: unigram_bits(counts[code], ready.held_out[code]) for code in languages}
+            found[name] = dataclasses.replace(ready, floors=floors)
+        return found
 
     def score(self, model: torch.nn.Module, where: str, languages: Sequence[str]) -> dict[str, Any]:
         """Bits of some languages of one of the texts."""
@@ -239,10 +257,16 @@ class Study:
         if how.start == "learned":
             more = {
                 "windows": self.windows(pair, how.tokens, how.text),
-                "learning": Learning(tokens=how.tokens, batch=BATCH, path=how.path),  # type: ignore[arg-type]
+                "learning": Learning(
+                    tokens=how.tokens,
+                    batch=BATCH,
+                    path=how.path,
+                    start=how.begin,  # type: ignore[arg-type]
+                ),
                 "cache": self.out / "states" / f"{key_of(pair, how)}.safetensors",
             }
-        found = align(_state(a), [_state(b)], a.config, method=how.start, **more)  # type: ignore[arg-type]
+        with only(how.maps):
+            found = align(_state(a), [_state(b)], a.config, method=how.start, **more)  # type: ignore[arg-type]
         report = found.report[0]
         about: dict[str, Any] = {
             "output_change": report.output_change, "distance_before": report.distance_before,
@@ -339,6 +363,20 @@ class Study:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {seconds:6.1f} s  {key}  {kept}\n")
 
 
+@contextlib.contextmanager
+def only(maps: str) -> Iterator[None]:
+    """Learn the rotation of the stream alone, or all maps but that."""
+    every = learned_maps.CONTINUOUS
+    if maps == "rotation alone":
+        learned_maps.CONTINUOUS = ("rotation",)
+    elif maps == "blocks alone":
+        learned_maps.CONTINUOUS = tuple(group for group in every if group != "rotation")
+    try:
+        yield
+    finally:
+        learned_maps.CONTINUOUS = every
+
+
 def _finite(*values: float) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
@@ -372,7 +410,6 @@ def run(out: Path, until: int | None) -> None:
     """All units of the first waves."""
     torch.set_num_threads(1)
     study = Study(out)
-    repsim.pretrain(family(), out / "models", device="cpu")
     for case, pair, how in units(until):
         try:
             study.unit(
@@ -387,7 +424,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--until", type=int, help="number of waves; default: all")
+    parser.add_argument("--train", action="store_true", help="first train what the zoo lacks")
     options = parser.parse_args()
+    if options.train:
+        repsim.pretrain(family(), options.out / "models", device="cpu")
     run(options.out, options.until)
 
 

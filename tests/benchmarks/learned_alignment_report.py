@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
+README = Path(__file__).with_name("README.md")
 #: Variant -> what pages call it. Those up to "parent+tuned" are drawn.
 VARIANTS = {
     "none": "mean as it is",
@@ -46,6 +47,9 @@ VARIANTS = {
     "learned+tuned": "maps, then all weights (30k)",
     "parent+tuned": "one parent, all weights trained",
     "scratch+tuned": "from scratch",
+    "learned, orthogonal": "learned maps, rotation first",
+    "learned, rotation alone": "learned rotation of the stream alone",
+    "learned, blocks alone": "learned maps inside blocks alone",
     "learned, first language": "learned maps, text of the first language",
     "learned, random": "learned maps, random points of the path",
     "learned, unrelated": "learned maps, other chapters in each language",
@@ -91,15 +95,16 @@ def read_units(out: Path) -> LearnedTable:
 def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:
     losses = unit.get("losses") or []
     last = max(1, len(losses) // 10)
+    met = {} if unit["tuned"] else unit  # what was read of the mean before its weights were trained
     early = losses[24:34]  # updates of 1,024 tokens
     spent = [unit.get(name, 0.0) for name in ("aligning_seconds", "tuning_seconds")]
     for code, (value, low, high) in unit["retention"].items():
         yield {
             "case": unit["case"], "pair": " + ".join(unit["pair"]), "variant": unit["variant"],
             "tokens": unit["tokens"], "language": code, "retention": value, "ci_low": low,
-            "ci_high": high, "repaired": unit.get("repaired", {}).get(code, [None])[0],
+            "ci_high": high, "repaired": met.get("repaired", {}).get(code, [None])[0],
             "other_domain": unit["other_domain"][code][0],
-            "barrier": unit.get("barrier", {}).get(code), "start": unit.get("start"),
+            "barrier": met.get("barrier", {}).get(code), "start": unit.get("start"),
             "parameters": unit.get("parameters"), "loss_before": losses[0] if losses else None,
             "loss_early": statistics.fmean(early) if early else None,
             "loss_after": statistics.fmean(losses[-last:]) if losses else None,
@@ -260,18 +265,60 @@ def page(table: LearnedTable) -> str:
                          _span(p.values), *(_middle(v) for v in (p.barrier, p.repaired, p.other)),
                          f"{statistics.median(p.seconds):.0f}"]  # fmt: skip
                 lines.append(f"| {' | '.join(cells)} |")
-    about = ", ".join(f"{name} {version}" for name, version in versions().items())
-    lines += ["", f"{dt.date.today()}, {platform.machine()}, one thread; {about}.",
-              "", "```", "python tests/benchmarks/learned_alignment.py OUT",
-              "python tests/benchmarks/learned_alignment_report.py OUT", "```"]  # fmt: skip
+    script = "python tests/benchmarks/learned_alignment"
+    lines += ["", early(table), "", _made(), "", "```", f"{script}.py OUT",
+              f"{script}_report.py OUT", "```"]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _span(values: tuple[float, ...]) -> str:
-    middle = number(statistics.median(values))
+def _made() -> str:
+    known = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{dt.date.today()}, {platform.machine()}, one thread; {known}."
+
+
+def early(table: LearnedTable) -> str:
+    """What the loss at 30 thousand tokens tells of the merge in the end, over pairs."""
+    from repsim.stats.ranks import spearman
+
+    found: dict[str, dict[str, Any]] = {}
+    for row in sorted(table.where(variant="learned").rows(), key=lambda row: row["tokens"]):
+        if row["loss_early"] is not None and row["tokens"] > EARLY:
+            same = found.get(row["pair"], {})
+            again = same.get("tokens") == row["tokens"]
+            worse = min(row["retention"], same["retention"]) if again else row["retention"]
+            found[row["pair"]] = {**row, "retention": worse}
+    ends = [row["retention"] for row in found.values()]
+    gains = [row["loss_before"] - row["loss_early"] for row in found.values()]
+    levels = [-row["loss_early"] for row in found.values()]
     return (
-        middle if len(values) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
+        f"Over the {len(ends)} pairs with more than 30 thousand tokens, rank correlation with the "
+        f"retention of the worse language in the end: nats gained in the first 30 thousand tokens "
+        f"{number(spearman(gains, ends))}, loss of the midpoint there (lower is better) "
+        f"{number(spearman(levels, ends))}; {sum(end > COLLAPSE for end in ends)} end above "
+        f"{COLLAPSE:g}."
     )
+
+
+def summary(table: LearnedTable) -> str:
+    """One line per case: medians of the worse language by variant and tokens."""
+    info = learned_info(table)
+    wanted = sorted({(list(VARIANTS).index(name), name, p.tokens) for panel in info.panels
+                     for name, points in panel.curves.items() for p in points
+                     if name in (*CLOSED, *DRAWN)})  # fmt: skip
+    rows = [["model", "tokens", *(panel.case for panel in info.panels)]]
+    rows.append(["---"] * len(rows[0]))
+    for _, name, tokens in wanted:
+        points = [next((p for p in panel.curves.get(name, []) if p.tokens == tokens), None)
+                  for panel in info.panels]  # fmt: skip
+        rows.append(
+            [VARIANTS[name], f"{tokens:,}", *(_span(p.values) if p else "" for p in points)]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _span(values: tuple[float, ...]) -> str:
+    middle, ends = number(statistics.median(values)), (number(min(values)), number(max(values)))
+    return middle if len(values) == 1 else f"{middle} ({ends[0]} to {ends[1]}; {len(values)})"
 
 
 def _middle(values: tuple[float, ...]) -> str:
@@ -285,6 +332,10 @@ def main() -> None:
     table = LearnedTable(read_table_file(FIGURES / "units.csv"))
     save_figure(LEARNED(table), FIGURES / "retention")
     write_text(FIGURES / "README.md", page(table))
+    start, end = "<!-- learned -->", "<!-- /learned -->"
+    before, _, rest = README.read_text().partition(start)
+    made = f"{summary(table)}\n\n{early(table)} {_made()}"
+    write_text(README, f"{before}{start}\n{made}\n{end}{rest.partition(end)[2]}")
 
 
 if __name__ == "__main__":
