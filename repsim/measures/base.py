@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.core.measure import Cost, Direction, Invariance, Measure, Reads, Rung
+from repsim.core.measure import Cost, Direction, Invariance, Measure, Reads, Rung, defaults_of
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
@@ -145,7 +144,7 @@ def similarity_measure(
             estimator=estimator,
             function=function,
             prepare=as_features,
-            params=_defaults_of(function),
+            params=defaults_of(function),
             grid=grid,
             max_width_ratio=max_width_ratio,
             rows_for=rows_for,
@@ -173,15 +172,6 @@ def similarity_measure(
         return checked
 
     return decorate
-
-
-def _defaults_of(function: PairFunction) -> dict[str, Any]:
-    """Keyword-only parameters of a measure's function, with their defaults."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
 
 
 def _default_identity(value: float | None, direction: Direction) -> float:

@@ -11,13 +11,11 @@ from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number
 from repsim.plots.appearance import FAINT, GREY, INK, LABEL, Look, darkened, line_marker
 from repsim.plots.colours import ColourScale
-from repsim.plots.drawing.figure import figure_of, key_of
-from repsim.plots.study.outcomes import SETTINGS
+from repsim.plots.drawing.figure import figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
-    from matplotlib.lines import Line2D
 
 SHADE = "#F7EBE4"
 SURVIVES, COLLAPSES = "#1F5FA8", "#C8601A"
@@ -69,12 +67,6 @@ def marker(look: Look, size: float = 4.5) -> dict[str, Any]:
     """Options of a line of markers."""
     scale = 1.5 if look.marker == "*" else 1.0
     return line_marker(look, size * scale) | {"markeredgewidth": 0.8}
-
-
-def setting_key(settings: Sequence[str]) -> list[Line2D]:
-    """Named markers of settings."""
-    looks = {SETTINGS[setting]: marker(look_of(setting)) for setting in settings}
-    return key_of({label: {"linestyle": "", **look} for label, look in looks.items()})
 
 
 def straightened(values: Any) -> np.ndarray:
