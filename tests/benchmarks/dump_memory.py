@@ -51,6 +51,9 @@ def write_dump(folder: Path, shape: Sequence[int], layers: int, seed: int) -> Pa
             np.lib.format.write_array_header_1_0(file, header)
             for rows in np.array_split(np.arange(shape[0]), 64):
                 rng.standard_normal((len(rows), *shape[1:]), np.float32).tofile(file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if len(shape) == 3:
         lengths = rng.integers(shape[1] // 2, shape[1] + 1, shape[0]).tolist()
         told = {"axes": ["row", "token", "unit"], "lengths": lengths}
@@ -87,6 +90,7 @@ def main() -> None:
     for kind in KINDS:
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
             lines.append(measure(kind, Path(name)))
+            sys.stderr.write(f"{lines[-1]}\n")
     about = (
         f"{os.cpu_count()}-core {platform.machine()} CPU at load {os.getloadavg()[1]:.0f}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, OMP_NUM_THREADS=1.\n\n"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import itertools
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +19,7 @@ from repsim.activations.pooling import token_weights
 from repsim.activations.readers.formats import StoredArray
 from repsim.activations.readers.layout import Layer, Layout, Part
 from repsim.activations.readers.manifest import Manifest
+from repsim.core.aside import written_aside
 from repsim.core.errors import InputError
 
 #: Bytes of a block, as float32.
@@ -137,7 +144,11 @@ def plain_rows(part: Part, layer: Layer) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class DumpArrays:
-    """A `core.activations.ArraySource` over the files of a dump, read in blocks."""
+    """A `core.activations.ArraySource` over the files of a dump, read in blocks.
+
+    Rows that were pooled are kept in a temporary folder: tokens are many times as many, and a sweep
+    that holds few layers reads each of them often.
+    """
 
     parts: tuple[Part, ...]
     layout: Layout
@@ -145,8 +156,25 @@ class DumpArrays:
     manifest: Manifest
     rows: int
 
+    @functools.cached_property
+    def _kept(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="repsim-rows-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
     def read(self, point: str, layer: int) -> np.ndarray:
         """The `[n, d]` float32 array of one layer; the point is the one that was chosen."""
+        if not self.layout.by_token or self.manifest.pooling == "tokens":
+            return self._read(layer)
+        file = self._kept / f"{layer}.npy"
+        if file.is_file():
+            return np.load(file)
+        rows = self._read(layer)
+        with contextlib.suppress(OSError), written_aside(file) as aside, aside.open("wb") as out:
+            np.save(out, rows)  # to save time: a full disk is no reason to fail
+        return rows
+
+    def _read(self, layer: int) -> np.ndarray:
         where = self.layout.layers[layer]
         found, filled = np.empty((self.rows, 0), np.float32), 0
         for part, sentences in zip(self.parts, self.sentences, strict=True):

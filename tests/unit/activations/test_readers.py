@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +63,9 @@ def _same(dump: Activations, own: Activations, point: str = "resid") -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "position-weighted", "tokens"])
 def test_a_transformerlens_cache_gives_the_rows_of_our_extractor(
-    read: SimpleNamespace, tmp_path: Path, pooling: str
+    read: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # A cache of a batch: the embedding enters block 0, layer i leaves block i - 1.
     cache = {"blocks.0.hook_resid_pre": read.padded[0], "attention_mask": read.mask}
     for i, layer in enumerate(read.padded[1:]):
@@ -73,7 +75,12 @@ def test_a_transformerlens_cache_gives_the_rows_of_our_extractor(
     torch.save(cache, tmp_path / "cache.pt")
     dump = read_dump(tmp_path / "cache.pt", manifest={"pooling": pooling})
     _same(dump, _own(read, pooling))
+    kept = list(tmp_path.glob("repsim-rows-*/*.npy"))
+    assert len(kept) == (0 if pooling == "tokens" else len(read.padded))
+    _same(dump, _own(read, pooling))
     assert "blocks.0.hook_mlp_out" in dump.info["left_out"]
+    del dump
+    assert not list(tmp_path.glob("repsim-rows-*"))
     other = read_dump(tmp_path / "cache.pt", manifest={"point": "mlp"})
     assert other.layers == {"mlp": tuple(range(1, len(read.padded)))}
 
