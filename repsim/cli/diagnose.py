@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from repsim.cli.loading import memory_options
 from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ Examples:
               help="Language; repeatable; default: those that the parents state.")  # fmt: skip
 @click.option("--max-bytes", type=click.IntRange(1), default=12_000, show_default=True,
               help="Most text per language.")  # fmt: skip
+@memory_options
 @click.option("--no-forecast", is_flag=True, help="Do not forecast other ways to merge.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
 @click.option("--dry-run", is_flag=True, help="Look models and text up, print the plan and stop.")
@@ -36,7 +38,7 @@ Examples:
 def diagnose(
     merge: str, parents: tuple[str, ...], base: str | None, corpus: str,
     languages: tuple[str, ...], max_bytes: int, no_forecast: bool, out: Path | None,
-    dry_run: bool, as_json: bool,
+    dry_run: bool, as_json: bool, **loading: str | None,
 ) -> None:  # fmt: skip
     """Tell what MERGE lost of its PARENTS, where, why, and what mends it.
 
@@ -56,7 +58,8 @@ def diagnose(
         print_evaluation_plan(plan, as_json=as_json)
         return
     found = run(merge, parents, base=base, corpus=corpus, languages=languages or None,
-                max_bytes=max_bytes, forecast=not no_forecast, say=say)  # fmt: skip
+                max_bytes=max_bytes, forecast=not no_forecast, loading=loading,
+                say=say)  # fmt: skip
     if as_json:
         print_json(found.to_dict())
     else:

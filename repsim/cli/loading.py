@@ -39,6 +39,11 @@ def loading_options(command: Command) -> Command:
     return _with(_LOADING, command)
 
 
+def memory_options(command: Command) -> Command:
+    """Add --dtype and --device-map to a verb that names models at several revisions."""
+    return _with(_LOADING[1:], command)
+
+
 def scoring_options(command: Command) -> Command:
     """Add what says on which held-out text models are scored, where, and --dry-run and --json."""
     return _with(_SCORING, command)

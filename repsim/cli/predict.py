@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from repsim.cli.loading import memory_options
 from repsim.cli.output import print_json, print_table, say
 from repsim.core.errors import UsageError
 
@@ -71,6 +72,7 @@ Verdicts:
               help="Exit 10 if collapse is more likely, or it cannot say.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sentences and shuffles.")
 @click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+@memory_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for page and figure.")
 @click.option("--dry-run", is_flag=True, help="Look models up, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -185,6 +187,9 @@ def _forecasts(
         name: options[name]
         for name in ("corpus", "languages", "tiers", "limit", "text", "seed", "device")
     }
+    how["loading"] = {name: options[name] for name in ("dtype", "device_map")}
+    if options["dtype"] in ("bfloat16", "float16"):
+        say("note", f"measured in {options['dtype']}; known merges were measured in float32")
     if options["matrix"]:
         most = options["up_to"]
         return predict_matrix(asked.models, asked.method, asked.alignment, most=most, **how)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.forecast import MergeForecast
@@ -45,6 +45,7 @@ def predict_merge(
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
+    loading: Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
     say: Say | None = None,
 ) -> MergeForecast:
@@ -74,6 +75,7 @@ def predict_merge(
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
+        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
         cache: Folder for activations; `activations` in the cache folder if None.
         say: Told of progress, a label and a text.
 
@@ -96,7 +98,7 @@ def predict_merge(
     check_method(method, alignment, len(models), has_base=base is not None)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist,
+        tuple(tiers), tokenizer, oracle, insist, loading,
     )  # fmt: skip
     if gate_method(method, alignment, chosen):
         # Nothing that could be measured would help; the metadata is laid out all the same.
@@ -123,6 +125,7 @@ def rank_methods(
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
+    loading: Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
     say: Say | None = None,
 ) -> tuple[MergeForecast, ...]:
@@ -142,6 +145,7 @@ def rank_methods(
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
+        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
         cache: Folder for activations.
         say: Told of progress.
 
@@ -163,7 +167,7 @@ def rank_methods(
     chosen = choose_predictor(predictor)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist,
+        tuple(tiers), tokenizer, oracle, insist, loading,
     )  # fmt: skip
     measured = measure_parents(
         named_models(models), chosen, settings, base=named_base(base), say=say

@@ -72,6 +72,7 @@ def predict_matrix(
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
+    loading: Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
     say: Say | None = None,
 ) -> tuple[MergeForecast, ...]:
@@ -96,6 +97,7 @@ def predict_matrix(
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
+        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
         cache: Folder for activations.
         say: Told of progress.
 
@@ -117,13 +119,13 @@ def predict_matrix(
     chosen = choose_predictor(predictor)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist,
+        tuple(tiers), tokenizer, oracle, insist, loading,
     )  # fmt: skip
     models, base = named_models(models), named_base(base)
     groups = combinations_of(models, most)
     for size in sorted({len(group) for group in groups}):
         check_method(method, alignment, size, has_base=base is not None)
-    pool = {_named(model): OpenedModel(model, device=device) for model in models}
+    pool = {_named(model): OpenedModel(model, device=device, loading=loading) for model in models}
     found = []
     with progress("combinations", total=len(groups), unit="merge") as bar:
         for number, group in enumerate(groups, 1):

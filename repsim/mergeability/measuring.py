@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from repsim.core.errors import RepsimError, UsageError, unknown_name
 from repsim.core.model_ref import ModelRef
@@ -32,12 +32,14 @@ class Settings(How):
         tokenizer: "map" accepts tokens in another order.
         oracle: Whether the plain average is tried on a few sentences.
         insist: Whether to measure where no forecast can come of it.
+        loading: How models are loaded: `dtype`, `device_map`.
     """
 
     tiers: tuple[str, ...] = ("T0", "T1", "T2")
     tokenizer: Literal["same", "map"] = "same"
     oracle: bool = False
     insist: bool = False
+    loading: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for tier in self.tiers:
@@ -137,7 +139,7 @@ def measure_parents(
     of the parents.
     """
     tell = say or (lambda label, text: None)
-    with opened(models, device=settings.device) as parents:
+    with opened(models, device=settings.device, loading=settings.loading) as parents:
         results = [TIERS["T0"].measure(parents, settings, None)]
         stated = [code for parent in parents.declared for code in parent.languages]
         languages = settings.languages or tuple(dict.fromkeys(stated))

@@ -229,7 +229,8 @@ def test_the_command_names_cause_and_remedy(
     merge = write(tmp_path / "m", state)
     with pytest.raises(SystemExit) as stop:
         main(["diagnose", str(merge), "zoo:eng-1", "zoo:eng-2", "-l", "eng_Latn",
-              "--max-bytes", "8000", "--no-forecast", "-o", str(tmp_path / "out")])  # fmt: skip
+              "--max-bytes", "8000", "--no-forecast", "--dtype", "bfloat16",
+              "-o", str(tmp_path / "out")])  # fmt: skip
     assert not stop.value.code
     out = capsys.readouterr().out
     assert "1. other origin" in out

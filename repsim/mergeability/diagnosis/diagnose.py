@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -101,6 +102,7 @@ def diagnose(
     max_bytes: int = 12_000,
     context: int | None = None,
     device: str = "cpu",
+    loading: Mapping[str, Any] | None = None,
     seed: int = 0,
     forecast: bool = True,
     say: Say | None = None,
@@ -122,6 +124,7 @@ def diagnose(
         max_bytes: Most text per language.
         context: Tokens per window; as many as all models take, at most 1024.
         device: Where the models run.
+        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
         seed: Of the draw of documents.
         forecast: Whether other ways to merge the parents are forecast, where the merge is broken.
         say: Told of the plan and of the time that is left, a label and a text.
@@ -138,11 +141,13 @@ def diagnose(
     """
     tell = say or (lambda label, text: None)
     case = open_case(merge, parents, base)
+    ask = functools.partial(rank_methods, languages=tuple(languages or ()), loading=loading)
+    others = ask if forecast else None
     if case.broken:
-        return _judged(case, [], {"all": -math.inf}, (), languages, forecast=forecast)
+        return _judged(case, [], {"all": -math.inf}, (), others)
     folders = {one.name: one.folder for one in (case.merge, *case.parents)}
     bench = Bench.load(folders, corpus, languages, max_bytes=max_bytes, context=context,
-                       device=device, seed=seed)  # fmt: skip
+                       device=device, seed=seed, loading=loading or {})  # fmt: skip
     rows, lost, best = losses(bench)
     suffering = {code: best[code] for code in lost if lost[code] < WHOLE}
     if not suffering:
@@ -154,27 +159,27 @@ def diagnose(
         except InputError as error:  # activations that overflow are a symptom, and said
             notes.append(f"{code}: no readings block by block: {error.what}")
     rows += put_back(bench, suffering, tell)
-    return _judged(case, rows, lost, tuple(notes), languages, forecast=forecast)
+    return _judged(case, rows, lost, tuple(notes), others)
 
 
 def _judged(
     case: Case, rows: list[dict[str, Any]], lost: dict[str, float], notes: tuple[str, ...],
-    languages: Sequence[str] | None, *, forecast: bool,
+    ask: Callable[..., tuple[MergeForecast, ...]] | None,
 ) -> Diagnosis:  # fmt: skip
     """The causes of a broken merge, and what is forecast to mend it."""
     readings = DiagnosisTable(rows)
     case = dataclasses.replace(case, readings=readings)
-    recipes = _better(case, min(lost.values()), languages) if forecast else ()
+    recipes = _better(case, min(lost.values()), ask) if ask else ()
     return Diagnosis(True, lost, tuple(_causes(case)), readings, case, notes, recipes)
 
 
-def _better(case: Case, kept: float, languages: Sequence[str] | None) -> tuple[MergeForecast, ...]:
+def _better(
+    case: Case, kept: float, ask: Callable[..., tuple[MergeForecast, ...]]
+) -> tuple[MergeForecast, ...]:
     """Other ways to merge the parents that are forecast to keep more; a wrong base is left out."""
     usable = case.base if case.base_finding and case.base_finding.plausible else None
-    ranked = rank_methods(
-        [one.folder for one in case.parents], base=usable.folder if usable else None,
-        languages=tuple(languages or ()),
-    )  # fmt: skip
+    parents = [one.folder for one in case.parents]
+    ranked = ask(parents, base=usable.folder if usable else None)
     return tuple(found for found in ranked if found.worst and found.worst.value > kept)
 
 

@@ -96,7 +96,7 @@ class Bench:
     @classmethod
     def load(
         cls, folders: Mapping[str, Path], corpus: str, languages: Sequence[str] | None,
-        *, max_bytes: int, context: int | None, device: str, seed: int,
+        *, max_bytes: int, context: int | None, device: str, seed: int, loading: Mapping[str, Any],
     ) -> Bench:  # fmt: skip
         """Load models (the merge first) and text."""
         refs = [inspect_model(folder, label=name, generic=True) for name, folder in folders.items()]
@@ -108,7 +108,7 @@ class Bench:
         made, *parents = [
             found._replace(model=copy.deepcopy(found.model)) if is_in_memory(folder) else found
             for name, folder in folders.items()
-            for found in [load_causal_lm(folder, label=name, device=device)]
+            for found in [load_causal_lm(folder, label=name, device=device, **loading)]
         ]
         ready = [
             text.prepare(one.tokenizer, window, floors=number == 1)

@@ -62,9 +62,11 @@ class OpenedModel:
     """One model: what it states, its weights as a stream, and itself in memory, each read once."""
 
     def __init__(
-        self, model: ModelLike, *, number: int = 1, device: str | None = None, config: Any = None
-    ) -> None:
+        self, model: ModelLike, *, number: int = 1, device: str | None = None, config: Any = None,
+        loading: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._given, self._number, self._device, self._config = model, number, device, config
+        self._loading = loading or {}
 
     @functools.cached_property
     def located(self) -> Located:
@@ -123,9 +125,9 @@ class OpenedModel:
                 raise UsageError(f"model {self._number} has weights only and cannot be run")
             _, spec = read_config(self.located.folder, generic=True)
             if not spec.decoder:
-                encoder = load_model(lm, device=device)
+                encoder = load_model(lm, device=device, **self._loading)
                 return Parent(encoder.ref, encoder, None)
-            lm = load_causal_lm(lm, device=device)
+            lm = load_causal_lm(lm, device=device, **self._loading)
         network: Any = lm.model
         spec = spec_for(network.config.model_type, generic=True)
         return Parent(lm.ref, LoadedModel(lm.ref, network.base_model, lm.tokenizer, spec), lm)
@@ -157,6 +159,7 @@ class OpenedParents:
             local cache, `ModelRef`, causal models in memory, or state dicts (weights only).
         device: Where models given by name run; a GPU if there is one.
         config: `transformers` config of models given as state dicts.
+        loading: How models given by name are loaded: `dtype`, `device_map`.
 
     Raises:
         UsageError: Fewer than two models.
@@ -171,14 +174,15 @@ class OpenedParents:
     """
 
     def __init__(
-        self, models: Sequence[ModelLike], *, device: str | None = None, config: Any = None
-    ) -> None:
+        self, models: Sequence[ModelLike], *, device: str | None = None, config: Any = None,
+        loading: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         if len(models) < 2:
             raise UsageError("a merge is of two models or more", hint="name at least two parents")
         self.models = [
             model
             if isinstance(model, OpenedModel)
-            else OpenedModel(model, number=number, device=device, config=config)
+            else OpenedModel(model, number=number, device=device, config=config, loading=loading)
             for number, model in enumerate(models, start=1)
         ]
 
@@ -223,14 +227,12 @@ class OpenedParents:
 
 
 @contextlib.contextmanager
-def opened(
-    models: OpenedParents | Sequence[ModelLike], *, device: str | None = None, config: Any = None
-) -> Iterator[OpenedParents]:
+def opened(models: OpenedParents | Sequence[ModelLike], **how: Any) -> Iterator[OpenedParents]:
     """A group that is open already, as it is; any other opened for the length of the block."""
     if isinstance(models, OpenedParents):
         yield models
     else:
-        with OpenedParents(models, device=device, config=config) as parents:
+        with OpenedParents(models, **how) as parents:
             yield parents
 
 

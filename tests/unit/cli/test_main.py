@@ -27,9 +27,9 @@ FLAGS = {
         --dtype --json --language --max-bytes --out --parents --revision""",
     "barrier": """--align --allow-network --context --corpus --device --dry-run --json --language
         --max-bytes --out --points""",
-    "predict": """--align --base --corpus --device --dry-run --evidence --fail-above --json
-        --language --limit --matrix --method --oracle --out --predictor --rank-methods --seed --text
-        --tier --up-to""",
+    "predict": """--align --base --corpus --device --device-map --dry-run --dtype --evidence
+        --fail-above --json --language --limit --matrix --method --oracle --out --predictor
+        --rank-methods --seed --text --tier --up-to""",
     "predictor": "",
     "study": "",
     "pretrain": "--allow-network --device --dry-run --fresh --json --only --out",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repsim.cli.main import main
-from repsim.mergeability import forecast
+from repsim.mergeability import forecast, measuring
 from repsim.testing.predictors import planted_predictor
 from repsim.testing.tiny_models import write_tiny_model
 
@@ -47,6 +47,24 @@ def test_one_forecast_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("reason share of training in common") for line in lines)
     assert any(line.startswith("cost   T0") for line in lines)
     assert lines[-1] == "next   repsim merge zoo:eng-fork zoo:deu-fork OUT"
+
+
+def test_models_are_loaded_in_the_type_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    original = measuring.opened
+
+    def opened(models: Any, **how: Any) -> Any:
+        asked.append(how)
+        return original(models, **how)
+
+    monkeypatch.setattr(measuring, "opened", opened)
+    assert run(*FORKS, "--dtype", "bfloat16", "--device-map", "auto") == 0
+    loading = {"dtype": "bfloat16", "device_map": "auto"}
+    assert asked == [{"device": None, "loading": loading}]
+    note = "note   measured in bfloat16; known merges were measured in float32"
+    assert note in capsys.readouterr().err.splitlines()
 
 
 def test_json_is_one_document_and_the_gate_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:

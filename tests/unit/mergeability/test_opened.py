@@ -6,6 +6,7 @@ import collections
 from pathlib import Path
 
 import pytest
+import torch
 
 from repsim.core.errors import UsageError
 from repsim.mergeability.features.catalogue import FEATURES, specs
@@ -95,6 +96,8 @@ def test_what_is_open_is_shared_and_let_go_of() -> None:
         assert parents.weights()[0].source is parents.weights()[0].source
         assert parents.models[0].held > 1_000_000
     assert parents.models[0].held == 0
+    with OpenedParents(FORKS, device="cpu", loading={"dtype": "bfloat16"}) as parents:
+        assert {p.dtype for p in parents.loaded[0].base.model.parameters()} == {torch.bfloat16}
 
 
 def test_what_is_not_there_is_said() -> None:
