@@ -31,7 +31,7 @@ from repsim.merging.tensors import (
     merged_names,
     token_tensors,
 )
-from repsim.merging.vocabulary import Vocabulary, read_vocabulary, rows_are_padding
+from repsim.merging.vocabulary import Vocabulary, more_padding, read_vocabulary
 from repsim.models.inspect import (
     check_config,
     locate,
@@ -293,29 +293,24 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
         shapes = [model.checkpoint.headers[tensor].shape for model in (a, b)]
         if tensor in freely:
             shapes = [shape[1:] for shape in shapes]
-        if shapes[0] != shapes[1] and token_tensors([tensor]) and _padded(a, b, shapes):
+        if shapes[0] == shapes[1]:
+            continue
+        rows = (shapes[0][0], shapes[1][0]) if token_tensors([tensor]) else None
+        alike = rows and shapes[0][1:] == shapes[1][1:]
+        if rows and alike and more_padding(a.vocabulary, b.vocabulary, rows) is not None:
             what = (
-                f"'{tensor}' has {shapes[0][0]} and {shapes[1][0]} rows for the same tokens; "
+                f"'{tensor}' has {rows[0]} and {rows[1]} rows for the same tokens; "
                 "rows beyond the tokens are padding"
             )
             hint = f"the result has as many rows as '{a.name}'"
             findings.append(Finding("warning", "shapes", what, f"'{a.name}' and '{b.name}'", hint))
-        elif shapes[0] != shapes[1]:
+        else:
             what = f"'{tensor}' is {list(shapes[0])} and {list(shapes[1])}"
-            hint = _FIT
-            if token_tensors([tensor]):
-                hint = "the vocabularies differ in size; see the tokenizer check"
+            hint = "the vocabularies differ in size; see the tokenizer check" if rows else _FIT
             findings.append(
                 Finding("error", "shapes", what, f"'{a.name}' and '{b.name}'", hint)
             )  # fmt: skip
     return findings
-
-
-def _padded(a: _Model, b: _Model, shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether two token tensors differ only in rows that stand for no token."""
-    if shapes[0][1:] != shapes[1][1:] or a.vocabulary is None or b.vocabulary is None:
-        return False
-    return rows_are_padding(a.vocabulary, b.vocabulary, (shapes[0][0], shapes[1][0]))
 
 
 def _lacking(lacking: Sequence[str], present: set[str], model: _Model) -> Finding:

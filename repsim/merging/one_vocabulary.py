@@ -16,7 +16,7 @@ from repsim.merging.segmentation import compare_segmentation
 from repsim.merging.tensors import token_tensors
 from repsim.merging.token_rows import Layout, Reindexed, Rows, assign_rows
 from repsim.merging.union import Document, add_tokens, ids_of, unite
-from repsim.merging.vocabulary import Vocabulary, read_vocabulary
+from repsim.merging.vocabulary import Vocabulary, more_padding, read_vocabulary
 from repsim.models.inspect import read_provenance
 
 
@@ -55,7 +55,7 @@ def one_vocabulary(
     tensors = token_tensors(models[recipe.donor].headers)
     counts = {model: _count(checkpoint) for model, checkpoint in models.items()}
     if recipe.tokenizer == "same":
-        kept, notes = _padding(recipe, models, counts, tensors)
+        kept, notes = _padded_alike(recipe.donor, models, vocabularies, counts, tensors)
         return OneVocabulary(kept, None, notes, key)
     for model, vocabulary in ((name, own), *((models[m].name, v) for m, v in vocabularies.items())):
         if vocabulary is None or not vocabulary.ids:
@@ -68,7 +68,7 @@ def one_vocabulary(
     known = {model: found for model, found in vocabularies.items() if found is not None}
     asked = recipe.tokens or recipe.pad_to_multiple_of
     if not asked and not any(own.differences(found) for found in known.values()):
-        kept, notes = _padding(recipe, models, counts, tensors)
+        kept, notes = _padded_alike(recipe.donor, models, vocabularies, counts, tensors)
         return OneVocabulary(kept, None, notes, key)
     document, notes = _tokenizer(recipe, (owner, own), known, models, counts)
     ids = own.ids if document is None else ids_of(document)
@@ -103,31 +103,31 @@ def _count(checkpoint: Checkpoint) -> int:
     return next(iter(counts), 0)
 
 
-def _padding(
-    recipe: Recipe, models: Mapping[str, Checkpoint], counts: Mapping[str, int],
-    tensors: frozenset[str],
+def _padded_alike(
+    donor: str, models: Mapping[str, Checkpoint], known: Mapping[str, Vocabulary | None],
+    counts: Mapping[str, int], tensors: frozenset[str],
 ) -> tuple[dict[str, TensorSource], list[str]]:  # fmt: skip
     """Models of one tokenizer whose rows are padded differently: as many as the donor has."""
-    donor, notes = recipe.donor, list[str]()
+    notes, owned = list[str](), counts[donor]
     sources: dict[str, TensorSource] = dict(models)
-    if len(set(counts.values())) < 2:  # most merges: they do without torch
-        return sources, notes
-    import torch
-
     for model, count in counts.items():
-        if count == counts[donor]:
+        if count == owned:  # most merges: they do without torch
             continue
-        rows = torch.arange(counts[donor])
+        import torch
+
+        both = f"'{models[model].name}' has {count} rows and '{models[donor].name}' {owned}"
+        more = more_padding(known[donor], known[model], (owned, count))
+        if more is None:
+            raise IncompatibleModelsError(
+                f"{both}, and not only rows that stand for no token differ",
+                hint="see the tokenizer check: repsim check",
+            )
+        rows = torch.arange(owned)
         own = torch.where(rows < count, rows, -1)
         donors = [(models[model], own), (models[donor], torch.where(own < 0, rows, -1))]
         sources[model] = Reindexed(models[model], donors, tensors)
-        change = count - counts[donor]
-        notes.append(
-            f"'{models[model].name}' has {count} rows for its tokens and '{models[donor].name}' "
-            f"{counts[donor]}: "
-            + (f"{change} that stand for no token are left out" if change > 0
-               else f"{-change} that stand for no token are the latter's")
-        )  # fmt: skip
+        what = "are left out" if more > 0 else "are the latter's"
+        notes.append(f"{both} for the same tokens: {abs(more)} that stand for no token {what}")
     return sources, notes
 
 

@@ -127,10 +127,15 @@ def _from_document(name: str, document: Any, digest: str) -> Vocabulary:
     return Vocabulary(name, ids, core, rules, digest)
 
 
-def rows_are_padding(first: Vocabulary, second: Vocabulary, rows: tuple[int, int]) -> bool:
-    """Whether two models with these numbers of rows have the same tokens, and a row for each.
+def more_padding(
+    first: Vocabulary | None, second: Vocabulary | None, rows: tuple[int, int]
+) -> int | None:
+    """How many more rows the second of two models has that stand for no token.
 
-    What lies beyond stands for no token: embeddings are padded to multiples that suit a device.
+    None unless both have the same tokens, and a row for each. What lies beyond them is padding:
+    embeddings are extended to multiples that suit a device.
     """
-    same = bool(first.ids) and first.ids == second.ids and not first.differences(second)
-    return same and max(first.ids.values()) < min(rows)
+    if first is None or second is None or not first.ids or first.ids != second.ids:
+        return None
+    fits = max(first.ids.values()) < min(rows) and not first.differences(second)
+    return rows[1] - rows[0] if fits else None

@@ -75,6 +75,9 @@ def test_rows_of_tokens_are_no_padding(make_model: MakeModel) -> None:
     make_model("b", 1, tensors=tensors, tokens=TOKENS)
     with pytest.raises(IncompatibleModelsError, match="vocabularies differ in size"):
         merge(mergekit(), "out", device="cpu")
+    named = mergekit(base_model="a", tokenizer_source="base")
+    with pytest.raises(IncompatibleModelsError, match="'b' has 12 rows and 'a' 16, and not only"):
+        merge(named, "out", device="cpu")
 
 
 def test_a_given_vocabulary_keeps_its_padding_unless_a_multiple_is_asked_for(
