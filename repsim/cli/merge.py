@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from repsim.core.forecast import MergeForecast
     from repsim.merging.prepare import Prepared
     from repsim.merging.recipe import Recipe
+    from repsim.merging.steps import Step
 
 #: Bytes of weights in all parents up to which a forecast is made without being asked for.
 SMALL = 64 << 20
@@ -66,19 +68,22 @@ Examples:
 )
 @click.option("--any-base", is_flag=True,
               help="Merge even if the base is of another origin than the models.")  # fmt: skip
+@click.option("--keep", type=click.Path(path_type=Path),
+              help="New folder for what a file of several merges makes in between.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an earlier merge in OUT.")
 @click.option("--dry-run", is_flag=True, help="Check recipe and models, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def merge(
     sources: tuple[str, ...], device: str | None, forecast: bool | None, any_base: bool,
-    force: bool, dry_run: bool, as_json: bool, then_finetune: int | None,
+    keep: Path | None, force: bool, dry_run: bool, as_json: bool, then_finetune: int | None,
     learning_rate: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Merge models into the folder OUT, by a RECIPE file or with the options given here.
 
-    Recipes of mergekit are read as they are. A merge that was interrupted goes on when the same
-    command is run again. A base that shares no origin with the models, as a sample of the weights
-    tells it, ends the command with exit code 4.
+    Recipes of mergekit are read as they are. A file of several merges (mergekit-multi) that name
+    each other is made one after another; OUT is the one without a name, or that no other names. A
+    merge that was interrupted goes on when the same command is run again. A base that shares no
+    origin with the models, as a sample of the weights tells it, ends the command with exit code 4.
 
     \b
     Keys of a recipe:
@@ -96,7 +101,7 @@ def merge(
       chat_template: auto | NAME | TEMPLATE    that of most models, a known one, or this one
       seed                                     of methods that draw
     """
-    from repsim.merging.prepare import prepare
+    from repsim.merging.steps import parents_of, read_steps
     from repsim.merging.to_disk import merge as run
 
     if len(sources) < 2:
@@ -106,24 +111,16 @@ def merge(
             f"the folder of the result is missing: '{sources[-1]}' is a model",
             hint=f"repsim merge {' '.join(sources)} out/merged",
         )
-    recipe = _recipe(sources[:-1], options)
     out = Path(sources[-1])
-    if then_finetune and not recipe.learn:
+    steps = read_steps(sources[0]) if len(sources) == 2 and not _given(options) else []
+    recipe = steps[-1].recipe(Path()) if steps else _recipe(sources[:-1], options)
+    if steps and forecast:
         raise UsageError(
-            "--then-finetune goes on with the text of --align learned, and there is none",
-            hint=f"merge, and then: repsim finetune {out} -l LANGUAGE -o {out}-finetuned",
+            "a forecast is made of one merge, and the recipe holds several",
+            hint="keep those in between (--keep DIR), and ask repsim predict of the last one",
         )
-    if learning_rate and not then_finetune:
-        raise UsageError("--learning-rate goes with --then-finetune")
     if dry_run:
-        # What is learned changes no shape: a plan does without.
-        quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
-        plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
-        plan |= {"align": recipe.align, "then_finetune": then_finetune}
-        if as_json:
-            print_json({"plan": plan})
-        else:
-            print_table([{"what": key, "value": value} for key, value in plan.items()])
+        _print_plan(steps, recipe, any_base=any_base, as_json=as_json)
         return
     notes: list[str] = []
 
@@ -133,8 +130,9 @@ def merge(
 
     made: list[MergeForecast] = []
     folder = run(
-        recipe, out, device=device, force=force, any_base=any_base, say=note,
-        forecast=lambda: _forecast_text(recipe, forecast, made),
+        sources[0] if steps else recipe, out, device=device, force=force, any_base=any_base,
+        keep=keep, say=note,
+        forecast=None if steps else lambda: _forecast_text(recipe, forecast, made),
     )  # fmt: skip
     if made and not made[0].refusal:
         write_json(folder / FORECAST_FILE, made[0].to_dict())
@@ -146,7 +144,8 @@ def merge(
         print_json({"out": str(folder), "method": recipe.method, "bytes": written,
                     "notes": notes, **tuned})  # fmt: skip
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
-    say("next", f"repsim evaluate {folder} {' '.join(recipe.models)}")
+    models = parents_of(steps) if steps else recipe.models
+    say("next", f"repsim evaluate {folder} {' '.join(models)}")
 
 
 def _finetune(
@@ -178,11 +177,15 @@ def _is_model(name: str) -> bool:
     return name.startswith("zoo:") or ((there / "config.json").exists() and not is_merge)
 
 
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value not in (None, ())}
+
+
 def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     """A recipe from a file, or from models and options."""
     from repsim.merging.reading import read_recipe
 
-    given = {key: value for key, value in options.items() if value not in (None, ())}
+    given = _given(options)
     if len(sources) == 1 and not Path(sources[0]).is_dir():
         if given:
             option = "--" + next(iter(given)).replace("values", "set").replace("_", "-")
@@ -275,8 +278,32 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise UsageError(f"the value of --set {text} cannot be read") from None
 
 
+def _print_plan(steps: Sequence[Step], recipe: Recipe, *, any_base: bool, as_json: bool) -> None:
+    """What a merge would do; of a file of several, all of them."""
+    from repsim.merging.prepare import prepare
+
+    if steps:
+        plans = []
+        for step in steps:
+            own = step.recipe(Path())
+            row = {"merge": step.name or "OUT", "method": own.method, "of": ", ".join(own.sources)}
+            if not step.uses:
+                row["bytes"] = _plan(prepare(own, any_base=any_base))["bytes"]
+            plans.append(row)
+        print_json({"plans": plans}) if as_json else print_table(plans)
+        return
+    # What is learned changes no shape: a plan does without.
+    quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
+    plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
+    plan["align"] = recipe.align
+    if as_json:
+        print_json({"plan": plan})
+    else:
+        print_table([{"what": key, "value": value} for key, value in plan.items()])
+
+
 def _plan(prepared: Prepared) -> dict[str, Any]:
-    """What a merge would do."""
+    """Figures of one merge."""
     from repsim.merging.output import lay_out
 
     layout = lay_out({plan.name: plan.header for plan in prepared.plans})

@@ -146,12 +146,13 @@ def find_file(name: str | Path, examples: Path, what: str) -> Path:
     raise InputError(f"{what} '{name}' does not exist", hint=f"a path, or one of: {known}")
 
 
-def read_yaml(path: str | Path, what: str) -> Any:
+def read_yaml(path: str | Path, what: str, *, several: bool = False) -> Any:
     """Read a YAML document; keys that are repeated and documents beyond all measure are refused.
 
     Args:
         path: The file.
         what: What the file is, for messages ("study file").
+        several: Whether it may hold several documents, which are then a list.
 
     Raises:
         InputError: It is missing, is not YAML, repeats a key, or is too large or too deep.
@@ -167,7 +168,8 @@ def read_yaml(path: str | Path, what: str) -> Any:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{subject} cannot be read: {reason}") from None
     try:
-        document = yaml.load(text, Loader=_strict_loader())
+        loader = _strict_loader()
+        document = list(yaml.load_all(text, loader)) if several else yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise InputError(f"{subject} is not valid YAML: {_short(error)}") from None
     except RecursionError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import graphlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from repsim.core.config import MOST_BYTES, Config, Number, Whole, parse, read_yaml
+from repsim.core.config import Config, Number, Whole, parse, read_yaml
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import find_template
@@ -59,7 +58,6 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
 
         document, text = dict(source), yaml.safe_dump(dict(source), sort_keys=False)
     else:
-        _refuse_several(Path(source))
         document = read_yaml(source, "recipe")
         if not isinstance(document, dict):
             hint = "it starts as: method: linear"
@@ -68,42 +66,6 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     if "merge_method" in document:
         return parse_mergekit(document, text)
     return _parse(document, text)
-
-
-def _refuse_several(path: Path) -> None:
-    """Refuse a file of several merges (`mergekit-multi`), and say in which order they are made."""
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8") if path.stat().st_size <= MOST_BYTES else ""
-        documents = [d for d in yaml.safe_load_all(text) if d] if "\n---" in text else []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        return  # what is wrong with the file is said where it is read
-    if len(documents) < 2:
-        return
-    named = [str(d.get("name", "")) if isinstance(d, dict) else "" for d in documents]
-    uses = {
-        name: [other for other in named if other and other != name and _names(d, other)]
-        for name, d in zip(named, documents, strict=True)
-    }
-    try:
-        order = list(graphlib.TopologicalSorter(uses).static_order())
-    except graphlib.CycleError:
-        raise UsageError(f"the merges in '{path}' need each other") from None
-    steps = "; ".join(f"repsim merge {name or 'LAST'}.yaml {name or 'OUT'}" for name in order)
-    raise UsageError(
-        f"'{path}' holds {len(documents)} merges, one is made at a time",
-        hint=f"write each into a file of its own, without its name, and run: {steps}",
-    )
-
-
-def _names(value: Any, model: str) -> bool:
-    """Whether a model is named anywhere in a document."""
-    if isinstance(value, Mapping):
-        return any(_names(each, model) for key, each in value.items() if key != "name")
-    if isinstance(value, list):
-        return any(_names(each, model) for each in value)
-    return value == model
 
 
 #: Windows of text per language that a merge is repaired on at most: deviations of units are known

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
+from repsim.core.files import write_text
 from repsim.core.progress import progress
 from repsim.merging.card import RECIPE_FILE, write_companions
 from repsim.merging.execute import Job, after_survey, choose_device
@@ -19,6 +21,7 @@ from repsim.merging.output import Output, lay_out
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.reading import read_recipe
 from repsim.merging.recipe import Recipe
+from repsim.merging.steps import Step, key_of, read_steps
 from repsim.models.gguf import SUFFIX, TO_GGUF
 from repsim.models.inspect import hash_remembered, split_label
 
@@ -39,6 +42,7 @@ def merge(
     transforms: Mapping[str, Transform] | None = None,
     forecast: Callable[[], str] | None = None,
     any_base: bool = False,
+    keep: str | Path | None = None,
     say: Callable[[str, str], None] | None = None,
 ) -> Path:
     """Merge models on disk into a new model folder.
@@ -46,6 +50,10 @@ def merge(
     Tensors are read through memory maps, merged one at a time in float32 and written to their
     places, so that a few tensors are in memory however large the models. The folder is written
     aside and renamed when it is whole. A merge that was killed goes on when it is run again.
+
+    A file of several merges that name each other (`mergekit-multi`) is made one after another, and
+    what is merged in between is removed at the end. Stopped, it goes on from the merges that were
+    whole, if the file and all models are still the same.
 
     Args:
         recipe: A recipe, a dictionary that states one, or a YAML file; mergekit's are read too.
@@ -58,6 +66,7 @@ def merge(
         forecast: Asked for a forecast of the merge, in Markdown for the model card, once
             recipe, models and target are found sound and before a tensor is merged.
         any_base: Whether a base may be of another origin than the models, as their weights tell it.
+        keep: Folder for the merges in between, of a file of several; must not exist.
         say: Told what a reader should know, a label and a text; it is in the card as well.
 
     Returns:
@@ -81,6 +90,11 @@ def merge(
         (True, True)
     """
     target = Path(out)
+    if steps := read_steps(recipe):
+        how = {"device": device, "force": force, "any_base": any_base, "say": say}
+        return _merge_steps(steps, Path(str(recipe)), target, keep, forecast, how)
+    if keep is not None:
+        raise UsageError("nothing is merged in between: the recipe holds one merge")
     parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
@@ -108,6 +122,47 @@ def merge(
         output.write_index()
         output.tidy()
     _put_in_place(aside, target)
+    return target
+
+
+def _merge_steps(
+    steps: Sequence[Step], file: Path, target: Path, keep: str | Path | None,
+    forecast: Callable[[], str] | None, how: Mapping[str, Any],
+) -> Path:  # fmt: skip
+    """The merges of one file, one after another, in a folder that holds those in between.
+
+    Results that are whole are taken up by the next run; an error that another run would meet again
+    removes them.
+    """
+    results = target.with_name(f".{target.name}.merges") if keep is None else Path(keep)
+    recipes = [step.recipe(results) for step in steps]  # what is wrong in the last one shows now
+    _check_target(target, recipes[-1], force=how["force"])
+    begun, key = results / ".begun", key_of(steps)
+    if results.exists() and not (begun.is_file() and begun.read_text(encoding="utf-8") == key):
+        if keep is not None:
+            raise UsageError(f"'{results}' exists", hint="choose another folder for --keep")
+        shutil.rmtree(results)
+    text, say = file.read_text(encoding="utf-8"), how["say"] or (lambda label, text: None)
+    fate = f"kept in '{results.name}'" if keep is not None else "not kept"
+    notes = (*recipes[-1].notes, f"made of merges that are {fate}: "
+             + ", ".join(f"'{step.name}'" for step in steps[:-1]))  # fmt: skip
+    try:
+        write_text(begun, key)
+        for number, (step, recipe) in enumerate(zip(steps, recipes, strict=True), start=1):
+            made = bool(step.name) and (results / step.name).is_dir()
+            what = f"{number} of {len(steps)}: {step.name or target.name}"
+            say("merge", what + (", made before" if made else ""))
+            if not step.name:
+                last = dataclasses.replace(recipe, text=text, notes=notes)
+                merge(last, target, forecast=forecast, **how)
+            elif not made:
+                merge(recipe, results / step.name, **how)
+    except (KeyboardInterrupt, MemoryError, OSError):
+        raise
+    except Exception:
+        shutil.rmtree(results, ignore_errors=True)
+        raise
+    begun.unlink() if keep is not None else shutil.rmtree(results)
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -332,15 +331,3 @@ def test_models_may_be_written_out_in_parts() -> None:
     recipe = read_recipe(document(models=[{"model": reference, "parameters": {"weight": 1.0}},
                                           model("b", weight=1.0)]))  # fmt: skip
     assert recipe.models == ("org/a@v1+org/tuned", "b")
-
-
-def test_a_file_of_several_merges_says_in_which_order_they_are_made(tmp_path: Path) -> None:
-    path = tmp_path / "multi.yaml"
-    path.write_text(
-        "merge_method: linear\nmodels: [{model: inner}]\n---\n"
-        "name: inner\nmerge_method: linear\nmodels: [{model: a}]\n"
-    )
-    steps = "repsim merge inner.yaml inner; repsim merge LAST.yaml OUT"
-    with pytest.raises(UsageError, match="holds 2 merges, one is made at a time") as raised:
-        read_recipe(path)
-    assert steps in str(raised.value)
