@@ -146,7 +146,7 @@ class Learn:
     corpus: str
     languages: tuple[str, ...] = ()
     tokens: int = 300_000
-    batch: int = 8
+    batch: int = 2
     learning_rate: float = 1e-2
     path: Literal["midpoint", "random"] = "midpoint"
     start: Literal["auto", "orthogonal", "identity"] = "auto"

@@ -68,7 +68,7 @@ TWINS = {
     "permuted": ["residual_permutation", "mlp_units", "kv_groups"],
     "rotated": ["residual_rotation", "mlp_units", "kv_groups"],
 }
-CONTEXT, BATCH = 128, 8
+CONTEXT, BATCH = 128, 2
 HELD_OUT_BYTES, CURVE_BYTES = 20_000, 6_000
 #: Peak rate of the controls that train all weights; a quarter of that of their pretraining.
 CONTROL_RATE, SCRATCH_RATE = 1e-3, 4e-3
@@ -89,12 +89,13 @@ class Variant:
     path: str = "midpoint"
     begin: str = "auto"
     maps: str = "all maps"
+    batch: int = BATCH
 
     @property
     def name(self) -> str:
         """How its units and rows are called, without the number of tokens."""
-        plain = ("both", "midpoint", "auto", "all maps")
-        every = (self.text, self.path, self.begin, self.maps)
+        plain = ("both", "midpoint", "auto", "all maps", f"{BATCH} windows")
+        every = (self.text, self.path, self.begin, self.maps, f"{self.batch} windows")
         marks = [mark for mark in every if mark not in plain]
         return self.start + ("+tuned" if self.tuned else "") + "".join(f", {m}" for m in marks)
 
@@ -105,45 +106,51 @@ def waves() -> list[tuple[list[Variant], Sequence[str], int]]:
     distinct = list(CASES)[:3]
     crossed = distinct[1:]
 
-    def tuned(start: str, *budgets: int) -> list[Variant]:
-        return [Variant(start, tuned=tokens) for tokens in budgets]
+    def tuned(start: str, *budgets: int, **more: Any) -> list[Variant]:
+        return [Variant(start, tuned=tokens, **more) for tokens in budgets]
 
-    def learned(*budgets: int, **more: str) -> list[Variant]:
+    def learned(*budgets: int, **more: Any) -> list[Variant]:
         return [Variant("learned", tokens, **more) for tokens in budgets]
 
-    after = [Variant("learned", 300_000, tuned=30_000)]
-    one_sided = [*learned(100_000, text="first language"), *tuned("parent", 100_000)]
-    odd = [*learned(100_000, path="random"), *learned(100_000, text="unrelated"),
-           *tuned("scratch", 100_000)]  # fmt: skip
+    def after(tokens: int) -> list[Variant]:
+        return [Variant("learned", tokens, tuned=tokens // 10)]
+
+    odd = [*learned(30_000, path="random"), *learned(30_000, text="unrelated"),
+           *tuned("scratch", 30_000)]  # fmt: skip
+    one_sided = [*learned(30_000, text="first language"), *tuned("parent", 30_000)]
+    parts = [v for maps in ("rotation alone", "blocks alone") for v in learned(30_000, maps=maps)]
+    coarse = {"batch": 8}
     return [
         (closed, list(CASES), 1),
-        (learned(100_000), distinct, 1),
-        (tuned("none", 100_000), distinct, 1),
-        (learned(100_000, begin="orthogonal"), crossed, 1),
-        (learned(30_000), distinct, 3),
         ([closed[0], closed[2]], distinct, 3),
+        (learned(30_000), distinct, 3),
         (tuned("none", 30_000), distinct, 3),
-        (learned(30_000, maps="rotation alone"), crossed, 1),
-        (learned(30_000, maps="blocks alone"), crossed, 1),
+        (learned(100_000), distinct, 1),
+        (after(100_000), distinct, 1),
+        (tuned("none", 100_000), distinct, 1),
+        (tuned("orthogonal", 30_000), distinct, 1),
         (one_sided, crossed, 1),
-        (tuned("orthogonal", 100_000), distinct, 1),
-        (learned(300_000), distinct, 1),
-        (after, distinct, 1),
-        (tuned("none", 300_000), distinct, 1),
-        (learned(100_000), distinct, 3),
-        (tuned("none", 100_000), distinct, 3),
-        (closed, distinct, 3),
+        (learned(300_000), crossed, 1),
+        (tuned("none", 300_000), crossed, 1),
+        (after(300_000), crossed, 1),
         (odd, crossed, 1),
+        (closed, distinct, 3),
+        (learned(100_000), distinct, 3),
+        (after(100_000), distinct, 3),
+        (tuned("none", 100_000), distinct, 3),
+        (tuned("orthogonal", 30_000, 100_000), distinct, 3),
+        (parts, crossed, 1),
         (learned(300_000), distinct, 3),
-        (after, distinct, 3),
         (tuned("none", 300_000), distinct, 3),
-        (tuned("orthogonal", 30_000, 100_000, 300_000), distinct, 3),
         ([*one_sided, *odd], crossed, 3),
         (learned(1_000_000), crossed, 1),
         (tuned("none", 1_000_000), crossed, 1),
-        (tuned("parent", 30_000, 300_000), distinct, 3),
-        (tuned("scratch", 30_000, 300_000), crossed, 1),
-        (learned(30_000, 100_000, 300_000), ["fork at 30 %", "fork at 85 %"], 1),
+        (learned(30_000, 100_000), ["fork at 30 %", "fork at 85 %"], 1),
+        (learned(30_000, **coarse), distinct, 3),
+        (tuned("none", 30_000, **coarse), distinct, 3),
+        (learned(100_000, **coarse), distinct, 1),
+        (learned(100_000, begin="orthogonal", **coarse), crossed, 1),
+        (tuned("none", 100_000, **coarse), distinct, 1),
     ]
 
 
@@ -259,7 +266,7 @@ class Study:
                 "windows": self.windows(pair, how.tokens, how.text),
                 "learning": Learning(
                     tokens=how.tokens,
-                    batch=BATCH,
+                    batch=how.batch,
                     path=how.path,
                     start=how.begin,  # type: ignore[arg-type]
                 ),
@@ -279,7 +286,8 @@ class Study:
 
     def mean(self, pair: Pair, how: Variant) -> tuple[Path, dict[str, Any]]:
         """The mean of a pair as a folder, with its readings, once."""
-        folder = self.out / "means" / key_of(pair, dataclasses.replace(how, tuned=0))
+        same = {} if how.start == "learned" else {"batch": BATCH}
+        folder = self.out / "means" / key_of(pair, dataclasses.replace(how, tuned=0, **same))
         if not (folder / "readings.json").exists():
             began = time.process_time()
             config, a, b, about = self.ends(pair, how)
@@ -334,10 +342,10 @@ class Study:
             began = time.process_time()
             start, languages = folder, languages_of(pair)
             codes = "-".join(code[:3] for code in languages)
-            folder = self.out / "tuned" / f"{start.name}.on-{codes}.{how.tuned}"
+            folder = self.out / "tuned" / f"{start.name}.on-{codes}.{how.tuned}.{how.batch}"
             rate = SCRATCH_RATE if how.start == "scratch" else CONTROL_RATE
             repsim.finetune(
-                str(start), folder, languages=languages, tokens=how.tuned, batch=BATCH,
+                str(start), folder, languages=languages, tokens=how.tuned, batch=how.batch,
                 context=CONTEXT, learning_rate=rate, evaluation_bytes=2_000, dtype="float32",
                 device="cpu",
             )  # fmt: skip

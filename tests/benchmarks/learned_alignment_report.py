@@ -44,7 +44,7 @@ VARIANTS = {
     "learned": "learned maps",
     "none+tuned": "mean, all weights trained",
     "orthogonal+tuned": "rotated mean, all weights trained",
-    "learned+tuned": "maps, then all weights (30k)",
+    "learned+tuned": "maps, then all weights (the last eleventh)",
     "parent+tuned": "one parent, all weights trained",
     "scratch+tuned": "from scratch",
     "learned, orthogonal": "learned maps, rotation first",
@@ -96,7 +96,8 @@ def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:
     losses = unit.get("losses") or []
     last = max(1, len(losses) // 10)
     met = {} if unit["tuned"] else unit  # what was read of the mean before its weights were trained
-    early = losses[24:34]  # updates of 1,024 tokens
+    at = round(EARLY * len(losses) / max(1, unit["tokens"] - unit["tuned"]))
+    early = losses[max(1, at - 5) : at + 5]
     spent = [unit.get(name, 0.0) for name in ("aligning_seconds", "tuning_seconds")]
     for code, (value, low, high) in unit["retention"].items():
         yield {
@@ -110,6 +111,12 @@ def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "loss_after": statistics.fmean(losses[-last:]) if losses else None,
             "output_change": unit.get("output_change"), "cpu_seconds": sum(spent),
         }  # fmt: skip
+
+
+def label(variant: str) -> str:
+    """What pages call a variant."""
+    name, coarse, _ = variant.partition(", 8 windows")
+    return VARIANTS[name] + (", 8 windows an update" if coarse else "")
 
 
 class Point(NamedTuple):
@@ -259,9 +266,9 @@ def page(table: LearnedTable) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for panel in info.panels:
-        for name in (name for name in VARIANTS if name in panel.curves):
+        for name in sorted(panel.curves, key=_place):
             for p in panel.curves[name]:
-                cells = [panel.case, VARIANTS[name], f"{p.tokens:,}", str(len(p.values)),
+                cells = [panel.case, label(name), f"{p.tokens:,}", str(len(p.values)),
                          _span(p.values), *(_middle(v) for v in (p.barrier, p.repaired, p.other)),
                          f"{statistics.median(p.seconds):.0f}"]  # fmt: skip
                 lines.append(f"| {' | '.join(cells)} |")
@@ -302,7 +309,7 @@ def early(table: LearnedTable) -> str:
 def summary(table: LearnedTable) -> str:
     """One line per case: medians of the worse language by variant and tokens."""
     info = learned_info(table)
-    wanted = sorted({(list(VARIANTS).index(name), name, p.tokens) for panel in info.panels
+    wanted = sorted({(_place(name), name, p.tokens) for panel in info.panels
                      for name, points in panel.curves.items() for p in points
                      if name in (*CLOSED, *DRAWN)})  # fmt: skip
     rows = [["model", "tokens", *(panel.case for panel in info.panels)]]
@@ -310,10 +317,12 @@ def summary(table: LearnedTable) -> str:
     for _, name, tokens in wanted:
         points = [next((p for p in panel.curves.get(name, []) if p.tokens == tokens), None)
                   for panel in info.panels]  # fmt: skip
-        rows.append(
-            [VARIANTS[name], f"{tokens:,}", *(_span(p.values) if p else "" for p in points)]
-        )
+        rows.append([label(name), f"{tokens:,}", *(_span(p.values) if p else "" for p in points)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _place(variant: str) -> tuple[int, str]:
+    return list(VARIANTS).index(variant.partition(", 8 windows")[0]), variant
 
 
 def _span(values: tuple[float, ...]) -> str:

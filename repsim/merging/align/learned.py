@@ -39,7 +39,7 @@ class Learning:
 
     Attributes:
         tokens: Tokens of text that are read, in all languages together.
-        batch: Windows per update.
+        batch: Windows per update. Few: at one budget of tokens more updates bring more.
         learning_rate: Peak of AdamW, reached after a tenth of the updates, then a cosine to 0.
         path: Where the loss is taken: at the "midpoint", or at "random" points between the models.
         start: What the maps are learned on top of: the "orthogonal" solution, "identity" (models
@@ -49,7 +49,7 @@ class Learning:
     """
 
     tokens: int = 300_000
-    batch: int = 8
+    batch: int = 2
     learning_rate: float = 1e-2
     path: Literal["midpoint", "random"] = "midpoint"
     start: Literal["auto", "orthogonal", "identity"] = "auto"
