@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import ResourceError, UsageError
+from repsim.pretraining.checkpoint import step_folder
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.family import pretrain
 from repsim.pretraining.folder import read_provenance
 from repsim.pretraining.loop import DivergedError
 from repsim.pretraining.metrics import read_metrics
-from repsim.pretraining.step import Engine
+from repsim.pretraining.step import Engine, NextTokenLoss
 
 Make = Callable[..., FamilyConfig]
 PLAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-2, "schedule": "constant", "warmup": 0}
@@ -135,3 +136,87 @@ def test_a_run_that_ends_worse_than_it_began_is_an_error(family: Make, tmp_path:
     wild = PLAIN | {"learning_rate": 1.0, "clip": 0}
     with pytest.raises(DivergedError, match="ends worse than it began and than counting tokens"):
         pretrain(family(training=wild), tmp_path, device="cpu")
+
+
+def test_memory_that_runs_out_halves_the_parts_and_the_run_goes_on(
+    family: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = family(training=PLAIN, saving={"state_every": 2, "validation_bytes": 500})
+    pretrain(config, tmp_path / "whole", device="cpu")
+    true, sizes = NextTokenLoss.forward, list[int]()
+
+    def small(self: NextTokenLoss, windows: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            sizes.append(len(windows))
+            if len(windows) > 1 and len(sizes) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return true(self, windows)
+
+    monkeypatch.setattr(NextTokenLoss, "forward", small)
+    with caplog.at_level(logging.WARNING, "repsim.pretraining"):
+        killed_at(config, tmp_path / "cut", 7)
+    assert sizes[:6] == [4, 4, 4, 4, 2, 1]  # four windows, twice two, four times one
+    assert "memory ran out at step 4: goes on with training.accumulation 2, not 1" in caplog.text
+    sizes.clear()
+    pretrain(config, tmp_path / "cut", device="cpu")
+    assert set(sizes) == {1}, "what was found out is not tried again"
+    np.testing.assert_allclose(
+        losses(tmp_path / "cut" / "eng"), losses(tmp_path / "whole" / "eng"), rtol=2e-6
+    )
+    known = read_provenance(tmp_path / "cut" / "eng")
+    assert known is not None
+    assert known["out_of_memory"] == [{"step": 4, "accumulation": n} for n in (2, 4)]
+
+    def never(self: NextTokenLoss, windows: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(NextTokenLoss, "forward", never)
+    with pytest.raises(ResourceError, match="does not fit into memory"):
+        pretrain(config, tmp_path / "none", device="cpu")
+
+
+def test_a_run_stops_early_and_keeps_the_best_weights(family: Make, tmp_path: Path) -> None:
+    training = PLAIN | {"steps": 20, "learning_rate": 0.2, "patience": 2}
+    saving = {"validate_every": 1, "state_every": 3, "checkpoints": 1, "validation_bytes": 500}
+    config = family(training=training, saving=saving)
+    whole = tmp_path / "whole" / "eng"
+    pretrain(config, whole.parent, device="cpu")
+    known = read_provenance(whole)
+    assert known is not None
+    told = known["early_stopping"]
+    rows = [row for row in read_metrics(whole / "metrics.jsonl") if row["kind"] == "validation"]
+    scores = {row["step"]: row["eng_Latn"] for row in rows[:-1]}
+    best = min(scores, key=scores.__getitem__)
+    assert told == {"stopped": best + 2, "best": best, "patience": 2,
+                    "bits_per_byte": scores[best]}  # fmt: skip
+    assert best + 2 < 20
+    assert (known["name"], known["step"], known["last_step"]) == ("eng", best, 20)
+    assert rows[-1]["eng_Latn"] == scores[best]
+    kept = [
+        place / "model.safetensors" for place in (whole, step_folder(whole / "checkpoints", best))
+    ]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+    for steps in (1, best + 1):
+        killed_at(config, tmp_path / f"cut{steps}", steps)
+        pretrain(config, tmp_path / f"cut{steps}", device="cpu")
+        for name in ("metrics.jsonl", "model.safetensors"):
+            assert (tmp_path / f"cut{steps}" / "eng" / name).read_bytes() == (
+                whole / name
+            ).read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(Engine, "step")  # what is complete is not done again
+        pretrain(config, whole.parent, device="cpu")
+
+
+def test_patience_without_an_end_to_it_keeps_the_best_of_all(family: Make, tmp_path: Path) -> None:
+    saving = {"validate_every": 4, "validation_bytes": 0}
+    pretrain(family(training=PLAIN | {"patience": 9}, saving=saving), tmp_path, device="cpu")
+    known = read_provenance(tmp_path / "eng")
+    assert known is not None
+    assert (known["early_stopping"]["stopped"], known["step"]) == (
+        8,
+        known["early_stopping"]["best"],
+    )
+    assert known["bits_per_byte"]["eng_Latn"] == known["early_stopping"]["bits_per_byte"]
+    with pytest.raises(UsageError, match="the trunk of .* may stop early"):
+        family(training=PLAIN | {"patience": 9}, runs=[*RUNS, FORK])

@@ -77,8 +77,12 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
     plain = document(tmp_path / "corpus")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(plain), encoding="utf-8")
+    low = tmp_path / "low.yaml"
+    low.write_text(json.dumps(plain | {"training": plain["training"] | {"precision": "bf16"}}))
     processes = {
-        parallel: start(config, tmp_path / parallel, parallel) for parallel in ("ddp", "fsdp")
+        "ddp": start(config, tmp_path / "ddp", "ddp"),
+        "fsdp": start(config, tmp_path / "fsdp", "fsdp"),
+        "bf16": start(low, tmp_path / "bf16", "fsdp"),  # gathered in bfloat16, stored in float32
     }
     pretrain(from_mapping(plain), tmp_path / "one", device="cpu")
     for together in processes.values():
@@ -88,7 +92,9 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
     alone = values(tmp_path / "one")
     assert len(alone) == STEPS + 4  # two validations on the way, two at the end
     weights = load_file(tmp_path / "one" / "eng" / "model.safetensors")
-    for parallel in processes:
+    assert values(tmp_path / "bf16") == pytest.approx(alone, rel=2e-2)
+    assert values(tmp_path / "bf16") != pytest.approx(alone, rel=1e-5)
+    for parallel in ("ddp", "fsdp"):
         assert values(tmp_path / parallel) == pytest.approx(alone, rel=1e-5)
         found = load_file(tmp_path / parallel / "eng" / "model.safetensors")
         for name, tensor in weights.items():

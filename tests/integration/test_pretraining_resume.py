@@ -13,9 +13,21 @@ from pathlib import Path
 import pytest
 
 #: Steps of the run, and how far it is allowed to come before each kill: between two states, while
-#: states and checkpoints are being written, and shortly before the end.
+#: a state is being written, and shortly before the end.
 STEPS = 120
-KILL_AFTER = (9, 50, 110)
+KILL_AFTER = (9, 53, 110)
+#: Training in which the state of step 49 is never renamed into place.
+STUCK = """
+import sys, time
+from repsim.pretraining import checkpoint
+true = checkpoint.force_to_disk
+def stuck(path):
+    true(path)
+    time.sleep(3600 if "step-000049" in str(path) else 0)
+checkpoint.force_to_disk = stuck
+from repsim.pretraining.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def write_config(folder: Path) -> Path:
@@ -40,8 +52,9 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def start(config: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "repsim.pretraining", str(config), "-o", str(out)]
+def start(config: Path, out: Path, program: str = "") -> subprocess.Popen[bytes]:
+    what = ["-c", program] if program else ["-m", "repsim.pretraining"]
+    command = [sys.executable, *what, str(config), "-o", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
@@ -68,8 +81,12 @@ def test_killed_three_times_the_curve_is_the_same_to_the_byte(tmp_path: Path) ->
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     undisturbed = start(config, whole)
     for steps in KILL_AFTER:
-        kill_after(start(config, killed), killed / "eng" / "metrics.jsonl", steps)
+        stuck = STUCK if steps == 53 else ""
+        kill_after(start(config, killed, stuck), killed / "eng" / "metrics.jsonl", steps)
         assert lines_in(killed / "eng" / "metrics.jsonl") < STEPS
+        if stuck:  # four steps were done while the state was being written; the one before is there
+            states = {path.name for path in (killed / "eng" / "state").glob("step-*")}
+            assert states == {"step-000035", "step-000042"}
     last = start(config, killed)
     for process in (undisturbed, last):
         _, errors = process.communicate(timeout=600)

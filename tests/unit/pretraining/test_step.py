@@ -20,7 +20,6 @@ from repsim.pretraining.distributed import (
     load_full_state,
 )
 from repsim.pretraining.engine import build_engine
-from repsim.pretraining.memory import memory_errors
 from repsim.pretraining.step import Engine, NextTokenLoss
 
 SHAPE = ArchitectureConfig(hidden=16, layers=2, heads=2, context=8).resolved()
@@ -168,17 +167,6 @@ def test_loss_and_gradient_are_one_graph(family: str) -> None:
     load_full_state(module.model, other)  # type: ignore[arg-type]
     assert compiled(windows()).mean() != plain
     assert counters["unique_graphs"] == graphs, "exchanging weights compiled again"
-
-
-def test_memory_that_runs_out_names_the_setting_that_saves_it() -> None:
-    training = TRAINING.model_copy(update={"batch": 6, "accumulation": 3})
-    with (
-        pytest.raises(ResourceError, match=r"in 3 parts .*set training.accumulation to 6 and run"),
-        memory_errors(training),
-    ):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match="shapes"), memory_errors(training):
-        raise RuntimeError("shapes do not fit")
 
 
 def test_depth_scaled_weights_differ_only_where_blocks_write() -> None:
