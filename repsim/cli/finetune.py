@@ -56,6 +56,7 @@ def finetune(
     model will do, and its tokenizer is kept. What is stopped goes on with the same command.
     """
     from repsim.pretraining import before_and_after, log_to_stderr, plan_finetuning, run_finetuning
+    from repsim.pretraining.costs import validation_seconds
 
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -65,6 +66,8 @@ def finetune(
     adapter = {key: value for key, value in given.items() if value is not None} if lora else None
     asked = plan_finetuning(model, out, lora=adapter, **settings)
     run = asked.run
+    scoring = validation_seconds(asked.config, [run])[run.name]
+    seconds = run.cpu_seconds + scoring
     about = {
         "model": model,
         "languages": list(run.languages),
@@ -73,14 +76,16 @@ def finetune(
         "parameters": run.parameters,
         "learning_rate": run.training.learning_rate,
         "gigabytes": round(run.parameters * (6 if lora else 16) / 1e9, 2),
-        "seconds_on_one_core": round(run.cpu_seconds),
+        "seconds_on_one_core": round(seconds),
+        "of_which_scoring": round(scoring),
     }
     what = "an adapter on" if lora else "all of"
     say(
         "plan",
         f"{run.steps} steps of {run.training.batch} x {run.context} tokens, {what} "
         f"{run.parameters / 1e6:.1f}M parameters · learning rate {run.training.learning_rate:g} · "
-        f"about {about['gigabytes']:g} GB, {duration(run.cpu_seconds)} on one CPU core",
+        f"about {about['gigabytes']:g} GB, {duration(seconds)} on one CPU core, of which "
+        f"{duration(scoring)} to score held-out text",
     )
     if dry_run:
         if as_json:

@@ -111,9 +111,9 @@ class Saver:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
-        self._pending: Future[None] | None = None
+        self._pending: Future[object] | None = None
 
-    def submit(self, write: Callable[[], None]) -> None:
+    def submit(self, write: Callable[[], object]) -> None:
         """Start to write, after what is being written; tensors must be copies."""
         self.wait()
         self._pending = self._thread.submit(write)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+from repsim.corpora.documents import HELDOUT_FRACTION
 from repsim.corpora.training_text import is_remote, load_training_text
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.config_corpus import CorpusConfig
@@ -30,12 +32,13 @@ def held_out_bytes(config: FamilyConfig) -> dict[str, int]:
     return {code: _bytes_of(config.corpus, code, limit) for code in config.corpus.languages}
 
 
+@functools.lru_cache(maxsize=1024)
 def _bytes_of(corpus: CorpusConfig, language: str, limit: int) -> int:
     """Bytes of one language's held-out documents, read until the limit (0: to their end)."""
     total = 0
     for source in corpus.streams(language).values():
         if is_remote(source.source):
-            total += limit or corpus.max_bytes or 0
+            total += limit or round((corpus.max_bytes or 0) * HELDOUT_FRACTION)
             continue
         text = load_training_text(source.source, [language], split="heldout")[language]
         for document in text:

@@ -88,8 +88,8 @@ def deterministic_kernels(training: TrainingConfig, device: torch.device) -> Ite
         yield
         return
     logger.info(
-        "deterministic kernels: attention by flash, not by cuDNN, and sums in a fixed order; what "
-        "that costs tests/benchmarks/pretraining_gpu.py tells (training.deterministic: false)"
+        "deterministic kernels cost some speed: attention by flash, not by cuDNN, and sums in a "
+        "fixed order (training.deterministic: false turns them off)"
     )
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim.core.errors import UsageError
+from repsim.pretraining.costs import validation_seconds
 from repsim.pretraining.parent import open_parent
 from repsim.studies.arms import StudyModel, study_models
 from repsim.studies.engine.unit import HOW, Unit
@@ -128,7 +129,8 @@ class _Maker:
             HOW: {**self.how, "family": json.loads(json.dumps(plain)), "trunk": trunk},
         }
         needs = [f"pretrain {trunk}"] if trunk else []
-        seconds, processes = model.run.cpu_seconds, int(self.how["processes"])
+        scoring = validation_seconds(model.family, [model.run])[model.run.name]
+        seconds, processes = model.run.cpu_seconds + scoring, int(self.how["processes"])
         return _unit("pretrain", model.name, spec, needs, seconds, processes)
 
     def control(self, control: ControlModel) -> Unit:

@@ -21,8 +21,12 @@ def fork(**keys: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_examples_are_valid(path: Path) -> None:
-    assert load_config(path).runs
+def test_examples_are_valid_and_planned(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from repsim.pretraining.__main__ import main
+
+    assert main([str(path), "-o", "nowhere", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("tokens") == len(load_config(path).runs)
+    assert not Path("nowhere").exists()
 
 
 @pytest.mark.parametrize(
