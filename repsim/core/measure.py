@@ -105,6 +105,8 @@ class Measure(ShownAsTable):
             value without each document. Where there is none, documents are shuffled.
         moments: `f(xs, ys, **params)`: mean, standard deviation and skewness, `[len(xs), len(ys)]`
             each, of the value over all shuffles of independent rows; nothing is shuffled then.
+        documents_apart: Whether pairs of rows of one document are left out where documents are
+            known, or a function of the parameters.
         no_interval: Why the measure has no valid interval; empty where it has one.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
@@ -140,6 +142,7 @@ class Measure(ShownAsTable):
     held: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     by_document: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     moments: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    documents_apart: bool | Callable[..., bool] = False
     no_interval: str = ""
     reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -162,6 +165,12 @@ class Measure(ShownAsTable):
         """Largest d/n at which the value says anything, at the measure's own parameters."""
         limit = self.max_width_ratio
         return limit(**self.params) if callable(limit) else limit
+
+    @property
+    def leaves_out_documents(self) -> bool:
+        """`documents_apart` at the measure's own parameters."""
+        apart = self.documents_apart
+        return apart(**self.params) if callable(apart) else apart
 
     @property
     def least_rows(self) -> int | None:

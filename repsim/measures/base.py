@@ -62,6 +62,7 @@ def similarity_measure(
     held: Callable[..., np.ndarray | None] | None = None,
     by_document: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
     moments: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
+    documents_apart: bool | Callable[..., bool] = False,
     no_interval: str = "",
     max_width_ratio: float | Callable[..., float | None] | None = None,
     rows_for: Callable[..., int] | None = None,
@@ -103,6 +104,7 @@ def similarity_measure(
         held: The jackknife with the optimum held; see `core.Measure`.
         by_document: Null and jackknife of documents at once; see `core.Measure`.
         moments: Moments of the null of independent rows; see `core.Measure`.
+        documents_apart: Whether it leaves out pairs of rows of one document; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
             parameters.
@@ -160,6 +162,7 @@ def similarity_measure(
             held=held,
             by_document=by_document,
             moments=moments,
+            documents_apart=documents_apart,
             no_interval=no_interval,
             reads=reads,
             aliases=aliases or {},
@@ -279,8 +282,9 @@ def _grid(
 ) -> np.ndarray:
     """The grid of some layers, all of which fit into memory."""
     if mask is not None and not mask.all():
-        if chosen.matrix is not None:
-            # The fast path over all cells holds no n x n matrix per layer, single cells would.
+        layers = len({id(f) for f in (*xs, *ys)})
+        if chosen.matrix is not None and 2 * mask.sum() > layers:
+            # A pass over all layers costs less than one for every two.
             return np.where(mask, _grid(chosen, xs, ys, None, values), np.nan)
         cells = np.full((len(xs), len(ys)), np.nan)
         for i, j in np.argwhere(mask):

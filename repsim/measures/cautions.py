@@ -40,7 +40,7 @@ def caution(chosen: Measure, n: int, d1: int, d2: int) -> str:
 
 
 def document_cautions(chosen: Measure, labels: np.ndarray) -> list[str]:
-    """What documents do to a measure that cannot leave out pairs of rows of one document."""
+    """What documents do to a measure whose null moves them, or that counts pairs within them."""
     if chosen.by_document is not None:
         return []
     found = []
@@ -55,10 +55,11 @@ def document_cautions(chosen: Measure, labels: np.ndarray) -> list[str]:
             f"{count} documents ({100 * share:.0f} % of the rows) have none of like length and "
             "stay in place in the shuffles: the null is too high rather than too low"
         )
-    if chosen.matrix is not None or chosen.rung is Rung.L4:
+    pairs = chosen.matrix is not None or chosen.rung is Rung.L4
+    if pairs and not chosen.leaves_out_documents:
         found.append(
             "pairs of sentences of one document count: likeness within documents lifts the value "
-            "(cka leaves them out)"
+            "(cka and rsa leave them out)"
         )
     return found
 

@@ -190,6 +190,7 @@ def _debiased_matrix(x: Features) -> Tensor:
     left_out=cka_replicates,
     by_document=cka_by_document,
     moments=cka_moments,
+    documents_apart=True,
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:

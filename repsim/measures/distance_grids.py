@@ -40,23 +40,29 @@ class LayerTiles:
         xs: Rows of the grid.
         ys: Columns.
         metric: Of the distances; squared ones are what the tiles hold.
+        zeros: See `DistanceTiles`.
     """
 
-    def __init__(self, xs: Sequence[Features], ys: Sequence[Features], metric: Metric) -> None:
+    def __init__(
+        self, xs: Sequence[Features], ys: Sequence[Features], metric: Metric, *, zeros: bool = True
+    ) -> None:
         layers = list({id(f): f for f in [*xs, *ys]}.values())
         position = {id(f): i for i, f in enumerate(layers)}
         self._rows = [position[id(f)] for f in xs]
         self._columns = [position[id(f)] for f in ys]
         self.n, self.count = xs[0].n, len(layers)
+        self.documents = xs[0].documents
         single = not any(f.has_long_rows for f in layers)
         self.dtype = layers[0].dtype if single else torch.float64
         points = [f.points(metric, self.dtype) for f in layers]
-        self.tiles = DistanceTiles([p for p, _ in points], [s for _, s in points])
+        self.tiles = DistanceTiles([p for p, _ in points], [s for _, s in points], zeros=zeros)
         self.largest = [4 * float(s.max()) for _, s in points]
 
-    def sums(self, change: Callable[[int, Tensor], None] | None) -> PairSums:
-        """Sums over all pairs of the changed distances."""
-        return pair_sums(iter(self.tiles), self.count, self.n, change)
+    def sums(self, change: Callable[[int, Tensor], None] | None, *, apart: bool = True) -> PairSums:
+        """Sums over all pairs of the changed distances; `apart`: of different documents only."""
+        known = self.documents if apart else None
+        labels = torch.arange(self.n, device=self.tiles.device) if known is None else known
+        return pair_sums(iter(self.tiles), self.count, labels, change)
 
     def grid(self, products: Tensor, least: Tensor | float = 0.0) -> np.ndarray:
         """Cosines of the layers' matrices, `[xs, ys]`."""
@@ -141,11 +147,11 @@ def _descended(counts: Tensor, prefix: int, left: int) -> tuple[int, int]:
 
 def rank_grid(xs: Sequence[Features], ys: Sequence[Features], metric: Metric) -> np.ndarray:
     """Spearman correlation of float32 distances, ties averaged, by two passes."""
-    layers = LayerTiles(xs, ys, metric)
+    layers = LayerTiles(xs, ys, metric, zeros=False)
     keys = [_Keys(largest) for largest in layers.largest]
     for tile in layers.tiles:
         for layer, counter in enumerate(keys):
-            counter.count(tile.pairs(layer))
+            counter.count(tile.pairs(layer, layers.documents))
     ranks = [counter.ranks(xs[0].device) for counter in keys]
 
     def ranked(layer: int, values: Tensor) -> None:
@@ -158,7 +164,8 @@ class _Keys:
     """Whole numbers that are ordered as distances are, and how often each occurs."""
 
     def __init__(self, largest: float) -> None:
-        self._floor = max(largest * rounding_step(torch.float32), 1e-37)
+        # What is left of the distance of equal rows lies below.
+        self._floor = max(2 * largest * rounding_step(torch.float32), 1e-37)
         self._counts = torch.zeros(0, dtype=torch.int64)
         self._low = 0
         self._waiting: list[Tensor] = []
@@ -222,7 +229,7 @@ def distance_grid(
             values.sqrt_()
         values.sub_(shift[layer])
 
-    sums = layers.sums(changed)
+    sums = layers.sums(changed, apart=kind != "biased")
     if kind == "plain":
         return layers.grid(sums.products)
     if kind == "debiased":
@@ -258,7 +265,7 @@ def gaussian_grid(
     def kernel(layer: int, values: Tensor) -> None:
         values.mul_(factors[layer]).exp_().sub_(middle[layer])
 
-    sums = layers.sums(kernel)
+    sums = layers.sums(kernel, apart=debiased)
     if debiased:
         return layers.grid(sums.hollow())
     return layers.grid(sums.centred(1 - torch.tensor(middle).to(sums.rows)))

@@ -24,7 +24,7 @@ from repsim.measures.limits import share
 #: Rows whose neighbours are sought at once.
 BLOCK = 1024
 #: Columns that are looked at again in float64, as a multiple of k.
-CANDIDATES = 4
+CANDIDATES = 2
 
 
 class Neighbours(NamedTuple):

@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from repsim.measures.documents import row_effects
 from repsim.measures.limits import share
 
 #: Pairs of one tile: few enough to stay in cache, enough for products to run at full speed.
@@ -38,13 +39,21 @@ class Tile:
     columns: slice
     values: Tensor
 
-    def pairs(self, layer: int) -> Tensor:
-        """The values of one layer, flat, i < j only."""
-        values = self.values[layer]
-        if not self.on_diagonal:
-            return values.flatten()
-        above = torch.ones_like(values, dtype=torch.bool).triu(1)
-        return values[above]
+    def pairs(self, layer: int, labels: Tensor | None = None) -> Tensor:
+        """The values of one layer, flat, i < j only; with labels, of different documents only."""
+        values, counted = self.values[layer], self.inside(labels)
+        counted = None if counted is None else ~counted
+        if self.on_diagonal:
+            above = torch.ones_like(values, dtype=torch.bool).triu(1)
+            counted = above if counted is None else counted & above
+        return values.flatten() if counted is None else values[counted]
+
+    def inside(self, labels: Tensor | None) -> Tensor | None:
+        """Which pairs are of one document, `[h, w]`; None if none is."""
+        if labels is None:
+            return None
+        found = rearrange(labels[self.rows], "i -> i 1") == labels[self.columns]
+        return found if bool(found.any()) else None
 
     @property
     def on_diagonal(self) -> bool:
@@ -81,9 +90,13 @@ class DistanceTiles:
     Args:
         layers: Rows, `[n, d_l]` each.
         squares: Their squared lengths, `[n]` float64 each.
+        zeros: Whether distances of equal rows are exactly 0 instead of rounding, of either sign.
     """
 
-    def __init__(self, layers: Sequence[Tensor], squares: Sequence[Tensor]) -> None:
+    def __init__(
+        self, layers: Sequence[Tensor], squares: Sequence[Tensor], *, zeros: bool = True
+    ) -> None:
+        self._zeros = zeros
         self._layers = [layer.contiguous() for layer in layers]
         self._squares = [square.to(layers[0].dtype) for square in squares]
         n = len(squares[0])
@@ -102,12 +115,17 @@ class DistanceTiles:
             for square, values in zip(self._squares, tile.values, strict=True):
                 sums = rearrange(square[tile.rows], "i -> i 1") + square[tile.columns]
                 torch.add(sums, values, alpha=-2, out=values)
-                # Equal rows: what is left of their distance is rounding.
-                values.masked_fill_(values < sums.mul_(rounding), 0)
+                if self._zeros:
+                    values.masked_fill_(values < sums.mul_(rounding), 0)
             if self._keep:
                 kept.append(dataclasses.replace(tile, values=tile.values.clone()))
             yield tile
         self._kept = kept
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tiles lie."""
+        return self._layers[0].device
 
     def samples(self, layer: int, count: int) -> Tensor:
         """Distances between `count` random rows and as many others (fewer if there are not)."""
@@ -130,27 +148,28 @@ def tile_products(values: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class PairSums:
-    """Sums over pairs i < j of rows, float64.
+    """Sums over pairs i < j of rows of different documents (or of different rows), float64.
 
     Attributes:
         products: `sum k_ij l_ij` of all layers, `[layers, layers]`.
         rows: `sum_j k_ij` of each layer, `[layers, n]`.
-        n: Number of rows.
+        labels: Number of each row's document, or of each row, `[n]`.
     """
 
     products: Tensor
     rows: Tensor
-    n: int
+    labels: Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
 
     def hollow(self) -> Tensor:
         """Inner products of the U-centred matrices: unbiased."""
-        n, total = self.n, self.rows.sum(dim=1)
-        crossed = self.rows @ self.rows.mT
-        return (
-            2 * self.products
-            - 2 * crossed / (n - 2)
-            + torch.outer(total, total) / ((n - 1) * (n - 2))
-        )
+        effects = torch.stack([row_effects(sums, self.labels) for sums in self.rows])
+        crossed = effects @ self.rows.mT
+        return 2 * self.products - crossed - crossed.mT
 
     def centred(self, diagonal: Tensor) -> Tensor:
         """Inner products of the double-centred matrices; `[layers]` values on their diagonals."""
@@ -162,27 +181,33 @@ class PairSums:
     def pairs_centred(self) -> Tensor:
         """Inner products of the vectors of pairs, each less its mean."""
         total = self.rows.sum(dim=1) / 2
-        return self.products - torch.outer(total, total) / (self.n * (self.n - 1) / 2)
+        sizes = torch.bincount(self.labels).double()
+        pairs = (self.n**2 - float(sizes @ sizes)) / 2
+        return self.products - torch.outer(total, total) / pairs
 
 
-def pair_sums(tiles: Iterator[Tile], layers: int, n: int, change: Change | None = None) -> PairSums:
-    """Sums over all tiles, each layer's changed first."""
+def pair_sums(
+    tiles: Iterator[Tile], layers: int, labels: Tensor, change: Change | None = None
+) -> PairSums:
+    """Sums over all tiles, each layer's changed first, pairs of one label left out."""
     products = rows = None
     for tile in tiles:
         if products is None or rows is None:
             products = tile.values.new_zeros(layers, layers, dtype=torch.float64)
-            rows = tile.values.new_zeros(layers, n, dtype=torch.float64)
+            rows = tile.values.new_zeros(layers, len(labels), dtype=torch.float64)
         for layer, values in enumerate(tile.values):
             if change is not None:
                 change(layer, values)
         if tile.on_diagonal:
             tile.values.triu_(1)
+        if (inside := tile.inside(labels)) is not None:
+            tile.values.masked_fill_(inside, 0)
         rows[:, tile.rows] += tile.values.sum(dim=2)
         rows[:, tile.columns] += tile.values.sum(dim=1)
         products += tile_products(tile.values)
     assert products is not None
     assert rows is not None
-    return PairSums(products, rows, n)
+    return PairSums(products, rows, labels)
 
 
 def cosines(products: Tensor, least: Tensor | float = 0.0) -> Tensor:

@@ -1,7 +1,9 @@
 """Do two representations find the same rows alike? One matrix over pairs of rows per side.
 
 RSA, CKA with a Gaussian kernel (which means nothing without its bandwidth rule), distance
-correlation, and the difference of distance matrices.
+correlation, and the difference of distance matrices. Where documents are known, RSA correlates the
+distances between rows of different documents only, and debiased kernels are centred over them, as
+debiased CKA is.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from repsim.core.errors import UsageError
 from repsim.core.measure import Cost, Rung
 from repsim.measures.algebra import (
+    average_ranks,
     centred_vector,
     cosine,
     double_centred,
@@ -33,6 +37,7 @@ from repsim.measures.base import (
 )
 from repsim.measures.cka import KORNBLITH, gram_inner
 from repsim.measures.distance_grids import distance_grid, gaussian_grid, rank_grid
+from repsim.measures.documents import centred_apart
 from repsim.measures.features import Features, Metric
 from repsim.measures.pair_matrices import cosine_grid
 from repsim.measures.rsa_jackknife import correlations_of_pairs_without
@@ -48,13 +53,30 @@ Comparison = Literal[
 # -- distances compared: RSA ----------------------------------------------------------------------
 
 
+def _apart(x: Features) -> Tensor | slice:
+    """Which pairs of rows are of different documents, upper triangle row by row."""
+    if x.documents is None:
+        return slice(None)
+    return triangle(rearrange(x.documents, "i -> i 1") != x.documents)
+
+
+def _ranks(x: Features, metric: Metric, apart: Tensor | slice) -> Tensor:
+    """Ranks of the distances of some pairs, float64."""
+    whole = isinstance(apart, slice)
+    return x.rdm_ranks(metric) if whole else average_ranks(x.rdm(metric)[apart])
+
+
 def _vector(x: Features, metric: Metric, comparison: Comparison) -> Tensor:
-    """The vector whose cosine is the comparison."""
+    """The vector whose cosine is the comparison; 0 for pairs within a document."""
+    apart = _apart(x)
     if comparison == "spearman":
-        return centred_vector(x.rdm_ranks(metric))
-    if comparison == "pearson":
-        return centred_vector(x.rdm(metric))
-    return x.rdm(metric)
+        values = centred_vector(_ranks(x, metric, apart))
+    else:
+        values = x.rdm(metric)[apart]
+        values = centred_vector(values) if comparison == "pearson" else values
+    if isinstance(apart, slice):
+        return values
+    return values.new_zeros(len(apart)).masked_scatter_(apart, values)
 
 
 def _rsa_matrix(x: Features, *, metric: Metric, comparison: Comparison) -> Tensor:
@@ -88,7 +110,8 @@ def _kendall(x: Features, y: Features, metric: Metric, comparison: Comparison) -
     """tau-b; tau-a counts tied pairs as neither concordant nor discordant."""
     from scipy.stats import kendalltau
 
-    ranks = [side.rdm_ranks(metric).cpu().numpy() for side in (x, y)]
+    apart = _apart(x)
+    ranks = [_ranks(side, metric, apart).cpu().numpy() for side in (x, y)]
     tau = float(kendalltau(*ranks, variant="b").statistic)
     if comparison == "kendall_b":
         return tau
@@ -100,7 +123,8 @@ def _kendall(x: Features, y: Features, metric: Metric, comparison: Comparison) -
 
 def _rho_a(x: Features, y: Features, metric: Metric) -> float:
     """Spearman correlation in expectation over random orders of the tied pairs."""
-    a, b = (centred_vector(side.rdm_ranks(metric)).double() for side in (x, y))
+    apart = _apart(x)
+    a, b = (centred_vector(_ranks(side, metric, apart)).double() for side in (x, y))
     return 12 * float(a @ b) / (len(a) ** 3 - len(a))
 
 
@@ -135,7 +159,7 @@ def _rsa_grid(
     if comparison == "spearman" and xs[0].dtype == torch.float32:
         return rank_grid(xs, ys, metric)
     if comparison == "spearman":
-        return cosine_grid(xs, ys, lambda x: centred_vector(x.rdm_ranks(metric)))
+        return cosine_grid(xs, ys, lambda x: _vector(x, metric, comparison))
     return np.array([[_compare(x, y, metric, comparison) for y in ys] for x in xs])
 
 
@@ -167,8 +191,9 @@ def _rsa_without(
     definition="Spearman correlation (ties averaged) of the upper triangles of the two matrices of "
     "Euclidean distances between rows; other metrics (correlation, cosine, sqeuclidean) "
     "and comparisons (pearson, cosine, kendall_b, whitened_pearson; rho_a and tau_a, under which "
-    "ties earn nothing) by parameter. Only the Euclidean ones are blind to translation, and metric "
-    "'correlation' is not blind to rotation.",
+    "ties earn nothing) by parameter. Where documents are known, of pairs of rows of different "
+    "documents only (but for whitened_pearson). Only the Euclidean ones are blind to translation, "
+    "and metric 'correlation' is not blind to rotation.",
     reference="Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2; rho-a: "
     "Schütt et al. 2023, eLife 12; tau-a: Nili et al. 2014, PLoS Computational Biology 10",
     estimator="0 in expectation on independent data; pairs share rows, so intervals come from "
@@ -193,6 +218,7 @@ def _rsa_without(
     held=_rsa_without,
     pair_matrix=_rsa_matrix,
     grid=_rsa_grid,
+    documents_apart=lambda *, metric, comparison: comparison != "whitened_pearson",
     null_value=0.0,
 )
 def rsa(
@@ -252,7 +278,7 @@ def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tens
         if scale == 0:
             return torch.zeros_like(squared)
         kernel = torch.exp(squared / (-2 * scale))
-        return u_centred(kernel) if debiased else double_centred(kernel)
+        return _u_centred(origin, kernel) if debiased else double_centred(kernel)
 
     return x.remember_matrix(f"rbf_{bandwidth}_{debiased}", compute)
 
@@ -266,7 +292,8 @@ def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tens
     invariances=ROTATION_BLIND,
     min_samples=4,
     definition="CKA of Gaussian kernels exp(-d^2 / (2 s^2)), s the median distance between rows "
-    "(bandwidth 'median_offdiag'); debiased by U-centering, or biased.",
+    "(bandwidth 'median_offdiag'); debiased by U-centering (over pairs of different documents "
+    "where they are known), or biased.",
     reference=KORNBLITH,
     estimator="debiased: near 0 on independent data. A fixed bandwidth is not blind to scale.",
     aliases={
@@ -277,6 +304,7 @@ def centred_kernel(x: Features, *, bandwidth: Bandwidth, debiased: bool) -> Tens
     },
     pair_matrix=centred_kernel,
     grid=_gaussian_grid,
+    documents_apart=lambda *, bandwidth, debiased: debiased,
     null_value=0.0,
     max_width_ratio=lambda *, bandwidth, debiased: None if debiased else 1.0,
 )
@@ -297,9 +325,13 @@ def _centred(x: Features) -> Tensor:
     )
 
 
-def _u_centred(x: Features) -> Tensor:
+def _u_centred(x: Features, kernel: Tensor) -> Tensor:
+    return u_centred(kernel) if x.documents is None else centred_apart(kernel, x.documents)
+
+
+def _distances_u_centred(x: Features) -> Tensor:
     return x.remember_matrix(
-        "distances_u_centred", lambda origin: u_centred(origin.distances("euclidean"))
+        "distances_u_centred", lambda origin: _u_centred(origin, origin.distances("euclidean"))
     )
 
 
@@ -336,18 +368,19 @@ def distance_correlation(x: Features, y: Features) -> float:
     range=(None, 1.0),
     invariances=ROTATION_BLIND,
     min_samples=4,
-    definition="Bias-corrected squared distance correlation: cosine of the U-centered distances. "
-    "May be negative.",
+    definition="Bias-corrected squared distance correlation: cosine of the U-centered distances "
+    "(over pairs of different documents where they are known). May be negative.",
     reference="Székely and Rizzo 2014, Annals of Statistics 42",
     estimator="numerator unbiased: 0 in expectation on independent data.",
     aliases={"distance_correlation_sq_ustat": {}},
-    pair_matrix=_u_centred,
+    pair_matrix=_distances_u_centred,
     grid=lambda xs, ys: distance_grid(xs, ys, "euclidean", "debiased"),
+    documents_apart=True,
     null_value=0.0,
 )
 def distance_correlation_debiased(x: Features, y: Features) -> float:
     """Squared distance correlation without its bias."""
-    return cosine(_u_centred(x), _u_centred(y))
+    return cosine(_distances_u_centred(x), _distances_u_centred(y))
 
 
 @similarity_measure(

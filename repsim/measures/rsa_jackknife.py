@@ -1,10 +1,10 @@
 """Correlations of distances without each row or document: no distance is ranked anew.
 
-Leaving rows out takes away the pairs that they are in. A Pearson correlation of the rest follows
-exactly from sums over those pairs. A rank correlation changes in two more ways: ranks of the others
-move up where a smaller distance goes. To first order that is another sum over the pairs that go,
-of the means of all ranks behind theirs (influence function of Spearman's correlation: Croux,
-Dehon 2010, Statistical Methods and Applications 19).
+Leaving rows out takes away the pairs that they are in; pairs within a document count nowhere. A
+Pearson correlation of the rest follows exactly from sums over those pairs. A rank correlation
+changes in two more ways: ranks of the others move up where a smaller distance goes. To first order
+that is another sum over the pairs that go, of the means of all ranks behind theirs (influence
+function of Spearman's correlation: Croux, Dehon 2010, Statistical Methods and Applications 19).
 """
 
 from __future__ import annotations
@@ -45,13 +45,12 @@ def correlations_of_pairs_without(
     n, known = xs[0].n, xs[0].documents
     if n > MOST_ROWS:
         return None
-    labels = np.arange(n) if known is None else known.cpu().numpy()
-    gone = _Gone(labels)
+    gone = _Gone(np.arange(n) if known is None else known.cpu().numpy())
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     sides = {id(f): f for f in (*xs, *ys)}
-    vectors = {key: _vector(f, vector_of) for key, f in sides.items()}
+    vectors = {key: _vector(f, vector_of)[gone.apart] for key, f in sides.items()}
     orders = {key: np.argsort(v, kind="stable") for key, v in vectors.items()} if ranks else {}
-    found = np.full((int(labels.max()) + 1, *wanted.shape), np.nan)
+    found = np.full((gone.units, *wanted.shape), np.nan)
     for i, j in np.argwhere(wanted).tolist():
         x, y = id(xs[i]), id(ys[j])
         a, b = vectors[x], vectors[y]
@@ -63,21 +62,18 @@ def correlations_of_pairs_without(
 
 
 class _Gone:
-    """Which pairs go with each unit: sums of a value over them, `[units]`."""
+    """Which pairs of rows of different units go with each of them."""
 
     def __init__(self, labels: np.ndarray) -> None:
-        upper = np.triu_indices(len(labels), 1)
-        self.first, self.second = (labels[index] for index in upper)
-        self.inside = np.flatnonzero(self.first == self.second)
+        sides = [labels[index] for index in np.triu_indices(len(labels), 1)]
+        self.apart = sides[0] != sides[1]
+        self.sides = [side[self.apart] for side in sides]
         self.units = int(labels.max()) + 1
-        self.pairs = self.sums(np.ones(len(self.first)))
+        self.pairs = self.sums(np.ones(len(self.sides[0])))
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum of the values of the pairs that go with each unit."""
-        found = sum(np.bincount(side, values, self.units) for side in (self.first, self.second))
-        # A pair inside a document was counted for both of its rows.
-        twice = np.bincount(self.first[self.inside], values[self.inside], self.units)
-        return np.asarray(found - twice)
+        """Sum of the values of the pairs that go with each unit, `[units]`."""
+        return np.asarray(sum(np.bincount(side, values, self.units) for side in self.sides))
 
 
 def _vector(x: Features, vector_of: Callable[[Features], Tensor]) -> np.ndarray:

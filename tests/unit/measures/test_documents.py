@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.spatial
+import scipy.stats
 import torch
 
 from repsim.measures import Features, Statistics, blocks, compute_grid, get_measure
@@ -90,6 +92,39 @@ def test_likeness_within_documents_is_not_taken_for_likeness_of_representations(
     bias = np.mean(found, axis=0) - truth
     assert bias[0] > 0.03
     assert abs(bias[1]) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "name", ["rsa", "rsa_euclidean_pearson", "rsa_sqeuclidean_cosine", "rsa_euclidean_tau_a",
+             "rsa_euclidean_rho_a", "cka_rbf", "distance_correlation_debiased"]
+)  # fmt: skip
+def test_pairs_of_rows_of_one_document_do_not_count(name: str, dtype: torch.dtype) -> None:
+    """By brute force over pairs; by tiles, alone, by matrices and after a change within."""
+    measure = get_measure(name)
+    x, y = (Features(f.x, dtype=dtype, documents=LABELS) for f in sides())
+    i, j = np.triu_indices(N, 1)
+    apart = LABELS[i] != LABELS[j]
+    a, b = (scipy.spatial.distance.pdist(f.x.numpy()) for f in (x, y))
+    if name == "cka_rbf":
+        a, b = (np.exp(-(d**2) / (2 * np.median(d) ** 2)) for d in (a, b))
+    if measure.name in ("cka_rbf", "distance_correlation_debiased"):
+        a, b = (projected(scipy.spatial.distance.squareform(d), LABELS) for d in (a, b))
+    else:
+        a, b = a[apart], b[apart]
+    expected = {
+        "rsa": lambda: scipy.stats.spearmanr(a, b).statistic,
+        "rsa_euclidean_rho_a": lambda: scipy.stats.spearmanr(a, b).statistic,
+        "rsa_euclidean_tau_a": lambda: scipy.stats.kendalltau(a, b).statistic,
+        "rsa_euclidean_pearson": lambda: np.corrcoef(a, b)[0, 1],
+        "rsa_sqeuclidean_cosine": lambda: a**2 @ b**2 / np.sqrt((a**4).sum() * (b**4).sum()),
+    }.get(name, lambda: a @ b / np.sqrt((a @ a) * (b @ b)))()
+    assert measure(x, y) == pytest.approx(expected, abs=2e-5)
+    assert compute_grid(measure, [x], [y])[0, 0] == pytest.approx(expected, abs=2e-5)
+    assert measure.leaves_out_documents
+    if measure.matrix is not None:
+        order = np.arange(N)[None]
+        assert null_values(measure, [x], [y], order)[0, 0, 0] == pytest.approx(expected, abs=2e-5)
 
 
 def test_shuffles_take_whole_documents_to_the_place_of_others() -> None:
@@ -223,7 +258,8 @@ def test_documents_without_their_like_stay_and_the_cell_says_so() -> None:
     chosen = get_measure("procrustes")
     assert "1 documents (32 % of the rows)" in document_cautions(chosen, labels)[0]
     assert not document_cautions(get_measure("cka"), labels)
-    assert "lifts the value" in document_cautions(get_measure("rsa"), labels)[-1]
+    assert "lifts the value" in document_cautions(get_measure("cka_biased"), labels)[-1]
+    assert "lifts the value" not in document_cautions(get_measure("rsa"), labels)[-1]
     long = np.repeat(np.arange(8), [30, 20, 10, 5, 1, 1, 1, 1])
     assert "no null" in document_cautions(chosen, long)[0]
     x, y = (Features(np.random.default_rng(i).normal(size=(69, 4)), documents=long) for i in (0, 1))
