@@ -108,6 +108,8 @@ class Measure(ShownAsTable):
         documents_apart: Whether pairs of rows of one document are left out where documents are
             known, or a function of the parameters.
         no_interval: Why the measure has no valid interval; empty where it has one.
+        approximate: `f(documents) -> str`: what of p and interval is only approximate with so many
+            documents (0 where rows are the unit), as measured on planted data; empty if nothing.
         reads: What its arrays are: "activations", or the "logits" that a model puts out.
         aliases: Other names, each with the parameters that it stands for.
     """
@@ -144,6 +146,7 @@ class Measure(ShownAsTable):
     moments: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     documents_apart: bool | Callable[..., bool] = False
     no_interval: str = ""
+    approximate: Callable[[int], str] | None = dataclasses.field(default=None, repr=False)
     reads: Reads = "activations"
     aliases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 

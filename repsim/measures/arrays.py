@@ -14,6 +14,7 @@ from repsim.core import InputError, Measure, UsageError
 from repsim.core.formatting import ShownAsTable
 from repsim.measures.base import compute_grid, get_measure
 from repsim.measures.beside import beside
+from repsim.measures.cautions import document_cautions, statistics_cautions
 from repsim.measures.documents import as_unit
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import replicates_of
@@ -123,9 +124,15 @@ def assess(
     if covariates is not None:
         free = ([left.residualised(covariates)], [right.residualised(covariates)])
     tested = np.ones((1, 1), dtype=bool)
-    columns, _ = beside(chosen, [left], [right], values, wanted, tested=tested, free=free)
+    columns, found = beside(chosen, [left], [right], values, wanted, tested=tested, free=free)
     if left.documents is None:
         note = "; ".join(filter(None, (note, serial_note(left, right))))
+    if wanted.groups and np.isfinite(values).all():
+        ends = None if found is None else np.concatenate([found.low, found.high])
+        note = "; ".join(filter(None, (note, *statistics_cautions(chosen, left, ends))))
+    if wanted.permutations and left.documents is not None:
+        more = document_cautions(chosen, left.documents.cpu().numpy())
+        note = "; ".join(filter(None, (note, *more)))
     columns.pop("p_adjusted", None)
     numbers = {name: array.item(0, 0) for name, array in columns.items()}
     return Similarity(

@@ -64,6 +64,7 @@ def similarity_measure(
     moments: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
     documents_apart: bool | Callable[..., bool] = False,
     no_interval: str = "",
+    approximate: Callable[[int], str] | None = None,
     max_width_ratio: float | Callable[..., float | None] | None = None,
     rows_for: Callable[..., int] | None = None,
     holds_pairs: int = 0,
@@ -106,6 +107,7 @@ def similarity_measure(
         moments: Moments of the null of independent rows; see `core.Measure`.
         documents_apart: Whether it leaves out pairs of rows of one document; see `core.Measure`.
         no_interval: Why it has no valid interval, if it has none.
+        approximate: What of its p and interval is only approximate; see `core.Measure`.
         max_width_ratio: Largest d/n at which the value says anything, or a function of the
             parameters.
         rows_for: `f(**params)`: fewest rows at which the value says anything.
@@ -164,6 +166,7 @@ def similarity_measure(
             moments=moments,
             documents_apart=documents_apart,
             no_interval=no_interval,
+            approximate=approximate,
             reads=reads,
             aliases=aliases or {},
         )

@@ -64,6 +64,28 @@ def document_cautions(chosen: Measure, labels: np.ndarray) -> list[str]:
     return found
 
 
+def statistics_cautions(chosen: Measure, x: Features, ends: np.ndarray | None) -> list[str]:
+    """What is only approximate beside a tested value, and why an interval is missing.
+
+    Args:
+        chosen: The measure.
+        x: Layer of one side.
+        ends: Ends of the interval of a value that is defined; None where there is no interval.
+    """
+    documents = 0 if x.documents is None else len(torch.unique(x.documents))
+    found = [chosen.approximate(documents)] if chosen.approximate else []
+    if chosen.no_interval:
+        found.append(f"no interval: {chosen.no_interval}")
+    elif ends is None:
+        found.append(f"no interval: too few rows or documents ({x.n} and {documents or 'none'})")
+    elif not np.isfinite(ends).all():
+        found.append(
+            f"no interval: without one of {documents} documents of unlike length (or of {x.n} rows)"
+            " the rest has no value"
+        )
+    return [note for note in found if note]
+
+
 def row_cautions(chosen: Measure, x: Features, y: Features) -> list[str]:
     """Rows of this data that decide the value, or make it look more certain than it is."""
     found = []

@@ -25,7 +25,12 @@ from repsim.core.files import hash_bytes
 from repsim.core.pool import available_cores
 from repsim.measures.base import compute_grid, get_measure
 from repsim.measures.beside import beside
-from repsim.measures.cautions import caution, document_cautions, row_cautions
+from repsim.measures.cautions import (
+    caution,
+    document_cautions,
+    row_cautions,
+    statistics_cautions,
+)
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
 from repsim.measures.limits import HELD_BYTES, holding
@@ -229,7 +234,11 @@ def _rows_of(
     rows = []
     for i, j in np.argwhere(wanted):
         numbers: dict[str, Any] = {name: array.item(i, j) for name, array in cells.items()}
-        note = "; ".join(filter(None, (_note(measure, xs[i], ys[j], found, (i, j)), reason)))
+        notes = [_note(measure, xs[i], ys[j], found, (i, j)), reason]
+        if unit.statistics.groups and tested[i, j] and np.isfinite(values[i, j]):
+            ends = None if found is None else np.array([found.low[i, j], found.high[i, j]])
+            notes += statistics_cautions(measure, xs[i], ends)
+        note = "; ".join(filter(None, notes))
         rows.append(_row(unit, measure, i, j, {**numbers, "note": note}))
     return rows
 
@@ -267,8 +276,6 @@ def _note(
         )
     if x.n < FEW_SENTENCES:
         notes.append(f"only {x.n} sentences: intervals are wide, or missing")
-    if measure.no_interval:
-        notes.append(f"no interval: {measure.no_interval}")
     biased = found is not None and abs(found.bias[cell]) > found.standard_error[cell] > 0
     if biased or (found is not None and measure.held and measure.null_value is None):
         notes.append("depends on n: the interval is for the value at this n")

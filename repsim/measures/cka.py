@@ -191,6 +191,11 @@ def _debiased_matrix(x: Features) -> Tensor:
     by_document=cka_by_document,
     moments=cka_moments,
     documents_apart=True,
+    approximate=lambda documents: (
+        "under 30 documents the interval is rather too wide (98 % of nominal 95 % at 17)"
+        if 0 < documents < 30
+        else ""
+    ),
     null_value=0.0,
 )
 def cka(x: Features, y: Features) -> float:

@@ -257,6 +257,11 @@ def _permutation_without(
     estimator="biased upwards by the matching. Compare with a null.",
     aliases={"permutation_similarity": {}},
     held=_permutation_without,
+    approximate=lambda documents: (
+        "p of documents is approximate (documents of unlike length: 8.5 % of true nulls at 5 %)"
+        if documents
+        else ""
+    ),
 )
 def permutation(x: Features, y: Features) -> float:
     """Cosine of two arrays after the best re-ordering of units."""

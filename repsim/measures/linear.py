@@ -115,6 +115,7 @@ def _canonical_directions(x: Features, y: Features) -> tuple[Tensor, Tensor, Ten
     estimator="biased upwards, about sqrt(d/n) on independent data and 1 when n <= d.",
     aliases={"cca_mean": {}},
     held=_cca_without,
+    approximate=lambda documents: "the interval is too wide (98 to 100 % of nominal 95 %)",
     max_width_ratio=WIDEST,
 )
 def cca(x: Features, y: Features) -> float:

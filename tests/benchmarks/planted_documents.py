@@ -5,7 +5,8 @@ a document share a part of meaning and noise, the intraclass correlation. Null: 
 independent meanings; share of repeats with p <= 0.05. Alternative: half of the variance is common;
 share of 95 % intervals that hold the truth: the population's value of CKA over pairs of documents,
 in closed form, and the mean over repeats (the value at this n) for the other measures; bias against
-the same, of RSA and RBF CKA against the mean over independent rows. "serial": an autoregression of 0.8, by rows and in the blocks that the note offers.
+the same, of RSA and RBF CKA against the mean over independent rows. "serial": an autoregression of
+0.8, by rows and in the blocks that the note offers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,15 @@ import scipy.spatial
 import scipy.stats
 import torch
 
-from repsim.measures import Features, Statistics, blocks, compute_grid, get_measure
+from repsim.measures import (
+    Features,
+    Statistics,
+    assess,
+    blocks,
+    compare_arrays,
+    compute_grid,
+    get_measure,
+)
 from repsim.measures.beside import beside
 from repsim.measures.cautions import document_cautions
 from repsim.measures.documents import as_unit, centred_apart, shuffled_documents, staying
@@ -266,6 +274,24 @@ def test_documents_without_their_like_stay_and_the_cell_says_so() -> None:
     found, _ = beside(chosen, [x], [y], compute_grid(chosen, [x], [y]), Statistics(),
                       tested=np.ones((1, 1), dtype=bool))  # fmt: skip
     assert "p_value" not in found
+
+
+def test_a_value_without_interval_or_null_says_why() -> None:
+    rng, documents = np.random.default_rng(15), np.repeat(np.arange(5), [9, 3, 2, 2, 3])
+    x = rng.normal(size=(5, 3))[documents] + 0.1 * rng.normal(size=(19, 3))
+    y = x + 0.1 * rng.normal(size=(19, 3))
+    found = assess(x, y, documents=documents)
+    assert np.isnan(found.ci_low)
+    assert "no interval: without one of 5 documents of unlike length" in found.note
+    assert "rather too wide" in found.note
+    found = assess(x, y, "procrustes", documents=documents)
+    assert "stay in place in the shuffles" in found.note
+    assert "no interval: a share of units" in assess(x, y, "identity_match").note
+    arrays = {"a": [x], "b": [y]}
+    (row,) = compare_arrays(arrays, ["cka"], documents=list(map(str, documents))).rows()
+    assert row["ci_low"] is None
+    assert "no interval: without one of 5 documents" in row["note"]
+    assert row["null_method"] == "100 draws of signs of documents"
 
 
 def test_closed_jackknife_of_unit_correlation_is_the_value_on_the_rest() -> None:
