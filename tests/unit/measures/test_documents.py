@@ -6,12 +6,12 @@ import scipy.spatial
 import scipy.stats
 import torch
 
+from repsim import compare_arrays
 from repsim.measures import (
     Features,
     Statistics,
     assess,
     blocks,
-    compare_arrays,
     compute_grid,
     get_measure,
 )
