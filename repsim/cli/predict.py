@@ -259,7 +259,8 @@ def _print_one(forecast: MergeForecast) -> None:
     for reason in forecast.reasons_against:
         say("but", reason.text)
     for known in forecast.nearest:
-        say("known", f"{known.merge}, {known.language}: kept {number(known.retention)}")
+        merge = known.merge.replace(" | none", "").replace(" | ", ", ")
+        say("known", f"{merge}: kept {number(known.retention)} of {known.language}")
     if tried := trial_rows(forecast):
         say("trial", TRIAL)
         for row in tried:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from repsim.core.errors import RepsimError, UsageError, unknown_name
 from repsim.core.model_ref import ModelRef
+from repsim.corpora import load_corpus
 from repsim.mergeability.candidate import Candidate, MergePredictor
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
 from repsim.mergeability.features.spec import TierResult
@@ -152,6 +153,9 @@ def measure_parents(
             raise UsageError(
                 "the models do not state their languages", hint="name them: -l eng_Latn -l deu_Latn"
             )
+        if settings.languages and "T2" in settings.tiers and not gate.refusal:
+            # A language that the text does not have ends it before weights are read.
+            load_corpus(settings.corpus, languages=languages, limit=1)
         if not gate.refusal or (settings.insist and gate.measurable):
             for tier in settings.tiers[1:]:
                 try:
