@@ -15,9 +15,7 @@ ModelName = str | Path | ModelRef
 
 
 def find_parents(
-    models: Sequence[ModelName],
-    parents: Sequence[ModelName] | None,
-    finding: Mapping[str, Any],
+    models: Sequence[ModelName], parents: Sequence[ModelName] | None, finding: Mapping[str, Any]
 ) -> tuple[list[ModelRef], dict[str, tuple[str, ...]]]:
     """All models to score, parents last, and merge -> names of its parents."""
 
@@ -50,8 +48,7 @@ def _check_names(refs: Sequence[ModelRef]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
-                f"two models are called '{name}'",
-                hint="name them: other=PATH, or names=[...]",
+                f"two models are called '{name}'", hint="name them: other=PATH, or names=[...]"
             )
 
 

@@ -17,13 +17,7 @@ import numpy as np
 from repsim.core.errors import IncompatibleModelsError, UsageError, unknown_name
 from repsim.core.provenance import environment
 from repsim.core.table import Table
-from repsim.evaluation.held_out import (
-    Say,
-    _silent,
-    best_device,
-    common_context,
-    stated_languages,
-)
+from repsim.evaluation.held_out import Say, _silent, best_device, common_context, stated_languages
 from repsim.evaluation.parents import ModelName
 from repsim.merging.vocabulary import read_vocabulary
 from repsim.models.inspect import inspect_model, locate

@@ -107,27 +107,7 @@ def check_lineage(
     parents: Sequence[ModelLike], base: ModelLike | None = None, *, aligned: bool = False,
     max_megabytes: float = QUICK,
 ) -> list[Finding]:  # fmt: skip
-    """What a merge should know of the lineage of its parents, as findings of a check.
-
-    Args:
-        parents: Models to be merged.
-        base: Their base, if one is given.
-        aligned: Whether models are brought into common coordinates before they are merged, so that
-            another origin is no error.
-        max_megabytes: Most that is read of a pair.
-
-    Returns:
-        With a base: an error if it is of another origin, a warning if it is not their nearest
-        common ancestor. Without: warnings of pairs that share no origin, and of parents that look
-        fine-tuned from one base that is not named.
-
-    Raises:
-        InputError: A model is not there, or its files are damaged.
-
-    Example:
-        >>> [f.level for f in check_lineage(["zoo:eng-fork", "zoo:deu-fork"], "zoo:deu-2")]
-        ['error']
-    """
+    """What a merge should know of the lineage of its parents and base, as findings of a check."""
     if base is not None:
         return [_of_base(check_base(base, parents, max_megabytes=max_megabytes), aligned=aligned)]
     first, *others = open_sources(parents)

@@ -224,22 +224,34 @@ def gram(
     stream: Stream, vectors: Vectors = "tensors", along: Along = "tensor", *, exact: bool = True
 ) -> Any:
     """Inner products of the models, float64 `[models, models, k]`: of all, per row, per column."""
-    width, count = width_of(stream, along), stream.models
+    count = stream.models
     pairs = [(i, j) for i in range(count) for j in range(i + 1)]
-    found: list[Any] = []
-    for part in stream.parts(width):
+
+    def of_part(part: Part) -> Iterator[tuple[Array, Array]]:
         arrays = getattr(part, vectors)
         wide = [cast(array, "float64") for array in arrays] if exact else arrays
-        products = np.array([inner_products(wide[i], wide[j], along, width) for i, j in pairs])
-        if along == "row" or not found:
-            found.append(products)
-        else:
-            found[0] = found[0] + products
-    lower = np.concatenate(found, axis=-1)
+        return ((wide[i], wide[j]) for i, j in pairs)
+
+    lower = products(stream, of_part, along)
     whole = np.empty((count, count, lower.shape[-1]))
     for place, (i, j) in enumerate(pairs):
         whole[i, j] = whole[j, i] = lower[place]
     return whole
+
+
+def products(
+    stream: Stream, pairs: Callable[[Part], Iterable[tuple[Array, Array]]], along: Along
+) -> Any:
+    """Inner products of some pairs of arrays of each part, float64 `[pairs, k]`."""
+    width = width_of(stream, along)
+    found: list[Any] = []
+    for part in stream.parts(width):
+        own = np.array([inner_products(x, y, along, width) for x, y in pairs(part)])
+        if along == "row" or not found:
+            found.append(own)
+        else:
+            found[0] = found[0] + own
+    return np.concatenate(found, axis=-1)
 
 
 def inner_products(x: Array, y: Array, along: Along, width: int) -> Any:

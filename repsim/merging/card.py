@@ -102,11 +102,7 @@ def describe_parents(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def _portable(model: str, prepared: Prepared, target: Path) -> str:
-    """A parent as provenance states it: a path from the merge's folder, if that is not far.
-
-    A path through half of a machine says more of the machine than of the model: then the name must
-    do, and the hash that stands beside it.
-    """
+    """A parent as provenance states it: a path from the merge's folder where near, or a name."""
     located, named = prepared.located[model], split_label(model)[1]
     if located.revision is not None:
         return named

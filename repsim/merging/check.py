@@ -32,11 +32,7 @@ from repsim.merging.tensors import (
     token_tensors,
 )
 from repsim.merging.vocabulary import Vocabulary, more_padding, read_vocabulary
-from repsim.models.inspect import (
-    check_config,
-    locate,
-    tokenizer_files,
-)
+from repsim.models.inspect import check_config, locate, tokenizer_files
 
 Level = Literal["error", "warning", "ok"]
 

@@ -225,11 +225,10 @@ class StateDict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Transformed:
-    """A source whose tensors pass through a function of name and tensor when they are read."""
+class View:
+    """A source whose tensors are computed from those of another one when they are read."""
 
     source: TensorSource
-    transform: Callable[[str, torch.Tensor], torch.Tensor]
 
     @property
     def name(self) -> str:
@@ -238,8 +237,23 @@ class Transformed:
 
     @property
     def headers(self) -> Mapping[str, TensorHeader]:
-        """Type and shape of every tensor, which the function does not change."""
+        """Type and shape of every tensor."""
         return self.source.headers
+
+    def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
+        """A tensor, or a range of its rows."""
+        return self.source.read(tensor, rows)
+
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array."""
+        return flat_array(self.read(tensor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Transformed(View):
+    """A source whose tensors pass through a function of name and tensor when they are read."""
+
+    transform: Callable[[str, torch.Tensor], torch.Tensor]
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """The transformed tensor, or a range of its rows."""
@@ -250,7 +264,3 @@ class Transformed:
                 f"{tuple(found.shape)}"
             )
         return found if rows is None else found[rows]
-
-    def array(self, tensor: str) -> Array:
-        """The transformed tensor as a flat array."""
-        return flat_array(self.read(tensor))

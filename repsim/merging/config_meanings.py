@@ -52,13 +52,7 @@ _FOLLOWS = {"key-value heads": ("heads",), "head size": ("heads", "width")}
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
-    """What a config comes to.
-
-    Attributes:
-        aspects: What models must agree on, by name; None where it is not known.
-        rotary: Everything about rotary positions in one form.
-        rest: All other keys that may matter.
-    """
+    """What models must agree on, rotary positions in one form, and other keys that may matter."""
 
     aspects: Mapping[str, Any]
     rotary: Mapping[str, Any]
@@ -79,11 +73,7 @@ class Meaning:
 
 
 def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The configs of some models; where they differ, with the defaults of their family filled in.
-
-    Raises:
-        IncompatibleModelsError: A config.json is not a mapping.
-    """
+    """The configs of models; where they differ, with the defaults of their family filled in."""
     raw = []
     for folder in folders:
         document = read_json(folder / "config.json")

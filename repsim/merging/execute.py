@@ -150,10 +150,7 @@ def _bytes_of(stored: Any) -> memoryview:
 
 
 def after_survey(job: Job, plans: Sequence[TensorPlan]) -> Job:
-    """The job with what its method has to know of the whole models first, if that is anything.
-
-    Every tensor is counted once; a head that doubles its embedding is not among the plans.
-    """
+    """The job with what its method has to know of the whole models first, if that is anything."""
     weights = [plan for plan in plans if not plan.copied and math.prod(plan.header.shape) > 0]
     if job.method.survey is None or not weights:
         return job

@@ -164,13 +164,7 @@ def _check_request(rank: int | None, energy: float | None, target: Path) -> None
 
 
 class _Layers(NamedTuple):
-    """What a model is made of, by the names of its modules.
-
-    Attributes:
-        linear: Linear layers -> whether they are stored as [in, out], as GPT-2's are.
-        embedding: The token embedding.
-        head: The head if its weight is that of the embedding, else nothing.
-    """
+    """Linear layers (and whether stored as [in, out]), token embedding, and head if it is tied."""
 
     linear: dict[str, bool]
     embedding: str

@@ -22,14 +22,7 @@ from repsim.models.inspect import read_provenance
 
 @dataclasses.dataclass(frozen=True)
 class OneVocabulary:
-    """What became of the models' vocabularies.
-
-    Attributes:
-        sources: The models, their rows in one order.
-        document: The tokenizer.json of the result; None if its owner's files are taken as they are.
-        notes: What was decided, in words.
-        key: Hash of the tokenizers that went in.
-    """
+    """Models in one order of rows; the result's tokenizer.json (None: its owner's), notes, hash."""
 
     sources: dict[str, TensorSource]
     document: Document | None
@@ -40,14 +33,7 @@ class OneVocabulary:
 def one_vocabulary(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], owner: Path, name: str
 ) -> OneVocabulary:
-    """Bring the rows of all models into the order of the vocabulary that the recipe asks for.
-
-    Args:
-        recipe: The recipe.
-        checkpoints: Its models.
-        owner: Folder of the model whose tokenizer the result has, or that a union starts from.
-        name: Name of that model.
-    """
+    """Bring the rows of all models into the order of the vocabulary that the recipe asks for."""
     models = {model: checkpoints[model] for model in recipe.sources}
     vocabularies = {m: read_vocabulary(c.folder, c.name) for m, c in models.items()}
     own = read_vocabulary(owner, name)

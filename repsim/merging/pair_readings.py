@@ -16,13 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from repsim.merging.checkpoint import TensorSource
-from repsim.merging.sampling import (
-    RowSample,
-    as_matrix,
-    body_matrices,
-    sample_rows,
-    shared_tensors,
-)
+from repsim.merging.sampling import RowSample, as_matrix, body_matrices, sample_rows, shared_tensors
 
 #: Blocks that are sampled, and the least length of a vector of gains.
 _BLOCKS, _LEAST_GAINS = 8, 16
@@ -36,19 +30,7 @@ _BAND, _LEAST_BAND, _SOUGHT, _SAME = 128, 32, 256, 0.9
 
 @dataclasses.dataclass(frozen=True)
 class PairReadings:
-    """Readings of the weights of two models; see the columns of `LineageTable`.
-
-    Attributes:
-        cosine: Mean cosine of the body's matrices.
-        distance: Distance over the root of the mean squared norm of the two.
-        gap: Squared distance of the sample.
-        deviations: Standard deviations by which units resemble their namesakes.
-        unit_match: Share of units most like their namesake, beyond chance.
-        reordered: Share of units found under another number; NaN where they were not looked for.
-        gain_correlation: Mean correlation of norm gains; NaN where there are none.
-        tensors: Matrices of which rows were read.
-        megabytes: Read from both models.
-    """
+    """Readings of the weights of two models; see the columns of `LineageTable`."""
 
     cosine: float
     distance: float

@@ -50,11 +50,7 @@ class Parameter:
         return f"lie in {first}{-math.inf if low is None else low:g}, {high:g}{last}"
 
     def check(self, name: str, value: Any, tensor: str = "") -> None:
-        """Refuse a value of another type than the default, or outside the range.
-
-        Raises:
-            UsageError: It names the parameter.
-        """
+        """Refuse a value of another type than the default, or outside the range, by its name."""
         default = self.default
         if isinstance(default, bool):
             fits, wanted = isinstance(value, bool), "true or false"

@@ -15,12 +15,7 @@ from repsim.merging.ancestry import check_lineage
 from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import AUTO, most_common_template
 from repsim.merging.check import Finding, check_models, read_chat_template, refuse_errors
-from repsim.merging.checkpoint import (
-    TYPES,
-    Checkpoint,
-    TensorSource,
-    Transformed,
-)
+from repsim.merging.checkpoint import TYPES, Checkpoint, TensorSource, Transformed
 from repsim.merging.in_memory import needs_statistics
 from repsim.merging.methods import find_method
 from repsim.merging.one_vocabulary import one_vocabulary
@@ -30,11 +25,7 @@ from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.token_rows import Reindexed
 from repsim.models.formats import folder_headers
 from repsim.models.headers import TensorHeader
-from repsim.models.inspect import (
-    Located,
-    check_config,
-    locate,
-)
+from repsim.models.inspect import Located, check_config, locate
 
 if TYPE_CHECKING:
     import torch
@@ -126,13 +117,7 @@ def prepare(
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse of a recipe's values what a merge would refuse, from headers alone.
-
-    Raises:
-        UsageError: A value, or several together, that the method cannot use.
-        InputError: A model is not there or damaged.
-        IncompatibleModelsError: The models do not fit each other.
-    """
+    """Refuse of a recipe's values what a merge would refuse, from headers alone."""
     sources = {model: Checkpoint(locate(model).folder) for model in recipe.sources}
     names = {
         model: merged_names(_read_config(source.folder), source.headers)

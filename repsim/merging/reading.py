@@ -15,16 +15,7 @@ from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import find_template
 from repsim.merging.mergekit_recipe import Layers, parse_mergekit
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import (
-    Align,
-    Learn,
-    Recipe,
-    Repair,
-    Slice,
-    Source,
-    StoredType,
-    Strategy,
-)
+from repsim.merging.recipe import Align, Learn, Recipe, Repair, Slice, Source, StoredType, Strategy
 from repsim.merging.settings import fields_of, settings_of, settings_type
 from repsim.merging.tokenizer_keys import ModelName, TokenizerKeys
 

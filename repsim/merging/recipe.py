@@ -80,13 +80,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Models that are merged layer by layer. The slices of a recipe are stacked.
-
-    Attributes:
-        sources: What is merged.
-        parameters: Values for this slice.
-        base_layers: Layers of the base; those of the first source if None.
-    """
+    """Models that are merged layer by layer, with parameters; slices are stacked."""
 
     sources: tuple[Source, ...]
     parameters: Settings = dataclasses.field(default_factory=dict)

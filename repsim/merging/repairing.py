@@ -94,10 +94,7 @@ def calibrate(
 
 
 def _shares(recipe: Recipe, plans: Sequence[TensorPlan]) -> tuple[float, ...]:
-    """Share of each parent: by the method's weights, or by `t`; else all count alike.
-
-    Weights that differ from tensor to tensor are averaged: a unit's statistics come of many.
-    """
+    """Share of each parent: by the method's weights (their mean), or by `t`; else alike."""
     values = [plan.parameters for plan in plans if not plan.copied]
     if all("weight" in each for each in values):
         rows = [each["weight"] for each in values]

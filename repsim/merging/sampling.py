@@ -34,10 +34,7 @@ MOST_ROWS, BANDS = 512, 16
 
 @dataclasses.dataclass(frozen=True)
 class RowSample:
-    """Rows of one matrix that are read from every model, in contiguous bands.
-
-    A tensor of more than two axes is taken as a matrix of its last axis, a vector as one column.
-    """
+    """Bands of rows read from every model, of a matrix of its last axis; a vector is one column."""
 
     tensor: str
     columns: int
@@ -60,12 +57,7 @@ class RowSample:
 
 
 def open_sources(models: Models, *, least: int = 2) -> list[TensorSource]:
-    """Open the weights of some models; those of one name are numbered.
-
-    Raises:
-        InputError: A model is not there, or its files are damaged.
-        UsageError: Fewer models than are needed.
-    """
+    """Open the weights of some models; those of one name are numbered."""
     if len(models) < least:
         raise UsageError("one model has no lineage to tell", hint="name two models or more")
     if isinstance(models, Mapping) and not any(_is_array(each) for each in models.values()):
@@ -158,14 +150,7 @@ def sample_rows(
     *,
     most: int = MOST_ROWS,
 ) -> list[RowSample]:
-    """As many rows of some tensors as the budget of one model allows, two at least.
-
-    Args:
-        sources: The models.
-        tensors: Name and shape of what is sampled.
-        megabytes: Most that is read of one model.
-        most: Most rows of a tensor.
-    """
+    """As many rows of named tensors as the budget of one model (megabytes) allows, two at least."""
     row_bytes = 0
     for name, shape in tensors:
         size = max(TYPES[source.headers[name].dtype][1] for source in sources)

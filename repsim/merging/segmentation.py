@@ -15,14 +15,7 @@ CHARACTERS = 60_000
 def compare_segmentation(
     own: Path, merged: Mapping[str, Any], languages: Sequence[str], name: str
 ) -> list[str]:
-    """How many words of built-in text a tokenizer cuts as that of a model, per language.
-
-    Args:
-        own: The model's tokenizer.json.
-        merged: The tokenizer of the result, as a tokenizer.json.
-        languages: Languages that the model states; those without built-in text are left out.
-        name: Name of the model.
-    """
+    """How many words of built-in text a tokenizer cuts as that of a model, per language."""
     from tokenizers import Tokenizer
 
     from repsim.corpora.builtin_training import EDITIONS, bible_text

@@ -7,14 +7,14 @@ and give them to as many merges as you like.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from einops import einsum, rearrange
+from einops import rearrange
 
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError
@@ -55,19 +55,6 @@ def _evaluating(model: nn.Module, *, gradients: bool) -> Iterator[torch.device]:
 # -- Gram matrices -------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class _Moments:
-    """Sum over tokens of `x x^T`."""
-
-    total: torch.Tensor
-    tokens: int = 0
-
-    def add(self, rows: torch.Tensor) -> None:
-        wide = rows.to(self.total)
-        self.total += einsum(wide, wide, "token i, token j -> i j")
-        self.tokens += len(rows)
-
-
 class _InputRecorder:
     """Sums second moments of what enters linear layers; layers with one input share one sum."""
 
@@ -75,7 +62,8 @@ class _InputRecorder:
         self.layers = layers
         #: Layer -> the layer whose sum it shares (often itself), decided when it first runs.
         self.shares: dict[str, str] = {}
-        self.moments: dict[str, _Moments] = {}
+        #: Layer -> sum over tokens of `x x^T`, and their number.
+        self.moments: dict[str, tuple[torch.Tensor, int]] = {}
         self.real: torch.Tensor | None = None
         self._latest: tuple[str, torch.Tensor] | None = None
 
@@ -101,10 +89,9 @@ class _InputRecorder:
         if self.shares[name] != name:
             return
         self._latest = (name, x)
-        if name not in self.moments:
-            width = x.shape[-1]
-            self.moments[name] = _Moments(x.new_zeros(width, width, dtype=torch.float64))
-        self.moments[name].add(self._real_rows(name, x))
+        rows = self._real_rows(name, x).to(torch.float64)
+        total, tokens = self.moments.get(name, (0.0, 0))
+        self.moments[name] = (total + rows.T @ rows, tokens + len(rows))
 
     def _real_rows(self, name: str, x: torch.Tensor) -> torch.Tensor:
         rows = rearrange(x, "... d -> (...) d")
@@ -165,7 +152,7 @@ def collect_gram(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Gram]:
             handle.remove()
     if not recorder.moments:
         raise UsageError("no batch was given to collect Gram matrices from")
-    means = {name: each.total / max(each.tokens, 1) for name, each in recorder.moments.items()}
+    means = {name: total / max(n, 1) for name, (total, n) in recorder.moments.items()}
     return {
         f"{name}.weight": Gram(means[leader], 0 if isinstance(recorder.layers[name], Conv1D) else 1)
         for name, leader in recorder.shares.items()
@@ -301,9 +288,7 @@ def _add_sampled(
         gradients = torch.autograd.grad(
             score, list(parameters.values()), retain_graph=sample + 1 < samples, allow_unused=True
         )
-        for name, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                total[name] += gradient.to(torch.float64).square() / samples
+        _add(total, gradients, lambda square: square / samples)
 
 
 def _add_exact(
@@ -325,10 +310,16 @@ def _add_exact(
                 retain_graph=True,
                 allow_unused=True,
             )
-            for name, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    square = gradient.to(torch.float64).square()
-                    total[name] += einsum(weight, square, "entry, entry ... -> ...")
+            _add(total, gradients, functools.partial(torch.tensordot, weight, dims=1))
+
+
+def _add(
+    total: dict[str, torch.Tensor], gradients: Iterable[torch.Tensor | None],
+    weighed: Callable[[torch.Tensor], torch.Tensor],
+) -> None:  # fmt: skip
+    for name, gradient in zip(total, gradients, strict=True):
+        if gradient is not None:
+            total[name] += weighed(gradient.double().square())
 
 
 # -- files ---------------------------------------------------------------------------------------

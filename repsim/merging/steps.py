@@ -20,13 +20,7 @@ _WORDS = ("name", "method", "merge_method")
 
 
 class Step(NamedTuple):
-    """One of the merges of a file.
-
-    Attributes:
-        name: What the others call its result; empty for the merge that is asked for.
-        document: Its keys, without the name.
-        uses: Names of the merges that it is made of.
-    """
+    """One merge of a file: its name (empty for the last), its keys, and whom it is made of."""
 
     name: str
     document: dict[str, Any]
@@ -38,12 +32,7 @@ class Step(NamedTuple):
 
 
 def read_steps(source: Any) -> list[Step]:
-    """The merges of a file in the order in which they are made; none if it holds a single one.
-
-    Raises:
-        InputError: It is no YAML, or one of its documents is no recipe.
-        UsageError: Names that are none, merges that need each other, or no last one.
-    """
+    """The merges of a file in the order in which they are made; none if it holds a single one."""
     if not isinstance(source, str | Path) or not Path(source).is_file():
         return []
     found = [each for each in read_yaml(source, "recipe", several=True) if each is not None]

@@ -15,7 +15,7 @@ import numpy as np
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.merging.arrays import Array, flat_array
-from repsim.merging.checkpoint import TensorSource
+from repsim.merging.checkpoint import TensorSource, View
 from repsim.merging.recipe import TokenChoice
 from repsim.models.headers import TensorHeader
 
@@ -33,13 +33,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The rows of the result.
-
-    Attributes:
-        ids: Token -> row.
-        count: All rows, those that stand for no token included.
-        owner: Model whose rows those are that stand for no token; "" where they are means.
-    """
+    """Token -> row of the result, number of rows, and whose those are that stand for no token."""
 
     ids: Mapping[str, int]
     count: int
@@ -131,26 +125,19 @@ def _pad(
 
 
 @dataclasses.dataclass(frozen=True)
-class Reindexed:
+class Reindexed(View):
     """A source whose vocabulary tensors have their rows in the order of another vocabulary.
 
     Attributes:
-        source: Where all other tensors come from.
         donors: Sources and, for each row of the result, the row that it takes; -1 for none. A row
             is the mean of what it takes, and of zeros where it takes nothing.
         tensors: Tensors with one row per token.
         means: So many rows at the end are the mean of all others.
     """
 
-    source: TensorSource
     donors: Sequence[tuple[TensorSource, torch.Tensor]]
     tensors: frozenset[str]
     means: int = 0
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.source.name
 
     @property
     def headers(self) -> dict[str, TensorHeader]:

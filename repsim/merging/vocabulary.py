@@ -68,10 +68,7 @@ class Vocabulary:
         )
 
     def extends(self, other: Vocabulary) -> bool:
-        """Whether the other one's tokens are all among these, and only merges were added.
-
-        Text is then cut as by this one; the other one cuts it into more tokens.
-        """
+        """Whether the other's tokens are all among these, and only merges were added."""
         rules = [{k: v for k, v in each.rules.items() if k != "merges"} for each in (self, other)]
         formed = other.ids and not any(isinstance(v, float) for v in self.core.values())
         return bool(formed) and rules[0] == rules[1] and other.core.keys() <= self.ids.keys()

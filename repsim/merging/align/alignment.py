@@ -13,13 +13,7 @@ from repsim.core.errors import IncompatibleModelsError, InputError, UsageError, 
 from repsim.merging.align.activation_matching import UnitActivations, match_activations
 from repsim.merging.align.apply import AlignmentMap, apply_map, identity_element
 from repsim.merging.align.attention import Method
-from repsim.merging.align.blocks import (
-    mapped,
-    norm_of,
-    open_blocks,
-    total_distance,
-    whole,
-)
+from repsim.merging.align.blocks import mapped, norm_of, open_blocks, total_distance, whole
 from repsim.merging.align.checking import TOLERANCE, as_source, is_named, output_difference
 from repsim.merging.align.heads import (
     holds_own_head,
@@ -275,11 +269,7 @@ def _learn(
 
 
 def _opened(models: Sequence[Model], config: Any) -> tuple[Any, list[TensorSource], list[bool]]:
-    """The config, the tensors of each model, and whether its head is its embedding.
-
-    A model that is named is read from its folder. The config that is given with tensors is the
-    reference's; another model may be its rotated twin, which has a head of its own.
-    """
+    """The config, the tensors of each model (of a named one its folder's), and its tie."""
     ties: list[bool | None] = []
     for model in models:
         if is_named(model):

@@ -70,11 +70,7 @@ def block_of(weights: Weights, layer: int) -> Weights:
 
 
 class Stored:
-    """Weights that are read from a source when they are asked for, folded where that is asked.
-
-    Raises:
-        IncompatibleModelsError: The tensors are not those of the family, or cannot be folded.
-    """
+    """Weights that are read from a source when they are asked for, folded where that is asked."""
 
     def __init__(self, source: TensorSource, spaces: WeightSpaces, *, folded: bool = False) -> None:
         self.source, self.spaces, self.folded = source, spaces, folded

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.merging.align.weights import has_body_prefix, stored_name
-from repsim.merging.arrays import Array, flat_array
-from repsim.merging.checkpoint import TensorSource
+from repsim.merging.checkpoint import TensorSource, View
 from repsim.models.arch.spaces import WeightSpaces
 from repsim.models.headers import TensorHeader
 
@@ -36,17 +35,11 @@ def holds_own_head(source: TensorSource, spaces: WeightSpaces) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnHead:
+class OwnHead(View):
     """A tied model with a head of its own, which is its embedding again."""
 
-    source: TensorSource
     head: str
     embedding: str
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.source.name
 
     @property
     def headers(self) -> dict[str, TensorHeader]:
@@ -57,21 +50,10 @@ class OwnHead:
         """A tensor, or a range of its rows."""
         return self.source.read(self.embedding if tensor == self.head else tensor, rows)
 
-    def array(self, tensor: str) -> Array:
-        """A tensor as a flat array."""
-        return self.source.array(self.embedding if tensor == self.head else tensor)
-
 
 @dataclasses.dataclass(frozen=True)
-class Widened:
+class Widened(View):
     """A model whose weights are float32, so that what moves them does not round them."""
-
-    source: TensorSource
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.source.name
 
     @property
     def headers(self) -> dict[str, TensorHeader]:
@@ -85,10 +67,6 @@ class Widened:
         """A tensor, or a range of its rows."""
         found = self.source.read(tensor, rows)
         return found.float() if self.source.headers[tensor].dtype in SHORT else found
-
-    def array(self, tensor: str) -> Array:
-        """A tensor as a flat array."""
-        return flat_array(self.read(tensor))
 
 
 def with_own_heads(

@@ -129,12 +129,7 @@ def _match_layer(
 
 
 def _match_block(
-    a: Weights,
-    b: Weights,
-    spaces: WeightSpaces,
-    layer: int,
-    method: Method,
-    maps: AlignmentMap,
+    a: Weights, b: Weights, spaces: WeightSpaces, layer: int, method: Method, maps: AlignmentMap
 ) -> AlignmentMap:
     """Attention and units of one block, each kept as it was if that is nearer."""
     found: AlignmentMap = {}

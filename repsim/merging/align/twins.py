@@ -74,12 +74,7 @@ def _per_frequency(noise: torch.Tensor) -> torch.Tensor:
 
 
 def planted_twin(
-    config: Any,
-    state: StateDict,
-    names: Collection[str],
-    *,
-    seed: int = 0,
-    noise: float = 0.0,
+    config: Any, state: StateDict, names: Collection[str], *, seed: int = 0, noise: float = 0.0
 ) -> tuple[dict[str, torch.Tensor], AlignmentMap]:
     """A model that computes the same with its weights re-arranged, as a test of alignment."""
     import torch

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING
 from einops import EinopsError, rearrange
 
 from repsim.core.errors import IncompatibleModelsError, InputError
-from repsim.models.arch.spaces import (
-    ROLE_AXES,
-    StoredWeight,
-    WeightSpaces,
-    axes_of,
-    split_key,
-)
+from repsim.models.arch.spaces import ROLE_AXES, StoredWeight, WeightSpaces, axes_of, split_key
 
 if TYPE_CHECKING:
     import torch

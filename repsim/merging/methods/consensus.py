@@ -8,16 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from repsim.merging.arrays import (
-    Along,
-    Array,
-    Part,
-    Stream,
-    combined,
-    gram,
-    namespace,
-    squares_of,
-)
+from repsim.merging.arrays import Along, Array, Part, Stream, combined, gram, namespace, squares_of
 from repsim.merging.base import TensorContext, merge_method
 from repsim.merging.methods.cuts import Kept, cuts_of
 from repsim.merging.methods.election import elected

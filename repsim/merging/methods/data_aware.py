@@ -143,10 +143,7 @@ def _check_grams(grams: Sequence[Gram], shape: tuple[int, ...], name: str) -> No
     endpoints=True,
 )
 def fisher(
-    stream: Stream,
-    *,
-    context: TensorContext,
-    weight: Sequence[float] = per_model(1.0, least=0),
+    stream: Stream, *, context: TensorContext, weight: Sequence[float] = per_model(1.0, least=0)
 ) -> Iterator[Array]:
     """Average weighted entry by entry by how much each model's output depends on it.
 

@@ -14,10 +14,9 @@ from repsim.merging.arrays import (
     Stream,
     cast,
     combined,
-    inner_products,
     kind_of_array,
     namespace,
-    width_of,
+    products,
 )
 from repsim.merging.base import TensorContext, merge_method
 from repsim.merging.parameters import parameter
@@ -72,18 +71,13 @@ def _changes(stream: Stream, along: Along, context: TensorContext) -> tuple[Any,
     Both follow from the products of the base and a delta, so that small changes keep their digits:
     1 - cosine would lose half of them.
     """
-    width = width_of(stream, along)
-    found: list[Any] = []
-    for part in stream.parts(width):
-        pairs = [(part.base, part.base)]
+
+    def pairs(part: Part) -> Iterator[tuple[Array, Array]]:
+        yield part.base, part.base
         for delta in part.deltas:
-            pairs += [(part.base, delta), (delta, delta)]
-        products = np.array([inner_products(x, y, along, width) for x, y in pairs])
-        if along == "row" or not found:
-            found.append(products)
-        else:
-            found[0] = found[0] + products
-    base, *others = np.concatenate(found, axis=-1)
+            yield from ((part.base, delta), (delta, delta))
+
+    base, *others = products(stream, pairs, along)
     mixed, own = np.array(others[::2]), np.array(others[1::2])
     norm, moved = np.sqrt(base), np.sqrt(np.maximum(base + 2 * mixed + own, 0))
     there = (norm > 0) & (moved > 0)

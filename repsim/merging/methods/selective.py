@@ -199,17 +199,7 @@ def _whole(models: WholeModels) -> list[float]:
     return _scales(counts, r, alpha)
 
 
-@merge_method(
-    name="ramplus",
-    label="RAM+",
-    definition=f"{_PLUS} whole model",
-    reference=_REFERENCE,
-    min_models=1,
-    needs_base=True,
-    idempotent=True,
-    survey=_whole,
-)
-def ramplus(
+def _ramplus(
     stream: Stream,
     *,
     context: TensorContext,
@@ -217,27 +207,18 @@ def ramplus(
     alpha: float = parameter(0.2, least=0),
     epsilon: float = parameter(1e-5, **_EPSILON),
 ) -> Iterator[Array]:
-    """RAM with rescaled unique changes, as published; a tensor merged alone is its own model."""
+    """RAM with rescaled unique changes; without a survey, every tensor is counted for itself."""
     scales = context.surveyed or _scales(_counts(stream, epsilon), r, alpha)
     yield from _reinforced(stream, epsilon, scales)
 
 
-@merge_method(
-    name="ramplus_tl",
-    label="RAM+ (tensor-local)",
-    definition=f"{_PLUS} tensor",
-    reference=f"{_REFERENCE}; mergekit",
-    min_models=1,
-    needs_base=True,
-    idempotent=True,
-)
-def ramplus_tl(
-    stream: Stream,
-    *,
-    context: TensorContext,
-    r: float = parameter(0.1, least=0),
-    alpha: float = parameter(0.2, least=0),
-    epsilon: float = parameter(1e-5, **_EPSILON),
-) -> Iterator[Array]:
-    """RAM+ as mergekit has it: every tensor is counted for itself."""
-    yield from _reinforced(stream, epsilon, _scales(_counts(stream, epsilon), r, alpha))
+#: As published; a tensor merged alone is its own model.
+ramplus = merge_method(
+    name="ramplus", label="RAM+", definition=f"{_PLUS} whole model", reference=_REFERENCE,
+    min_models=1, needs_base=True, idempotent=True, survey=_whole,
+)(_ramplus)  # fmt: skip
+#: As mergekit has it.
+ramplus_tl = merge_method(
+    name="ramplus_tl", label="RAM+ (tensor-local)", definition=f"{_PLUS} tensor",
+    reference=f"{_REFERENCE}; mergekit", min_models=1, needs_base=True, idempotent=True,
+)(_ramplus)  # fmt: skip

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from repsim.merging.arrays import (
-    Array,
-    Stream,
-    cast,
-    combined,
-    kind_of_array,
-    mean_of,
-    namespace,
-)
+from repsim.merging.arrays import Array, Stream, cast, combined, kind_of_array, mean_of, namespace
 from repsim.merging.base import TensorContext, merge_method
 from repsim.merging.methods.task_vectors import DENSITY, ties
 from repsim.merging.parameters import per_model

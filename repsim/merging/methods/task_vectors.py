@@ -384,10 +384,7 @@ def _della(
     normalize: bool = True,
     rescale: str = parameter("unbiased", choices=_RESCALES),
 ) -> Iterator[Array]:
-    """The probability runs linearly from `density - epsilon` (smallest) to `density + epsilon`.
-
-    A row of one entry has no rank and is kept with probability `density`. Density 1 keeps all.
-    """
+    """The probability runs linearly from `density - epsilon` (smallest) to `density + epsilon`."""
     width = stream.shape[-1] if stream.shape else 1
     for share, spread in zip(density, epsilon, strict=True):
         if share < 1 and (share - abs(spread) <= 0 or share + abs(spread) >= 1):
