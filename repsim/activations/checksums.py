@@ -62,11 +62,7 @@ def is_whole(path: Path) -> bool:
 
 
 def verify(path: Path, made_for: str = "") -> None:
-    """Compare the arrays of a file with its checksums, once as long as the file does not change.
-
-    Raises:
-        InputError: It is missing, damaged, has none, or was made for something else.
-    """
+    """Compare the arrays of a file with its checksums, once as long as the file does not change."""
     try:
         mark = file_mark(path)
     except OSError as error:

@@ -39,45 +39,7 @@ def read_modules(
     names: Sequence[str] | None = None,
     documents: Sequence[str] = (),
 ) -> list[Activations]:
-    """Activations of modules that are named by the user, one result per model.
-
-    An output that is a tuple counts by its first entry. `[batch, units]` is taken as it is. Of
-    `[batch, positions, units]` the mean over positions is taken, without those that the batch's
-    `attention_mask` leaves out; of `[batch, channels, ...]` with more axes the mean over space.
-
-    Args:
-        models: Name -> model. Each stays on its device, and is left in the mode that it was in.
-        inputs: A tensor `[n, ...]`, a mapping of tensors (arguments of `forward`), or an iterable
-            of batches: tensors, mappings, or tuples whose first entry is the input, as loaders of
-            images with labels give.
-        points: Where to read: paths of modules ("layer3", "encoder.layer.5"), the same in all
-            models; a mapping from names to paths or to modules (`{"block3": model.layer3}`); or
-            such a list or mapping for each model, by its name.
-        pooling: "mean", "last" (the last position of `[batch, positions, units]`), or "flatten"
-            (every entry is a unit).
-        channels: Whether units are the "first" axis behind the batch or the "last" one; "auto" as
-            above.
-        batch_size: Inputs per batch, where `inputs` is a tensor or a mapping.
-        run: Called with a model and a batch on its device, to run it: `lambda m, b: m.encode(b)`.
-        names: Name of each input; their numbers if left out.
-        documents: Group of each input (class, subject, recording), of whose members none counts
-            alone.
-
-    Returns:
-        One `Activations` per model: layers numbered in the order of `points`, hook point "", their
-        names in `info["layer_names"]`, float32 in memory.
-
-    Raises:
-        UsageError: No models, no inputs, a path that is not there, or a pooling that does not fit.
-        InputError: A module that is not called, is called twice, or gives no `[batch, ...]`.
-
-    Example:
-        >>> import torch
-        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
-        >>> found = read_modules({"net": net}, torch.randn(10, 3, 6, 6), {"convolution": "0"})[0]
-        >>> found.array("", 0).shape, found.info["layer_names"]
-        ((10, 8), ['convolution'])
-    """
+    """Activations of modules that the user names, one result per model; see `compare_modules`."""
     if pooling not in ("mean", "last", "flatten"):
         raise unknown_name("pooling of units", pooling, ["mean", "last", "flatten"])
     if not models:
@@ -192,22 +154,7 @@ def pool_units(
     channels: str = "auto",
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`[batch, ...]` to `[batch, units]`; see `read_modules`.
-
-    Args:
-        value: An output.
-        pooling: How.
-        channels: Which axis the units are.
-        mask: `[batch, positions]`, what counts of `[batch, positions, units]`.
-
-    Raises:
-        UsageError: "last" of an output that has no positions.
-
-    Example:
-        >>> import torch
-        >>> pool_units(torch.ones(4, 16, 7, 7)).shape, pool_units(torch.ones(4, 9, 32)).shape
-        (torch.Size([4, 16]), torch.Size([4, 32]))
-    """
+    """Rows `[batch, units]` of an output `[batch, ...]`; `mask` is that of `[batch, positions]`."""
     if value.ndim == 2:
         return value
     if pooling == "flatten":

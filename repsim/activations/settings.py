@@ -73,11 +73,7 @@ class ExtractionSettings:
             raise UsageError(f"max_length is {self.max_length}; at least 2 tokens are needed")
 
     def policy(self, limit: int | None) -> TokenPolicy:
-        """The token policy for a model that takes inputs of up to `limit` tokens.
-
-        Raises:
-            UsageError: `max_length` is more than the model takes.
-        """
+        """The token policy for a model that takes inputs of up to `limit` tokens."""
         if self.max_length is not None and limit is not None and self.max_length > limit:
             raise UsageError(
                 f"max_length is {self.max_length}, but the model takes at most {limit} tokens"

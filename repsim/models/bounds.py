@@ -17,16 +17,7 @@ MOST_EXPANSION = 64
 
 
 def require_memory(name: str, headers: Iterable[TensorHeader], bits: int | None) -> None:
-    """Refuse a model whose weights do not fit into memory, before any of them is read.
-
-    Args:
-        name: The model.
-        headers: Its tensors.
-        bits: Of an entry in memory; as stored if None.
-
-    Raises:
-        ResourceError: More is needed than there is.
-    """
+    """Refuse a model whose weights do not fit into memory, before any of them is read."""
     needed = sum(math.prod(h.shape) * (bits or BITS[h.dtype]) // 8 for h in headers)
     require_bytes(f"model '{name}'", needed, "load it as bfloat16, or on a larger machine")
 
@@ -73,11 +64,7 @@ def expansion(normaliser: Any) -> float:
 
 
 def check_ids(highest: int, rows: int | None, name: str) -> None:
-    """Refuse a token that a model has no row for: on a GPU it would end the process.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Refuse a token that a model has no row for: on a GPU it would end the process."""
     if rows is not None and highest >= rows:
         raise InputError(
             f"the tokenizer of model '{name}' gives token {highest}, and its embedding has "

@@ -59,19 +59,13 @@ def stated(document: Mapping[str, Any]) -> Any:
 
 def beyond_measure(document: Mapping[str, Any], depth: int = 0) -> str | None:
     """Why a config cannot even be read; None if it can."""
-    named = document.get("architectures")
-    if (
-        not depth
-        and named is not None
-        and not (isinstance(named, list) and all(isinstance(name, str) for name in named))
-    ):
+    named = [] if depth else document.get("architectures")
+    listed = isinstance(named, list) and all(isinstance(name, str) for name in named)
+    if named is not None and not listed:
         return "architectures is not a list of names"
     for key, value in document.items():
-        if (
-            not depth
-            and isinstance(value, str | dict)
-            and (_LAYERS.search(key) or _SIZES.search(key))
-        ):
+        is_size = bool(_LAYERS.search(key) or _SIZES.search(key))
+        if not depth and is_size and isinstance(value, str | dict):
             return f"{key} is {str(value)[:40]!r}, not a number"
         inner = value if isinstance(value, Mapping) and depth < 4 else {}
         if reason := beyond_measure(inner, depth + 1):
@@ -81,7 +75,7 @@ def beyond_measure(document: Mapping[str, Any], depth: int = 0) -> str | None:
         most = MOST_LAYERS if _LAYERS.search(key) else MOST_ENTRIES if _SIZES.search(key) else 1e30
         if not abs(value) <= most:
             return f"{key} is {_short(value)}, more than any model has"
-        if value < 0 and (_LAYERS.search(key) or _SIZES.search(key)):
+        if value < 0 and is_size:
             return f"{key} is {_short(value)}"
     return None
 
@@ -153,9 +147,7 @@ def _blocks(config: Any, spec: ArchSpec, headers: Headers) -> str | None:
     held = max(found) + 1
     if len(found) < held:
         return f"its blocks are numbered to {held - 1}, and the weights hold {len(found)} of them"
-    if held in (said, said + more) or (
-        not spec.blocks and held < said
-    ):  # some families share blocks
+    if held in (said, said + more) or (not spec.blocks and held < said):  # some share blocks
         return None
     return f"it states {said} block{'s' if said != 1 else ''}, and the weights hold {held}"
 

@@ -50,11 +50,7 @@ class Block:
 
 
 def find_gguf(path: Path) -> list[Path]:
-    """The GGUF file that a path means, in its parts: itself, or the only one in a folder.
-
-    Raises:
-        InputError: The folder holds several, or a part of a file that was split is missing.
-    """
+    """The GGUF file that a path means, in its parts: itself, or the only one in a folder."""
     if path.is_file():
         return parts_of(path) if path.suffix == SUFFIX else []
     found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
@@ -70,11 +66,7 @@ def stem_of(file: Path) -> str:
 
 
 def only_one(files: Sequence[Path], where: str, named: str) -> Path:
-    """The one GGUF file, or the first part of the one that was split.
-
-    Raises:
-        InputError: They are several.
-    """
+    """The one GGUF file, or the first part of the one that was split."""
     kinds = {PART.sub(r"\g<stem>-\g<count>", file.as_posix()) for file in files}
     if len(kinds) > 1:
         names = ", ".join(file.name for file in files[:4])
@@ -84,11 +76,7 @@ def only_one(files: Sequence[Path], where: str, named: str) -> Path:
 
 
 def parts_of(file: Path) -> list[Path]:
-    """All parts of a file that was split, by the name of one; a file that is whole, alone.
-
-    Raises:
-        InputError: A part is missing.
-    """
+    """All parts of a file that was split, by the name of one; a file that is whole, alone."""
     if (found := PART.fullmatch(file.name)) is None:
         return [file]
     stem, count = found["stem"], int(found["count"])
@@ -102,17 +90,7 @@ def parts_of(file: Path) -> list[Path]:
 
 
 def write_gguf_view(files: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Write config and tokenizer of a GGUF file to a folder; give the document of its view.
-
-    Args:
-        files: Its parts, the first one with the metadata.
-        folder: Where to.
-
-    Raises:
-        InputError: The file is damaged, or lacks tensors of the model.
-        IncompatibleModelsError: `transformers` has no table for the family, or the `gguf` package
-            is not installed.
-    """
+    """Write config and tokenizer of a GGUF file to a folder; give the document of its view."""
     _need_gguf()
     file = files[0]
     architecture, blocks = _read_table(files)
@@ -277,11 +255,7 @@ def _buffers(model: Any) -> set[str]:
 
 
 class GgufWeights:
-    """The weights of a GGUF file under the names of `transformers`, unpacked when they are read.
-
-    Args:
-        document: The document of its view.
-    """
+    """The weights of a GGUF file under the names of `transformers`, unpacked when they are read."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.files = [Path(file) for file in document["files"]]

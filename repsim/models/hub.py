@@ -12,18 +12,7 @@ _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def from_hub(name: str, revision: str | None, allow_network: bool) -> tuple[Path, str, str | None]:
-    """Folder or GGUF file of a hub id; the id without its revision, and the revision.
-
-    Args:
-        name: "org/name", behind it "@revision" or ":file.gguf" or both in this order.
-        revision: The same as in the name, or in its place.
-        allow_network: Whether to download what is not in the cache: of GGUF files only the one
-            that is named, or that is alone.
-
-    Raises:
-        InputError: It is not there, or holds several GGUF files of which none is named.
-        UsageError: Two revisions.
-    """
+    """Folder or GGUF file of "org/name[@revision][:file.gguf]"; id without revision; revision."""
     name, _, file = name.partition(":")
     name, _, stated = name.partition("@")
     if stated and revision and stated != revision:

@@ -221,11 +221,7 @@ def is_in_memory(folder: Path) -> bool:
 
 
 class MemoryWeights:
-    """The weights of a model in memory under the names of its state dict; a shared head once.
-
-    Args:
-        document: The document of its view.
-    """
+    """The weights of a model in memory under the names of its state dict; a shared head once."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.files = [Path(file) for file in document["files"]]
@@ -260,16 +256,7 @@ def _header_type(name: str, tensor: torch.Tensor) -> str:
 
 
 def twin_of(folder: Path, auto_class: str) -> nn.Module | None:
-    """A model of the same weights and of its own modules, for inference; None for files.
-
-    Args:
-        folder: A model folder or view.
-        auto_class: The `transformers` class that is wanted: with a head, or the base model.
-
-    Raises:
-        IncompatibleModelsError: A head is wanted that the model does not have.
-        InputError: The model is gone, or was changed since it was inspected.
-    """
+    """A model of the same weights and of its own modules, for inference; None for files."""
     held = _held(folder)
     model: Any = held.model() if held else None
     if model is None:
@@ -298,11 +285,7 @@ def shared_twin(model: nn.Module) -> nn.Module:
 
 
 def held_tokenizer(folder: Path) -> Any:
-    """A copy of the tokenizer that came with a model in memory; None for a folder of files.
-
-    Raises:
-        InputError: The model came without one.
-    """
+    """A copy of the tokenizer that came with a model in memory; None for a folder of files."""
     if (held := _held(folder)) is None:
         return None
     if held.tokenizer is None:

@@ -40,12 +40,7 @@ def is_quantised(folder: Path) -> bool:
 
 
 def write_quantised_view(source: Path, folder: Path) -> dict[str, Any]:
-    """Write config and tokenizer of a quantised checkpoint; give the document of its view.
-
-    Raises:
-        InputError: The checkpoint is damaged.
-        IncompatibleModelsError: It is packed in a way that is not unpacked here.
-    """
+    """Write config and tokenizer of a quantised checkpoint; give the document of its view."""
     config = read_json(source / "config.json")
     told = [config.pop(key, None) for key in KEYS]
     settings = next((value for value in told if isinstance(value, dict)), {})
@@ -117,11 +112,7 @@ def _matched(weights: StoredWeights) -> dict[str, tuple[int, dict[str, str]]]:
 
 
 class QuantisedWeights:
-    """The weights of a quantised checkpoint, unpacked to float32 when they are read.
-
-    Args:
-        document: The document of its view.
-    """
+    """The weights of a quantised checkpoint, unpacked to float32 when they are read."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.files = [Path(file) for file in document["files"]]

@@ -35,17 +35,21 @@ def compare_modules(
     """Compare any `nn.Module`s on the same inputs: images, sounds, graphs, tokens.
 
     All layers of one model are compared with all of the other. One model alone is compared with
-    itself, for the heatmap of its layers. See `repsim.activations.modules.read_modules` for what
-    `models`, `inputs` and `points` may be, and how outputs become rows.
+    itself, for the heatmap of its layers. An output that is a tuple counts by its first entry.
+    `[batch, units]` is taken as it is, of `[batch, positions, units]` the mean over positions that
+    the batch's `attention_mask` leaves in, of `[batch, channels, ...]` the mean over space.
 
     Args:
-        models: The models; in a mapping, by name.
-        inputs: A tensor `[n, ...]`, a mapping of tensors, or an iterable of batches.
-        points: Paths of modules, or `{"block3": model.layer3}`.
+        models: The models; in a mapping, by name. Each stays on its device and in its mode.
+        inputs: A tensor `[n, ...]`, a mapping of tensors (arguments of `forward`), or an iterable
+            of batches: tensors, mappings, or tuples whose first entry is the input.
+        points: Paths of modules ("layer3"), the same in all models; a mapping from names to paths
+            or modules (`{"block3": model.layer3}`); or such a list or mapping for each model.
         measures: Names of measures.
         names: Names of the models, where they are no mapping.
-        pooling: "mean", "last" or "flatten".
-        channels: "auto", "first" or "last".
+        pooling: "mean", "last" (position of `[batch, positions, units]`) or "flatten" (every entry
+            is a unit).
+        channels: Whether units are the "first" axis behind the batch, the "last" one, or "auto".
         batch_size: Inputs per batch.
         run: How a model is run on a batch, where it is not `model(batch)`.
         documents: Group of each input; groups are then the unit of nulls and intervals.

@@ -33,7 +33,7 @@ from repsim.core.provenance import versions
 from repsim.merging.checkpoint import Checkpoint
 from repsim.models.inspect import locate
 from repsim.models.views import VIEW
-from repsim.testing.held_files import write_tiny_gguf
+from repsim.testing.held_files import write_packed, write_tiny_gguf
 from repsim.testing.tiny_models import tiny_tokenizer, write_tiny_model
 
 README = Path(__file__).parent / "README.md"
@@ -57,13 +57,42 @@ def _loaded(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def _gguf(packed: str) -> Callable[[Path, Path], str]:
+def _gguf(packed: str, per_part: int = 0) -> Callable[[Path, Path], str]:
     def write(base: Path, target: Path) -> str:
         model = _loaded(near(target.with_name("near"), base, 1))
         file = target.with_suffix(".gguf")
-        return str(write_tiny_gguf(file, model, tiny_tokenizer(), packing=lambda *_: packed))
+        return str(write_tiny_gguf(file, model, tiny_tokenizer(), packing=lambda *_: packed,
+                                   per_part=per_part))  # fmt: skip
 
     return write
+
+
+def _rounded(method: str) -> Callable[[Path, Path], str]:
+    def write(base: Path, target: Path) -> str:
+        write_packed(near(target.with_name("near"), base, 1), target, method)
+        return str(target)
+
+    return write
+
+
+def _mxfp4(base: Path, target: Path) -> str:
+    """As GPT-OSS stores its experts: a power of two for 32 numbers of the input, e2m1 for each."""
+    near(target, base, 1)
+    tensors = load_file(target / "model.safetensors")
+    levels = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
+        groups = tensors.pop(name).transpose(1, 2).unflatten(2, (-1, 32))
+        exponent = (groups.abs().amax(-1) / 6).log2().ceil()
+        scaled = groups / exponent.exp2().unsqueeze(-1)
+        codes = (scaled.abs().unsqueeze(-1) - levels).abs().argmin(-1) + 8 * (scaled < 0)
+        codes = codes.to(torch.uint8)
+        tensors[f"{name}_blocks"] = codes[..., ::2] | codes[..., 1::2] << 4
+        tensors[f"{name}_scales"] = (exponent + 127).to(torch.uint8)
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    settings = {"quant_method": "mxfp4"}
+    write_json(target / "config.json", config | {"quantization_config": settings})
+    return str(target)
 
 
 def _adapter(named: bool) -> Callable[[Path, Path], str]:
@@ -161,13 +190,19 @@ FORMATS: dict[str, Callable[[Path, Path], str]] = {
     "safetensors": lambda base, target: str(near(target, base, 1)),
     "GGUF, F16": _gguf("F16"),
     "GGUF, Q4_1": _gguf("Q4_1"),
+    "GGUF, Q8_0, split": _gguf("Q8_0", per_part=8),
     "LoRA adapter": _adapter(True),
     "base+adapter": _adapter(False),
     "FP8, blocks": _fp8,
     "bitsandbytes NF4": _bitsandbytes(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
     "bitsandbytes int8": _bitsandbytes(load_in_8bit=True),
     "compressed-tensors W4A16": _compressed("W4A16"),
+    "GPTQ, 4 bits": _rounded("gptq"),
+    "AWQ, 4 bits": _rounded("awq"),
+    "MXFP4 (GPT-OSS)": _mxfp4,
 }
+#: Formats of one family.
+FAMILY = {"MXFP4 (GPT-OSS)": "gpt_oss"}
 
 _TEXT = ("-l", "eng_Latn", "--max-bytes", "6000")
 #: Verb -> its words. HELD is the model in its format, BASE its parent, OUT a folder.
@@ -250,10 +285,11 @@ def difference(words: tuple[str, ...], places: dict[str, str], plain: str) -> fl
     return max((abs(a - b) for a, b in zip(*pairs, strict=True)), default=0.0)
 
 
-def stage(root: Path) -> dict[str, str]:
+def stage(root: Path, family: str) -> dict[str, str]:
     """A base and another model that comes from it, with a tokenizer that GGUF can hold."""
-    base = write_tiny_model("llama", root / "base", head=True, **SIZE)
-    file = write_tiny_gguf(root / "base.gguf", _loaded(base), tiny_tokenizer())
+    base = write_tiny_model(family, root / "base", head=True, **SIZE)
+    llama = _loaded(write_tiny_model("llama", root / "llama", head=True, **SIZE))
+    file = write_tiny_gguf(root / "base.gguf", llama, tiny_tokenizer())
     for path in locate(file).folder.glob("tokenizer*"):
         shutil.copyfile(path, base / path.name)
     return {"BASE": str(base), "OTHER": str(near(root / "other", base, 2))}
@@ -261,13 +297,13 @@ def stage(root: Path) -> dict[str, str]:
 
 def measure(root: Path, only: str | None) -> tuple[list[list[str]], list[str]]:
     """The table's rows, and the formats that could not be written here."""
-    places = stage(root)
     rows, missing = [], []
     for number, (name, write) in enumerate(FORMATS.items()):
         if only and only not in name:
             continue
         folder = root / f"format-{number}"
         folder.mkdir()
+        places = stage(folder / "stage", FAMILY.get(name, "llama"))
         try:
             held = write(Path(places["BASE"]), folder / "held")
         except ImportError as error:

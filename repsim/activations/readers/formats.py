@@ -7,6 +7,7 @@ and not the file.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import math
 import pickle  # noqa: TID251  # the error that torch and numpy raise where a file holds objects
@@ -78,18 +79,14 @@ def _npz(path: Path) -> dict[str, StoredArray]:
                 with archive.open(member) as inside:
                     shape, _, dtype = _numpy_header(inside, path, key)
                 _require_numbers(dtype, path, key)
-                found[key] = StoredArray(shape, _unpacking(path, key))
+                found[key] = StoredArray(shape, functools.partial(_unpacked, path, key))
     return found
 
 
-def _unpacking(path: Path, key: str) -> Callable[[Index], np.ndarray]:
-    """Reads of a compressed array: the whole of it is unpacked each time."""
-
-    def read(index: Index) -> np.ndarray:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[key])[index]
-
-    return read
+def _unpacked(path: Path, key: str, index: Index) -> np.ndarray:
+    """A block of a compressed array: the whole of it is unpacked each time."""
+    with np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[key])[index]
 
 
 def _in_file(path: Path, file: Any, start: int, key: str = "") -> StoredArray:
@@ -146,19 +143,18 @@ def _pickled(path: Path, key: str = "") -> InputError:
 
 
 def _torch(path: Path) -> dict[str, StoredArray]:
-    found = {}
-    for key, tensor in _tensors(_loaded(path)):
-        found[key] = StoredArray(tuple(tensor.shape), _from_torch(path, key))
-    return found
+    return {key: StoredArray(tuple(tensor.shape), functools.partial(_torch_block, path, key))
+            for key, tensor in _tensors(_loaded(path))}  # fmt: skip
 
 
-def _from_torch(path: Path, key: str) -> Callable[[Index], np.ndarray]:
-    def read(index: Index) -> np.ndarray:
-        tensor = dict(_tensors(_loaded(path)))[key][index]
-        block = tensor.float() if tensor.is_floating_point() else tensor
-        return np.array(block.detach().numpy())
+def _torch_block(path: Path, key: str, index: Index) -> np.ndarray:
+    return _numbers(dict(_tensors(_loaded(path)))[key][index])
 
-    return read
+
+def _numbers(tensor: Any) -> np.ndarray:
+    """A copy as numpy has it."""
+    block = tensor.float() if tensor.is_floating_point() else tensor
+    return np.array(block.detach().numpy())
 
 
 def _loaded(path: Path) -> Any:
@@ -193,20 +189,16 @@ def _tensors(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _safetensors(path: Path) -> dict[str, StoredArray]:
     with opened(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    return {key: StoredArray(shape, _from_safetensors(path, key)) for key, shape in shapes.items()}
+    return {key: StoredArray(shape, functools.partial(_safetensors_block, path, key))
+            for key, shape in shapes.items()}  # fmt: skip
 
 
-def _from_safetensors(path: Path, key: str) -> Callable[[Index], np.ndarray]:
-    def read(index: Index) -> np.ndarray:
-        with opened(path) as file:
-            # Whole numbers are taken as slices of one, and dropped afterwards.
-            slices = tuple(slice(i, i + 1) if isinstance(i, int) else i for i in index)
-            tensor = file.get_slice(key)[slices]
-            tensor = tensor[tuple(0 if isinstance(i, int) else slice(None) for i in index)]
-            block = tensor.float() if tensor.is_floating_point() else tensor
-            return np.array(block.numpy())
-
-    return read
+def _safetensors_block(path: Path, key: str, index: Index) -> np.ndarray:
+    with opened(path) as file:
+        # Whole numbers are taken as slices of one, and dropped afterwards.
+        slices = tuple(slice(i, i + 1) if isinstance(i, int) else i for i in index)
+        tensor = file.get_slice(key)[slices]
+        return _numbers(tensor[tuple(0 if isinstance(i, int) else slice(None) for i in index)])
 
 
 # -- HDF5, netCDF and zarr -----------------------------------------------------------------------
@@ -220,18 +212,19 @@ def _hdf5(path: Path) -> dict[str, StoredArray]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.ndim:
             labels = tuple(str(axis.label or "") for axis in item.dims)
-            found[name] = StoredArray(tuple(item.shape), read_of(name), labels)
-
-    def read_of(name: str) -> Callable[[Index], np.ndarray]:
-        def read(index: Index) -> np.ndarray:
-            with h5py.File(path, "r") as file:
-                return np.asarray(file[name][index])
-
-        return read
+            read = functools.partial(_hdf5_block, path, name)
+            found[name] = StoredArray(tuple(item.shape), read, labels)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def _hdf5_block(path: Path, name: str, index: Index) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[name][index])
 
 
 def _xarray(path: Path) -> dict[str, StoredArray]:
@@ -239,18 +232,15 @@ def _xarray(path: Path) -> dict[str, StoredArray]:
     with _dataset(path) as data:
         for name, variable in data.variables.items():
             if variable.dtype.kind in "fiub" and variable.ndim:
-                axes = tuple(map(str, variable.dims))
-                shape = tuple(map(int, variable.shape))
-                found[str(name)] = StoredArray(shape, _from_xarray(path, str(name)), axes)
+                axes, shape = tuple(map(str, variable.dims)), tuple(map(int, variable.shape))
+                read = functools.partial(_xarray_block, path, str(name))
+                found[str(name)] = StoredArray(shape, read, axes)
     return found
 
 
-def _from_xarray(path: Path, name: str) -> Callable[[Index], np.ndarray]:
-    def read(index: Index) -> np.ndarray:
-        with _dataset(path) as data:
-            return np.asarray(data.variables[name][index].values)
-
-    return read
+def _xarray_block(path: Path, name: str, index: Index) -> np.ndarray:
+    with _dataset(path) as data:
+        return np.asarray(data.variables[name][index].values)
 
 
 def _dataset(path: Path) -> Any:
@@ -279,12 +269,7 @@ def format_of(path: Path) -> Format | None:
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
-    """The arrays of one file, by name, none of them read yet.
-
-    Raises:
-        InputError: A file that is missing, damaged, of an unknown format or with pickled objects.
-        UsageError: A library that the format needs is not installed.
-    """
+    """The arrays of one file, by name, none of them read yet."""
     if not path.exists():
         raise InputError(f"'{path}' does not exist", hint="a file of arrays, or a folder of them")
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):

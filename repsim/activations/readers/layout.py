@@ -46,11 +46,7 @@ class Layout:
 
 
 def parts_of(path: Path, manifest: Manifest) -> list[Part]:
-    """The files of a dump, in the natural order of their names.
-
-    Raises:
-        InputError: A file that cannot be read, or a folder without any.
-    """
+    """The files of a dump, in the natural order of their names."""
     if not path.is_dir() or path.suffix.lower() == ".zarr":
         return [Part(path, stored_arrays(path))]
     files = sorted((file for file in path.iterdir() if format_of(file)), key=_natural)
@@ -77,12 +73,7 @@ def parts_of(path: Path, manifest: Manifest) -> list[Part]:
 
 
 def layout_of(path: Path, parts: list[Part], manifest: Manifest) -> Layout:
-    """Which arrays are layers of which hook point, by names and manifest.
-
-    Raises:
-        InputError: Axes that nothing states, a part that lacks an array.
-        UsageError: A hook point or layers of the manifest that are not there.
-    """
+    """Which arrays are layers of which hook point, by names and manifest."""
     first = parts[0].arrays
     beside = {*BESIDE, manifest.mask}
     if isinstance(manifest.lengths, str):

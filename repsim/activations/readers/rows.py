@@ -42,11 +42,7 @@ class Sentences:
 
 
 def sentences_of(part: Part, layer: Layer, manifest: Manifest) -> Sentences:
-    """Which tokens count, by lengths or mask, special ids and the first token.
-
-    Raises:
-        InputError: Nothing says where padding is, or what says so does not fit.
-    """
+    """Which tokens count, by lengths or mask, special ids and the first token."""
     array = part.arrays[layer.key]
     tokens = array.shape[layer.axes.index("token")]
     lengths = _lengths(part, manifest)

@@ -13,46 +13,29 @@ from repsim.models.arch.base import POINTS, ArchSpec, HookPoint, read_activation
 ARCHITECTURES: Registry[ArchSpec] = Registry(
     "architecture", entry_point_group="repsim.architectures", see="repsim models"
 )
-_DECODERS, _ENCODERS = "repsim.models.arch.decoders", "repsim.models.arch.encoders"
-_EXPERTS = "repsim.models.arch.experts"
-ARCHITECTURES.add(
-    "llama",
-    f"{_DECODERS}:LLAMA",
-    aliases=("mistral", "ministral", "ministral3", "qwen2", "smollm3"),
-)
-ARCHITECTURES.add("granite", f"{_DECODERS}:GRANITE")
-ARCHITECTURES.add("qwen3", f"{_DECODERS}:QWEN3")
-ARCHITECTURES.add("gemma", f"{_DECODERS}:GEMMA")
-ARCHITECTURES.add("gemma2", f"{_DECODERS}:GEMMA2")
-ARCHITECTURES.add("gemma3_text", f"{_DECODERS}:GEMMA3")
-ARCHITECTURES.add("gemma3", f"{_DECODERS}:GEMMA3_VISION")
-ARCHITECTURES.add("mistral3", f"{_DECODERS}:MISTRAL3")
-ARCHITECTURES.add("olmo2", f"{_DECODERS}:OLMO2", aliases=("olmo3",))
-ARCHITECTURES.add("cohere", f"{_DECODERS}:COHERE", aliases=("cohere2",))
-ARCHITECTURES.add("helium", f"{_DECODERS}:HELIUM", aliases=("ernie4_5",))
-ARCHITECTURES.add("glm", f"{_DECODERS}:GLM")
-ARCHITECTURES.add("glm4", f"{_DECODERS}:GLM4")
-ARCHITECTURES.add("falcon", f"{_DECODERS}:FALCON")
-ARCHITECTURES.add("phi", f"{_DECODERS}:PHI")
-ARCHITECTURES.add("phi3", f"{_DECODERS}:PHI3")
-ARCHITECTURES.add("stablelm", f"{_DECODERS}:STABLELM")
-ARCHITECTURES.add("starcoder2", f"{_DECODERS}:STARCODER2")
-ARCHITECTURES.add("gpt2", f"{_DECODERS}:GPT2")
-ARCHITECTURES.add("gpt_neox", f"{_DECODERS}:GPT_NEOX")
-ARCHITECTURES.add("opt", f"{_DECODERS}:OPT")
-ARCHITECTURES.add("bloom", f"{_DECODERS}:BLOOM")
-ARCHITECTURES.add("mixtral", f"{_EXPERTS}:MIXTRAL")
-ARCHITECTURES.add("qwen2_moe", f"{_EXPERTS}:QWEN2_MOE")
-ARCHITECTURES.add("qwen3_moe", f"{_EXPERTS}:QWEN3_MOE")
-ARCHITECTURES.add("olmoe", f"{_EXPERTS}:OLMOE")
-ARCHITECTURES.add("gpt_oss", f"{_EXPERTS}:GPT_OSS")
-ARCHITECTURES.add("deepseek_v3", f"{_EXPERTS}:DEEPSEEK_V3")
-ARCHITECTURES.add("mamba", "repsim.models.arch.state_space:MAMBA")
-ARCHITECTURES.add("bert", f"{_ENCODERS}:BERT")
-ARCHITECTURES.add("roberta", f"{_ENCODERS}:ROBERTA", aliases=("xlm-roberta", "camembert"))
-ARCHITECTURES.add("distilbert", f"{_ENCODERS}:DISTILBERT")
-ARCHITECTURES.add("modernbert", f"{_ENCODERS}:MODERNBERT")
-ARCHITECTURES.add("t5", f"{_ENCODERS}:T5", aliases=("mt5",))
+#: File -> the families whose specs stand in it, each under its name in capitals.
+_FAMILIES = {
+    "decoders": "llama granite qwen3 gemma gemma2 gemma3_text gemma3 mistral3 olmo2 cohere helium "
+    "glm glm4 falcon phi phi3 stablelm starcoder2 gpt2 gpt_neox opt bloom",
+    "experts": "mixtral qwen2_moe qwen3_moe olmoe gpt_oss deepseek_v3",
+    "state_space": "mamba",
+    "encoders": "bert roberta distilbert modernbert t5",
+}
+_ALIASES = {
+    "llama": ("mistral", "ministral", "ministral3", "qwen2", "smollm3"),
+    "olmo2": ("olmo3",),
+    "cohere": ("cohere2",),
+    "helium": ("ernie4_5",),
+    "roberta": ("xlm-roberta", "camembert"),
+    "t5": ("mt5",),
+}
+for _file, _names in _FAMILIES.items():
+    for _name in _names.split():
+        ARCHITECTURES.add(
+            _name,
+            f"repsim.models.arch.{_file}:{_name.upper()}",
+            aliases=_ALIASES.get(_name, ()),
+        )
 
 
 def supported_model_types() -> list[str]:

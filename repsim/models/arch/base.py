@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from einops import rearrange
@@ -119,6 +119,17 @@ class ArchSpec(Template):
     first_state: int = 0
     reads: str = ""
     refuses: Callable[[Any], str | None] = lambda config: None
+
+    def like(
+        self, name: str, *aliases: str, block: Mapping[str, str] | None = None,
+        without: Collection[str] = (), **changes: Any,
+    ) -> ArchSpec:  # fmt: skip
+        """A family that differs in some fields; `block` adds roles, `without` takes some out."""
+        kept = {role: path for role, path in self.block.items() if role not in without}
+        return dataclasses.replace(
+            self, name=name, model_types=(name, *aliases), block={**kept, **(block or {})},
+            **changes,
+        )  # fmt: skip
 
     @property
     def points(self) -> tuple[str, ...]:

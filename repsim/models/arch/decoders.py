@@ -31,112 +31,71 @@ LLAMA = ArchSpec(
 )
 
 # Multipliers of embedding, branches and logits are scalars: they commute with every symmetry.
-GRANITE = dataclasses.replace(
-    LLAMA,
-    name="granite",
-    model_types=("granite",),
-    additive_when=lambda config: config.residual_multiplier == 1.0,
-)
+GRANITE = LLAMA.like("granite", additive_when=lambda config: config.residual_multiplier == 1.0)
 
-GEMMA = dataclasses.replace(LLAMA, name="gemma", model_types=("gemma",), gain_offset=1.0)
+GEMMA = LLAMA.like("gemma", gain_offset=1.0)
 
-_QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
+QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
 
-QWEN3 = dataclasses.replace(
-    LLAMA,
-    name="qwen3",
-    model_types=("qwen3",),
-    block={**LLAMA.block, **_QK_NORMS},
-    qk_norm="head",
-)
+QWEN3 = LLAMA.like("qwen3", block=QK_NORMS, qk_norm="head")
 
 # What attention and MLP give is normalised before it is added: `attn` and `mlp` are read behind.
-GEMMA2 = dataclasses.replace(
-    GEMMA,
-    name="gemma2",
-    model_types=("gemma2",),
+GEMMA2 = GEMMA.like(
+    "gemma2",
     block={
-        **LLAMA.block,
         "attn_out_norm": "post_attention_layernorm",
         "mlp_norm": "pre_feedforward_layernorm",
         "mlp_out_norm": "post_feedforward_layernorm",
     },
 )
 
-GEMMA3 = dataclasses.replace(
-    GEMMA2,
-    name="gemma3_text",
-    model_types=("gemma3_text",),
-    block={**GEMMA2.block, **_QK_NORMS},
-    qk_norm="head",
-)
+GEMMA3_TEXT = GEMMA2.like("gemma3_text", block=QK_NORMS, qk_norm="head")
 
 # The part that reads text of models that also see; the part that sees is left alone.
 _SEES = "the part that sees writes into its residual stream too"
-_READS = "the part that reads text, without pictures"
-GEMMA3_VISION = dataclasses.replace(
-    GEMMA3,
-    name="gemma3",
-    model_types=("gemma3",),
-    body_path="language_model",
-    reads=_READS,
-    unalignable=lambda config: _SEES,
-)
-
-MISTRAL3 = dataclasses.replace(
-    LLAMA,
-    name="mistral3",
-    model_types=("mistral3",),
-    body_path="language_model",
-    reads=_READS,
-    unalignable=lambda config: _SEES,
-)
+_OF_SEEING = {
+    "body_path": "language_model",
+    "reads": "the part that reads text, without pictures",
+    "unalignable": lambda config: _SEES,
+}
+GEMMA3 = GEMMA3_TEXT.like("gemma3", **_OF_SEEING)
+MISTRAL3 = LLAMA.like("mistral3", **_OF_SEEING)
 
 # No norm before attention and MLP, one behind each; queries and keys normalised over all heads.
-_PRE_NORMS = ("attn_norm", "mlp_norm")
-OLMO2 = dataclasses.replace(
-    LLAMA,
-    name="olmo2",
-    model_types=("olmo2", "olmo3"),
+OLMO2 = LLAMA.like(
+    "olmo2",
+    "olmo3",
+    without=("attn_norm", "mlp_norm"),
     block={
-        **{role: path for role, path in LLAMA.block.items() if role not in _PRE_NORMS},
-        **_QK_NORMS,
+        **QK_NORMS,
         "attn_out_norm": "post_attention_layernorm",
         "mlp_out_norm": "post_feedforward_layernorm",
     },
     qk_norm="all",
 )
 
-PHI3 = dataclasses.replace(
-    LLAMA,
-    name="phi3",
-    model_types=("phi3",),
-    block={
-        "attn_norm": "input_layernorm",
-        "q k v": "self_attn.qkv_proj",
-        "o": "self_attn.o_proj",
-        "mlp_norm": "post_attention_layernorm",
-        "gate up": "mlp.gate_up_proj",
-        "down": "mlp.down_proj",
-    },
+_FUSED_MLP = {"gate up": "mlp.gate_up_proj"}
+PHI3 = LLAMA.like(
+    "phi3",
+    without=("q", "k", "v", "gate", "up"),
+    block={"q k v": "self_attn.qkv_proj", **_FUSED_MLP},
 )
-
 
 #: Gains of queries and keys that are stored for each head by itself.
 _NORM_PER_HEAD = {"q_norm": "(kv q) dim", "k_norm": "kv dim"}
 
 
+_QK_LAYERNORMS = {"q_norm": "self_attn.q_layernorm", "k_norm": "self_attn.k_layernorm"}
+
+
 def _stablelm_block(config: Any, layer: int) -> dict[str, str]:
     """With `use_parallel_residual` attention and MLP read the same norm."""
-    norms = {"q_norm": "self_attn.q_layernorm", "k_norm": "self_attn.k_layernorm"}
-    found = norms if config.qk_layernorm else {}
+    found = _QK_LAYERNORMS if config.qk_layernorm else {}
     return {**found, "mlp_norm": ""} if config.use_parallel_residual else found
 
 
-STABLELM = dataclasses.replace(
-    LLAMA,
-    name="stablelm",
-    model_types=("stablelm",),
+STABLELM = LLAMA.like(
+    "stablelm",
     layer_norm=True,
     varies=_stablelm_block,
     qk_norm="all",
@@ -144,77 +103,45 @@ STABLELM = dataclasses.replace(
     on_disk={"q_norm": "self_attn.q_layernorm.norms.*", "k_norm": "self_attn.k_layernorm.norms.*"},
 )
 
-_NORMS_OF_PHI = {"q_norm": "self_attn.q_layernorm", "k_norm": "self_attn.k_layernorm"}
-PHI = ArchSpec(
-    name="phi",
-    model_types=("phi",),
-    prefix="model",
-    blocks="layers",
+PHI = LLAMA.like(
+    "phi",
     stream={"embed": "embed_tokens", "final_norm": "final_layernorm"},
-    block={
-        "attn_norm": "input_layernorm",
-        "q": "self_attn.q_proj",
-        "k": "self_attn.k_proj",
-        "v": "self_attn.v_proj",
-        "o": "self_attn.dense",
-        "up": "mlp.fc1",
-        "down": "mlp.fc2",
-    },
-    rotary="halves",
+    without=("mlp_norm", "gate"),
+    block={"o": "self_attn.dense", "up": "mlp.fc1", "down": "mlp.fc2"},
     layer_norm=True,
     qk_norm="head",
-    varies=lambda config, layer: _NORMS_OF_PHI if config.qk_layernorm else {},
+    varies=lambda config, layer: _QK_LAYERNORMS if config.qk_layernorm else {},
 )
 
 # Attention and MLP read the same norm.
-COHERE = dataclasses.replace(
-    LLAMA,
-    name="cohere",
-    model_types=("cohere", "cohere2"),
-    block={role: path for role, path in LLAMA.block.items() if role != "mlp_norm"},
+COHERE = LLAMA.like(
+    "cohere",
+    "cohere2",
+    without=("mlp_norm",),
     rotary="neighbours",
     layer_norm=True,
     qk_norm="all",
     layout=_NORM_PER_HEAD,
-    varies=lambda config, layer: _QK_NORMS if getattr(config, "use_qk_norm", False) else {},
+    varies=lambda config, layer: QK_NORMS if getattr(config, "use_qk_norm", False) else {},
 )
 
-HELIUM = dataclasses.replace(
-    LLAMA, name="helium", model_types=("helium", "ernie4_5"), rotary="neighbours"
-)
+HELIUM = LLAMA.like("helium", "ernie4_5", rotary="neighbours")
 
 # Rotary positions on half of a head, and fused matrices of the MLP.
-GLM = dataclasses.replace(
-    LLAMA,
-    name="glm",
-    model_types=("glm",),
-    block={
-        **{role: path for role, path in LLAMA.block.items() if role not in ("gate", "up")},
-        "gate up": "mlp.gate_up_proj",
-    },
-    rotary="neighbours",
-)
+GLM = LLAMA.like("glm", without=("gate", "up"), block=_FUSED_MLP, rotary="neighbours")
 
-GLM4 = dataclasses.replace(
-    GLM,
-    name="glm4",
-    model_types=("glm4",),
+GLM4 = GLM.like(
+    "glm4",
     block={
-        **GLM.block,
         "attn_out_norm": "post_self_attn_layernorm",
         "mlp_out_norm": "post_mlp_layernorm",
     },
 )
 
-STARCODER2 = dataclasses.replace(
-    LLAMA,
-    name="starcoder2",
-    model_types=("starcoder2",),
-    block={
-        **{role: path for role, path in LLAMA.block.items() if role != "gate"},
-        "up": "mlp.c_fc",
-        "down": "mlp.c_proj",
-    },
+STARCODER2 = LLAMA.like(
+    "starcoder2",
+    without=("gate",),
+    block={"up": "mlp.c_fc", "down": "mlp.c_proj"},
     layer_norm=True,
 )
 

@@ -6,8 +6,6 @@ read before sum and norm, so they do not add up to `resid`, and no norm follows 
 
 from __future__ import annotations
 
-import dataclasses
-
 from repsim.models.arch.base import ArchSpec
 
 BERT = ArchSpec(
@@ -45,10 +43,10 @@ BERT = ArchSpec(
     ),
 )
 
-ROBERTA = dataclasses.replace(
-    BERT,
-    name="roberta",
-    model_types=("roberta", "xlm-roberta", "camembert"),
+ROBERTA = BERT.like(
+    "roberta",
+    "xlm-roberta",
+    "camembert",
     prefix="roberta",
     lm_heads=("lm_head.decoder",),
     stream={
@@ -59,10 +57,8 @@ ROBERTA = dataclasses.replace(
     untouched=(*BERT.untouched[:2], r"/lm_head\.bias"),
 )
 
-DISTILBERT = dataclasses.replace(
-    BERT,
-    name="distilbert",
-    model_types=("distilbert",),
+DISTILBERT = BERT.like(
+    "distilbert",
     prefix="distilbert",
     blocks="transformer.layer",
     lm_heads=("vocab_projector",),

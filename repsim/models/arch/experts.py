@@ -8,10 +8,9 @@ and the hidden units inside each.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from repsim.models.arch.decoders import LLAMA, QWEN3
+from repsim.models.arch.decoders import LLAMA, QK_NORMS, QWEN3
 from repsim.models.arch.template import config_value
 
 _DENSE = {role: LLAMA.block[role] for role in ("gate", "up", "down")}
@@ -26,7 +25,6 @@ _SHARED = {
     "shared_up": "mlp.shared_experts.up_proj",
     "shared_down": "mlp.shared_experts.down_proj",
 }
-_ATTENTION = {role: path for role, path in LLAMA.block.items() if role not in _DENSE}
 _ON_DISK = {
     "expert_gate": "mlp.experts.*.gate_proj",
     "expert_up": "mlp.experts.*.up_proj",
@@ -42,11 +40,10 @@ def _sizes(config: Any) -> dict[str, int]:
     return {"group": groups, "expert": experts // groups, "unit": units}
 
 
-MIXTRAL = dataclasses.replace(
-    LLAMA,
-    name="mixtral",
-    model_types=("mixtral",),
-    block={**_ATTENTION, **_EXPERTS},
+MIXTRAL = LLAMA.like(
+    "mixtral",
+    without=_DENSE,
+    block=_EXPERTS,
     on_disk={
         "router": "block_sparse_moe.gate",
         "expert_gate": "block_sparse_moe.experts.*.w1",
@@ -69,24 +66,15 @@ def _qwen_block(config: Any, layer: int) -> dict[str, str]:
     return _without(*_DENSE)
 
 
-QWEN3_MOE = dataclasses.replace(
-    QWEN3,
-    name="qwen3_moe",
-    model_types=("qwen3_moe",),
-    block={**QWEN3.block, **_EXPERTS},
-    on_disk=_ON_DISK,
-    varies=_qwen_block,
-    more_sizes=_sizes,
+QWEN3_MOE = QWEN3.like(
+    "qwen3_moe", block=_EXPERTS, on_disk=_ON_DISK, varies=_qwen_block, more_sizes=_sizes
 )
 
 # One more expert is read by all tokens, as much as a gate of its own says.
-QWEN2_MOE = dataclasses.replace(
-    QWEN3_MOE,
-    name="qwen2_moe",
-    model_types=("qwen2_moe",),
+QWEN2_MOE = QWEN3_MOE.like(
+    "qwen2_moe",
+    without=("q_norm", "k_norm"),
     block={
-        **LLAMA.block,
-        **_EXPERTS,
         **{role: path.replace("experts", "expert") for role, path in _SHARED.items()},
         "shared_router": "mlp.shared_expert_gate",
     },
@@ -96,22 +84,14 @@ QWEN2_MOE = dataclasses.replace(
     },
 )  # fmt: skip
 
-OLMOE = dataclasses.replace(
-    MIXTRAL,
-    name="olmoe",
-    model_types=("olmoe",),
-    block={**MIXTRAL.block, "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"},
-    on_disk=_ON_DISK,
-    qk_norm="all",
-)
+OLMOE = MIXTRAL.like("olmoe", block=QK_NORMS, on_disk=_ON_DISK, qk_norm="all")
 
 # Each head has a learned sink of attention; rows of gate and up alternate; `up` is clamped, and one
 # is added to it, so that its scale cannot move to what comes after.
-GPT_OSS = dataclasses.replace(
-    LLAMA,
-    name="gpt_oss",
-    model_types=("gpt_oss",),
-    block={**_ATTENTION, **_EXPERTS, "router": "mlp.router", "sinks": "self_attn.sinks"},
+GPT_OSS = LLAMA.like(
+    "gpt_oss",
+    without=_DENSE,
+    block={**_EXPERTS, "router": "mlp.router", "sinks": "self_attn.sinks"},
     layout={
         "expert_gate expert_up": "(group expert) resid (unit part)",
         "expert_down": "(group expert) unit resid",
@@ -134,21 +114,16 @@ def _no_query_latent(config: Any) -> str | None:
     return None
 
 
-DEEPSEEK_V3 = dataclasses.replace(
-    LLAMA,
-    name="deepseek_v3",
-    model_types=("deepseek_v3",),
+DEEPSEEK_V3 = LLAMA.like(
+    "deepseek_v3",
+    without=("q", "k", "v"),
     block={
-        "attn_norm": "input_layernorm",
         "query_down": "self_attn.q_a_proj",
         "query_norm": "self_attn.q_a_layernorm",
         "q_nope q_rope": "self_attn.q_b_proj",
         "key_value_down k_rope": "self_attn.kv_a_proj_with_mqa",
         "key_value_norm": "self_attn.kv_a_layernorm",
         "k_nope v_latent": "self_attn.kv_b_proj",
-        "o": "self_attn.o_proj",
-        "mlp_norm": "post_attention_layernorm",
-        **_DENSE,
         **_EXPERTS,
         **_SHARED,
         "router_shift": "mlp.gate.e_score_correction_bias",
