@@ -72,7 +72,8 @@ class Registry(Generic[T]):
         self._discover()
         key = self._aliases.get(name, name)
         if key not in self._entries:
-            raise unknown_name(self.kind, name, [*self._entries, *self._aliases], see=self._see)
+            spelled = [alias for alias in self._aliases if alias.lower() == name.lower()]
+            raise unknown_name(self.kind, name, [*self._entries, *spelled], see=self._see)
         entry = self._entries[key]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")

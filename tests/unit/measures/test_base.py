@@ -22,6 +22,8 @@ X, Y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 3))
 
 
 def test_an_unknown_measure_gets_the_nearest_names() -> None:
+    with pytest.raises(UsageError, match="'linear_cka' .*did you mean 'cka' or"):
+        get_measure("linear_cka")  # not its alias of the biased one
     with pytest.raises(UsageError, match="unknown measure 'svca' .*did you mean .*'svcca'"):
         measure(X, Y, "svca")
 
