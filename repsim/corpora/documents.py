@@ -165,3 +165,19 @@ def limited(text: TrainingText, max_bytes: int, seed: int = 0) -> TrainingText:
         lambda: (document for document in text if _hash(seed, document.id) <= last),
         f"at most {max_bytes} bytes, seed {seed}",
     )
+
+
+def batches(
+    documents: Iterable[Document], characters: int, *, most: int = 1 << 62
+) -> Iterator[list[Document]]:
+    """Some documents at a time: `most`, or as many as are about so many characters together."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) == most or size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

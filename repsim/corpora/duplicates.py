@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from repsim.corpora.documents import Document, TrainingText
+from repsim.corpora.documents import Document, TrainingText, batches
 from repsim.corpora.overlap import window_hashes
 
 PASSAGE = 32
@@ -157,13 +157,4 @@ def _passages(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Some documents at a time, of no more than about a megabyte together."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) == _BATCH or size > 1_000_000:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return batches(documents, 1_000_000, most=_BATCH)

@@ -16,7 +16,7 @@ from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import read_json, write_json
 from repsim.core.progress import progress
-from repsim.corpora.documents import Document, TrainingText
+from repsim.corpora.documents import Document, TrainingText, batches
 from repsim.corpora.model_tokenizer import ModelTokenizer
 from repsim.corpora.tokenizers import Tokenizer, token_byte_lengths
 
@@ -168,7 +168,7 @@ def _write(
         aside.open("wb") as handle,
         progress(f"tokenising {key}", unit="doc") as bar,
     ):
-        for batch in _batched(documents):
+        for batch in batches(documents, BATCH_CHARACTERS):
             writer.add(batch, handle)
             bar.update(len(batch))
         if not writer.starts:
@@ -184,19 +184,6 @@ def _write(
         "idx_sha256": _file_hash(idx_path),
         "text_sha256": writer.text_digest.hexdigest(),
     }
-
-
-def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _paths(folder: Path, key: str) -> tuple[Path, Path]:

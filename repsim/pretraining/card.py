@@ -18,7 +18,7 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "## Bits per byte on held-out text\n\n" + _scores(provenance),
         "## History\n\n" + _history(provenance),
         "## Training\n\n" + _training(provenance),
-        "## Use\n\n" + _use(),
+        "## Use\n\n" + _use(provenance),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -101,7 +101,14 @@ def _tokens(provenance: Mapping[str, Any]) -> str:
     return f"{provenance['tokens']:,} ({own} in this run)"
 
 
-def _use() -> str:
+def _use(provenance: Mapping[str, Any]) -> str:
+    revisions = (
+        "\n\nEach folder in `checkpoints/` is a model of its own. As revisions on the hub:\n\n"
+        "```bash\n"
+        "for step in checkpoints/step-*; do\n"
+        '  hf upload ORGANISATION/NAME "$step" . --revision "$(basename "$step")"\n'
+        "done\n```"
+    )
     return (
         "```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -109,4 +116,4 @@ def _use() -> str:
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
         "```\n\n"
         "The whole history stands in `repsim_provenance.json`."
-    )
+    ) + (revisions if provenance.get("checkpoints") else "")

@@ -130,9 +130,8 @@ def _write_files(
 
 def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelRef:
     plan, shape = about.plan, about.shape
-    at_end = step == plan.last_step or STOPPED in about.notes
     return ModelRef(
-        name=plan.name if at_end else f"{plan.name}@{step}",
+        name=plan.name if _at_end(about, step) else f"{plan.name}@{step}",
         path=str(folder),
         architecture=shape.family,
         width=shape.width,
@@ -142,6 +141,10 @@ def _reference(folder: Path, aside: Path, about: Described, step: int) -> ModelR
         weights_hash=hash_files([aside / WEIGHTS]),
         **history_of(about),
     )
+
+
+def _at_end(about: Described, step: int) -> bool:
+    return step == about.plan.last_step or STOPPED in about.notes
 
 
 def history_of(about: Described) -> dict[str, Any]:
@@ -195,6 +198,7 @@ def _provenance(
         "run_key": about.key,
         "settings": dict(about.settings),
         "versions": versions(),
+        "checkpoints": [s for s in plan.checkpoints if s <= step] if _at_end(about, step) else [],
         **about.notes,
     }
 

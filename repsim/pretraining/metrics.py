@@ -16,6 +16,7 @@ import torch
 
 from repsim.core.errors import InputError
 from repsim.core.files import write_text
+from repsim.core.progress import duration
 
 logger = logging.getLogger("repsim.pretraining")
 
@@ -232,13 +233,6 @@ def measured_gemm_rate(device: torch.device, size: int | None = None, repeats: i
             torch.cuda.synchronize(device)
         best = min(best, max(clock() - start, 1e-9))
     return 2.0 * size**3 / best
-
-
-def duration(seconds: float) -> str:
-    """Time left, as one reads it."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def log_line(

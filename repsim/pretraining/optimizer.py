@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import nn
+from torch.optim.adamw import adamw
 
 from repsim.core.errors import UsageError
 from repsim.pretraining.config_training import TrainingConfig
@@ -116,20 +117,14 @@ class Muon(torch.optim.Optimizer):
                     "exp_avg_sq": torch.zeros_like(parameter),
                 }
         states = [self.state[p] for p in parameters]
-        for state in states:
-            state["step"] += 1
-        count = float(states[0]["step"])
         beta1, beta2 = group["betas"]
-        means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_lerp_(means, gradients, 1.0 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
-        scale = torch._foreach_div(squares, 1.0 - beta2**count)
-        torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, group["eps"])
-        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(parameters, means, scale, -group["lr"] / (1.0 - beta1**count))
+        adamw(
+            parameters, [p.grad for p in parameters if p.grad is not None],
+            *([s[key] for s in states] for key in ("exp_avg", "exp_avg_sq")), [],
+            [s["step"] for s in states], foreach=True, amsgrad=False, maximize=False,
+            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"],
+            eps=group["eps"],
+        )  # fmt: skip
 
 
 def _by_shape(parameters: list[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -98,6 +98,8 @@ def test_provenance_states_the_whole_history(trained: Path) -> None:
     assert "| mixed | 0 to 6 |" in card
     assert f"| deu_Latn | {document['bits_per_byte']['deu_Latn']:.3f} |" in card
     assert '\nlicense: "unknown"\n' in card
+    assert document["checkpoints"] == [6, 7, 8]
+    assert 'hf upload ORGANISATION/NAME "$step"' in card
     assert str(trained) not in json.dumps(document) + card.replace(document["corpus"]["source"], "")
 
 
