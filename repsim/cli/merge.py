@@ -256,7 +256,7 @@ def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str
         tiers = ("T0", "T1", "T2") if look_further else ("T0", "T1")
         known = predict_merge(
             asked.models, asked.method, asked.alignment, base=asked.base, tiers=tiers,
-            tokenizer=asked.tokenizer,
+            tokenizer=asked.tokenizer, parameters=asked.parameters,
         )  # fmt: skip
         whole = "from configs, weights and activations"
         basis = whole if look_further else "from configs and weights alone"

@@ -195,7 +195,9 @@ def _forecasts(
         return predict_matrix(asked.models, asked.method, asked.alignment, most=most, **how)
     if options["rank_methods"]:
         return rank_methods(asked.models, **how)
-    found = predict_merge(asked.models, asked.method, asked.alignment, **how)
+    found = predict_merge(
+        asked.models, asked.method, asked.alignment, parameters=asked.parameters, **how
+    )
     if "T2" in found.tiers:  # what rests on less, a merge measures itself
         remember(asked, found)
     return [found]

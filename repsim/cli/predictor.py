@@ -69,7 +69,8 @@ def fit(
     **named: Any,
 ) -> None:
     """Fit a predictor on atlases, or on a table of merges. The same input gives the same file."""
-    from repsim.mergeability.predictor import DEFAULT_REGRESSOR, Predictor
+    from repsim.mergeability.predictor import Predictor
+    from repsim.mergeability.regressors import CHOSEN
 
     evidence, features = _evidence(atlases, **named)
     say("fit", _size(evidence))
@@ -77,7 +78,7 @@ def fit(
         if as_json:
             print_json({"plan": _size(evidence)})
         return
-    made = Predictor(regressor or DEFAULT_REGRESSOR, features=features, seed=seed).fit(evidence)
+    made = Predictor(regressor or CHOSEN, features=features, seed=seed).fit(evidence)
     made.save(out)
     if as_json:
         print_json(_summary(made))
@@ -145,7 +146,7 @@ def validate(
             workers=cores, out=out, csv=csv, as_json=as_json,
         )  # fmt: skip
         return
-    from repsim.mergeability.predictor import DEFAULT_REGRESSOR
+    from repsim.mergeability.regressors import CHOSEN
     from repsim.mergeability.validation import validate as run
 
     evidence, features, known, costs = _to_validate(sources, named)
@@ -157,7 +158,7 @@ def validate(
     if not costs:
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
-        evidence, regressor=regressor or known or DEFAULT_REGRESSOR, features=features,
+        evidence, regressor=regressor or known or CHOSEN, features=features,
         splits=splits, draws=draws, seed=seed, costs=costs, workers=cores,
         say=lambda text: say("split", text),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, direction_of
 from repsim.mergeability.out_of_fold import OutOfFold
-from repsim.mergeability.regressors import cross_fit
+from repsim.mergeability.regressors import cross_fit, outcome
 from repsim.mergeability.splits import Split
 
 #: Single similarity measures, each where it says most in the source paper's sense: mid depth.
@@ -26,7 +26,10 @@ WEIGHTS = (
 )  # fmt: skip
 #: Baselines that read columns of the evidence, not features.
 PROVENANCE = {"provenance bit": "shared_init", "fork fraction": "fork_fraction"}
-MEAN = "mean of outcomes"
+MEAN, LOOKUP = "mean of outcomes", "lookup by origin and method"
+#: Regressors that a predictor must beat on the same features: name for readers -> regressor.
+RIVALS = {"5 nearest known merges": "neighbours", "boosted trees": "boosting",
+          "ridge on splines": "ridge"}  # fmt: skip
 
 
 def baseline_uses(table: EvidenceTable) -> dict[str, FeatureUse]:
@@ -49,9 +52,32 @@ def run_regressor(
     table: EvidenceTable, split: Split, regressor: str, uses: Sequence[FeatureUse]
 ) -> OutOfFold:
     """Forecast the test rows of a split by a regressor, without intervals."""
-    found = cross_fit(regressor, table, uses, split.folds)
+    return _without_intervals(table, cross_fit(regressor, table, uses, split.folds).predicted)
+
+
+def _without_intervals(table: EvidenceTable, predicted: np.ndarray) -> OutOfFold:
     none, names = np.full(len(table), np.nan), ("",) * len(table)
-    return OutOfFold(table, found.predicted, none, none, np.empty(0), np.empty(0), names, names)
+    return OutOfFold(table, predicted, none, none, np.empty(0), np.empty(0), names, names)
+
+
+def run_lookup(table: EvidenceTable, split: Split) -> OutOfFold:
+    """Mean of known merges by origin and method; where the origin is new, by method alone."""
+    y = outcome(table)
+    origins = [" + ".join(sorted(found)) for found in table.histories]
+    keys = [
+        table.factor,
+        np.array([f"{o}|{f}" for o, f in zip(origins, table.factor, strict=True)]),
+    ]
+    predicted = np.full(len(table), np.nan)
+    for fold in split.folds:
+        predicted[fold.test] = y[fold.train].mean()
+        for key in keys:
+            names, which = np.unique(key[fold.train], return_inverse=True)
+            means = np.bincount(which, weights=y[fold.train]) / np.bincount(which)
+            known = dict(zip(names, means, strict=True))
+            mine = [row for row in fold.test if key[row] in known]
+            predicted[mine] = [known[key[row]] for row in mine]
+    return _without_intervals(table, predicted)
 
 
 def run_baseline(table: EvidenceTable, split: Split, use: FeatureUse | None) -> OutOfFold:

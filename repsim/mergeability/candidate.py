@@ -11,6 +11,8 @@ from repsim.core.forecast import Interval, KnownMerge
 #: Largest probability of collapse at which a merge is said to survive, and the least at which it is
 #: said to collapse, where everything was measured.
 MOST_RISK, LEAST_RISK = 0.2, 0.5
+#: Name of the effect of known merges that are most alike.
+NEARBY = "nearby"
 #: Ways to bring models into one system of coordinates before merging.
 ALIGNMENTS = ("none", "permutation", "orthogonal")
 
@@ -84,6 +86,14 @@ class MergePredictor(Protocol):
 
     def combinations(self) -> Sequence[tuple[str, str]]:
         """Pairs of method and alignment among known merges."""
+        ...
+
+    def known_parameters(self, method: str) -> Mapping[str, float]:
+        """Parameters that known merges by a method were made with; empty if not known."""
+        ...
+
+    def families(self) -> Sequence[str]:
+        """Families of models (`model_type`) among known merges; empty if not known."""
         ...
 
     def known_range(self, feature: str) -> tuple[float, float] | None:

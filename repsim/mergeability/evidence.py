@@ -14,7 +14,7 @@ from repsim.core.atlas import Atlas, join_parents, split_parents
 from repsim.core.errors import InputError
 from repsim.core.files import hash_bytes
 from repsim.core.table import Table, read_header
-from repsim.mergeability.lineage import lineage_of_atlas, root_of
+from repsim.mergeability.lineage import lineage_of_atlas, origins_of_atlas, root_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +87,8 @@ class EvidenceTable(Table):
         "retention": ("float", "what was kept of the best parent, the outcome"),
         "advantage": ("float", "retention minus what the best single parent keeps"),
         "useful": ("float", "1 if it beats every single parent"),
+        "gain_kept": ("float", "share of what the best parent gained over the base that is kept"),
+        "parameters": ("string", "parameters of the method, as JSON; empty where not stated"),
     }
     UPGRADES: ClassVar = {"repsim/evidence/1": _upgraded}
 
@@ -118,7 +120,14 @@ class EvidenceTable(Table):
     @property
     def roots(self) -> list[frozenset[str]]:
         """Parents of each row, models of one lineage taken as one."""
-        lineage = self.lineage
+        return self._followed(self.lineage)
+
+    @property
+    def histories(self) -> list[frozenset[str]]:
+        """Parents of each row, models that were forked from one run taken as one."""
+        return self._followed({**self._info.get("origins", {}), **self.lineage})
+
+    def _followed(self, lineage: Mapping[str, str]) -> list[frozenset[str]]:
         known = {
             joined: frozenset(root_of(p, lineage) for p in split_parents(joined))
             for joined in dict.fromkeys(self["parents"])
@@ -134,8 +143,8 @@ class EvidenceTable(Table):
     def hash(self) -> str:
         """SHA-256 of everything in the table, as `hash_json` of its columns would give it."""
         text = json.dumps(
-            # "kin" is what the first version called lineage: stored predictors name this hash.
-            {"columns": "@", "features": "@", "kin": self.lineage, "tiers": self.tiers},
+            {"columns": "@", "features": "@", "lineage": self.lineage, "tiers": self.tiers,
+             "origins": self._info.get("origins", {})},
             sort_keys=True, ensure_ascii=False,
         )  # fmt: skip
         columns = {name: self.column(name) for name in self.COLUMNS}
@@ -182,6 +191,7 @@ class EvidenceTable(Table):
         features: Mapping[str, Sequence[float] | np.ndarray],
         tiers: Mapping[str, str],
         lineage: Mapping[str, str] | None = None,
+        origins: Mapping[str, str] | None = None,
     ) -> Self:
         """Build a table from dictionaries of the columns, and features beside them.
 
@@ -190,6 +200,7 @@ class EvidenceTable(Table):
             features: Values per feature, one per row.
             tiers: Feature -> tier.
             lineage: See the class.
+            origins: Model -> the run that it was forked from.
 
         Raises:
             UsageError: A row has an unknown column.
@@ -199,7 +210,8 @@ class EvidenceTable(Table):
                                      if v is not None}
             for row in rows
         ]  # fmt: skip
-        table = cls(plain, {"tiers": dict(tiers), "lineage": dict(lineage or {})})
+        maps = {"tiers": tiers, "lineage": lineage or {}, "origins": origins or {}}
+        table = cls(plain, {name: dict(found) for name, found in maps.items()})
         return table.with_features(
             {name: np.asarray(values, dtype=np.float64) for name, values in features.items()}, {}
         )
@@ -269,8 +281,13 @@ class EvidenceTable(Table):
              "parents": join_parents([before + p for p in split_parents(row["parents"])])}
             for row in rows
         ]  # fmt: skip
-        lineage = {before + a: before + b for a, b in lineage_of_atlas(atlas).items()}
-        return cls.from_rows(kept, values, tiers, lineage)
+        lineage, origins = (
+            {before + a: before + b for a, b in found(atlas).items()}
+            for found in (lineage_of_atlas, origins_of_atlas)
+        )
+        table = cls.from_rows(kept, values, tiers, lineage, origins)
+        family = ((atlas.info.get("study") or {}).get("architecture") or {}).get("family")
+        return table.with_columns({}, {"families": {study: family}} if family else {})
 
 
 def _value(kind: str, value: Any) -> Any:

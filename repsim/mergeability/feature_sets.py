@@ -70,6 +70,23 @@ def feature_uses(
     return kept
 
 
+def feature_choices(
+    table: EvidenceTable, tiers: Sequence[str], names: Sequence[str] = ()
+) -> list[tuple[FeatureUse, ...]]:
+    """All features that a predictor of some tiers may use, and the few that it cannot do without.
+
+    Which it is is chosen by folds inside the known merges; named features are left as they are.
+    """
+    every = feature_uses(table, tiers, names)
+    few = tuple(use for use in every if use.name in FEATURES and _is_basic(FEATURES[use.name]))
+    return [every, few] if not names and 2 < len(few) < len(every) else [every]
+
+
+def _is_basic(feature: FeatureSpec) -> bool:
+    """What the merge averages, whatever the alignment, and what there is to lose."""
+    return bool(feature.by_alignment) or feature.name.endswith("_headroom") or feature.name == "k"
+
+
 def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
     """The sets of tiers for which a table holds features; "table" for somebody else's."""
     present = set(table.tiers.values())

@@ -34,6 +34,7 @@ def predict_merge(
     alignment: str = "none",
     *,
     base: ModelLike | None = None,
+    parameters: Mapping[str, Sequence[float]] | None = None,
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
@@ -60,9 +61,12 @@ def predict_merge(
         models: Two parents or more, in the order of merging: folders, "zoo:NAME", hub ids in the
             local cache ("org/name@revision"), `ModelRef`, modules of `transformers` as
             `(module, tokenizer)`; in a mapping, by name.
-        method: Merge method, see `repsim methods`; with its usual parameters.
+        method: Merge method, see `repsim methods`; with its default parameters.
         alignment: "none", or how the others are brought to the first: "permutation", "orthogonal".
-        base: Base of methods on differences.
+        base: Base of methods on differences: refused where weights show that it is not the nearest
+            common ancestor of the parents.
+        parameters: Parameter of the method -> its value for each model, where it is not the
+            default; refused where known merges had others.
         corpus: Parallel sentences that activations are compared on.
         languages: Languages to forecast; those that the parents state if None.
         tiers: What is measured, all up to one: "T0" metadata, "T1" weights, "T2" activations, "T3"
@@ -100,14 +104,14 @@ def predict_merge(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
         tuple(tiers), tokenizer, oracle, insist, loading,
     )  # fmt: skip
-    if gate_method(method, alignment, chosen):
+    if gate_method(method, alignment, chosen, parameters):
         # Nothing that could be measured would help; the metadata is laid out all the same.
         short = settings.tiers if insist else settings.tiers[:1]
         settings = dataclasses.replace(settings, tiers=short, oracle=False)
     measured = measure_parents(
         named_models(models), chosen, settings, base=named_base(base), say=say
     )
-    return forecast_of(measured, chosen, method, alignment)
+    return forecast_of(measured, chosen, method, alignment, parameters)
 
 
 def rank_methods(
@@ -181,14 +185,15 @@ def rank_methods(
 
 
 def forecast_of(
-    measured: Measured, predictor: MergePredictor, method: str = "linear", alignment: str = "none"
-) -> MergeForecast:
+    measured: Measured, predictor: MergePredictor, method: str = "linear", alignment: str = "none",
+    parameters: Mapping[str, Sequence[float]] | None = None,
+) -> MergeForecast:  # fmt: skip
     """Forecast of one way to merge parents that were measured.
 
     For a merge of models as they are, the verdict takes into account what the same method is
     forecast to do after each alignment that is known of it.
     """
-    why = measured.refusal(method) or gate_method(method, alignment, predictor)
+    why = measured.refusal(method) or gate_method(method, alignment, predictor, parameters)
     candidate = measured.candidate(method, alignment)
     prediction = Prediction(refusal=why) if why else predictor.answer(candidate)
     refused = bool(prediction.refusal)

@@ -7,6 +7,7 @@ What is merely unusual is left to the predictor, which knows how far its own kno
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 #: Anything that names a model on disk.
 ModelName = str | Path | ModelRef
-#: How far beyond the sizes of known models a forecast is tried: a factor of ten either way.
-SIZE_MARGIN = 1.0
+#: How many times as large as the largest known models, or as small as the smallest, models may be.
+#: Nobody has merged models of several sizes in one way, so that nothing tells how far it holds.
+SIZE_FACTOR = 3.0
+#: By how much a parameter may differ from that of known merges, relative to it.
+NEAR_PARAMETER = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +56,66 @@ def gate_models(
     errors, notes = _static(models, tokenizer) if not weightless else (_differing(stated), [])
     if errors:
         return Gate("; ".join(errors), _alike(stated) and not weightless, tuple(notes))
-    if size := _why_size(stated.get("parameters_log10"), predictor):
-        return Gate(size, not weightless, tuple(notes))
+    for why in (
+        _why_family(models, predictor),
+        _why_size(stated.get("parameters_log10"), predictor),
+    ):
+        if why:
+            return Gate(why, not weightless, tuple(notes))
     if weightless:
         return Gate(f"'{weightless[0]}' holds no safetensors weights", measurable=False)
     return Gate("", measurable=True, notes=tuple(notes))
 
 
-def gate_method(method: str, alignment: str, predictor: MergePredictor) -> str:
-    """Why nothing can be said of a method before anything is measured; empty if something can."""
+def gate_method(
+    method: str, alignment: str, predictor: MergePredictor,
+    parameters: Mapping[str, Sequence[float]] | None = None,
+) -> str:  # fmt: skip
+    """Why nothing can be said of a method before anything is measured; empty if something can.
+
+    `parameters`: values by model that are not the defaults of the method.
+    """
     known = predictor.combinations()
     methods = list(dict.fromkeys(name for name, _ in known))
     if method not in methods:
         return f"no known merge was made by '{method}' (known: {', '.join(methods)})"
     if (method, alignment) not in known:
         return f"no known merge was made by '{method}' after alignment by {alignment}"
+    return _why_parameters(method, predictor.known_parameters(method), parameters or {})
+
+
+def _why_parameters(
+    method: str, known: Mapping[str, float], given: Mapping[str, Sequence[float]]
+) -> str:
+    from repsim.merging.methods import find_method
+
+    declared = find_method(method)
+    defaults = declared.defaults | declared.model_defaults
+    for name, usual in known.items():
+        values = [float(value) for value in given.get(name, (defaults[name],))]
+        if name == "weight" and defaults.get("normalize"):  # only their proportions count
+            mean = sum(values) / len(values)
+            values = [value / mean if mean else value for value in values]
+        if any(abs(value - usual) > NEAR_PARAMETER * max(abs(usual), 1e-12) for value in values):
+            said = ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+            return (
+                f"known merges by '{method}' were made with {name} {usual:g}, this one has {said}, "
+                "and none tells what that changes"
+            )
+    return ""
+
+
+def _why_family(models: Sequence[Located], predictor: MergePredictor) -> str:
+    from repsim.models.inspect import read_config
+
+    known = predictor.families()
+    for found in models if known else ():
+        family = str(read_config(found.folder, generic=True)[0].model_type)
+        if family not in known:
+            return (
+                f"'{found.name}' is of the family {family}, and every known merge is of "
+                f"{' or '.join(known)} models: intervals did not hold for another family"
+            )
     return ""
 
 
@@ -116,12 +165,16 @@ def _why_size(found: float | None, predictor: MergePredictor) -> str:
     known = predictor.known_range("parameters_log10")
     if found is None or found != found or known is None:
         return ""
-    if known[0] - SIZE_MARGIN <= found <= known[1] + SIZE_MARGIN:
+    margin = math.log10(SIZE_FACTOR)
+    if known[0] - margin <= found <= known[1] + margin:
         return ""
     low, high = _count(10 ** known[0]), _count(10 ** known[1])
     if low.split()[1:] == high.split()[1:]:
         low = low.split()[0]
-    return f"the models have {_count(10**found)} parameters, known merges {low} to {high}"
+    return (
+        f"the models have {_count(10**found)} parameters, known merges {low} to {high}, and a "
+        f"forecast goes no further than {SIZE_FACTOR:g} times beyond"
+    )
 
 
 def _count(number: float) -> str:

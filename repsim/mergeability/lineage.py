@@ -16,6 +16,15 @@ def root_of(model: str, lineage: Mapping[str, str]) -> str:
     return model
 
 
+def origins_of_atlas(atlas: Atlas) -> dict[str, str]:
+    """Model -> the run that it was forked from, itself perhaps a fork."""
+    return {
+        row["model"]: f"{row['model'].rpartition('/')[0]}/{row['forked_from']}".removeprefix("/")
+        for row in atlas.models.rows()
+        if row["forked_from"]
+    }
+
+
 def lineage_of_atlas(atlas: Atlas) -> dict[str, str]:
     """Model -> the one that stands for it; models that stand for themselves are left out."""
     lineage: dict[str, str] = {}

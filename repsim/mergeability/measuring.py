@@ -14,7 +14,7 @@ from repsim.core.model_ref import ModelRef
 from repsim.corpora import load_corpus
 from repsim.mergeability.candidate import Candidate, MergePredictor
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
-from repsim.mergeability.features.spec import TierResult
+from repsim.mergeability.features.spec import WITHOUT_BASE, TierResult
 from repsim.mergeability.features.tiers import FORECASTING, ORACLE, TIERS, How, Progress
 from repsim.mergeability.gates import Gate, ModelName, gate_models
 from repsim.merging.ancestry import NO_BASE, QUICK, check_base, check_lineage
@@ -103,7 +103,8 @@ class Measured:
     def notes(self) -> tuple[str, ...]:
         """Notes of the gate and of all tiers, each once."""
         said = [*self.gate.notes, *self.lineage_notes]
-        said += [*(note for result in self.results for note in result.notes)]
+        of_tiers = (note for result in self.results for note in result.notes)
+        said += [note for note in of_tiers if not (self.base and note == WITHOUT_BASE)]
         if self.oracle:
             said += self.oracle.notes
         return tuple(dict.fromkeys(said))
@@ -189,7 +190,11 @@ def _lineage(
     if base is not None:
         found = check_base(base, folders, max_megabytes=QUICK)
         if found.plausible:
-            return "", ()
+            said = (
+                f"the base fits by its weights: {found.why}; features are measured from the mean "
+                "of the parents, as those of known merges were"
+            )
+            return "", (said,)
         known = "known merges took differences to the nearest common ancestor of the parents"
         return f"the base does not fit: {found.why}; {known}", ()
     told = [found for found in check_lineage(folders) if found.check == NO_BASE]

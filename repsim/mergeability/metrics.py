@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.stats import auroc, calibration_error, model_weights, spearman
+from repsim.stats.additive import LEAST, MOST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,28 @@ FULL: dict[str, Metric] = {
     "auroc_useful": lambda f: _of_useful(f, auroc),
     "brier_useful": lambda f: _of_useful(f, lambda p, u: float(((p - u) ** 2).mean())),
 }
+#: Bands of retention in which coverage is stated by itself, and fewest rows of one.
+BANDS, LEAST_IN_BAND = (LEAST, -0.5, 0.0, 0.5, 0.8, MOST), 12
+
+
+def band_metrics() -> dict[str, Metric]:
+    """Coverage among forecasts, and among outcomes, of each band."""
+    pairs = list(itertools.pairwise(BANDS))
+    return {
+        f"coverage, {what} {low:g} to {high:g}": functools.partial(_within, what, low, high)
+        for what in ("predicted", "observed")
+        for low, high in pairs
+    }
+
+
+def _within(what: str, low: float, high: float, found: Judged) -> float:
+    values = getattr(found, what)
+    mine = (values >= low) & ((values < high) | (high == MOST))
+    inside = (found.observed >= found.low) & (found.observed <= found.high)
+    return float(inside[mine].mean()) if mine.sum() >= LEAST_IN_BAND else float("nan")
+
+
+FULL |= band_metrics()
 #: Metrics of which less is better.
 LESS_IS_BETTER = ("mae", "brier", "ece", "width", "brier_useful")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class OutOfFold:
     refusals: tuple[str, ...]
     folds: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    fates: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=object))
 
     @property
     def rows(self) -> np.ndarray:
@@ -109,38 +110,65 @@ def carry_out(
     *,
     advance: Callable[[], object] | None = None,
     each: Each = map,
-) -> OutOfFold:
-    """Forecast every test row of a split by a predictor fitted on the training rows alone."""
-    count = len(table)
-    arrays = {name: np.full(count, np.nan) for name in
-              ("predicted", "low", "high", "p_collapse", "p_useful")}  # fmt: skip
-    refusals, names, skipped = [""] * count, [""] * count, []
+) -> tuple[dict[str, OutOfFold], list[str]]:
+    """Forecast every test row of a split by a predictor fitted on the training rows alone.
+
+    One result for each set of tiers that the predictor is fitted on; beside them, which regressor
+    and how many features each fold chose.
+    """
     test = functools.partial(_test, table, predictor, split.name != "leave-method-out")
     for fold in split.folds:
         assert_apart(table, fold.train, fold.test)
+    results, skipped, chosen = [], [], []
     for fold, found in zip(split.folds, each(test, split.folds), strict=True):
         if advance:
             advance()
         if isinstance(found, str):
             skipped.append(f"{fold.name}: {found}")
-            continue
-        arrays["predicted"][fold.test] = found.predicted
-        arrays["low"][fold.test], arrays["high"][fold.test] = found.low, found.high
-        arrays["p_collapse"][fold.test] = found.p_collapse[found.merge]
-        arrays["p_useful"][fold.test] = found.p_useful[found.merge]
+        else:
+            results.append((fold, found[0]))
+            chosen += found[1]
+    sets = dict.fromkeys(name for _, found in results for name in found)
+    made = {
+        name: _put_together(table, [(f, r[name]) for f, r in results if name in r], skipped)
+        for name in sets
+    }
+    return made, chosen
+
+
+def _put_together(
+    table: EvidenceTable, results: Sequence[tuple[Fold, Forecasts]], skipped: Sequence[str]
+) -> OutOfFold:
+    count = len(table)
+    by_row, by_merge = ("predicted", "low", "high"), ("p_collapse", "p_useful")
+    arrays = {name: np.full(count, np.nan) for name in (*by_row, *by_merge)}
+    refusals, names = [""] * count, [""] * count
+    fates = np.full(count, "", dtype=object)
+    for fold, found in results:
+        for name in by_row:
+            arrays[name][fold.test] = getattr(found, name)
+        for name in by_merge:
+            arrays[name][fold.test] = getattr(found, name)[found.merge]
+        fates[fold.test] = found.fates[found.merge]
         for row, why in zip(fold.test, found.refusals, strict=True):
             refusals[row], names[row] = why, fold.name
     return OutOfFold(
-        table, **arrays, refusals=tuple(refusals), folds=tuple(names), skipped=tuple(skipped)
-    )
+        table, **arrays, refusals=tuple(refusals), folds=tuple(names), skipped=tuple(skipped),
+        fates=fates,
+    )  # fmt: skip
 
 
 def _test(
     table: EvidenceTable, predictor: Predictor, of_method: bool, fold: Fold
-) -> Forecasts | str:
+) -> tuple[dict[str, Forecasts], list[str]] | str:
     """Learn from one side of a fold and forecast the other, or say why there is too little."""
     known, asked = table.take(fold.train), table.take(fold.test)
     try:
-        return clone(predictor).fit(known).forecast(asked, of_method=of_method)
+        fitted = clone(predictor).fit(known)
     except InputError as error:  # too few groups of parents: counted, and told in the report
         return error.what
+    found = {
+        name: fitted.forecast(asked, tiers=name, of_method=of_method) for name in fitted.parts_
+    }
+    parts = fitted.parts_.items()
+    return found, [f"{name}: {part.kind}, {len(part.uses)} features" for name, part in parts]

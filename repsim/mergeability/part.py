@@ -12,10 +12,11 @@ from repsim.core.atlas import COLLAPSE
 from repsim.mergeability.candidate import LEAST_RISK, MOST_RISK, Doubt
 from repsim.mergeability.domain import Domain, fit_domain
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import FeatureUse, feature_uses
+from repsim.mergeability.feature_sets import FeatureUse, feature_choices
 from repsim.mergeability.reasons import label_of
-from repsim.mergeability.regressors import FittedRegressor, cross_fit, outcome
+from repsim.mergeability.regressors import FittedRegressor, chosen_fit, outcome
 from repsim.mergeability.splits import LEAST_INNER, leave_models_out
+from repsim.mergeability.verdict import fate
 from repsim.stats.conformal import (
     Calibration,
     Logistic,
@@ -28,10 +29,10 @@ from repsim.stats.conformal import (
 #: Standard deviation of a feature's effect on known merges from which it must not be missing.
 LEAST_SWAY = 0.02
 #: Blocks of models that are held out when errors are learnt.
-BLOCKS = 8
-#: Largest share of known merges, among those whose fate a smaller set of tiers states, of which a
-#: fuller one states the opposite; the fate of the others is said to be open.
-MOST_DENIED = 0.05
+BLOCKS = 5
+#: Largest share of known merges, at a probability at which a smaller set of tiers states a fate, of
+#: which a fuller one states the opposite; the fate of the others is said to be open.
+MOST_DENIED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Forecasts:
     p_collapse: np.ndarray
     p_useful: np.ndarray
     doubts: tuple[Doubt, ...]
+
+    @property
+    def fates(self) -> np.ndarray:
+        """What is said of each merge."""
+        pairs = zip(self.p_collapse, self.doubts, strict=True)
+        return np.array([fate(float(chance), doubt) for chance, doubt in pairs], dtype=object)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +187,11 @@ def fit_part(
 
     Beside the part: its forecasts out of fold of every row.
     """
-    uses = feature_uses(table, tiers, features)
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
-    found = cross_fit(kind, table, uses, folds)
+    choices = feature_choices(table, tiers, features)
+    found = chosen_fit(kind, table, choices, folds)
     groups = np.array(table["parents"])
+    origins = np.array([" + ".join(sorted(found)) for found in table.histories])
     shrinks = should_shrink(found.predicted, outcome(table), groups)
     predicted = shrunk(found.predicted) if shrinks else found.predicted
     number, first = table.merges()
@@ -193,14 +201,15 @@ def fit_part(
     margin = margin_of(table, predicted, number, len(first))
     part = Part(
         tiers=tuple(tiers),
-        kind=kind,
+        kind=found.regressor,
         alpha=found.setting["alpha"],
-        uses=uses,
-        regressor=FittedRegressor.fit(kind, table, uses, found.setting),
-        rows=calibrate(predicted, outcome(table), groups),
-        merges=calibrate(worst, observed, groups[first]),
+        uses=found.uses,
+        regressor=FittedRegressor.fit(found.regressor, table, found.uses, found.setting),
+        rows=calibrate(predicted, outcome(table), groups, origins),
+        merges=calibrate(worst, observed, groups[first], origins[first]),
         useful=fit_logistic(margin, table["useful"][first], 1.0 / count[which]),
-        domain=fit_domain(table, [use.name for use in uses]),
+        # The domain is that of all that was measured: few features make strangers look alike.
+        domain=fit_domain(table, [use.name for use in choices[0]]),
         shrinks=shrinks,
     )
     return part, predicted
@@ -230,17 +239,18 @@ def doubts_beside(
 
 
 def _doubt(mine: np.ndarray, theirs: np.ndarray, weight: np.ndarray, tier: str) -> Doubt:
-    """The narrowest bounds beyond which few forecasts are denied."""
+    """The narrowest bounds at which, and not only beyond which, few forecasts are denied."""
+    from sklearn.isotonic import IsotonicRegression
 
-    def first(bounds: np.ndarray, beyond: Any, denied: np.ndarray, last: float) -> float:
-        for bound in bounds:
-            said = beyond(mine, bound)
-            if weight[said] @ denied[said] <= MOST_DENIED * weight[said].sum():
-                return float(bound)
-        return last
+    def bound(grid: np.ndarray, denied: np.ndarray, *, rises: bool, last: float) -> float:
+        curve = IsotonicRegression(increasing=rises, out_of_bounds="clip")
+        rate = curve.fit(mine, denied, sample_weight=weight).predict(grid)
+        return float(
+            next((at for at, of in zip(grid, rate, strict=True) if of <= MOST_DENIED), last)
+        )
 
-    low = first(np.linspace(MOST_RISK, 0, 41), np.less_equal, theirs >= LEAST_RISK, 0.0)
-    high = first(np.linspace(LEAST_RISK, 1, 101), np.greater_equal, theirs <= MOST_RISK, 1.0)
+    low = bound(np.linspace(MOST_RISK, 0, 41), theirs >= LEAST_RISK, rises=True, last=0.0)
+    high = bound(np.linspace(LEAST_RISK, 1, 101), theirs <= MOST_RISK, rises=False, last=1.0)
     return Doubt(round(low, 3), round(high, 3), tier)
 
 

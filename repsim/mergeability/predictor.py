@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,12 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
-from repsim.mergeability.candidate import Beside, Candidate, Doubt, Prediction
+from repsim.mergeability.candidate import NEARBY, Beside, Candidate, Doubt, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
 from repsim.mergeability.feature_sets import DEFAULT_SET, forecasting_sets, with_as_merged
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, doubts_beside, fit_part
-from repsim.mergeability.regressors import find_regressor
+from repsim.mergeability.regressors import CHOSEN, find_regressor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 SCHEMA, _EARLIER = "repsim/predictor/3", ("repsim/predictor/1", "repsim/predictor/2")
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
-#: Unless another is asked for; chosen by validation on the shipped atlas.
-DEFAULT_REGRESSOR = "saturating-by-kind"
 #: Known merges that a value is held beside.
 BESIDE = 20
 
@@ -42,7 +41,8 @@ class Predictor(RegressorMixin, BaseEstimator):
     and `permutation_importance` apply; folds that share no model come from `leave_models_out`.
 
     Args:
-        regressor: Name of the regressor; see `repsim.mergeability.regressors`.
+        regressor: Name of the regressor, see `repsim.mergeability.regressors`; "chosen": for every
+            set of tiers by folds inside the known merges, as are its features.
         features: Features instead of the chosen ones; "name:+" states a direction.
         tiers: The one set of tiers to fit on; if None, every nested set that the evidence has.
         blocks: Blocks of models that are held out to learn errors.
@@ -66,7 +66,7 @@ class Predictor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        regressor: str = DEFAULT_REGRESSOR,
+        regressor: str = CHOSEN,
         *,
         features: Sequence[str] = (),
         tiers: Sequence[str] | None = None,
@@ -93,7 +93,7 @@ class Predictor(RegressorMixin, BaseEstimator):
             InputError: There are too few merges or models, or a number is infinite or missing.
             UsageError: The regressor cannot be stored, or no feature is of use.
         """
-        if not find_regressor(self.regressor).ships:
+        if self.regressor != CHOSEN and not find_regressor(self.regressor).ships:
             raise UsageError(f"the regressor '{self.regressor}' is a yardstick and is not stored")
         evidence = evidence_of(X)
         if y is not None:
@@ -140,15 +140,19 @@ class Predictor(RegressorMixin, BaseEstimator):
         part = self._part(table)
         return part.rows.interval(part.predict(table))
 
-    def forecast(self, X: EvidenceTable | pd.DataFrame, *, of_method: bool = True) -> Forecasts:
+    def forecast(
+        self, X: EvidenceTable | pd.DataFrame, *, tiers: str = "", of_method: bool = True
+    ) -> Forecasts:
         """All that can be said of rows and their merges, with the reason why each may be refused.
 
         Args:
             X: Merges.
+            tiers: Name of the set of tiers to ask; of most tiers that `X` has if empty.
             of_method: Whether a method that no known merge was made by is a reason to refuse.
         """
         table = with_as_merged(evidence_of(X))
-        return self._part(table).forecast(table, self.evidence_, of_method=of_method)
+        part = self.parts_[tiers] if tiers else self._part(table)
+        return part.forecast(table, self.evidence_, of_method=of_method)
 
     @property
     def identity(self) -> str:
@@ -175,6 +179,22 @@ class Predictor(RegressorMixin, BaseEstimator):
         pairs = (factor.split("|") for factor in sorted(set(self.evidence_.factor)))
         return [(method, alignment) for method, alignment in pairs]
 
+    def known_parameters(self, method: str) -> dict[str, float]:
+        """Numbers that all known merges by a method were made with, its defaults included."""
+        from repsim.merging.methods import find_method
+
+        table = self.evidence_
+        stated = {text for text in table["parameters"][table["method"] == method] if text}
+        if len(stated) != 1:
+            return {}
+        declared = find_method(method)
+        every = declared.defaults | declared.model_defaults | json.loads(stated.pop())
+        return {n: float(v) for n, v in every.items() if type(v) in (int, float)}
+
+    def families(self) -> tuple[str, ...]:
+        """Families of models among known merges, where their source states them."""
+        return tuple(sorted(set(self.evidence_.info.get("families", {}).values())))
+
     def known_range(self, feature: str) -> tuple[float, float] | None:
         """Least and largest value of a feature among known merges; None if there is none."""
         values = self.evidence_.features.get(feature)
@@ -195,6 +215,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         refusal = next((why for why in found.refusals if why), "")
         if refusal:
             return Prediction(refusal=refusal, nearest=nearest)
+        effects = {name: float(v[row]) for name, v in part.effects(table).items()}
         ends = zip(found.predicted, found.low, found.high, strict=True)
         return Prediction(
             retention={
@@ -206,7 +227,8 @@ class Predictor(RegressorMixin, BaseEstimator):
             ),
             p_collapse=float(found.p_collapse[0]),
             p_useful=_known(found.p_useful[0]),
-            effects={name: float(v[row]) for name, v in part.effects(table).items()},
+            effects=effects,
+            values={name: effect for name, effect in effects.items() if name == NEARBY},
             nearest=nearest,
             doubt=found.doubts[0],
         )
@@ -285,6 +307,8 @@ class Predictor(RegressorMixin, BaseEstimator):
         made = cls(**document["settings"])
         made.parts_ = {name: Part.from_json(part) for name, part in document["parts"].items()}
         made.evidence_, made.version = evidence, document.get("version", "")
+        for part in made.parts_.values():
+            part.regressor.remember(evidence)
         return made
 
 

@@ -24,6 +24,7 @@ class Question:
         alignment: none, permutation or orthogonal.
         base: Base of methods on differences; None for none.
         tokenizer: "same" or "map".
+        parameters: Parameter of the method -> its value for each model, where it is a number.
         notes: What in the recipe is not considered.
     """
 
@@ -32,15 +33,16 @@ class Question:
     alignment: str = "none"
     base: str | None = None
     tokenizer: Literal["same", "map"] = "same"
+    parameters: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def read_question(source: str | Path | Mapping[str, Any]) -> Question:
     """Read a recipe, mergekit's included, as a question to a forecast.
 
-    Known merges were made with one set of parameters per method, equal weights and all layers:
-    other parameters are noted, and a recipe that stacks layers, or that no merge could follow, is
-    refused.
+    Known merges were made with equal weights and all layers: parameters that are numbers are part
+    of the question, others are noted, and a recipe that stacks layers, or that no merge could
+    follow, is refused.
     """
     from repsim.merging.prepare import check_recipe
     from repsim.merging.reading import read_recipe
@@ -62,16 +64,38 @@ def read_question(source: str | Path | Mapping[str, Any]) -> Question:
         alignment=recipe.align,
         base=recipe.base_model,
         tokenizer="map" if recipe.tokenizer == "map" else "same",
+        parameters=_numbers(recipe),
         notes=tuple(_not_considered(recipe)),
     )
 
 
+def _stated(recipe: Recipe) -> list[Mapping[str, Any]]:
+    """Parameters by model, the innermost scope winning."""
+    return [
+        {**recipe.defaults, **recipe.parameters, **part.parameters, **source.parameters}
+        for part in recipe.slices
+        for source in part.sources
+        if source.model != recipe.base_model
+    ]
+
+
+def _numbers(recipe: Recipe) -> dict[str, tuple[float, ...]]:
+    """Parameters that are one number for each model."""
+    from repsim.merging.methods import find_method
+
+    stated, usual = _stated(recipe), find_method(recipe.method).model_defaults
+    names = {name for values in stated for name in values}
+    every = {name: [values.get(name, usual.get(name)) for values in stated] for name in names}
+    return {
+        name: tuple(map(float, values))
+        for name, values in every.items()
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    }
+
+
 def _not_considered(recipe: Recipe) -> list[str]:
     """What the forecast does not look at, in words."""
-    settings = [recipe.parameters, recipe.defaults]
-    settings += [part.parameters for part in recipe.slices]
-    settings += [source.parameters for part in recipe.slices for source in part.sources]
-    names = sorted({name for values in settings for name in values})
+    names = sorted({name for values in _stated(recipe) for name in values} - set(_numbers(recipe)))
     notes = []
     if names:
         notes.append(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.forecast import Reason
-from repsim.mergeability.candidate import Beside, Candidate, MergePredictor, Prediction
+from repsim.mergeability.candidate import NEARBY, Beside, Candidate, MergePredictor, Prediction
 from repsim.mergeability.features.catalogue import FEATURES, specs
+from repsim.stats.additive import LEAST
 
 #: Reasons that are given.
 MOST = 5
@@ -64,17 +65,20 @@ def _reason(name: str, value: float, effect: float | None, beside: Beside | None
 
 
 def _text(name: str, value: float, effect: float | None, beside: Beside | None) -> str:
-    """A sentence about one value."""
-    if name in FEATURES and FEATURES[name].flag and value in (0.0, 1.0):
+    """A sentence about one value: what it is, against what, and what it does to the forecast."""
+    said = f"{label_of(name)} is {_number(value)}"
+    if name == NEARBY:
+        said = "known merges that are most alike kept more than features tell"
+        said = said if value > 0 else said.replace("more", "less")
+    elif name in FEATURES and FEATURES[name].flag and value in (0.0, 1.0):
         said = f"{label_of(name)}: {'yes' if value else 'no'}"
-    else:
-        said = f"{label_of(name)} is {_number(value)}"
-        if beside:
-            said += f", {_place(beside.below)}"
+    elif beside:
+        said += f", {_place(beside.below)} of the same method"
     if effect is not None:
-        said += f" ({_number(effect, sign=True)} to the retention)"
+        said += f", which {'raises' if effect > 0 else 'lowers'} the forecast by {abs(effect):.2f}"
     if beside and not _misleads(effect, beside.typical):
-        said += f"; known merges with a similar value: median retention {_number(beside.typical)}"
+        typical = "less than −1" if beside.typical < LEAST else _number(beside.typical)
+        said += f"; known merges with a similar value kept {typical} (median)"
     return said
 
 
@@ -87,7 +91,7 @@ def _place(below: float) -> str:
     """Where a value lies, said from the nearer end; others may have the same value."""
     if below >= 0.5:
         return f"higher than in {_share(below)} known merges"
-    return f"no higher than in {_share(1 - below)} known merges"
+    return f"lower than or equal to that of {_share(1 - below)} known merges"
 
 
 def _share(share: float) -> str:

@@ -10,10 +10,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
 from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.mergeability.candidate import NEARBY
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
 from repsim.mergeability.splits import Fold
 from repsim.stats.additive import LEAST, MOST, AdditiveRegressor, Basis, Layout
+from repsim.stats.local import LocalRegressor
 
 #: Methods that drop entries at random and enlarge the others: noise beside what models moved.
 AT_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
@@ -51,7 +53,7 @@ class NeighbourRegressor(RegressorMixin, BaseEstimator):
     """k nearest known merges of the same method, weighted by closeness in standard deviations."""
 
     def __init__(
-        self, n_neighbors: int = 8, *, layout: tuple[np.ndarray, np.ndarray] | None = None
+        self, n_neighbors: int = 5, *, layout: tuple[np.ndarray, np.ndarray] | None = None
     ) -> None:
         self.n_neighbors = n_neighbors
         self.layout = layout
@@ -126,41 +128,44 @@ class Regressor:
 
 
 def _additive(
-    label: str, alphas: Sequence[float], *, by_kind: bool = False, without: bool = False, **how: Any
-) -> Regressor:
+    label: str, alphas: Sequence[float], *, signed: bool = True, local: bool = False,
+    by_kind: bool = False, without: bool = False, levelling: bool = False,
+) -> Regressor:  # fmt: skip
+    of = LocalRegressor if local else AdditiveRegressor
     grid = tuple({"alpha": alpha} for alpha in alphas)
     return Regressor(
-        label, lambda signs, _: AdditiveRegressor(tuple(signs), **how), grid, by_kind,
-        without=without,
+        label, lambda signs, _: of(
+            tuple(signs) if signed else (0,) * len(signs), quantiles=BENDS, levelling=levelling
+        ), grid, by_kind, without=without,
     )  # fmt: skip
 
 
-_USUAL, _LEVELLING = (1e-4, 1e-3, 1e-2), (3e-4,)
+#: Where along the values of a feature its curve may begin, bend and end.
+BENDS = (0.02, 0.35, 0.65, 0.98)
 #: Regressors by name, the simplest first.
 REGRESSORS: dict[str, Regressor] = {
     "mean": _additive("mean of method and alignment", (1e-3,), without=True),
-    "ridge": Regressor(
-        "ridge regression",
-        lambda signs, _: AdditiveRegressor((0,) * len(signs), quantiles=(0.02, 0.98)),
-        tuple({"alpha": alpha} for alpha in _USUAL),
-    ),
-    "additive": _additive("monotone additive regression", _USUAL),
-    "additive-by-kind": _additive(
-        "monotone additive regression, steeper for some kinds of merges", _USUAL, by_kind=True
-    ),
+    "ridge": _additive("ridge regression on splines", (1e-3, 1e-2), signed=False),
+    "additive": _additive("monotone additive regression", (1e-3,)),
     "saturating": _additive(
-        "monotone additive regression that levels off", _LEVELLING, levelling=True
+        "monotone additive regression that levels off", (3e-4,), levelling=True
     ),
     "saturating-by-kind": _additive(
         "monotone additive regression that levels off, steeper for some kinds of merges",
-        _LEVELLING, by_kind=True, levelling=True,
+        (3e-4,), by_kind=True, levelling=True,
+    ),
+    "local": _additive(
+        "monotone additive regression that levels off, steeper for some kinds of merges, and what "
+        "near known merges kept beyond it", (3e-4, 3e-3), by_kind=True, levelling=True, local=True,
     ),
     "neighbours": Regressor(
-        "k-nearest-neighbour regression", lambda signs, _: NeighbourRegressor(),
-        tuple({"n_neighbors": count} for count in (3, 8, 20)), ships=False,
+        "k-nearest-neighbour regression", lambda signs, _: NeighbourRegressor(), ships=False
     ),
     "boosting": Regressor("boosted monotone trees", _boosting, ships=False),
 }  # fmt: skip
+#: The regressor is chosen among some by folds inside the known merges.
+CHOSEN = "chosen"
+_AMONG = ("additive", "saturating-by-kind", "local")
 
 
 def find_regressor(name: str) -> Regressor:
@@ -174,8 +179,20 @@ def find_regressor(name: str) -> Regressor:
 class CrossFit:
     """Out-of-fold forecasts, NaN for rows that no fold tests, by the setting of least error."""
 
+    regressor: str
+    uses: tuple[FeatureUse, ...]
     setting: Mapping[str, float]
     predicted: np.ndarray
+    error: float
+
+
+def chosen_fit(
+    name: str, table: EvidenceTable, choices: Sequence[Sequence[FeatureUse]], folds: Sequence[Fold]
+) -> CrossFit:
+    """The regressor, setting and features of least absolute error out of fold."""
+    among = _AMONG if name == CHOSEN else (name,)
+    tried = [cross_fit(one, table, uses, folds) for uses in choices for one in among]
+    return min(tried, key=lambda found: found.error)
 
 
 def cross_fit(
@@ -186,16 +203,15 @@ def cross_fit(
         raise InputError("there is no way to hold models out: too few merges of other models")
     kind, y = find_regressor(name), outcome(table)
     model, X = _prepared(kind, table, uses)
-    best, least = CrossFit({}, np.empty(0)), np.inf
+    tried = []
     for setting in kind.grid:
         predicted = np.full(len(table), np.nan)
         for fold in folds:
             fitted = clone(model).set_params(**setting).fit(X[fold.train], y[fold.train])
             predicted[fold.test] = np.clip(fitted.predict(X[fold.test]), LEAST, MOST)
-        error = float(np.nanmean((predicted - y) ** 2))
-        if error < least:
-            best, least = CrossFit(setting, predicted), error
-    return best
+        error = float(np.nanmean(np.abs(predicted - y)))
+        tried.append(CrossFit(name, tuple(uses), setting, predicted, error))
+    return min(tried, key=lambda found: found.error)
 
 
 def _prepared(
@@ -247,8 +263,19 @@ class FittedRegressor:
 
     def effects(self, table: EvidenceTable) -> dict[str, np.ndarray]:
         """Feature (and "method") -> by how much it moves each row from the mean of known merges."""
-        found = self.model.effects(self.matrix(table)).T
-        return dict(zip([*(use.name for use in self.uses), "method"], found, strict=True))
+        X = self.matrix(table)
+        found = [*self.model.effects(X).T]
+        names = [*(use.name for use in self.uses), "method"]
+        if isinstance(self.model, LocalRegressor):
+            found.append(self.model.predict(X) - AdditiveRegressor.predict(self.model, X))
+            names.append(NEARBY)
+        return dict(zip(names, found, strict=True))
+
+    def remember(self, table: EvidenceTable) -> Self:
+        """Known merges, which files of predictors hold apart."""
+        if isinstance(self.model, LocalRegressor):
+            self.model.remember(self.matrix(table), outcome(table))
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
@@ -278,7 +305,8 @@ class FittedRegressor:
         layout = Layout(tuple(range(len(design["levels"]))), tuple(bases), tuple(kinds))
         uses = tuple(FeatureUse(b["feature"], b["direction"]) for b in design["bases"])
         levelling = document["form"] == "saturating"
-        model = AdditiveRegressor([u.direction for u in uses], levelling=levelling, layout=layout)
+        of = LocalRegressor if name == "local" else AdditiveRegressor
+        model = of([u.direction for u in uses], levelling=levelling, layout=layout)
         model.layout_, model.mean_ = layout, document["mean"]
         model.coef_ = np.array(document["weights"])
         return cls(name, uses, tuple(design["levels"]), model)

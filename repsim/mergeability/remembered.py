@@ -37,7 +37,8 @@ def _path(asked: Question, predictor: str) -> Path | None:
     parents = _weighed([*asked.models, *([asked.base] if asked.base else [])])
     if parents is None:
         return None
-    way = [asked.method, asked.alignment, asked.base is not None, asked.tokenizer]
+    way = [asked.method, asked.alignment, asked.base is not None, asked.tokenizer,
+           sorted(asked.parameters.items())]  # fmt: skip
     return cache_folder() / "forecasts" / f"{hash_json([parents, way, predictor])}.json"
 
 

@@ -37,9 +37,11 @@ class Split:
     folds: tuple[Fold, ...]
 
 
-def incidence(table: EvidenceTable) -> tuple[np.ndarray, list[str]]:
-    """Which models each row has, models of one lineage taken as one."""
-    roots = table.roots
+def incidence(
+    table: EvidenceTable, *, histories: bool = False
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+    """Which models each row has, models of one lineage (or forked from one run) taken as one."""
+    roots = table.histories if histories else table.roots
     names = sorted({name for row in roots for name in row})
     number = {name: column for column, name in enumerate(names)}
     found = np.zeros((len(table), len(names)), dtype=bool)
@@ -50,10 +52,14 @@ def incidence(table: EvidenceTable) -> tuple[np.ndarray, list[str]]:
 
 
 def leave_models_out(
-    table: EvidenceTable, *, blocks: int = 8, seed: int = 0, least: int = LEAST_GROUPS
-) -> Split:
-    """Hold out blocks of models, and test on the merges that lie wholly inside them."""
-    found, names = incidence(table)
+    table: EvidenceTable, *, blocks: int = 6, seed: int = 0, least: int = LEAST_GROUPS,
+    histories: bool = False,
+) -> Split:  # fmt: skip
+    """Hold out blocks of models, and test on the merges that lie wholly inside them.
+
+    With `histories` all models that were forked from one run are held out together.
+    """
+    found, names = incidence(table, histories=histories)
     if len(names) < 4:
         raise InputError(
             f"{len(names)} models are too few to hold some out", hint="add merges of other models"
@@ -67,11 +73,11 @@ def leave_models_out(
         train = np.flatnonzero(~touched[:, held].any(axis=1))
         test = np.flatnonzero(which.ravel() == number)
         folds.append(Fold("+".join(str(b) for b in np.flatnonzero(held)), train, test))
-    return Split(
-        "leave-models-out",
-        "does it hold for models that it has never seen?",
-        _sound(table, folds, least),
-    )
+    if histories:
+        name, asked = "leave-origins-out", "does it hold for forks of runs that it has never seen?"
+    else:
+        name, asked = "leave-models-out", "does it hold for models that it has never seen?"
+    return Split(name, asked, _sound(table, folds, least))
 
 
 def _leave_values_out(
@@ -87,7 +93,7 @@ def _leave_values_out(
     `tested` has the value with which a row is tested, None for never; `taints` the values with
     which it may not be learnt from.
     """
-    models = leave_models_out(table, blocks=4, seed=seed, least=1)
+    models = leave_models_out(table, blocks=3, seed=seed, least=1)
     folds = []
     for value in sorted({value for value in tested if value is not None}, key=str):
         is_test = np.array([own is not None and own == value for own in tested])
@@ -126,7 +132,7 @@ _ONE_BY_ONE: dict[str, tuple[str, Callable[[EvidenceTable], list[object]]]] = {
     "leave-arm-out": ("does it hold for another kind of experiment?",
                       lambda table: [arm or None for arm in table["arm"]]),
     "leave-method-out": ("does it hold for a method that it has never seen?",
-                         lambda table: list(table.factor)),
+                         lambda table: list(table["method"])),
 }  # fmt: skip
 
 
@@ -154,9 +160,11 @@ def _from_source_to_source(table: EvidenceTable) -> Split:
     return Split("atlas-to-atlas", question, _sound(table, folds))
 
 
-def standard_splits(table: EvidenceTable, *, blocks: int = 8, seed: int = 0) -> list[Split]:
+def standard_splits(table: EvidenceTable, *, blocks: int = 6, seed: int = 0) -> list[Split]:
     """Every split that a table has enough variety for."""
     made = [leave_models_out(table, blocks=blocks, seed=seed)]
+    if table.histories != table.roots:
+        made.append(leave_models_out(table, blocks=blocks, seed=seed, histories=True))
     if len(set(table["language"])) > 1:
         made.append(_leave_language_out(table, seed))
     for name, (question, values_of) in _ONE_BY_ONE.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,9 +14,12 @@ from repsim.core.errors import InputError, unknown_name
 from repsim.core.pool import Pool
 from repsim.core.progress import progress
 from repsim.mergeability.baselines import (
+    LOOKUP,
     MEAN,
+    RIVALS,
     baseline_uses,
     run_baseline,
+    run_lookup,
     run_regressor,
     with_provenance,
 )
@@ -42,8 +46,8 @@ from repsim.mergeability.metrics import (
 )
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
-from repsim.mergeability.predictor import DEFAULT_REGRESSOR, Predictor
-from repsim.mergeability.regressors import REGRESSORS
+from repsim.mergeability.predictor import Predictor
+from repsim.mergeability.regressors import CHOSEN, REGRESSORS
 from repsim.mergeability.splits import Split, incidence, standard_splits
 from repsim.mergeability.validation_tables import (
     ControlTable,
@@ -55,6 +59,7 @@ from repsim.mergeability.validation_tables import (
     ValidationReport,
 )
 from repsim.stats import interval_of
+from repsim.stats.additive import LEAST
 
 #: Metrics of which lifts are stated.
 LIFTED = ("spearman", "mae", "auroc")
@@ -70,10 +75,10 @@ Say = Callable[[str], None]
 def validate(
     evidence: EvidenceTable,
     *,
-    regressor: str = DEFAULT_REGRESSOR,
+    regressor: str = CHOSEN,
     features: Sequence[str] = (),
     splits: Sequence[str] = (),
-    blocks: int = 8,
+    blocks: int = 6,
     inner_blocks: int = BLOCKS,
     draws: int = 200,
     seed: int = 0,
@@ -134,31 +139,39 @@ def validate(
     forecasts: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []
     skipped: dict[str, list[str]] = {}
-    wanted = {
-        split.name: sets if split.name == MAIN_SPLIT else {main: sets[main]} for split in made
-    }
+    chosen: dict[str, list[str]] = {}
+    # On models and origins never seen every set of tiers is tested, elsewhere the fullest forecast.
+    whole = (MAIN_SPLIT, "leave-origins-out")
+    wanted = {split.name: sets if split.name in whole else {main: sets[main]} for split in made}
     how: dict[str, Any] = {"features": features, "blocks": inner_blocks, "seed": seed}
     with _Pace(made, wanted) as pace, Pool(workers) as pool:
         for split in made:
             tell(f"{split.name}: {len(split.folds)} folds{pace.left()}")
-            own = {
-                name: carry_out(
-                    table, split, Predictor(regressor, tiers=tiers, **how), advance=pace.advance,
+            own: dict[str, OutOfFold] = {}
+            for name, tiers in _fits(wanted[split.name]).items():
+                found, picks = carry_out(
+                    table,
+                    split,
+                    Predictor(regressor, tiers=tiers, **how),
+                    advance=pace.advance,
                     each=pool.map,
                 )
-                for name, tiers in wanted[split.name].items()
-            }  # fmt: skip
+                own |= found if tiers is None else dict(zip([name], found.values(), strict=True))
+                chosen.setdefault(split.name, []).extend(picks)
+            if main not in own:
+                continue
             skipped[split.name] = list(own[main].skipped)
             if not len(own[main].rows):
                 continue
             others = _others(table, split, regressor, sets[main], features)
             roles = {name: ORACLE if ORACLE in sets[name] else "predictor" for name in own}
-            for stratum, chosen in _strata(table, split).items():
-                found = _judge(own, roles, others, chosen, draws, seed)
+            for stratum, those in _strata(table, split).items():
+                judged = _judge(own, roles, others, those, draws, seed)
                 about = {"split": split.name, "stratum": stratum}
-                metrics += [{**about, **row} for row in _metric_rows(found)]
-                lifts += [{**about, **row} for row in _lift_rows(found, main)]
-                metrics += [{**about, **row} for row in _refusal_rows(own, roles, chosen)]
+                metrics += [{**about, **row} for row in _metric_rows(judged)]
+                lifts += [{**about, **row} for row in _lift_rows(judged, main)]
+                metrics += [{**about, **row} for row in _refusal_rows(own, roles, those)]
+                metrics += [{**about, **row} for row in _denial_rows(own, roles, main, those)]
             forecasts += list(own[main].to_rows(split.name, main))
             controls += list(control_rows(own[main], split.name))
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
@@ -167,7 +180,11 @@ def validate(
         "features": [use.name for use in feature_uses(table, sets[main], features)],
         "splits": {split.name: split.question for split in made},
         "folds": {split.name: len(split.folds) for split in made},
-        "skipped": skipped, "rows": len(table), "merges": len(table.merges()[1]),
+        "skipped": skipped, "chosen": {name: dict(Counter(v)) for name, v in chosen.items()},
+        "histories": len(set(table.histories)),
+        "origins": len(incidence(table, histories=True)[1]),
+        "clipped": float((table["retention"] <= LEAST).mean()), "rows": len(table),
+        "merges": len(table.merges()[1]),
         "groups": len(set(table["parents"])), "models": len(incidence(table)[1]),
         "blocks": blocks, "draws": draws, "seed": seed,
         "costs": {cost.features: cost.share for cost in costs},
@@ -188,7 +205,7 @@ class _Pace:
     """A bar over all fits of a validation, and what is left in words."""
 
     def __init__(self, splits: Sequence[Split], sets: Mapping[str, Mapping[str, Any]]) -> None:
-        self._total = sum(len(split.folds) * len(sets[split.name]) for split in splits)
+        self._total = sum(len(split.folds) * len(_fits(sets[split.name])) for split in splits)
         self._done = 0
         self._started = time.monotonic()
         self._stack = ExitStack()
@@ -215,6 +232,13 @@ class _Pace:
         return f" ({self._done} of {self._total} fits done, {rest} left)"
 
 
+def _fits(sets: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...] | None]:
+    """What predictors are fitted on: all nested sets at once (None), a trial by itself."""
+    if len(sets) == 1:
+        return dict(sets)
+    return {"": None, **{name: tiers for name, tiers in sets.items() if ORACLE in tiers}}
+
+
 def _sets(table: EvidenceTable, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
     if features:
         return {"table": tuple(dict.fromkeys(table.tiers.values()))}
@@ -230,12 +254,15 @@ def _others(
     found: dict[str, tuple[str, OutOfFold]] = {}
     if split.name == MAIN_SPLIT:
         for name in REGRESSORS:
-            if name != "mean":
-                shown = f"{name} without shrinkage at the upper end" if name == regressor else name
+            if name != "mean" and name not in RIVALS.values():
+                shown = f"{name}, all features, chosen by nobody"
                 found[shown] = ("regressor", run_regressor(table, split, name, uses))
         if TRIAL_FEATURE in table.features:
             trial = FeatureUse(TRIAL_FEATURE, direction_of(TRIAL_FEATURE))
             found[TRIAL] = (ORACLE, run_baseline(table, split, trial))
+    for shown, name in RIVALS.items():
+        found[shown] = ("baseline", run_regressor(table, split, name, uses))
+    found[LOOKUP] = ("baseline", run_lookup(table, split))
     found[MEAN] = ("baseline", run_baseline(table, split, None))
     for name, use in baseline_uses(table).items():
         found[name] = ("baseline", run_baseline(table, split, use))
@@ -335,6 +362,29 @@ def _refusal_rows(
         rows += [
             {"predictor": name, "role": roles[name], "metric": metric, "value": value,
              "rows": int(kept.sum())}
+            for metric, value in values.items()
+        ]  # fmt: skip
+    return rows
+
+
+def _denial_rows(
+    own: Mapping[str, OutOfFold], roles: Mapping[str, str], main: str, chosen: np.ndarray
+) -> list[dict[str, Any]]:
+    """Share of merges whose fate is left open, and of which the main set says the opposite."""
+    rows = []
+    _, first = own[main].table.merges()
+    for name, tested in own.items():
+        mine, theirs = (found.fates[first] for found in (tested, own[main]))
+        kept = chosen[first] & (mine != "") & (theirs != "")
+        if kept.sum() < LEAST_ROWS:
+            continue
+        said = (mine != "open") & (theirs != "open") & (mine != theirs)
+        values = {"open": float((mine[kept] == "open").mean())}
+        if name != main and roles[name] != ORACLE:
+            values["denied by more tiers"] = float(said[kept].mean())
+        rows += [
+            {"predictor": name, "role": roles[name], "metric": metric, "value": value,
+             "merges": int(kept.sum())}
             for metric, value in values.items()
         ]  # fmt: skip
     return rows

@@ -19,8 +19,8 @@ QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
 #: Significant digits that are stored, fewer than a double has, so that a refit on another machine,
 #: whose linear algebra may differ in the last bits, writes the same file.
 DIGITS = 9
-#: Gauss-Newton steps; more of them change the third digit of the error on models never seen.
-STEPS = 8
+#: Gauss-Newton steps; more of them change the fourth digit of the error on models never seen.
+STEPS = 5
 #: Where the scale without ends stops: an outcome within 0.1 % of its end.
 EDGE = 7.0
 

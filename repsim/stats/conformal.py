@@ -1,10 +1,16 @@
 """Intervals and probabilities from errors that were made on models never seen.
 
 Conformal prediction (Vovk, Gammerman and Shafer 2005) with residuals out of fold, as the
-cross-conformal methods of Barber et al. 2021 (arXiv 1905.02928) have them; two things are changed.
-Folds hold out models, not rows, because rows that share a model are not exchangeable. Errors are
-divided by the size that they usually have at that forecast (locally weighted scores, Lei et al.
-2018), because a merge that surely collapses is forecast better than one on the edge.
+cross-conformal methods of Barber et al. 2021 (arXiv 1905.02928) have them; three things are
+changed. Folds hold out models, not rows, because rows that share a model are not
+exchangeable. Errors are divided by the size that they usually have at that forecast (locally
+weighted scores, Lei et al. 2018), because a merge that surely collapses is forecast better than one
+on the edge. And the distribution of these scores is that of forecasts nearby (localised conformal
+prediction, Guan 2023): where forecasts are low, outcomes can only be higher, so that one
+distribution for all would hold too many outcomes in some bands and too few in others.
+
+Coverage holds in every band of *forecasts*. In bands of *outcomes* nothing of the kind can be had:
+a merge whose outcome is rare at its forecast lies outside by construction.
 """
 
 from __future__ import annotations
@@ -19,14 +25,22 @@ import numpy as np
 from repsim.core.errors import InputError
 from repsim.stats.additive import LEAST, MOST, rounded
 
-#: Forecasts at which the usual size of an error is stored.
+#: Forecasts at which the usual size of an error and the distribution of scores are stored.
 GRID = np.linspace(LEAST, MOST, 23)
-#: Width of the neighbourhood, in retention, over which the size of errors is averaged.
+#: Width of the neighbourhood, in retention, over which errors are averaged.
 BANDWIDTH = 0.1
 #: No error is taken to be smaller than this: what a retention is measured to.
 FLOOR = 0.01
-#: Scores that are kept of all: evenly spaced quantiles.
-KEPT = 401
+#: Scores that are kept at each of these forecasts: evenly spaced quantiles.
+KEPT = 101
+#: Digits of a stored score.
+SCORE_DIGITS = 4
+#: Groups of parents from anywhere that are added to those of a neighbourhood.
+ELSEWHERE = 20.0
+#: Known merges come from no more histories than that, however many groups of parents there are: new
+#: models are of a history of their own, and err more than others of a known one. Chosen on the
+#: shipped atlas, so that intervals hold in every band of forecasts on models never seen.
+HISTORIES = 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +49,12 @@ class Calibration:
 
     Attributes:
         sizes: Usual size of an error at each forecast of `GRID`.
-        scores: Quantiles of errors over their usual size, ascending.
+        scores: At each of them, quantiles of errors over their usual size, ascending.
         groups: Number of groups of parents behind them.
     """
 
     sizes: tuple[float, ...]
-    scores: tuple[float, ...]
+    scores: tuple[tuple[float, ...], ...]
     groups: int
 
     def size(self, predicted: np.ndarray) -> np.ndarray:
@@ -57,24 +71,30 @@ class Calibration:
         Returns:
             Lower and upper ends, within the range of outcomes.
         """
-        # As many groups as are known may err less than the next: (n + 1) level out of n.
-        within = min((1 + 1 / self.groups) * level, 1.0)
-        low, high = self._quantile((1 - within) / 2), self._quantile((1 + within) / 2)
-        size = self.size(predicted)
-        return (
-            np.clip(predicted + size * low, LEAST, MOST),
-            np.clip(predicted + size * high, LEAST, MOST),
-        )
+        # As many histories as are known may err less than the next: (n + 1) level out of n.
+        within = min((1 + 1 / min(self.groups, HISTORIES)) * level, 1.0)
+        levels, size = np.linspace(0, 1, KEPT), self.size(predicted)
+        ends = []
+        for side in ((1 - within) / 2, (1 + within) / 2):
+            at = [np.interp(side, levels, scores) for scores in self.scores]
+            ends.append(np.clip(predicted + size * np.interp(predicted, GRID, at), LEAST, MOST))
+        return ends[0], ends[1]
 
     def below(self, predicted: np.ndarray, threshold: float) -> np.ndarray:
         """Probability that outcomes lie below a threshold, never quite 0 or 1."""
         needed = (threshold - predicted) / self.size(predicted)
-        levels = np.linspace(0, 1, len(self.scores))
-        share = np.interp(needed, np.array(self.scores), levels, left=0.0, right=1.0)
+        levels, x = np.linspace(0, 1, KEPT), np.array(predicted, dtype=np.float64)
+        place = np.clip((x - LEAST) / (GRID[1] - GRID[0]), 0, len(GRID) - 1)
+        lower = np.minimum(np.nan_to_num(place).astype(int), len(GRID) - 2)
+        share = np.full(x.shape, np.nan)
+        for cell in np.unique(lower):
+            mine = lower == cell
+            one, other = (
+                np.interp(needed[mine], self.scores[at], levels, left=0.0, right=1.0)
+                for at in (cell, cell + 1)
+            )
+            share[mine] = one + (place[mine] - cell) * (other - one)
         return (share * self.groups + 0.5) / (self.groups + 1)
-
-    def _quantile(self, level: float) -> float:
-        return float(np.interp(level, np.linspace(0, 1, len(self.scores)), self.scores))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
@@ -82,11 +102,18 @@ class Calibration:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Calibration:
-        """Read what `to_json` wrote."""
-        return cls(tuple(document["sizes"]), tuple(document["scores"]), document["groups"])
+        """Read what `to_json` wrote; one list of scores, as files had it before, is for all."""
+        scores, groups = document["scores"], document["groups"]
+        if not isinstance(scores[0], list | tuple):
+            levels = np.linspace(0, 1, len(scores))
+            scores = [np.interp(np.linspace(0, 1, KEPT), levels, scores).tolist()] * len(GRID)
+        return cls(tuple(document["sizes"]), tuple(map(tuple, scores)), groups)
 
 
-def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -> Calibration:
+def calibrate(
+    predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray,
+    origins: np.ndarray | None = None,
+) -> Calibration:  # fmt: skip
     """Learn from forecasts out of fold what errors to expect.
 
     Args:
@@ -94,6 +121,8 @@ def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -
         observed: Outcomes.
         groups: The group of parents of each row: rows of one group err together, so that each group
             has a vote, not each row.
+        origins: The history of each row, of which many groups may be: half of the votes is dealt to
+            histories, half to groups.
 
     Raises:
         InputError: Fewer than ten groups of parents can be judged.
@@ -115,6 +144,9 @@ def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -
             hint="ten or more are needed, and models that only some of them have",
         )
     weight = 1.0 / count[which]
+    if origins is not None:
+        _, of, rows = np.unique(origins[known], return_inverse=True, return_counts=True)
+        weight = weight / 2 + len(count) / (2 * len(rows) * rows[of])
     error = np.abs(y - x)
     kernel = np.exp(-0.5 * ((GRID[:, None] - x[None, :]) / BANDWIDTH) ** 2) * weight
     overall = float(np.average(error, weights=weight))
@@ -123,9 +155,13 @@ def calibrate(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -
     sizes = np.array(rounded(np.maximum(sizes, FLOOR)))
     scores = (y - x) / np.interp(x, GRID, sizes)
     order = np.argsort(scores, kind="stable")
-    cumulated = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
-    kept = np.interp(np.linspace(0, 1, KEPT), cumulated, scores[order])
-    return Calibration(tuple(sizes.tolist()), tuple(rounded(kept)), len(count))
+    kept = []
+    for local in kernel:
+        mixed = (local + weight * ELSEWHERE / weight.sum())[order]
+        cumulated = (np.cumsum(mixed) - mixed / 2) / mixed.sum()
+        at = np.interp(np.linspace(0, 1, KEPT), cumulated, scores[order])
+        kept.append(tuple(np.round(at, SCORE_DIGITS).tolist()))
+    return Calibration(tuple(sizes.tolist()), tuple(kept), len(count))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,14 @@ class PlantedPredictor:
             if (method, alignment) != ("ties", "orthogonal")
         ]
 
+    def known_parameters(self, method: str) -> dict[str, float]:
+        """None are stated."""
+        return {}
+
+    def families(self) -> Sequence[str]:
+        """None are stated."""
+        return ()
+
     def known_range(self, feature: str) -> tuple[float, float] | None:
         """Range of sizes; None of anything else."""
         return self.sizes if feature == "parameters_log10" else None

@@ -9,6 +9,8 @@ from typing import Literal
 TierName = Literal["T0", "T1", "T2", "T3", "oracle"]
 #: Which of several pairs or parents is the worst; "" where none is told beside the mean.
 Worst = Literal["", "least", "most"]
+#: Note of weights that were measured without a base.
+WITHOUT_BASE = "no base: update size and interference are relative to the mean of the models"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from repsim.mergeability.features.opened import (
 )
 from repsim.mergeability.features.quotient import quotient_distance, why_not_searched
 from repsim.mergeability.features.scan import Scan, scan_weights
-from repsim.mergeability.features.spec import FeatureValue, TierResult
+from repsim.mergeability.features.spec import WITHOUT_BASE, FeatureValue, TierResult
 from repsim.mergeability.features.spectra import MOST_SIDE, Spectrum, gap, subspace_overlap
 from repsim.mergeability.features.units import FOUND, MOST_UNITS, match_units
 
@@ -245,7 +245,7 @@ def _ratio(part: float, whole: float) -> float:
 
 def _notes(scan: Scan, base: Weights | None) -> Iterator[str]:
     if base is None:
-        yield "no base: update size and interference are relative to the mean of the models"
+        yield WITHOUT_BASE
     if scan.no_rows:
         yield f"embeddings are not compared: {scan.no_rows}"
     if not scan.units:

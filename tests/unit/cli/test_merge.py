@@ -102,7 +102,7 @@ def test_what_a_recipe_has_that_no_forecast_is_of_is_named(asked: list[dict[str,
     }  # fmt: skip
     Path("recipe.yml").write_text(yaml.safe_dump(recipe))
     found = merge("recipe.yml", "--any-base")
-    assert "not considered: density" in found
+    assert asked[0]["parameters"] == {"density": (0.3, 0.3)}
     assert "not considered: repair" in found
     assert asked[0]["base"] == "zoo:mixed"
 

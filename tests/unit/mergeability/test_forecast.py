@@ -113,7 +113,8 @@ def test_a_7b_config_is_refused_without_weights(tmp_path: Path) -> None:
         write_provenance(tmp_path / name, languages=["eng_Latn"])
     found = predict_merge([tmp_path / "a", tmp_path / "b"], predictor=planted_predictor())
     assert (
-        found.refusal == "the models have 6.7 billion parameters, known merges 1.0 to 2.0 million"
+        found.refusal == "the models have 6.7 billion parameters, known merges 1.0 to 2.0 million, "
+        "and a forecast goes no further than 3 times beyond"
     )
     assert found.evidence["parameters_log10"] == pytest.approx(math.log10(6.74e9), abs=0.01)
     tiny = write_tiny_model("llama", tmp_path / "c", head=True)
@@ -147,7 +148,7 @@ def test_evidence_stands_beside_a_refusal_by_the_predictor() -> None:
     texts = [reason.text for reason in found.reasons]
     assert texts[0] == "same initial weights (stated): yes"
     assert all(reason.effect is None for reason in found.reasons)
-    assert not any("to the retention" in text for text in texts)
+    assert not any("the forecast by" in text for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +269,6 @@ def test_reasons_are_the_strongest_of_the_worst_language() -> None:
     )
     found = reasons_of(prediction, asked, planted_predictor())
     assert [(r.feature, r.value) for r in found] == [("made_up", -3.5e-4), ("speakers", 0.25)]
-    assert found[0].text == "made_up is −3.5e−04 (+0.40 to the retention)"
-    assert found[1].text.startswith("share of parents of the language is 0.25 (−0.30")
+    assert found[0].text == "made_up is −3.5e−04, which raises the forecast by 0.40"
+    assert found[1].text.startswith("share of parents of the language is 0.25, which lowers the forecast by 0.30")
     assert evidence_of(asked, planted_predictor()) == ()

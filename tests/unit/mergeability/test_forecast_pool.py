@@ -84,10 +84,10 @@ def test_a_recipe_is_a_question(tmp_path: Path) -> None:
     asked = read_question(path)
     assert (asked.models, asked.method, asked.alignment) == (("a", "b"), "ties", "permutation")
     assert asked.base == "base"
-    assert asked.notes == (
-        "not considered: density, weight; the forecast is for 'ties' as known merges used it",
-        "not considered: the type of the stored weights, the seed, repair",
-    )
+    assert asked.parameters == {"density": (0.2, 0.2), "weight": (0.3, 1.0)}
+    assert asked.notes == ("not considered: the type of the stored weights, the seed, repair",)
+    graded = {"method": "linear", "models": ["a", "b"], "parameters": {"weight": [0.2, 0.8]}}
+    assert read_question(graded).notes[0].startswith("not considered: weight; the forecast is for")
     assert read_question({"method": "linear", "models": ["a", "b"]}).notes == ()
 
 

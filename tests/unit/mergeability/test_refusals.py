@@ -15,6 +15,7 @@ from repsim.core.forecast import MergeForecast
 from repsim.mergeability import measuring, predict_merge, shipped_predictor
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import forecasting_sets
+from repsim.mergeability.gates import gate_method
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.reasons import label_of
 from repsim.models.inspect import locate
@@ -140,3 +141,25 @@ def test_no_forecast_rests_on_a_trial_of_the_merge(shipped: Predictor) -> None:
     alone = EvidenceTable.from_rows(rows, features, {"oracle_retention_as_merged": "oracle"})
     with pytest.raises(UsageError, match="a trial of the merge, which is no forecast"):
         forecasting_sets(alone)
+
+
+def test_parameters_that_no_known_merge_had_are_refused() -> None:
+    known = shipped_predictor()
+    assert gate_method("task_arithmetic", "none", known, {"weight": (0.7, 0.7)}) == ""
+    assert gate_method("task_arithmetic", "none", known) == (
+        "known merges by 'task_arithmetic' were made with weight 0.7, this one has 1, and none "
+        "tells what that changes"
+    )
+    assert gate_method("linear", "none", known, {"weight": (0.5, 0.5)}) == ""  # in proportion
+    assert "this one has 0.6, 1.4" in gate_method("linear", "none", known, {"weight": (0.3, 0.7)})
+    assert "density 0.5, this one has 0.2" in gate_method("ties", "none", known, {"density": (0.2,)})
+
+
+def test_a_family_that_no_known_merge_is_of_is_refused(tmp_path: Path) -> None:
+    pair = [write_tiny_model("gpt2", tmp_path / name, head=True, seed=i) for i, name in
+            enumerate("ab")]  # fmt: skip
+    found = predict_merge(pair, languages=["eng_Latn"], tiers=["T0"])
+    assert found.refusal == (
+        "'a' is of the family gpt2, and every known merge is of llama models: intervals did not "
+        "hold for another family"
+    )

@@ -32,7 +32,7 @@ def _fit(name: str, table: EvidenceTable) -> FittedRegressor:
 @pytest.mark.parametrize("name", SHIPPING)
 def test_a_regressor_is_the_same_after_json(name, planted) -> None:
     fitted = _fit(name, planted)
-    again = FittedRegressor.from_json(name, fitted.to_json())
+    again = FittedRegressor.from_json(name, fitted.to_json()).remember(planted)
     assert np.array_equal(again.predict(planted), fitted.predict(planted))
     assert again.to_json() == fitted.to_json()
 
@@ -57,7 +57,7 @@ def test_effects_add_up_to_the_forecast(name, planted) -> None:
 
 
 def test_curves_may_be_steeper_for_merges_of_another_kind(planted) -> None:
-    fitted = _fit("additive-by-kind", planted)
+    fitted = _fit("saturating-by-kind", planted)
     assert fitted.to_json()["design"]["kinds"] == ["aligned"]  # nothing is dropped at random there
     layout = fitted.model.layout_
     columns = layout.columns(fitted.matrix(planted))[:, layout.owner == 0]
