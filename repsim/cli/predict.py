@@ -66,7 +66,9 @@ Verdicts:
 @click.option("--matrix", is_flag=True, help="Every pair of the models named.")
 @click.option("--up-to", type=click.IntRange(min=2), default=2, show_default=True,
               help="With --matrix: also combinations of so many.")  # fmt: skip
-@click.option("--oracle", is_flag=True, help="Also try the plain average on a few sentences.")
+@click.option("--trial", "--oracle", "oracle", is_flag=True,
+              help="Also try the plain average on a few sentences, even where nothing can be "
+              "forecast: a measurement, no forecast.")  # fmt: skip
 @click.option("--evidence", is_flag=True, help="Measure even what no forecast can come of.")
 @click.option("--fail-above", type=click.FloatRange(0, 1), metavar="P",
               help="Exit 10 if collapse is more likely, or it cannot say.")  # fmt: skip

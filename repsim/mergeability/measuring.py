@@ -31,7 +31,8 @@ class Settings(How):
     Attributes:
         tiers: Tiers, T0 first, without a gap.
         tokenizer: "map" accepts tokens in another order.
-        oracle: Whether the plain average is tried on a few sentences.
+        oracle: Whether the plain average is tried on a few sentences, of parents that are refused
+            too.
         insist: Whether to measure where no forecast can come of it.
         loading: How models are loaded: `dtype`, `device_map`.
     """
@@ -170,7 +171,9 @@ def measure_parents(
         folders = [model.located.folder for model in parents.models]
         weighed = len(settings.tiers) > 1 and not gate.refusal and settings.tokenizer == "same"
         of_base, of_parents = _lineage(folders, base) if weighed else ("", ())
-        tried = settings.oracle and not gate.refusal
+        tried = settings.oracle and gate.measurable and bool(languages)
+        if tried:
+            tell("trial", _needs(results[0].as_dict(), len(folders)))
         return Measured(
             names=tuple(parent.name for parent in parents.declared),
             base="" if base is None else base.name if isinstance(base, ModelRef) else str(base),
@@ -199,6 +202,14 @@ def _lineage(
         return f"the base does not fit: {found.why}; {known}", ()
     told = [found for found in check_lineage(folders) if found.check == NO_BASE]
     return "", tuple(f"{found.what}: {found.hint}" for found in told)
+
+
+def _needs(stated: dict[str, float], parents: int) -> str:
+    """What a trial holds in memory, said before it begins."""
+    models = parents + 1  # in float32, and their average
+    size = 4 * models * 10 ** stated.get("parameters_log10", math.nan)
+    memory = f"about {size / 2**30:.1f} GiB" if math.isfinite(size) else "an unknown amount"
+    return f"holds {models} models in memory, {memory}, and scores each on a few sentences"
 
 
 def _measure(tier: str, parents: OpenedParents, how: How, tell: Say) -> TierResult:

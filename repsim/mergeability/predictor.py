@@ -294,12 +294,13 @@ class Predictor(RegressorMixin, BaseEstimator):
         """
         source = Path(folder)
         document = read_json(source / PREDICTOR_FILE)
+        current = document.get("schema") == SCHEMA  # hashes of earlier tables were others
         if document.get("schema") in _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{source}' holds no predictor of the kind {SCHEMA}")
         evidence = EvidenceTable.load(source / EVIDENCE_FILE)
-        if evidence.hash != document["evidence"]:
+        if current and evidence.hash != document["evidence"]:
             raise InputError(
                 f"the table in '{source}' is not the one that its predictor was fitted on",
                 hint="fit it again: repsim predictor fit",

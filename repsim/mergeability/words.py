@@ -14,7 +14,7 @@ from repsim.mergeability.reasons import label_of
 #: Said above the evidence of a forecast that was refused.
 NOT_A_FORECAST = "evidence, not a forecast"
 #: Said above a trial.
-TRIAL = "trial of the plain average on a few sentences: an evaluation, not part of the forecast"
+TRIAL = "trial of the plain average on a few sentences: a measurement, not part of the forecast"
 
 
 def retention_rows(forecast: MergeForecast) -> list[dict[str, Any]]:

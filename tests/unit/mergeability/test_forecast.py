@@ -172,7 +172,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_read(
 
 
 def test_every_verb_of_forecasts_takes_the_same_options() -> None:
-    asked = {"models", "method", "alignment", "most"}
+    asked = {"models", "method", "alignment", "parameters", "most"}
     options = [
         {name: p.default for name, p in inspect.signature(verb).parameters.items()
          if name not in asked}
@@ -270,5 +270,6 @@ def test_reasons_are_the_strongest_of_the_worst_language() -> None:
     found = reasons_of(prediction, asked, planted_predictor())
     assert [(r.feature, r.value) for r in found] == [("made_up", -3.5e-4), ("speakers", 0.25)]
     assert found[0].text == "made_up is −3.5e−04, which raises the forecast by 0.40"
-    assert found[1].text.startswith("share of parents of the language is 0.25, which lowers the forecast by 0.30")
+    lowered = "share of parents of the language is 0.25, which lowers the forecast by 0.30"
+    assert found[1].text.startswith(lowered)
     assert evidence_of(asked, planted_predictor()) == ()
