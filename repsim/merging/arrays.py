@@ -184,7 +184,7 @@ class Stream:
 
     def whole(self, model: int) -> Array:
         """The tensor of one model (-1: of the base) in its shape, for what needs it whole."""
-        return self.load(self.stored[model]).reshape(self.shape)
+        return self.load(self.stored[model][:]).reshape(self.shape)
 
     def gathered(self, values: Iterable[Array]) -> Array:
         """Flat parts as one array in the shape of the tensor."""

@@ -9,8 +9,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.fold import check_rotatable, fold_norms, fold_part
@@ -202,6 +206,30 @@ def _square(weights: Weights) -> float:
     return float(sum(float(weight.square().sum()) for weight in weights.values()))
 
 
+class _SomeRows:
+    """A long tensor as a flat array whose rows are computed when they are asked for."""
+
+    def __init__(self, read: Callable[[slice], torch.Tensor], shape: tuple[int, ...]) -> None:
+        self._read, self._rows, self._width = read, shape[0], math.prod(shape[1:])
+        self._first, self._kept = 0, np.empty(0)
+
+    def __len__(self) -> int:
+        return self._rows * self._width
+
+    def __getitem__(self, wanted: slice) -> Array:
+        start, stop, step = wanted.indices(len(self))
+        if step > 1:
+            parts = range(start, stop, ENTRIES)
+            found = [self[a : min(a + ENTRIES, stop)][-(a - start) % step :: step] for a in parts]
+            return np.concatenate(found)
+        if not self._first <= start <= stop <= self._first + len(self._kept):
+            first, last = start // self._width, -(-stop // self._width)
+            last = min(max(last, first + ENTRIES // self._width), self._rows)
+            self._first = first * self._width
+            self._kept = flat_array(self._read(slice(first, last)))
+        return self._kept[start - self._first : stop - self._first]
+
+
 class Mapped:
     """A model whose weights pass through a map when they are read; the last block is kept."""
 
@@ -235,7 +263,9 @@ class Mapped:
         return self._in_rows(tensor, rows)
 
     def array(self, tensor: str) -> Array:
-        """A tensor as a flat array, after the map."""
+        """A tensor as a flat array, after the map; of a vocabulary some rows at a time."""
+        if tensor in self._outside and self.stored.is_long(tensor):
+            return _SomeRows(functools.partial(self._in_rows, tensor), self.headers[tensor].shape)
         return flat_array(self.read(tensor))
 
     def _block(self, layer: int) -> dict[str, torch.Tensor]:
@@ -252,8 +282,14 @@ class Mapped:
             found = self._packed(raw, None)[tensor]
             return found if rows is None else found[rows]
         start, stop, _ = (rows or slice(None)).indices(self.headers[tensor].shape[0])
-        packed = (self._packed(raw, None) for _, raw in self.stored.rows(slice(start, stop)))
-        return torch.cat([part[tensor] for part in packed])
+        found = None
+        for first, raw in self.stored.rows(slice(start, stop)):
+            part = self._packed(raw, None)[tensor]
+            if found is None:  # filled part by part, for parts and their whole are twice as much
+                found = torch.empty((stop - start, *part.shape[1:]), dtype=part.dtype)
+            found[first - start : first - start + len(part)] = part
+        assert found is not None
+        return found
 
     def _packed(self, raw: StateDict, layer: int | None) -> dict[str, torch.Tensor]:
         part = self.stored.part(raw, layer)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from repsim.merging.align import align, build_model, output_difference
+from repsim.merging.align import align, blocks, build_model, output_difference
 from repsim.merging.align.apply import apply_map
 from repsim.merging.align.attention import Method
 from repsim.merging.align.blocks import Held, open_blocks, total_distance, whole
@@ -111,3 +112,17 @@ def test_a_model_that_reads_its_blocks_computes_the_same(family: str) -> None:
     assert torch.equal(model_output(opened, ids), model_output(build_model(config, state), ids))
     assert all(parameter.is_meta for parameter in opened.parameters())
     assert output_difference(config, state, state) == 0.0
+
+
+@pytest.mark.parametrize("entries", [1, 7 * 16, 1 << 19])
+def test_a_vocabulary_is_read_some_rows_at_a_time(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "ENTRIES", entries)
+    config, (a, b) = states("llama")
+    moved = align(a, [b], config, check=False).sources[1]
+    name = next(name for name in a if "embed" in name)
+    whole_one, flat = moved.read(name).reshape(-1).numpy(), moved.array(name)
+    assert len(flat) == whole_one.size
+    for wanted in (slice(None), slice(5, 90), slice(3, None, 7), slice(0, 40), slice(20, 21)):
+        np.testing.assert_array_equal(flat[wanted], whole_one[wanted])
