@@ -15,7 +15,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,10 @@ from repsim.core.formatting import number
 from repsim.core.provenance import versions
 from repsim.core.table import Table
 from repsim.core.table_files import read_table_file
-from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, style, width_of
+from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.save import save_figure
-from repsim.plots.spec import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+from repsim.plots.spec import Drawing, Figure, Where
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
 README = Path(__file__).with_name("README.md")
@@ -44,7 +40,7 @@ VARIANTS = {
     "learned": "learned maps",
     "none+tuned": "mean, all weights trained",
     "orthogonal+tuned": "rotated mean, all weights trained",
-    "learned+tuned": "maps, then all weights (the last eleventh)",
+    "learned+tuned": "maps, then all weights (last eleventh)",
     "parent+tuned": "one parent, all weights trained",
     "scratch+tuned": "from scratch",
     "learned, orthogonal": "learned maps, rotation first",
@@ -58,6 +54,8 @@ DRAWN = ("learned", "none+tuned", "orthogonal+tuned", "learned+tuned", "parent+t
 CLOSED = ("none", "permutation", "orthogonal")
 #: Tokens of training that the early reading of learned alignment rests on.
 EARLY = 30_000
+#: Fewer say nothing about ranks.
+LEAST_PAIRS = 4
 
 
 class LearnedTable(Table):
@@ -198,8 +196,7 @@ def _point(tokens: int, pairs: list[list[dict[str, Any]]]) -> Point:
                  worst("repaired"), worst("cpu_seconds"))  # fmt: skip
 
 
-@style()
-def draw_learned(info: LearnedInfo, *, ax: Axes | None = None, size: Size = "wide") -> Drawing:
+def draw_learned(info: LearnedInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A frame per case, a line per variant over tokens."""
     found = dict(zip(DRAWN, looks([""] * len(DRAWN)), strict=True))
     shown = [name for name in DRAWN if any(name in panel.curves for panel in info.panels)]
@@ -210,18 +207,21 @@ def draw_learned(info: LearnedInfo, *, ax: Axes | None = None, size: Size = "wid
     count, height = len(info.panels), 2.9
     axes = fig.frames(info, ax, count, count, size, height, key=fig.key_of(lines | closed),
                       sharey=True)  # fmt: skip
-    every = [
-        p.tokens for panel in info.panels for c in panel.curves.values() for p in c if p.tokens
-    ]
+    drawn = [
+        p for panel in info.panels for name, curve in panel.curves.items()
+        if name in (*CLOSED, *shown) for p in curve
+    ]  # fmt: skip
+    every = [p.tokens for p in drawn if p.tokens]
+    lowest = min(value for p in drawn for value in p.values)
     left = min(every) / 2.2
     for frame, panel in zip(axes, info.panels, strict=True):
         frame.axhspan(-9, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
         for level in (0.0, 1.0):
             frame.axhline(level, color=FAINT, linewidth=0.8, zorder=1)
-        for name, mark in marks.items():
+        for place, (name, mark) in zip((0.84, 1.0, 1.19), marks.items(), strict=True):
             for point in panel.curves.get(name, []):
-                frame.plot([left] * len(point.values), point.values, marker=mark, linestyle="",
-                           color=GREY, markersize=5.5)  # fmt: skip
+                at = [left * place] * len(point.values)
+                frame.plot(at, point.values, marker=mark, linestyle="", color=GREY, markersize=5.5)
         for name in shown:
             points = panel.curves.get(name, [])
             look = found[name]
@@ -231,18 +231,15 @@ def draw_learned(info: LearnedInfo, *, ax: Axes | None = None, size: Size = "wid
                 frame.plot([point.tokens] * len(point.values), point.values, linestyle="",
                            marker=".", markersize=3, color=look.line, alpha=0.7)  # fmt: skip
         frame.set_xscale("log")
-        frame.set_xlim(left * 0.8, max(every) * 1.35)
-        frame.set_ylim(-2.0, 1.15)
+        frame.set_xlim(left * 0.72, max(every) * 1.35)
+        frame.set_ylim(lowest - 0.15, 1.15)
         ticks = [left, *sorted({10 ** int(np.log10(t)) * round(t / 10 ** int(np.log10(t)))
                                 for t in every})]  # fmt: skip
         frame.set_xticks(ticks, ["none", *(_short(t) for t in ticks[1:])])
         frame.set_xticks([], minor=True)
-    if ax is None:
-        for frame, panel in zip(axes, info.panels, strict=True):
-            fig.title_panel(frame, panel.case, width_of(size) / count)
-        fig.name_outer_axes(fig.figure_of(axes[0]), "tokens of text",
-                            "retention of the worse language", height)  # fmt: skip
-    return fig.finish(axes, ax)
+        fig.title_panel(frame, panel.case, width_of(size) / count)
+    fig.name_axes(axes, "tokens of text", "retention of the worse language", height)
+    return fig.finish(axes)
 
 
 def _short(tokens: float) -> str:
@@ -294,6 +291,8 @@ def early(table: LearnedTable) -> str:
             again = same.get("tokens") == row["tokens"]
             worse = min(row["retention"], same["retention"]) if again else row["retention"]
             found[row["pair"]] = {**row, "retention": worse}
+    if len(found) < LEAST_PAIRS:
+        return f"{len(found)} pairs have more than 30 thousand tokens: too few for a correlation."
     ends = [row["retention"] for row in found.values()]
     gains = [row["loss_before"] - row["loss_early"] for row in found.values()]
     levels = [-row["loss_early"] for row in found.values()]
