@@ -12,7 +12,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_PANELS = 12
 #: Alignment -> (label, role that decides colour and marker).
@@ -50,13 +50,11 @@ class BarrierPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BarrierInfo:
-    """A panel per language, the models at t = 0 and t = 1, heading and grey line."""
+class BarrierInfo(Titled):
+    """A panel per language, the models at t = 0 and t = 1."""
 
     panels: tuple[BarrierPanel, ...]
     ends: tuple[str, str]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and every barrier."""
@@ -106,7 +104,7 @@ def barrier_info(table: Table) -> BarrierInfo:
     if any(np.isfinite(curve.low).any() for panel in panels for curve in panel.curves):
         note.append("band: 95 % interval over documents")
     made = "Loss along the merge path"
-    return BarrierInfo(panels, (str(firsts[0]), str(seconds[0])), made, tuple(note))
+    return BarrierInfo(panels, (str(firsts[0]), str(seconds[0])), title=made, note=tuple(note))
 
 
 def _curves(table: Table) -> tuple[PathCurve, ...]:

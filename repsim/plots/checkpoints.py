@@ -27,7 +27,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_of
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import MeasureFacts, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_PANELS = 12
 #: Relative depths that are shown, as far as a model has layers there.
@@ -54,7 +54,7 @@ class CheckpointPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointsInfo:
+class CheckpointsInfo(Titled):
     """Panels by language on one axis of `at`, `[k]` steps or tokens that the others had seen."""
 
     panels: tuple[CheckpointPanel, ...]
@@ -64,8 +64,6 @@ class CheckpointsInfo:
     place: float
     deepest: int
     facts: MeasureFacts
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and where training was when the middle layer came near the reference."""

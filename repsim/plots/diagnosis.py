@@ -12,7 +12,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes
-from repsim.plots.spec import Drawing, Figure, Where
+from repsim.plots.spec import Drawing, Figure, Titled, Where
 
 #: Reading of a table -> name of the panel, its y axis.
 _PANELS = {
@@ -31,13 +31,11 @@ class BlockCurve(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DiagnosisInfo:
-    """Panel -> curves, in the language that lost most; heading and grey line."""
+class DiagnosisInfo(Titled):
+    """Panel -> curves, in the language that lost most."""
 
     panels: dict[str, tuple[BlockCurve, ...]]
     language: str
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and where it is worst."""
@@ -88,7 +86,7 @@ def diagnosis_info(table: Table, *, language: str | None = None) -> DiagnosisInf
     if not panels or language is None:
         raise UsageError("the table holds no readings by block", hint="a whole merge has none")
     made = "Where a merge breaks, block by block"
-    return DiagnosisInfo(panels, short_codes([language])[language], made, (language,))
+    return DiagnosisInfo(panels, short_codes([language])[language], title=made, note=(language,))
 
 
 def _curves(table: Table, reading: str, label: str) -> tuple[BlockCurve, ...]:

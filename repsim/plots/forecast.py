@@ -25,7 +25,7 @@ from repsim.plots.retention import (
     retention_rows,
 )
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 #: Retention below this is drawn at the left edge, with an arrow: how far a merge is below unigrams
 #: matters to nobody.
@@ -37,13 +37,11 @@ _WORST = MeasureFacts(
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastInfo:
+class ForecastInfo(Titled):
     """Forecasts (the best first), then the nearest known merges of a single one."""
 
     rows: tuple[RetentionRow, ...]
     languages: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the best."""
@@ -156,15 +154,13 @@ FORECAST = Figure("forecast", "forecasts", forecast_info, draw_forecast)
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastMatrixInfo:
+class ForecastMatrixInfo(Titled):
     """`[n, n]` retention of the worst language and probability of collapse; NaN where refused."""
 
     models: tuple[str, ...]
     values: np.ndarray
     risk: np.ndarray
     scale: ColourScale
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and which pairs are forecast to survive."""

@@ -18,7 +18,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_PANELS = 30
 #: More panels than this are cut to one pair of models, unless models are chosen.
@@ -56,21 +56,12 @@ class HeatmapPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeatmapInfo:
-    """Everything that the figure shows.
-
-    Attributes:
-        panels: Matrices in reading order.
-        facts: The measure.
-        scale: Colours, shared by all panels.
-        title, note: Heading, and pieces of the grey line.
-    """
+class HeatmapInfo(Titled):
+    """Matrices in reading order, the measure, and the colours that all share."""
 
     panels: tuple[HeatmapPanel, ...]
     facts: MeasureFacts
     scale: ColourScale
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, on how many sentences, and how to read it."""

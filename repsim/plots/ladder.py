@@ -36,7 +36,7 @@ from repsim.plots.drawing.ladder_rows import (
 )  # fmt: skip
 from repsim.plots.names import listed, number, shortened, wrapped
 from repsim.plots.selection import At, MeasureFacts, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 #: Rung -> what it is blind to, and the question that it answers.
 RUNGS: dict[str, tuple[str, str]] = {
@@ -112,13 +112,11 @@ class LadderPair(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LadderInfo:
+class LadderInfo(Titled):
     """Pairs of models with the same rungs and measures; what the figure says in a sentence."""
 
     pairs: tuple[LadderPair, ...]
-    title: str
     reading: str
-    note: tuple[str, ...]
 
     @property
     def rows(self) -> list[LadderRow]:
@@ -226,7 +224,7 @@ def ladder_info(
     whole = f": {pairs[0].label}".replace(" – ", "\u00a0– ") if len(pairs) == 1 else ""
     made = f"Invariance ladder{whole}"
     reading = _reading(pairs[0]) if len(pairs) == 1 else ""
-    return LadderInfo(pairs, made, reading, tuple(note))
+    return LadderInfo(pairs, reading, title=made, note=tuple(note))
 
 
 def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) -> list[str]:

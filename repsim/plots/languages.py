@@ -18,7 +18,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_PANELS = 12
 #: Height of a dendrogram, as a share of its matrix.
@@ -42,14 +42,12 @@ class LanguagesPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguagesInfo:
+class LanguagesInfo(Titled):
     """A panel per model, the measure and its colours; `annotated` if cells carry numbers."""
 
     panels: tuple[LanguagesPanel, ...]
     facts: MeasureFacts
     scale: ColourScale
-    title: str
-    note: tuple[str, ...]
     annotated: bool
 
     def caption(self) -> str:

@@ -27,7 +27,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number, short_codes, shortened, wrapped
 from repsim.plots.selection import MeasureFacts, Pair, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_PANELS = 30
 #: More curves than this are drawn as small multiples.
@@ -66,7 +66,7 @@ class LayersPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LayersInfo:
+class LayersInfo(Titled):
     """Frames in reading order on shared axes, the measure, heading and grey line.
 
     `averaged_over` says it in words ("" if nothing was averaged); panels of many curves go without
@@ -75,8 +75,6 @@ class LayersInfo:
 
     panels: tuple[LayersPanel, ...]
     facts: MeasureFacts
-    title: str
-    note: tuple[str, ...]
     relative: bool
     limits: tuple[float, float]
     pairing: str

@@ -13,7 +13,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import ACCENT, FAINT, GREY, INK, Size, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.stats.ranking import Ranked, Ranking, rank_rows
 
 #: Test -> heading of its column; the first four are averaged for the order.
@@ -39,13 +39,11 @@ class RankingColumn(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasureRankingInfo:
+class MeasureRankingInfo(Titled):
     """Measures, best first, as (name, label, rung), and one column per test."""
 
     measures: tuple[tuple[str, str, str], ...]
     columns: tuple[RankingColumn, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, how many comparisons, and how to read it."""

@@ -14,7 +14,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, INK, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 #: The mean over methods, as tables call it.
 ALL = "all"
@@ -40,14 +40,12 @@ class ScorePanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreInfo:
+class ScoreInfo(Titled):
     """A panel per split."""
 
     panels: tuple[ScorePanel, ...]
     predictors: tuple[str, ...]
     methods: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the means over methods."""
@@ -86,8 +84,8 @@ def score_info(table: Table) -> ScoreInfo:
         ScorePanel(split, tuple(_points(rows, split, name) for name in predictors))
         for split in splits
     )
-    return ScoreInfo(panels, predictors, methods, "What forecasts tell of merges held out",
-                     ("r within folds", "whisker: 95 % over models"))  # fmt: skip
+    return ScoreInfo(panels, predictors, methods, title="What forecasts tell of merges held out",
+                     note=("r within folds", "whisker: 95 % over models"))  # fmt: skip
 
 
 def _points(rows: list[dict[str, Any]], split: str, name: str) -> tuple[ScorePoint, ...]:

@@ -16,7 +16,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.stats.ranks import spearman
 
 MAX_PANELS = 6
@@ -30,7 +30,7 @@ class RdmPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RdmInfo:
+class RdmInfo(Titled):
     """Matrices over the same items in one order, and how many items each language has."""
 
     panels: tuple[RdmPanel, ...]
@@ -39,8 +39,6 @@ class RdmInfo:
     agreement: tuple[tuple[str, str, float], ...]
     facts: MeasureFacts
     scale: ColourScale
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and how alike the matrices are."""

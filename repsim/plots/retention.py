@@ -15,7 +15,7 @@ from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 MAX_ROWS = 40
 
@@ -43,13 +43,11 @@ class RetentionRow(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RetentionInfo:
-    """Rows (the best worst language first), short codes in the order of colours, heading, note."""
+class RetentionInfo(Titled):
+    """Rows (the best worst language first), short codes in the order of colours."""
 
     rows: tuple[RetentionRow, ...]
     languages: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and which merges collapse."""

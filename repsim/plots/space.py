@@ -19,7 +19,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_beside
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import At, MeasureFacts, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 Node = tuple[str, str]
 By = Literal["model", "model-language"]
@@ -46,14 +46,12 @@ class SpacePanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SpaceInfo:
+class SpaceInfo(Titled):
     """Planes (several if models can only be compared with themselves), the distance in words."""
 
     panels: tuple[SpacePanel, ...]
     facts: MeasureFacts
     distance: str
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, on how many sentences, how faithful it is and how to read it."""

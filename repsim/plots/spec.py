@@ -52,6 +52,14 @@ class Info(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Titled:
+    """Heading of a figure, and the pieces of the grey line beside it: the end of every `Info`."""
+
+    title: str
+    note: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """One kind of figure. Calling it draws: `figure(table, **options)`.
@@ -100,10 +108,11 @@ class Figure:
         **options: Any,
     ) -> Drawing:
         """The figure, drawn from a table."""
-        if figsize is not None and options.get("ax") is not None:
+        whole = "figsize" if figsize is not None else "theme" if theme == "dark" else ""
+        if whole and options.get("ax") is not None:
             raise UsageError(
-                "figsize is the size of a figure of its own, and ax belongs to one",
-                hint="size the figure of ax, or leave out one of the two",
+                f"{whole} is that of a figure of its own, and ax belongs to one",
+                hint="set it for the figure of ax, or leave out one of the two",
             )
         drawn = {name: options.pop(name) for name in self._drawing() if name in options}
         info = self.info(table, **options)

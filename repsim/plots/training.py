@@ -16,7 +16,7 @@ from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 
 #: Points that a loss curve keeps: each is the mean over its stretch of steps.
 LOSS_POINTS = 120
@@ -47,12 +47,10 @@ class TrainingPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingInfo:
-    """A panel per language, then the training loss; heading and grey line."""
+class TrainingInfo(Titled):
+    """A panel per language, then the training loss."""
 
     panels: tuple[TrainingPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown and where each language ended."""
@@ -95,7 +93,7 @@ def training_info(folders: Sequence[str | Path]) -> TrainingInfo:
         _add_run(path, panels, losses)
     note = (f"{len(paths)} runs", "held-out documents, BOS first, windows without overlap")
     made = "Training curves"
-    return TrainingInfo((*panels.values(), losses), made, note)
+    return TrainingInfo((*panels.values(), losses), title=made, note=note)
 
 
 def _runs(folders: list[Path]) -> list[Path]:

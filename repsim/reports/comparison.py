@@ -186,6 +186,9 @@ def _kinds(table: SimilarityTable) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "The invariance ladder", "ladder", {}
     for pairing in pairings:
         yield f"{label} by layer, {pairing}", "layers", {"measure": main, "pairing": pairing}
+    stated = table.info.get("models", {}).values()
+    if sum(of.get("step") is not None for of in stated) > 2:
+        yield f"{label} over training", "checkpoints", {"measure": main}
     if "same text" in pairings:
         yield f"{label}, layer by layer", "heatmap", {"measure": main}
     if "parallel text" in pairings:

@@ -77,6 +77,27 @@ def test_every_figure_is_there_as_png_and_svg(written: tuple[Path, SimilarityTab
     assert stems == {path.stem for path in figures.glob("*.svg")}
 
 
+def test_figures_follow_dark_pages_and_say_their_values(
+    written: tuple[Path, SimilarityTable],
+) -> None:
+    folder, table = written
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('<div class="picture vector">') == page.count("<figure")
+    panel = table.grid("multilingual", "<script>alert(1)</script>", measure="cka",
+                       language_a="eng_Latn", language_b="eng_Latn")  # fmt: skip
+    assert f"<title>layers emb and emb: {panel.values[0, 0]:.3f}</title>" in page
+
+
+def test_a_value_without_interval_says_why(tmp_path: Path) -> None:
+    table = synthetic_table({"a": 2, "b": 2}, languages=("swe_Latn",), measures=("cka",))
+    why = "no interval: 4 documents are too few"
+    rows = [row | {"ci_low": None, "ci_high": None, "note": why} for row in table.rows()]
+    write_report(SimilarityTable(rows, table.info), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "CKA (debiased) has no interval (1 pair): 4 documents are too few" in page
+    assert "has no null" not in page
+
+
 def test_the_summary_says_the_same_in_every_format(written: tuple[Path, SimilarityTable]) -> None:
     folder, table = written
     rows = summary_table(table).rows

@@ -13,7 +13,9 @@ from repsim.plots.appearance import GRID, LABEL, ON_CELLS, TICK
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Lightness of white and of black after they were turned round.
+#: White turned round: the paper of a dark page.
+DARK_PAPER = "#161b22"
+#: Lightness of the brightest tint and of black after they were turned round.
 _PAPER, _BRIGHTEST = 0.11, 0.95
 _INK = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 
@@ -25,14 +27,18 @@ def turned(colour: str) -> str:
 
     Example:
         >>> turned("#FFFFFF"), turned("#1F2733")
-        ('#1c1c1c', '#c4cedb')
+        ('#161b22', '#c4cedb')
     """
     if colour.upper() in ON_CELLS:
         return colour
-    hue, light, saturation = colorsys.rgb_to_hls(
-        *(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    )
-    channels = colorsys.hls_to_rgb(hue, _PAPER + (_BRIGHTEST - _PAPER) * (1 - light), saturation)
+    if colour.upper() == "#FFFFFF":
+        return DARK_PAPER
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
+    # A tint of white counts as fully saturated; of dark paper it is to be a tint too.
+    saturation *= min(1.0, 4 * (1 - light))
+    light = _PAPER + (_BRIGHTEST - _PAPER) * (1 - light)
+    channels = colorsys.hls_to_rgb(hue, light, saturation)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 

@@ -9,7 +9,7 @@ from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, outcomes_of, settings_of
 from repsim.stats.bootstrap import Estimate, estimate
@@ -66,12 +66,10 @@ class AlignmentPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class AlignmentInfo:
+class AlignmentInfo(Titled):
     """A panel per alignment."""
 
     panels: tuple[AlignmentPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and what each alignment rescues."""

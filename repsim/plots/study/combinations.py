@@ -16,7 +16,7 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import align_colour_bar, coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import (
     LARGE,
@@ -41,13 +41,11 @@ class CombinationPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class CombinationsInfo:
+class CombinationsInfo(Titled):
     """A panel per origin of the parents, and short codes of the languages."""
 
     panels: tuple[CombinationPanel, ...]
     languages: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and how many pairs survive in each panel."""

@@ -13,7 +13,7 @@ from repsim.plots.appearance import Look, Size, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, chosen, outcomes_of
 
@@ -80,13 +80,11 @@ class ControlRow(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlsInfo:
+class ControlsInfo(Titled):
     """A row per kind and alignment, short codes of languages in the order of colours."""
 
     rows: tuple[ControlRow, ...]
     languages: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and which controls fail."""

@@ -13,7 +13,7 @@ from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.plots.appearance import FAINT, Size, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES
 from repsim.plots.study.features import CALIBRATED, LADDER, SECTIONS, Measured, measured_pairs
 from repsim.stats.bootstrap import Estimate, estimate
@@ -36,12 +36,10 @@ class DepthPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DepthInfo:
+class DepthInfo(Titled):
     """A panel per measure, by rung."""
 
     panels: tuple[DepthPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the medians in the middle blocks."""

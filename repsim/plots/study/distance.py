@@ -11,7 +11,7 @@ from repsim.core.atlas import Atlas
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import GREY, Size
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import KINDS, RETENTION, marker, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
 from repsim.plots.study.outcomes import value_words
@@ -37,12 +37,10 @@ class DistancePanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DistanceInfo:
+class DistanceInfo(Titled):
     """A panel per feature."""
 
     panels: tuple[DistancePanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and rank correlations."""

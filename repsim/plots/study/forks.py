@@ -15,7 +15,7 @@ from repsim.plots.appearance import GREY, INK, MARKERS, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_of
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import RETENTION, marker, retention_axis
 from repsim.plots.study.crossings import Crossing, ForkSeries, crossing
 from repsim.plots.study.outcomes import (
@@ -49,7 +49,7 @@ _RECIPES: tuple[tuple[str, Any], ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class ForksInfo:
+class ForksInfo(Titled):
     """Series of the plain mean by pair, of forks of a monolingual trunk, and of recipes.
 
     `usual` are the fractions at which at least three pairs were merged, `core` those at which half
@@ -62,8 +62,6 @@ class ForksInfo:
     usual: np.ndarray
     core: np.ndarray
     crossings: tuple[Crossing, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and from where on recipes survive."""

@@ -15,7 +15,7 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import LARGE, SETTINGS, chosen, outcomes_of, recipe_label
 
@@ -30,7 +30,7 @@ HEADS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class MethodsInfo:
+class MethodsInfo(Titled):
     """`[recipes, columns]` median worst retention (NaN: none made), share collapsed, number."""
 
     recipes: tuple[str, ...]
@@ -38,8 +38,6 @@ class MethodsInfo:
     medians: np.ndarray
     collapsed: np.ndarray
     counts: np.ndarray
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and in which columns every merge collapses."""

@@ -57,26 +57,7 @@ ALIGNMENTS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One merge and what it kept.
-
-    Attributes:
-        parents: Names of the parents.
-        setting: How the parents came about, a key of `SETTINGS`.
-        arm: Arm of the study.
-        control: Kind of control; empty for none.
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        shared_init: Whether all parents descend from one set of initial weights.
-        fork_fraction: Share of their training that they had in common.
-        rate: Highest peak learning rate of their last phases; NaN if unknown.
-        retention: Language -> share kept; NaN where it is not defined.
-        ends: Language -> 95 % interval of the retention over documents.
-        bits: Language -> bits per byte.
-        worst: Least retention over languages; NaN where it is not defined.
-        kept: Mean over languages of max(retention, 0).
-        advantage: `kept` minus what the best single parent keeps.
-        useful: Whether it beats every single parent.
-    """
+    """One merge, the origin of its parents, and what it kept by language (NaN: not defined)."""
 
     parents: tuple[str, ...]
     setting: str

@@ -14,7 +14,7 @@ from repsim.plots.appearance import FAINT, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import marker
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, Outcome, outcomes_of, value_words
 from repsim.stats.bootstrap import Estimate, estimate
@@ -50,12 +50,10 @@ class PathPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PathsInfo:
+class PathsInfo(Titled):
     """A panel per setting."""
 
     panels: tuple[PathPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and every median barrier."""

@@ -12,7 +12,7 @@ from repsim.core.formatting import listed, number
 from repsim.plots.appearance import FAINT, GREY, Look, Size
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker
 from repsim.plots.study.features import CALIBRATED, RUNGS, measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, settings_of
@@ -62,15 +62,13 @@ class Course(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PlaneInfo:
+class PlaneInfo(Titled):
     """Rungs that were measured, a course per outcome, a profile per setting, a point per pair."""
 
     rungs: tuple[str, ...]
     courses: tuple[Course, ...]
     profiles: tuple[Profile, ...]
     points: tuple[PlanePoint, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and how L0 and L2 tell pairs that survive from pairs that collapse."""

@@ -14,7 +14,7 @@ from repsim.core.formatting import number
 from repsim.core.pair_table import BlockTable, PairTable
 from repsim.plots.appearance import FAINT, GREY, INK, PALETTE, Size
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
 from repsim.stats.bootstrap import members_of
@@ -54,7 +54,7 @@ class Beside(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedInfo:
+class PublishedInfo(Titled):
     """What the panels show; `curves` and `beside` may be empty."""
 
     retention: np.ndarray
@@ -71,8 +71,6 @@ class PublishedInfo:
     cosine: np.ndarray
     worst: np.ndarray
     beside: Beside | None
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, with the numbers that carry it."""
@@ -134,8 +132,8 @@ def published_info(
         pairs.both, similarity, loss, np.array([chosen in pair for pair in names]), chosen,
         (rest[0], rest[1]), whole, relation(similarity, loss, names, partial=True), leverage,
         curves, count, pairs[SHARED], pairs.worst, _beside(atlas),
-        f"What {len(loss)} published pairs show",
-        ("brackets: 95 % over models",),
+        title=f"What {len(loss)} published pairs show",
+        note=("brackets: 95 % over models",),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from repsim.plots.appearance import GREY, Look, Size, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.study.axes import SHADE, marker
 from repsim.plots.study.outcomes import (
     PRETRAINED_APART,
@@ -45,14 +45,12 @@ class StrengthRow(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class StrengthInfo:
+class StrengthInfo(Titled):
     """Kinds of models from top to bottom, unigram floor and short code of each language."""
 
     rows: tuple[StrengthRow, ...]
     floors: Mapping[str, float]
     codes: Mapping[str, str]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the mean of each kind over languages."""

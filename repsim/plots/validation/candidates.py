@@ -11,7 +11,7 @@ from repsim.core.formatting import number
 from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import Row, grouped, known
 
 MAX_CANDIDATES = 40
@@ -29,14 +29,12 @@ class Candidate(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class CandidatesInfo:
+class CandidatesInfo(Titled):
     """Predictors in the order of the lines, kinds in the order of their looks, what is compared."""
 
     candidates: tuple[Candidate, ...]
     kinds: tuple[str, ...]
     axis: str
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and every number."""

@@ -22,7 +22,7 @@ from repsim.plots.appearance import (
     width_of,
 )
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import Row, grouped, known
 
 MAX_CONTROLS = 40
@@ -66,12 +66,10 @@ class ControlLine(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlsInfo:
+class ControlsInfo(Titled):
     """A line per control."""
 
     lines: tuple[ControlLine, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and which controls are wrong."""

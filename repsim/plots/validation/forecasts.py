@@ -13,7 +13,7 @@ from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number, percent
 from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import Row, by_split, column
 
 #: Below this nothing is told apart: a merge that is far worse than unigrams is lost either way.
@@ -86,14 +86,12 @@ class ForecastPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastsInfo:
+class ForecastsInfo(Titled):
     """A panel per split, strata by colour; values below `lowest` are drawn there."""
 
     panels: tuple[ForecastPanel, ...]
     strata: tuple[str, ...]
     lowest: float
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and how many points lie in their intervals."""
@@ -154,7 +152,7 @@ def forecasts_info(
     if above:
         note.append(f"{above} points above {number(_HIGHEST)} drawn at the edge")
     made = "Predicted against observed retention"
-    return ForecastsInfo(panels, strata, lowest, made, tuple(note))
+    return ForecastsInfo(panels, strata, lowest, title=made, note=tuple(note))
 
 
 def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> ForecastPanel:

@@ -13,7 +13,7 @@ from repsim.core.formatting import number
 from repsim.plots.appearance import GREY, LABEL, Size, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import INTERVALS, Row, grouped, known
 
 #: Most hypotheses, and most numbers of one, that a figure has.
@@ -39,12 +39,10 @@ class HypothesisPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class HypothesesInfo:
+class HypothesesInfo(Titled):
     """A panel per hypothesis."""
 
     panels: tuple[HypothesisPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and every number."""
@@ -89,7 +87,7 @@ def hypotheses_info(rows: Iterable[Row]) -> HypothesesInfo:
         panel = HypothesisPanel(name, str(first["statement"]), str(first["verdict"]), numbers)
         panels.append(panel)
     made = "Hypotheses and their numbers"
-    return HypothesesInfo(tuple(panels), made, (f"bars: {INTERVALS}",))
+    return HypothesesInfo(tuple(panels), title=made, note=(f"bars: {INTERVALS}",))
 
 
 def draw_hypotheses(info: HypothesesInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:

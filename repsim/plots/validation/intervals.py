@@ -12,7 +12,7 @@ from repsim.core.formatting import number, percent
 from repsim.plots.appearance import GREY, Look, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point
-from repsim.plots.spec import Drawing, Figure, Where
+from repsim.plots.spec import Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
 
 #: Nominal coverage of the intervals.
@@ -35,13 +35,11 @@ class IntervalPoint(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class IntervalsInfo:
+class IntervalsInfo(Titled):
     """Split -> its points, and strata in the order of their colours."""
 
     splits: Mapping[str, tuple[IntervalPoint, ...]]
     strata: tuple[str, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the numbers of the first stratum."""
@@ -87,7 +85,8 @@ def intervals_info(rows: Iterable[Row]) -> IntervalsInfo:
     }
     ends = any(p.low == p.low for points in splits.values() for p in points)
     made = "Coverage and width of the intervals"
-    return IntervalsInfo(splits, strata, made, (f"bars: {INTERVALS}",) if ends else ())
+    note = (f"bars: {INTERVALS}",) if ends else ()
+    return IntervalsInfo(splits, strata, title=made, note=note)
 
 
 def draw_intervals(info: IntervalsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:

@@ -10,7 +10,7 @@ from repsim.core.formatting import number
 from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
 
 #: Most baselines that a figure has.
@@ -52,15 +52,13 @@ class LiftPanel(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LiftInfo:
+class LiftInfo(Titled):
     """A panel per split; labels of the strongest baselines (least mean lift first) of `tested`."""
 
     panels: tuple[LiftPanel, ...]
     baselines: tuple[str, ...]
     tested: int
     axis: str
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and in how many cases the predictor is better."""

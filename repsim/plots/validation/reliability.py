@@ -11,7 +11,7 @@ import numpy as np
 from repsim.core.formatting import number
 from repsim.plots.appearance import FAINT, GREY, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
 from repsim.plots.validation.rows import Row, by_split, column
 from repsim.stats import calibration_error
 from repsim.stats.intervals import wilson
@@ -47,12 +47,10 @@ class ReliabilityPanel:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReliabilityInfo:
+class ReliabilityInfo(Titled):
     """A panel per split."""
 
     panels: tuple[ReliabilityPanel, ...]
-    title: str
-    note: tuple[str, ...]
 
     def caption(self) -> str:
         """What is shown, and the scores of every split."""

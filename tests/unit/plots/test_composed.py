@@ -98,6 +98,8 @@ def test_a_size_that_cannot_be_is_refused(pair, one_model):
         drawn("heatmap", pair, one_model, figsize=(5, 0.5))
     with pytest.raises(UsageError, match="figure of its own"):
         drawn("heatmap", pair, one_model, figsize=(5, 3), ax=Figure().add_subplot())
+    with pytest.raises(UsageError, match="theme is that of a figure of its own"):
+        drawn("heatmap", pair, one_model, theme="dark", ax=Figure().add_subplot())
 
 
 def test_a_theme_lies_over_that_of_repsim_and_stays_with_the_figure(pair, one_model):
