@@ -68,8 +68,9 @@ def turn_figure(figure: Figure) -> None:
                  for kind in kinds if hasattr(artist, f"set_{kind}")]  # fmt: skip
     for artist in drawn:
         if isinstance(artist, Axes):
-            inks = {"color": TICK, "labelcolor": LABEL, "grid_color": GRID}
-            artist.tick_params(**{name: turned(ink) for name, ink in inks.items()})
+            artist.tick_params(
+                color=turned(TICK), labelcolor=turned(LABEL), grid_color=turned(GRID)
+            )
     for put, colour in turn:
         put(colour)
 

@@ -68,7 +68,7 @@ def _placed(ax: Axes, x: float, y: float) -> tuple[float, float]:
 
 def _cells(ax: Axes) -> Iterator[Spot]:
     for image in ax.images:
-        texts = _SAID.get(image)
+        texts: Any = _SAID.get(image)
         for i, j in np.ndindex(np.shape(texts) if texts is not None else (0, 0)):
             if texts[i][j]:
                 (x0, y0), (x1, y1) = (_placed(ax, j + s, i + s) for s in (-0.5, 0.5))
