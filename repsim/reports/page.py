@@ -167,7 +167,8 @@ def _plain(block: Block) -> dict[str, Any]:
         return {"kind": block.kind, "name": block.name, "title": block.title,
                 "columns": columns, "shown": list(block.shown), "rows": rows}  # fmt: skip
     if isinstance(block, Picture):
-        block = dataclasses.replace(block, spots=())
+        named = {name: getattr(block, name) for name in ("name", "title", "caption", "shown")}
+        return {"kind": block.kind, **named}
     fields = dataclasses.asdict(block)
     if "entries" in fields:
         fields["entries"] = [entry._asdict() for entry in fields["entries"]]
