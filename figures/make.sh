@@ -23,6 +23,19 @@ zoo() {
     repsim barrier zoo:eng-1 zoo:eng-2 -l eng_Latn --align permutation --align orthogonal \
         --max-bytes 60000 -o out/barrier
     cp out/barrier/barrier.png "$out/zoo/barrier.png"
+    OUT="$out" python - <<'PY'
+import os
+
+from repsim import extract
+from repsim.corpora import load_corpus
+from repsim.measures import dissimilarities
+from repsim.plots import FIGURES, save_figure
+
+corpus = load_corpus("bible-heldout", languages=["eng_Latn", "deu_Latn"], limit=40)
+read = [one for name in ("zoo:mixed", "zoo:eng-1") for one in extract(name, corpus)]
+figure = FIGURES["rdm"](dissimilarities(read, by="sentence"))
+save_figure(figure, f"{os.environ['OUT']}/zoo/rdm", ("png",))
+PY
 }
 
 merges() { OMP_NUM_THREADS=1 python tests/benchmarks/zoo_merges.py; }
