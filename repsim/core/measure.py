@@ -120,7 +120,6 @@ class Measure(ShownAsTable):
     direction: Direction
     range: tuple[float | None, float | None]
     identity_value: float
-    symmetric: bool
     invariances: frozenset[Invariance]
     min_samples: int
     definition: str
@@ -128,6 +127,7 @@ class Measure(ShownAsTable):
     estimator: str
     function: Callable[..., float] = dataclasses.field(repr=False)
     prepare: Callable[[Any], Any] = dataclasses.field(repr=False)
+    symmetric: bool = True
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     grid: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
     max_width_ratio: float | Callable[..., float | None] | None = None

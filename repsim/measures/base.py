@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.core.measure import Cost, Direction, Invariance, Measure, Reads, Rung, defaults_of
+from repsim.core.measure import Invariance, Measure, defaults_of
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
@@ -39,40 +39,7 @@ class MeasureWarning(UserWarning):
 
 
 def similarity_measure(
-    *,
-    name: str,
-    label: str,
-    rung: Rung | None,
-    direction: Direction,
-    range: tuple[float | None, float | None],  # noqa: A002 - the field's name in the declaration
-    invariances: Iterable[Invariance],
-    min_samples: int,
-    definition: str,
-    reference: str,
-    estimator: str,
-    identity_value: float | None = None,
-    symmetric: bool = True,
-    aliases: Mapping[str, Mapping[str, Any]] | None = None,
-    cost: Cost | Callable[..., Cost] = "cheap",
-    grid: Callable[..., np.ndarray] | None = None,
-    pair_matrix: Callable[..., Any] | None = None,
-    shuffled: Callable[..., np.ndarray] | None = None,
-    left_out: Callable[..., np.ndarray] | None = None,
-    by_row: Callable[..., np.ndarray] | None = None,
-    held: Callable[..., np.ndarray | None] | None = None,
-    by_document: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
-    moments: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
-    documents_apart: bool | Callable[..., bool] = False,
-    no_interval: str = "",
-    approximate: Callable[[int], str] | None = None,
-    max_width_ratio: float | Callable[..., float | None] | None = None,
-    rows_for: Callable[..., int] | None = None,
-    holds_pairs: int = 0,
-    needs_equal_width: bool = False,
-    undefined_on_constant: bool = True,
-    null_value: float | None = None,
-    reads: Reads = "activations",
-    register: bool = True,
+    *, register: bool = True, **declared: Any
 ) -> Callable[[PairFunction], Measure]:
     """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
 
@@ -81,45 +48,15 @@ def similarity_measure(
     nothing more; `repsim.testing.check_measure` tests what is declared.
 
     Args:
-        name: Name in the API, the tables and the command line.
-        label: Name in figures.
-        rung: Rung of the invariance ladder; None beside it.
-        direction: "similarity" or "distance".
-        range: Smallest and largest possible value; None where unbounded.
-        invariances: Transformations of either side that leave it unchanged, completely.
-        min_samples: Least number of rows for which it is defined.
-        definition: One or two sentences, with a formula in plain text.
-        reference: Source of the definition.
-        estimator: What is known about bias and intervals.
-        identity_value: Value on identical input; 1 for a similarity and 0 for a distance if left
-            out, NaN if it depends on the data.
-        symmetric: Whether the sides may be exchanged.
-        aliases: Other names, each with the parameters that it stands for.
-        cost: "cheap" or, where every pair of layers needs a decomposition or an assignment of its
-            own, "expensive": few shuffles at matched depth, and left out on parallel text.
-        grid: Fast path `f(xs, ys, **params)` over all pairs; made from `pair_matrix` if left out.
-        pair_matrix: `f(x, **params) -> [n, n]` whose cosine the measure is; see `core.Measure`.
-        shuffled: Fast path of the null; see `core.Measure`.
-        left_out: Closed form of the jackknife; see `core.Measure`.
-        by_row: Scores of rows that the measure is the mean of; see `core.Measure`.
-        held: The jackknife with the optimum held; see `core.Measure`.
-        by_document: Null and jackknife of documents at once; see `core.Measure`.
-        moments: Moments of the null of independent rows; see `core.Measure`.
-        documents_apart: Whether it leaves out pairs of rows of one document; see `core.Measure`.
-        no_interval: Why it has no valid interval, if it has none.
-        approximate: What of its p and interval is only approximate; see `core.Measure`.
-        max_width_ratio: Largest d/n at which the value says anything, or a function of the
-            parameters.
-        rows_for: `f(**params)`: fewest rows at which the value says anything.
-        holds_pairs: `[n, n]` arrays that its value holds at once.
-        needs_equal_width: Whether both sides must have the same number of units.
-        undefined_on_constant: Whether constant input has no value (NaN).
-        null_value: Expected value on independent data where that is a constant.
-        reads: What its arrays are: "activations" or "logits".
         register: Whether `measure`, `sweep` and the command line find it by name.
+        **declared: Attributes of `core.Measure`, where each is explained. Left out: `function`,
+            `prepare` and `params`, which come from the function; a measure is a symmetric
+            similarity unless it says otherwise; `identity_value` is 1 for a similarity and 0 for a
+            distance; `grid` is made from `pair_matrix`.
 
     Raises:
         DuplicateNameError: The name or an alias is taken.
+        TypeError: An attribute that measures do not have, or one that is missing.
 
     Example:
         >>> @similarity_measure(
@@ -131,59 +68,22 @@ def similarity_measure(
         >>> mean_gap([[1.0], [3.0]], [[0.0], [1.0]])
         1.5
     """
+    is_distance = declared.setdefault("direction", "similarity") == "distance"
+    declared.setdefault("identity_value", 0.0 if is_distance else 1.0)
+    declared["invariances"] = frozenset(declared.get("invariances", ()))
 
     def decorate(function: PairFunction) -> Measure:
-        declared = Measure(
-            name=name,
-            label=label,
-            rung=rung,
-            direction=direction,
-            range=range,
-            identity_value=_default_identity(identity_value, direction),
-            symmetric=symmetric,
-            invariances=frozenset(invariances),
-            min_samples=min_samples,
-            definition=definition,
-            reference=reference,
-            estimator=estimator,
-            function=function,
-            prepare=as_features,
-            params=defaults_of(function),
-            grid=grid,
-            max_width_ratio=max_width_ratio,
-            rows_for=rows_for,
-            holds_pairs=holds_pairs,
-            needs_equal_width=needs_equal_width,
-            undefined_on_constant=undefined_on_constant,
-            null_value=null_value,
-            cost=cost,
-            pair_matrix=pair_matrix,
-            shuffled=shuffled,
-            left_out=left_out,
-            by_row=by_row,
-            held=held,
-            by_document=by_document,
-            moments=moments,
-            documents_apart=documents_apart,
-            no_interval=no_interval,
-            approximate=approximate,
-            reads=reads,
-            aliases=aliases or {},
+        whole = Measure(
+            function=function, prepare=as_features, params=defaults_of(function), **declared
         )
-        for params in declared.aliases.values():
-            declared.resolve(params)
-        checked = _with_checks(declared)
+        for params in whole.aliases.values():
+            whole.resolve(params)
+        checked = _with_checks(whole)
         if register:
-            MEASURES.add(name, checked, aliases=tuple(declared.aliases))
+            MEASURES.add(whole.name, checked, aliases=tuple(whole.aliases))
         return checked
 
     return decorate
-
-
-def _default_identity(value: float | None, direction: Direction) -> float:
-    if value is not None:
-        return value
-    return 1.0 if direction == "similarity" else 0.0
 
 
 def get_measure(name: str | Measure) -> Measure:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 
 from repsim.core.errors import InputError, UsageError
@@ -41,10 +41,8 @@ from repsim.measures.factors import (
     renamed_rows,
     same,
 )
-from repsim.measures.nearest import Neighbours, Points, nearest_rows, remaining
+from repsim.measures.nearest import Metric, Neighbours, Points, nearest_rows, points_of, remaining
 from repsim.measures.row_input import as_index, validated
-
-Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation"]
 
 #: Squared length of a row over the mean from which products are taken in float64.
 LONG_ROW = 64
@@ -362,23 +360,7 @@ class Features(Remembering):
         """Rows whose squared distances order neighbours as the metric does, centred, float64."""
         if metric in ("euclidean", "sqeuclidean"):
             return Points(self.centered64)
-        raw = self._raw
-        if metric == "cosine":
-            rows = raw.double()
-        elif metric == "correlation":
-            rows = raw.double()
-            rows = rows - reduce(rows, "n d -> n 1", "mean")
-            rows[raw.amin(dim=1) == raw.amax(dim=1)] = 0
-        else:
-            known = ", ".join(get_args(Metric))
-            raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
-        # A zero row has cosine 0 with every other: squared distance 2.
-        lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        zero = lengths.squeeze(1) == 0
-        apart = zero.double() if bool(zero.any()) else None
-        lengths = torch.where(lengths > 0, lengths, 1.0)
-        rows = rows / lengths if rows is raw else rows.div_(lengths)
-        return Points(rows.sub_(column_means(rows)), apart, rounding=2.0**-50)
+        return points_of(self._raw, metric)
 
     @factor(permuted=by_pair)
     def rdm(self, metric: Metric = "euclidean") -> Tensor:

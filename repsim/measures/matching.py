@@ -25,7 +25,6 @@ def _reproduced(units: Tensor, others: Tensor, epsilon: float) -> Tensor:
     name="maximum_match",
     label="Maximum match",
     rung=Rung.L3,
-    direction="similarity",
     range=(0.0, 1.0),
     invariances=(TRANSLATION, SCALING, PERMUTATION),
     min_samples=3,

@@ -12,14 +12,22 @@ places that are left (`weight`) and take the mean of their ranks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor
 
-from repsim.measures.algebra import CHUNK_NUMBERS, TEMPORARY_NUMBERS, symmetric_product
+from repsim.core.errors import UsageError
+from repsim.measures.algebra import (
+    CHUNK_NUMBERS,
+    TEMPORARY_NUMBERS,
+    column_means,
+    symmetric_product,
+)
 from repsim.measures.limits import share
+
+Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation"]
 
 #: Rows whose neighbours are sought at once.
 BLOCK = 1024
@@ -73,6 +81,26 @@ class Points(NamedTuple):
         """What a row's score has beside the product, `[n]` float64, from its length."""
         half = lengths.square() / 2
         return -half if self.apart is None else -half - self.apart / 2
+
+
+def points_of(raw: Tensor, metric: str) -> Points:
+    """Rows whose squared distances order neighbours as an angular metric does, centred, float64."""
+    if metric == "cosine":
+        rows = raw.double()
+    elif metric == "correlation":
+        rows = raw.double()
+        rows = rows - reduce(rows, "n d -> n 1", "mean")
+        rows[raw.amin(dim=1) == raw.amax(dim=1)] = 0
+    else:
+        known = ", ".join(get_args(Metric))
+        raise UsageError(f"unknown metric '{metric}'", hint=f"use one of: {known}")
+    # A zero row has cosine 0 with every other: squared distance 2.
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    zero = lengths.squeeze(1) == 0
+    apart = zero.double() if bool(zero.any()) else None
+    lengths = torch.where(lengths > 0, lengths, 1.0)
+    rows = rows / lengths if rows is raw else rows.div_(lengths)
+    return Points(rows.sub_(column_means(rows)), apart, rounding=2.0**-50)
 
 
 def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:

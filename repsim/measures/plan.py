@@ -141,7 +141,7 @@ class Statistics:
             )
         if unit == "document":
             parts.append(
-                "Debiased CKA leaves out pairs of sentences of one document. Documents of "
+                "Debiased CKA and RSA leave out pairs of sentences of one document. Documents of "
                 "different length change places with others of like length, and stay where there "
                 "are none; blocks that run on into one another are shifted as one sequence. For "
                 "debiased CKA and unit-wise correlation what each document contributes changes its "

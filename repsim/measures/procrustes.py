@@ -144,7 +144,6 @@ def procrustes(x: Features, y: Features) -> float:
     name="bures",
     label="Bures similarity",
     rung=Rung.L2,
-    direction="similarity",
     range=(0.0, 1.0),
     invariances=ROTATION_BLIND,
     min_samples=2,

@@ -38,7 +38,6 @@ def _mahalanobis_ranks(x: Features) -> Tensor:
     name="rsa_mahalanobis",
     label="RSA (Mahalanobis)",
     rung=Rung.L3,
-    direction="similarity",
     range=(-1.0, 1.0),
     invariances=LINEAR_BLIND,
     min_samples=4,
