@@ -133,7 +133,9 @@ class FeatureCache:
         widths = [array.shape[1]] * (2 * len(acts.layers[point]))
         if not is_paged(len(acts), widths):
             return features
-        return features.paged(lambda: acts.array(point, layer))
+        again = acts.array(point, layer)
+        fresh = again.flags.writeable and not np.may_share_memory(array, again)
+        return features.paged(lambda: acts.array(point, layer), fresh=fresh)
 
 
 def _checked(acts: Activations, point: str, layer: int) -> np.ndarray:

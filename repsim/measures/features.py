@@ -86,20 +86,24 @@ class Features(Remembering):
         super().__init__()
         self._held: Tensor | None = validated(x, device)
         self._read: Callable[[], Tensor] | None = None
+        self._is_fresh = False
         self._shape, self._device = tuple(self._held.shape), self._held.device
         self._dtype = dtype
         self.documents: Tensor | None = (
             None if documents is None else torch.as_tensor(documents, device=self._device)
         )
 
-    def paged(self, read: Callable[[], Any]) -> Features:
+    def paged(self, read: Callable[[], Any], *, fresh: bool = False) -> Features:
         """The same rows, read again whenever they are asked for instead of held in memory.
 
         Args:
             read: Gives the same array as these were made of; it is called often.
+            fresh: Whether each time in memory of its own, which is then overwritten.
         """
         device = self._device
-        return self._derived(lambda: validated(read(), device), self.n, is_paged=True)
+        made = self._derived(lambda: validated(read(), device), self.n, is_paged=True)
+        made._is_fresh = fresh
+        return made
 
     def _derived(self, read: Callable[[], Tensor], n: int, *, is_paged: bool) -> Features:
         """Features like these, of `n` rows that `read` gives."""
@@ -171,13 +175,12 @@ class Features(Remembering):
     def centered64(self) -> Tensor:
         """The same in float64, not kept."""
         rows = torch.empty(self.n, self.d, dtype=torch.float64, device=self.device)
-        for here, part in self._centred_chunks():
+        for here, part in self._centred_chunks(self.mean, self._raw):
             rows[here] = part
         return rows
 
-    def _centred_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+    def _centred_chunks(self, mean: Tensor, raw: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Centered rows in float64, a few at a time."""
-        raw, mean = self._raw, self.mean
         # Where three rows agree, all of them may.
         alike = (raw[0] == raw[-1]) & (raw[0] == raw[self.n // 2])
         columns = torch.nonzero(alike).squeeze(1)
@@ -193,9 +196,11 @@ class Features(Remembering):
     @factor(permuted=each_by_row)
     def _centred_rows(self) -> tuple[Tensor, Tensor]:
         """Centered rows, and their squared lengths in float64."""
-        rows = torch.empty(self.n, self.d, dtype=self._dtype, device=self.device)
+        mean, raw = self.mean, self._raw  # in this order: no two readings at once
         squares = torch.empty(self.n, dtype=torch.float64, device=self.device)
-        for here, part in self._centred_chunks():
+        own = self._is_fresh and raw.dtype == self._dtype
+        rows = raw if own else torch.empty_like(raw, dtype=self._dtype)
+        for here, part in self._centred_chunks(mean, raw):
             rows[here], squares[here] = part, squared_lengths(part)
         return rows, squares
 
