@@ -95,14 +95,15 @@ def row_cautions(chosen: Measure, x: Features, y: Features) -> list[str]:
         if rows:
             shares = " and ".join(f"{100 * share:.0f} %" for _, share in sides)
             found.append(
-                f"{len(rows)} of {x.n} rows (the first is {rows[0]}) hold {shares} of the "
-                "variance of the two sides: the value is theirs; leave them out, or use mutual_knn"
+                f"{len(rows)} of {x.n} rows (the first is {rows[0]}) hold {shares} of "
+                "the variance of the two sides: the value is theirs, so leave them out or use "
+                "mutual_knn"
             )
     repeats = _repeats_of_both(x, y)
     if repeats > max(1.0, REPEATS * x.n):
         found.append(
             f"{repeats} of {x.n} rows repeat another on both sides: p and interval take them for "
-            "independent; leave repeats out"
+            "independent, so leave repeats out"
         )
     return found
 

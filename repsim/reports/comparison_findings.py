@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
@@ -171,6 +172,10 @@ def _discoveries(table: SimilarityTable) -> list[dict[str, Any]]:
     return found
 
 
+#: Numbers of a note that differ from cell to cell: shares, and rows.
+_VARIES = re.compile(r"(?<![\d.])\d+(?= % | of \d+ rows)")
+
+
 def _first_token(table: SimilarityTable) -> Iterator[dict[str, Any]]:
     """For each pair of models, the layer at which position 0 changes most."""
     pairs: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -182,12 +187,23 @@ def _first_token(table: SimilarityTable) -> Iterator[dict[str, Any]]:
 
 
 def _notes(table: SimilarityTable) -> dict[str, list[tuple[str, int]]]:
-    """Warnings that measures attached to their cells -> measure and number of cells."""
+    """Warnings that measures attached to their cells -> measure and number of cells.
+
+    Those that differ in a number of rows or in percentages are one, with the largest of each.
+    """
     counts: dict[tuple[str, str], int] = {}
+    ranges: dict[str, list[set[int]]] = {}
     for row in table.rows():
         for note in filter(None, (row["note"] or "").split("; ")):
-            counts[note, row["measure"]] = counts.get((note, row["measure"]), 0) + 1
+            note = re.sub(r" \(the first is \d+\)", "", note)
+            key, numbers = _VARIES.sub("{}", note), map(int, _VARIES.findall(note))
+            counts[key, row["measure"]] = counts.get((key, row["measure"]), 0) + 1
+            seen = ranges.setdefault(key, [set() for _ in _VARIES.findall(note)])
+            for known, number in zip(seen, numbers, strict=True):
+                known.add(number)
     found: dict[str, list[tuple[str, int]]] = {}
-    for (note, measure), count in counts.items():
+    for (key, measure), count in counts.items():
+        most = [f"up to {max(known)}" if len(known) > 1 else max(known) for known in ranges[key]]
+        note = key.format(*most) if most else key
         found.setdefault(note, []).append((label_of(table, measure), count))
     return found

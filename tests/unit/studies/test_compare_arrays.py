@@ -6,6 +6,7 @@ import torch
 
 from repsim import compare_arrays
 from repsim.core import InputError, UsageError
+from repsim.reports.comparison_findings import _notes
 
 
 def test_arrays_from_anywhere_are_compared_with_nothing_invented() -> None:
@@ -53,3 +54,17 @@ def test_one_model_alone_is_compared_with_itself() -> None:
     assert np.allclose(np.diag(grid), 1)
     assert np.allclose(grid, grid.T)
     assert table.plot.heatmap(measure="cka") is not None
+
+
+def test_warnings_that_differ_in_numbers_alone_are_told_once() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 8))
+    layers = [x.copy() for _ in range(3)]
+    for layer, size in zip(layers, (10, 20, 40), strict=True):
+        layer[7] *= size
+    table = compare_arrays({"a": layers, "b": layers}, ["cka"], permutations=0)
+    (told,) = [note for note in _notes(table) if "rows hold" in note]
+    assert told.startswith("1 of 60 rows hold up to 9")
+    assert told.endswith(
+        "of the two sides: the value is theirs, so leave them out or use mutual_knn"
+    )
+    assert _notes(table)[told] == [("CKA (debiased)", 9)]
