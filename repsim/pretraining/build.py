@@ -98,7 +98,7 @@ def without_weights(config: Any) -> nn.Module:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         register(self, name, parameter)
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign, assignment]
     try:
         with torch.random.fork_rng(devices=[]):
             model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -77,6 +77,7 @@ class World:
         module._apply(
             lambda t: torch.empty_like(t, device=self.device) if t.is_meta else t.to(self.device)
         )
+        part: Any
         for part in module.modules():  # a tied matrix was allocated once for each of its owners
             if hasattr(part, "tie_weights"):
                 part.tie_weights()

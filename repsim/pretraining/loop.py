@@ -166,11 +166,10 @@ class Run:
     def _begin(self, start: TrainingState, *, resume: bool) -> None:
         """Load the state to go on from into the engine."""
         parent = self.folder / "state"
-        found = (
-            from_main(lambda: latest_state(parent), told=lambda state: state and state.told())
-            if resume
-            else None
-        )
+        found: TrainingState | None = None
+        if resume:
+            told = TrainingState.told
+            found = from_main(lambda: latest_state(parent), told=lambda s: told(s) if s else None)
         self.resumed = found is not None
         self.curve = found.metrics if found else ""
         state = found or start

@@ -118,12 +118,11 @@ class Muon(torch.optim.Optimizer):
                 }
         states = [self.state[p] for p in parameters]
         beta1, beta2 = group["betas"]
+        means, squares = ([s[key] for s in states] for key in ("exp_avg", "exp_avg_sq"))
         adamw(
-            parameters, [p.grad for p in parameters if p.grad is not None],
-            *([s[key] for s in states] for key in ("exp_avg", "exp_avg_sq")), [],
-            [s["step"] for s in states], foreach=True, amsgrad=False, maximize=False,
-            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"],
-            eps=group["eps"],
+            parameters, [p.grad for p in parameters if p.grad is not None], means, squares, [],
+            [s["step"] for s in states], foreach=True, amsgrad=False, maximize=False, beta1=beta1,
+            beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
         )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class NextTokenLoss(nn.Module):
             losses = cross_entropy(
                 logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
             )
-            return losses.view_as(targets)
+            return losses.view_as(targets).clone()  # FSDP warns of views
         plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         head = plain.get_output_embeddings()
 
@@ -50,7 +50,7 @@ class NextTokenLoss(nn.Module):
             strict=True,
         )
         losses = torch.cat([checkpoint(of_piece, *pair, use_reentrant=False) for pair in pieces])
-        return losses.view_as(targets)
+        return losses.view_as(targets).clone()
 
 
 @dataclasses.dataclass
