@@ -246,7 +246,13 @@ def choose_predictor(predictor: PredictorLike) -> MergePredictor:
         return predictor
     from repsim.mergeability.predictor import Predictor, shipped_predictor
 
-    return shipped_predictor() if predictor is None else Predictor.load(predictor)
+    found = shipped_predictor() if predictor is None else Predictor.load(predictor)
+    if found.outcome != "retention":
+        raise UsageError(
+            f"the predictor '{predictor}' forecasts {found.outcome}, and a verdict is on retention",
+            hint="ask it in Python: Predictor.load(DIR).predict(table)",
+        )
+    return found
 
 
 def check_method(method: str, alignment: str, models: int, *, has_base: bool) -> None:

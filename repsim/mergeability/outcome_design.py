@@ -9,6 +9,7 @@ import numpy as np
 
 from repsim.core.errors import InputError
 from repsim.core.outcome_table import OutcomeTable
+from repsim.mergeability.splits import Fold, Split
 from repsim.stats.bootstrap import members_of
 
 #: Fewest models of a table that can be parted.
@@ -84,24 +85,6 @@ def design_of(table: OutcomeTable, directions: dict[str, int] | None = None) -> 
         table.values(), members_of(parents), method, source, cell, names,
         tuple(map(str, methods)), tuple(map(str, sources)), tuple(map(str, cells)), signs,
     )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """Rows to learn from and rows to test, as masks."""
-
-    name: str
-    train: np.ndarray
-    test: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A way to hold out: its name, its question and its folds."""
-
-    name: str
-    question: str
-    folds: tuple[Fold, ...]
 
 
 def inner_folds(split: str, design: Design, seed: int) -> tuple[Fold, ...]:

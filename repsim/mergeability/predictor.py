@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from repsim.core.errors import InputError, UsageError
+from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
 from repsim.mergeability.candidate import NEARBY, Beside, Candidate, Doubt, Prediction
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-SCHEMA, _EARLIER = "repsim/predictor/3", ("repsim/predictor/1", "repsim/predictor/2")
+SCHEMA, _EARLIER = "repsim/predictor/3", "repsim/predictor/2"
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
 #: Known merges that a value is held beside.
 BESIDE = 20
@@ -47,6 +47,8 @@ class Predictor(RegressorMixin, BaseEstimator):
         tiers: The one set of tiers to fit on; if None, every nested set that the evidence has.
         blocks: Blocks of models that are held out to learn errors.
         seed: Of the dealing of blocks.
+        outcome: "retention", or "gain_kept": the share of what the best parent gained over the base
+            that the merge keeps, of merges whose base is known. "Collapse" is then less than half.
 
     Attributes:
         parts_: Name of a set of tiers -> its predictor.
@@ -72,12 +74,14 @@ class Predictor(RegressorMixin, BaseEstimator):
         tiers: Sequence[str] | None = None,
         blocks: int = BLOCKS,
         seed: int = 0,
+        outcome: str = "retention",
     ) -> None:
         self.regressor = regressor
         self.features = features
         self.tiers = tiers
         self.blocks = blocks
         self.seed = seed
+        self.outcome = outcome
 
     def fit(self, X: EvidenceTable | pd.DataFrame, y: ArrayLike | None = None) -> Self:
         """Fit on known merges, once for every set of tiers.
@@ -90,12 +94,17 @@ class Predictor(RegressorMixin, BaseEstimator):
             Itself. The same evidence and settings give the same numbers.
 
         Raises:
-            InputError: There are too few merges or models, or a number is infinite or missing.
+            InputError: There are too few merges or models, a number is infinite or missing, or the
+                outcome is of no merge known.
             UsageError: The regressor cannot be stored, or no feature is of use.
         """
         if self.regressor != CHOSEN and not find_regressor(self.regressor).ships:
             raise UsageError(f"the regressor '{self.regressor}' is a yardstick and is not stored")
         evidence = evidence_of(X)
+        if self.outcome == "gain_kept":
+            evidence = _of_gain(evidence)
+        elif self.outcome != "retention":
+            raise unknown_name("outcome", self.outcome, ("retention", "gain_kept"))
         if y is not None:
             evidence = evidence.with_columns({"retention": np.asarray(y, dtype=np.float64)})
         evidence.require_known()
@@ -295,7 +304,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         source = Path(folder)
         document = read_json(source / PREDICTOR_FILE)
         current = document.get("schema") == SCHEMA  # hashes of earlier tables were others
-        if document.get("schema") in _EARLIER:
+        if document.get("schema") == _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{source}' holds no predictor of the kind {SCHEMA}")
@@ -314,20 +323,22 @@ class Predictor(RegressorMixin, BaseEstimator):
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of an earlier version under the names of this one."""
-    settings = dict(document["settings"])
-    if "law" in settings:
-        settings["regressor"] = settings.pop("law")
-    parts = {}
-    for name, stored in document["parts"].items():
-        part = dict(stored)
-        if "law" in part:
-            fitted = dict(part.pop("law"))
-            fitted["form"] = fitted.pop("law")
-            part["regressor"], part["alpha"] = fitted, part.pop("strength")
-            part["shrinks"] = part.pop("bends", False)
-        parts[name] = {"doubts": [dataclasses.asdict(Doubt())] * 2, **part}
-    return {**document, "settings": settings, "parts": parts}
+    """A document of the version before: nothing is open beyond what is usual."""
+    doubts = [dataclasses.asdict(Doubt())] * 2
+    parts = {name: {"doubts": doubts, **part} for name, part in document["parts"].items()}
+    return {**document, "parts": parts}
+
+
+def _of_gain(evidence: EvidenceTable) -> EvidenceTable:
+    """Merges whose gain is known, as the outcome."""
+    known = np.flatnonzero(np.isfinite(evidence["gain_kept"]))
+    if not len(known):
+        raise InputError(
+            "of no merge is it known what was kept of the gain over the base",
+            hint="a study measures it where the parents have a base",
+        )
+    kept = evidence.take(known)
+    return kept.with_columns({"retention": kept["gain_kept"]})
 
 
 def _known(value: float) -> float | None:

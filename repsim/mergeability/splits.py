@@ -21,7 +21,7 @@ LEAST_INNER = 8
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One training set and one test set."""
+    """One training set and one test set, as numbers of rows or as masks."""
 
     name: str
     train: np.ndarray

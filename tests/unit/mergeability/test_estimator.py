@@ -13,6 +13,8 @@ from repsim.mergeability import shipped_predictor
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.regressors import outcome
+from repsim.studies.atlases import load_atlas
+from repsim.testing.evidence import planted_evidence
 
 READ = ("weight_cosine", "unit_correlation_late", "sign_agreement")
 
@@ -87,3 +89,25 @@ def test_a_part_of_the_tiers_is_fitted_alone(known) -> None:
     fitted = Predictor("additive", tiers=("T0", "T1"), blocks=3).fit(known)
     assert list(fitted.parts_) == ["T0+T1"]
     assert {known.tiers[use.name] for use in fitted.parts_["T0+T1"].uses} <= {"T0", "T1"}
+
+
+def test_gain_kept_is_an_outcome_of_merges_whose_base_is_known() -> None:
+    """Fine-tuned copies of one model of the shipped atlas, whose bits per byte are known too."""
+    atlas = load_atlas("cpu_atlas")
+    bits = {(r["model"], r["language"]): r["bits_per_byte"] for r in atlas.models.rows()}
+    found = {
+        (r["merge"], r["language"]): (base - r["bits_per_byte"]) / (base - r["parent_bits"])
+        for r in atlas.merges.where(arm="E").rows()
+        if (base := bits.get(("main/mixed-long", r["language"]))) and base - r["parent_bits"] > 0.02
+    }
+    table = EvidenceTable.from_atlas(atlas)
+    keys = zip(table["merge"], table["language"], strict=True)
+    table = table.with_columns({"gain_kept": np.array([found.get(key, np.nan) for key in keys])})
+    made = Predictor("additive", tiers=["T0", "T1"], outcome="gain_kept", blocks=3).fit(table)
+    assert 500 < len(made.evidence_) < len(table)
+    assert np.array_equal(made.evidence_["retention"], made.evidence_["gain_kept"])
+    low, high = made.predict_interval(made.evidence_)
+    kept = np.clip(made.evidence_["gain_kept"], -1, 1.2)
+    assert ((low <= kept) & (kept <= high)).mean() > 0.85
+    with pytest.raises(InputError, match="of no merge is it known what was kept of the gain"):
+        Predictor(outcome="gain_kept").fit(planted_evidence(models=12))

@@ -8,6 +8,7 @@ import pytest
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import write_json
 from repsim.mergeability import shipped_predictor
+from repsim.mergeability.candidate import Doubt
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
 from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor
@@ -83,15 +84,15 @@ def test_tables_of_others(tmp_path) -> None:
         Predictor().fit(table)
 
 
-def test_files_of_the_first_version_are_read(planted, tmp_path) -> None:
+def test_files_of_the_version_before_are_read(planted, tmp_path) -> None:
     made = Predictor().fit(planted)
     made.save(tmp_path)
-    document = made.to_json() | {"schema": "repsim/predictor/1"}
+    document = made.to_json() | {"schema": "repsim/predictor/2", "evidence": "of other columns"}
     for part in document["parts"].values():
-        fitted = part.pop("regressor")
-        fitted["law"] = fitted.pop("form")
-        part["law"], part["strength"] = fitted, part.pop("alpha")
-        part["bends"] = part.pop("shrinks")
-    document["settings"]["law"] = document["settings"].pop("regressor")
+        del part["doubts"]
+        for name in ("rows", "merges"):  # one distribution for all forecasts
+            part[name] = part[name] | {"scores": list(part[name]["scores"][0])}
     write_json(tmp_path / PREDICTOR_FILE, document)
-    assert Predictor.load(tmp_path).to_json() == made.to_json()
+    again = Predictor.load(tmp_path)
+    assert np.array_equal(again.predict(planted), made.predict(planted))
+    assert all(part.doubts == (Doubt(), Doubt()) for part in again.parts_.values())
