@@ -10,6 +10,7 @@ from repsim.core.atlas import join_parents
 from repsim.core.forecast import Interval, MergeForecast
 from repsim.core.formatting import markdown_lines, markdown_name, markdown_text, number
 from repsim.mergeability.reasons import label_of
+from repsim.stats.additive import LEAST
 
 #: Said above the evidence of a forecast that was refused.
 NOT_A_FORECAST = "evidence, not a forecast"
@@ -98,7 +99,9 @@ def interval_text(found: Interval | None) -> str:
     """An interval in words; a dash where there is none."""
     if found is None or found.low is None or found.high is None:
         return "–"
-    return f"{number(found.low)} to {number(found.high)}"
+    # Outcomes below the end of the scale count as that end.
+    low = "−1 or worse" if found.low <= LEAST else number(found.low)
+    return f"{low} to {number(found.high)}"
 
 
 def markdown(forecasts: Sequence[MergeForecast], *, figure: str = "") -> str:

@@ -85,6 +85,12 @@ def _provenance(found: Validation, environment: Mapping[str, Any]) -> list[Block
             f"{info['seed']}, {info['blocks']} blocks of models, {info['rows']:,} rows of evidence."
         )
     ]
+    if "clipped" in info:
+        blocks.append(Text(
+            f"{100 * info['clipped']:.0f} % of outcomes are −1 or worse; they count as −1. Merges "
+            f"come from {info['origins']} runs that began from scratch, in {info['histories']} "
+            "combinations: so many units stand behind the intervals, not as many as there are rows."
+        ))  # fmt: skip
     features = [found.label(name) for name in info.get("features", [])]
     if features:
         blocks.append(Details(f"{len(features)} features", [Text(" · ".join(features))]))

@@ -37,9 +37,9 @@ KEPT = 101
 SCORE_DIGITS = 4
 #: Groups of parents from anywhere that are added to those of a neighbourhood.
 ELSEWHERE = 20.0
-#: Known merges come from no more histories than that, however many groups of parents there are: new
-#: models are of a history of their own, and err more than others of a known one. Chosen on the
-#: shipped atlas, so that intervals hold in every band of forecasts on models never seen.
+#: Where groups of parents share histories they count for no more than this: new models are of a
+#: history of their own, and err more than others of a known one. Chosen on the shipped atlas, so
+#: that intervals hold in every band of forecasts on models never seen.
 HISTORIES = 14
 
 
@@ -51,11 +51,13 @@ class Calibration:
         sizes: Usual size of an error at each forecast of `GRID`.
         scores: At each of them, quantiles of errors over their usual size, ascending.
         groups: Number of groups of parents behind them.
+        units: As how many independent ones they count.
     """
 
     sizes: tuple[float, ...]
     scores: tuple[tuple[float, ...], ...]
     groups: int
+    units: int
 
     def size(self, predicted: np.ndarray) -> np.ndarray:
         """Usual size of an error at some forecasts."""
@@ -71,8 +73,8 @@ class Calibration:
         Returns:
             Lower and upper ends, within the range of outcomes.
         """
-        # As many histories as are known may err less than the next: (n + 1) level out of n.
-        within = min((1 + 1 / min(self.groups, HISTORIES)) * level, 1.0)
+        # As many units as are known may err less than the next: (n + 1) level out of n.
+        within = min((1 + 1 / self.units) * level, 1.0)
         levels, size = np.linspace(0, 1, KEPT), self.size(predicted)
         ends = []
         for side in ((1 - within) / 2, (1 + within) / 2):
@@ -107,7 +109,8 @@ class Calibration:
         if not isinstance(scores[0], list | tuple):
             levels = np.linspace(0, 1, len(scores))
             scores = [np.interp(np.linspace(0, 1, KEPT), levels, scores).tolist()] * len(GRID)
-        return cls(tuple(document["sizes"]), tuple(map(tuple, scores)), groups)
+        units = document.get("units", groups)
+        return cls(tuple(document["sizes"]), tuple(map(tuple, scores)), groups, units)
 
 
 def calibrate(
@@ -143,9 +146,10 @@ def calibrate(
             f"{len(count)} groups of parents are too few to tell what errors to expect",
             hint="ten or more are needed, and models that only some of them have",
         )
-    weight = 1.0 / count[which]
+    weight, units = 1.0 / count[which], len(count)
     if origins is not None:
         _, of, rows = np.unique(origins[known], return_inverse=True, return_counts=True)
+        units = min(units, HISTORIES) if len(rows) < units else units
         weight = weight / 2 + len(count) / (2 * len(rows) * rows[of])
     error = np.abs(y - x)
     kernel = np.exp(-0.5 * ((GRID[:, None] - x[None, :]) / BANDWIDTH) ** 2) * weight
@@ -161,7 +165,7 @@ def calibrate(
         cumulated = (np.cumsum(mixed) - mixed / 2) / mixed.sum()
         at = np.interp(np.linspace(0, 1, KEPT), cumulated, scores[order])
         kept.append(tuple(np.round(at, SCORE_DIGITS).tolist()))
-    return Calibration(tuple(sizes.tolist()), tuple(kept), len(count))
+    return Calibration(tuple(sizes.tolist()), tuple(kept), len(count), units)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ def estimator() -> Predictor:
 def test_its_parameters_are_read_set_and_cloned(estimator) -> None:
     assert estimator.get_params() == {
         "regressor": "additive", "features": READ, "tiers": None, "blocks": 3, "seed": 0,
+        "outcome": "retention",
     }  # fmt: skip
     again = clone(estimator).set_params(seed=7)
     assert (again.seed, estimator.seed, again.features) == (7, 0, READ)
@@ -103,7 +104,7 @@ def test_gain_kept_is_an_outcome_of_merges_whose_base_is_known() -> None:
     table = EvidenceTable.from_atlas(atlas)
     keys = zip(table["merge"], table["language"], strict=True)
     table = table.with_columns({"gain_kept": np.array([found.get(key, np.nan) for key in keys])})
-    made = Predictor("additive", tiers=["T0", "T1"], outcome="gain_kept", blocks=3).fit(table)
+    made = Predictor("additive", tiers=["T0", "T1"], outcome="gain_kept", blocks=4).fit(table)
     assert 500 < len(made.evidence_) < len(table)
     assert np.array_equal(made.evidence_["retention"], made.evidence_["gain_kept"])
     low, high = made.predict_interval(made.evidence_)

@@ -92,6 +92,7 @@ def test_files_of_the_version_before_are_read(planted, tmp_path) -> None:
         del part["doubts"]
         for name in ("rows", "merges"):  # one distribution for all forecasts
             part[name] = part[name] | {"scores": list(part[name]["scores"][0])}
+            del part[name]["units"]
     write_json(tmp_path / PREDICTOR_FILE, document)
     again = Predictor.load(tmp_path)
     assert np.array_equal(again.predict(planted), made.predict(planted))
