@@ -26,7 +26,7 @@ def executed(path: Path, folder: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's transport, not of the notebook
-        client = nbclient.NotebookClient(notebook, timeout=600, coalesce_streams=True)
+        client = nbclient.NotebookClient(notebook, timeout=1800, coalesce_streams=True)
         client.execute(cwd=str(folder))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
