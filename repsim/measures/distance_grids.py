@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from repsim.measures.algebra import order_statistics, rounding_step
-from repsim.measures.features import Features, Metric
+from repsim.measures.features import Features
+from repsim.measures.nearest import Metric
 from repsim.measures.pair_tiles import DistanceTiles, PairSums, cosines, pair_sums
 
 #: Random rows on either side of the pairs from which constants and brackets are taken.

@@ -20,8 +20,8 @@ from torch import Tensor
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
 from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, similarity_measure
-from repsim.measures.features import Features, Metric
-from repsim.measures.nearest import Neighbours
+from repsim.measures.features import Features
+from repsim.measures.nearest import Metric, Neighbours
 from repsim.measures.neighbour_null import overlaps_shuffled
 
 COSINE_BLIND = (SCALING, PERMUTATION, ORTHOGONAL)

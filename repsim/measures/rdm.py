@@ -9,7 +9,8 @@ import numpy as np
 
 from repsim.core import Activations, UsageError
 from repsim.core.table import Table
-from repsim.measures.features import Features, Metric
+from repsim.measures.features import Features
+from repsim.measures.nearest import Metric
 
 #: A matrix of more items cannot be read, and its table has a row per pair.
 MAX_ITEMS = 1000

@@ -38,7 +38,8 @@ from repsim.measures.base import (
 from repsim.measures.cka import KORNBLITH, gram_inner
 from repsim.measures.distance_grids import distance_grid, gaussian_grid, rank_grid
 from repsim.measures.documents import centred_apart
-from repsim.measures.features import Features, Metric
+from repsim.measures.features import Features
+from repsim.measures.nearest import Metric
 from repsim.measures.pair_matrices import cosine_grid
 from repsim.measures.rsa_jackknife import correlations_of_pairs_without
 
