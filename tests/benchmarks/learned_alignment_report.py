@@ -158,7 +158,8 @@ class LearnedInfo:
         return (
             "Retention of the worse language against tokens of text, on a logarithmic axis; at the "
             "left edge the mean as it is, by permutation and by rotation, which take none. Lines: "
-            "median over pairs, dots: pairs. Learned maps end, " + "; ".join(ends) + "."
+            "median over the pairs that have a budget (larger ones have fewer pairs), dots: pairs. "
+            "Learned maps end, " + "; ".join(ends) + "."
         )
 
 
