@@ -49,7 +49,13 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
 
         document, text = dict(source), yaml.safe_dump(dict(source), sort_keys=False)
     else:
-        document = read_yaml(source, "recipe")
+        documents = [d for d in read_yaml(source, "recipe", several=True) if d is not None]
+        if len(documents) > 1:
+            raise UsageError(
+                f"'{source}' holds {len(documents)} merges, and one is asked for",
+                hint="repsim merge makes them one after another; --keep DIR keeps those in between",
+            )
+        document = documents[0] if documents else None
         if not isinstance(document, dict):
             hint = "it starts as: method: linear"
             raise InputError(f"recipe '{source}' is not a mapping", hint=hint)

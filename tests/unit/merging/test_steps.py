@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from repsim.cli.main import main
 from repsim.core.errors import RepsimError, UsageError
 from repsim.merging import to_disk
+from repsim.merging.reading import read_recipe
 from repsim.merging.steps import read_steps
 from repsim.merging.to_disk import merge
 
@@ -133,6 +134,11 @@ def test_files_that_are_no_chain_are_refused(
     with pytest.raises(UsageError, match=what):
         merge(write(*documents), "out", device="cpu")
     assert hidden() == []
+
+
+def test_what_needs_one_merge_says_how_many_there_are(recipe: str) -> None:
+    with pytest.raises(UsageError, match="holds 3 merges, and one is asked for"):
+        read_recipe(recipe)
 
 
 def test_a_plan_lists_them(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
