@@ -84,12 +84,12 @@ def counted(value: float) -> str:
     """A number of steps or tokens in short.
 
     Example:
-        >>> counted(1500), counted(2_500_000), counted(0)
-        ('1,500', '2.5M', '0')
+        >>> counted(1500), counted(119_808), counted(2_500_000), counted(0)
+        ('1,500', '120k', '2.5M', '0')
     """
-    for least, suffix in ((1e9, "B"), (1e6, "M")):
-        if value >= least:
-            return f"{value / least:.3g}{suffix}"
+    for scale, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= max(scale, 1e4):
+            return f"{value / scale:.3g}{suffix}"
     return f"{value:,.0f}"
 
 
@@ -207,6 +207,8 @@ def _panel(
 
 def draw_checkpoints(info: CheckpointsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A curve per layer over the logarithm of training, the reference as a star at identity."""
+    from matplotlib.patches import Patch
+
     count = len(info.panels)
     columns = fig.columns_of(count, size)
     room = width_of(size) / columns
@@ -215,7 +217,9 @@ def draw_checkpoints(info: CheckpointsInfo, *, ax: Where = None, size: Size = "w
     found = dict(zip(layers, map(_look, range(len(layers))), strict=True))
     named = {_name(layer, info.deepest): line_marker(look, 3.6) for layer, look in found.items()}
     star = {"marker": "*", "markersize": 9, "color": GREY, "linestyle": ""}
-    key = fig.key_of(named | {f"{info.reference} itself": star})
+    key: list[Any] = fig.key_of(named | {f"{info.reference} itself": star})
+    if any(math.isfinite(panel.null) for panel in info.panels):
+        key.append(Patch(facecolor=NULL_BAND, edgecolor=FAINT, label="null"))
     shared = {"sharex": True, "sharey": True}
     axes = fig.frames(info, ax, count, columns, size, height, key=key, **shared)
     everything = np.array([*info.at, info.place])
@@ -235,7 +239,7 @@ def _look(place: int) -> Look:
 
 
 def _name(layer: int, deepest: int) -> str:
-    return {0: "embedding", deepest: f"layer {layer}, the last"}.get(layer, f"layer {layer}")
+    return {0: "embedding", deepest: f"layer {layer} (last)"}.get(layer, f"layer {layer}")
 
 
 def _draw_curves(
@@ -263,7 +267,7 @@ def _count_axis(ax: Axes, everything: np.ndarray) -> None:
     span = float(np.ptp(places)) or 1.0
     shown: dict[float, str] = {}
     for place, value in sorted(zip(places.tolist(), everything.tolist(), strict=True)):
-        if not shown or place - list(shown)[-1] > 0.13 * span:
+        if not shown or place - list(shown)[-1] > 0.15 * span:
             shown[place] = counted(value)
     ax.set_xticks(list(shown), list(shown.values()))
     ax.set_xlim(places.min() - 0.05 * span, places.max() + 0.05 * span)
