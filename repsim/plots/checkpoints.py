@@ -216,7 +216,7 @@ def draw_checkpoints(info: CheckpointsInfo, *, ax: Where = None, size: Size = "w
     layers = dict.fromkeys(curve.layer for panel in info.panels for curve in panel.curves)
     found = dict(zip(layers, map(_look, range(len(layers))), strict=True))
     named = {_name(layer, info.deepest): line_marker(look, 3.6) for layer, look in found.items()}
-    star = {"marker": "*", "markersize": 9, "color": GREY, "linestyle": ""}
+    star: dict[str, Any] = {"marker": "*", "markersize": 9, "color": GREY, "linestyle": ""}
     key: list[Any] = fig.key_of(named | {f"{info.reference} itself": star})
     if any(math.isfinite(panel.null) for panel in info.panels):
         key.append(Patch(facecolor=NULL_BAND, edgecolor=FAINT, label="null"))

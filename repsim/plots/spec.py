@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:  # names of types: matplotlib is imported when something is drawn
     Axes = Drawing = Where = Any
 
+__all__ = ["Axes", "Drawing", "Figure", "Info", "Titled", "Where"]
 #: Options of every figure as a whole: name, default, type.
 _WHOLE = [
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

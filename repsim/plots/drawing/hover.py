@@ -34,7 +34,7 @@ class Spot(NamedTuple):
     text: str
 
 
-def say(artist: Any, texts: Sequence[str] | np.ndarray) -> None:
+def say(artist: Any, texts: Sequence[Any]) -> None:
     """State the value of each point of a line, or what the cells `[rows, columns]` of an image say.
 
     The name of the line, and of the row or column that a point stands in, are put before it.

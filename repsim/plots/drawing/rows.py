@@ -23,7 +23,7 @@ def name_rows(
     if room is not None:
         figure = figure_of(ax)
         names = [fitted(figure, name, room, size=size or 7.5, lines=lines) for name in names]
-    sized = {} if size is None else {"fontsize": size}
+    sized: dict[str, Any] = {} if size is None else {"fontsize": size}
     ax.set_yticks(range(len(names)), names, linespacing=0.95, **sized)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 1 + below, -above)
@@ -37,6 +37,7 @@ def draw_point(
     if np.isfinite(ends).all():
         line = colour or marker.get("color") or marker["markeredgecolor"]
         ax.plot(ends, [y, y], color=line, linewidth=width, zorder=2)
-    (line,) = ax.plot([value], [y], **({"linestyle": "", "zorder": 3} | dict(marker)))
+    options: dict[str, Any] = {"linestyle": "", "zorder": 3, **marker}
+    (line,) = ax.plot([value], [y], **options)
     within = f" [{number(ends[0])}, {number(ends[1])}]" if np.isfinite(ends).all() else ""
     say(line, [number(value, 3) + within])
