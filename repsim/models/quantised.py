@@ -62,12 +62,17 @@ def write_quantised_view(source: Path, folder: Path) -> dict[str, Any]:
     return {
         "settings": {"block": _block(settings), **{
             key: settings[key] for key in ("checkpoint_format",) if key in settings}},
-        "tensors": {target: {"scheme": number, "parts": parts, "shape": SCHEMES[number].shape(
-                        {part: weights.headers[name] for part, name in parts.items()},
-                        lambda part, parts=parts: weights.read(parts[part]))}
+        "tensors": {target: {"scheme": number, "parts": parts,
+                             "shape": _shape(weights, number, parts)}
                     for target, (number, parts) in found.items()},
         "plain": sorted(left),
     }  # fmt: skip
+
+
+def _shape(weights: StoredWeights, number: int, parts: Mapping[str, str]) -> tuple[int, ...]:
+    """Shape of an unpacked tensor, of which at most a small part is read."""
+    headers = {part: weights.headers[name] for part, name in parts.items()}
+    return SCHEMES[number].shape(headers, lambda part: weights.read(parts[part]))
 
 
 def unpacking_command(folder: Path, method: str) -> str:

@@ -53,7 +53,7 @@ GEMMA3_TEXT = GEMMA2.like("gemma3_text", block=QK_NORMS, qk_norm="head")
 
 # The part that reads text of models that also see; the part that sees is left alone.
 _SEES = "the part that sees writes into its residual stream too"
-_OF_SEEING = {
+_OF_SEEING: dict[str, Any] = {
     "body_path": "language_model",
     "reads": "the part that reads text, without pictures",
     "unalignable": lambda config: _SEES,
