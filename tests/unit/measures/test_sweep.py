@@ -193,7 +193,16 @@ def test_a_small_cache_changes_nothing_but_memory(four: list[Activations]) -> No
     units = plan_sweep(four, ["cka", "svcca", "mutual_knn"], statistics=FAST)
     roomy, tight = FeatureCache(), FeatureCache(max_bytes=1)
     for unit in units:
-        assert list(run_unit(unit, roomy).rows()) == list(run_unit(unit, tight).rows())
+        for row, same in zip(
+            run_unit(unit, roomy).rows(), run_unit(unit, tight).rows(), strict=True
+        ):
+            # Fewer layers at once: sums are rounded otherwise.
+            assert row == {
+                key: pytest.approx(value, rel=1e-9, abs=1e-12)
+                if isinstance(value, float)
+                else value
+                for key, value in same.items()
+            }
 
 
 def test_every_layer_is_read_once_per_sweep(four: list[Activations]) -> None:
