@@ -93,8 +93,8 @@ class Learned:
     def gain(self, tokens: int = 30_000) -> float:
         """Nats per token by which the loss of the midpoint fell within the first `tokens`.
 
-        The mean of the (at most ten) updates around there is held against the first update. Early
-        on it tells whether alignment helps a pair at all.
+        The mean of the (at most ten) updates around there is held against the first update. Pairs
+        that begin worse gain more: it does not tell how far alignment will bring a pair.
         """
         at = min(max(1, tokens // self.tokens), len(self.losses) - 1)
         near = self.losses[max(1, at - 5) : at + 5] or self.losses
