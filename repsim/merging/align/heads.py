@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.merging.align.weights import has_body_prefix, stored_name
+from repsim.merging.arrays import Array
 from repsim.merging.checkpoint import TensorSource, View
 from repsim.models.arch.spaces import WeightSpaces
 from repsim.models.headers import TensorHeader
@@ -67,6 +68,10 @@ class Widened(View):
         """A tensor, or a range of its rows."""
         found = self.source.read(tensor, rows)
         return found.float() if self.source.headers[tensor].dtype in SHORT else found
+
+    def array(self, tensor: str) -> Array:
+        """A tensor as a flat array as it is stored: merging widens it part by part."""
+        return self.source.array(tensor)
 
 
 def with_own_heads(
