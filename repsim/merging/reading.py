@@ -55,10 +55,10 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
                 f"'{source}' holds {len(documents)} merges, and one is asked for",
                 hint="repsim merge makes them one after another; --keep DIR keeps those in between",
             )
-        document = documents[0] if documents else None
-        if not isinstance(document, dict):
+        if not documents or not isinstance(documents[0], dict):
             hint = "it starts as: method: linear"
             raise InputError(f"recipe '{source}' is not a mapping", hint=hint)
+        document = documents[0]
         text = Path(source).read_text(encoding="utf-8")
     if "merge_method" in document:
         return parse_mergekit(document, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,14 +66,14 @@ def read_steps(source: Any) -> list[Step]:
     return [Step(name if name != ends[0] else "", named[name], uses[name]) for name in order]
 
 
-def parents_of(steps: list[Step]) -> list[str]:
+def parents_of(steps: Sequence[Step]) -> list[str]:
     """The models that the merges begin with."""
     names = {step.name for step in steps}
     used = (model for step in steps for model in step.recipe(Path()).sources)
     return list(dict.fromkeys(model for model in used if model.partition("+")[0] not in names))
 
 
-def key_of(steps: list[Step]) -> str:
+def key_of(steps: Sequence[Step]) -> str:
     """Hash of what the merges are, and of the files of the models that they begin with."""
     marks = [
         [model, *((file.name, file_mark(file)) for file in weight_files(locate(model).folder))]

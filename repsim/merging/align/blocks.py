@@ -279,10 +279,10 @@ class Mapped:
 
         if not self.stored.is_long(tensor):
             _, raw = next(self.stored.rows(slice(0, 1)))
-            found = self._packed(raw, None)[tensor]
-            return found if rows is None else found[rows]
+            one = self._packed(raw, None)[tensor]
+            return one if rows is None else one[rows]
         start, stop, _ = (rows or slice(None)).indices(self.headers[tensor].shape[0])
-        found = None
+        found: torch.Tensor | None = None
         for first, raw in self.stored.rows(slice(start, stop)):
             part = self._packed(raw, None)[tensor]
             if found is None:  # filled part by part, for parts and their whole are twice as much
