@@ -65,8 +65,8 @@ def training_counts(
     with contextlib.suppress(OSError, InputError):
         if known is not None:
             sweep_once(make_folder(known.parent))
-            with written_aside(known) as aside, aside.open("wb") as file:
-                np.savez_compressed(file, counts=counts, n_bytes=n_bytes)
+            with written_aside(known) as aside, aside.open("wb") as target:
+                np.savez_compressed(target, counts=counts, n_bytes=n_bytes)
     return TrainingCounts(counts, n_bytes)
 
 
