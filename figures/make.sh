@@ -26,13 +26,13 @@ zoo() {
     OUT="$out" python - <<'PY'
 import os
 
-from repsim import extract
+import repsim
 from repsim.corpora import load_corpus
 from repsim.measures import dissimilarities
 from repsim.plots import FIGURES, save_figure
 
 corpus = load_corpus("bible-heldout", languages=["eng_Latn", "deu_Latn"], limit=40)
-read = [one for name in ("zoo:mixed", "zoo:eng-1") for one in extract(name, corpus)]
+read = [one for name in ("zoo:mixed", "zoo:eng-1") for one in repsim.extract(name, corpus)]
 figure = FIGURES["rdm"](dissimilarities(read, by="sentence"))
 save_figure(figure, f"{os.environ['OUT']}/zoo/rdm", ("png",))
 PY

@@ -119,6 +119,7 @@ def merge(
             "a forecast is made of one merge, and the recipe holds several",
             hint="keep those in between (--keep DIR), and ask repsim predict of the last one",
         )
+    _check_finetuning(recipe, out, then_finetune, learning_rate)
     if dry_run:
         _print_plan(steps, recipe, any_base=any_base, as_json=as_json)
         return
@@ -146,6 +147,17 @@ def merge(
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
     models = parents_of(steps) if steps else recipe.models
     say("next", f"repsim evaluate {folder} {' '.join(models)}")
+
+
+def _check_finetuning(recipe: Recipe, out: Path, tokens: int | None, rate: float | None) -> None:
+    """Refuse, before anything is merged, what `_finetune` could not do."""
+    if tokens and not recipe.learn:
+        raise UsageError(
+            "--then-finetune goes on with the text of --align learned, and there is none",
+            hint=f"merge, and then: repsim finetune {out} -l LANGUAGE -o {out}-finetuned",
+        )
+    if rate and not tokens:
+        raise UsageError("--learning-rate goes with --then-finetune")
 
 
 def _finetune(

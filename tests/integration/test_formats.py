@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.formats import FORMATS, VERBS, difference, stage, unpacked
+from tests.benchmarks.formats import FAMILY, FORMATS, VERBS, difference, stage, unpacked
 
 #: The whole table is made by `tests/benchmarks/formats.py`; these are the verbs that take seconds.
 CASES = {
@@ -21,7 +21,7 @@ def test_verbs_agree_on_a_format_and_on_its_unpacked_weights(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
-    places = stage(tmp_path)
+    places = stage(tmp_path, FAMILY.get(name, "llama"))
     (tmp_path / "in").mkdir()
     held = FORMATS[name](Path(places["BASE"]), tmp_path / "in" / "held")
     plain = str(unpacked(held, tmp_path / "plain" / "held"))

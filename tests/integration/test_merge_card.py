@@ -30,7 +30,8 @@ def test_a_card_holds_forecast_and_outcome(
     shown = capsys.readouterr()
     assert "outcome into" in shown.err
     *_, worst = (line.split() for line in shown.out.splitlines() if " worst " in line[:30])
-    assert (worst[0], worst[-1]) == ("merged", "no")  # it was forecast to live, and does
+    assert worst[0] == "merged"
+    assert "no" in worst  # collapsed
     before, outcome = (out / "README.md").read_text().split("## Outcome")
     assert before == card.split("## Outcome")[0]
     assert "It survives: its worst language keeps 0." in outcome

@@ -315,7 +315,7 @@ def test_options_that_are_not_possible_are_refused(tiny, corpus_of, tmp_path, op
 
 
 def test_a_language_that_is_not_there_is_refused(tiny, corpus_of, tmp_path):
-    with pytest.raises(UsageError, match="unknown language 'eng_Lat' in corpus 'made'"):
+    with pytest.raises(UsageError, match="unknown language in corpus 'made' 'eng_Lat'"):
         extract(tiny("llama"), corpus_of(2), ["eng_Lat"], cache=tmp_path)
 
 

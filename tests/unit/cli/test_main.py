@@ -19,8 +19,9 @@ FLAGS = {
         --out --pairing --permutations --point --pooling --revision --seed --thorough --unit""",
     "plot": "--format --json --kind --measure --out --size",
     "check": "--base --deep --json --tokenizer",
-    "merge": """--align --any-base --base --device --dry-run --force --forecast --json --language
-        --learning-rate --method --out-dtype --seed --set --text --then-finetune --tokens""",
+    "merge": """--align --any-base --base --device --dry-run --force --forecast --json --keep
+        --language --learning-rate --method --out-dtype --seed --set --text --then-finetune
+        --tokens""",
     "methods": "--json",
     "extract-lora": "--base --device --dry-run --energy --json --rank --rest",
     "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dry-run

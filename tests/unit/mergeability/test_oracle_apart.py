@@ -101,9 +101,9 @@ def test_no_predictor_is_fitted_on_a_trial(evidence) -> None:
     assert list(Predictor(blocks=3).fit(evidence).parts_) == ["T0", "T0+T1", "T0+T1+T2"]
 
 
-def test_the_regressor_without_shrinkage_is_shown_beside_it(report) -> None:
+def test_regressors_on_all_features_are_shown_beside_it(report) -> None:
     others = report.metrics.where(role="regressor").unique("predictor")
-    assert "additive without shrinkage at the upper end" in others
+    assert "additive, all features, chosen by nobody" in others
     assert "additive" not in others
 
 
