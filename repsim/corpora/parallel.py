@@ -85,9 +85,11 @@ def load_corpus(
         return derived_corpus(natural, languages)
     if isinstance(spec, ParallelCorpus):
         corpus = _select(spec, languages)
-    elif isinstance(spec, Mapping | list | tuple) or hasattr(spec, "__arrow_c_stream__"):
-        held = isinstance(spec, Mapping | list | tuple)
-        rows = rows_in_memory(spec, languages) if held else rows_of_frame(spec, languages)
+    elif isinstance(spec, Mapping | list | tuple):
+        rows = rows_in_memory(spec, languages)
+        corpus = build_corpus(rows, "sentences", split=split, empty=empty, deduplicate=deduplicate)
+    elif hasattr(spec, "__arrow_c_stream__"):
+        rows = rows_of_frame(spec, languages)
         corpus = build_corpus(rows, "sentences", split=split, empty=empty, deduplicate=deduplicate)
     elif format is None and str(spec) in CORPORA:
         corpus = _load_builtin(str(spec), languages, split)

@@ -14,14 +14,7 @@ from repsim.core.files import write_json
 from repsim.core.formatting import number
 from repsim.core.outcome_table import OutcomeTable
 from repsim.core.pool import Pool
-from repsim.mergeability.outcome_design import (
-    Design,
-    Fold,
-    Split,
-    design_of,
-    inner_folds,
-    splits_of,
-)
+from repsim.mergeability.outcome_design import Design, design_of, inner_folds, splits_of
 from repsim.mergeability.outcome_regressors import OUTCOME_REGRESSORS, per_method
 from repsim.mergeability.outcome_scores import (
     DRAWS,
@@ -30,6 +23,7 @@ from repsim.mergeability.outcome_scores import (
     Predictions,
     scores_of,
 )
+from repsim.mergeability.splits import Fold, Split
 from repsim.stats.ranks import pearson
 
 #: Name of a forecast -> regressors among which each fold chooses by folds inside its training

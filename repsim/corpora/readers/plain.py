@@ -84,8 +84,9 @@ def rows_of_frame(frame: Any, languages: Sequence[str] | None) -> ParallelRows:
     columns = pa.table(frame).to_pydict()
     ids, documents = (columns.pop(name, []) for name in ("id", "document"))
     rows = rows_in_memory(columns, languages)
-    named = {"ids": list(map(str, ids)) or rows.ids, "documents": list(map(str, documents))}
-    return dataclasses.replace(rows, **named)
+    return dataclasses.replace(
+        rows, ids=list(map(str, ids)) or rows.ids, documents=list(map(str, documents))
+    )
 
 
 def _only_language(languages: Sequence[str] | None, where: str) -> str:
