@@ -30,22 +30,7 @@ def _here() -> str:
 
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it into place when the block ends without error.
-
-    A reader, or a later run, sees the old file or the new one and never a half of it. Works for a
-    folder too, if the target does not exist yet.
-
-    Raises:
-        InputError: Something on the way to `path` is no folder.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-        >>> with written_aside(target) as aside:
-        ...     _ = aside.write_text("whole")
-        >>> target.read_text()
-        'whole'
-    """
+    """A temporary path beside `path`, renamed into place when the block ends without error."""
     target = Path(path)
     aside = temporary(target)
     try:
@@ -70,11 +55,7 @@ def temporary(path: str | os.PathLike[str]) -> Path:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create a folder and those above it, if they are not there.
-
-    Raises:
-        InputError: A file is in the way.
-    """
+    """Create a folder and those above it, if they are not there."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,18 +120,7 @@ def runs(pid: int) -> bool:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str], busy: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock on a file while the block runs; the system gives it back if the process dies.
-
-    Where the system has no such locks (Windows, some network disks) the block runs without.
-
-    Args:
-        path: The file; created if missing, and left there.
-        busy: What to say if another process holds it.
-        wait: Wait for it instead.
-
-    Raises:
-        UsageError: Another process holds it.
-    """
+    """Lock a file while the block runs (freed if the process dies; none on some network disks)."""
     try:
         import fcntl
     except ImportError:  # pragma: no cover - not on this system

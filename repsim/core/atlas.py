@@ -24,22 +24,12 @@ COLLAPSE = 0.5
 
 
 def join_parents(names: Sequence[str]) -> str:
-    """One string for an ordered group of parents.
-
-    Example:
-        >>> join_parents(["main/eng", "main/deu"])
-        'main/eng + main/deu'
-    """
+    """One string for an ordered group of parents."""
     return JOIN.join(names)
 
 
 def split_parents(joined: str) -> tuple[str, ...]:
-    """Inverse of `join_parents`.
-
-    Example:
-        >>> split_parents("main/eng + main/deu")
-        ('main/eng', 'main/deu')
-    """
+    """Inverse of `join_parents`."""
     return tuple(joined.split(JOIN))
 
 

@@ -63,24 +63,7 @@ Switch = StrictBool
 
 
 class Config(BaseModel):
-    """Base of configurations: immutable, and keys that it does not know are refused.
-
-    Fields are annotated with `Whole`, `Number`, `Switch`, `str`, `Literal`, tuples, mappings and
-    other configurations; ranges with `pydantic.Field(ge=..., le=...)`.
-
-    Example:
-        >>> from pydantic import Field
-        >>> class Wheel(Config):
-        ...     spokes: Whole = Field(ge=3)
-        >>> parse(Wheel, {"spokes": 32})
-        Wheel(spokes=32)
-        >>> parse(Wheel, {"spoke": 32})
-        Traceback (most recent call last):
-        repsim.core.errors.UsageError: unknown key 'spoke' (hint: did you mean 'spokes'?)
-        >>> parse(Wheel, {"spokes": 2})
-        Traceback (most recent call last):
-        repsim.core.errors.UsageError: 'spokes' is 2, must be at least 3
-    """
+    """Base of configurations: immutable, and keys that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -101,16 +84,7 @@ C = TypeVar("C", bound=Config)
 
 
 def parse(kind: type[C], document: Any, where: str = "") -> C:
-    """Turn a mapping into a configuration.
-
-    Args:
-        kind: What it should be.
-        document: The mapping.
-        where: Its own path in a larger document, for messages.
-
-    Raises:
-        UsageError: An unknown or missing key, a wrong type, a value out of range.
-    """
+    """Turn a mapping into a configuration."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
@@ -118,12 +92,7 @@ def parse(kind: type[C], document: Any, where: str = "") -> C:
 
 
 def load(kind: type[C], path: str | Path, what: str) -> C:
-    """Turn a YAML file into a configuration; messages name the file.
-
-    Raises:
-        InputError: The file is missing or is not YAML.
-        UsageError: It says something that is not possible.
-    """
+    """Turn a YAML file into a configuration; messages name the file."""
     document = read_yaml(path, what)
     try:
         return parse(kind, document)
@@ -132,11 +101,7 @@ def load(kind: type[C], path: str | Path, what: str) -> C:
 
 
 def find_file(name: str | Path, examples: Path, what: str) -> Path:
-    """A YAML file, or one that ships with the package, by its name.
-
-    Raises:
-        InputError: There is neither.
-    """
+    """A YAML file, or one that ships with the package, by its name."""
     path, shipped = Path(name), examples / f"{Path(name).stem}.yaml"
     if path.is_file():
         return path
@@ -147,16 +112,7 @@ def find_file(name: str | Path, examples: Path, what: str) -> Path:
 
 
 def read_yaml(path: str | Path, what: str, *, several: bool = False) -> Any:
-    """Read a YAML document; keys that are repeated and documents beyond all measure are refused.
-
-    Args:
-        path: The file.
-        what: What the file is, for messages ("study file").
-        several: Whether it may hold several documents, which are then a list.
-
-    Raises:
-        InputError: It is missing, is not YAML, repeats a key, or is too large or too deep.
-    """
+    """Read a YAML document; keys that are repeated and documents beyond all measure are refused."""
     import yaml
 
     subject = f"{what} '{path}'"

@@ -45,12 +45,7 @@ class RepsimError(Exception):
 
 
 def readable(message: str) -> str:
-    """A message that a person reads: values and names that are too long are cut in the middle.
-
-    Example:
-        >>> len("column '" + "x" * 5000 + "'"), len(readable("column '" + "x" * 5000 + "'"))
-        (5009, 173)
-    """
+    """A message that a person reads: values and names that are too long are cut in the middle."""
     whole = _LONG.sub(lambda found: _cut(found[0], 100, 40), message)
     return _cut(whole, LONGEST_MESSAGE - 100, 40) if len(whole) > LONGEST_MESSAGE else whole
 
@@ -97,19 +92,7 @@ def unknown_name(
     see: str | None = None,
     error: type[RepsimError] = UsageError,
 ) -> RepsimError:
-    """The error for a name that is not registered, with the nearest known ones.
-
-    Args:
-        kind: What was looked up, singular ("measure").
-        name: What the user wrote.
-        known: The names that exist.
-        see: A command that lists them.
-        error: Its class; `InputError` where a thing is named, and not a way to treat it.
-
-    Example:
-        >>> str(unknown_name("measure", "ckaa", ["cka", "rsa"]))
-        "unknown measure 'ckaa' (hint: did you mean 'cka'?)"
-    """
+    """The error for a name that is not registered, with the nearest known ones."""
     names = sorted(known)
     close = _nearest(name, names)
     if close:
@@ -154,18 +137,7 @@ _MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc",
 
 
 def expected(error: BaseException) -> RepsimError | None:
-    """What an error of the system or of a library amounts to; None if it is nobody's but ours.
-
-    Args:
-        error: Out of memory, disk, files or threads; a file that cannot be read or written; a
-            library in Rust that panicked; a document nested without end.
-
-    Example:
-        >>> expected(MemoryError()).exit_code, expected(PermissionError(13, "denied", "x")).what
-        (5, "'x': denied")
-        >>> expected(ValueError("x")) is None
-        True
-    """
+    """What an error of the system or of a library amounts to; None if it is ours."""
     if isinstance(error, RepsimError):
         return error
     text = " ".join(str(error).split())[:200]

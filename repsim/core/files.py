@@ -31,11 +31,7 @@ def write_json(path: str | os.PathLike[str], document: Any, *, indent: int | Non
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON document.
-
-    Raises:
-        InputError: The file is missing, cannot be read, or is not JSON.
-    """
+    """Read a JSON document."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -75,10 +71,7 @@ def hash_files(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 
 def file_mark(path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """What changes with a file's bytes: device, inode, size, times of writing and of change.
-
-    The time of writing can be set back (`cp -p`, `rsync -t`); the time of change cannot.
-    """
+    """Device, inode, size, times of writing and of change, which `cp -p` cannot set back."""
     stat = Path(path).stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 

@@ -9,16 +9,7 @@ from typing import Any
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign; a dash where there is none, and no minus before a zero.
-
-    Args:
-        value: A number.
-        digits: Digits behind the point.
-
-    Example:
-        >>> number(-0.5), number(-0.001), number(float("nan")), number(0.1234, 3)
-        ('−0.50', '0.00', '–', '0.123')
-    """
+    """A number with a true minus sign; a dash where there is none, and no minus before a zero."""
     if value != value:
         return "–"
     text = f"{value:.{digits}f}"
@@ -26,25 +17,12 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def brief(value: float) -> str:
-    """Three significant digits with a true minus sign.
-
-    Args:
-        value: A number.
-
-    Example:
-        >>> brief(-0.01234), brief(12.0)
-        ('−0.0123', '12')
-    """
+    """Three significant digits with a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def percent(share: float) -> str:
-    """A share in percent: whole numbers, one digit more near the ends, 0 and 100 only where exact.
-
-    Example:
-        >>> percent(0.007), percent(0.0), percent(0.42), percent(0.998), percent(0.00001)
-        ('0.7 %', '0 %', '42 %', '99.8 %', '<0.1 %')
-    """
+    """A share in percent: one digit more near the ends, 0 and 100 only where exact."""
     if share != share:
         return "–"
     value = 100 * share
@@ -65,67 +43,32 @@ _COUNTED = re.compile(
 
 
 def singular(text: str) -> str:
-    """Text in which one of a kind is no plural: every screen and page passes through here.
-
-    Example:
-        >>> singular("2 models x 1 languages, 31 layers, 1 of 1 rows")
-        '2 models x 1 language, 31 layers, 1 of 1 row'
-    """
+    """Text in which one of a kind is no plural: every screen and page passes through here."""
     return _COUNTED.sub(r"1 \1", text)
 
 
 def listed(items: Sequence[str]) -> str:
-    """Items as prose.
-
-    Example:
-        >>> listed(["a", "b", "c"])
-        'a, b and c'
-    """
+    """Items as prose."""
     if len(items) < 2:
         return "".join(items)
     return ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def markdown_text(text: str) -> str:
-    r"""Text that Markdown prints as it is, also in tables, headings and links; `code` stays code.
-
-    Intervals, as [0.1, 0.2], can be no link and stay readable.
-
-    Example:
-        >>> markdown_text("<b>a|b</b> *c*"), markdown_text("[a](b)\n# c")
-        ('&lt;b>a\\|b&lt;/b> \\*c\\*', '\\[a\\](b) # c')
-        >>> markdown_text("0.5 [0.4, 0.6]"), markdown_text("[1](b)")
-        ('0.5 [0.4, 0.6]', '\\[1\\](b)')
-    """
+    r"""Text that Markdown prints as it is, in tables and links too; `code` stays code."""
     plain = " ".join(text.splitlines()).replace("<", "&lt;")
     marks = r"\[[-−–0-9., ]+\](?![(\[:])|[|*\[\]]"
     return re.sub(marks, lambda m: m[0] if len(m[0]) > 1 else "\\" + m[0], plain)
 
 
 def markdown_name(name: str) -> str:
-    r"""A name as Markdown prints it: as `markdown_text`, and what would begin code is escaped.
-
-    Inside words, as in eng_Latn, an underscore begins nothing.
-
-    Example:
-        >>> markdown_name("a`rm`_b"), markdown_name("eng_Latn")
-        ('a\\`rm\\`\\_b', 'eng_Latn')
-    """
+    r"""A name as Markdown prints it: as `markdown_text`, and what would begin code is escaped."""
     marks = r"([`~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))"
     return re.sub(marks, r"\\\1", markdown_text(name))
 
 
 def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, its cells as they are.
-
-    Args:
-        headings: One per column.
-        rows: Cells.
-
-    Example:
-        >>> markdown_lines(["a", "b"], [["1", "2"]])
-        ['| a | b |', '| --- | --- |', '| 1 | 2 |']
-    """
+    """Lines of a Markdown table, its cells as they are."""
     lines = (headings, ["---"] * len(headings), *rows)
     return [f"| {' | '.join(line)} |" for line in lines]
 

@@ -14,16 +14,7 @@ FEATURE = "feature:"
 
 
 class OutcomeTable(Table):
-    """One row per merge (and language, where outcomes are told by language).
-
-    Columns that begin with "feature:" are what was known of the parents before they were merged.
-
-    Example:
-        >>> rows = [{"parents": "a + b", "method": "mean", "outcome": 0.9, "feature:cosine": 0.2}]
-        >>> table = OutcomeTable(rows)
-        >>> table.features, table.members, table.values().tolist()
-        (['cosine'], [('a', 'b')], [[0.2]])
-    """
+    """One row per merge (and language, where outcomes are told by language)."""
 
     SCHEMA = "repsim/outcomes/1"
     STEM = "outcomes"

@@ -13,14 +13,7 @@ SIDES = ("a", "b")
 
 
 class PairTable(Table):
-    """One row per pair: what the merge, the parents and an untrained model score in two languages.
-
-    Example:
-        >>> table = PairTable([{"a": "eng", "b": "deu", "merged_a": 0.6, "parent_a": 1.0,
-        ...                     "floor_a": 0.5}])
-        >>> table.retention("a").round(3).tolist(), table.worst.round(3).tolist()
-        ([0.2], [0.2])
-    """
+    """One row per pair: scores of merge, parents and an untrained model in two languages."""
 
     SCHEMA = "repsim/pairs/1"
     STEM = "pairs"

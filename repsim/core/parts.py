@@ -90,20 +90,7 @@ class Codec(Generic[T]):
 
 
 class Parts(Generic[T]):
-    """Parts by key. One that is damaged is dropped with a note, and so made anew.
-
-    Args:
-        files: Where they are.
-        folder: Folder in it.
-        codec: How they are written.
-
-    Example:
-        >>> import tempfile
-        >>> parts = Parts(Files(tempfile.mkdtemp()), "parts", JSON)
-        >>> parts.write("ab12", {"bits": 2.5})
-        >>> parts.read("ab12"), parts.read("cd34"), parts.keys()
-        ({'bits': 2.5}, None, {'ab12'})
-    """
+    """Parts by key. One that is damaged is dropped with a note, and so made anew."""
 
     def __init__(self, files: Files, folder: str, codec: Codec[T]) -> None:
         self._files, self._folder, self._codec = files, folder, codec

@@ -98,23 +98,7 @@ class _Worker:
 
 
 class Pool:
-    """Worker processes for functions of importable modules.
-
-    Workers are fresh processes (a fork of a process whose linear algebra has threads may hang) and
-    never run the caller's script again, so that it needs no `if __name__ == "__main__"`.
-
-    Args:
-        workers: How many; with one, calls are made in this process unless they stay `apart`.
-        start: Called in each worker first, with `arguments`.
-        arguments: For `start`.
-        apart: Even a single worker is a process of its own.
-        silent: What workers print is not shown; its end is told if one dies.
-
-    Example:
-        >>> with Pool(1) as pool:
-        ...     list(pool.map(divmod, [7, 8], [2, 3]))
-        [(3, 1), (2, 2)]
-    """
+    """Fresh worker processes (a fork with threads may hang) that never run the caller's script."""
 
     def __init__(
         self,
@@ -122,8 +106,8 @@ class Pool:
         *,
         start: Callable[..., Any] | None = None,
         arguments: tuple[Any, ...] = (),
-        apart: bool = False,
-        silent: bool = False,
+        apart: bool = False,  # even a single worker is a process of its own
+        silent: bool = False,  # what workers print is shown only if one dies
     ) -> None:
         self.workers = max(1, workers)
         nested = multiprocessing.current_process().daemon  # which may have no children
@@ -175,16 +159,7 @@ class Pool:
         *arguments: Any,
         environment: Mapping[str, str] | None = None,
     ) -> Job:
-        """Give a call to a worker that is free, to a new one, or to the next that is.
-
-        Args:
-            function: Importable; one of the caller's script is refused.
-            arguments: Its arguments.
-            environment: Variables that its worker must have; None if any worker will do.
-
-        Raises:
-            UsageError: The function lives in `__main__`.
-        """
+        """Give a call to a worker that is free, to a new one, or to the next that is."""
         if getattr(function, "__module__", None) == "__main__":
             raise UsageError(
                 f"workers cannot import '{function.__name__}': it is part of the script that runs",
@@ -353,11 +328,7 @@ class _Answer:
 
 
 def _call(pipe: connection.Connection) -> _Answer:
-    """Receive a call and make it.
-
-    Raises:
-        EOFError: Nobody calls any more.
-    """
+    """Receive a call and make it."""
     data = pipe.recv_bytes()
     try:
         function, arguments = ForkingPickler.loads(data)

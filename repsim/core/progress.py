@@ -31,13 +31,7 @@ def wanted() -> bool:
 
 @contextmanager
 def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Bar]:
-    """A bar for work that reports its own advance.
-
-    Example:
-        >>> with progress("reading", total=3) as bar:
-        ...     for _ in range(3):
-        ...         _ = bar.update()
-    """
+    """A bar for work that reports its own advance."""
     from tqdm import tqdm
 
     with tqdm(
@@ -62,12 +56,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: `45 s`, `3 min`, `2.5 h`.
-
-    Example:
-        >>> duration(44.6), duration(200), duration(9000)
-        ('45 s', '3 min', '2.5 h')
-    """
+    """Seconds in words: `45 s`, `3 min`, `2.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -50,15 +50,7 @@ def git_revision() -> str | None:
 
 
 def shown_path(path: str) -> str:
-    """A path as reports and cards may state it: not where it lies on this machine.
-
-    Names, hub identifiers and relative paths stay; an absolute path becomes one relative to the
-    working folder if it lies below it, else its last part.
-
-    Example:
-        >>> shown_path("/home/alice/models/en"), shown_path("runs/en"), shown_path("hub:a/b")
-        ('en', 'runs/en', 'hub:a/b')
-    """
+    """A path as pages state it: relative to the working folder, or its last part."""
     if not path.startswith(("/", "~")) and not Path(path).is_absolute():
         return path
     full = Path(path).expanduser()
@@ -67,12 +59,7 @@ def shown_path(path: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """Text in which absolute paths are shortened as by `shown_path`.
-
-    Example:
-        >>> shown_text("repsim compare /home/alice/en --out=/tmp/x hub:a/b https://c/d")
-        'repsim compare en --out=x hub:a/b https://c/d'
-    """
+    """Text in which absolute paths are shortened as by `shown_path`."""
     return _ABSOLUTE.sub(lambda found: shown_path(found[0]), text)
 
 

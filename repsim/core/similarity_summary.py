@@ -31,15 +31,7 @@ SUMMARY_FIELDS = (
 
 
 def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
-    """Summary of the rows of one pair of (model, language) and one measure.
-
-    Args:
-        rows: Rows of a similarity table that differ only in their layers.
-        direction: "similarity" or "distance": which end is the best.
-
-    Returns:
-        `n` and `SUMMARY_FIELDS`, all None where no cell has a value.
-    """
+    """Summary of the rows of one pair of (model, language) and one measure."""
     valued = [row for row in rows if row["value"] is not None]
     if not valued:
         return dict.fromkeys(SUMMARY_FIELDS) | {"n": rows[0]["n"] if rows else 0}
@@ -87,19 +79,7 @@ _BESIDE = {"null": "middle_null_q95", "interval": "middle_ci_low"}
 
 
 def not_computed(rows: Iterable[Row], labels: dict[str, str], shuffles: int | None) -> list[str]:
-    """Why middle layers lack an interval or a null, one statement per measure and reason.
-
-    Args:
-        rows: Of `SimilarityTable.summary()`.
-        labels: Measure -> its name for people.
-        shuffles: Shuffles that were asked for; None where that is not known.
-
-    Example:
-        >>> row = dict.fromkeys(SUMMARY_FIELDS) | {"measure": "cka", "middle": 0.5, "n": 30,
-        ...     "middle_note": "no interval: 4 documents are too few"}
-        >>> not_computed([row | {"middle_null_q95": 0.1}], {"cka": "CKA"}, 100)
-        ['CKA has no interval (1 pair): 4 documents are too few']
-    """
+    """Why middle layers lack an interval or a null, one statement per measure and reason."""
     found: dict[tuple[str, str, str], int] = {}
     for row in rows:
         lacks = [what for what, column in _BESIDE.items()

@@ -31,14 +31,7 @@ ACCESSORS: Registry[Callable[..., Any]] = Registry(
 
 
 class Column(NamedTuple):
-    """A declared column.
-
-    Attributes:
-        kind: "string", "int" or "float".
-        meaning: What it means, with its unit.
-        heading: Its heading on a page; the meaning if empty.
-        form: How a page shows its cells: "unbroken", or "yes or no" for 1 and 0.
-    """
+    """A declared column: its kind, meaning with unit, heading, and form of its cells."""
 
     kind: str
     meaning: str
@@ -413,11 +406,7 @@ def read_header(arrow: pa.Table) -> dict[str, Any]:
 
 
 def read_parquet(path: str | Path, *, hint: str | None = None) -> pa.Table:
-    """Read a parquet file, checksums included.
-
-    Raises:
-        InputError: Missing or damaged.
-    """
+    """Read a parquet file, checksums included."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

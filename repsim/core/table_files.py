@@ -21,11 +21,7 @@ _PACKED: dict[str, Callable[[Path], IO[bytes] | Any]] = {
 
 
 def read_table_file(path: str | Path) -> pa.Table:
-    """Read `.csv`, `.csv.xz`, `.csv.gz`, `.csv.bz2` or `.parquet`.
-
-    Raises:
-        InputError: Missing, damaged, of another kind, empty, or with two columns of one name.
-    """
+    """Read `.csv`, `.csv.xz`, `.csv.gz`, `.csv.bz2` or `.parquet`."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq

@@ -59,11 +59,7 @@ def largest_remainder(ratios: Mapping[str, float], seats: int) -> dict[str, int]
 
 
 def apportioned(shares: np.ndarray, n: int) -> np.ndarray:
-    """Whole numbers that add up to `n`, each nearest to its share (Sainte-Lague's divisor method).
-
-    They are the first `n` places in the order of `(i + 1/2) / share`: one more place takes none
-    away, so that differences between two `n` are counts too.
-    """
+    """Whole numbers that sum to `n` by Sainte-Lague's divisors: one more place takes none away."""
     start = max(n - len(shares) / 2 - 1, 0.0)  # from here at most len(shares) + 1 are missing
     counts = np.floor(shares * start + 0.5).astype(np.int64)
     missing = n - int(counts.sum())

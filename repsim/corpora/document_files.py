@@ -47,11 +47,7 @@ def file_kind(path: Path) -> str | None:
 def read_documents(
     path: Path, address: TextAddress = _PLAIN, language: str = "", prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Ids and texts of the documents of a file; documents without text are passed over.
-
-    Documents of a .txt file are separated by blank lines. What has no id is numbered from 0, with
-    `prefix` before it.
-    """
+    """Ids and texts of the documents of a file; documents without text are passed over."""
     kind = file_kind(path)
     if kind == "txt":
         with _readable(path) as lines:

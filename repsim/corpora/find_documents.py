@@ -24,11 +24,7 @@ _OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)\b(.*)")
 
 
 def find_document_files(location: str, language: str) -> tuple[list[Path], list[Path]]:
-    """Training files and held-out files (perhaps none) of a language.
-
-    Raises:
-        InputError: There are none, two files say the same, or a piece is missing.
-    """
+    """Training files and held-out files (perhaps none) of a language."""
     path = Path(location.replace("{language}", language))
     if path.is_dir() and "{language}" not in location:
         parts = _named(path, language) or _parted(_below(path / language), path / language)

@@ -24,10 +24,7 @@ class HubText(NamedTuple):
 
 
 class DataSetStream:
-    """The documents of one split; a stream that is limited is fetched once and kept in a file.
-
-    Iterating gives documents until the first that would make them more than `limit` bytes.
-    """
+    """The documents of one split; a stream that is limited is fetched once and kept in a file."""
 
     def __init__(
         self, name: DataSetName, part: str, address: TextAddress, language: str, limit: int | None
@@ -113,13 +110,7 @@ class DataSetName(NamedTuple):
 def hub_text(
     address: TextAddress, language: str, *, limit: int | None = None, allow_network: bool = False
 ) -> HubText:
-    """The text of one language of a data set, at most `limit` bytes of each split.
-
-    Raises:
-        UsageError: It is not on this machine and may not be fetched.
-        InputError: There is no such data set, configuration or field.
-        ResourceError: `datasets` is not installed.
-    """
+    """The text of one language of a data set, at most `limit` bytes of each split."""
     name = DataSetName.parse(address.location, language)
     if not name.is_local and not allow_network:
         raise UsageError(

@@ -13,17 +13,7 @@ from repsim.core.files import hash_files
 
 
 class ModelTokenizer:
-    """A `transformers` tokenizer of any kind, beside the embedding of its model.
-
-    Attributes:
-        vocab_size: Rows of the embedding, which all ids must be below.
-        bos_id: Id before each document: `<bos>`, or else `<eos>`.
-        files: Those that decide how text is cut.
-        hash: SHA-256 over them.
-
-    Raises:
-        InputError: It has neither `<bos>` nor `<eos>`.
-    """
+    """A `transformers` tokenizer of any kind, beside the embedding of its model."""
 
     def __init__(self, tokenizer: Any, vocab_size: int, files: Sequence[Path]) -> None:
         self.tokenizer = tokenizer
@@ -45,11 +35,7 @@ class ModelTokenizer:
         return self.vocab_size
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of many texts, each `[n]` int64, without special tokens around them.
-
-        Raises:
-            InputError: A character that it does not know, or an id beyond the embedding.
-        """
+        """Token ids of many texts, each `[n]` int64, without special tokens around them."""
         rows = self.tokenizer(
             list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]

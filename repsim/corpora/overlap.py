@@ -64,10 +64,7 @@ def _found(lines: Sequence[str], documents: Iterable[str]) -> set[int]:
 
 
 def window_hashes(text: str, width: int) -> np.ndarray:
-    """A polynomial hash, modulo 2^64, of each window of `width` characters; `[n]` uint64.
-
-    The width is a power of two: windows are made of two of half the width.
-    """
+    """Polynomial hashes modulo 2^64 of all windows of `width` characters, a power of two."""
     hashes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     if len(hashes) < width:
         return hashes[:0]

@@ -12,21 +12,7 @@ from repsim.corpora.data_order import DataOrder
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The orders of a history, each from a sample on.
-
-    Attributes:
-        parts: First sample and order, ascending; those of other runs before it first.
-        first: The first sample of the run itself.
-        last: The sample behind its last.
-
-    Example:
-        >>> order = DataOrder({"eng_Latn": 8}, {"eng_Latn": 1}, data_seed=0)
-        >>> once = Reading(((0, order),), 0, 6)
-        >>> fork = Reading(((0, order), (6, DataOrder({"eng_Latn": 8}, {"eng_Latn": 1}, 1,
-        ...                                           after=(order, 6)))), 6, 9)
-        >>> once.windows(), fork.windows()
-        ({'eng_Latn': (6, 0)}, {'eng_Latn': (3, 1)})
-    """
+    """Orders of a history by first sample, ascending, and the run's own `first` and `last`."""
 
     parts: tuple[tuple[int, DataOrder], ...]
     first: int

@@ -16,20 +16,7 @@ HUB = "hub:"
 
 @dataclasses.dataclass(frozen=True)
 class TextAddress:
-    """One source of training text, as a single line of a configuration states it.
-
-    Attributes:
-        location: "bible", a path or pattern of files, or "hub:...".
-        text: Field or column of the text.
-        id: Field or column of a document's id, where there is one.
-        language: Field or column of the language, where one source holds several.
-        duplicates: "drop" or "keep"; see `corpora.duplicates`.
-
-    Example:
-        >>> address = TextAddress.parse("dumps/wiki.jsonl.zst?text=content")
-        >>> address.location, address.text, address.id
-        ('dumps/wiki.jsonl.zst', 'content', 'id')
-    """
+    """One source of training text, as a single line of a configuration states it."""
 
     location: str
     text: str = "text"
@@ -58,11 +45,7 @@ class TextAddress:
         return self.location.startswith(HUB)
 
     def columns(self, have: list[str], place: str) -> list[str]:
-        """Those of a table's columns that are read.
-
-        Raises:
-            InputError: The text or the language is not among them.
-        """
+        """Those of a table's columns that are read."""
         for wanted in filter(None, (self.text, self.language)):
             if wanted not in have:
                 raise InputError(
@@ -74,11 +57,7 @@ class TextAddress:
     def document(
         self, row: Mapping[str, Any], number: str, place: str, language: str
     ) -> tuple[str, str] | None:
-        """Id and text of a record; None if it has no text or is in another language.
-
-        Raises:
-            InputError: The text is missing, or is no string.
-        """
+        """Id and text of a record; None if it has no text or is in another language."""
         if self.language and not _is_language(row.get(self.language), language):
             return None
         text = row.get(self.text)

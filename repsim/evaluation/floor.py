@@ -36,10 +36,7 @@ class TrainingCounts(NamedTuple):
 def training_counts(
     corpus: str, language: str, tokenizer: Any, *, allow_network: bool = False
 ) -> TrainingCounts:
-    """Token counts of the training text of a language, or of documents drawn from a long one.
-
-    They are remembered in the cache for as long as tokenizer and files of the text are the same.
-    """
+    """Token counts of a language's training text, or of drawn documents; cached."""
     limit = max(LEAST_BYTES, BYTES_PER_ENTRY * len(tokenizer))
     known = _remembered(corpus, language, tokenizer, limit)
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -41,25 +41,7 @@ def write_tasks(
     text: EvaluationText | None = None,
     pairs: Mapping[str, Sequence[MinimalPair]] | None = None,
 ) -> list[str]:
-    """Write tasks of the harness with the data that they read.
-
-    Args:
-        folder: Where to; give it to the harness as `--include_path`.
-        text: Held-out documents; each language becomes `repsim_bits_per_byte_LANG`.
-        pairs: Minimal pairs by language; each becomes `repsim_minimal_pairs_LANG`.
-
-    Returns:
-        Names of the tasks.
-
-    Raises:
-        InputError: Neither text nor pairs.
-
-    Example:
-        >>> import tempfile
-        >>> pairs = {"eng_Latn": [MinimalPair("He eats.", "He eat.")]}
-        >>> write_tasks(tempfile.mkdtemp(), pairs=pairs)
-        ['repsim_minimal_pairs_eng_Latn']
-    """
+    """Write tasks of the harness with the data that they read."""
     if text is None and not pairs:
         raise InputError("there is nothing to make tasks of: give text or minimal pairs")
     target = Path(folder).resolve()

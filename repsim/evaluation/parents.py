@@ -60,10 +60,7 @@ def find_bases(
     finding: Mapping[str, Any],
     say: Callable[[str, str], None],
 ) -> dict[str, str]:
-    """Merge -> name of its base, which joins the models to score.
-
-    A base that provenance states and that is not there is said, and there is no gain then.
-    """
+    """Merge -> its base, which joins the models; one that is missing is said."""
     if base is not None and not lineage:
         raise UsageError(
             "a base is what parents were trained from, and no merge is among the models",
@@ -94,10 +91,7 @@ def _among(ref: ModelRef, refs: Sequence[ModelRef]) -> ModelRef:
 
 
 def _stated(ref: ModelRef, refs: Sequence[ModelRef], *, bases: bool) -> list[ModelRef]:
-    """The parents that the provenance of a merge states, or its base models.
-
-    One whose weights are among the models at hand need not lie where it is stated.
-    """
+    """The parents that a merge's provenance states, by weights first, or its base models."""
     path = locate(ref).folder / PROVENANCE_FILE
     document: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     found = []

@@ -28,22 +28,7 @@ def plan_evaluation(
     allow_network: bool = False,
     readings: float = 1,
 ) -> dict[str, Any]:
-    """Models, parents included, text and a rough time; loads no weights (JSON-able).
-
-    Args:
-        models: As of `evaluate`.
-        corpus: Training corpus whose held-out part is scored.
-        languages: Those that the models state if left out.
-        parents: Of the merges; as their files say if left out.
-        context: Tokens per window.
-        max_bytes: At most so many bytes of each language.
-        revision: Of hub ids.
-        allow_network: Whether models or text may be fetched.
-        readings: How often the text is read with each model.
-
-    Raises:
-        UsageError, InputError: As of `evaluate`.
-    """
+    """Models, parents included, text and a rough time, JSON-able; loads no weights."""
     finding = {"revision": revision, "allow_network": allow_network}
     refs, _ = find_parents(models, parents, finding)
     spoken = tuple(languages) if languages else stated_languages(refs)

@@ -15,21 +15,7 @@ from repsim.models.inspect import locate, split_label
 
 
 def predicted_and_observed(models: Sequence[str], table: EvaluationTable) -> list[dict[str, Any]]:
-    """One row per merge and language that was forecast, and one for the worst of them.
-
-    Args:
-        models: Names of the models that were evaluated; those without a stored forecast are left
-            out.
-        table: Their evaluation.
-
-    Returns:
-        Rows with `merge`, `language`, `predicted` retention, `interval` (90 %, in words),
-        `observed` retention, `within` (whether the interval holds it), and of the worst language
-        `p_collapse`, `collapsed` and the `verdict` of the forecast.
-
-    Raises:
-        InputError: A stored forecast cannot be read.
-    """
+    """A row per merge and language that was forecast, and one for the worst of them."""
     rows: list[dict[str, Any]] = []
     for named in models:
         path = Path(split_label(named)[1]) / FORECAST_FILE

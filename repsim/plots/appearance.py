@@ -72,10 +72,7 @@ def drawn_on(asked: Canvas) -> Iterator[None]:
 
 
 class Look(NamedTuple):
-    """How one series is drawn: `fill` for markers and bands, darker for a `line` or `text`.
-
-    Contrast with white is 3 for lines, 4.5 for text; the second series of a role is not `filled`.
-    """
+    """How a series is drawn: contrast with white is 3 for `fill`, 4.5 for `line` and text."""
 
     fill: str
     line: str

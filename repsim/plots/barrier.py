@@ -70,20 +70,7 @@ class BarrierInfo(Titled):
 
 
 def barrier_info(table: Table) -> BarrierInfo:
-    """Loss along the merge path, a panel per language.
-
-    Args:
-        table: What `repsim.evaluation.barrier` returned.
-
-    Raises:
-        UsageError: Nothing to draw, more than one pair of models, or too many languages.
-
-    Example:
-        >>> from repsim.testing.evaluation_tables import barrier_table
-        >>> info = barrier_info(barrier_table())
-        >>> [panel.title for panel in info.panels], info.panels[0].curves[0].label
-        (['eng', 'deu'], 'naive')
-    """
+    """Loss along the merge path, a panel per language."""
     languages = [str(name) for name in table.unique("language")]
     firsts, seconds = table.unique("model_a"), table.unique("model_b")
     if not languages or len(firsts) != 1 or len(seconds) != 1:

@@ -81,12 +81,7 @@ class CheckpointsInfo(Titled):
 
 
 def counted(value: float) -> str:
-    """A number of steps or tokens in short.
-
-    Example:
-        >>> counted(1500), counted(119_808), counted(2_500_000), counted(0)
-        ('1,500', '120k', '2.5M', '0')
-    """
+    """A number of steps or tokens in short."""
     for scale, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= max(scale, 1e4):
             return f"{value / scale:.3g}{suffix}"
@@ -102,27 +97,7 @@ def checkpoints_info(
     point: str = "resid",
     languages: Sequence[str] | None = None,
 ) -> CheckpointsInfo:
-    """Similarity of checkpoints to one of them over training, a curve for each part of the depth.
-
-    Args:
-        table: The similarities of checkpoints of one run, on the same text.
-        to: "last", "first", or the name of the checkpoint that the others are compared with.
-        steps: Checkpoint -> steps; by default the tokens, or else the steps, that models state.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        languages: Keep these languages.
-
-    Raises:
-        UsageError: Fewer than three checkpoints whose steps are known, or none was compared with
-            the reference.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> table = synthetic_table(dict.fromkeys(("s1", "s10", "s100"), 4), measures=("cka",))
-        >>> info = checkpoints_info(table, steps={"s1": 1, "s10": 10, "s100": 100})
-        >>> info.reference, info.at.tolist(), [curve.layer for curve in info.panels[0].curves]
-        ('s100', [1.0, 10.0], [0, 1, 2, 3, 4])
-    """
+    """Similarity of checkpoints to one of them over training, a curve per depth."""
     known, unit = _progress(table, steps)
     ordered = sorted(known, key=lambda name: known[name])
     if len(ordered) < 3:

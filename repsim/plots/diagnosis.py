@@ -55,21 +55,7 @@ class DiagnosisInfo(Titled):
 
 
 def diagnosis_info(table: Table, *, language: str | None = None) -> DiagnosisInfo:
-    """Readings of a merge block by block, in one language.
-
-    Args:
-        table: Readings of `repsim.diagnose`.
-        language: Language; the one that keeps least if left out.
-
-    Raises:
-        UsageError: No readings by block, as of a merge that is whole.
-
-    Example:
-        >>> from repsim.testing.evaluation_tables import diagnosis_table
-        >>> info = diagnosis_info(diagnosis_table())
-        >>> list(info.panels), info.panels["scale"][0].value.tolist()
-        (['scale', 'similarity', 'restored'], [1.0, 0.5, 0.25])
-    """
+    """Readings of a merge block by block, in one language."""
     kept = table.where(reading="retention")
     if language is None and len(kept):
         language = str(kept.column("language")[int(np.argmin(kept.column("value")))])

@@ -54,19 +54,7 @@ class ForecastInfo(Titled):
 
 
 def forecast_info(forecasts: Sequence[MergeForecast]) -> ForecastInfo:
-    """Intervals of one forecast beside its nearest known merges, or of several ways to merge.
-
-    Args:
-        forecasts: Of the same models; refused ones are left out, and counted in the note.
-
-    Raises:
-        UsageError: All were refused, or there are more than 40.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> [row.label for row in forecast_info([planted_forecast()]).rows]
-        ['linear', 'known']
-    """
+    """Intervals of one forecast beside its nearest known merges, or of several ways to merge."""
     given = [one for one in forecasts if one.retention]
     if not given:
         raise UsageError(
@@ -174,19 +162,7 @@ class ForecastMatrixInfo(Titled):
 
 
 def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> ForecastMatrixInfo:
-    """The matrix of a pool, out of forecasts of one method and alignment; only pairs are shown.
-
-    Args:
-        forecasts: Of pairs, and perhaps of larger combinations.
-
-    Raises:
-        UsageError: No pair among them, several methods or alignments, or more than 40 models.
-
-    Example:
-        >>> from repsim.testing.predictors import planted_forecast
-        >>> forecast_matrix_info([planted_forecast()]).values.tolist()
-        [[nan, 0.9], [0.9, nan]]
-    """
+    """The matrix of a pool, out of forecasts of one method and alignment; only pairs are shown."""
     pairs = [one for one in forecasts if len(one.models) == 2]
     if not pairs:
         raise UsageError("there is no pair among the forecasts to draw a matrix of")

@@ -26,12 +26,7 @@ MANY_PANELS = 12
 
 
 class HeatmapPanel(NamedTuple):
-    """One layer x layer matrix: NaN where the table has no row.
-
-    `best` is the column of the most similar layer of each row (-1 for an empty row), of a model
-    with itself that of the most similar other layer; `at_null` is True where the value is not
-    beyond the null's 95 %; `names_a` and `names_b` are what layers are called, if anything.
-    """
+    """A layer x layer matrix (NaN: no row) and its most similar columns (-1: none)."""
 
     title: str
     label_a: str
@@ -96,30 +91,7 @@ def heatmap_info(
     column: str = "value",
     limits: tuple[float, float] | None = None,
 ) -> HeatmapInfo:
-    """Layer x layer matrices, one panel per pair of (model, language); rows are A, columns B.
-
-    A table of models that are compared with nothing but themselves is drawn as such.
-
-    Args:
-        table: The similarities.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        pairing: "same text" or "parallel text"; the first of the two that there is if left out.
-        models: Keep pairs of these models. Without a choice, a table of more than 12
-            panels shows its first pair of models.
-        languages: Keep these languages.
-        column: Column of the table ("value", "partial", "calibrated" ...).
-        limits: Ends of the colour scale; 0 and 1 for a similarity.
-
-    Raises:
-        UsageError: Nothing to draw, or more than 30 panels of one pair of models.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> info = heatmap_info(synthetic_table(), languages=["deu_Latn"])
-        >>> info.panels[0].values.shape, info.scale.cmap
-        ((13, 7), 'magma')
-    """
+    """Layer x layer matrices, one panel per pair of (model, language); rows are A, columns B."""
     if column not in COLUMNS or COLUMNS[column][0] != "float":
         raise UsageError(
             f"column '{column}' holds no number to colour",

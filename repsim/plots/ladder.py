@@ -71,11 +71,7 @@ class Placed(NamedTuple):
 
 
 class LadderRow(NamedTuple):
-    """One measure on one pair of models, the mean over languages if there are several.
-
-    `reading` is in its own units, `at` on the common scale, `members` `[m]` the scores of the
-    languages that were averaged. Without a null (`is_calibrated` False) 0 is its unrelated end.
-    """
+    """One measure on one pair of models: its reading, and where it is on the common scale."""
 
     facts: MeasureFacts
     reading: Reading
@@ -156,28 +152,7 @@ def ladder_info(
     pairing: str | None = None,
     at: At = "middle",
 ) -> LadderInfo:
-    """Put the measures of each rung on one scale, for one pair of models or a few.
-
-    Args:
-        table: The similarities.
-        models: Keep pairs of these models. Without a choice, a table of more than four pairs
-            shows four, spread from the least to the most alike on the lowest rung.
-        languages: Keep these languages; several are averaged.
-        point: Hook point.
-        pairing: "same text" or "parallel text"; the first of the two that there is if left out.
-        measures: Measures to show; all on the ladder if left out.
-        at: "middle", "mean" (over layers matched by relative depth) or a layer.
-
-    Raises:
-        UsageError: No measure on the ladder, more than four pairs of the models chosen, or a pair
-            that lacks a measure.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> (pair,) = ladder_info(synthetic_table()).pairs
-        >>> list(pair.rungs), pair.level("L0") < pair.level("L2")
-        (['L0', 'L1', 'L2', 'L3', 'L4'], True)
-    """
+    """Put the measures of each rung on one scale, for one pair of models or a few."""
     selections = [
         sel.select(
             table, measure=m, point=point, pairing=pairing, models=models, languages=languages
@@ -265,10 +240,7 @@ def _row(selection: Selection, models: tuple[str, str], at: At) -> LadderRow:
 
 
 def on_scale(reading: Reading, facts: MeasureFacts) -> Placed:
-    """A reading as `(x - zero) / (identical - zero)`, zero at the null's 95 % quantile.
-
-    Without a null, zero is the unrelated end of the measure's range; all NaN if it has none.
-    """
+    """A reading as `(x - zero) / (identical - zero)`; zero is the null's 95 % quantile."""
     unrelated = 0.0 if facts.is_similarity else facts.high
     zero = reading.null_q95 if np.isfinite(reading.null_q95) else unrelated
     if zero is None or zero == facts.identity:

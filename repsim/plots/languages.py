@@ -26,12 +26,7 @@ TREE = 0.16
 
 
 class LanguagesPanel(NamedTuple):
-    """One model's languages, at one layer.
-
-    `values` `[l, l]` is symmetric in the order of the dendrogram's leaves, NaN on the diagonal and
-    where a pair is missing; `linkage` `[l - 1, 4]` is SciPy's, over the languages in table order,
-    of which `order` are the leaves.
-    """
+    """One model's languages at one layer, in the order of the dendrogram's leaves."""
 
     title: str
     languages: tuple[str, ...]
@@ -80,28 +75,7 @@ def languages_info(
     languages: Sequence[str] | None = None,
     layer: int | None = None,
 ) -> LanguagesInfo:
-    """Language x language matrices, one panel per model.
-
-    A table with no model of several languages, but one model for each language, gives one panel.
-
-    Args:
-        table: The similarities; the rows on parallel text are used.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        models: Keep pairs of these models.
-        languages: Keep these languages.
-        layer: The layer that is shown (of the shallower side, with its match in relative depth). By
-            default the one at which the languages are most similar on average.
-
-    Raises:
-        UsageError: No parallel text, fewer than two languages, no such layer, or too many models.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> info = languages_info(synthetic_table(), models=["minilm-l6"])
-        >>> info.panels[0].values.shape, info.panels[0].title
-        ((6, 6), 'minilm-l6, layer 3 of 6')
-    """
+    """Language x language matrices, one panel per model."""
     selection = sel.select(
         table, measure=measure, point=point, pairing="parallel text", models=models,
         languages=languages,
@@ -206,11 +180,7 @@ def _matrices(
 
 
 def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Average linkage of a distance matrix `[l, l]`, leaves ordered so that neighbours are close.
-
-    A square matrix given to SciPy's `linkage` as it is would be taken for coordinates: the
-    distances are condensed first. Missing ones count as the mean of the others.
-    """
+    """Average linkage of condensed distances, leaves ordered so that neighbours are close."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -219,6 +189,7 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
     mean = float(np.nanmean(filled)) if np.isfinite(filled).any() else 1.0
     filled = np.where(np.isfinite(filled), np.maximum(filled, 0.0), mean)
     np.fill_diagonal(filled, 0.0)
+    # A square matrix would be taken for coordinates: the distances are condensed first.
     tree = linkage(squareform(filled, checks=False), method="average", optimal_ordering=True)
     return tree, [int(leaf) for leaf in leaves_list(tree)]
 

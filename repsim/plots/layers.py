@@ -39,12 +39,7 @@ MAX_MEMBERS = 60
 
 
 class Curve(NamedTuple):
-    """A model, or pair of models, through its layers; NaN where the table has no such number.
-
-    `x` is the layer or the relative depth of the k layer pairs in `layers`; `null` the 95 %
-    quantile (5 % for a distance), `partial` the measure with covariates removed, all `[k]`.
-    `members` `[m, k]` are the language pairs that were averaged; empty if there is one.
-    """
+    """A model, or pair of models, through its layers; NaN where there is no such number."""
 
     label: str
     role: str
@@ -67,11 +62,7 @@ class LayersPanel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LayersInfo(Titled):
-    """Frames in reading order on shared axes, the measure, heading and grey line.
-
-    `averaged_over` says it in words ("" if nothing was averaged); panels of many curves go without
-    the dashed lines of covariates removed (`show_partial`).
-    """
+    """Panels in reading order on shared axes, the measure, heading and grey line."""
 
     panels: tuple[LayersPanel, ...]
     facts: MeasureFacts
@@ -130,32 +121,7 @@ def layers_info(
     average: bool | None = None,
     limits: tuple[float, float] | None = None,
 ) -> LayersInfo:
-    """Curves of one measure, layers matched by relative depth.
-
-    Same text gives one curve per pair of models, and a panel per language; parallel text gives one
-    curve per model (or pair of models), the mean over its language pairs. More than six curves get
-    a panel each.
-
-    Args:
-        table: The similarities.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        pairing: "same text" or "parallel text"; the first of the two that there is if left out.
-        models: Keep pairs of these models.
-        languages: Keep these languages.
-        average: Average over languages (or language pairs) rather than give each a panel. By
-            default parallel text is averaged, and same text of over 30 languages or 6 pairs.
-        limits: Ends of the axis of the measure, instead of those that the values give.
-
-    Raises:
-        UsageError: Nothing to draw, or more than 30 panels.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> info = layers_info(synthetic_table(), models=["minilm-l6"])
-        >>> info.pairing, info.curves[0].x.tolist(), info.averaged_over
-        ('parallel text', [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], '15 language pairs')
-    """
+    """Curves of one measure, layers matched by relative depth."""
     selection = sel.select(
         table, measure=measure, point=point, pairing=pairing, models=models, languages=languages
     )

@@ -62,20 +62,7 @@ class MeasureRankingInfo(Titled):
 
 
 def measure_ranking_info(table: Table) -> MeasureRankingInfo:
-    """Rank the measures of a benchmark on each of its tests.
-
-    Args:
-        table: Scores, such as `repsim.studies.measure_benchmark.load_scores()`.
-
-    Raises:
-        UsageError: No test on models.
-
-    Example:
-        >>> from repsim.testing.measure_scores import synthetic_scores
-        >>> info = measure_ranking_info(synthetic_scores())
-        >>> info.measures[0], [column.heading for column in info.columns[1:]]
-        (('cka', 'CKA', 'L2'), ['layers', 'noise'])
-    """
+    """Rank the measures of a benchmark on each of its tests."""
     rows = list(table.rows())
     there = [test for test in TESTS if test in table.unique("test")]
     averaged = [test for test in there if test in AVERAGED]

@@ -66,14 +66,7 @@ class ScoreInfo(Titled):
 
 
 def score_info(table: Table) -> ScoreInfo:
-    """Correlations within folds, by split, forecast and method.
-
-    Args:
-        table: Scores of a validation on a table of outcomes.
-
-    Raises:
-        UsageError: No forecast ranks the merges of a fold.
-    """
+    """Correlations within folds, by split, forecast and method."""
     rows = [row for row in table.rows() if row["metric"] == "pearson" and row["value"] is not None]
     if not rows:
         raise UsageError("no forecast ranks the merges of a fold: there is nothing to draw")

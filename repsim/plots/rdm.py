@@ -54,25 +54,7 @@ class RdmInfo(Titled):
 def rdm_info(
     table: Table, *, models: list[str] | None = None, limits: tuple[float, float] | None = None
 ) -> RdmInfo:
-    """Dissimilarity matrices, one panel per model, items by language and in their order.
-
-    Args:
-        table: What `repsim.measures.dissimilarities` returned.
-        models: Keep these models, in this order.
-        limits: Ends of the colours; 0 and the largest dissimilarity if left out.
-
-    Raises:
-        UsageError: Nothing to draw, other items in one model than in another, or over six models.
-
-    Example:
-        >>> from repsim.core import Activations
-        >>> from repsim.measures import dissimilarities
-        >>> x = np.random.default_rng(0).normal(size=(5, 4))
-        >>> acts = [Activations.from_arrays(name, [x * k]) for k, name in ((1.0, "a"), (2.0, "b"))]
-        >>> info = rdm_info(dissimilarities(acts, point=""))
-        >>> info.panels[0].values.shape, round(info.agreement[0][2], 3)
-        ((5, 5), 1.0)
-    """
+    """Dissimilarity matrices, one panel per model, items by language and in their order."""
     names = models or [str(name) for name in table.unique("model")]
     if not names or len(names) > MAX_PANELS:
         raise UsageError(f"{len(names)} models; a figure shows 1 to {MAX_PANELS} matrices")

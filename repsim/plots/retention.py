@@ -61,19 +61,7 @@ class RetentionInfo(Titled):
 
 
 def retention_info(table: Table) -> RetentionInfo:
-    """Retention of each merge in an evaluation, by language.
-
-    Args:
-        table: What `repsim.evaluation.evaluate` returned.
-
-    Raises:
-        UsageError: No retention is defined in it, or more than 40 models have one.
-
-    Example:
-        >>> from repsim.testing.evaluation_tables import retention_table
-        >>> [row.label for row in retention_info(retention_table()).rows]
-        ['lives', 'collapses']
-    """
+    """Retention of each merge in an evaluation, by language."""
     kept = table.where(metric="retention")
     codes = short_codes([str(name) for name in kept.unique("language")])
     found: dict[str, list[RetentionPoint]] = {}

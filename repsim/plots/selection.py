@@ -132,10 +132,7 @@ def select(
     languages: Sequence[str] | None = None,
     alone: bool = False,
 ) -> Selection:
-    """Choose the rows of one measure, hook point and pairing, or say by name what is not there.
-
-    With `alone`, a table that holds nothing else is drawn as models compared with themselves.
-    """
+    """Choose the rows of one measure, hook point and pairing, or say by name what is not there."""
     facts = MeasureFacts.of(table, _choose_measure(table, measure))
     if not table.unique("point"):  # arrays whose hook point nobody stated
         point = ""
@@ -187,11 +184,7 @@ def limit_panels(count: int, most: int, hint: str) -> None:
 
 
 class Reading(NamedTuple):
-    """The numbers of one cell, or their mean over several; NaN where there is none.
-
-    The mean of interval ends is a conservative interval of the mean: it is exact where the errors
-    move together, as they do for languages that share their sentences, and too wide elsewhere.
-    """
+    """A cell or the mean over several (NaN: none), whose mean interval ends are conservative."""
 
     value: float
     ci_low: float

@@ -30,11 +30,7 @@ MAX_PANELS = 12
 
 
 class SpacePanel(NamedTuple):
-    """One plane of k points: groups (models) decide colour and marker, labels stand at the points.
-
-    `xy` `[k, 2]` is centred, its first axis the longest; `distances` `[k, k]` were embedded with
-    that stress-1.
-    """
+    """A plane of k points: `xy` `[k, 2]` is centred, of the embedded `distances` `[k, k]`."""
 
     title: str
     groups: tuple[str, ...]
@@ -84,29 +80,7 @@ def space_info(
     at: At = "middle",
     seed: int = 0,
 ) -> SpaceInfo:
-    """Embed models, or models x languages, in a plane by metric multidimensional scaling.
-
-    Args:
-        table: The similarities.
-        measure: Name of a measure; CKA, else the first, if left out.
-        point: Hook point.
-        models: Keep pairs of these models.
-        languages: Keep these languages.
-        by: "model" (same text; the mean over languages) or "model-language" (parallel text as
-            well). By default models if there are at least three. Models that were not compared
-            across languages get a plane each.
-        at: "middle", "mean" (over layers matched by relative depth) or a layer.
-        seed: Seed of the scaling's starts.
-
-    Raises:
-        UsageError: Fewer than three points, or distances that are not in the table.
-
-    Example:
-        >>> from repsim.testing.tables import synthetic_table
-        >>> info = space_info(synthetic_table({"a": 2, "b": 2, "c": 2}, measures=("cka",)))
-        >>> info.distance, info.panels[0].groups
-        ('arccos of CKA (debiased)', ('a', 'b', 'c'))
-    """
+    """Embed models, or models x languages, in a plane by metric multidimensional scaling."""
     if by not in (None, "model", "model-language"):
         raise unknown_name("kind of point", str(by), ("model", "model-language"))
     by, selections = _selections(
@@ -248,11 +222,7 @@ def _panel(
 
 
 def embed(distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Metric MDS of `[k, k]` into the plane, in a fixed orientation: `[k, 2]` and stress-1.
-
-    Principal axes, the first point on the positive side of both; stress-1 is
-    `sqrt(sum (d - e)^2 / sum d^2)` over pairs, with e the distances in the plane.
-    """
+    """Metric MDS into the plane (principal axes, first point positive): `[k, 2]` and stress-1."""
     from scipy.spatial.distance import pdist, squareform
     from sklearn.manifold import smacof
 

@@ -68,24 +68,7 @@ class TrainingInfo(Titled):
 
 
 def training_info(folders: Sequence[str | Path]) -> TrainingInfo:
-    r"""Training curves of some runs, a panel per language and one for the training loss.
-
-    Args:
-        folders: Folders of runs, each with a `metrics.jsonl`; or one folder of a family.
-
-    Raises:
-        InputError: A folder holds no metrics, or damaged ones.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp()) / "eng"
-        >>> folder.mkdir()
-        >>> rows = [{"kind": "validation", "step": 0, "eng_Latn": 4.0, "eng_Latn_hex": ""},
-        ...         {"kind": "train", "step": 1, "loss": 5.0, "tokens": 1000}]
-        >>> _ = (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        >>> [panel.title for panel in training_info([folder]).panels]
-        ['eng_Latn', 'training loss (nats per token)']
-    """
+    r"""Training curves of some runs, a panel per language and one for the training loss."""
     paths = _runs([Path(folder) for folder in folders])
     panels: dict[str, TrainingPanel] = {}
     losses = TrainingPanel(_LOSS)

@@ -53,11 +53,7 @@ class ArchitectureConfig(StableConfig):
     unsaid: ClassVar = {"init": "plain"}
 
     def resolved(self) -> ArchitectureConfig:
-        """With every number filled in and checked.
-
-        Raises:
-            UsageError: Something is missing, or the numbers do not fit each other.
-        """
+        """With every number filled in and checked."""
         if self.size is not None and self.size not in SIZES:
             raise unknown_name("architecture.size", self.size, SIZES)
         preset = dict(SIZES[self.size]) if self.size else {}

@@ -12,17 +12,14 @@ CAUSAL_TYPES = ("llama", "gpt2")
 
 
 def stay_causal(model: nn.Module) -> bool:
-    """Make a model attend by `is_causal`; whether its type allows that.
-
-    transformers builds the `[tokens, tokens]` mask in every traced graph (before torch 2.14), so
-    that scaled dot-product attention cannot take its flash kernel. Training windows hold no
-    padding: the mask would say no more than `is_causal` does.
-    """
+    """Make a model attend by `is_causal`; whether its type allows that."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     config: Any = model.config
     if config.model_type not in CAUSAL_TYPES:
         return False
+    # Before torch 2.14 a traced graph builds the `[tokens, tokens]` mask, and no flash kernel is
+    # taken. Windows hold no padding: the mask says no more than `is_causal`.
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, _no_mask)
     model.set_attn_implementation(NAME)  # type: ignore[operator]

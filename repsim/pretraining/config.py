@@ -198,11 +198,7 @@ def load_config(path: str | Path) -> FamilyConfig:
 
 
 def from_mapping(document: Mapping[str, Any]) -> FamilyConfig:
-    """Build and check a configuration.
-
-    Raises:
-        UsageError: It says something that is not possible; the message names the key.
-    """
+    """Build and check a configuration."""
     return parse(FamilyConfig, document)
 
 

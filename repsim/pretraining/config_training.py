@@ -70,11 +70,7 @@ class TrainingConfig(StableConfig):
     unsaid: ClassVar = {"lora": None, "patience": None}
 
     def length(self, context: int, where: str) -> int:
-        """Steps of a run.
-
-        Raises:
-            UsageError: Neither or both of `tokens` and `steps` are given.
-        """
+        """Steps of a run."""
         if (self.tokens is None) == (self.steps is None):
             raise UsageError(f"'{where}' needs one of 'tokens' and 'steps'")
         if self.steps is not None:
@@ -109,11 +105,7 @@ class SavingConfig(StableConfig):
 
 
 def usual_rate(hidden: int) -> float:
-    """The default learning rate from scratch: 0.003 up to a width of 256, then as 1 / width.
-
-    The width is what the best rate of hidden matrices depends on (Yang et al. 2022,
-    arXiv:2203.03466).
-    """
+    """The default learning rate from scratch: 0.003 up to a width of 256, then as 1 / width."""
     return RATE * min(1.0, 256 / hidden) if hidden else RATE
 
 

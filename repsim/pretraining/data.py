@@ -26,10 +26,7 @@ SHARED = "shared"
 
 
 class TrainingData:
-    """Everything that runs with one tokenizer read; `streams` are the sources of each language.
-
-    Token shards of training text are one for each stream, and samples are drawn from streams.
-    """
+    """Everything that runs with one tokenizer read; `streams` are the sources of each language."""
 
     def __init__(
         self,

@@ -52,11 +52,7 @@ class World:
         return self.parallel == "fsdp" and self.size > 1
 
     def parallelised(self, module: nn.Module, *, bf16: bool = False) -> nn.Module:
-        """The module as the processes run it together, on the device.
-
-        FSDP shards it in place, and with `bf16` gathers and multiplies in bfloat16 while weights,
-        and sums of gradients, stay float32. Parameters may be on the meta device before.
-        """
+        """The module as the processes run it together, on the device."""
         if not self.shards:
             module = module.to(self.device)
             if self.size == 1:
@@ -69,7 +65,7 @@ class World:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         how: dict[str, Any] = {"mesh": init_device_mesh(self.device.type, (self.size,))}
-        if bf16:
+        if bf16:  # weights and sums of gradients stay float32
             how["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32)
         for block in _blocks(module):
             fully_shard(block, **how)
@@ -118,10 +114,7 @@ class World:
 
 
 def from_main(work: Callable[[], T], *, told: Callable[[T], T] = lambda x: x) -> T:
-    """What `work` gives on the main process, which alone does it; the others get `told` of it.
-
-    Its errors are raised on every process.
-    """
+    """What `work` gives on the main process, `told` to the others; its errors rise on all."""
     if not dist.is_initialized():
         return work()
     result: Any = None
@@ -209,10 +202,7 @@ def first_not_finite(model: nn.Module, world: World) -> str:
 
 
 def full_state(model: nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
-    """Parameters by name, whole, on the CPU; tied ones once.
-
-    All processes must call it; those that do not `keep` them get nothing.
-    """
+    """Whole parameters by name on the CPU, tied ones once; all processes call it."""
     return _kept(((name, p) for name, p in model.named_parameters()), keep=keep)
 
 

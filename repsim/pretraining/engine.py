@@ -24,10 +24,7 @@ from repsim.pretraining.step import Engine, NextTokenLoss
 
 
 def build_engine(config: Any, training: TrainingConfig, world: World, context: int = 0) -> Engine:
-    """Build for one shape (a `transformers` configuration) and one way of training.
-
-    `context`: tokens of a window, by which logits are found to be too many to be held at once.
-    """
+    """Build for one shape (a `transformers` configuration) and one way of training."""
     on_cuda = world.device.type == "cuda"
     compiled = on_cuda if training.compile == "auto" else bool(training.compile)
     bf16 = _bf16(training, world)

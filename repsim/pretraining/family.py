@@ -195,10 +195,7 @@ class _Trainer:
         return model_ref(folder)
 
     def _start(self, about: Described) -> TrainingState:
-        """Initial weights from the seed or the parent, or what the fork takes over.
-
-        The main process alone holds the tensors.
-        """
+        """Initial weights from the seed or the parent, or what the fork takes over."""
         return from_main(lambda: self._read_start(about), told=TrainingState.told)
 
     def _read_start(self, about: Described) -> TrainingState:

@@ -83,11 +83,7 @@ def _described_files(folder: Path) -> dict[str, list[Any]]:
 
 
 def damaged_file(folder: Path, known: Mapping[str, Any]) -> str:
-    """The first file of a model folder that its provenance does not describe; empty if none.
-
-    Sizes are compared first and then hashes. Provenance of version 0.1 knows the weights alone.
-    The card is left out: people write in it.
-    """
+    """The first file of a model folder that its provenance does not describe, or nothing."""
     files = known.get("files") or {WEIGHTS: [None, known.get("weights_hash")]}
     sizes = {name: _size(folder / name) for name in files}
     for name, (size, _) in files.items():

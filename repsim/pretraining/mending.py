@@ -28,11 +28,7 @@ from repsim.pretraining.settings import Changes, changes
 
 
 def complete(folder: Path, about: Described) -> bool:
-    """Whether a run and all its checkpoints are there and whole; nothing is changed.
-
-    Raises:
-        UsageError: The folder holds a model of another configuration.
-    """
+    """Whether a run and all its checkpoints are there and whole; nothing is changed."""
     known = _provenance(folder)
     if known is None:
         return False
@@ -52,11 +48,7 @@ def _checkpoints(about: Described, known: dict[str, Any]) -> tuple[int, ...]:
 
 
 def mend(folder: Path, about: Described) -> None:
-    """Drop what is damaged of a run, each with a note, so that training makes it again.
-
-    Where the weights of a model are whole, only the files beside them are written anew. Otherwise
-    training goes back to the last state before the damage.
-    """
+    """Drop what is damaged of a run, each with a note, so that training makes it again."""
     known = _provenance(folder)
     if known is None:
         if (folder / PROVENANCE).exists():
@@ -69,7 +61,7 @@ def mend(folder: Path, about: Described) -> None:
     steps = steps_in(folder / "checkpoints")
     for place, wrong in list(_damage(folder, known, tuple(steps), missing=known is not None)):
         _note(place / wrong)
-        if _rewritten(place, wrong, about):
+        if _rewritten(place, wrong, about):  # beside weights that are whole
             continue
         (folder / PROVENANCE).unlink(missing_ok=True)  # first: from here on it is not complete
         if place != folder:

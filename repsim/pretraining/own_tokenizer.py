@@ -12,11 +12,7 @@ from repsim.corpora.tokenizers import CONFIG, MULTIPLE, Tokenizer, load_tokenize
 
 
 def open_tokenizer(folder: Path) -> Tokenizer | ModelTokenizer:
-    """The tokenizer in a folder, with rows of an embedding for it, a multiple of 128.
-
-    Raises:
-        InputError: There is none, or it cannot start a document.
-    """
+    """The tokenizer in a folder, with rows of an embedding for it, a multiple of 128."""
     from repsim.models.inspect import tokenizer_files
     from repsim.models.load import load_tokenizer as load_any
 

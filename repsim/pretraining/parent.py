@@ -68,13 +68,7 @@ class Parent:
 
 
 def open_parent(init_from: str, *, allow_network: bool = False) -> Parent:
-    """Find the model of `init_from` ("@revision" behind a hub id).
-
-    Raises:
-        InputError: It is not there, or its files are missing or damaged.
-        IncompatibleModelsError: It does not predict the next token, or transformers keeps its
-            weights under other names in memory than on disk.
-    """
+    """Find the model of `init_from` ("@revision" behind a hub id)."""
     return _open(init_from, allow_network)
 
 

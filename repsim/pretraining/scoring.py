@@ -48,10 +48,7 @@ def held_out_scores(engine: Engine, about: Described, *, final: bool) -> Scores:
 
 
 class EarlyStopping:
-    """Ends a run when `patience` validations in a row were no better than the best before them.
-
-    What is compared is the mean bits per byte of the run's own languages.
-    """
+    """Ends a run when `patience` validations in a row were not better on average."""
 
     def __init__(self, about: Described, known: list[list[float]]) -> None:
         held_out = about.data.held_out

@@ -41,13 +41,7 @@ def changes(
     known: Mapping[str, Any], wanted: Mapping[str, Any], step: int, refusal: str, *,
     done: bool = False,
 ) -> Changes:  # fmt: skip
-    """Compare the settings of an earlier go at a step with those that are wanted.
-
-    `known` is empty where the earlier go did not state its settings. `done`: weights are written.
-
-    Raises:
-        UsageError: One changed that may not; the message begins with `refusal` and names it.
-    """
+    """Settings that differ from those of an earlier go; `UsageError` if one may not."""
     if not known:
         raise UsageError(refusal, hint="choose another folder, or train it anew with --fresh")
     found = dict(_differences(json.loads(json.dumps(known)), json.loads(json.dumps(wanted))))

@@ -18,11 +18,7 @@ from repsim.pretraining.memory import no_room_for_state
 
 
 class NextTokenLoss(nn.Module):
-    """Cross-entropy, in nats, of predicting each token of a window from those before it.
-
-    With `tokens_at_once` no more logits than those of so many tokens are in memory: each piece is
-    computed again in the backward pass. Losses and gradients are the same up to rounding.
-    """
+    """Cross-entropy, in nats, of each next token; `tokens_at_once` bounds the logits held."""
 
     def __init__(self, model: Any, tokens_at_once: int = 0) -> None:
         super().__init__()
@@ -67,10 +63,7 @@ class Engine:
     accumulation: int = 1
 
     def step(self, windows: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update from this process's windows of a batch; their loss, and the gradient's norm.
-
-        Nothing here waits for the device.
-        """
+        """One update from this process's windows of a batch: loss and gradient norm."""
         parts = windows.chunk(self.accumulation)
         total = torch.zeros((), device=windows.device)
         for number, part in enumerate(parts, start=1):

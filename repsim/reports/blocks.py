@@ -102,17 +102,7 @@ class TableBlock:
 
 
 def declared(columns: Mapping[str, tuple[str, ...]], rows: Iterable[Row]) -> Table:
-    """Rows as a table of these columns, infinite numbers kept, for a table that one page has.
-
-    Args:
-        columns: Column -> kind, meaning, heading, form, as for `repsim.core.table.Column`.
-        rows: One dictionary each.
-
-    Example:
-        >>> table = declared({"n": ("int", "merges")}, [{"n": 3}])
-        >>> table.declared("n").meaning, table["n"].tolist()
-        ('merges', [3])
-    """
+    """Rows as a table of these columns, infinite numbers kept, for a table that one page has."""
     kind = {"SCHEMA": "repsim/shown/1", "STEM": "table", "COLUMNS": columns, "INFINITE": True}
     made: type[Table] = type("ShownTable", (Table,), kind)
     return made(rows)
@@ -140,10 +130,7 @@ class FigureBlock:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure that was drawn: its files lie in `figures/`, `shown` is the one on the page.
-
-    `spots` are the places of `size` (points) that say their value on hover.
-    """
+    """A figure that was drawn: its files, the one on the page, and its spots for hovering."""
 
     kind: ClassVar = "picture"
     name: str

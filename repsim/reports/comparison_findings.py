@@ -15,12 +15,7 @@ from repsim.stats.statements import Statement, read_entries, statements
 
 
 def findings(table: SimilarityTable) -> list[Statement]:
-    """All statements that the table supports: results first, warnings last.
-
-    Example:
-        >>> findings(SimilarityTable([]))[0].text
-        'The table is empty: nothing was compared.'
-    """
+    """All statements that the table supports: results first, warnings last."""
     if len(table) == 0:
         empty = "The table is empty: nothing was compared."
         return [Statement("empty", empty, kind="warning")]
@@ -187,10 +182,7 @@ def _first_token(table: SimilarityTable) -> Iterator[dict[str, Any]]:
 
 
 def _notes(table: SimilarityTable) -> dict[str, list[tuple[str, int]]]:
-    """Warnings that measures attached to their cells -> measure and number of cells.
-
-    Those that differ in a number of rows or in percentages are one, with the largest of each.
-    """
+    """Warnings of measures -> number of cells; those that differ in numbers are one."""
     counts: dict[tuple[str, str], int] = {}
     ranges: dict[str, list[set[int]]] = {}
     for row in table.rows():

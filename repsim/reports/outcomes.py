@@ -31,18 +31,7 @@ def write_outcome_report(
     *,
     environment: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the report of a validation on a table of outcomes.
-
-    Args:
-        scores: One row per split, forecast, method and metric.
-        info: What was validated: `rows`, `models`, `methods`, `features`, `splits`, `chosen`,
-            `notes`, `warnings`.
-        folder: Where to write; made if missing.
-        environment: Versions, platform and command.
-
-    Returns:
-        Path of `report.html`.
-    """
+    """Write the report of a validation on a table of outcomes."""
     return write_page(outcome_page(scores, info, environment or {}), folder)
 
 

@@ -92,22 +92,12 @@ def as_markdown(page: Page) -> str:
 
 
 def unbroken(text: str) -> str:
-    r"""Text in which one is no plural, and no line ends between a number and its percent sign.
-
-    Example:
-        >>> unbroken("92 % of outcomes")
-        '92\xa0% of outcomes'
-    """
+    r"""Text in which one is no plural, and no line ends between a number and its percent sign."""
     return re.sub(r"(?<=\d) %", "\xa0%", singular(text))
 
 
 def sentence(text: str) -> str:
-    """Text with a capital at its beginning and a full stop at its end.
-
-    Example:
-        >>> sentence("debiased as in the source"), sentence("tr(KL) over its norm.")
-        ('Debiased as in the source.', 'tr(KL) over its norm.')
-    """
+    """Text with a capital at its beginning and a full stop at its end."""
     text = text.strip()
     if not text:
         return ""

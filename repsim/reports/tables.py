@@ -37,16 +37,7 @@ def cells(block: TableBlock) -> list[list[str]]:
 
 
 def markdown_table(block: TableBlock) -> str:
-    r"""A table as Markdown.
-
-    Example:
-        >>> from repsim.reports.blocks import declared
-        >>> table = declared({"a": ("float", "A")}, [{"a": -0.5}])
-        >>> print(markdown_table(TableBlock("t", "T", table)), end="")
-        | A |
-        | --- |
-        | −0.500 |
-    """
+    r"""A table as Markdown."""
     rows = ([markdown_text(text) for text in line] for line in cells(block))
     return "\n".join([*markdown_lines(headings(block), rows), ""])
 
@@ -63,14 +54,7 @@ def latex_table(block: TableBlock) -> str:
 
 
 def cell(value: Any, form: str = "") -> str:
-    """A value as readers see it; `form` is that of its column.
-
-    Example:
-        >>> cell(-0.12345), cell(None), cell(3), cell(float("inf")), cell("leave-models-out")
-        ('−0.123', '–', '3', 'never', 'leave-models-out')
-        >>> cell(1, "yes or no")
-        'yes'
-    """
+    """A value as readers see it; `form` is that of its column."""
     if value is None:
         return "–"
     if form == "yes or no":
@@ -81,20 +65,10 @@ def cell(value: Any, form: str = "") -> str:
 
 
 def exact(value: Any) -> str:
-    """A number in full where its cell is rounded, for hovering and sorting; empty elsewhere.
-
-    Example:
-        >>> exact(-0.12345), exact(3), exact(None)
-        ('-0.12345', '', '')
-    """
+    """A number in full where its cell is rounded, for hovering and sorting; empty elsewhere."""
     return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else ""
 
 
 def latex_escape(text: str) -> str:
-    r"""Text that LaTeX prints as it is.
-
-    Example:
-        >>> latex_escape("a_b & 5 %")
-        'a\\_b \\& 5 \\%'
-    """
+    r"""Text that LaTeX prints as it is."""
     return "".join(_LATEX.get(character, character) for character in text)

@@ -32,17 +32,7 @@ def write_validation_report(
     labels: Mapping[str, str] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the report of a validation into a folder.
-
-    Args:
-        report: What `repsim.mergeability.validate` returned.
-        folder: Where to write; made if missing.
-        labels: Name of a feature -> name for people, in place of the words of its name.
-        environment: Versions, platform and command, for the section on provenance.
-
-    Returns:
-        Path of `report.html`.
-    """
+    """Write the report of a validation into a folder."""
     return write_page(validation_page(Validation(report, labels), environment or {}), folder)
 
 

@@ -107,12 +107,7 @@ class Validation:
 
 
 def spoken(name: str) -> str:
-    """Name of a feature as words.
-
-    Example:
-        >>> spoken("hidden_cka_middle"), spoken("provenance bit"), spoken("mutual_knn_late")
-        ('hidden CKA, middle', 'provenance bit', 'mutual k-NN, late')
-    """
+    """Name of a feature as words."""
     words = [_SPOKEN.get(word, word) for word in name.split("_")]
     if len(words) > 1 and words[-1] in ("early", "middle", "late"):
         return f"{' '.join(words[:-1])}, {words[-1]}"
@@ -120,12 +115,7 @@ def spoken(name: str) -> str:
 
 
 def with_interval(value: float, row: Mapping[str, Any], digits: int = 2) -> str:
-    """A number with the interval of its row, where it has one.
-
-    Example:
-        >>> with_interval(0.9, {"ci_low": 0.85, "ci_high": 0.94})
-        '0.90 [0.85, 0.94]'
-    """
+    """A number with the interval of its row, where it has one."""
     text = number(value, digits)
     if row.get("ci_low") is None or row.get("ci_high") is None:
         return text

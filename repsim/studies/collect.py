@@ -30,16 +30,7 @@ def collect(
     results: Mapping[str, Any],
     seconds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Atlas:
-    """Put what units found into tables; units that are not done are counted, not waited for.
-
-    Args:
-        plan: The study.
-        results: Name of a unit -> its result, for those that are done.
-        seconds: Name of a unit -> seconds of its steps, as far as they were noted.
-
-    Returns:
-        The atlas; `info` states the study and how much of it is there.
-    """
+    """Put what units found into tables; units that are not done are counted, not waited for."""
     merges: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []

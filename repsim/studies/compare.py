@@ -272,11 +272,7 @@ class Comparison:
 def plan_comparison(
     models: Sequence[ModelLike] | Mapping[str, ModelLike], **options: Any
 ) -> Comparison:
-    """Look up every name of `compare`, whose options these are. Reads configs, loads no weights.
-
-    Raises:
-        TypeError: An option that `compare` does not have.
-    """
+    """Look up every name of `compare`, whose options these are. Reads configs, loads no weights."""
     asked = inspect.signature(compare).bind(models, **options)
     asked.apply_defaults()
     chosen = SimpleNamespace(**asked.arguments)

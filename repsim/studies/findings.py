@@ -40,16 +40,7 @@ _SHARES: dict[str, Callable[[Outcome], bool]] = {
 
 
 def study_findings(atlas: Atlas) -> list[Statement]:
-    """Claims of the source paper, further findings and limits, as far as the atlas supports them.
-
-    Raises:
-        UsageError: The atlas holds no merge with a defined outcome.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [s.verdict for s in study_findings(planted_atlas()) if s.claim]
-        ['reproduced', 'reproduced', 'reproduced', 'reproduced']
-    """
+    """Claims of the source paper, further findings and limits that the atlas supports."""
     entries = read_entries(resources.files("repsim.studies").joinpath("findings.yaml"))
     return statements(entries, _offered(atlas), skip=UsageError)
 
@@ -87,12 +78,7 @@ def counted(found: Estimate) -> str:
 
 
 def area_words(found: Estimate) -> str:
-    """An area under the ROC curve; an interval of no width is not stated.
-
-    Example:
-        >>> area_words(Estimate(1.0, 1.0, 1.0, 6, 12)), area_words(Estimate(0.5, 0.3, 0.7, 6, 12))
-        ('1.00 (without exception)', '0.50 [0.30, 0.70]')
-    """
+    """An area under the ROC curve; an interval of no width is not stated."""
     if found.value in (0.0, 1.0):
         return f"{number(found.value)} (without exception)"
     return value_words(found)

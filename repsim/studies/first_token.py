@@ -26,11 +26,7 @@ SENTENCES = 60
 def token_means(
     model: LoadedModel, corpus: ParallelCorpus, point: str, language: str
 ) -> dict[int, dict[str, Any]]:
-    """Layer -> sentence means `with_first` and `without` position 0, and the `ratio` of its length.
-
-    Of `SENTENCES` sentences of a language, `[sentences, width]` each; `ratio` is the median
-    length of the first token over the median length of the others.
-    """
+    """Layer -> means `with_first` and `without` position 0, and median `ratio` of its length."""
     from repsim.activations import extract
 
     sample = corpus.select([language]).sample(SENTENCES)
@@ -58,11 +54,7 @@ def first_token(read: Activations, point: str, layer: int) -> dict[str, Any]:
 def diagnoses(
     means: Mapping[str, Mapping[str, Mapping[int, Mapping[str, Any]]]],
 ) -> list[dict[str, Any]]:
-    """`diagnosis` of all models on the first language, and of each on its two languages.
-
-    Args:
-        means: Model -> language -> layer -> what `token_means` gives.
-    """
+    """`diagnosis` of all models on the first language, and of each on its two languages."""
     first = {model: next(iter(of.values())) for model, of in means.items()}
     found = diagnosis(first) if len(first) > 1 else []
     for model, of in means.items():
@@ -71,15 +63,7 @@ def diagnoses(
 
 
 def diagnosis(means: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Debiased CKA of each pair of models at matched depth with and without position 0.
-
-    Args:
-        means: Model -> layer -> what `token_means` gives.
-
-    Returns:
-        One dictionary per pair and matched cell: `model_a`, `model_b`, `layer_a`, `layer_b`,
-        `without`, `with_first`, `ratio_a`, `ratio_b`, `n`.
-    """
+    """Debiased CKA of pairs of models at matched depth with and without position 0."""
     from repsim.measures import Features, get_measure
 
     cka, found = get_measure("cka"), []

@@ -60,23 +60,7 @@ def plan_study(
     study: StudyConfig | str | Path, *, device: str | None = None, processes: int = 1,
     gpus: float | None = None,
 ) -> StudyPlan:  # fmt: skip
-    """Work out a study.
-
-    Args:
-        study: The study, or its file.
-        device: Where models are trained; the accelerator if there is one.
-        processes: Processes that train one model together.
-        gpus: Accelerators that each unit asks of a cluster, and each of those processes; 1 if the
-            device is CUDA, else none.
-
-    Raises:
-        UsageError: The study asks for something that is not possible.
-
-    Example:
-        >>> plan = plan_study("tiny")
-        >>> sorted({unit.kind for unit in plan.units})
-        ['control', 'features', 'merge', 'path', 'pretrain', 'score']
-    """
+    """Work out a study."""
     config = study if isinstance(study, StudyConfig) else load_study(study)
     make = _Maker(config, {"device": device, "processes": processes})
     if not make.groups:

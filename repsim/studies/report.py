@@ -40,18 +40,7 @@ FIGURES: dict[str, str] = {
 
 
 def write_study_report(atlas: Atlas, folder: str | Path) -> Path:
-    """Write the report of an atlas into a folder.
-
-    Args:
-        atlas: What a study found; it may be incomplete, and what it lacks is named.
-        folder: Where to write; made if missing.
-
-    Returns:
-        Path of `report.html`.
-
-    Raises:
-        UsageError: The atlas holds no merge with a defined outcome.
-    """
+    """Write the report of an atlas into a folder."""
     return write_page(study_page(atlas), folder)
 
 

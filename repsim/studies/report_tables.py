@@ -19,16 +19,7 @@ from repsim.stats.bootstrap import estimate
 
 
 def study_tables(atlas: Atlas) -> list[TableBlock]:
-    """All tables that an atlas supports.
-
-    Args:
-        atlas: What a study found.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [table.name for table in study_tables(planted_atlas())]
-        ['outcomes', 'strength', 'crossings', 'alignment', 'barriers', 'controls']
-    """
+    """All tables that an atlas supports."""
     tables = []
     for make in (_outcomes, _strength, _crossings, _alignment, _barriers, _controls):
         try:

@@ -213,11 +213,7 @@ class StudyConfig(Config):
         return hash_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able document that `study_from_mapping` reads back.
-
-        What is not said is left out where studies of earlier versions did not know it, so that they
-        keep their hash.
-        """
+        """A JSON-able document that `study_from_mapping` reads back."""
         document = self.model_dump(exclude={"init_from"} if self.init_from is None else set())
         if self.data_order == 1:
             del document["data_order"]
@@ -246,24 +242,12 @@ class StudyConfig(Config):
 
 
 def load_study(path: str | Path) -> StudyConfig:
-    """Read a study file.
-
-    Args:
-        path: A YAML file, or the name of one that ships with the package.
-
-    Raises:
-        InputError: The file is missing or is not YAML.
-        UsageError: It says something that is not possible; the message names the key.
-    """
+    """Read a study file."""
     return load(StudyConfig, find_file(path, EXAMPLES, "study file"), "study file")
 
 
 def study_from_mapping(document: Mapping[str, Any]) -> StudyConfig:
-    """Build and check a study.
-
-    Raises:
-        UsageError: It says something that is not possible.
-    """
+    """Build and check a study."""
     return parse(StudyConfig, document)
 
 

@@ -33,17 +33,7 @@ MEASURES = (
 
 
 def planted_atlas(languages: Sequence[str] = tuple(FLOORS), *, features: bool = True) -> Atlas:
-    """The atlas.
-
-    Args:
-        languages: Out of `FLOORS`, at least two.
-        features: Whether groups of parents have been measured.
-
-    Example:
-        >>> atlas = planted_atlas()
-        >>> len(atlas.models.unique("model")), len(atlas.merges.unique("merge")) > 200
-        (37, True)
-    """
+    """The atlas."""
     merges, values, paths = [], [], []
     for group in _groups(languages):
         merges += list(_merge_rows(**group))
@@ -132,12 +122,7 @@ def _group(
 def planted_retention(
     fraction: float, k: int, method: str, alignment: str, *, shared: bool, control: str = ""
 ) -> float:
-    """Planted retention of the worst language.
-
-    Example:
-        >>> [planted_retention(f, 2, "linear", "none", shared=True) for f in (0.0, 0.1, 0.9)]
-        [-1.0, 0.25, 0.75]
-    """
+    """Planted retention of the worst language."""
     if control:
         lives = {
             "self": True, "adjacent": True, "noise": False, "permuted": alignment != "none",

@@ -16,17 +16,7 @@ def barrier_table(
     heights: dict[str, float] | None = None,
     points: int = 11,
 ) -> BarrierTable:
-    """Paths that rise over the chord by a parabola.
-
-    Args:
-        languages: Languages; the chord of the first rises from 1.5 to 3, of the next falls.
-        heights: Alignment -> barrier; naive 1.2 and permutation 0.3 if left out.
-        points: Points on each path.
-
-    Example:
-        >>> barrier_table().barrier("deu_Latn", "permutation")
-        0.3
-    """
+    """Paths that rise over the chord by a parabola."""
     planted = heights if heights is not None else {"none": 1.2, "permutation": 0.3}
     rows = []
     for alignment, height in planted.items():
@@ -45,12 +35,7 @@ def barrier_table(
 
 
 def retention_table() -> EvaluationTable:
-    """One merge that lives and one that collapses, in two languages.
-
-    Example:
-        >>> retention_table().value("collapses", "eng_Latn", "retention")
-        -0.4
-    """
+    """One merge that lives and one that collapses, in two languages."""
     planted = {"collapses": (-0.4, -0.67), "lives": (0.88, 0.85)}
     rows = [
         {
@@ -64,16 +49,7 @@ def retention_table() -> EvaluationTable:
 
 
 def diagnosis_table(blocks: int = 2, parents: Sequence[str] = ("eng-1", "eng-2")) -> DiagnosisTable:
-    """A merge whose activations halve after every block, in one language.
-
-    Args:
-        blocks: Number of blocks.
-        parents: Names of its parents.
-
-    Example:
-        >>> [row["norm"] for row in diagnosis_table().blocks("eng_Latn")]
-        [1.0, 0.5, 0.25]
-    """
+    """A merge whose activations halve after every block, in one language."""
     rows = [
         {"reading": "bits_per_byte", "part": "whole", "value": 3.0, "parent_value": 2.0},
         {"reading": "retention", "part": "whole", "value": 0.2, "parent_value": 1.0},

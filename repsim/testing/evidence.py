@@ -12,26 +12,7 @@ from repsim.mergeability.evidence import EvidenceTable
 def planted_evidence(
     *, models: int = 24, noise: float = 0.06, model_effect: float = 0.04, seed: int = 0
 ) -> EvidenceTable:
-    """Pairs of models, each merged in three ways and scored on two languages.
-
-    Retention falls with `distance` along a curve; alignment takes part of the distance away where
-    the two models are near up to order (`quotient`). Every model has an effect of its own, so that
-    merges which share a model err together, as real ones do. `noise_feature` says nothing.
-
-    Args:
-        models: Number of models; every pair of them is merged if there are up to 30 of them.
-        noise: Standard deviation of what no feature explains.
-        model_effect: Standard deviation of the effects of models.
-        seed: Of everything.
-
-    Returns:
-        The evidence. Half of the models descend from one set of initial weights.
-
-    Example:
-        >>> table = planted_evidence(models=6)
-        >>> len(table), sorted(table.features)[:2], len(set(table.factor))
-        (90, ['cosine', 'distance'], 3)
-    """
+    """Pairs of models merged in three ways, whose retention falls with `distance`."""
     rng = np.random.default_rng(seed)
     names = [f"model-{number:02d}" for number in range(models)]
     own = rng.normal(0, model_effect, models)

@@ -22,19 +22,7 @@ def register_model(kind: str, *, head: bool) -> Any:
 
 
 def verified_kind(kind: str) -> dict[str, Any]:
-    """Run the contracts of hook points, symmetries and alignment on one kind of model; its row.
-
-    Args:
-        kind: One of `repsim.testing.tiny_models.KINDS`.
-
-    Raises:
-        AssertionError: Something does not hold.
-
-    Example:
-        >>> row = verified_kind("bloom")
-        >>> row["classes"], row["permutation"]
-        (['BloomModel', 'BloomForCausalLM'], 'no: ALiBi gives each head a slope of its own')
-    """
+    """Run the contracts of hook points, symmetries and alignment on one kind of model; its row."""
     model_type, _, variant = kind.partition("+")
     spec, model = spec_for(model_type), register_model(kind, head=False)
     check_arch(spec, model)

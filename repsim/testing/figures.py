@@ -45,14 +45,7 @@ def _recorded(texts: list[Text]) -> Iterator[None]:
 
 
 def drawn_texts(figure: Figure) -> list[DrawnText]:
-    """Render a figure, and list the texts that it shows.
-
-    Example:
-        >>> figure = Figure()
-        >>> _ = figure.text(0.5, 0.5, "here")
-        >>> [text.string for text in drawn_texts(figure)]
-        ['here']
-    """
+    """Render a figure, and list the texts that it shows."""
     canvas = FigureCanvasAgg(figure)
     texts: list[Text] = []
     with _recorded(texts):
@@ -66,22 +59,7 @@ def drawn_texts(figure: Figure) -> list[DrawnText]:
 
 
 def check_figure(figure: Figure, slack: float = 1.0) -> None:
-    """Render a figure and check it.
-
-    Args:
-        figure: What a plot function returned.
-        slack: Pixels that are forgiven.
-
-    Raises:
-        AssertionError: It is blank, or a text leaves it or overlaps another.
-
-    Example:
-        >>> figure = Figure()
-        >>> _ = figure.text(0.9, 0.5, "much too long to fit")
-        >>> check_figure(figure)
-        Traceback (most recent call last):
-        AssertionError: cut off: 'much too long to fit'
-    """
+    """Render a figure and check it."""
     texts = drawn_texts(figure)
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     width, height = figure.bbox.size

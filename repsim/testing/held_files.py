@@ -19,27 +19,7 @@ def write_tiny_gguf(
     file: str | Path, model: Any, tokenizer: Any, *,
     packing: Callable[[str, tuple[int, ...]], str] = lambda name, shape: "F32", per_part: int = 0,
 ) -> Path:  # fmt: skip
-    """Write a model of the Llama family as a GGUF file, as llama.cpp does.
-
-    Args:
-        file: Where to.
-        model: A `LlamaForCausalLM`.
-        tokenizer: Its byte-level BPE tokenizer.
-        packing: The type of a tensor, from its name in the file and its shape: F32, F16, BF16,
-            Q4_0, Q4_1, Q8_0. Tensors of one dimension are float32 whatever it says.
-        per_part: Split it into parts of so many tensors, the first one with metadata alone.
-
-    Returns:
-        The file, or its first part.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import tiny_model, tiny_tokenizer
-        >>> model = tiny_model("llama", head=True)
-        >>> file = write_tiny_gguf(tempfile.mkdtemp() + "/a.gguf", model, tiny_tokenizer("<s> $A"))
-        >>> file.read_bytes()[:4]
-        b'GGUF'
-    """
+    """A Llama as GGUF; `packing` names a tensor's type (Q4_0 ...), `per_part` splits it."""
     from gguf import GGMLQuantizationType, GGUFWriter, quantize
     from transformers import modeling_gguf_pytorch_utils as tables
 
@@ -119,25 +99,7 @@ _AWQ = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 def write_packed(source: str | Path, target: str | Path, method: str) -> dict[str, Any]:
-    """Pack the projections of a model folder as GPTQ or AWQ stores them, by rounding alone.
-
-    Args:
-        source: A folder with `model.safetensors`, widths (in and out) multiples of 32.
-        target: Where to.
-        method: "gptq" or "awq".
-
-    Returns:
-        Tensor -> the numbers that its packed parts stand for, float32.
-
-    Example:
-        >>> import tempfile
-        >>> from repsim.testing.tiny_models import write_tiny_model
-        >>> root = Path(tempfile.mkdtemp())
-        >>> size = {"hidden_size": 64, "intermediate_size": 64}
-        >>> plain = write_tiny_model("llama", root / "plain", head=True, **size)
-        >>> len(write_packed(plain, root / "packed", "awq"))
-        14
-    """
+    """Pack the projections of a model folder as GPTQ or AWQ stores them, by rounding."""
     import torch
     from safetensors.torch import load_file, save_file
 

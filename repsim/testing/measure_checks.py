@@ -320,10 +320,7 @@ def _check_null(measure: Measure) -> None:
 
 
 def _check_noise(measure: Measure) -> None:
-    """More noise on one side must look less similar, on average over draws.
-
-    One number per cloud (a measure beside the ladder) need not fall on and on.
-    """
+    """More noise on one side must look less similar, on average over draws."""
     sign = 1 if measure.direction == "similarity" else -1
     levels = []
     for strength in (0.05, 0.5, 5.0):

@@ -25,18 +25,7 @@ def synthetic_scores(
     units: int = 6,
     planted: Mapping[str, tuple[str, str, str, float]] = PLANTED,
 ) -> MeasureScores:
-    """Scores that scatter by 0.04 around what is planted, the same way for every measure.
-
-    Args:
-        tests: Names of tests.
-        units: Models.
-        planted: Measures with label, rung, cost and share that is right.
-
-    Example:
-        >>> table = synthetic_scores()
-        >>> len(table), sorted(set(table["test"]))
-        (144, ['layers', 'noise'])
-    """
+    """Scores that scatter by 0.04 around what is planted, the same way for every measure."""
     rows = []
     trials = itertools.product(tests, range(units), range(1, 4))
     for (test, unit, layer), name in itertools.product(trials, planted):

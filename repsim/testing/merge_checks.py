@@ -54,11 +54,7 @@ def check_merge_method(method: MergeMethod) -> None:
 
 
 def merge_method_checks(method: MergeMethod) -> list[tuple[str, Callable[[], None]]]:
-    """The checks of a method by name, for parametrised tests.
-
-    Args:
-        method: Registered or not.
-    """
+    """The checks of a method by name, for parametrised tests."""
     return [(name, functools.partial(check, method)) for name, check in CHECKS.items()]
 
 

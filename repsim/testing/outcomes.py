@@ -13,23 +13,7 @@ def planted_outcomes(
     *, models: int = 10, methods: tuple[str, ...] = ("mean", "ties"), noise: float = 0.02,
     model_effect: float = 0.0, seed: int = 0,
 ) -> OutcomeTable:  # fmt: skip
-    """Pairs of models whose outcome rises with `cosine`, and with what each model adds.
-
-    Args:
-        models: Number of models; every pair of them is merged by every method.
-        methods: Their names; each lies 0.1 below the one before.
-        noise: Standard deviation of what nothing explains.
-        model_effect: Standard deviation of the effects of models, which no feature knows.
-        seed: Of everything.
-
-    Returns:
-        The table, with the features `cosine` and `chance`, which says nothing.
-
-    Example:
-        >>> table = planted_outcomes(models=6)
-        >>> len(table), table.features
-        (30, ['cosine', 'chance'])
-    """
+    """Pairs of models whose outcome rises with `cosine`, and with what each model adds."""
     rng = np.random.default_rng(seed)
     own = rng.normal(0, model_effect, models)
     rows = []

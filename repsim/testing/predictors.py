@@ -18,14 +18,7 @@ _MEAN = 0.33
 
 @dataclasses.dataclass(frozen=True)
 class PlantedPredictor:
-    """Retention rises with one feature; alignment by rotation rescues what has one language.
-
-    Attributes:
-        feature: The feature, between 0 and 1.
-        methods: Methods that it pretends to know, each with every alignment.
-        sizes: Range of `parameters_log10` that it pretends to know.
-        farthest: It refuses where the feature is below this.
-    """
+    """Retention rises with one feature; alignment by rotation rescues what has one language."""
 
     feature: str = "fork_fraction"
     methods: tuple[str, ...] = ("linear", "ties")
@@ -96,28 +89,12 @@ class PlantedPredictor:
 
 
 def planted_predictor(**changes: Any) -> PlantedPredictor:
-    """A predictor with planted effects.
-
-    Args:
-        **changes: Fields of `PlantedPredictor`.
-
-    Example:
-        >>> planted_predictor(feature="unit_match").feature
-        'unit_match'
-    """
+    """A predictor with planted effects."""
     return PlantedPredictor(**changes)
 
 
 def planted_forecast(**changes: Any) -> MergeForecast:
-    """A forecast with numbers that are made up: a pair that lives in two languages.
-
-    Args:
-        **changes: Other fields of `MergeForecast`.
-
-    Example:
-        >>> planted_forecast(method="ties").method
-        'ties'
-    """
+    """A forecast with numbers that are made up: a pair that lives in two languages."""
     kept = Interval(0.9, 0.75, 1.0)
     values: dict[str, Any] = {
         "models": ("en", "de"), "method": "linear", "alignment": "none",

@@ -23,14 +23,7 @@ ENDS = ("model_a", "language_a", "model_b", "language_b")
 
 @dataclasses.dataclass(frozen=True)
 class PlantedMeasure:
-    """Declaration of a measure in a synthetic table, and where its values lie.
-
-    Attributes:
-        label, rung, direction: As in `repsim.core.Measure`.
-        high: Upper end of the range.
-        calibrated: Planted score of the best layer pair, 0 at the null and 1 on identical input.
-        null: Planted 95 % quantile under shuffles.
-    """
+    """Declaration of a measure in a synthetic table, and where its values lie."""
 
     label: str
     rung: str | None
@@ -64,29 +57,7 @@ def synthetic_table(
     n: int = 686,
     seed: int = 0,
 ) -> SimilarityTable:
-    """A table shaped like that of a real comparison.
-
-    Every two models are compared on the same text of each language over all their layer pairs, and
-    every model with itself on parallel text of every two languages, layer by layer.
-
-    Args:
-        models: Name -> number of blocks; two encoders of 12 and 6 by default.
-        languages: Language codes.
-        measures: Names out of `MEASURES`.
-        roles: Model name -> role.
-        intervals: Whether there are intervals.
-        nulls: Whether there are nulls and what is calibrated by them.
-        partial: Whether there are values with covariates removed.
-        offset: Added to every similarity (a negative one makes debiased values fall below 0).
-        cross_language: Also compare different models on parallel text.
-        n: Sentences that are stated.
-        seed: Seed of the values.
-
-    Example:
-        >>> table = synthetic_table({"a": 2, "b": 3}, languages=("eng_Latn",), measures=("cka",))
-        >>> len(table), table.unique("pairing")
-        (12, ['same text'])
-    """
+    """A table shaped like that of a real comparison."""
     models = dict(models or {"multilingual-e5-small": 12, "minilm-l6": 6})
     rng = np.random.default_rng(seed)
     traits = {language: rng.normal(size=3) * 0.6 for language in languages}

@@ -221,19 +221,7 @@ KINDS: tuple[str, ...] = tuple(_RECIPES)
 
 
 def tiny_tokenizer(template: str = "<s> $A") -> Any:
-    """A byte-level BPE tokenizer of a few hundred tokens that encodes any text.
-
-    Args:
-        template: Special tokens around a text, as in `tokenizers.processors.TemplateProcessing`.
-
-    Returns:
-        A `transformers.PreTrainedTokenizerFast`; ids 0 to 3 are `<s> </s> <pad> <unk>`.
-
-    Example:
-        >>> tokenizer = tiny_tokenizer()
-        >>> tokenizer.decode(tokenizer("the cat").input_ids, skip_special_tokens=True)
-        'the cat'
-    """
+    """A byte-level BPE tokenizer of a few hundred tokens that encodes any text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -258,19 +246,7 @@ def tiny_tokenizer(template: str = "<s> $A") -> Any:
 
 
 def tiny_config(kind: str, **overrides: Any) -> Any:
-    """The `transformers` config of a tiny model.
-
-    Args:
-        kind: One of `KINDS`.
-        **overrides: Other values of the config.
-
-    Raises:
-        UsageError: An unknown kind.
-
-    Example:
-        >>> tiny_config("llama", num_hidden_layers=3).num_hidden_layers
-        3
-    """
+    """The `transformers` config of a tiny model."""
     import transformers
 
     if kind not in _RECIPES:
@@ -286,21 +262,7 @@ def tiny_config(kind: str, **overrides: Any) -> Any:
 
 
 def tiny_model(kind: str, *, seed: int = 0, head: bool = False, **overrides: Any) -> Any:
-    """A tiny model with random weights in evaluation mode.
-
-    Weights are drawn wider than usual and norms and biases are random too, so that a term which is
-    left out, or a norm that is read on the wrong side, shows.
-
-    Args:
-        kind: One of `KINDS`.
-        seed: Seed of the weights; the global generator is left as it was.
-        head: Whether to build the causal language model with its head instead of the base model.
-        **overrides: Other values of the config.
-
-    Example:
-        >>> tiny_model("gpt2").config.n_layer
-        3
-    """
+    """A tiny model with random weights, norms and biases in evaluation mode."""
     import torch
     import transformers
 
@@ -312,6 +274,7 @@ def tiny_model(kind: str, *, seed: int = 0, head: bool = False, **overrides: Any
         torch.manual_seed(seed)
         model = auto_class.from_config(config)
         with torch.no_grad():
+            # Wide, norms and biases too: a term left out, or a norm read on the wrong side, shows.
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
@@ -320,24 +283,7 @@ def tiny_model(kind: str, *, seed: int = 0, head: bool = False, **overrides: Any
 def write_tiny_model(
     kind: str, folder: str | Path, *, seed: int = 0, head: bool = False, **overrides: Any
 ) -> Path:
-    """Save a tiny model with its tokenizer as a Hugging Face folder; arguments as in `tiny_model`.
-
-    Args:
-        kind: One of `KINDS`.
-        folder: Where to; must not exist.
-        seed: Seed of the weights.
-        head: Whether to save the causal language model with its head.
-        **overrides: Other values of the config.
-
-    Returns:
-        The folder.
-
-    Example:
-        >>> import tempfile
-        >>> folder = write_tiny_model("gpt2", tempfile.mkdtemp() + "/tiny")
-        >>> (folder / "model.safetensors").is_file()
-        True
-    """
+    """Save a tiny model with its tokenizer as a Hugging Face folder."""
     from repsim.models.load import quiet_transformers
 
     target = Path(folder)
@@ -349,16 +295,5 @@ def write_tiny_model(
 
 
 def write_provenance(folder: str | Path, **fields: Any) -> Path:
-    """State the history of a model beside its weights, as pretraining does.
-
-    Args:
-        folder: The model's folder.
-        **fields: Fields of `ModelRef`: role, languages, init_seed, data_seed, forked_from,
-            fork_step.
-
-    Example:
-        >>> import tempfile
-        >>> write_provenance(tempfile.mkdtemp(), role="mixed").name
-        'repsim_provenance.json'
-    """
+    """State the history of a model beside its weights, as pretraining does."""
     return write_json(Path(folder) / "repsim_provenance.json", fields)

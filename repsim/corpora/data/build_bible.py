@@ -116,11 +116,7 @@ def text_of(language: str, chapters: Chapters) -> TrainingText:
 
 
 def clean_heldout(bibles: dict[str, Chapters], same_length: frozenset[str]) -> dict[str, Chapters]:
-    """Held-out verses that the nine editions have, that are new to every training text, once each.
-
-    A verse that falls out falls out of every language, of the Hebrew where the chapter has as many
-    verses as in the other editions.
-    """
+    """Held-out verses of all nine editions that are new to every training text."""
     english = bibles["eng_Latn"]
     keys = [(c, v) for c in english if c in HELDOUT for v in english[c]]
     keys = [(c, v) for c, v in keys if all(v in bibles[lang][c] for lang in EDITIONS)]

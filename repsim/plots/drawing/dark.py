@@ -21,14 +21,7 @@ _INK = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 
 
 def turned(colour: str) -> str:
-    """A colour "#RRGGBB" for dark paper: same hue, lightness turned round.
-
-    What is written on the cells of a matrix stays, since the cells do.
-
-    Example:
-        >>> turned("#FFFFFF"), turned("#1F2733")
-        ('#161b22', '#c4cedb')
-    """
+    """A colour "#RRGGBB" for dark paper: same hue, lightness turned round; cells keep theirs."""
     if colour.upper() in ON_CELLS:
         return colour
     if colour.upper() == "#FFFFFF":

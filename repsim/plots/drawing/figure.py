@@ -126,11 +126,7 @@ def new_figure(
     width: float, height: float, title: str, note: Sequence[str] = (),
     *, reading: str = "", key: Sequence[Artist] = (),
 ) -> Figure:  # fmt: skip
-    """A figure of so many inches with title, a sentence that reads it, grey note and key on top.
-
-    The header adds to `height`, and the constrained layout stays below it. The note shares the
-    title's line, flush right, where there is room.
-    """
+    """A figure of so many inches below its header: title, reading, grey note (flush right), key."""
     from repsim.plots.drawing.styled import StyledFigure
 
     figure = StyledFigure(figsize=(width, height), layout="constrained")
@@ -240,10 +236,7 @@ def settle(figure: Figure) -> None:
 
 
 def freeze(figure: Figure) -> None:
-    """Run the layout until it stands still, and keep it.
-
-    Square cells take their size from the layout and give it margins, so that one run is not enough.
-    """
+    """Run the layout until it stands still (square cells give it margins, so once is too few)."""
     square = any(ax.get_aspect() != "auto" for ax in figure.axes)
     for _ in range(3 if square else 1):
         before = [ax.get_position().bounds for ax in figure.axes]
@@ -278,20 +271,12 @@ def panel_axes(figure: FigureBase, count: int, columns: int, **options: Any) -> 
 
 
 def columns_of(count: int, size: Size, wide: int = 3, medium: int = 2) -> int:
-    """Panels beside each other.
-
-    Example:
-        >>> columns_of(5, "wide"), columns_of(5, "single")
-        (3, 1)
-    """
+    """Panels beside each other."""
     return min(count, {"single": 1, "medium": medium}.get(size, wide))
 
 
 def title_panel(ax: Axes, title: str, room: float, y: float | None = None) -> None:
-    """Title a panel that is about `room` inches wide.
-
-    In the one axes of a caller the figure's title stands there, unless the height `y` is stated.
-    """
+    """Title a panel about `room` inches wide; in one axes of a caller, the figure's title."""
     if ax in _GIVEN:
         if y is None and _composed_title(ax):
             return
@@ -323,10 +308,7 @@ def frames(
     info: Any, ax: Any, count: int, columns: int, size: Size, height: float,
     *, key: Sequence[Artist] = (), **grid: Any,
 ) -> list[Axes]:  # fmt: skip
-    """One axes per panel: of a new figure under its header, or in what the caller gave.
-
-    That is an axes, as many axes as there are panels, or a part of a figure (`SubFigure`).
-    """
+    """One axes per panel: of a new figure, or those that the caller gave."""
     from matplotlib.figure import SubFigure
 
     if ax is None:

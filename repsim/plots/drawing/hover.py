@@ -35,23 +35,12 @@ class Spot(NamedTuple):
 
 
 def say(artist: Any, texts: Sequence[Any]) -> None:
-    """State the value of each point of a line, or what the cells `[rows, columns]` of an image say.
-
-    The name of the line, and of the row or column that a point stands in, are put before it.
-    """
+    """State what each point of a line, or each cell of an image, says on hover."""
     _SAID[artist] = texts
 
 
 def spots(figure: Figure) -> list[Spot]:
-    """Every point and cell of a figure whose layout is settled; none if there are too many.
-
-    Example:
-        >>> from matplotlib.figure import Figure
-        >>> figure = Figure(figsize=(4, 3))
-        >>> _ = figure.subplots().plot([0, 1], [2, 3], "o", label="a")
-        >>> [spot.text for spot in spots(figure)]
-        ['a: 0, 2', 'a: 1, 3']
-    """
+    """Every point and cell of a figure whose layout is settled; none if there are too many."""
     found: dict[tuple[float, float], Spot] = {}
     for ax in figure.axes:
         for spot in (*_cells(ax), *_points(ax)):

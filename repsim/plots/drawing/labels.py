@@ -17,12 +17,7 @@ _GAP = 0.45
 
 
 def place_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where values stand: at their logarithm, and 0 a little left of the least known one.
-
-    Example:
-        >>> place_of(np.array([0.0, 0.01, 0.1]), np.array([0.0, 0.01, 0.1])).tolist()
-        [-2.45, -2.0, -1.0]
-    """
+    """Where values stand: at their logarithm, and 0 a little left of the least known one."""
     least = float(np.log10(known[known > 0].min()))
     positive = np.where(values > 0, values, 1.0)
     return np.where(values > 0, np.log10(positive), least - _GAP)
@@ -40,11 +35,7 @@ class EndLabel(NamedTuple):
 def spread(
     centres: Sequence[float], heights: Sequence[float], low: float, high: float
 ) -> np.ndarray:
-    """Move intervals apart as little as possible in the least-squares sense, keeping their order.
-
-    Without the heights below it, each centre is an isotonic regression of the wishes; bounds clip
-    it. What does not fit between `low` and `high` is centred there.
-    """
+    """Move intervals apart, in their order: isotonic regression of the wishes."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(np.asarray(centres, dtype=float), kind="stable")
@@ -98,11 +89,7 @@ def place_beside(
     bounds: tuple[float, float, float, float],
     clearance: float,
 ) -> np.ndarray:
-    """Centres `[k, 2]` of labels beside their points: the nearest free place, NaN if there is none.
-
-    Labels of width and height `sizes` `[k, 2]` stay within `bounds` (x0, y0, x1, y1), do not cover
-    each other, and leave a square of `clearance` around every point free.
-    """
+    """Centres `[k, 2]` of labels: the nearest free place beside each point, or NaN."""
     low, high = points - clearance, points + clearance
     centres = np.full((len(points), 2), np.nan)
     # Along a diagonal, the reach is shared between both directions.

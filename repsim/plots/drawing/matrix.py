@@ -29,10 +29,7 @@ def draw_matrix(
     *,
     origin: Literal["lower", "upper"] = "upper",
 ) -> AxesImage:
-    """Draw a matrix with square cells on hatched grey, which shows where a value is missing.
-
-    `said` `[rows, columns]` is what each cell says on hover.
-    """
+    """Draw a matrix with square cells on hatched grey, which shows missing ones."""
     from matplotlib.patches import Rectangle
 
     rows, columns = values.shape
@@ -110,11 +107,7 @@ def add_colour_bar(
     facts: MeasureFacts,
     height: float,
 ) -> Colorbar:
-    """One slim bar for all panels, named after the measure, with an arrow where it is cut.
-
-    `height` is that of the panels in inches: the name is broken to fit beside them. Of one axes of
-    the caller it takes all the room that it needs, its words too.
-    """
+    """One slim bar for all panels of that `height` (inches), with an arrow where it is cut."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = figure_of(axes[0])

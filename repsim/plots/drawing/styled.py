@@ -12,10 +12,7 @@ from repsim.plots.appearance import Canvas, canvas, drawn_on, style
 
 
 class StyledFigure(Figure):
-    """A figure that is always rendered in its own theme, and shows itself in notebooks.
-
-    No pyplot: a figure belongs to whoever holds it, and drawing one changes no global state.
-    """
+    """A figure rendered in its own theme, that shows itself in notebooks; no pyplot."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -90,19 +90,7 @@ class AlignmentInfo(Titled):
 
 
 def alignment_info(atlas: Atlas) -> AlignmentInfo:
-    """What alignment changes, group by group.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: No group was merged both ways.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [panel.alignment for panel in alignment_info(planted_atlas()).panels]
-        ['permutation', 'orthogonal']
-    """
+    """What alignment changes, group by group."""
     means = [o for o in outcomes_of(atlas) if o.method == "linear"]
     naive = {(o.parents, o.control): o.worst for o in means if o.alignment == "none"}
     panels = []

@@ -70,12 +70,7 @@ def marker(look: Look, size: float = 4.5) -> dict[str, Any]:
 
 
 def straightened(values: Any) -> np.ndarray:
-    """Retention as axes and colours show it: as it is down to -1, logarithmic below.
-
-    Example:
-        >>> straightened([1.0, -1.0, -2.718281828]).round(3).tolist()
-        [1.0, -1.0, -2.0]
-    """
+    """Retention as axes and colours show it: as it is down to -1, logarithmic below."""
     known = np.asarray(values, dtype=np.float64)
     return np.where(known < -1, -1 - np.log(np.maximum(-known, 1)), known)
 
@@ -87,12 +82,7 @@ def _bent(places: Any) -> np.ndarray:
 
 
 def retention_place(values: Any) -> np.ndarray:
-    """Where retention lies on the colours, 0 to 1; they jump at the threshold of collapse.
-
-    Example:
-        >>> retention_place([-5.0, 0.4999, 0.5, 1.25]).round(2).tolist()
-        [0.0, 0.43, 0.57, 1.0]
-    """
+    """Where retention lies on the colours, 0 to 1; they jump at the threshold of collapse."""
     known, least = np.asarray(values, dtype=np.float64), float(straightened(_DARKEST))
     below = 0.43 * (straightened(known) - least) / (COLLAPSE - least)
     above = 0.57 + 0.43 * (known - COLLAPSE) / (_BRIGHTEST - COLLAPSE)

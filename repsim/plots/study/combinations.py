@@ -63,19 +63,7 @@ class CombinationsInfo(Titled):
 
 
 def combinations_info(atlas: Atlas) -> CombinationsInfo:
-    """Collapse by pair of languages, for forks by their share in common, seeds and doses.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: It holds no merge of two models of its main languages.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [panel.title for panel in combinations_info(planted_atlas()).panels][:2]
-        ['independent weights', 'forks, 0 %']
-    """
+    """Collapse by pair of languages, for forks by their share in common, seeds and doses."""
     found = chosen(
         outcomes_of(atlas),
         lambda o: o.k == 2 and o.setting in _WANTED and len(o.languages) <= 2,

@@ -99,20 +99,7 @@ class ControlsInfo(Titled):
 
 
 def controls_info(atlas: Atlas) -> ControlsInfo:
-    """Controls with an expectation, under the plain mean.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: It holds none.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> row = controls_info(planted_atlas()).rows[0]
-        >>> row.label, row.expectation, row.met
-        ('a model with itself, as they are', '1', 2)
-    """
+    """Controls with an expectation, under the plain mean."""
     found = chosen(
         outcomes_of(atlas),
         lambda o: (o.control, o.alignment) in EXPECTED and o.method == "linear",

@@ -28,11 +28,7 @@ class ForkSeries(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Median, least and most fraction over `pairs` at which the worst language keeps half.
-
-    Infinite where pairs never do, NaN if no pair tells; the interval is over languages. `coarse`
-    pairs were merged at too few fractions, and cross somewhere in `bracket`.
-    """
+    """Fraction at which the worst language keeps half: median and range over pairs."""
 
     recipe: str
     at: Estimate
@@ -43,13 +39,7 @@ class Crossing(NamedTuple):
     coarse: int
 
     def words(self) -> str:
-        """In words.
-
-        Example:
-            >>> at = Estimate(0.25, math.nan, math.nan, 3, 3)
-            >>> Crossing("mean", at, 0.1, math.inf, 3, (0.1, 0.9), 4).words()
-            '25 % (3 pairs, 10 % to never; 4 others between 10 % and 90 %)'
-        """
+        """In words."""
         words = []
         if self.pairs:
             interval = ""
@@ -97,14 +87,7 @@ def crossing(label: str, series: Sequence[ForkSeries]) -> Crossing:
 def bracket_of(
     fractions: np.ndarray, values: np.ndarray, at: float = COLLAPSE
 ) -> tuple[float, float]:
-    """Neighbouring fractions between which a series rises above a value, to stay there.
-
-    Twice the first if the series is never below; infinity as the upper one if its end is below.
-
-    Example:
-        >>> bracket_of(np.array([0.0, 0.1, 0.9]), np.array([0.0, 0.4, 0.6]))
-        (0.1, 0.9)
-    """
+    """Neighbouring fractions between which a series rises above a value, to stay there."""
     below = np.flatnonzero(values < at)
     if len(below) == 0:
         return float(fractions[0]), float(fractions[0])
@@ -114,16 +97,7 @@ def bracket_of(
 
 
 def crossing_of(fractions: np.ndarray, values: np.ndarray, at: float = COLLAPSE) -> float:
-    """The fraction from which on a series stays above a value, straight in its logarithm.
-
-    In the fraction itself where the lower one is 0; infinity if the end of the series is below.
-
-    Example:
-        >>> round(crossing_of(np.array([0.01, 0.1, 1.0]), np.array([0.0, 0.4, 0.6])), 3)
-        0.316
-        >>> crossing_of(np.array([0.0, 0.5]), np.array([0.1, 0.2]))
-        inf
-    """
+    """The fraction from which on a series stays above a value, straight in its logarithm."""
     low, high = bracket_of(fractions, values, at)
     if low == high or math.isinf(high):
         return high

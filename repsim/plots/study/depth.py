@@ -59,19 +59,7 @@ class DepthInfo(Titled):
 
 
 def depth_info(atlas: Atlas) -> DepthInfo:
-    """Similarity by depth, of pairs that survive and of pairs that collapse.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: No pair has an outcome and similarities.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [panel.rung for panel in depth_info(planted_atlas()).panels]
-        ['L0', 'L0', 'L1', 'L2', 'L2', 'L3', 'L4']
-    """
+    """Similarity by depth, of pairs that survive and of pairs that collapse."""
     pairs = [pair for pair in measured_pairs(atlas)
              if any(f"{name}_middle" in pair.values for name in LADDER)]  # fmt: skip
     panels = []

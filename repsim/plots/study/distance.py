@@ -56,20 +56,7 @@ class DistanceInfo(Titled):
 def distance_info(
     atlas: Atlas, *, features: tuple[str, ...] = ("weight_distance", "update_size")
 ) -> DistanceInfo:
-    """Distance of weights against retention, inside shared initial weights.
-
-    Args:
-        atlas: What a study found.
-        features: Features of weights; those that were not measured are left out.
-
-    Raises:
-        UsageError: None was measured.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> distance_info(planted_atlas()).panels[0].feature
-        'weight_distance'
-    """
+    """Distance of weights against retention, inside shared initial weights."""
     everything, panels = measured_pairs(atlas), []
     for feature in features:
         pairs = [pair for pair in everything

@@ -50,16 +50,7 @@ class Measured:
 
 
 def measured_pairs(atlas: Atlas, *needed: str) -> list[Measured]:
-    """Pairs whose plain mean was evaluated and whose features were measured; controls apart.
-
-    Raises:
-        UsageError: There are none.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> len(measured_pairs(planted_atlas(), "cka_middle"))
-        52
-    """
+    """Pairs whose plain mean was evaluated and whose features were measured; controls apart."""
     known = feature_means(atlas)
     found = []
     for outcome in outcomes_of(atlas):

@@ -50,11 +50,7 @@ _RECIPES: tuple[tuple[str, Any], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class ForksInfo(Titled):
-    """Series of the plain mean by pair, of forks of a monolingual trunk, and of recipes.
-
-    `usual` are the fractions at which at least three pairs were merged, `core` those at which half
-    of all were.
-    """
+    """Series of the plain mean by pair, of forks of a monolingual trunk, and of recipes."""
 
     pairs: tuple[ForkSeries, ...]
     mono: tuple[ForkSeries, ...]
@@ -79,20 +75,7 @@ class ForksInfo(Titled):
 
 
 def forks_info(atlas: Atlas) -> ForksInfo:
-    """Retention by share of training in common.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: It holds no forks at two fractions or more.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> info = forks_info(planted_atlas())
-        >>> info.pairs[0].label, round(info.crossings[0].at.value, 3)
-        ('eng–deu', 0.173)
-    """
+    """Retention by share of training in common."""
     forks = ("same-init", "early-forks", "late-forks")
     everything = outcomes_of(atlas)
     found = chosen(

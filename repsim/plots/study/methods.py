@@ -55,20 +55,7 @@ class MethodsInfo(Titled):
 
 
 def methods_info(atlas: Atlas) -> MethodsInfo:
-    """Collapse by method, setting and number of parents.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: It holds no merges of those settings.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> info = methods_info(planted_atlas())
-        >>> info.recipes[0], info.columns[0]
-        ('mean', ('independent', 2))
-    """
+    """Collapse by method, setting and number of parents."""
     found = chosen(outcomes_of(atlas), lambda o: o.setting in LARGE, "merges of several languages")
     recipes = list(dict.fromkeys(o.recipe for o in found))
     recipes.sort(key=lambda recipe: (recipe[1] != "none", recipe[1] != "permutation"))

@@ -108,17 +108,7 @@ class Outcome:
 
 
 def outcomes_of(atlas: Atlas) -> list[Outcome]:
-    """Every merge of an atlas whose retention is defined, in the order of its table.
-
-    Raises:
-        UsageError: It holds none.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> found = outcomes_of(planted_atlas())
-        >>> found[0].setting, found[0].collapsed
-        ('same-init', True)
-    """
+    """Every merge of an atlas whose retention is defined, in the order of its table."""
     rows: dict[str, list[dict[str, object]]] = {}
     for row in atlas.merges.rows():
         rows.setdefault(str(row["merge"]), []).append(row)
@@ -136,11 +126,7 @@ def outcomes_of(atlas: Atlas) -> list[Outcome]:
 def chosen(
     outcomes: Sequence[Outcome], wanted: Callable[[Outcome], bool], what: str
 ) -> list[Outcome]:
-    """Those that a figure is about.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Those that a figure is about."""
     found = [outcome for outcome in outcomes if wanted(outcome)]
     if not found:
         raise UsageError(f"the atlas holds no {what}")
@@ -215,35 +201,20 @@ def usual_rate(outcomes: Sequence[Outcome]) -> float:
 
 
 def recipe_label(method: str, alignment: str) -> str:
-    """A method and an alignment in words.
-
-    Example:
-        >>> recipe_label("linear", "none"), recipe_label("slerp", "orthogonal")
-        ('mean', 'SLERP, rotated')
-    """
+    """A method and an alignment in words."""
     label = METHODS.get(method, method)
     return label if alignment == "none" else f"{label}, {ALIGNMENTS.get(alignment, alignment)}"
 
 
 def pair_label(languages: Sequence[str], codes: Mapping[str, str] | None = None) -> str:
-    """Languages of a merge in short.
-
-    Example:
-        >>> pair_label(["eng_Latn", "deu_Latn"]), pair_label(["eng_Latn"])
-        ('eng–deu', 'eng–eng')
-    """
+    """Languages of a merge in short."""
     short = codes or short_codes(list(languages))
     names = [short[language] for language in languages]
     return "–".join(names * 2 if len(names) == 1 else names)
 
 
 def cluster(values: Sequence[float]) -> dict[float, float]:
-    """Each value -> the mean of those that stand for the same planned value (steps are rounded).
-
-    Example:
-        >>> {k: round(v, 3) for k, v in cluster([0.0, 0.099, 0.101, 0.3]).items()}
-        {0.0: 0.0, 0.099: 0.1, 0.101: 0.1, 0.3: 0.3}
-    """
+    """Each value -> the mean of those that stand for the same planned value (steps are rounded)."""
     groups: list[list[float]] = []
     for value in sorted(set(values)):
         if groups and value <= groups[-1][0] * 1.12 and groups[-1][0] > 0:
@@ -254,12 +225,7 @@ def cluster(values: Sequence[float]) -> dict[float, float]:
 
 
 def value_words(found: Estimate) -> str:
-    """A value with its interval over models, where there is one.
-
-    Example:
-        >>> value_words(Estimate(0.5, -0.1, 0.9, 6, 12))
-        '0.50 [−0.10, 0.90]'
-    """
+    """A value with its interval over models, where there is one."""
     if math.isnan(found.low):
         return number(found.value)
     return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"

@@ -67,19 +67,7 @@ class PathsInfo(Titled):
 
 
 def paths_info(atlas: Atlas) -> PathsInfo:
-    """Paths of an atlas, by setting and alignment; controls have their own figure.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: No path was followed.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [panel.setting for panel in paths_info(planted_atlas()).panels][:2]
-        ['independent', 'one-language']
-    """
+    """Paths of an atlas, by setting and alignment; controls have their own figure."""
     origin = {o.parents: o for o in outcomes_of(atlas) if not o.control}
     found: dict[tuple[str, str], list[tuple[Outcome, np.ndarray, np.ndarray]]] = {}
     for outcome, alignment, t, above in _curves(atlas, origin):

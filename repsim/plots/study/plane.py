@@ -92,19 +92,7 @@ class PlaneInfo(Titled):
 
 
 def plane_info(atlas: Atlas) -> PlaneInfo:
-    """The ladder by setting, and the plane of L0 and L2.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: No pair has an outcome, L0 and L2.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> plane_info(planted_atlas()).rungs
-        ('L0', 'L1', 'L2', 'L3', 'L4')
-    """
+    """The ladder by setting, and the plane of L0 and L2."""
     pairs = measured_pairs(atlas, "unit_correlation_middle", "cka_middle")
     rungs = [rung for rung, name in OF_RUNG.items()
              if all(f"{name}_middle" in pair.values for pair in pairs)]  # fmt: skip

@@ -104,17 +104,7 @@ def published_info(
     pairs: PairTable, *, blocks: BlockTable | None = None, atlas: Atlas | None = None,
     chosen: str = "rus",
 ) -> PublishedInfo:  # fmt: skip
-    """Published pairs: retention, similarity and loss, what one language does, and an atlas beside.
-
-    Args:
-        pairs: Outcomes and similarities of pairs.
-        blocks: Similarity block by block.
-        atlas: Plain means of pairs with retention and weight cosine.
-        chosen: Language whose pairs are marked; if it is not there, that of the most leverage.
-
-    Raises:
-        UsageError: The pairs lack outcomes or similarities.
-    """
+    """Published pairs: retention, similarity, loss, one language's weight, and an atlas."""
     similarity, loss = pairs[MEASURE], pairs.loss
     if not (np.isfinite(similarity) & np.isfinite(loss)).all() or len(loss) < 4:
         raise UsageError(f"every pair needs a loss and a value of {MEASURE}, and four pairs are "

@@ -67,19 +67,7 @@ class StrengthInfo(Titled):
 
 
 def strength_info(atlas: Atlas) -> StrengthInfo:
-    """Strength in each language of a study.
-
-    Args:
-        atlas: What a study found.
-
-    Raises:
-        UsageError: No model of the study's main family has been scored.
-
-    Example:
-        >>> from repsim.testing.atlases import planted_atlas
-        >>> [row.label for row in strength_info(planted_atlas()).rows][:2]
-        ['monolingual, from scratch', 'mixed, 0.4M tokens']
-    """
+    """Strength in each language of a study."""
     models = [row for row in atlas.models.rows() if row["bits_per_byte"] is not None]
     family = _main_family(models)
     models = [row for row in models if row["model"].startswith(f"{family}/")]

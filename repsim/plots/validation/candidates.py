@@ -46,22 +46,7 @@ class CandidatesInfo(Titled):
 
 
 def candidates_info(rows: Iterable[Row], *, axis: str, note: Sequence[str] = ()) -> CandidatesInfo:
-    """Predictors with one number each.
-
-    Args:
-        rows: One per predictor, with the columns candidate, kind, value, low, high, chosen.
-        axis: What is compared.
-        note: Pieces of the grey line.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or more than 40 predictors.
-
-    Example:
-        >>> rows = [{"candidate": name, "kind": "tiers", "value": error, "low": None, "high": None,
-        ...          "chosen": name == "T0+T1"} for name, error in [("T0", 0.2), ("T0+T1", 0.1)]]
-        >>> candidates_info(rows, axis="mean absolute error").kinds
-        ('tiers',)
-    """
+    """Predictors with one number each."""
     needed = ("candidate", "value", "low", "high", "chosen")
     kinds = grouped(rows, "kind", needed, "predictors")
     found = tuple(
@@ -107,4 +92,7 @@ def _name_lines(ax: Axes, info: CandidatesInfo, room: float) -> None:
         label.set_fontweight("bold" if candidate.chosen else "normal")
 
 
-CANDIDATES = Figure("validation_candidates", "rows", candidates_info, draw_candidates)
+ROWS = "One per predictor: candidate, kind, value, low, high, chosen."
+CANDIDATES = Figure(
+    "validation_candidates", "rows", candidates_info, draw_candidates, {"rows": ROWS}
+)

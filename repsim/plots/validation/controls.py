@@ -89,21 +89,7 @@ class ControlsInfo(Titled):
 
 
 def controls_info(rows: Iterable[Row]) -> ControlsInfo:
-    """Controls with predicted and observed retention.
-
-    Args:
-        rows: One per merge, with the columns control, predicted, low, high, observed, right (0, 1,
-            or null where the predictor refused); those of one control share a line.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or more than 40 controls.
-
-    Example:
-        >>> row = {"control": "self", "predicted": 0.98, "low": 0.9, "high": 1.0, "observed": 1.0}
-        >>> info = controls_info([row | {"right": 1}, row | {"control": "noise", "right": 0}])
-        >>> [line.words for line in info.lines]
-        ['right', 'wrong']
-    """
+    """Controls with predicted and observed retention."""
     numbers = ("predicted", "low", "high", "observed")
     found = grouped(rows, "control", (*numbers, "right"), "controls")
     if len(found) > MAX_CONTROLS:
@@ -188,4 +174,5 @@ def _draw_merge(ax: Axes, merge: ControlMerge, at: float) -> None:
     ax.plot([observed], [at], linestyle="", zorder=3.5, **_observed(colour))
 
 
-CONTROLS = Figure("validation_controls", "rows", controls_info, draw_controls)
+ROWS = "One per merge: control, predicted, low, high, observed, right (0, 1, or null if refused)."
+CONTROLS = Figure("validation_controls", "rows", controls_info, draw_controls, {"rows": ROWS})

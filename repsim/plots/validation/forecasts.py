@@ -115,24 +115,7 @@ def forecasts_info(
     notes: Mapping[str, str] | None = None,
     lowest: float = LOWEST,
 ) -> ForecastsInfo:
-    """Forecasts and outcomes by split.
-
-    Args:
-        rows: One per forecast, with the columns split, stratum, predicted, low, high, observed, and
-            refused: 1 if the predictor would not have made it.
-        notes: Split -> numbers under the title of its panel.
-        lowest: Values below this are drawn there.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or too many splits.
-
-    Example:
-        >>> row = {"split": "models", "stratum": "shared", "predicted": 0.8, "low": 0.6,
-        ...        "high": 0.9, "observed": 0.7, "refused": 0}
-        >>> info = forecasts_info([row, row | {"observed": 0.2}, row | {"refused": 1}])
-        >>> info.panels[0].coverage, info.panels[0].refused.tolist()
-        (0.5, [False, False, True])
-    """
+    """Forecasts and outcomes by split."""
     groups = by_split(rows, _NEEDED, "forecasts")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
     panels = tuple(
@@ -273,4 +256,5 @@ def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:
     ax.text(0.97, 0.04, "collapse\nmissed", ha="right", va="bottom", **words)
 
 
-FORECASTS = Figure("validation_forecasts", "rows", forecasts_info, draw_forecasts)
+ROWS = "One per forecast: split, stratum, predicted, low, high, observed, refused (0 or 1)."
+FORECASTS = Figure("validation_forecasts", "rows", forecasts_info, draw_forecasts, {"rows": ROWS})

@@ -55,22 +55,7 @@ class HypothesesInfo(Titled):
 
 
 def hypotheses_info(rows: Iterable[Row]) -> HypothesesInfo:
-    """Hypotheses with their numbers.
-
-    Args:
-        rows: One per number, with the columns hypothesis, statement, verdict, quantity, value, low,
-            high.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, too many hypotheses or numbers of one.
-
-    Example:
-        >>> row = {"hypothesis": "H4", "statement": "sign conflict predicts nothing",
-        ...        "verdict": "supported", "quantity": "rank correlation", "value": 0.02,
-        ...        "low": -0.1, "high": 0.15}
-        >>> hypotheses_info([row]).panels[0].numbers[0].high
-        0.15
-    """
+    """Hypotheses with their numbers."""
     needed = ("statement", "verdict", "quantity", "value", "low", "high")
     found = grouped(rows, "hypothesis", needed, "hypotheses")
     if len(found) > MAX_HYPOTHESES or max(map(len, found.values())) > MAX_NUMBERS:
@@ -122,4 +107,7 @@ def _draw_panel(ax: Axes, panel: HypothesisPanel, room: float) -> None:
     name_rows(ax, [one.quantity for one in panel.numbers], room, lines=1)
 
 
-HYPOTHESES = Figure("validation_hypotheses", "rows", hypotheses_info, draw_hypotheses)
+ROWS = "One per number: hypothesis, statement, verdict, quantity, value, low, high."
+HYPOTHESES = Figure(
+    "validation_hypotheses", "rows", hypotheses_info, draw_hypotheses, {"rows": ROWS}
+)

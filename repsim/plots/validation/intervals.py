@@ -59,21 +59,7 @@ class IntervalsInfo(Titled):
 
 
 def intervals_info(rows: Iterable[Row]) -> IntervalsInfo:
-    """Coverage, width and refusals by split and stratum.
-
-    Args:
-        rows: One per split and stratum, with the columns split, stratum, coverage, coverage_low,
-            coverage_high, width, refused; null where a number is not known.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or too many splits.
-
-    Example:
-        >>> row = {"split": "models", "stratum": "all", "coverage": 0.9, "coverage_low": 0.86,
-        ...        "coverage_high": 0.93, "width": 0.4, "refused": 0.02}
-        >>> intervals_info([row]).splits["models"][0].width
-        0.4
-    """
+    """Coverage, width and refusals by split and stratum."""
     groups = by_split(rows, _NEEDED, "intervals")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
     splits = {
@@ -141,4 +127,9 @@ def _finish(frames: Any, info: IntervalsInfo) -> None:
         frame.set_xlabel(fig.fitted(figure, name, room))
 
 
-INTERVALS_FIGURE = Figure("validation_intervals", "rows", intervals_info, draw_intervals)
+ROWS = (
+    "Per split and stratum: split, stratum, coverage, coverage_low, coverage_high, width, refused."
+)
+INTERVALS_FIGURE = Figure(
+    "validation_intervals", "rows", intervals_info, draw_intervals, {"rows": ROWS}
+)

@@ -90,26 +90,7 @@ def lift_info(
     most: int = MAX_BASELINES,
     note: Sequence[str] = (INTERVALS,),
 ) -> LiftInfo:
-    """Lift over baselines by split.
-
-    Args:
-        rows: One per split and baseline, with the columns split, baseline, lift, low, high; "lift"
-            is signed so that above 0 the predictor is better.
-        axis: What "lift" is.
-        labels: Baseline -> name for people.
-        most: Most baselines; the strongest are kept.
-        note: Pieces of the grey line.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or too many splits.
-
-    Example:
-        >>> rows = [{"split": "models", "baseline": name, "lift": lift, "low": lift - 0.1,
-        ...          "high": lift + 0.1} for name, lift in [("mean", 0.5), ("cosine", 0.05)]]
-        >>> info = lift_info(rows, axis="gain in Spearman correlation")
-        >>> info.baselines, [point.outcome for point in info.panels[0].points]
-        (('cosine', 'mean'), ['not told apart', 'better'])
-    """
+    """Lift over baselines by split."""
     groups = by_split(rows, ("baseline", "lift", "low", "high"), "comparisons with baselines")
     found: dict[str, dict[str, LiftPoint]] = {}
     for split, group in groups.items():
@@ -189,4 +170,5 @@ def _draw_panel(ax: Axes, panel: LiftPanel, info: LiftInfo, labelled: float) -> 
     ax.tick_params(labelbottom=True)
 
 
-LIFT = Figure("validation_lift", "rows", lift_info, draw_lift)
+ROWS = "One per split and baseline: split, baseline, lift (above 0: better than it), low, high."
+LIFT = Figure("validation_lift", "rows", lift_info, draw_lift, {"rows": ROWS})

@@ -28,11 +28,7 @@ _WORDS = darkened("#A9795F", 4.5)
 
 @dataclasses.dataclass(frozen=True)
 class ReliabilityPanel:
-    """Probabilities of one split in `[BINS]` (NaN: empty), with the Brier score and the ECE.
-
-    `low` and `high` are Wilson intervals; `base` is the Brier score of always predicting the share
-    of this split that collapsed.
-    """
+    """Probabilities of one split in `[BINS]` (NaN: empty), with their scores."""
 
     title: str
     note: str
@@ -71,23 +67,7 @@ class ReliabilityInfo(Titled):
 def reliability_info(
     rows: Iterable[Row], *, notes: Mapping[str, str] | None = None
 ) -> ReliabilityInfo:
-    """Probabilities and outcomes by split, in bins of equal width.
-
-    Args:
-        rows: One per merge, with the columns split, p_collapse, collapsed (0 or 1); rows whose
-            "p_collapse" is null were refused and are left out.
-        notes: Split -> numbers under the title of its panel, in place of Brier score and ECE.
-
-    Raises:
-        UsageError: Nothing to draw, a missing column, or too many splits.
-
-    Example:
-        >>> rows = [{"split": "models", "p_collapse": p, "collapsed": c}
-        ...         for p, c in [(0.1, 0), (0.1, 0), (0.9, 1), (0.9, 0)]]
-        >>> panel = reliability_info(rows).panels[0]
-        >>> round(panel.brier, 3), round(panel.ece, 3)
-        (0.21, 0.25)
-    """
+    """Probabilities and outcomes by split, in bins of equal width."""
     answered = (row for row in rows if row.get("p_collapse", 0.0) is not None)
     groups = by_split(answered, ("p_collapse", "collapsed"), "probabilities of collapse")
     panels = [_panel(name, group, (notes or {}).get(name)) for name, group in groups.items()]
@@ -183,4 +163,7 @@ def _draw_panel(ax: Axes, panel: ReliabilityPanel) -> None:
         )  # fmt: skip
 
 
-RELIABILITY = Figure("validation_reliability", "rows", reliability_info, draw_reliability)
+ROWS = "One per merge: split, p_collapse (null if refused), collapsed (0 or 1)."
+RELIABILITY = Figure(
+    "validation_reliability", "rows", reliability_info, draw_reliability, {"rows": ROWS}
+)

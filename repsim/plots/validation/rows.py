@@ -21,16 +21,7 @@ INTERVALS = "95 % intervals, bootstrap over models"
 
 
 def grouped(rows: Iterable[Row], by: str, needed: Sequence[str], what: str) -> dict[str, list[Row]]:
-    """Rows by the value of one column, in order of first appearance.
-
-    Raises:
-        UsageError: No rows, or a column is missing.
-
-    Example:
-        >>> rows = [{"split": "a", "x": 1}, {"split": "b", "x": 2}, {"split": "a", "x": 3}]
-        >>> {name: len(found) for name, found in grouped(rows, "split", ["x"], "numbers").items()}
-        {'a': 2, 'b': 1}
-    """
+    """Rows by the value of one column, in order of first appearance."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         for name in (by, *needed):

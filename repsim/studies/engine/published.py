@@ -30,17 +30,7 @@ def note_published(store: Store, name: str, key: str, local: Path) -> None:
 
 
 def damaged(store: Store, name: str, local: Path | None, *, whole: bool = True) -> str:
-    """The first file of a published folder that is missing or changed; empty if none is.
-
-    Training states and checkpoints may have been removed to save space: they lie in folders of
-    their own, and only what is there of them must be right.
-
-    Args:
-        store: Where the folder was noted.
-        name: Its name.
-        local: Where it lies on this machine; None to ask the store for sizes.
-        whole: Compare hashes too, not only sizes.
-    """
+    """The first file of a published folder that is missing or changed; empty if none is."""
     record = store.noted("folders", flat(name))
     if record is None:
         return f"the record of {name}"
@@ -63,14 +53,7 @@ def _size(store: Store, name: str, local: Path | None) -> int | None:
 
 
 def drop_damaged(store: Store, parts: Mapping[str, Mapping[str, Any]], read: set[str]) -> set[str]:
-    """Forget parts whose folders are damaged, so that they are made again; return the others.
-
-    Args:
-        store: The store.
-        parts: Key -> part, of what is done.
-        read: Keys whose folders are still to be read: their files are hashed, of others only
-            sizes are compared.
-    """
+    """Forget parts whose folders are damaged, so that they are made again; return the others."""
     kept = set(parts)
     for key, part in parts.items():
         for name in part.get("folders", ()):

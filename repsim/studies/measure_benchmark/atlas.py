@@ -34,10 +34,7 @@ class _Merge(NamedTuple):
 
 
 def atlas_rows(atlas: Atlas, name: str) -> list[dict[str, Any]]:
-    """Tests of seeds, forks and merging from the features of its pairs.
-
-    The values are calibrated similarities: 0 at the null's 95 % quantile, 1 on identical input.
-    """
+    """Tests of seeds, forks and merging from calibrated similarities of an atlas."""
     merges, models = _merges(atlas), _models(atlas)
     values = _values(atlas)
     wanted = [*_seeds(models, merges), *_forks(models, merges), *_merging(merges, values)]

@@ -36,14 +36,7 @@ def comparisons(
     level: Callable[[str, str], Level | None],
     languages: Iterable[str],
 ) -> Iterator[Comparison]:
-    """Comparisons that share one model, their unit.
-
-    - seeds: the near model has the same languages and nothing else in common with it; the far one
-      never read them. On text in those languages.
-    - forks: near and far have the same languages, and the near one shares more training with it.
-      Where the near model has read more languages, these must be among the unit's own, so that what
-      was read does not speak against what was shared. On text in any of the languages read.
-    """
+    """Comparisons that share one model, their unit."""
     texts = list(languages)
     for own in models:
         others = [(m, at) for m in models if m is not own and (at := level(own.name, m.name))]

@@ -57,15 +57,7 @@ class RecipeTable(Table):
 
 @dataclasses.dataclass(frozen=True)
 class Multimerge:
-    """The published numbers.
-
-    Attributes:
-        pairs: Outcomes and similarities of the pairs.
-        blocks: Similarity block by block; empty where the files lack it.
-        accuracy: Every MultiBLiMP score; empty where the file is not there.
-        recipes: The recipes of the merges; empty where they are not there.
-        source: Where the numbers come from.
-    """
+    """The published numbers."""
 
     pairs: PairTable
     blocks: BlockTable
@@ -75,16 +67,7 @@ class Multimerge:
 
 
 def read_multimerge(path: str | Path) -> Multimerge:
-    """Read a checkout of the repository, or the pairs as one CSV file.
-
-    Args:
-        path: Folder of a checkout (`multiblimp/`, `02-analysis/`), or a CSV with the columns `a`,
-            `b`, `multiblimp_{merged,parent,untrained}_{a,b}`, `weight_cosine`, `weight_l2`,
-            `cka_english` and `cka_in_language`.
-
-    Raises:
-        InputError: A file is missing, damaged, or lacks what is needed.
-    """
+    """Read a checkout of the repository, or the pairs as one CSV file."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"'{path}' does not exist", hint=f"git clone https://{SOURCE}")

@@ -28,12 +28,7 @@ CHOSEN = "rus"
 
 
 def multimerge_findings(study: Multimerge, atlas: Atlas | None = None) -> list[Statement]:
-    """Claims of the source paper as far as its own pairs support them, findings, and limits.
-
-    Args:
-        study: The published numbers.
-        atlas: Ours, to stand beside them.
-    """
+    """Claims of the source paper as far as its own pairs support them, findings, and limits."""
     entries = read_entries(resources.files("repsim.studies.multimerge").joinpath("findings.yaml"))
     return statements(entries, _offered(study, atlas))
 
@@ -91,12 +86,7 @@ def _offered(study: Multimerge, atlas: Atlas | None) -> dict[str, Any]:
 
 
 def told(found: Relation) -> str:
-    """A correlation with its interval over models and its p.
-
-    Example:
-        >>> told(Relation(0.4, -0.1, 0.8, 0.0312, 45, 10))
-        '0.40 [−0.10, 0.80], p = 0.031'
-    """
+    """A correlation with its interval over models and its p."""
     ends = f"[{number(found.low)}, {number(found.high)}]"
     return f"{number(found.value)} {ends}, p = {number(found.p, 3)}"
 

@@ -29,20 +29,7 @@ from repsim.studies.multimerge.findings import CHOSEN, multimerge_findings, rela
 def write_multimerge_report(
     source: str | Path | Multimerge, folder: str | Path, *, atlas: Atlas | None = None
 ) -> Path:
-    """Write the report of the published pairs into a folder.
-
-    Args:
-        source: A checkout of the paper's repository, the pairs as CSV, or what was read of them.
-        folder: Where to write; made if missing.
-        atlas: Ours, to stand beside them; the one that ships with the package if None.
-
-    Returns:
-        Path of `report.html`.
-
-    Raises:
-        InputError: A file is missing or damaged.
-        UsageError: The pairs lack outcomes or similarities.
-    """
+    """Write the report of the published pairs into a folder."""
     from repsim.studies.atlases import load_atlas
 
     study = source if isinstance(source, Multimerge) else read_multimerge(source)

@@ -2,7 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repsim.plots.checkpoints import counted
+from repsim.plots.drawing.dark import turned
 from repsim.plots.names import listed, number, short_codes, shortened, wrapped
+from repsim.plots.study.outcomes import pair_label, recipe_label, value_words
+from repsim.stats.bootstrap import Estimate
 
 
 def test_scripts_are_dropped_only_where_codes_stay_distinct():
@@ -42,3 +46,23 @@ def test_lists_read_as_prose():
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
         "a", "a and b", "a, b and c",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "arguments", "words"),
+    [
+        (counted, [1500], "1,500"),
+        (counted, [119_808], "120k"),
+        (counted, [2_500_000], "2.5M"),
+        (counted, [0], "0"),
+        (turned, ["#FFFFFF"], "#161b22"),
+        (turned, ["#1F2733"], "#c4cedb"),
+        (recipe_label, ["linear", "none"], "mean"),
+        (recipe_label, ["slerp", "orthogonal"], "SLERP, rotated"),
+        (pair_label, [["eng_Latn", "deu_Latn"]], "eng–deu"),
+        (pair_label, [["eng_Latn"]], "eng–eng"),
+        (value_words, [Estimate(0.5, -0.1, 0.9, 6, 12)], "0.50 [−0.10, 0.90]"),
+    ],
+)
+def test_words_of_figures(form, arguments, words):
+    assert form(*arguments) == words

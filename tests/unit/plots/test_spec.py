@@ -21,6 +21,7 @@ def test_every_option_is_stated(name):
     assert figure.name == name
     assert all(p.kind is not p.VAR_KEYWORD for p in parameters.values())
     assert "size" in parameters
+    assert all(f"\n    {option}: " in figure.__doc__ for option in parameters)
     assert "Returns:" in figure.__doc__
 
 
