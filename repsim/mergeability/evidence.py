@@ -14,6 +14,7 @@ from repsim.core.atlas import Atlas, join_parents, split_parents
 from repsim.core.errors import InputError
 from repsim.core.files import hash_bytes
 from repsim.core.table import Table, read_header
+from repsim.mergeability.candidate import ALIGNMENTS
 from repsim.mergeability.lineage import lineage_of_atlas, origins_of_atlas, root_of
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ class EvidenceTable(Table):
         rows = [
             row for row in atlas.merges.rows()
             if row["retention"] is not None and row["parents"] in measured
+            and row["alignment"] in ALIGNMENTS  # no feature tells what learned maps do
         ]  # fmt: skip
         values = {name: np.full(len(rows), np.nan) for name in tiers}
         for number, row in enumerate(rows):

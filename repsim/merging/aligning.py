@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,28 +67,18 @@ def align_models(
 def _learning(
     recipe: Recipe, learn: Learn, located: Mapping[str, Located], config: Any
 ) -> dict[str, Any]:
-    """What learned alignment takes: windows of all languages in turn, and its settings."""
-    import torch
-
+    """What learned alignment takes, and a file for its state that is its own."""
     from repsim.core.files import cache_folder
-    from repsim.merging.align import Learning
-    from repsim.merging.windows import read_windows, stated_languages
+    from repsim.merging.windows import learning_on, stated_languages
 
     folders = {model: found.folder for model, found in located.items()}
     names = learn.languages or stated_languages(recipe, folders, "learn")
-    context = min(learn.context, int(getattr(config, "max_position_embeddings", learn.context)))
-    limit = math.ceil(learn.tokens / context / len(names))
     folder = folders[recipe.tokenizer_owner]
-    texts = read_windows(learn.corpus, names, limit, folder, config, context + 1, recipe.seed)
-    fewest = min(len(windows) for windows in texts.values())
-    turns = [windows[i] for i in range(fewest) for windows in texts.values()]
-    settings = {name: getattr(learn, name) for name in
-                ("tokens", "batch", "learning_rate", "path", "start")}  # fmt: skip
-    learning = Learning(**settings, seed=recipe.seed)
+    windows, learning = learning_on(learn.corpus, names, learn, folder, config, recipe.seed)
     marks = [Checkpoint(folders[model], model).marks() for model in recipe.sources]
     key = hash_json([recipe.text, [[name, list(mark)] for found in marks for name, mark in found]])
     return {
-        "windows": torch.tensor(turns),
+        "windows": windows,
         "learning": learning,
         "cache": cache_folder() / "alignments" / f"{key[:32]}.safetensors",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -136,7 +135,7 @@ def provenance(
         "languages": list(dict.fromkeys(spoken)),
         "method": prepared.recipe.method,
         "align": prepared.recipe.align,
-        "learn": dataclasses.asdict(prepared.recipe.learn) if prepared.recipe.learn else None,
+        "learn": prepared.recipe.learn.model_dump() if prepared.recipe.learn else None,
         "repair": prepared.calibration.identity if prepared.calibration else None,
         "seed": prepared.recipe.seed,
         "recipe_hash": hash_bytes(prepared.recipe.text.encode()),

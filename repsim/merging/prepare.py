@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from repsim.merging.base import Gram
     from repsim.merging.repairing import Calibration
 
+#: Seen on every pair of two languages in figures/learned_alignment.
+REPAIR_AFTER_LEARNING = (
+    "repair after learned maps lowered what was kept on every pair of two languages measured so "
+    "far: evaluate a merge without it too"
+)
 Transform = Callable[[str, "torch.Tensor"], "torch.Tensor"]
 
 
@@ -107,6 +112,8 @@ def prepare(
     if recipe.repair is not None:
         calibration = _calibrate(recipe, recipe.repair, located, plans)
         notes.append(calibration.describe([names[model] for model in recipe.models]))
+        if recipe.align == "learned":
+            notes.append(REPAIR_AFTER_LEARNING)
     return Prepared(
         recipe, method, located, checkpoints, sources, plans, config, statistics, calibration,
         findings, notes, vocabulary.document,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, create_model
 from pydantic_core import PydanticCustomError
 
-from repsim.core.config import Config, Number, Whole, parse, read_yaml
+from repsim.core.config import Config, Whole, parse, read_yaml
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import find_template
@@ -65,28 +65,6 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     return _parse(document, text)
 
 
-#: Windows of text per language that a merge is repaired on at most: deviations of units are known
-#: to a percent from some hundreds.
-MOST_WINDOWS = 10_000
-
-
-class _Repair(Config):
-    corpus: str
-    languages: tuple[str, ...] = ()
-    limit: Whole = Field(Repair.limit, ge=1, le=MOST_WINDOWS)
-
-
-class _Learn(Config):
-    corpus: str
-    languages: tuple[str, ...] = ()
-    tokens: Whole = Field(Learn.tokens, ge=1)
-    batch: Whole = Field(Learn.batch, ge=1)
-    learning_rate: Number = Field(Learn.learning_rate, gt=0)
-    path: Literal["midpoint", "random"] = Learn.path
-    start: Literal["auto", "orthogonal", "identity"] = Learn.start
-    context: Whole = Field(Learn.context, ge=2)
-
-
 class _Tokenizer(TokenizerKeys):
     strategy: Strategy
     model: ModelName | None = None
@@ -117,8 +95,8 @@ class _Keys(Config):
     dtype: Annotated[Literal["float32", "float64"] | None, BeforeValidator(_sums)] = None
     out_dtype: StoredType | None = None
     align: Align | None = None
-    learn: _Learn | None = None
-    repair: _Repair | None = None
+    learn: Learn | None = None
+    repair: Repair | None = None
     tokenizer: _Tokenizer | None = None
     chat_template: Annotated[str, AfterValidator(find_template)] | None = None
     seed: Whole | None = None
@@ -154,7 +132,6 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
     slices = tuple(Slice((s,)) for s in sources) if stacked else (Slice(sources),)
     for part in slices:
         method.check(len(part.sources), has_base=base is not None)
-    repair = keys.repair
     vocabulary = keys.tokenizer
     if vocabulary and vocabulary.strategy == "same" and len(vocabulary.model_fields_set) > 1:
         raise UsageError(
@@ -174,8 +151,8 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         dtype=keys.dtype or "float32",
         out_dtype=keys.out_dtype,
         align=keys.align or "none",
-        learn=Learn(**keys.learn.model_dump()) if keys.learn else None,
-        repair=Repair(repair.corpus, repair.languages, repair.limit) if repair else None,
+        learn=keys.learn,
+        repair=keys.repair,
         tokenizer=vocabulary.strategy if vocabulary else "same",
         tokenizer_model=vocabulary.model if vocabulary else None,
         tokens=vocabulary.choices() if vocabulary else {},

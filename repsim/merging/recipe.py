@@ -12,11 +12,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
+from repsim.core.config import Config, Number, Whole
+
 #: Types in which weights can be stored.
 StoredType = Literal["float64", "float32", "float16", "bfloat16"]
 Align = Literal["none", "permutation", "orthogonal", "learned"]
 Strategy = Literal["same", "map", "union"]
 Scalar = bool | int | float | str
+#: Windows of text per language that a merge is repaired on at most: deviations of units are known
+#: to a percent from some hundreds.
+MOST_WINDOWS = 10_000
 
 
 class Rule(NamedTuple):
@@ -104,8 +111,7 @@ class TokenChoice:
     default: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Repair:
+class Repair(Config):
     """Text on which the merged model's units are given the deviations of its parents.
 
     Averaging units that agree only in part shrinks what they vary by; see
@@ -121,30 +127,37 @@ class Repair:
 
     corpus: str
     languages: tuple[str, ...] = ()
-    limit: int = 32
+    limit: Whole = Field(default=32, ge=1, le=MOST_WINDOWS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Learn:
-    """Text that `align: learned` learns on, and how; see `repsim.merging.align.Learning`.
+class LearnSettings(Config):
+    """How maps of `align: learned` are learned; see `repsim.merging.align.Learning`.
+
+    Attributes:
+        tokens, batch, learning_rate, path, start: As in `Learning`.
+        context: Tokens of a window, or as many as the models take.
+    """
+
+    tokens: Whole = Field(default=300_000, ge=1)
+    batch: Whole = Field(default=2, ge=1)
+    learning_rate: Number = Field(default=1e-2, gt=0)
+    path: Literal["midpoint", "random"] = "midpoint"
+    start: Literal["auto", "orthogonal", "identity"] = "auto"
+    context: Whole = Field(default=128, ge=2)
+
+
+class Learn(LearnSettings):
+    """Text that `align: learned` learns on, and how.
 
     As a recipe has it: `learn: {corpus: bible, languages: [eng_Latn, deu_Latn], tokens: 300000}`.
 
     Attributes:
         corpus: Training text, as `repsim.corpora.load_training_text` names it.
         languages: Languages to read, in equal parts; those that the models state if empty.
-        tokens, batch, learning_rate, path, start: As in `Learning`.
-        context: Tokens of a window, or as many as the models take.
     """
 
     corpus: str
     languages: tuple[str, ...] = ()
-    tokens: int = 300_000
-    batch: int = 2
-    learning_rate: float = 1e-2
-    path: Literal["midpoint", "random"] = "midpoint"
-    start: Literal["auto", "orthogonal", "identity"] = "auto"
-    context: int = 128
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import InputError, UsageError
-from repsim.merging.recipe import Recipe
+from repsim.merging.recipe import LearnSettings, Recipe
 from repsim.models.inspect import read_provenance
+
+if TYPE_CHECKING:
+    import torch
+
+    from repsim.merging.align import Learning
 
 #: Text that is drawn for each window that is asked for: a token is seldom more bytes.
 BYTES_PER_TOKEN = 8
@@ -26,6 +32,23 @@ def stated_languages(recipe: Recipe, folders: Mapping[str, Path], key: str) -> t
             hint=f"name them: {key}: {{corpus: ..., languages: [eng_Latn, deu_Latn]}}",
         )
     return found
+
+
+def learning_on(
+    corpus: str, languages: Sequence[str], how: LearnSettings, tokenizer_folder: Path, config: Any,
+    seed: int,
+) -> tuple[torch.Tensor, Learning]:  # fmt: skip
+    """What learned alignment takes: windows of all languages in turn, and its settings."""
+    import torch
+
+    from repsim.merging.align import Learning
+
+    context = min(how.context, int(getattr(config, "max_position_embeddings", how.context)))
+    limit = math.ceil(how.tokens / context / len(languages))
+    texts = read_windows(corpus, languages, limit, tokenizer_folder, config, context + 1, seed)
+    turns = [row for rows in zip(*texts.values(), strict=False) for row in rows]
+    settings = how.model_dump(include={"tokens", "batch", "learning_rate", "path", "start"})
+    return torch.tensor(turns), Learning(**settings, seed=seed)
 
 
 def read_windows(

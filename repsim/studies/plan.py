@@ -20,7 +20,9 @@ from repsim.studies.study_file import StudyConfig, load_study
 
 #: Processor seconds as measured on one core at 1.3M parameters: scoring 20 kB of one language,
 #: measuring one pair on 200 sentences, one merge and one point of a path on 20 kB of one language.
-SECONDS = {"score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0, "path": 0.3}
+SECONDS = {
+    "score": 0.6, "features": 4.0, "merge": 0.5, "control": 1.0, "path": 0.3, "learn": 4e-4,
+}  # fmt: skip
 #: Processor seconds that a unit takes however small its models are: text, tokenizer, floors; as
 #: measured on the example `tiny`.
 START = {"pretrain": 1.6, "score": 1.0, "features": 0.4, "merge": 1.6, "control": 0.0, "path": 1.6}
@@ -91,7 +93,7 @@ class _Maker:
             self.start = {"base": start.ref.weights_hash or start.origin}
             self.how = {**how, "init_from": config.init_from}
         text, sentences = config.evaluation.max_bytes / 20_000, config.features.sentences / 200
-        share = {"features": sentences, "control": 1.0}
+        share = {"features": sentences, "control": 1.0, "learn": 1.0}
         self._seconds = {k: s * largest / 1.3e6 * share.get(k, text) for k, s in SECONDS.items()}
 
     def pretrain(self, model: StudyModel) -> Unit:
@@ -159,6 +161,7 @@ class _Maker:
         """A group of parents by every method and alignment."""
         merging, larger = self.config.merging, len(group.parents) > 2
         aligned = [m for m in merging.aligned_methods if not larger or m in merging.larger_groups]
+        alignments = list(merging.alignments) if group.same_tokenizer else []
         spec = {
             "arm": group.arm,
             "parents": list(group.parents),
@@ -169,18 +172,20 @@ class _Maker:
             "family_languages": list(self._family_languages(group.parents[0])),
             "methods": list(merging.larger_groups if larger else merging.methods),
             "aligned_methods": aligned,
-            "alignments": list(merging.alignments) if group.same_tokenizer else [],
+            "alignments": alignments,
             "from_zero": list(merging.from_zero),
             "parameters": merging.parameters,
             "seed": self.config.seed,
+            **({"learn": merging.learn.model_dump()} if "learned" in alignments else {}),
             **self._ancestor(group),
             **({**self.start, HOW: self.how} if self.start else {}),
         }
         needs = [f"score {name}" for name in group.parents]
         needs += [self._made_by(name) for name in group.parents]
         needs += [f"pretrain {group.ancestor.run}"] if group.ancestor and not self.start else []
-        made = len(merging.methods) + 2 * len(aligned)
+        made = len(merging.methods) + len(merging.alignments) * len(aligned)
         seconds = self._seconds["merge"] * made * len(group.languages)
+        seconds += self._seconds["learn"] * merging.learn.tokens * ("learned" in alignments)
         return _unit("merge", group.name, spec, needs, seconds)
 
     def path(self, group: ParentGroup) -> list[Unit]:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from repsim.core.config import Config, Number, Switch, Whole, find_file, load, parse
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
+from repsim.merging.recipe import LearnSettings
 
 EXAMPLES = Path(__file__).parent / "examples"
 ControlKind = Literal["self", "permuted", "rotated", "noise", "adjacent", "untrained"]
@@ -127,12 +128,16 @@ class MergingConfig(Config):
     `aligned_methods` also merge aligned models (those on differences only under permutation);
     `larger_groups` are for more than two parents; `from_zero` are methods on differences that take
     the weights themselves where parents have no common ancestor (the others are left out there).
-    `parameters` of a method may be a list: it then merges once with each.
+    `parameters` of a method may be a list: it then merges once with each. `learn` says how maps of
+    the alignment "learned" are trained, on the study's training text of the parents' languages.
     """
 
     methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
     aligned_methods: tuple[str, ...] = ("linear",)
-    alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
+    alignments: tuple[Literal["permutation", "orthogonal", "learned"], ...] = (
+        "permutation", "orthogonal",
+    )  # fmt: skip
+    learn: LearnSettings = LearnSettings()
     larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
     from_zero: tuple[str, ...] = ("ties", "dare_ties")
     parameters: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ def test_two_seeds_of_one_language_are_brought_together_and_it_is_said_how(tmp_p
         "models": ["zoo:eng-1", "zoo:eng-2"],
         "align": "learned",
         "learn": {"corpus": "bible", "languages": ["eng_Latn"], "tokens": 4_096, "batch": 4},
+        "repair": {"corpus": "bible", "languages": ["eng_Latn"], "limit": 8},
     }
     repsim.merge(recipe, tmp_path / "learned")
     repsim.merge({"method": "linear", "models": recipe["models"]}, tmp_path / "naive")
@@ -31,6 +32,7 @@ def test_two_seeds_of_one_language_are_brought_together_and_it_is_said_how(tmp_p
     provenance = json.loads((tmp_path / "learned" / "repsim_provenance.json").read_text())
     assert provenance["learn"]["tokens"] == 4_096
     assert any("numbers of the map learned in 8 updates" in note for note in provenance["notes"])
+    assert any("repair after learned maps lowered" in note for note in provenance["notes"])
 
 
 def test_the_options_of_the_verb_make_the_same_recipe(tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ max_bytes: 50_000
 arms:
   A: [{fractions: [0.5]}]
   G: [{kinds: [permuted], languages: [eng_Latn]}]
-merging: {methods: [linear, ties], aligned_methods: [linear], alignments: [permutation]}
+merging: {methods: [linear, ties], aligned_methods: [linear], alignments: [permutation, learned],
+          learn: {tokens: 256, context: 32}}
 evaluation: {max_bytes: 4000}
 features: {tiers: [T0, T1], sentences: 30}
 paths: {points: 3, alignments: [permutation], arms: [A, G]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -366,8 +367,21 @@ def _check_arguments(
         )
 
 
+def _depth(model: TensorSource) -> int:
+    """Number of blocks, by the first number in the names of their tensors."""
+    found = (re.match(r".*?\.\d+\.", name) for name in model.headers)
+    return len({match[0] for match in found if match})
+
+
 def _check_same(models: Sequence[TensorSource], spaces: WeightSpaces) -> None:
     """Refuse models that do not fit each other before the work begins."""
+    depths = [_depth(model) for model in models]
+    for number, depth in enumerate(depths[1:], start=2):
+        if depth != depths[0]:
+            raise IncompatibleModelsError(
+                f"the reference has {depths[0]} blocks and model {number} has {depth}",
+                hint="alignment pairs block with block: only models of one depth can be aligned",
+            )
     shapes = []
     for model in models:
         headers = model.headers

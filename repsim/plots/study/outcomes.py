@@ -52,6 +52,7 @@ ALIGNMENTS: dict[str, str] = {
     "none": "as they are",
     "permutation": "permuted",
     "orthogonal": "rotated",
+    "learned": "moved by learned maps",
 }
 
 

@@ -16,9 +16,11 @@ NAIVE = "none"
 
 
 def in_coordinates(
-    models: Sequence[CausalModel], alignments: Iterable[Any]
+    models: Sequence[CausalModel],
+    alignments: Iterable[Any],
+    learning: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, list[State], Any]]:
-    """Parents as they are and after alignment to the first of them."""
+    """Parents as they are and after alignment to the first of them; `learning` is for "learned"."""
     from repsim.merging.align import align
 
     naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
@@ -27,7 +29,8 @@ def in_coordinates(
         if _heads_differ(models):
             states, config = _untied(naive, config)
         if alignment != NAIVE:
-            found = align(states[0], states[1:], config, method=alignment, check=False)
+            more = learning or {} if alignment == "learned" else {}
+            found = align(states[0], states[1:], config, method=alignment, check=False, **more)
             states, config = list(found.states), found.config
         yield alignment, states, config
 

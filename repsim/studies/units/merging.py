@@ -12,6 +12,8 @@ from repsim.studies.units.coordinates import in_coordinates
 from repsim.studies.units.scoring import prepared, selected, unpacked
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from repsim.evaluation import MergeOutcome, PreparedText
@@ -50,7 +52,7 @@ def trials(spec: Mapping[str, Any]) -> list[Trial]:
             method = METHODS[name]
             base = ""
             if method.needs_base:
-                known = spec["ancestor"] is not None and alignment != "orthogonal"
+                known = spec["ancestor"] is not None and alignment in ("none", "permutation")
                 if not known and name not in spec["from_zero"]:
                     continue
                 base = "{run}@{step}".format(**spec["ancestor"]) if known else "zero"
@@ -77,7 +79,8 @@ def merge_unit(
     ready = selected(everything, spec["languages"])
     parents = _parent_scores(spec, needs)
     rows: list[dict[str, Any]] = []
-    for trial, states, config in _aligned(spec, models):
+    learning = _learning(spec, folders[0], models[0].model.config)
+    for trial, states, config in _aligned(spec, models, learning):
         started = time.process_time()
         outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
         found = _rows(spec, trial, outcome, own, ready, parents)
@@ -96,13 +99,25 @@ def _parent_scores(spec: Mapping[str, Any], needs: Mapping[str, Any]) -> dict[st
     }
 
 
+def _learning(spec: Mapping[str, Any], folder: Path, config: Any) -> dict[str, Any]:
+    """Text and settings of learned alignment, if there is to be any."""
+    from repsim.merging.recipe import LearnSettings
+    from repsim.merging.windows import learning_on
+
+    if "learn" not in spec:
+        return {}
+    how, languages = LearnSettings(**spec["learn"]), spec["languages"]
+    windows, settings = learning_on(spec["corpus"], languages, how, folder, config, spec["seed"])
+    return {"windows": windows, "learning": settings}
+
+
 def _aligned(
-    spec: Mapping[str, Any], models: Sequence[CausalModel]
+    spec: Mapping[str, Any], models: Sequence[CausalModel], learning: Mapping[str, Any]
 ) -> Iterator[tuple[Trial, list[State], Any]]:
     """Every trial with the parents in its coordinates; each alignment is made once."""
     everything = trials(spec)
     wanted = dict.fromkeys(trial.alignment for trial in everything)
-    for alignment, states, config in in_coordinates(models, wanted):
+    for alignment, states, config in in_coordinates(models, wanted, learning):
         for trial in everything:
             if trial.alignment == alignment:
                 yield trial, states, config

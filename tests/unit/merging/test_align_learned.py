@@ -170,7 +170,7 @@ def test_learning_begins_at_the_identity() -> None:
     [
         ({"hidden_size": 64}, "'embed' is"),
         ({"intermediate_size": 64}, "'0.gate' is"),
-        ({"num_hidden_layers": 3}, "model.layers.2"),
+        ({"num_hidden_layers": 3}, "has 2 blocks and model 2 has 3"),
     ],
 )
 def test_a_wider_or_deeper_partner_is_refused_before_anything_is_learned(

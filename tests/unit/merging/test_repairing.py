@@ -51,9 +51,9 @@ def write_text(language: str, sentence: str) -> None:
 
 def test_the_key_is_read() -> None:
     assert read_recipe(LINEAR | {"repair": REPAIR}).repair == Repair(
-        "text", ("eng_Latn", "deu_Latn"), 2
+        corpus="text", languages=("eng_Latn", "deu_Latn"), limit=2
     )
-    assert read_recipe(LINEAR | {"repair": {"corpus": "bible"}}).repair == Repair("bible", (), 32)
+    assert read_recipe(LINEAR | {"repair": {"corpus": "bible"}}).repair == Repair(corpus="bible")
     assert read_recipe(LINEAR).repair is None
 
 
