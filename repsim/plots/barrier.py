@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_PANELS = 12
 #: Alignment -> (label, role that decides colour and marker).
@@ -25,51 +24,19 @@ PATHS = {
 _LEAST_ARROW = 0.05
 
 
-class PathCurve(NamedTuple):
-    """One path: `[k]` bits per byte at each share `t` of the second model, and its barrier."""
-
-    label: str
-    role: str
-    t: np.ndarray
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    barrier: float
-    at: float
-
-    def chord(self, t: float) -> float:
-        """Height of the straight line between the ends."""
-        return float((1 - t) * self.value[0] + t * self.value[-1])
+def _caption(info: Numbers) -> str:
+    said = []
+    for panel in info.panels:
+        numbers = [f"{number(curve.barrier)} {curve.label}" for curve in panel.curves]
+        said.append(f"{panel.title}: {', '.join(numbers)}")
+    return (
+        f"Bits per byte on held-out text along the straight path from {info.ends[0]} (t = 0) "
+        f"to {info.ends[1]} (t = 1). The barrier is the largest height over the dashed chord, "
+        f"in bits per byte. {'; '.join(said)}."
+    )
 
 
-class BarrierPanel(NamedTuple):
-    """Paths in one language; the first is the naive one."""
-
-    title: str
-    curves: tuple[PathCurve, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class BarrierInfo(Titled):
-    """A panel per language, the models at t = 0 and t = 1."""
-
-    panels: tuple[BarrierPanel, ...]
-    ends: tuple[str, str]
-
-    def caption(self) -> str:
-        """What is shown, and every barrier."""
-        said = []
-        for panel in self.panels:
-            numbers = [f"{number(curve.barrier)} {curve.label}" for curve in panel.curves]
-            said.append(f"{panel.title}: {', '.join(numbers)}")
-        return (
-            f"Bits per byte on held-out text along the straight path from {self.ends[0]} (t = 0) "
-            f"to {self.ends[1]} (t = 1). The barrier is the largest height over the dashed chord, "
-            f"in bits per byte. {'; '.join(said)}."
-        )
-
-
-def barrier_info(table: Table) -> BarrierInfo:
+def barrier_info(table: Table) -> Numbers:
     """Loss along the merge path, a panel per language."""
     languages = [str(name) for name in table.unique("language")]
     firsts, seconds = table.unique("model_a"), table.unique("model_b")
@@ -84,17 +51,23 @@ def barrier_info(table: Table) -> BarrierInfo:
         )
     codes = short_codes(languages)
     panels = tuple(
-        BarrierPanel(codes[language], _curves(table.where(language=language)))
+        Numbers(title=codes[language], curves=_curves(table.where(language=language)))
         for language in languages
     )
     note = ["held-out text", f"{len(panels[0].curves[0].t)} points"]
     if any(np.isfinite(curve.low).any() for panel in panels for curve in panel.curves):
         note.append("band: 95 % interval over documents")
     made = "Loss along the merge path"
-    return BarrierInfo(panels, (str(firsts[0]), str(seconds[0])), title=made, note=tuple(note))
+    return Numbers(
+        _caption,
+        panels=panels,
+        ends=(str(firsts[0]), str(seconds[0])),
+        title=made,
+        note=tuple(note),
+    )
 
 
-def _curves(table: Table) -> tuple[PathCurve, ...]:
+def _curves(table: Table) -> tuple[Numbers, ...]:
     curves = []
     for alignment in table.unique("alignment"):
         mine = table.where(alignment=alignment)
@@ -104,12 +77,14 @@ def _curves(table: Table) -> tuple[PathCurve, ...]:
         t, value, low, high = (path.column(name)[order] for name in names)
         label, role = PATHS.get(alignment, (alignment, "other"))
         barrier, at = float(top.column("value")[0]), float(top.column("t")[0])
-        curves.append(PathCurve(label, role, t, value, low, high, barrier, at))
+        curves.append(Numbers(
+            label=label, role=role, t=t, value=value, low=low, high=high, barrier=barrier, at=at
+        ))  # fmt: skip
     return tuple(curves)
 
 
 def draw_barrier(
-    info: BarrierInfo,
+    info: Numbers,
     *,
     ax: Where = None,
     size: Size = "wide",
@@ -138,7 +113,7 @@ def draw_barrier(
 _CHORD: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (3.5, 2))}
 
 
-def _draw_panel(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, found: dict[str, Look]) -> None:
     ax.grid(visible=True, axis="y")
     for curve in panel.curves:
         look = found[curve.label]
@@ -156,7 +131,7 @@ def _draw_panel(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:
     _mark_barriers(ax, panel, found)
 
 
-def _leave_room(ax: Axes, panel: BarrierPanel) -> None:
+def _leave_room(ax: Axes, panel: Numbers) -> None:
     """Room above for the number of each path's barrier."""
     values = np.concatenate([np.r_[c.value, c.low, c.high] for c in panel.curves])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -165,11 +140,11 @@ def _leave_room(ax: Axes, panel: BarrierPanel) -> None:
     ax.set_xlim(-0.04, 1.04)
 
 
-def _mark_barriers(ax: Axes, panel: BarrierPanel, found: dict[str, Look]) -> None:
+def _mark_barriers(ax: Axes, panel: Numbers, found: dict[str, Look]) -> None:
     """A double arrow from the chord to the highest path, and all numbers with their unit."""
     highest = max(panel.curves, key=lambda curve: curve.barrier)
     if highest.barrier >= _LEAST_ARROW:
-        foot = highest.chord(highest.at)
+        foot = float((1 - highest.at) * highest.value[0] + highest.at * highest.value[-1])
         arrow = {
             "arrowstyle": "<->", "color": GREY, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0,
             "mutation_scale": 9,

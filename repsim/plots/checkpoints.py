@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +25,8 @@ from repsim.plots.appearance import (
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_of
 from repsim.plots.names import number, short_codes
-from repsim.plots.selection import MeasureFacts, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.selection import Reading, Selection
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_PANELS = 12
 #: Relative depths that are shown, as far as a model has layers there.
@@ -36,48 +35,18 @@ DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _INKS = ("#E69F00", "#56B4E9", "#0072B2", "#7A3E9D", "#1F2733")
 
 
-class CheckpointCurve(NamedTuple):
-    """One layer: its number, `[k]` similarity of each checkpoint to the reference, its interval."""
-
-    layer: int
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-class CheckpointPanel(NamedTuple):
-    """One language, and the 95 % quantile (5 % for a distance) of shuffles over all its cells."""
-
-    title: str
-    curves: tuple[CheckpointCurve, ...]
-    null: float
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointsInfo(Titled):
-    """Panels by language on one axis of `at`, `[k]` steps or tokens that the others had seen."""
-
-    panels: tuple[CheckpointPanel, ...]
-    at: np.ndarray
-    unit: str
-    reference: str
-    place: float
-    deepest: int
-    facts: MeasureFacts
-
-    def caption(self) -> str:
-        """What is shown, and where training was when the middle layer came near the reference."""
-        said = []
-        for panel in self.panels:
-            middle = panel.curves[len(panel.curves) // 2]
-            ends = [f"{number(float(middle.value[k]))} at {counted(self.at[k])}" for k in (0, -1)]
-            said.append(f"{panel.title + ': ' if panel.title else ''}{' and '.join(ends)}")
-        return (
-            f"{self.facts.label} of {len(self.at)} checkpoints with {self.reference}, layer by "
-            f"layer, over {self.unit}. {'; '.join(self.note)}. Middle layer: {'; '.join(said)}. "
-            "Neighbouring checkpoints share nearly all of their training, so that the curves rise "
-            "towards the reference by construction: put a run of another seed beside them."
-        )
+def _caption(info: Numbers) -> str:
+    said = []
+    for panel in info.panels:
+        middle = panel.curves[len(panel.curves) // 2]
+        ends = [f"{number(float(middle.value[k]))} at {counted(info.at[k])}" for k in (0, -1)]
+        said.append(f"{panel.title + ': ' if panel.title else ''}{' and '.join(ends)}")
+    return (
+        f"{info.facts.label} of {len(info.at)} checkpoints with {info.reference}, layer by "
+        f"layer, over {info.unit}. {'; '.join(info.note)}. Middle layer: {'; '.join(said)}. "
+        "Neighbouring checkpoints share nearly all of their training, so that the curves rise "
+        "towards the reference by construction: put a run of another seed beside them."
+    )
 
 
 def counted(value: float) -> str:
@@ -96,7 +65,7 @@ def checkpoints_info(
     measure: str | None = None,
     point: str = "resid",
     languages: Sequence[str] | None = None,
-) -> CheckpointsInfo:
+) -> Numbers:
     """Similarity of checkpoints to one of them over training, a curve per depth."""
     known, unit = _progress(table, steps)
     ordered = sorted(known, key=lambda name: known[name])
@@ -124,7 +93,8 @@ def checkpoints_info(
         interval=any(np.isfinite(c.low).any() for p in panels for c in p.curves),
         null=any(math.isfinite(panel.null) for panel in panels),
     )
-    return CheckpointsInfo(
+    return Numbers(
+        _caption,
         panels=panels,
         at=np.array([known[name] for name in others], dtype=float),
         unit=unit,
@@ -153,7 +123,7 @@ def _progress(
 
 def _panel(
     selection: Selection, language: str, title: str, reference: str, others: Sequence[str]
-) -> CheckpointPanel:
+) -> Numbers:
     found: dict[str, dict[int, Reading]] = {}
     for pair, rows in selection.pairs.items():
         if reference in pair.models and pair.languages == (language, language):
@@ -171,16 +141,19 @@ def _panel(
     curves = []
     for layer in shown:
         cells = [found[name][layer] for name in others]
-        ends = ([getattr(cell, name) for cell in cells] for name in ("value", "ci_low", "ci_high"))
-        curves.append(CheckpointCurve(layer, *(np.array(one, dtype=float) for one in ends)))
+        value, low, high = (np.array([getattr(cell, name) for cell in cells], dtype=float)
+                            for name in ("value", "ci_low", "ci_high"))  # fmt: skip
+        curves.append(Numbers(layer=layer, value=value, low=low, high=high))
     nulls = [cell.null_q95 for cells in found.values() for cell in cells.values()]
     worst = max if selection.facts.is_similarity else min
-    return CheckpointPanel(
-        title, tuple(curves), worst(filter(math.isfinite, nulls), default=math.nan)
+    return Numbers(
+        title=title,
+        curves=tuple(curves),
+        null=worst(filter(math.isfinite, nulls), default=math.nan),
     )
 
 
-def draw_checkpoints(info: CheckpointsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_checkpoints(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A curve per layer over the logarithm of training, the reference as a star at identity."""
     from matplotlib.patches import Patch
 
@@ -218,7 +191,7 @@ def _name(layer: int, deepest: int) -> str:
 
 
 def _draw_curves(
-    ax: Axes, info: CheckpointsInfo, panel: CheckpointPanel, found: Mapping[int, Look],
+    ax: Axes, info: Numbers, panel: Numbers, found: Mapping[int, Look],
     everything: np.ndarray,
 ) -> None:  # fmt: skip
     places = place_of(info.at, everything)

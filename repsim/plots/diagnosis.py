@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
-
 import numpy as np
 
 from repsim.core.errors import UsageError
@@ -12,7 +9,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import number, short_codes
-from repsim.plots.spec import Drawing, Figure, Titled, Where
+from repsim.plots.spec import Drawing, Figure, Numbers, Where
 
 #: Reading of a table -> name of the panel, its y axis.
 _PANELS = {
@@ -22,39 +19,23 @@ _PANELS = {
 }
 
 
-class BlockCurve(NamedTuple):
-    """A value after each block: `[k]` places (-1 for the embedding) and values."""
-
-    label: str
-    place: np.ndarray
-    value: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class DiagnosisInfo(Titled):
-    """Panel -> curves, in the language that lost most."""
-
-    panels: dict[str, tuple[BlockCurve, ...]]
-    language: str
-
-    def caption(self) -> str:
-        """What is shown, and where it is worst."""
-        worst = []
-        for curves in self.panels.values():
-            for curve in curves:
-                at = int(curve.place[np.nanargmin(curve.value)])
-                where = "the embedding" if at < 0 else f"block {at}"
-                least = number(float(np.nanmin(curve.value)))
-                worst.append(f"{curve.label} at {where} ({least})")
-        return (
-            f"A merge beside its parents on held-out text of {self.language}, block by block. Norm "
-            "and variance are those of sentence vectors over the parents' mean, similarity is "
-            "debiased CKA with each parent; the last panel is the share of the lost bits per byte "
-            f"that returns with the parent's block. Least: {'; '.join(worst)}."
-        )
+def _caption(info: Numbers) -> str:
+    worst = []
+    for curves in info.panels.values():
+        for curve in curves:
+            at = int(curve.place[np.nanargmin(curve.value)])
+            where = "the embedding" if at < 0 else f"block {at}"
+            least = number(float(np.nanmin(curve.value)))
+            worst.append(f"{curve.label} at {where} ({least})")
+    return (
+        f"A merge beside its parents on held-out text of {info.language}, block by block. Norm "
+        "and variance are those of sentence vectors over the parents' mean, similarity is "
+        "debiased CKA with each parent; the last panel is the share of the lost bits per byte "
+        f"that returns with the parent's block. Least: {'; '.join(worst)}."
+    )
 
 
-def diagnosis_info(table: Table, *, language: str | None = None) -> DiagnosisInfo:
+def diagnosis_info(table: Table, *, language: str | None = None) -> Numbers:
     """Readings of a merge block by block, in one language."""
     kept = table.where(reading="retention")
     if language is None and len(kept):
@@ -72,10 +53,16 @@ def diagnosis_info(table: Table, *, language: str | None = None) -> DiagnosisInf
     if not panels or language is None:
         raise UsageError("the table holds no readings by block", hint="a whole merge has none")
     made = "Where a merge breaks, block by block"
-    return DiagnosisInfo(panels, short_codes([language])[language], title=made, note=(language,))
+    return Numbers(
+        _caption,
+        panels=panels,
+        language=short_codes([language])[language],
+        title=made,
+        note=(language,),
+    )
 
 
-def _curves(table: Table, reading: str, label: str) -> tuple[BlockCurve, ...]:
+def _curves(table: Table, reading: str, label: str) -> tuple[Numbers, ...]:
     rows = [row for row in table.where(reading=reading).rows()
             if row["part"] == "embedding" or str(row["part"]).isdigit()]  # fmt: skip
     if reading == "restored":
@@ -85,10 +72,10 @@ def _curves(table: Table, reading: str, label: str) -> tuple[BlockCurve, ...]:
     found = sorted((-1 if row["part"] == "embedding" else int(row["part"]), row["value"])
                    for row in rows if row["value"] is not None)  # fmt: skip
     place, value = zip(*found, strict=True)
-    return (BlockCurve(label, np.array(place), np.array(value, float)),)
+    return (Numbers(label=label, place=np.array(place), value=np.array(value, float)),)
 
 
-def draw_diagnosis(info: DiagnosisInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_diagnosis(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per kind of reading over the blocks."""
     count = len(info.panels)
     columns = fig.columns_of(count, size, wide=count)

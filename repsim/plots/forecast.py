@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from repsim.plots.retention import (
     retention_rows,
 )
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 #: Retention below this is drawn at the left edge, with an arrow: how far a merge is below unigrams
 #: matters to nobody.
@@ -36,24 +35,16 @@ _WORST = MeasureFacts(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ForecastInfo(Titled):
-    """Forecasts (the best first), then the nearest known merges of a single one."""
-
-    rows: tuple[RetentionRow, ...]
-    languages: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and the best."""
-        best = self.rows[0]
-        return (
-            "Forecast of retention by language: 1 is what the best parent of that language "
-            "reaches, 0 what counting tokens reaches. Bars are 90 % intervals; hollow markers are "
-            f"known merges. {best.label}: worst language {number(best.worst)}."
-        )
+def _caption_of_forecast(info: Numbers) -> str:
+    best = info.rows[0]
+    return (
+        "Forecast of retention by language: 1 is what the best parent of that language "
+        "reaches, 0 what counting tokens reaches. Bars are 90 % intervals; hollow markers are "
+        f"known merges. {best.label}: worst language {number(best.worst)}."
+    )
 
 
-def forecast_info(forecasts: Sequence[MergeForecast]) -> ForecastInfo:
+def forecast_info(forecasts: Sequence[MergeForecast]) -> Numbers:
     """Intervals of one forecast beside its nearest known merges, or of several ways to merge."""
     given = [one for one in forecasts if one.retention]
     if not given:
@@ -76,7 +67,7 @@ def forecast_info(forecasts: Sequence[MergeForecast]) -> ForecastInfo:
     rows += [RetentionRow(name, tuple(points), known=True) for name, points in known.items()]
     refused = len(forecasts) - len(given)
     made = "Forecast" if several else f"Forecast: {' + '.join(given[0].models)}"
-    return ForecastInfo(
+    return Numbers(_caption_of_forecast,
         rows=tuple(rows),
         languages=tuple(dict.fromkeys(codes.values())),
         title=made,
@@ -101,7 +92,7 @@ def _row(one: MergeForecast, codes: dict[str, str], several: bool) -> RetentionR
 
 
 def draw_forecast(
-    info: ForecastInfo,
+    info: Numbers,
     *,
     ax: Where = None,
     size: Size = "medium",
@@ -141,27 +132,17 @@ def _draw_row(ax: Axes, row: RetentionRow, place: int, found: dict[str, Look]) -
 FORECAST = Figure("forecast", "forecasts", forecast_info, draw_forecast)
 
 
-@dataclasses.dataclass(frozen=True)
-class ForecastMatrixInfo(Titled):
-    """`[n, n]` retention of the worst language and probability of collapse; NaN where refused."""
-
-    models: tuple[str, ...]
-    values: np.ndarray
-    risk: np.ndarray
-    scale: ColourScale
-
-    def caption(self) -> str:
-        """What is shown, and which pairs are forecast to survive."""
-        risk = self.risk[np.triu_indices(len(self.models), 1)]
-        return (
-            "Forecast retention of the worst language for every pair of the pool. "
-            f"{'; '.join(self.note)}. {int((risk < COLLAPSE).sum())} of "
-            f"{int(np.isfinite(risk).sum())} pairs are more likely to live than to "
-            "collapse; hatched pairs were refused."
-        )
+def _caption_of_forecast_matrix(info: Numbers) -> str:
+    risk = info.risk[np.triu_indices(len(info.models), 1)]
+    return (
+        "Forecast retention of the worst language for every pair of the pool. "
+        f"{'; '.join(info.note)}. {int((risk < COLLAPSE).sum())} of "
+        f"{int(np.isfinite(risk).sum())} pairs are more likely to live than to "
+        "collapse; hatched pairs were refused."
+    )
 
 
-def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> ForecastMatrixInfo:
+def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> Numbers:
     """The matrix of a pool, out of forecasts of one method and alignment; only pairs are shown."""
     pairs = [one for one in forecasts if len(one.models) == 2]
     if not pairs:
@@ -181,7 +162,8 @@ def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> ForecastMatrixIn
             risk[i, j] = risk[j, i] = one.p_collapse
     method, alignment = ways.pop()
     refused = sum(1 for one in pairs if one.refusal)
-    return ForecastMatrixInfo(
+    return Numbers(
+        _caption_of_forecast_matrix,
         models=tuple(names),
         values=values,
         risk=risk,
@@ -196,14 +178,14 @@ def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> ForecastMatrixIn
 
 
 def draw_forecast_matrix(
-    info: ForecastMatrixInfo,
+    info: Numbers,
     *,
     ax: Where = None,
     size: Size = "medium",
     cmap: str | None = None,
 ) -> Drawing:
     """Colour and hundredths are the worst language's retention."""
-    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
+    info = info.replaced(scale=matrix.coloured(info.scale, cmap))
     count = len(info.models)
     side = min(width_of(size) - 2.2, 0.62 * count + 0.3)
     axes = fig.frames(info, ax, 1, 1, size, side + 1.0)
@@ -223,7 +205,7 @@ def draw_forecast_matrix(
     return figure
 
 
-def _annotate(ax: Axes, info: ForecastMatrixInfo) -> None:
+def _annotate(ax: Axes, info: Numbers) -> None:
     """Retention in each cell; two strokes mark those that are more likely to collapse."""
     fontsize = matrix.size_in_cells(ax, len(info.models), 2.6)
     ink = matrix.ink_on(info.values, info.scale)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,66 +17,36 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_PANELS = 30
 #: More panels than this are cut to one pair of models, unless models are chosen.
 MANY_PANELS = 12
 
 
-class HeatmapPanel(NamedTuple):
-    """A layer x layer matrix (NaN: no row) and its most similar columns (-1: none)."""
-
-    title: str
-    label_a: str
-    label_b: str
-    layers_a: tuple[int, ...]
-    layers_b: tuple[int, ...]
-    values: np.ndarray
-    best: np.ndarray
-    at_null: np.ndarray
-    names_a: tuple[str, ...] = ()
-    names_b: tuple[str, ...] = ()
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is a model with itself."""
-        return self.label_a == self.label_b
-
-    def layers(self, i: int, j: int) -> str:
-        """Two layers, as they are called."""
-        a = self.names_a[i] if self.names_a else self.layers_a[i]
-        return f"{a} and {self.names_b[j] if self.names_b else self.layers_b[j]}"
+def _caption(info: Numbers) -> str:
+    best = []
+    for panel in info.panels[:6]:
+        pick = np.nanargmax if info.facts.is_similarity else np.nanargmin
+        values = _others(panel.values) if panel.alone else panel.values
+        if not np.isfinite(values).any():
+            continue
+        i, j = np.unravel_index(int(pick(values)), values.shape)
+        name = f"{panel.title}: " if panel.title else ""
+        best.append(f"{name}{_layers(panel, int(i), int(j))} ({number(float(panel.values[i, j]))})")
+    first = info.panels[0]
+    more = "Brighter" if len(info.panels) == 1 else "In all panels, brighter"
+    return (
+        f"{info.facts.label} of every layer of {first.label_a} (rows) with every layer of "
+        f"{first.label_b} (columns). {'; '.join(info.note)}. {more} is more similar; a ring "
+        f"marks the layer most similar to each row's. Most similar layers: {listed(best)}."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class HeatmapInfo(Titled):
-    """Matrices in reading order, the measure, and the colours that all share."""
-
-    panels: tuple[HeatmapPanel, ...]
-    facts: MeasureFacts
-    scale: ColourScale
-
-    def caption(self) -> str:
-        """What is shown, on how many sentences, and how to read it."""
-        best = []
-        for panel in self.panels[:6]:
-            pick = np.nanargmax if self.facts.is_similarity else np.nanargmin
-            values = _others(panel.values) if panel.alone else panel.values
-            if not np.isfinite(values).any():
-                continue
-            i, j = np.unravel_index(int(pick(values)), values.shape)
-            name = f"{panel.title}: " if panel.title else ""
-            best.append(
-                f"{name}{panel.layers(int(i), int(j))} ({number(float(panel.values[i, j]))})"
-            )
-        first = self.panels[0]
-        more = "Brighter" if len(self.panels) == 1 else "In all panels, brighter"
-        return (
-            f"{self.facts.label} of every layer of {first.label_a} (rows) with every layer of "
-            f"{first.label_b} (columns). {'; '.join(self.note)}. {more} is more similar; a ring "
-            f"marks the layer most similar to each row's. Most similar layers: {listed(best)}."
-        )
+def _layers(panel: Numbers, i: int, j: int) -> str:
+    """Two layers, as they are called."""
+    a = panel.names_a[i] if panel.names_a else panel.layers_a[i]
+    return f"{a} and {panel.names_b[j] if panel.names_b else panel.layers_b[j]}"
 
 
 def heatmap_info(
@@ -90,7 +59,7 @@ def heatmap_info(
     languages: Sequence[str] | None = None,
     column: str = "value",
     limits: tuple[float, float] | None = None,
-) -> HeatmapInfo:
+) -> Numbers:
     """Layer x layer matrices, one panel per pair of (model, language); rows are A, columns B."""
     if column not in COLUMNS or COLUMNS[column][0] != "float":
         raise UsageError(
@@ -121,7 +90,8 @@ def heatmap_info(
         for pair in pairs
     )
     scale = ColourScale.of(facts, np.concatenate([p.values.ravel() for p in panels]), limits)
-    return HeatmapInfo(
+    return Numbers(
+        _caption,
         panels=panels,
         facts=facts,
         scale=scale,
@@ -138,7 +108,7 @@ def _panel(
     *,
     models: bool,
     language: bool,
-) -> HeatmapPanel:
+) -> Numbers:
     rows = selection.pairs[pair]
     layers_a, i = np.unique([row["layer_a"] for row in rows], return_inverse=True)
     layers_b, j = np.unique([row["layer_b"] for row in rows], return_inverse=True)
@@ -164,10 +134,13 @@ def _panel(
     def side(model: str, code: str) -> str:
         return model if same_text else code if same_model and not models else f"{model} ({code})"
 
-    return HeatmapPanel(
+    label_a = side(pair.model_a, codes[pair.language_a])
+    label_b = side(pair.model_b, codes[pair.language_b])
+    return Numbers(
         title=spoken if language else named if models else "",
-        label_a=side(pair.model_a, codes[pair.language_a]),
-        label_b=side(pair.model_b, codes[pair.language_b]),
+        label_a=label_a,
+        label_b=label_b,
+        alone=label_a == label_b,
         layers_a=tuple(layers_a.tolist()),
         layers_b=tuple(layers_b.tolist()),
         values=values,
@@ -214,7 +187,7 @@ def _title(selection: Selection, pairs: Sequence[Pair]) -> str:
     return subject
 
 
-def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourScale) -> list[str]:
+def _note(selection: Selection, panels: Sequence[Numbers], scale: ColourScale) -> list[str]:
     other = "other " if all(panel.alone for panel in panels) else ""
     ring = f"ring = most similar {other}layer of each row"
     pairing = selection.pairing if selection.point or selection.languages() != [""] else ""
@@ -227,10 +200,10 @@ def _note(selection: Selection, panels: Sequence[HeatmapPanel], scale: ColourSca
 
 
 def draw_heatmap(
-    info: HeatmapInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+    info: Numbers, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """Square cells, a ring on each row's best; one colour bar for all panels."""
-    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
+    info = info.replaced(scale=matrix.coloured(info.scale, cmap))
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(info, size)
     rows = math.ceil(count / columns)
@@ -251,7 +224,7 @@ def draw_heatmap(
     return figure
 
 
-def _arrangement(info: HeatmapInfo, size: Size) -> tuple[int, float]:
+def _arrangement(info: Numbers, size: Size) -> tuple[int, float]:
     """Columns, and the height of all panels in inches, from the shape of the matrices."""
     room = width_of(size) - 1.15
     count = len(info.panels)
@@ -270,13 +243,16 @@ def _arrangement(info: HeatmapInfo, size: Size) -> tuple[int, float]:
     return columns, math.ceil(count / columns) * (body + (0.62 if named else 0.3)) + 0.45
 
 
-def _sides(info: HeatmapInfo) -> set[tuple[str, str]]:
+def _sides(info: Numbers) -> set[tuple[str, str]]:
     return {(panel.label_a, panel.label_b) for panel in info.panels}
 
 
-def _draw_panel(ax: Axes, info: HeatmapInfo, panel: HeatmapPanel, *, small: bool) -> Any:
-    said = [[f"layers {panel.layers(i, j)}: {number(float(value), 3)}" if np.isfinite(value) else ""
-             for j, value in enumerate(row)] for i, row in enumerate(panel.values)]  # fmt: skip
+def _draw_panel(ax: Axes, info: Numbers, panel: Numbers, *, small: bool) -> Any:
+    said = [
+        [f"layers {_layers(panel, i, j)}: {number(float(value), 3)}" if np.isfinite(value) else ""
+         for j, value in enumerate(row)]
+        for i, row in enumerate(panel.values)
+    ]  # fmt: skip
     image = matrix.draw_matrix(ax, panel.values, info.scale, said, origin="lower")
     ink = matrix.ink_on(panel.values, info.scale)
     rows = np.flatnonzero(panel.best >= 0)
@@ -304,7 +280,7 @@ def _layer_ticks(axis: Any, layers: Sequence[int], names: Sequence[str], most: i
     axis.set_ticks(shown, [shortened(str((names or layers)[place]), 14) for place in shown])
 
 
-def _name_sides(ax: Axes, panel: HeatmapPanel, *, height: float, size: float) -> None:
+def _name_sides(ax: Axes, panel: Numbers, *, height: float, size: float) -> None:
     """Name rows and columns of a matrix that is about `height` inches high."""
     figure = fig.figure_of(ax)
     wide = height * panel.values.shape[1] / panel.values.shape[0]
@@ -316,7 +292,7 @@ def _name_sides(ax: Axes, panel: HeatmapPanel, *, height: float, size: float) ->
     ax.set_ylabel(names[1], fontsize=size)
 
 
-def _label_axes(info: HeatmapInfo, axes: Sequence[Axes], columns: int, height: float) -> None:
+def _label_axes(info: Numbers, axes: Sequence[Axes], columns: int, height: float) -> None:
     """Name rows and columns once if all panels share them, else at each panel."""
     sides = _sides(info)
     if len(axes) == 1:

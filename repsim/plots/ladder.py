@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ from repsim.plots.drawing.ladder_rows import (
 )  # fmt: skip
 from repsim.plots.names import listed, number, shortened, wrapped
 from repsim.plots.selection import At, MeasureFacts, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 #: Rung -> what it is blind to, and the question that it answers.
 RUNGS: dict[str, tuple[str, str]] = {
@@ -70,25 +69,15 @@ class Placed(NamedTuple):
     null: float
 
 
-class LadderRow(NamedTuple):
-    """One measure on one pair of models: its reading, and where it is on the common scale."""
-
-    facts: MeasureFacts
-    reading: Reading
-    at: Placed
-    members: np.ndarray
-    is_calibrated: bool
-
-
 class LadderPair(NamedTuple):
     """One pair of models and its measures, lowest rung first."""
 
     label: str
     role: str
-    rows: Sequence[LadderRow]
+    rows: Sequence[Numbers]
 
     @property
-    def rungs(self) -> dict[str, list[LadderRow]]:
+    def rungs(self) -> dict[str, list[Numbers]]:
         """Rung -> its measures, lowest rung first."""
         grouped = itertools.groupby(self.rows, key=lambda row: str(row.facts.rung))
         return {rung: list(rows) for rung, rows in grouped}
@@ -107,39 +96,21 @@ class LadderPair(NamedTuple):
         return [(first, second, self.level(second) - self.level(first)) for first, second in pairs]
 
 
-@dataclasses.dataclass(frozen=True)
-class LadderInfo(Titled):
-    """Pairs of models with the same rungs and measures; what the figure says in a sentence."""
-
-    pairs: tuple[LadderPair, ...]
-    reading: str
-
-    @property
-    def rows(self) -> list[LadderRow]:
-        """All rows of all pairs."""
-        return [row for pair in self.pairs for row in pair.rows]
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether any score rests on a null."""
-        return any(row.is_calibrated for row in self.rows)
-
-    def caption(self) -> str:
-        """What is shown, on how many sentences, with which interval, and how to read it."""
-        levels = []
-        for pair in self.pairs:
-            found = ", ".join(f"{rung} {number(pair.level(rung))}" for rung in pair.rungs)
-            levels.append(f"{pair.label}: {found}")
-        zero = "0 is the unrelated end of each measure's range"
-        if self.is_calibrated:
-            zero = "scores are calibrated: 0 is the 95 % quantile under shuffled sentence pairs"
-        return (
-            f"Invariance ladder. {'; '.join(self.note)}. Each rung is blind to more than the one "
-            f"above it; {zero}, 1 identical input. Mean of each rung: {'; '.join(levels)}. "
-            f"{self.reading} Read the steps between rungs: a high L2 over a low L0 means the same "
-            "geometry in other coordinates, which averaging destroys. Measures share the ends of "
-            "this scale, not what lies between."
-        )
+def _caption(info: Numbers) -> str:
+    levels = []
+    for pair in info.pairs:
+        found = ", ".join(f"{rung} {number(pair.level(rung))}" for rung in pair.rungs)
+        levels.append(f"{pair.label}: {found}")
+    zero = "0 is the unrelated end of each measure's range"
+    if info.is_calibrated:
+        zero = "scores are calibrated: 0 is the 95 % quantile under shuffled sentence pairs"
+    return (
+        f"Invariance ladder. {'; '.join(info.note)}. Each rung is blind to more than the one "
+        f"above it; {zero}, 1 identical input. Mean of each rung: {'; '.join(levels)}. "
+        f"{info.reading} Read the steps between rungs: a high L2 over a low L0 means the same "
+        "geometry in other coordinates, which averaging destroys. Measures share the ends of "
+        "this scale, not what lies between."
+    )
 
 
 def ladder_info(
@@ -151,7 +122,7 @@ def ladder_info(
     point: str = "resid",
     pairing: str | None = None,
     at: At = "middle",
-) -> LadderInfo:
+) -> Numbers:
     """Put the measures of each rung on one scale, for one pair of models or a few."""
     selections = [
         sel.select(
@@ -190,16 +161,23 @@ def ladder_info(
             "no measure of the ladder can be put on a common scale",
             hint="compare with a null, or choose measures with a bounded range",
         )
-    note = _note(selections, [row for pair in pairs for row in pair.rows], at, left_out)
+    rows_shown = [row for pair in pairs for row in pair.rows]
+    note = _note(selections, rows_shown, at, left_out)
     if every > len(keys):
         note.insert(
             0, f"{MAX_PAIRS} of {every} pairs of models, least to most alike on the lowest rung"
         )
     # No line of the title begins with the dash.
     whole = f": {pairs[0].label}".replace(" – ", "\u00a0– ") if len(pairs) == 1 else ""
-    made = f"Invariance ladder{whole}"
-    reading = _reading(pairs[0]) if len(pairs) == 1 else ""
-    return LadderInfo(pairs, reading, title=made, note=tuple(note))
+    return Numbers(
+        _caption,
+        pairs=pairs,
+        rows=rows_shown,
+        is_calibrated=any(row.is_calibrated for row in rows_shown),
+        reading=_reading(pairs[0]) if len(pairs) == 1 else "",
+        title=f"Invariance ladder{whole}",
+        note=tuple(note),
+    )
 
 
 def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) -> list[str]:
@@ -218,7 +196,7 @@ def _measures_on_ladder(table: SimilarityTable, measures: Sequence[str] | None) 
     return found
 
 
-def _row(selection: Selection, models: tuple[str, str], at: At) -> LadderRow:
+def _row(selection: Selection, models: tuple[str, str], at: At) -> Numbers:
     """One measure of one pair of models, the languages averaged."""
     readings = [
         sel.read_at(rows, at) for pair, rows in selection.pairs.items() if pair.models == models
@@ -230,7 +208,7 @@ def _row(selection: Selection, models: tuple[str, str], at: At) -> LadderRow:
         )
     facts = selection.facts
     placed = [on_scale(reading, facts) for reading in readings]
-    return LadderRow(
+    return Numbers(
         facts=facts,
         reading=Reading.mean(readings),
         at=Placed(*np.array(placed).mean(axis=0).tolist()),
@@ -266,7 +244,7 @@ def _reading(pair: LadderPair) -> str:
 
 
 def _note(
-    selections: Sequence[Selection], rows: Sequence[LadderRow], at: At, left_out: Sequence[str]
+    selections: Sequence[Selection], rows: Sequence[Numbers], at: At, left_out: Sequence[str]
 ) -> list[str]:
     note = [selections[0].pairing, sel.sample_size(selections[0]), sel.depth_words(at)]
     if members := max(len(row.members) for row in rows):
@@ -284,7 +262,7 @@ def _note(
 
 
 def draw_ladder(
-    info: LadderInfo,
+    info: Numbers,
     *,
     ax: Where = None,
     size: Size = "wide",
@@ -366,7 +344,7 @@ def _write_rungs(write: Callable[..., None], rows: Rows, *, narrow: bool) -> Non
 
 
 def _draw_scores(
-    ax: Axes, info: LadderInfo, rows: Rows, found: list[Look], *, arrows: bool, joined: bool
+    ax: Axes, info: Numbers, rows: Rows, found: list[Look], *, arrows: bool, joined: bool
 ) -> None:
     values = np.concatenate([[*row.at, *row.members] for row in info.rows])
     low = min(-0.06, float(np.nanmin(values)) - 0.03)
@@ -445,7 +423,7 @@ def _draw_steps(ax: Axes, pair: LadderPair, rows: Rows) -> None:
         )  # fmt: skip
 
 
-def _draw_row(ax: Axes, row: LadderRow, y: float, look: Look) -> None:
+def _draw_row(ax: Axes, row: Numbers, y: float, look: Look) -> None:
     if np.isfinite(row.at.null):
         bar: dict[str, Any] = {"marker": "|", "markersize": 6, "markeredgewidth": 1.0}
         ax.plot([row.at.null], [y], color=GREY, zorder=2, **bar)

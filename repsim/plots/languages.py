@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,53 +16,28 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
-from repsim.plots.selection import MeasureFacts, Pair, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.selection import Pair, Selection
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_PANELS = 12
 #: Height of a dendrogram, as a share of its matrix.
 TREE = 0.16
 
 
-class LanguagesPanel(NamedTuple):
-    """One model's languages at one layer, in the order of the dendrogram's leaves."""
-
-    title: str
-    languages: tuple[str, ...]
-    values: np.ndarray
-    linkage: np.ndarray
-    order: tuple[int, ...]
-    layer: int
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguagesInfo(Titled):
-    """A panel per model, the measure and its colours; `annotated` if cells carry numbers."""
-
-    panels: tuple[LanguagesPanel, ...]
-    facts: MeasureFacts
-    scale: ColourScale
-    annotated: bool
-
-    def caption(self) -> str:
-        """What is shown, on how many sentence pairs, and how to read it."""
-        words = []
-        for panel in self.panels:
-            lower = np.tril(np.ones_like(panel.values, dtype=bool), -1) & np.isfinite(panel.values)
-            signed = np.where(
-                lower, panel.values * (1 if self.facts.is_similarity else -1), -np.inf
-            )
-            i, j = np.unravel_index(int(signed.argmax()), signed.shape)
-            mean, most = (
-                number(float(v)) for v in (panel.values[lower].mean(), panel.values[i, j])
-            )
-            pair = f"{panel.languages[i]} and {panel.languages[j]}"
-            words.append(f"{panel.title}: mean {mean}, most similar {pair} ({most})")
-        return (
-            f"{self.facts.label} between languages on parallel text. {'; '.join(self.note)}. "
-            "Brighter is more similar; the tree joins languages by average linkage, the lower the "
-            f"join the more similar. {'; '.join(words)}."
-        )
+def _caption(info: Numbers) -> str:
+    words = []
+    for panel in info.panels:
+        lower = np.tril(np.ones_like(panel.values, dtype=bool), -1) & np.isfinite(panel.values)
+        signed = np.where(lower, panel.values * (1 if info.facts.is_similarity else -1), -np.inf)
+        i, j = np.unravel_index(int(signed.argmax()), signed.shape)
+        mean, most = (number(float(v)) for v in (panel.values[lower].mean(), panel.values[i, j]))
+        pair = f"{panel.languages[i]} and {panel.languages[j]}"
+        words.append(f"{panel.title}: mean {mean}, most similar {pair} ({most})")
+    return (
+        f"{info.facts.label} between languages on parallel text. {'; '.join(info.note)}. "
+        "Brighter is more similar; the tree joins languages by average linkage, the lower the "
+        f"join the more similar. {'; '.join(words)}."
+    )
 
 
 def languages_info(
@@ -74,7 +48,7 @@ def languages_info(
     models: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
     layer: int | None = None,
-) -> LanguagesInfo:
+) -> Numbers:
     """Language x language matrices, one panel per model."""
     selection = sel.select(
         table, measure=measure, point=point, pairing="parallel text", models=models,
@@ -94,7 +68,8 @@ def languages_info(
         note.insert(1, "at the layer where languages agree most")
     if any(np.isnan(p.values[np.tril_indices(len(p.languages), -1)]).any() for p in panels):
         note.append("hatched = not computed, joined at the mean distance")
-    return LanguagesInfo(
+    return Numbers(
+        _caption,
         panels=panels,
         facts=selection.facts,
         scale=scale,
@@ -131,7 +106,7 @@ def _panel(
     name: str,
     pairs: Mapping[Pair, list[dict[str, Any]]],
     layer: int | None,
-) -> LanguagesPanel:
+) -> Numbers:
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.languages))
     if len(languages) < 2:
         raise UsageError("a language matrix needs at least two languages")
@@ -148,7 +123,7 @@ def _panel(
     linkage, order = cluster(distance)
     deepest = max(depth for rows in pairs.values() for depth in sel.depths(rows))
     codes = short_codes(languages)
-    return LanguagesPanel(
+    return Numbers(
         title=f"{name}, layer {shown} of {deepest}",
         languages=tuple(codes[languages[i]] for i in order),
         values=values[np.ix_(order, order)],
@@ -195,10 +170,10 @@ def cluster(distance: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 def draw_languages(
-    info: LanguagesInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+    info: Numbers, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """Matrices with hundredths below the diagonal, their dendrograms on top."""
-    info = dataclasses.replace(info, scale=matrix.coloured(info.scale, cmap))
+    info = info.replaced(scale=matrix.coloured(info.scale, cmap))
     count = len(info.panels)
     columns = fig.columns_of(count, size, wide=2 if count in (2, 4) else 3)
     side = min((width_of(size) - 1.0) / columns - 0.35, 3.4)
@@ -218,7 +193,7 @@ def draw_languages(
     return figure
 
 
-def _draw_panel(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> Any:
+def _draw_panel(ax: Axes, panel: Numbers, scale: ColourScale) -> Any:
     said = matrix.in_words(panel.values, panel.languages, panel.languages)
     image = matrix.draw_matrix(ax, panel.values, scale, said)
     count = len(panel.languages)
@@ -230,12 +205,12 @@ def _draw_panel(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> Any:
     return image
 
 
-def _turned(panel: LanguagesPanel) -> bool:
+def _turned(panel: Numbers) -> bool:
     """Whether codes below the matrix must stand upright to have room."""
     return len(panel.languages) * max(len(code) for code in panel.languages) > 28
 
 
-def _draw_tree(ax: Axes, panel: LanguagesPanel) -> None:
+def _draw_tree(ax: Axes, panel: Numbers) -> None:
     """The dendrogram, glued to the matrix: leaf i stands at 10 i + 5 in SciPy's coordinates."""
     from scipy.cluster.hierarchy import dendrogram
 
@@ -248,7 +223,7 @@ def _draw_tree(ax: Axes, panel: LanguagesPanel) -> None:
     above.axis("off")
 
 
-def _annotate(ax: Axes, panel: LanguagesPanel, scale: ColourScale) -> None:
+def _annotate(ax: Axes, panel: Numbers, scale: ColourScale) -> None:
     """Hundredths in the lower triangle, as large as the cells allow."""
     longest = 3 if max(abs(scale.low), abs(scale.high)) > 1 else 2
     fontsize = matrix.size_in_cells(ax, len(panel.languages), 0.66 * longest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number, short_codes, shortened, wrapped
 from repsim.plots.selection import MeasureFacts, Pair, Reading, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_PANELS = 30
 #: More curves than this are drawn as small multiples.
@@ -53,54 +52,28 @@ class Curve(NamedTuple):
     members: np.ndarray
 
 
-class LayersPanel(NamedTuple):
-    """Curves that share one frame, and the title above it ("" for a single frame)."""
-
-    title: str
-    curves: tuple[Curve, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class LayersInfo(Titled):
-    """Panels in reading order on shared axes, the measure, heading and grey line."""
-
-    panels: tuple[LayersPanel, ...]
-    facts: MeasureFacts
-    relative: bool
-    limits: tuple[float, float]
-    pairing: str
-    averaged_over: str
-    show_partial: bool
-    level: int = 95
-
-    @property
-    def curves(self) -> list[Curve]:
-        """All curves, panel by panel."""
-        return [curve for panel in self.panels for curve in panel.curves]
-
-    def caption(self) -> str:
-        """What is shown, on how many sentences, with which interval, and how to read it."""
-        names = list(dict.fromkeys(curve.label for curve in self.curves))
-        shown = names if len(names) <= MAX_CURVES else [*names[:3], f"{len(names) - 3} others"]
-        words = [
-            f"{self.facts.label} layer by layer ({self.pairing}): {listed(shown)}",
-            "; ".join(self.note),
+def _caption(info: Numbers) -> str:
+    names = list(dict.fromkeys(curve.label for curve in info.curves))
+    shown = names if len(names) <= MAX_CURVES else [*names[:3], f"{len(names) - 3} others"]
+    words = [
+        f"{info.facts.label} layer by layer ({info.pairing}): {listed(shown)}",
+        "; ".join(info.note),
+    ]
+    if info.averaged_over:
+        words.append(f"Each curve is the mean over {info.averaged_over}")
+    if len(info.curves) <= MAX_CURVES:
+        peaks = [
+            _peak(curve, panel.title or curve.label, info.facts)
+            for panel in info.panels
+            for curve in panel.curves
         ]
-        if self.averaged_over:
-            words.append(f"Each curve is the mean over {self.averaged_over}")
-        if len(self.curves) <= MAX_CURVES:
-            peaks = [
-                _peak(curve, panel.title or curve.label, self.facts)
-                for panel in self.panels
-                for curve in panel.curves
-            ]
-            words.append("Most similar at: " + "; ".join(peaks))
-        more = "Higher" if self.facts.is_similarity else "Lower"
-        side = "above" if self.facts.is_similarity else "below"
-        reading = f"{more} is more similar"
-        if any(np.isfinite(curve.null).any() for curve in self.curves):
-            reading += f"; only what lies {side} the grey band is more than shuffled sentences give"
-        return ". ".join([*words, reading]) + "."
+        words.append("Most similar at: " + "; ".join(peaks))
+    more = "Higher" if info.facts.is_similarity else "Lower"
+    side = "above" if info.facts.is_similarity else "below"
+    reading = f"{more} is more similar"
+    if any(np.isfinite(curve.null).any() for curve in info.curves):
+        reading += f"; only what lies {side} the grey band is more than shuffled sentences give"
+    return ". ".join([*words, reading]) + "."
 
 
 def _peak(curve: Curve, name: str, facts: MeasureFacts) -> str:
@@ -120,7 +93,7 @@ def layers_info(
     languages: Sequence[str] | None = None,
     average: bool | None = None,
     limits: tuple[float, float] | None = None,
-) -> LayersInfo:
+) -> Numbers:
     """Curves of one measure, layers matched by relative depth."""
     selection = sel.select(
         table, measure=measure, point=point, pairing=pairing, models=models, languages=languages
@@ -146,8 +119,10 @@ def layers_info(
     note = _note(selection, curves, averaged, partial=show_partial)
     shown = facets if len(facets) == len(panels) == 1 else []
     made = _title(selection, list(grouped), _facet_names(selection, shown))
-    return LayersInfo(
+    return Numbers(
+        _caption,
         panels=panels,
+        curves=curves,
         facts=selection.facts,
         title=made,
         note=tuple(note),
@@ -167,15 +142,15 @@ def _panels(
     *,
     average: bool,
     relative: bool,
-) -> tuple[LayersPanel, ...]:
+) -> tuple[Numbers, ...]:
     if average or len(facets) == 1:
         curves = [
             _curve(selection, models, list(pairs.values()), relative=relative)
             for models, pairs in grouped.items()
         ]
         if len(curves) <= MAX_CURVES:
-            return (LayersPanel("", tuple(curves)),)
-        return tuple(LayersPanel(curve.label, (curve,)) for curve in curves)
+            return (Numbers(title="", curves=tuple(curves)),)
+        return tuple(Numbers(title=curve.label, curves=(curve,)) for curve in curves)
     panels = []
     for facet, name in zip(facets, _facet_names(selection, facets), strict=True):
         curves = [
@@ -189,7 +164,7 @@ def _panels(
                 f"{len(curves)} pairs of models in each language are more than one panel can show",
                 hint="choose one language, or some models, or pass average=True",
             )
-        panels.append(LayersPanel(name, tuple(curves)))
+        panels.append(Numbers(title=name, curves=tuple(curves)))
     return tuple(panels)
 
 
@@ -285,7 +260,7 @@ def null_envelope(
     return x, pick([np.interp(x, at, null) for at, null in known], axis=0)
 
 
-def draw_layers(info: LayersInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_layers(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Curves over the null's band, named at their ends or, in small multiples, by a key."""
     width, count = width_of(size), len(info.panels)
     columns, height = _arrangement(count, size)
@@ -316,7 +291,7 @@ def _arrangement(panels: int, size: Size) -> tuple[int, float]:
     return columns, rows * (width / columns) * 0.72 + 0.35
 
 
-def _looks(info: LayersInfo) -> dict[str, Look]:
+def _looks(info: Numbers) -> dict[str, Look]:
     """Label -> look; a curve looks the same in every panel."""
     roles = {curve.label: curve.role for curve in info.curves}
     if len(roles) > MAX_CURVES:  # each has its own panel, so colour says the role and nothing else
@@ -324,7 +299,7 @@ def _looks(info: LayersInfo) -> dict[str, Look]:
     return dict(zip(roles, looks(list(roles.values())), strict=True))
 
 
-def _key(info: LayersInfo, *, composed: bool) -> list[Any]:
+def _key(info: Numbers, *, composed: bool) -> list[Any]:
     """Curves that no label at their end names, then what bands, thin and grey lines are."""
     from matplotlib.patches import Patch
 
@@ -357,7 +332,7 @@ def _line(look: Look) -> dict[str, Any]:
     return line_marker(look, None, markeredgewidth=0.9)
 
 
-def _draw_panel(ax: Axes, info: LayersInfo, panel: LayersPanel, size: Size, *, named: bool) -> None:
+def _draw_panel(ax: Axes, info: Numbers, panel: Numbers, size: Size, *, named: bool) -> None:
     small = len(info.panels) > 1
     ax.grid(visible=True, axis="y")
     end = info.limits[0 if info.facts.is_similarity else 1]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from repsim.core.table import Table
 from repsim.plots.appearance import ACCENT, FAINT, GREY, INK, Size, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
-from repsim.stats.ranking import Ranked, Ranking, rank_rows
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
+from repsim.stats.ranking import Ranked, rank_rows
 
 #: Test -> heading of its column; the first four are averaged for the order.
 TESTS = {
@@ -26,52 +25,33 @@ AVERAGED = ("layers", "noise", "seeds", "forks")
 _ROW = 0.152
 
 
-class RankingColumn(NamedTuple):
-    """One test, or the mean of all tests on models."""
-
-    heading: str
-    ranking: Ranking
-
-    @property
-    def by_name(self) -> dict[str, Ranked]:
-        """Measure -> its place."""
-        return {one.name: one for one in self.ranking.ranked}
-
-
-@dataclasses.dataclass(frozen=True)
-class MeasureRankingInfo(Titled):
-    """Measures, best first, as (name, label, rung), and one column per test."""
-
-    measures: tuple[tuple[str, str, str], ...]
-    columns: tuple[RankingColumn, ...]
-
-    def caption(self) -> str:
-        """What is shown, how many comparisons, and how to read it."""
-        first = self.columns[0].ranking
-        best = first.ranked[0]
-        label = {name: label for name, label, _ in self.measures}
-        tied = [label[one.name] for one in first.ranked if one.tied and one is not best]
-        with_it = f" Not told from it: {', '.join(tied)}." if tied else ""
-        return (
-            f"Share of comparisons that each of {len(self.measures)} measures gets right, of "
-            f"{first.comparisons:,} on {first.models} models; 0.5 is chance. {label[best.name]} is "
-            f"right most often ({number(best.score)}).{with_it} Lines: 95 % intervals, models and "
-            "layers drawn with replacement; filled: the interval of the distance to the column's "
-            "best measure reaches 0. The best one is picked from the same comparisons."
-        )
+def _caption(info: Numbers) -> str:
+    first = info.columns[0].ranking
+    best = first.ranked[0]
+    label = {name: label for name, label, _ in info.measures}
+    tied = [label[one.name] for one in first.ranked if one.tied and one is not best]
+    with_it = f" Not told from it: {', '.join(tied)}." if tied else ""
+    return (
+        f"Share of comparisons that each of {len(info.measures)} measures gets right, of "
+        f"{first.comparisons:,} on {first.models} models; 0.5 is chance. {label[best.name]} is "
+        f"right most often ({number(best.score)}).{with_it} Lines: 95 % intervals, models and "
+        "layers drawn with replacement; filled: the interval of the distance to the column's "
+        "best measure reaches 0. The best one is picked from the same comparisons."
+    )
 
 
-def measure_ranking_info(table: Table) -> MeasureRankingInfo:
+def measure_ranking_info(table: Table) -> Numbers:
     """Rank the measures of a benchmark on each of its tests."""
     rows = list(table.rows())
     there = [test for test in TESTS if test in table.unique("test")]
     averaged = [test for test in there if test in AVERAGED]
     if not averaged:
         raise UsageError("the table holds no test on models", hint=", ".join(AVERAGED))
-    first = RankingColumn("mean of\nthe tests", rank_rows(rows, averaged))
-    columns = [RankingColumn(TESTS[test], rank_rows(rows, [test])) for test in there]
+    first = _column("mean of\nthe tests", rows, averaged)
+    columns = [_column(TESTS[test], rows, [test]) for test in there]
     facts = {row["measure"]: (row["measure"], row["label"], row["rung"] or "–") for row in rows}
-    return MeasureRankingInfo(
+    return Numbers(
+        _caption,
         measures=tuple(facts[one.name] for one in first.ranking.ranked),
         columns=(first, *columns),
         title="Which measure to trust",
@@ -83,9 +63,13 @@ def measure_ranking_info(table: Table) -> MeasureRankingInfo:
     )
 
 
-def draw_measure_ranking(
-    info: MeasureRankingInfo, *, ax: Where = None, size: Size = "wide"
-) -> Drawing:
+def _column(heading: str, rows: list[dict[str, Any]], tests: list[str]) -> Numbers:
+    ranking = rank_rows(rows, tests)
+    by_name = {one.name: one for one in ranking.ranked}
+    return Numbers(heading=heading, ranking=ranking, by_name=by_name)
+
+
+def draw_measure_ranking(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A row per measure, a column per test; in given axes and narrow figures only the first."""
     columns = info.columns if ax is None and size != "single" else info.columns[:1]
     height = _ROW * len(info.measures) + 0.7
@@ -96,7 +80,7 @@ def draw_measure_ranking(
     return fig.finish(axes)
 
 
-def _draw_column(ax: Axes, info: MeasureRankingInfo, column: RankingColumn, *, first: bool) -> None:
+def _draw_column(ax: Axes, info: Numbers, column: Numbers, *, first: bool) -> None:
     found = column.by_name
     drawn = [found[name] for name, *_ in info.measures if name in found]
     ends = [v for one in drawn for v in (one.score, one.low) if np.isfinite(v)]
@@ -119,7 +103,7 @@ def _draw_one(ax: Axes, one: Ranked, place: int) -> None:
     draw_point(ax, place, one.score, (one.low, one.high), dot, width=0.9)
 
 
-def _name_rows(ax: Axes, info: MeasureRankingInfo, width: float) -> None:
+def _name_rows(ax: Axes, info: Numbers, width: float) -> None:
     figure = fig.figure_of(ax)
     names = [
         f"{fig.fitted(figure, label, width * 0.22, size=7)}  {rung}"

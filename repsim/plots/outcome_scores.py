@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from repsim.core.table import Table
 from repsim.plots.appearance import GREY, INK, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 #: The mean over methods, as tables call it.
 ALL = "all"
@@ -23,49 +22,24 @@ _LABELS, _LINE = 1.6, 0.34
 _MEAN = Look(INK, INK, INK, "D", True)
 
 
-class ScorePoint(NamedTuple):
-    """A method's correlation with its interval over models; NaN where there is none."""
-
-    method: str
-    value: float
-    low: float
-    high: float
-
-
-class ScorePanel(NamedTuple):
-    """One split: points of each forecast, in the order of `ScoreInfo.predictors`."""
-
-    split: str
-    points: tuple[tuple[ScorePoint, ...], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreInfo(Titled):
-    """A panel per split."""
-
-    panels: tuple[ScorePanel, ...]
-    predictors: tuple[str, ...]
-    methods: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and the means over methods."""
-        said = []
-        for panel in self.panels:
-            means = [
-                f"{name} {number(point.value)}"
-                for name, points in zip(self.predictors, panel.points, strict=True)
-                for point in points if point.method == ALL
-            ]  # fmt: skip
-            said.append(f"{panel.split}: {', '.join(means)}")
-        return (
-            "Pearson correlation of predicted and observed outcomes among the merges of one fold "
-            "and method, the mean over folds; whiskers: 95 % interval over models. “members” knows "
-            "no feature, only how other merges of the same models came out. Mean over methods: "
-            + "; ".join(said) + "."
-        )  # fmt: skip
+def _caption(info: Numbers) -> str:
+    said = []
+    for panel in info.panels:
+        means = [
+            f"{name} {number(point.value)}"
+            for name, points in zip(info.predictors, panel.points, strict=True)
+            for point in points if point.method == ALL
+        ]  # fmt: skip
+        said.append(f"{panel.split}: {', '.join(means)}")
+    return (
+        "Pearson correlation of predicted and observed outcomes among the merges of one fold "
+        "and method, the mean over folds; whiskers: 95 % interval over models. “members” knows "
+        "no feature, only how other merges of the same models came out. Mean over methods: "
+        + "; ".join(said) + "."
+    )  # fmt: skip
 
 
-def score_info(table: Table) -> ScoreInfo:
+def score_info(table: Table) -> Numbers:
     """Correlations within folds, by split, forecast and method."""
     rows = [row for row in table.rows() if row["metric"] == "pearson" and row["value"] is not None]
     if not rows:
@@ -74,28 +48,30 @@ def score_info(table: Table) -> ScoreInfo:
     predictors = tuple(dict.fromkeys(row["predictor"] for row in rows))
     methods = tuple(m for m in dict.fromkeys(row["method"] for row in rows) if m != ALL)
     panels = tuple(
-        ScorePanel(split, tuple(_points(rows, split, name) for name in predictors))
+        Numbers(split=split, points=[_points(rows, split, name) for name in predictors])
         for split in splits
     )
-    return ScoreInfo(panels, predictors, methods, title="What forecasts tell of merges held out",
-                     note=("r within folds", "whisker: 95 % over models"))  # fmt: skip
-
-
-def _points(rows: list[dict[str, Any]], split: str, name: str) -> tuple[ScorePoint, ...]:
-    return tuple(
-        ScorePoint(
-            row["method"], row["value"], *(_known(row[end]) for end in ("ci_low", "ci_high"))
-        )
-        for row in rows
-        if row["split"] == split and row["predictor"] == name
+    return Numbers(
+        _caption,
+        panels=panels,
+        predictors=predictors,
+        methods=methods,
+        title="What forecasts tell of merges held out",
+        note=("r within folds", "whisker: 95 % over models"),
     )
 
 
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
+def _points(rows: list[dict[str, Any]], split: str, name: str) -> list[Numbers]:
+    """Correlations of a forecast by method, with intervals over models; NaN where there is none."""
+    ends = {"low": "ci_low", "high": "ci_high"}
+    return [
+        Numbers(method=row["method"], value=row["value"],
+                **{end: math.nan if row[key] is None else row[key] for end, key in ends.items()})
+        for row in rows if row["split"] == split and row["predictor"] == name
+    ]  # fmt: skip
 
 
-def draw_scores(info: ScoreInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_scores(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per forecast, a frame per split; methods beside each other, their mean in black."""
     look = dict(zip(info.methods, looks([""] * len(info.methods)), strict=True))
     if len(info.methods) == 1:
@@ -116,7 +92,7 @@ def draw_scores(info: ScoreInfo, *, ax: Where = None, size: Size = "wide") -> Dr
     return fig.finish(axes)
 
 
-def _draw_panel(ax: Axes, panel: ScorePanel, info: ScoreInfo, look: dict[str, Look]) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, info: Numbers, look: dict[str, Look]) -> None:
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     for place, points in enumerate(panel.points):
         shown = [point for point in points if point.method in look]

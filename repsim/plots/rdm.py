@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,44 +15,25 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.names import number, short_codes
 from repsim.plots.selection import MeasureFacts
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.stats.ranks import spearman
 
 MAX_PANELS = 6
 
 
-class RdmPanel(NamedTuple):
-    """One model at one layer: `[items, items]`, symmetric, NaN on the diagonal."""
-
-    title: str
-    values: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class RdmInfo(Titled):
-    """Matrices over the same items in one order, and how many items each language has."""
-
-    panels: tuple[RdmPanel, ...]
-    items: tuple[str, ...]
-    groups: tuple[tuple[str, int], ...]
-    agreement: tuple[tuple[str, str, float], ...]
-    facts: MeasureFacts
-    scale: ColourScale
-
-    def caption(self) -> str:
-        """What is shown, and how alike the matrices are."""
-        said = [f"{a} and {b} {number(rho)}" for a, b, rho in self.agreement]
-        agree = f" Spearman correlation of the pairs (RSA): {'; '.join(said)}." if said else ""
-        return (
-            f"{self.facts.label} of every item with every other. {'; '.join(self.note)}. Bright "
-            "blocks are items that the model takes for alike; lines part the languages, and a "
-            f"bright line beside the diagonal of two languages is translations that meet.{agree}"
-        )
+def _caption(info: Numbers) -> str:
+    said = [f"{a} and {b} {number(rho)}" for a, b, rho in info.agreement]
+    agree = f" Spearman correlation of the pairs (RSA): {'; '.join(said)}." if said else ""
+    return (
+        f"{info.facts.label} of every item with every other. {'; '.join(info.note)}. Bright "
+        "blocks are items that the model takes for alike; lines part the languages, and a "
+        f"bright line beside the diagonal of two languages is translations that meet.{agree}"
+    )
 
 
 def rdm_info(
     table: Table, *, models: list[str] | None = None, limits: tuple[float, float] | None = None
-) -> RdmInfo:
+) -> Numbers:
     """Dissimilarity matrices, one panel per model, items by language and in their order."""
     names = models or [str(name) for name in table.unique("model")]
     if not names or len(names) > MAX_PANELS:
@@ -80,7 +60,8 @@ def rdm_info(
         for a, b in itertools.combinations(panels, 2)
     )
     several = len({language for language, _ in items}) > 1
-    return RdmInfo(
+    return Numbers(
+        _caption,
         panels=panels,
         items=tuple(" ".join(filter(None, (codes[lang], item))) for lang, item in items),
         groups=tuple((code, len(list(those))) for code, those in groups),
@@ -99,17 +80,17 @@ def _items(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [first, *((row["language_b"] or "", row["item_b"]) for row in mine)]
 
 
-def _panel(name: str, rows: list[dict[str, Any]], count: int) -> RdmPanel:
+def _panel(name: str, rows: list[dict[str, Any]], count: int) -> Numbers:
     values = [row["value"] for row in rows]
     if len(values) != count * (count - 1) // 2:
         raise UsageError(f"{len(values)} pairs of {count} items are not every pair once")
     made = np.full((count, count), np.nan)
     made[np.triu_indices(count, 1)] = values
-    return RdmPanel(f"{name}, layer {rows[0]['layer']}", np.fmax(made, made.T))
+    return Numbers(title=f"{name}, layer {rows[0]['layer']}", values=np.fmax(made, made.T))
 
 
 def draw_rdm(
-    info: RdmInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+    info: Numbers, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """Matrices beside each other on one scale, languages parted by lines."""
     scale = matrix.coloured(info.scale, cmap)

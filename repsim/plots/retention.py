@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import number, short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 MAX_ROWS = 40
 
@@ -42,25 +41,17 @@ class RetentionRow(NamedTuple):
         return min(point.value for point in self.points)
 
 
-@dataclasses.dataclass(frozen=True)
-class RetentionInfo(Titled):
-    """Rows (the best worst language first), short codes in the order of colours."""
-
-    rows: tuple[RetentionRow, ...]
-    languages: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and which merges collapse."""
-        gone = sum(row.worst < COLLAPSE for row in self.rows)
-        best = self.rows[0]
-        return (
-            "Retention by language: 1 is what the best parent of that language reaches, 0 what "
-            f"counting tokens reaches. {gone} of {len(self.rows)} collapse (worst language below "
-            f"{COLLAPSE:g}). Best: {best.label}, worst language {number(best.worst)}."
-        )
+def _caption(info: Numbers) -> str:
+    gone = sum(row.worst < COLLAPSE for row in info.rows)
+    best = info.rows[0]
+    return (
+        "Retention by language: 1 is what the best parent of that language reaches, 0 what "
+        f"counting tokens reaches. {gone} of {len(info.rows)} collapse (worst language below "
+        f"{COLLAPSE:g}). Best: {best.label}, worst language {number(best.worst)}."
+    )
 
 
-def retention_info(table: Table) -> RetentionInfo:
+def retention_info(table: Table) -> Numbers:
     """Retention of each merge in an evaluation, by language."""
     kept = table.where(metric="retention")
     codes = short_codes([str(name) for name in kept.unique("language")])
@@ -79,7 +70,8 @@ def retention_info(table: Table) -> RetentionInfo:
         raise UsageError(f"{len(found)} models are more than {MAX_ROWS} rows")
     rows = [RetentionRow(model, tuple(points)) for model, points in found.items()]
     intervals = any(np.isfinite(point.low) for row in rows for point in row.points)
-    return RetentionInfo(
+    return Numbers(
+        _caption,
         rows=tuple(sorted(rows, key=lambda row: -row.worst)),
         languages=tuple(codes.values()),
         title="What the merges kept",
@@ -88,7 +80,7 @@ def retention_info(table: Table) -> RetentionInfo:
 
 
 def draw_retention(
-    info: RetentionInfo,
+    info: Numbers,
     *,
     ax: Where = None,
     size: Size = "medium",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_beside
 from repsim.plots.names import listed, number, short_codes, shortened
 from repsim.plots.selection import At, MeasureFacts, Selection
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 Node = tuple[str, str]
 By = Literal["model", "model-language"]
@@ -29,43 +28,22 @@ N_INIT = 8
 MAX_PANELS = 12
 
 
-class SpacePanel(NamedTuple):
-    """A plane of k points: `xy` `[k, 2]` is centred, of the embedded `distances` `[k, k]`."""
-
-    title: str
-    groups: tuple[str, ...]
-    labels: tuple[str, ...]
-    roles: tuple[str, ...]
-    xy: np.ndarray
-    distances: np.ndarray
-    stress: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SpaceInfo(Titled):
-    """Planes (several if models can only be compared with themselves), the distance in words."""
-
-    panels: tuple[SpacePanel, ...]
-    facts: MeasureFacts
-    distance: str
-
-    def caption(self) -> str:
-        """What is shown, on how many sentences, how faithful it is and how to read it."""
-        words = []
-        for panel in self.panels:
-            apart = panel.distances + np.where(np.eye(len(panel.xy), dtype=bool), np.inf, 0.0)
-            i, j = np.unravel_index(int(apart.argmin()), apart.shape)
-            names = [_full_name(panel, k) for k in (int(i), int(j))]
-            words.append(f"Nearest: {listed(names)} ({number(float(apart[i, j]))})")
-        return (
-            f"Metric multidimensional scaling of {self.distance}: points that are near represent "
-            f"the sentences alike. {'; '.join(self.note)}. {'. '.join(words)}. The axes have no "
-            "meaning of their own; stress-1 is the relative error of the distances in the plane "
-            "(under 0.1 they can be trusted, over 0.2 they mislead)."
-        )
+def _caption(info: Numbers) -> str:
+    words = []
+    for panel in info.panels:
+        apart = panel.distances + np.where(np.eye(len(panel.xy), dtype=bool), np.inf, 0.0)
+        i, j = np.unravel_index(int(apart.argmin()), apart.shape)
+        names = [_full_name(panel, k) for k in (int(i), int(j))]
+        words.append(f"Nearest: {listed(names)} ({number(float(apart[i, j]))})")
+    return (
+        f"Metric multidimensional scaling of {info.distance}: points that are near represent "
+        f"the sentences alike. {'; '.join(info.note)}. {'. '.join(words)}. The axes have no "
+        "meaning of their own; stress-1 is the relative error of the distances in the plane "
+        "(under 0.1 they can be trusted, over 0.2 they mislead)."
+    )
 
 
-def _full_name(panel: SpacePanel, k: int) -> str:
+def _full_name(panel: Numbers, k: int) -> str:
     return " ".join(dict.fromkeys((panel.groups[k], panel.labels[k])))
 
 
@@ -79,7 +57,7 @@ def space_info(
     by: By | None = None,
     at: At = "middle",
     seed: int = 0,
-) -> SpaceInfo:
+) -> Numbers:
     """Embed models, or models x languages, in a plane by metric multidimensional scaling."""
     if by not in (None, "model", "model-language"):
         raise unknown_name("kind of point", str(by), ("model", "model-language"))
@@ -99,7 +77,8 @@ def space_info(
     stresses = listed([number(panel.stress) for panel in panels])
     note.append(f"metric MDS, stress-1 = {stresses} (best of {N_INIT} starts, seed {seed})")
     what = "Models" if by == "model" else "Models and languages"
-    return SpaceInfo(
+    return Numbers(
+        _caption,
         panels=panels,
         facts=facts,
         distance=_distance_words(facts),
@@ -207,10 +186,10 @@ def _missing(
 def _panel(
     selection: Selection, nodes: Sequence[Node], known: Mapping[frozenset[Node], float],
     title: str, seed: int,
-) -> SpacePanel:  # fmt: skip
+) -> Numbers:  # fmt: skip
     matrix = np.array([[0.0 if a == b else known[frozenset((a, b))] for b in nodes] for a in nodes])
     xy, stress = embed(matrix, seed)
-    return SpacePanel(
+    return Numbers(
         title=title,
         groups=tuple(model for model, _ in nodes),
         labels=tuple(language or model for model, language in nodes),
@@ -239,7 +218,7 @@ def embed(distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
     return xy, float(np.linalg.norm(wanted - pdist(xy))) / total if total else 0.0
 
 
-def draw_space(info: SpaceInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_space(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Planes on one scale, each point beside its name where there is room."""
     count = len(info.panels)
     columns = fig.columns_of(count, size)
@@ -259,7 +238,7 @@ def draw_space(info: SpaceInfo, *, ax: Where = None, size: Size = "wide") -> Dra
     return fig.figure_of(axes[0])
 
 
-def _looks(info: SpaceInfo) -> dict[str, Look]:
+def _looks(info: Numbers) -> dict[str, Look]:
     """Model -> look. Names tell points apart, so that every model of a role looks the same."""
     roles = {
         group: role
@@ -273,12 +252,12 @@ def _looks(info: SpaceInfo) -> dict[str, Look]:
     return {group: found.get(group) or looks([role])[0] for group, role in roles.items()}
 
 
-def _by_language(info: SpaceInfo) -> bool:
+def _by_language(info: Numbers) -> bool:
     """Whether points are languages of a model rather than models."""
     return any(panel.labels != panel.groups for panel in info.panels)
 
 
-def _key(info: SpaceInfo) -> list[Any]:
+def _key(info: Numbers) -> list[Any]:
     """What colours mean: models if points are languages, else the roles that are known."""
     found = _looks(info)
     if _by_language(info):
@@ -295,7 +274,7 @@ def _marker(look: Look) -> dict[str, Any]:
     return line_marker(look, 6, markeredgewidth=1.0, linestyle="none")
 
 
-def _draw_panel(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
+def _draw_panel(ax: Axes, info: Numbers, panel: Numbers) -> None:
     found = _looks(info)
     for (x, y), group in zip(panel.xy.tolist(), panel.groups, strict=True):
         ax.plot(x, y, zorder=3, **_marker(found[group]))
@@ -305,7 +284,7 @@ def _draw_panel(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
     ax.spines[:].set_color("#DDE1E6")
 
 
-def _scale_equally(axes: Sequence[Axes], panels: Sequence[SpacePanel]) -> None:
+def _scale_equally(axes: Sequence[Axes], panels: Sequence[Numbers]) -> None:
     """One scale for both directions and all planes, with room at the edges for names."""
     room = []
     for ax in axes:
@@ -323,7 +302,7 @@ def _scale_equally(axes: Sequence[Axes], panels: Sequence[SpacePanel]) -> None:
         ax.set_aspect("equal")
 
 
-def _name_points(ax: Axes, info: SpaceInfo, panel: SpacePanel) -> None:
+def _name_points(ax: Axes, info: Numbers, panel: Numbers) -> None:
     """Write each point's name where there is room; a thin line leads to one that is far."""
     figure = fig.figure_of(ax)
     points = 72 / figure.dpi

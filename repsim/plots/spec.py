@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 else:  # names of types: matplotlib is imported when something is drawn
     Axes = Drawing = Where = Any
 
-__all__ = ["Axes", "Drawing", "Figure", "Info", "Titled", "Where"]
+__all__ = ["Axes", "Drawing", "Figure", "Info", "Numbers", "Where"]
 #: Options of every figure as a whole: name, default, type.
 _WHOLE = [
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
@@ -85,12 +87,24 @@ class Info(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Titled:
-    """Heading of a figure, and the pieces of the grey line beside it: the end of every `Info`."""
+class Numbers(types.SimpleNamespace):
+    """What a figure or a part of it shows: numbers by name, `title`, grey `note`, a caption."""
 
-    title: str
     note: tuple[str, ...] = ()
+
+    def __init__(self, words: Callable[[Numbers], str] | None = None, /, **numbers: Any) -> None:
+        super().__init__(**numbers)
+        self._words = words
+
+    def caption(self) -> str:
+        """What is shown, n, interval, how to read it."""
+        return self._words(self) if self._words else ""
+
+    def replaced(self, **numbers: Any) -> Numbers:
+        """A copy with some numbers replaced."""
+        made = copy.copy(self)
+        vars(made).update(numbers)
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +166,8 @@ class Figure:
         drawn = {name: options.pop(name) for name in self._drawing() if name in options}
         info = self.info(table, **options)
         if title is not None:
-            info = dataclasses.replace(info, title=title)
+            info = copy.copy(info)
+            object.__setattr__(info, "title", title)  # also of a frozen one of a figure of yours
         with drawn_on(Canvas(figsize, theme)):
             figure = self.draw(info, **drawn)
         if theme == "dark":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,67 +15,39 @@ from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import EndLabel, spread_end_labels, write_end_labels
 from repsim.plots.names import listed, number
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
 #: Points that a loss curve keeps: each is the mean over its stretch of steps.
 LOSS_POINTS = 120
 _LOSS = "training loss (nats per token)"
 
 
-class TrainingCurve(NamedTuple):
-    """One run: `[k]` millions of tokens (its trunk's included), and bits per byte or nats."""
-
-    label: str
-    role: str
-    tokens: np.ndarray
-    value: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingPanel:
-    """Curves of one language (or of the training loss), and that language's unigram floor."""
-
-    title: str
-    curves: list[TrainingCurve] = dataclasses.field(default_factory=list)
-    floors: set[float] = dataclasses.field(default_factory=set)
-
-    @property
-    def floor(self) -> float | None:
-        """The floor that all runs share."""
-        return next(iter(self.floors)) if len(self.floors) == 1 else None
+def _caption(info: Numbers) -> str:
+    ends = []
+    for panel in info.panels[:-1]:
+        best = min(panel.curves, key=lambda curve: float(curve.value[-1]))
+        floor = f", unigram floor {number(panel.floor)}" if panel.floor is not None else ""
+        ends.append(f"{panel.title}: {best.label} {number(float(best.value[-1]))}{floor}")
+    names = listed([curve.label for curve in info.panels[-1].curves])
+    return (
+        f"Training of {names}: bits per byte on held-out text over tokens seen, and the "
+        f"training loss. Lowest at the end: {'; '.join(ends)}. Lower is better; a model above "
+        "the dashed floor is worse at the language than counting its tokens."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingInfo(Titled):
-    """A panel per language, then the training loss."""
-
-    panels: tuple[TrainingPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown and where each language ended."""
-        ends = []
-        for panel in self.panels[:-1]:
-            best = min(panel.curves, key=lambda curve: float(curve.value[-1]))
-            floor = f", unigram floor {number(panel.floor)}" if panel.floor is not None else ""
-            ends.append(f"{panel.title}: {best.label} {number(float(best.value[-1]))}{floor}")
-        names = listed([curve.label for curve in self.panels[-1].curves])
-        return (
-            f"Training of {names}: bits per byte on held-out text over tokens seen, and the "
-            f"training loss. Lowest at the end: {'; '.join(ends)}. Lower is better; a model above "
-            "the dashed floor is worse at the language than counting its tokens."
-        )
-
-
-def training_info(folders: Sequence[str | Path]) -> TrainingInfo:
+def training_info(folders: Sequence[str | Path]) -> Numbers:
     r"""Training curves of some runs, a panel per language and one for the training loss."""
     paths = _runs([Path(folder) for folder in folders])
-    panels: dict[str, TrainingPanel] = {}
-    losses = TrainingPanel(_LOSS)
+    panels: dict[str, Numbers] = {}
+    losses = Numbers(title=_LOSS, curves=[], floor=None)
     for path in paths:
         _add_run(path, panels, losses)
+    for panel in panels.values():  # a floor is drawn that all runs share
+        panel.floor = next(iter(panel.floors)) if len(panel.floors) == 1 else None
     note = (f"{len(paths)} runs", "held-out documents, BOS first, windows without overlap")
     made = "Training curves"
-    return TrainingInfo((*panels.values(), losses), title=made, note=note)
+    return Numbers(_caption, panels=(*panels.values(), losses), title=made, note=note)
 
 
 def _runs(folders: list[Path]) -> list[Path]:
@@ -94,7 +65,7 @@ def _runs(folders: list[Path]) -> list[Path]:
     return found
 
 
-def _add_run(folder: Path, panels: dict[str, TrainingPanel], losses: TrainingPanel) -> None:
+def _add_run(folder: Path, panels: dict[str, Numbers], losses: Numbers) -> None:
     """Put the curves of one run into the panels of its languages and of the loss."""
     rows = _rows(folder / "metrics.jsonl")
     train = [row for row in rows if row["kind"] == "train"]
@@ -109,9 +80,9 @@ def _add_run(folder: Path, panels: dict[str, TrainingPanel], losses: TrainingPan
     for name in dict.fromkeys(key for row in checks for key in row if f"{key}_hex" in row):
         mine = [row for row in checks if f"{name}_hex" in row]
         seen = np.array([tokens_at(row["step"]) for row in mine])
-        panel = panels.setdefault(name, TrainingPanel(name))
+        panel = panels.setdefault(name, Numbers(title=name, curves=[], floors=set()))
         score = np.array([row[name] for row in mine])
-        panel.curves.append(TrainingCurve(label, role, seen / 1e6, score))
+        panel.curves.append(Numbers(label=label, role=role, tokens=seen / 1e6, value=score))
         floors = known.get("unigram_floor", {})
         panel.floors.update([floors[name]] if name in floors else [])
     if train:
@@ -120,7 +91,7 @@ def _add_run(folder: Path, panels: dict[str, TrainingPanel], losses: TrainingPan
             np.array([part.mean() for part in np.array_split(values, parts)])
             for values in (tokens, loss)
         ]
-        losses.curves.append(TrainingCurve(label, role, thin[0] / 1e6, thin[1]))
+        losses.curves.append(Numbers(label=label, role=role, tokens=thin[0] / 1e6, value=thin[1]))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -144,7 +115,7 @@ def _tokens_by_step(steps: np.ndarray, tokens: np.ndarray) -> Callable[[float], 
     return lambda step: float(tokens[0] + (step - steps[0]) * each)
 
 
-def draw_training(info: TrainingInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_training(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per language and one for the training loss."""
     count = len(info.panels)
     columns = min(count, 1 if size == "single" else 3)
@@ -168,7 +139,7 @@ def _line(look: Look) -> dict[str, Any]:
     return line_marker(look, 2.6, linewidth=1.2)
 
 
-def _draw_panel(ax: Axes, panel: TrainingPanel, found: dict[str, Look]) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, found: dict[str, Look]) -> None:
     ax.grid(visible=True, axis="y")
     for curve in panel.curves:
         options = _line(found[curve.label])

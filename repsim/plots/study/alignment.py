@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 from repsim.core.atlas import COLLAPSE, Atlas
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, outcomes_of, settings_of
-from repsim.stats.bootstrap import Estimate, estimate
+from repsim.stats.bootstrap import estimate
 
 _RESCUED = "#E3EDF7"
 #: What becomes of a group of parents -> its marker, the exceptions last and large.
@@ -26,106 +25,71 @@ _FATES: dict[str, dict[str, Any]] = {
 }
 
 
-class Rescue(NamedTuple):
-    """A group of parents, and retention of its worst language as they are and aligned."""
-
-    parents: tuple[str, ...]
-    setting: str
-    naive: float
-    aligned: float
-
-    @property
-    def fate(self) -> str:
-        """What became of it, a key of `_FATES`."""
-        if self.naive < COLLAPSE:
-            return "rescued" if self.aligned >= COLLAPSE else "collapses both ways"
-        return "survives both ways" if self.aligned >= COLLAPSE else "lost by alignment"
-
-    @property
-    def rescued(self) -> bool:
-        """Whether only the aligned merge survives."""
-        return self.naive < COLLAPSE <= self.aligned
+def _fate(naive: float, aligned: float) -> str:
+    """What became of a group of parents, a key of `_FATES`."""
+    if naive < COLLAPSE:
+        return "rescued" if aligned >= COLLAPSE else "collapses both ways"
+    return "survives both ways" if aligned >= COLLAPSE else "lost by alignment"
 
 
-class SettingRescue(NamedTuple):
-    """One setting: median gain over groups, and how many of those that collapse are rescued."""
-
-    setting: str
-    gain: Estimate
-    collapsed: int
-    rescued: int
-    lost: int
-
-
-class AlignmentPanel(NamedTuple):
-    """One alignment: its name, groups of parents, and what it gains by setting."""
-
-    alignment: str
-    groups: tuple[Rescue, ...]
-    settings: tuple[SettingRescue, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignmentInfo(Titled):
-    """A panel per alignment."""
-
-    panels: tuple[AlignmentPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown, and what each alignment rescues."""
-        words = []
-        for panel in self.panels:
-            rescued = sum(s.rescued for s in panel.settings)
-            collapsed = sum(s.collapsed for s in panel.settings)
-            told = "; ".join(f"{SETTINGS[s.setting]} {s.rescued} of {s.collapsed}"
-                             for s in panel.settings if s.rescued)  # fmt: skip
-            where = f" ({told})" if told else ""
-            words.append(f"{ALIGNMENTS[panel.alignment]} {rescued} of {collapsed}{where}")
-        return (
-            "Retention of the worst language of the mean of the same parents as they are (across) "
-            "and after one was brought into the coordinates of the other (upwards). Above the "
-            "diagonal alignment helps; top left it rescues. Rescued of those that collapse as they "
-            "are: " + "; ".join(words) + "."
-        )
+def _caption(info: Numbers) -> str:
+    words = []
+    for panel in info.panels:
+        rescued = sum(s.rescued for s in panel.settings)
+        collapsed = sum(s.collapsed for s in panel.settings)
+        told = "; ".join(f"{SETTINGS[s.setting]} {s.rescued} of {s.collapsed}"
+                         for s in panel.settings if s.rescued)  # fmt: skip
+        where = f" ({told})" if told else ""
+        words.append(f"{ALIGNMENTS[panel.alignment]} {rescued} of {collapsed}{where}")
+    return (
+        "Retention of the worst language of the mean of the same parents as they are (across) "
+        "and after one was brought into the coordinates of the other (upwards). Above the "
+        "diagonal alignment helps; top left it rescues. Rescued of those that collapse as they "
+        "are: " + "; ".join(words) + "."
+    )
 
 
-def alignment_info(atlas: Atlas) -> AlignmentInfo:
+def alignment_info(atlas: Atlas) -> Numbers:
     """What alignment changes, group by group."""
     means = [o for o in outcomes_of(atlas) if o.method == "linear"]
     naive = {(o.parents, o.control): o.worst for o in means if o.alignment == "none"}
     panels = []
     for alignment in ALIGNMENTS:
         those = [o for o in means if o.alignment == alignment != "none"]
-        groups = [Rescue(o.parents, o.setting, naive[o.parents, o.control], o.worst)
-                  for o in those if (o.parents, o.control) in naive]  # fmt: skip
+        groups = [
+            Numbers(parents=o.parents, setting=o.setting, naive=before, aligned=o.worst,
+                    fate=_fate(before, o.worst))
+            for o in those if (before := naive.get((o.parents, o.control))) is not None
+        ]  # fmt: skip
         if groups:
             settings = tuple(
                 _by_setting(setting, [group for group in groups if group.setting == setting])
                 for setting in settings_of(those)
             )
-            panels.append(AlignmentPanel(alignment, tuple(groups), settings))
+            panels.append(Numbers(alignment=alignment, groups=tuple(groups), settings=settings))
     if not panels:
         raise UsageError("the atlas holds no group of parents merged both as they are and aligned")
     count = len({group.parents for panel in panels for group in panel.groups})
-    return AlignmentInfo(
+    return Numbers(
+        _caption,
         panels=tuple(panels),
         title="What alignment rescues",
         note=(f"plain mean of {count} groups of parents", "stars: twins of one model"),
     )
 
 
-def _by_setting(setting: str, those: list[Rescue]) -> SettingRescue:
+def _by_setting(setting: str, those: list[Numbers]) -> Numbers:
     gains = [group.aligned - group.naive for group in those]
-    return SettingRescue(
-        setting,
-        estimate(gains, [group.parents for group in those]),
+    return Numbers(
+        setting=setting,
+        gain=estimate(gains, [group.parents for group in those]),
         collapsed=sum(group.naive < COLLAPSE for group in those),
-        rescued=sum(group.rescued for group in those),
-        lost=sum(group.aligned < COLLAPSE <= group.naive for group in those),
+        rescued=sum(group.fate == "rescued" for group in those),
+        lost=sum(group.fate == "lost by alignment" for group in those),
     )
 
 
-def draw_alignment(info: AlignmentInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_alignment(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per alignment, a point per group of parents."""
     count = len(info.panels)
     columns = count if size == "wide" else 1
@@ -138,7 +102,7 @@ def draw_alignment(info: AlignmentInfo, *, ax: Where = None, size: Size = "wide"
     return fig.finish(axes)
 
 
-def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, values: list[float]) -> None:
     retention_axis(ax, values, "x", shade=False)
     retention_axis(ax, values, "y", shade=False)
     ends, high = ax.get_xlim(), ax.get_ylim()[1]
@@ -153,7 +117,7 @@ def _draw_panel(ax: Axes, panel: AlignmentPanel, values: list[float]) -> None:
             ax.plot([group.naive for group in those], [group.aligned for group in those],
                     linestyle="", zorder=2 + place, **(look | shape))  # fmt: skip
     collapsed = sum(group.naive < COLLAPSE for group in panel.groups)
-    rescued = sum(group.rescued for group in panel.groups)
+    rescued = sum(group.fate == "rescued" for group in panel.groups)
     words = f"rescued: {rescued} of {collapsed}"
     ax.text(0.03, 0.97, words, transform=ax.transAxes, color=SURVIVES, fontsize=8, va="top",
             fontweight="bold")  # fmt: skip

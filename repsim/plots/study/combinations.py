@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import align_colour_bar, coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import (
     LARGE,
@@ -32,37 +31,21 @@ from repsim.plots.study.outcomes import (
 _WANTED = (*LARGE, "one-language", "data-order")
 
 
-class CombinationPanel(NamedTuple):
-    """One origin: `[languages, languages]` worst retention of the mean and of the best recipe."""
-
-    title: str
-    plain: np.ndarray
-    best: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class CombinationsInfo(Titled):
-    """A panel per origin of the parents, and short codes of the languages."""
-
-    panels: tuple[CombinationPanel, ...]
-    languages: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and how many pairs survive in each panel."""
-        words = [
-            f"{panel.title}: {int(np.sum(panel.best[known] >= COLLAPSE))} of {int(known.sum())}"
-            for panel in self.panels
-            for known in [np.triu(np.isfinite(panel.best), 1)]
-        ]
-        return (
-            "Retention of the worst language for every pair of languages: below the diagonal the "
-            "plain mean, above it the best of all methods and alignments, on it two models of one "
-            "language. Pairs of two languages that any recipe keeps above "
-            f"{COLLAPSE:g}: {listed(words)}."
-        )
+def _caption(info: Numbers) -> str:
+    words = [
+        f"{panel.title}: {int(np.sum(panel.best[known] >= COLLAPSE))} of {int(known.sum())}"
+        for panel in info.panels
+        for known in [np.triu(np.isfinite(panel.best), 1)]
+    ]
+    return (
+        "Retention of the worst language for every pair of languages: below the diagonal the "
+        "plain mean, above it the best of all methods and alignments, on it two models of one "
+        "language. Pairs of two languages that any recipe keeps above "
+        f"{COLLAPSE:g}: {listed(words)}."
+    )
 
 
-def combinations_info(atlas: Atlas) -> CombinationsInfo:
+def combinations_info(atlas: Atlas) -> Numbers:
     """Collapse by pair of languages, for forks by their share in common, seeds and doses."""
     found = chosen(
         outcomes_of(atlas),
@@ -75,7 +58,7 @@ def combinations_info(atlas: Atlas) -> CombinationsInfo:
     usual = usual_rate(found)
     found = [o for o in found if set(o.languages) <= set(languages) and o.rate == usual]
     codes = short_codes(languages)
-    return CombinationsInfo(
+    return Numbers(_caption,
         panels=tuple(_panel(title, those, languages) for title, those in _titled(found).items()),
         languages=tuple(codes[language] for language in languages),
         title="Which pairs of languages survive",
@@ -103,7 +86,7 @@ def _titled(found: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     return panels
 
 
-def _panel(title: str, found: Sequence[Outcome], languages: Sequence[str]) -> CombinationPanel:
+def _panel(title: str, found: Sequence[Outcome], languages: Sequence[str]) -> Numbers:
     place = {language: i for i, language in enumerate(languages)}
     plain = np.full((len(languages), len(languages)), np.nan)
     best = plain.copy()
@@ -113,11 +96,11 @@ def _panel(title: str, found: Sequence[Outcome], languages: Sequence[str]) -> Co
             if outcome.recipe == PLAIN:
                 plain[i, j] = np.fmax(plain[i, j], outcome.worst)
             best[i, j] = np.fmax(best[i, j], outcome.worst)
-    return CombinationPanel(title, plain, best)
+    return Numbers(title=title, plain=plain, best=best)
 
 
 def draw_combinations(
-    info: CombinationsInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+    info: Numbers, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """A matrix per origin of the parents."""
     count = len(info.panels)
@@ -136,9 +119,7 @@ def draw_combinations(
     return figure
 
 
-def _draw_panel(
-    ax: Axes, panel: CombinationPanel, info: CombinationsInfo, side: float, scale: ColourScale
-) -> Any:
+def _draw_panel(ax: Axes, panel: Numbers, info: Numbers, side: float, scale: ColourScale) -> Any:
     below = np.tril(np.ones(panel.plain.shape, dtype=bool), -1)
     values = np.where(below, panel.plain, panel.best)
     said = in_words(values, info.languages, info.languages)

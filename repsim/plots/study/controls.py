@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from repsim.plots.appearance import Look, Size, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker, retention_axis
 from repsim.plots.study.outcomes import ALIGNMENTS, chosen, outcomes_of
 
@@ -44,61 +42,24 @@ EXPECTED: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 
-class ControlPoint(NamedTuple):
-    """One control merge: language, retention, and whether it is as expected."""
-
-    language: str
-    retention: float
-    met: bool
+def _expectation(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"below {high:g}"
+    return "1" if low >= 1 - EXACT else f"{low:g} to {high:g}"
 
 
-class ControlRow(NamedTuple):
-    """One kind of control under one alignment: what is expected and what was observed."""
-
-    kind: str
-    alignment: str
-    expected: tuple[float, float]
-    points: tuple[ControlPoint, ...]
-
-    @property
-    def label(self) -> str:
-        """In words."""
-        return f"{KINDS[self.kind]}, {ALIGNMENTS[self.alignment]}"
-
-    @property
-    def met(self) -> int:
-        """How many are as expected."""
-        return sum(point.met for point in self.points)
-
-    @property
-    def expectation(self) -> str:
-        """What is expected, in words."""
-        low, high = self.expected
-        if math.isinf(low):
-            return f"below {high:g}"
-        return "1" if low >= 1 - EXACT else f"{low:g} to {high:g}"
+def _caption(info: Numbers) -> str:
+    met, count = sum(r.met for r in info.rows), sum(len(r.points) for r in info.rows)
+    failed = [f"{r.label} ({r.met} of {len(r.points)})" for r in info.rows
+              if r.met < len(r.points)]  # fmt: skip
+    words = f" Not as expected: {'; '.join(failed)}." if failed else ""
+    return (
+        "Retention of the mean of two models whose outcome is known beforehand; bars: what is "
+        f"expected. {met} of {count} are as expected.{words}"
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlsInfo(Titled):
-    """A row per kind and alignment, short codes of languages in the order of colours."""
-
-    rows: tuple[ControlRow, ...]
-    languages: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and which controls fail."""
-        met, count = sum(r.met for r in self.rows), sum(len(r.points) for r in self.rows)
-        failed = [f"{r.label} ({r.met} of {len(r.points)})" for r in self.rows
-                  if r.met < len(r.points)]  # fmt: skip
-        words = f" Not as expected: {'; '.join(failed)}." if failed else ""
-        return (
-            "Retention of the mean of two models whose outcome is known beforehand; bars: what is "
-            f"expected. {met} of {count} are as expected.{words}"
-        )
-
-
-def controls_info(atlas: Atlas) -> ControlsInfo:
+def controls_info(atlas: Atlas) -> Numbers:
     """Controls with an expectation, under the plain mean."""
     found = chosen(
         outcomes_of(atlas),
@@ -109,13 +70,18 @@ def controls_info(atlas: Atlas) -> ControlsInfo:
     rows = []
     for (kind, alignment), (low, high) in EXPECTED.items():
         points = tuple(
-            ControlPoint(codes[o.languages[0]], o.worst, low <= o.worst <= high)
+            Numbers(language=codes[o.languages[0]], retention=o.worst, met=low <= o.worst <= high)
             for o in found if (o.control, o.alignment) == (kind, alignment)
         )  # fmt: skip
         if points:
-            rows.append(ControlRow(kind, alignment, (low, high), points))
+            rows.append(Numbers(
+                kind=kind, label=f"{KINDS[kind]}, {ALIGNMENTS[alignment]}", points=points,
+                expected=(low, high), expectation=_expectation(low, high),
+                met=sum(point.met for point in points),
+            ))  # fmt: skip
     rows.sort(key=lambda row: list(KINDS).index(row.kind))
-    return ControlsInfo(
+    return Numbers(
+        _caption,
         rows=tuple(rows),
         languages=tuple(codes.values()),
         title="Controls with known answers",
@@ -123,7 +89,7 @@ def controls_info(atlas: Atlas) -> ControlsInfo:
     )
 
 
-def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_controls(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A row per kind and alignment, a bar where its points should lie."""
     found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
     key = fig.key_of({name: {"linestyle": "", **marker(look)} for name, look in found.items()})
@@ -137,7 +103,7 @@ def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") 
     return fig.finish(axes)
 
 
-def _draw_row(ax: Axes, row: ControlRow, place: int, found: dict[str, Look]) -> None:
+def _draw_row(ax: Axes, row: Numbers, place: int, found: dict[str, Look]) -> None:
     low, high = row.expected
     left, right = ax.get_xlim()
     ends = max(low, left), min(high, right)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,52 +12,29 @@ from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.plots.appearance import FAINT, Size, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES
 from repsim.plots.study.features import CALIBRATED, LADDER, SECTIONS, Measured, measured_pairs
 from repsim.stats.bootstrap import Estimate, estimate
 
 
-class DepthCurve(NamedTuple):
-    """Pairs of one outcome: `[pairs, sections]` lines (NaN: not measured), medians by section."""
-
-    survives: bool
-    lines: np.ndarray
-    middle: tuple[Estimate, ...]
-
-
-class DepthPanel(NamedTuple):
-    """One measure: its rung and label, and its curves."""
-
-    rung: str
-    label: str
-    curves: tuple[DepthCurve, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class DepthInfo(Titled):
-    """A panel per measure, by rung."""
-
-    panels: tuple[DepthPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown, and the medians in the middle blocks."""
-        words = []
-        for panel in self.panels:
-            middle = [
-                f"{'survive' if curve.survives else 'collapse'} {number(curve.middle[2].value)}"
-                for curve in panel.curves
-            ]
-            words.append(f"{panel.rung} {panel.label}: {', '.join(middle)}")
-        return (
-            "Calibrated similarity of two models that read the same text (0: 95 % quantile under "
-            "shuffled sentences, 1: identical), by depth, for pairs whose plain mean survives or "
-            "collapses. Thin: pairs; thick: median; band: 95 % interval over models. Medians in "
-            "the middle blocks: " + "; ".join(words) + "."
-        )
+def _caption(info: Numbers) -> str:
+    words = []
+    for panel in info.panels:
+        middle = [
+            f"{'survive' if curve.survives else 'collapse'} {number(curve.middle[2].value)}"
+            for curve in panel.curves
+        ]
+        words.append(f"{panel.rung} {panel.label}: {', '.join(middle)}")
+    return (
+        "Calibrated similarity of two models that read the same text (0: 95 % quantile under "
+        "shuffled sentences, 1: identical), by depth, for pairs whose plain mean survives or "
+        "collapses. Thin: pairs; thick: median; band: 95 % interval over models. Medians in "
+        "the middle blocks: " + "; ".join(words) + "."
+    )
 
 
-def depth_info(atlas: Atlas) -> DepthInfo:
+def depth_info(atlas: Atlas) -> Numbers:
     """Similarity by depth, of pairs that survive and of pairs that collapse."""
     pairs = [pair for pair in measured_pairs(atlas)
              if any(f"{name}_middle" in pair.values for name in LADDER)]  # fmt: skip
@@ -68,11 +44,12 @@ def depth_info(atlas: Atlas) -> DepthInfo:
             curves = tuple(_curve(name, those, survives) for survives in (True, False)
                            if any(pair.outcome.collapsed != survives for pair in those)
                            )  # fmt: skip
-            panels.append(DepthPanel(rung, label, curves))
+            panels.append(Numbers(rung=rung, label=label, curves=curves))
     if not panels:
         raise UsageError("the atlas holds no similarity of activations of pairs of parents")
     survive = sum(not pair.outcome.collapsed for pair in pairs)
-    return DepthInfo(
+    return Numbers(
+        _caption,
         panels=tuple(panels),
         title="Similarity of pairs that survive and of pairs that collapse",
         note=(
@@ -82,7 +59,7 @@ def depth_info(atlas: Atlas) -> DepthInfo:
     )
 
 
-def _curve(name: str, pairs: Sequence[Measured], survives: bool) -> DepthCurve:
+def _curve(name: str, pairs: Sequence[Measured], survives: bool) -> Numbers:
     those = [pair for pair in pairs if pair.outcome.collapsed != survives]
     lines = np.array([[pair.values.get(f"{name}_{section}", np.nan) for section in SECTIONS]
                       for pair in those])  # fmt: skip
@@ -92,7 +69,7 @@ def _curve(name: str, pairs: Sequence[Measured], survives: bool) -> DepthCurve:
         parents = [those[i].outcome.parents for i in known]
         none = Estimate(np.nan, np.nan, np.nan, 0, 0)
         middle.append(estimate(column[known].tolist(), parents) if len(known) else none)
-    return DepthCurve(survives, lines, tuple(middle))
+    return Numbers(survives=survives, lines=lines, middle=tuple(middle))
 
 
 _LOOKS: dict[bool, dict[str, Any]] = {
@@ -101,7 +78,7 @@ _LOOKS: dict[bool, dict[str, Any]] = {
 }
 
 
-def draw_depth(info: DepthInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_depth(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per measure, a band per outcome."""
     count = len(info.panels)
     columns = min(count, 4 if size == "wide" else 2)
@@ -118,7 +95,7 @@ def draw_depth(info: DepthInfo, *, ax: Where = None, size: Size = "wide") -> Dra
     return fig.finish(axes)
 
 
-def _draw_panel(ax: Axes, panel: DepthPanel) -> None:
+def _draw_panel(ax: Axes, panel: Numbers) -> None:
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
     places = np.arange(len(SECTIONS))
     for curve in panel.curves:

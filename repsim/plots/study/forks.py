@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,9 @@ from repsim.plots.appearance import GREY, INK, MARKERS, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.labels import place_of
 from repsim.plots.names import short_codes
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import RETENTION, marker, retention_axis
-from repsim.plots.study.crossings import Crossing, ForkSeries, crossing
+from repsim.plots.study.crossings import ForkSeries, crossing
 from repsim.plots.study.outcomes import (
     PLAIN,
     Outcome,
@@ -48,33 +47,21 @@ _RECIPES: tuple[tuple[str, Any], ...] = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ForksInfo(Titled):
-    """Series of the plain mean by pair, of forks of a monolingual trunk, and of recipes."""
-
-    pairs: tuple[ForkSeries, ...]
-    mono: tuple[ForkSeries, ...]
-    recipes: tuple[ForkSeries, ...]
-    usual: np.ndarray
-    core: np.ndarray
-    crossings: tuple[Crossing, ...]
-
-    def caption(self) -> str:
-        """What is shown, and from where on recipes survive."""
-        told = {recipe_label(*recipe) for recipe in HEADLINE}
-        words = "; ".join(f"{one.recipe}: {one.words()}"
-                          for one in self.crossings if one.recipe in told)  # fmt: skip
-        return (
-            "Retention of the worst language of merges of two forks against the share of training "
-            "that they had in common (0: the same initial weights and nothing more). Left: plain "
-            "mean, a thin line per pair of languages, dotted where others were merged in between; "
-            "thick: median of the pairs that were merged at every fraction shown; dashed: forks of "
-            "a monolingual trunk. Right: that median by method. Share in common from which on the "
-            f"worst language keeps {COLLAPSE:g}, interpolated, median over pairs: {words}."
-        )
+def _caption(info: Numbers) -> str:
+    told = {recipe_label(*recipe) for recipe in HEADLINE}
+    words = "; ".join(f"{one.recipe}: {one.words()}"
+                      for one in info.crossings if one.recipe in told)  # fmt: skip
+    return (
+        "Retention of the worst language of merges of two forks against the share of training "
+        "that they had in common (0: the same initial weights and nothing more). Left: plain "
+        "mean, a thin line per pair of languages, dotted where others were merged in between; "
+        "thick: median of the pairs that were merged at every fraction shown; dashed: forks of "
+        "a monolingual trunk. Right: that median by method. Share in common from which on the "
+        f"worst language keeps {COLLAPSE:g}, interpolated, median over pairs: {words}."
+    )
 
 
-def forks_info(atlas: Atlas) -> ForksInfo:
+def forks_info(atlas: Atlas) -> Numbers:
     """Retention by share of training in common."""
     forks = ("same-init", "early-forks", "late-forks")
     everything = outcomes_of(atlas)
@@ -101,7 +88,8 @@ def forks_info(atlas: Atlas) -> ForksInfo:
     recipes.sort(key=lambda series: order.index(series.label))
     apart = _by_pair(mono, codes, cluster([o.fork_fraction for o in mono]))
     models = len({parent for o in found for parent in o.parents})
-    return ForksInfo(
+    return Numbers(
+        _caption,
         pairs=tuple(series for series in plain if len(series.fractions) > 1),
         mono=tuple(series for series in apart if len(series.fractions) > 1),
         recipes=tuple(recipes[:MAX_RECIPES]),
@@ -144,7 +132,7 @@ def _median_series(label: str, series: Sequence[ForkSeries], core: np.ndarray) -
     return ForkSeries(label, core, np.median(values, axis=0), low, high)
 
 
-def draw_forks(info: ForksInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_forks(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Retention by pair on the left, by recipe on the right."""
     beside = size == "wide"
     axes = fig.frames(info, ax, 2, 2 if beside else 1, size, 3.1 if beside else 5.8)
@@ -179,7 +167,7 @@ def _fraction_axis(ax: Axes, fractions: np.ndarray) -> None:
     ax.set_xlabel("share of training in common, % (log)")
 
 
-def _draw_pairs(ax: Axes, info: ForksInfo, fractions: np.ndarray) -> None:
+def _draw_pairs(ax: Axes, info: Numbers, fractions: np.ndarray) -> None:
     """A thin line per pair, dotted where other pairs were merged in between, under their median."""
     thin: dict[str, Any] = {"color": _PAIR, "linewidth": 1.0, "zorder": 2}
     for place, one in enumerate(info.pairs):

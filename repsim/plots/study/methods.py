@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import Any
 
@@ -15,7 +14,7 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.matrix import coloured, draw_matrix, in_words, ink_on
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import RETENTION_SCALE, retention_bar, retention_place
 from repsim.plots.study.outcomes import LARGE, SETTINGS, chosen, outcomes_of, recipe_label
 
@@ -29,32 +28,21 @@ HEADS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class MethodsInfo(Titled):
-    """`[recipes, columns]` median worst retention (NaN: none made), share collapsed, number."""
-
-    recipes: tuple[str, ...]
-    columns: tuple[tuple[str, int], ...]
-    medians: np.ndarray
-    collapsed: np.ndarray
-    counts: np.ndarray
-
-    def caption(self) -> str:
-        """What is shown, and in which columns every merge collapses."""
-        dead = [
-            f"{SETTINGS[setting]}, k = {k}"
-            for place, (setting, k) in enumerate(self.columns)
-            if np.nanmin(self.collapsed[:, place]) == 1
-        ]
-        words = f"Every merge collapses in: {'; '.join(dead)}." if dead else ""
-        return (
-            "Retention of the worst language, median over the merges of a cell, by method "
-            "(rows; 'permuted' and 'rotated': parents aligned before) and by the origin and number "
-            f"k of the parents. Small: share of merges below {COLLAPSE:g}. " + words
-        )
+def _caption(info: Numbers) -> str:
+    dead = [
+        f"{SETTINGS[setting]}, k = {k}"
+        for place, (setting, k) in enumerate(info.columns)
+        if np.nanmin(info.collapsed[:, place]) == 1
+    ]
+    words = f"Every merge collapses in: {'; '.join(dead)}." if dead else ""
+    return (
+        "Retention of the worst language, median over the merges of a cell, by method "
+        "(rows; 'permuted' and 'rotated': parents aligned before) and by the origin and number "
+        f"k of the parents. Small: share of merges below {COLLAPSE:g}. " + words
+    )
 
 
-def methods_info(atlas: Atlas) -> MethodsInfo:
+def methods_info(atlas: Atlas) -> Numbers:
     """Collapse by method, setting and number of parents."""
     found = chosen(outcomes_of(atlas), lambda o: o.setting in LARGE, "merges of several languages")
     recipes = list(dict.fromkeys(o.recipe for o in found))
@@ -69,7 +57,7 @@ def methods_info(atlas: Atlas) -> MethodsInfo:
         if len(values):
             medians[cell], collapsed[cell] = np.median(values), np.mean(values < COLLAPSE)
             counts[cell] = len(values)
-    return MethodsInfo(
+    return Numbers(_caption,
         recipes=tuple(recipe_label(*recipe) for recipe in recipes),
         columns=tuple(columns),
         medians=medians,
@@ -82,7 +70,7 @@ def methods_info(atlas: Atlas) -> MethodsInfo:
 
 
 def draw_methods(
-    info: MethodsInfo, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
+    info: Numbers, *, ax: Where = None, size: Size = "wide", cmap: str | None = None
 ) -> Drawing:
     """A row per recipe, a column per origin and number of parents."""
     rows, columns = info.medians.shape
@@ -104,7 +92,7 @@ def draw_methods(
     return fig.finish(axes)
 
 
-def _write_cells(ax: Axes, info: MethodsInfo, scale: ColourScale) -> None:
+def _write_cells(ax: Axes, info: Numbers, scale: ColourScale) -> None:
     ink = ink_on(retention_place(info.medians), scale)
     for i, j in itertools.product(*map(range, info.medians.shape)):
         value = info.medians[i, j]
@@ -117,7 +105,7 @@ def _write_cells(ax: Axes, info: MethodsInfo, scale: ColourScale) -> None:
             ax.text(j, i + 0.04, share, va="top", fontsize=5.8, **options)
 
 
-def _write_heads(ax: Axes, info: MethodsInfo) -> None:
+def _write_heads(ax: Axes, info: Numbers) -> None:
     """Name each setting once, over its columns."""
     from matplotlib.transforms import blended_transform_factory
 

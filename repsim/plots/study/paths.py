@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,59 +12,30 @@ from repsim.plots.appearance import FAINT, Look, Size, darkened
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import marker
 from repsim.plots.study.outcomes import ALIGNMENTS, SETTINGS, Outcome, outcomes_of, value_words
-from repsim.stats.bootstrap import Estimate, estimate
+from repsim.stats.bootstrap import estimate
 
 #: Alignment -> label, in the order of drawing.
 PATHS = ALIGNMENTS
 
 
-class PathGroup(NamedTuple):
-    """Paths of one setting under one alignment: `[curves, points]` bits per byte over the chord."""
-
-    alignment: str
-    t: np.ndarray
-    above: np.ndarray
-    barrier: Estimate
-    pairs: int
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return PATHS[self.alignment]
-
-
-class PathPanel(NamedTuple):
-    """One setting, a group per alignment."""
-
-    setting: str
-    groups: tuple[PathGroup, ...]
-
-    def words(self) -> str:
-        """The barriers of a setting in words."""
-        return ", ".join(f"{value_words(group.barrier)} {group.label}" for group in self.groups)
+def _caption(info: Numbers) -> str:
+    words = "; ".join(
+        f"{SETTINGS[panel.setting]} "
+        + ", ".join(f"{value_words(group.barrier)} {group.label}" for group in panel.groups)
+        for panel in info.panels
+    )
+    return (
+        "Barrier of two parents: the highest point of the held-out bits per byte over the "
+        "straight line between their losses, along the straight path between their weights, as "
+        "they are and after the second was brought to the first. Small: one pair and language; "
+        f"large: median, with its 95 % interval over models where there is one: {words}."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class PathsInfo(Titled):
-    """A panel per setting."""
-
-    panels: tuple[PathPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown, and every median barrier."""
-        words = "; ".join(f"{SETTINGS[panel.setting]} {panel.words()}" for panel in self.panels)
-        return (
-            "Barrier of two parents: the highest point of the held-out bits per byte over the "
-            "straight line between their losses, along the straight path between their weights, as "
-            "they are and after the second was brought to the first. Small: one pair and language; "
-            f"large: median, with its 95 % interval over models where there is one: {words}."
-        )
-
-
-def paths_info(atlas: Atlas) -> PathsInfo:
+def paths_info(atlas: Atlas) -> Numbers:
     """Paths of an atlas, by setting and alignment; controls have their own figure."""
     origin = {o.parents: o for o in outcomes_of(atlas) if not o.control}
     found: dict[tuple[str, str], list[tuple[Outcome, np.ndarray, np.ndarray]]] = {}
@@ -78,10 +47,11 @@ def paths_info(atlas: Atlas) -> PathsInfo:
     for setting in SETTINGS:
         groups = [_group(name, found[setting, name]) for name in PATHS if (setting, name) in found]
         if groups:
-            panels.append(PathPanel(setting, tuple(groups)))
+            panels.append(Numbers(setting=setting, groups=groups))
     parents = {outcome.parents for those in found.values() for outcome, _, _ in those}
     points = len(panels[0].groups[0].t)
-    return PathsInfo(
+    return Numbers(
+        _caption,
         panels=tuple(panels),
         title="Barriers on the path between two parents",
         note=(
@@ -110,11 +80,14 @@ def _curves(
     return curves
 
 
-def _group(alignment: str, curves: Sequence[tuple[Outcome, np.ndarray, np.ndarray]]) -> PathGroup:
+def _group(alignment: str, curves: Sequence[tuple[Outcome, np.ndarray, np.ndarray]]) -> Numbers:
     above = np.stack([height for _, _, height in curves])
     parents = [outcome.parents for outcome, _, _ in curves]
     barrier = estimate(above.max(axis=1).tolist(), parents)
-    return PathGroup(alignment, curves[0][1], above, barrier, len(set(parents)))
+    return Numbers(
+        alignment=alignment, label=PATHS[alignment], t=curves[0][1], above=above, barrier=barrier,
+        pairs=len(set(parents)),
+    )  # fmt: skip
 
 
 #: Alignment -> look; lightness and marker differ, for grey.
@@ -125,7 +98,7 @@ _LOOKS = {
 }
 
 
-def draw_paths(info: PathsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_paths(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A row per setting, in it a line per alignment."""
     present = {group.alignment for panel in info.panels for group in panel.groups}
     key = fig.key_of({PATHS[name]: {"linestyle": "", **marker(_LOOKS[name])}
@@ -143,7 +116,7 @@ def draw_paths(info: PathsInfo, *, ax: Where = None, size: Size = "wide") -> Dra
     return fig.finish(axes)
 
 
-def _draw_barriers(ax: Axes, group: PathGroup, y: float) -> None:
+def _draw_barriers(ax: Axes, group: Numbers, y: float) -> None:
     look, highest = _LOOKS[group.alignment], group.above.max(axis=1)
     ax.plot(highest, np.full(len(highest), y), linestyle="", marker="|", markersize=4.5,
             markeredgewidth=0.7, color=look.line, alpha=0.35, zorder=2)  # fmt: skip

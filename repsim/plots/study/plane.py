@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from repsim.core.formatting import listed, number
 from repsim.plots.appearance import FAINT, GREY, Look, Size
 from repsim.plots.drawing import figure as fig
 from repsim.plots.names import wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, marker
 from repsim.plots.study.features import CALIBRATED, RUNGS, measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, settings_of
@@ -28,70 +27,27 @@ OF_RUNG = {
 }
 
 
-class Profile(NamedTuple):
-    """A setting: its name, median similarity at each rung, and how many of its pairs survive."""
-
-    setting: str
-    values: tuple[float, ...]
-    survive: int
-    pairs: int
-
-
-class PlanePoint(NamedTuple):
-    """A pair in the plane of L0 and L2: setting, both similarities, retention."""
-
-    setting: str
-    identity: float
-    rotation: float
-    retention: float
-
-
-class Course(NamedTuple):
-    """Pairs of one outcome: quarter, median and three quarters of similarity at each rung."""
-
-    survives: bool
-    low: np.ndarray
-    middle: np.ndarray
-    high: np.ndarray
-    pairs: int
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{'survives' if self.survives else 'collapses'} ({self.pairs} pairs)"
+def _caption(info: Numbers) -> str:
+    words = []
+    for rung, name in (("L0", "identity"), ("L2", "rotation")):
+        values = np.array([getattr(point, name) for point in info.points])
+        survives = np.array([point.retention >= COLLAPSE for point in info.points])
+        if survives.any() and not survives.all():
+            words.append(f"{rung} {number(auroc(values, survives))}")
+    told = f"Probability that a pair that survives is the more similar one: {listed(words)}. "
+    return (
+        "Left: calibrated similarity in the middle blocks on each rung of the ladder, of pairs "
+        "whose plain mean survives and of pairs whose plain mean collapses: median, and band "
+        "of the middle half. Right: every pair by its similarity in the same coordinates (L0) "
+        "and up to rotation (L2). "
+        + (told if words else "")
+        + "High L2 with low L0 is a mismatch of coordinates. Survivors by setting: "
+        + "; ".join(f"{SETTINGS[p.setting]} {p.survive} of {p.pairs}" for p in info.profiles)
+        + "."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class PlaneInfo(Titled):
-    """Rungs that were measured, a course per outcome, a profile per setting, a point per pair."""
-
-    rungs: tuple[str, ...]
-    courses: tuple[Course, ...]
-    profiles: tuple[Profile, ...]
-    points: tuple[PlanePoint, ...]
-
-    def caption(self) -> str:
-        """What is shown, and how L0 and L2 tell pairs that survive from pairs that collapse."""
-        words = []
-        for rung, name in (("L0", "identity"), ("L2", "rotation")):
-            values = np.array([getattr(point, name) for point in self.points])
-            survives = np.array([point.retention >= COLLAPSE for point in self.points])
-            if survives.any() and not survives.all():
-                words.append(f"{rung} {number(auroc(values, survives))}")
-        told = f"Probability that a pair that survives is the more similar one: {listed(words)}. "
-        return (
-            "Left: calibrated similarity in the middle blocks on each rung of the ladder, of pairs "
-            "whose plain mean survives and of pairs whose plain mean collapses: median, and band "
-            "of the middle half. Right: every pair by its similarity in the same coordinates (L0) "
-            "and up to rotation (L2). "
-            + (told if words else "")
-            + "High L2 with low L0 is a mismatch of coordinates. Survivors by setting: "
-            + "; ".join(f"{SETTINGS[p.setting]} {p.survive} of {p.pairs}" for p in self.profiles)
-            + "."
-        )
-
-
-def plane_info(atlas: Atlas) -> PlaneInfo:
+def plane_info(atlas: Atlas) -> Numbers:
     """The ladder by setting, and the plane of L0 and L2."""
     pairs = measured_pairs(atlas, "unit_correlation_middle", "cka_middle")
     rungs = [rung for rung, name in OF_RUNG.items()
@@ -102,20 +58,26 @@ def plane_info(atlas: Atlas) -> PlaneInfo:
         medians = [float(np.median([p.values[f"{OF_RUNG[rung]}_middle"] for p in those]))
                    for rung in rungs]  # fmt: skip
         survive = sum(not pair.outcome.collapsed for pair in those)
-        profiles.append(Profile(setting, tuple(medians), survive, len(those)))
+        profiles.append(
+            Numbers(setting=setting, values=tuple(medians), survive=survive, pairs=len(those))
+        )
     courses = []
     for survives in (True, False):
         those = [pair for pair in pairs if pair.outcome.collapsed != survives]
         if those:
             values = [[p.values[f"{OF_RUNG[rung]}_middle"] for rung in rungs] for p in those]
             low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-            courses.append(Course(survives, low, middle, high, len(those)))
+            label = f"{'survives' if survives else 'collapses'} ({len(those)} pairs)"
+            courses.append(Numbers(
+                survives=survives, low=low, middle=middle, high=high, pairs=len(those), label=label
+            ))  # fmt: skip
     points = [
-        PlanePoint(pair.outcome.setting, pair.values["unit_correlation_middle"],
-                   pair.values["cka_middle"], pair.outcome.worst)
+        Numbers(setting=pair.outcome.setting, identity=pair.values["unit_correlation_middle"],
+                   rotation=pair.values["cka_middle"], retention=pair.outcome.worst)
         for pair in pairs
     ]  # fmt: skip
-    return PlaneInfo(
+    return Numbers(
+        _caption,
         rungs=tuple(rungs),
         courses=tuple(courses),
         profiles=tuple(profiles),
@@ -132,7 +94,7 @@ _LOOKS = {
 }
 
 
-def draw_plane(info: PlaneInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_plane(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Similarity by rung on the left, the plane of L0 and L2 on the right."""
     beside = size == "wide"
     key = fig.key_of({course.label: marker(_LOOKS[course.survives]) for course in info.courses})
@@ -142,7 +104,7 @@ def draw_plane(info: PlaneInfo, *, ax: Where = None, size: Size = "wide") -> Dra
     return fig.finish(axes)
 
 
-def _draw_courses(ax: Axes, info: PlaneInfo, *, named: bool) -> None:
+def _draw_courses(ax: Axes, info: Numbers, *, named: bool) -> None:
     places = np.arange(len(info.rungs))
     for course in info.courses:
         look = _LOOKS[course.survives]
@@ -155,7 +117,7 @@ def _draw_courses(ax: Axes, info: PlaneInfo, *, named: bool) -> None:
     ax.set_title("on each rung: median and middle half")
 
 
-def _draw_points(ax: Axes, info: PlaneInfo) -> None:
+def _draw_points(ax: Axes, info: Numbers) -> None:
     for survives, look in _LOOKS.items():
         those = [p for p in info.points if (p.retention >= COLLAPSE) == survives]
         ax.plot([point.identity for point in those], [point.rotation for point in those],

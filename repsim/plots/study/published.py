@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from repsim.core.formatting import number
 from repsim.core.pair_table import BlockTable, PairTable
 from repsim.plots.appearance import FAINT, GREY, INK, PALETTE, Size
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import COLLAPSES, SURVIVES, retention_axis
 from repsim.plots.study.features import WEIGHTS, measured_pairs
 from repsim.stats.bootstrap import members_of
@@ -29,70 +28,26 @@ TEXTS = {"english": "English, both", "in_language": "its own language each",
          "numerals": "numerals, both"}  # fmt: skip
 
 
-class Leverage(NamedTuple):
-    """A language, and the rank correlation over the pairs without it."""
-
-    language: str
-    without: float
-    pairs: int
-
-
-class BlockCurve(NamedTuple):
-    """Median, least and greatest CKA of pairs by block."""
-
-    text: str
-    middle: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-class Beside(NamedTuple):
-    """Weight cosine and retention `[pairs]` of an atlas."""
-
-    cosine: np.ndarray
-    retention: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedInfo(Titled):
-    """What the panels show; `curves` and `beside` may be empty."""
-
-    retention: np.ndarray
-    similarity: np.ndarray
-    loss: np.ndarray
-    marked: np.ndarray
-    chosen: str
-    rest: tuple[np.ndarray, np.ndarray]
-    whole: Relation
-    partial: Relation
-    leverage: tuple[Leverage, ...]
-    curves: tuple[BlockCurve, ...]
-    block_pairs: int
-    cosine: np.ndarray
-    worst: np.ndarray
-    beside: Beside | None
-
-    def caption(self) -> str:
-        """What is shown, with the numbers that carry it."""
-        collapsed = int((self.worst < COLLAPSE).sum())
-        without = next(one for one in self.leverage if one.language == self.chosen)
-        said = [
-            f"{collapsed} of {len(self.worst)} pairs keep less than half of what lies between an "
-            f"untrained model and the parent in a language (most: {number(self.worst.max())})",
-            f"rank correlation of CKA on English and loss {_told(self.whole)}, "
-            f"{number(without.without)} over the {without.pairs} pairs without {self.chosen} (open "
-            "markers; chosen after looking)",
-            f"Pearson correlation after additive effects of languages {_told(self.partial)}",
-        ]
-        if self.curves:
-            said.append(f"CKA by block over {self.block_pairs} pairs: median, least and greatest; "
-                        f"shaded where the median on English is {PLATEAU:g} or more")  # fmt: skip
-        if self.beside is not None:
-            survive = int((self.beside.retention >= COLLAPSE).sum())
-            count = len(self.beside.retention)
-            said.append(f"beside {count} pairs of the atlas, of which {survive} survive, by the "
-                        "same definitions of retention and of collapse")  # fmt: skip
-        return "; ".join(said) + "."
+def _caption(info: Numbers) -> str:
+    collapsed = int((info.worst < COLLAPSE).sum())
+    without = next(one for one in info.leverage if one.language == info.chosen)
+    said = [
+        f"{collapsed} of {len(info.worst)} pairs keep less than half of what lies between an "
+        f"untrained model and the parent in a language (most: {number(info.worst.max())})",
+        f"rank correlation of CKA on English and loss {_told(info.whole)}, "
+        f"{number(without.without)} over the {without.pairs} pairs without {info.chosen} (open "
+        "markers; chosen after looking)",
+        f"Pearson correlation after additive effects of languages {_told(info.partial)}",
+    ]
+    if info.curves:
+        said.append(f"CKA by block over {info.block_pairs} pairs: median, least and greatest; "
+                    f"shaded where the median on English is {PLATEAU:g} or more")  # fmt: skip
+    if info.beside is not None:
+        survive = int((info.beside.retention >= COLLAPSE).sum())
+        count = len(info.beside.retention)
+        said.append(f"beside {count} pairs of the atlas, of which {survive} survive, by the "
+                    "same definitions of retention and of collapse")  # fmt: skip
+    return "; ".join(said) + "."
 
 
 def _told(found: Relation) -> str:
@@ -103,7 +58,7 @@ def _told(found: Relation) -> str:
 def published_info(
     pairs: PairTable, *, blocks: BlockTable | None = None, atlas: Atlas | None = None,
     chosen: str = "rus",
-) -> PublishedInfo:  # fmt: skip
+) -> Numbers:  # fmt: skip
     """Published pairs: retention, similarity, loss, one language's weight, and an atlas."""
     similarity, loss = pairs[MEASURE], pairs.loss
     if not (np.isfinite(similarity) & np.isfinite(loss)).all() or len(loss) < 4:
@@ -118,50 +73,63 @@ def published_info(
     rest = tuple(v - member_effects(v, members) for v in (similarity, loss))
     curves = _curves(blocks) if blocks is not None else ()
     count = len(set(zip(blocks["a"], blocks["b"], strict=True))) if blocks is not None else 0
-    return PublishedInfo(
-        pairs.both, similarity, loss, np.array([chosen in pair for pair in names]), chosen,
-        (rest[0], rest[1]), whole, relation(similarity, loss, names, partial=True), leverage,
-        curves, count, pairs[SHARED], pairs.worst, _beside(atlas),
+    return Numbers(
+        _caption,
+        retention=pairs.both,
+        similarity=similarity,
+        loss=loss,
+        marked=np.array([chosen in pair for pair in names]),
+        chosen=chosen,
+        rest=(rest[0], rest[1]),
+        whole=whole,
+        partial=relation(similarity, loss, names, partial=True),
+        leverage=leverage,
+        curves=curves,
+        block_pairs=count,
+        cosine=pairs[SHARED],
+        worst=pairs.worst,
+        beside=_beside(atlas),
         title=f"What {len(loss)} published pairs show",
         note=("brackets: 95 % over models",),
-    )  # fmt: skip
+    )
 
 
 def leverage_of(
     similarity: np.ndarray, loss: np.ndarray, pairs: Sequence[tuple[str, str]]
-) -> tuple[Leverage, ...]:
+) -> tuple[Numbers, ...]:
     """Rank correlation over the pairs without each language, from the least on."""
     found = []
     for language in sorted({name for pair in pairs for name in pair}):
         kept = np.array([language not in pair for pair in pairs])
         value = spearman(similarity[kept], loss[kept])
-        found.append(Leverage(language, value, int(kept.sum())))
+        found.append(Numbers(language=language, without=value, pairs=int(kept.sum())))
     return tuple(sorted(found, key=lambda one: one.without))
 
 
-def _curves(blocks: BlockTable) -> tuple[BlockCurve, ...]:
+def _curves(blocks: BlockTable) -> tuple[Numbers, ...]:
     curves = []
     for text, label in TEXTS.items():
         rows = blocks.where(text=text)
         if len(rows):
             places = np.unique(rows["block"])
             groups = [rows["cka"][rows["block"] == place] for place in places]
-            curves.append(BlockCurve(label, *(np.array([of(g) for g in groups])
-                                              for of in (np.median, np.min, np.max))))  # fmt: skip
+            middle, low, high = (np.array([of(g) for g in groups])
+                                 for of in (np.median, np.min, np.max))  # fmt: skip
+            curves.append(Numbers(text=label, middle=middle, low=low, high=high))
     return tuple(curves)
 
 
-def _beside(atlas: Atlas | None) -> Beside | None:
+def _beside(atlas: Atlas | None) -> Numbers | None:
     if atlas is None:
         return None
     found = measured_pairs(atlas, SHARED)
-    return Beside(np.array([pair.values[SHARED] for pair in found]),
-                  np.array([pair.outcome.worst for pair in found]))  # fmt: skip
+    return Numbers(cosine=np.array([pair.values[SHARED] for pair in found]),
+                   retention=np.array([pair.outcome.worst for pair in found]))  # fmt: skip
 
 
-def draw_published(info: PublishedInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_published(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """Six panels, five where there is no similarity by block or no atlas."""
-    panels: list[tuple[str, Callable[[Axes, PublishedInfo], None]]] = [
+    panels: list[tuple[str, Callable[[Axes, Numbers], None]]] = [
         ("Every pair against a floor", _draw_floor), ("Similarity and loss", _draw_loss),
         ("Without each language", _draw_leverage), ("After language effects", _draw_rest),
     ]  # fmt: skip
@@ -185,13 +153,13 @@ def _points(marked: bool) -> dict[str, Any]:
             "markerfacecolor": face, "markeredgewidth": 0.8}  # fmt: skip
 
 
-def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, info: PublishedInfo) -> None:
+def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, info: Numbers) -> None:
     for marked in (False, True):
         rows = info.marked == marked
         ax.plot(x[rows], y[rows], **_points(marked))
 
 
-def _draw_floor(ax: Axes, info: PublishedInfo) -> None:
+def _draw_floor(ax: Axes, info: Numbers) -> None:
     order = np.argsort(info.worst)
     for side in range(info.retention.shape[1]):
         ax.plot(np.arange(1, len(order) + 1), info.retention[order, side], **_points(False))
@@ -199,14 +167,14 @@ def _draw_floor(ax: Axes, info: PublishedInfo) -> None:
     ax.set(xlabel="pair, by its worst language", ylabel="retention, both languages")
 
 
-def _draw_loss(ax: Axes, info: PublishedInfo) -> None:
+def _draw_loss(ax: Axes, info: Numbers) -> None:
     _scatter(ax, info.similarity, info.loss, info)
     ax.set(xlabel="CKA on English, mean over blocks", ylabel="score of the merge − parents")
     ax.text(0.98, 0.03, f"rho {number(info.whole.value)}\nopen: with {info.chosen}",
             transform=ax.transAxes, ha="right", fontsize=7, color=GREY)  # fmt: skip
 
 
-def _draw_leverage(ax: Axes, info: PublishedInfo) -> None:
+def _draw_leverage(ax: Axes, info: Numbers) -> None:
     ax.axvline(0, color=FAINT, linewidth=0.8)
     ax.axvline(info.whole.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)))
     for place, one in enumerate(info.leverage):
@@ -216,7 +184,7 @@ def _draw_leverage(ax: Axes, info: PublishedInfo) -> None:
     ax.set_xlabel("rho without it (dashed: all pairs)")
 
 
-def _draw_rest(ax: Axes, info: PublishedInfo) -> None:
+def _draw_rest(ax: Axes, info: Numbers) -> None:
     for line in (ax.axhline, ax.axvline):
         line(0, color=FAINT, linewidth=0.8)
     _scatter(ax, *info.rest, info)
@@ -226,7 +194,7 @@ def _draw_rest(ax: Axes, info: PublishedInfo) -> None:
             ha="right", fontsize=7, color=GREY)  # fmt: skip
 
 
-def _draw_blocks(ax: Axes, info: PublishedInfo) -> None:
+def _draw_blocks(ax: Axes, info: Numbers) -> None:
     for curve, colour in zip(info.curves, PALETTE, strict=False):
         places = np.arange(1, len(curve.middle) + 1)
         ax.fill_between(places, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
@@ -238,7 +206,7 @@ def _draw_blocks(ax: Axes, info: PublishedInfo) -> None:
     ax.legend(fontsize=6.5, loc="lower right", handlelength=1.2, borderpad=0.2)
 
 
-def _draw_beside(ax: Axes, info: PublishedInfo) -> None:
+def _draw_beside(ax: Axes, info: Numbers) -> None:
     assert info.beside is not None
     lives = info.beside.retention >= COLLAPSE
     looks = (("ours, survives", lives, SURVIVES, "o"), ("ours, collapses", ~lives, COLLAPSES, "X"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from repsim.plots.appearance import GREY, Look, Size, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import short_codes, wrapped
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.study.axes import SHADE, marker
 from repsim.plots.study.outcomes import (
     PRETRAINED_APART,
@@ -27,46 +26,20 @@ from repsim.plots.study.outcomes import (
 )
 
 
-class Strength(NamedTuple):
-    """One model, or recipe of a merge, in one language; NaN where it has no interval."""
-
-    name: str
-    bits: float
-    low: float
-    high: float
-
-
-class StrengthRow(NamedTuple):
-    """One kind of model: its role, its name, and language -> models of that kind."""
-
-    role: str
-    label: str
-    models: Mapping[str, tuple[Strength, ...]]
+def _caption(info: Numbers) -> str:
+    words = []
+    for row in info.rows:
+        gaps = [info.floors[language] - min(model.bits for model in models)
+                for language, models in row.models.items()]  # fmt: skip
+        words.append(f"{row.label}: {number(sum(gaps) / len(gaps))}")
+    return (
+        "Bits per byte on held-out text of each language (less is better; dashed: a unigram "
+        "model). Mean over languages of how far the best model of a kind lies below the "
+        "unigram model, in bits per byte (below zero: worse than it): " + "; ".join(words) + "."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class StrengthInfo(Titled):
-    """Kinds of models from top to bottom, unigram floor and short code of each language."""
-
-    rows: tuple[StrengthRow, ...]
-    floors: Mapping[str, float]
-    codes: Mapping[str, str]
-
-    def caption(self) -> str:
-        """What is shown, and the mean of each kind over languages."""
-        words = []
-        for row in self.rows:
-            gaps = [self.floors[language] - min(model.bits for model in models)
-                    for language, models in row.models.items()]  # fmt: skip
-            words.append(f"{row.label}: {number(sum(gaps) / len(gaps))}")
-        return (
-            "Bits per byte on held-out text of each language (less is better; dashed: a unigram "
-            "model). Mean over languages of how far the best model of a kind lies below the "
-            "unigram model, in bits per byte (below zero: worse than it): " + "; ".join(words) + "."
-        )
-
-
-def strength_info(atlas: Atlas) -> StrengthInfo:
+def strength_info(atlas: Atlas) -> Numbers:
     """Strength in each language of a study."""
     models = [row for row in atlas.models.rows() if row["bits_per_byte"] is not None]
     family = _main_family(models)
@@ -75,7 +48,8 @@ def strength_info(atlas: Atlas) -> StrengthInfo:
     languages = [name for name in dict.fromkeys(row["language"] for row in models) if name in alone]
     floors = {row["language"]: row["unigram_floor"] for row in models}
     kinds = [*_model_rows(models, languages), *_merge_rows(atlas, family, languages, floors)]
-    return StrengthInfo(
+    return Numbers(
+        _caption,
         rows=tuple(row for row in kinds if row.models),
         floors={language: floors[language] for language in languages},
         codes=short_codes(languages),
@@ -93,28 +67,29 @@ def _main_family(models: Sequence[dict[str, Any]]) -> str:
     return str(max(dict.fromkeys(names), key=names.count))
 
 
-def _model_rows(
-    models: Sequence[dict[str, Any]], languages: Sequence[str]
-) -> Iterator[StrengthRow]:
+def _model_rows(models: Sequence[dict[str, Any]], languages: Sequence[str]) -> Iterator[Numbers]:
     alone = [row for row in models
              if row["role"] == "monolingual" and row["history"] == row["language"]
              and not row["forked_from"]]  # fmt: skip
-    yield StrengthRow("monolingual", "monolingual, from scratch", _by_language(alone, languages))
+    yield Numbers(
+        role="monolingual", label="monolingual, from scratch", models=_by_language(alone, languages)
+    )
     mixed = [row for row in models if row["role"] == "mixed"]
     for tokens in sorted({row["tokens"] for row in mixed}):
         those = [row for row in mixed if row["tokens"] == tokens]
         label = f"mixed, {tokens / 1e6:.2g}M tokens"
-        yield StrengthRow("mixed", label, _by_language(those, languages))
+        yield Numbers(role="mixed", label=label, models=_by_language(those, languages))
 
 
 def _by_language(
     rows: Sequence[dict[str, Any]], languages: Sequence[str]
-) -> dict[str, tuple[Strength, ...]]:
-    def ends(row: dict[str, Any]) -> list[float]:
-        return [math.nan if row[key] is None else row[key] for key in ("ci_low", "ci_high")]
+) -> dict[str, tuple[Numbers, ...]]:
+    def ends(row: dict[str, Any]) -> dict[str, float]:
+        known = {"low": row["ci_low"], "high": row["ci_high"]}
+        return {end: math.nan if value is None else value for end, value in known.items()}
 
     found = {
-        language: tuple(Strength(row["model"], row["bits_per_byte"], *ends(row))
+        language: tuple(Numbers(name=row["model"], bits=row["bits_per_byte"], **ends(row))
                         for row in rows if row["language"] == language)
         for language in languages
     }  # fmt: skip
@@ -123,7 +98,7 @@ def _by_language(
 
 def _merge_rows(
     atlas: Atlas, family: str, languages: Sequence[str], floors: Mapping[str, float]
-) -> Iterator[StrengthRow]:
+) -> Iterator[Numbers]:
     """For each setting the merge that is best in its own worst language."""
     own = [o for o in outcomes_of(atlas) if len(o.languages) > 1
            and all(parent.startswith(f"{family}/") for parent in o.parents)]  # fmt: skip
@@ -139,19 +114,19 @@ def _merge_rows(
             if scored := [o for o in those if language in o.bits]:
                 best = max(scored, key=lambda o: o.worst)
                 models[language] = (_merged(best, language, floors[language]),)
-        yield StrengthRow("merged", f"best merge: {label}", models)
+        yield Numbers(role="merged", label=f"best merge: {label}", models=models)
 
 
-def _merged(outcome: Outcome, language: str, floor: float) -> Strength:
+def _merged(outcome: Outcome, language: str, floor: float) -> Numbers:
     """Bits per byte of a merge; the interval of its retention, turned back into bits."""
     bits, kept = outcome.bits[language], outcome.retention[language]
     low, high = outcome.ends[language]
     scale = (floor - bits) / kept if kept else math.nan
     name = f"{' + '.join(outcome.parents)}, {recipe_label(*outcome.recipe)}"
-    return Strength(name, bits, floor - high * scale, floor - low * scale)
+    return Numbers(name=name, bits=bits, low=floor - high * scale, high=floor - low * scale)
 
 
-def draw_strength(info: StrengthInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_strength(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A panel per language, a row per kind of model."""
     roles = list(dict.fromkeys(row.role for row in info.rows))
     found = dict(zip(roles, looks(roles), strict=True))
@@ -166,7 +141,7 @@ def draw_strength(info: StrengthInfo, *, ax: Where = None, size: Size = "wide") 
 
 
 def _draw_panel(
-    ax: Axes, info: StrengthInfo, language: str, found: dict[str, Look], *, named: bool
+    ax: Axes, info: Numbers, language: str, found: dict[str, Look], *, named: bool
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -185,7 +160,7 @@ def _draw_panel(
     ax.set_title(info.codes[language], loc="left")
 
 
-def _draw_row(ax: Axes, row: StrengthRow, language: str, place: int, look: Look) -> list[float]:
+def _draw_row(ax: Axes, row: Numbers, language: str, place: int, look: Look) -> list[float]:
     models = row.models.get(language, ())
     if not models:
         return []

@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import number
 from repsim.plots.appearance import GREY, Look, Size, line_marker, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
-from repsim.plots.validation.rows import Row, grouped, known
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
+from repsim.plots.validation.rows import Row, grouped, numbers_of
 
 MAX_CANDIDATES = 40
 
 
-class Candidate(NamedTuple):
-    """One predictor; ends are NaN where there is no interval."""
-
-    name: str
-    kind: str
-    value: float
-    low: float
-    high: float
-    chosen: bool
+def _caption(info: Numbers) -> str:
+    said = [f"{c.name} {number(c.value, 3)} [{number(c.low, 3)}, {number(c.high, 3)}]"
+            for c in info.candidates]  # fmt: skip
+    chosen = [c.name for c in info.candidates if c.chosen]
+    words = f" The predictor that is judged here: {chosen[0]} (dashed)." if chosen else ""
+    return f"{info.axis[0].upper()}{info.axis[1:]}: {'; '.join(said)}.{words}"
 
 
-@dataclasses.dataclass(frozen=True)
-class CandidatesInfo(Titled):
-    """Predictors in the order of the lines, kinds in the order of their looks, what is compared."""
-
-    candidates: tuple[Candidate, ...]
-    kinds: tuple[str, ...]
-    axis: str
-
-    def caption(self) -> str:
-        """What is shown, and every number."""
-        said = [f"{c.name} {number(c.value, 3)} [{number(c.low, 3)}, {number(c.high, 3)}]"
-                for c in self.candidates]  # fmt: skip
-        chosen = [c.name for c in self.candidates if c.chosen]
-        words = f" The predictor that is judged here: {chosen[0]} (dashed)." if chosen else ""
-        return f"{self.axis[0].upper()}{self.axis[1:]}: {'; '.join(said)}.{words}"
-
-
-def candidates_info(rows: Iterable[Row], *, axis: str, note: Sequence[str] = ()) -> CandidatesInfo:
+def candidates_info(rows: Iterable[Row], *, axis: str, note: Sequence[str] = ()) -> Numbers:
     """Predictors with one number each."""
     needed = ("candidate", "value", "low", "high", "chosen")
     kinds = grouped(rows, "kind", needed, "predictors")
-    found = tuple(
-        Candidate(str(row["candidate"]), kind, known(row["value"]), known(row["low"]),
-                  known(row["high"]), bool(row["chosen"]))
+    found = [
+        Numbers(name=str(row["candidate"]), kind=kind, chosen=bool(row["chosen"]),
+                **numbers_of(row, "value", "low", "high"))
         for kind, group in kinds.items() for row in group
-    )  # fmt: skip
+    ]  # fmt: skip
     if len(found) > MAX_CANDIDATES:
         raise UsageError(f"{len(found)} predictors are more than {MAX_CANDIDATES} lines")
-    return CandidatesInfo(
+    return Numbers(
+        _caption,
         candidates=found,
         kinds=tuple(kinds),
         axis=axis,
@@ -65,7 +44,7 @@ def candidates_info(rows: Iterable[Row], *, axis: str, note: Sequence[str] = ())
     )
 
 
-def draw_candidates(info: CandidatesInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_candidates(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per predictor, the chosen one dashed."""
     width = width_of(size)
     found = dict(zip(info.kinds, looks(["other"] * len(info.kinds)), strict=True))
@@ -80,13 +59,13 @@ def draw_candidates(info: CandidatesInfo, *, ax: Where = None, size: Size = "wid
     return fig.finish(axes)
 
 
-def _draw_line(ax: Axes, candidate: Candidate, place: int, look: Look) -> None:
+def _draw_line(ax: Axes, candidate: Numbers, place: int, look: Look) -> None:
     if candidate.chosen:
         ax.axvline(candidate.value, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
     draw_point(ax, place, candidate.value, (candidate.low, candidate.high), line_marker(look))
 
 
-def _name_lines(ax: Axes, info: CandidatesInfo, room: float) -> None:
+def _name_lines(ax: Axes, info: Numbers, room: float) -> None:
     name_rows(ax, [candidate.name for candidate in info.candidates], room)
     for label, candidate in zip(ax.get_yticklabels(), info.candidates, strict=True):
         label.set_fontweight("bold" if candidate.chosen else "normal")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,8 +21,8 @@ from repsim.plots.appearance import (
     width_of,
 )
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
-from repsim.plots.validation.rows import Row, grouped, known
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
+from repsim.plots.validation.rows import Row, grouped, numbers_of
 
 MAX_CONTROLS = 40
 Judgement = Literal["right", "wrong", "refused"]
@@ -37,74 +36,37 @@ COLOURS: dict[Judgement, str] = {
 _LOWEST = -1.0
 
 
-class ControlMerge(NamedTuple):
-    """Predicted retention (NaN if refused) with its interval, the observed one, a judgement."""
-
-    predicted: float
-    low: float
-    high: float
-    observed: float
-    judgement: Judgement
-
-
-class ControlLine(NamedTuple):
-    """All merges of one control."""
-
-    name: str
-    merges: tuple[ControlMerge, ...]
-
-    def number_of(self, judgement: Judgement) -> int:
-        """Number of merges with that judgement."""
-        return sum(merge.judgement == judgement for merge in self.merges)
-
-    @property
-    def words(self) -> str:
-        """Judgements in words: "right", or "7 right, 1 wrong"."""
-        counts = {judgement: self.number_of(judgement) for judgement in COLOURS}
-        said = [f"{count} {judgement}" for judgement, count in counts.items() if count]
-        return said[0].split()[1] if len(self.merges) == 1 else ", ".join(said)
+def _caption(info: Numbers) -> str:
+    merges = [merge for line in info.lines for merge in line.merges]
+    right = sum(merge["judgement"] == "right" for merge in merges)
+    said = [f"{right} of {len(merges)} merges are right"]
+    for judgement in ("wrong", "refused"):
+        names = [f"{line.name} ({line.counts[judgement]})"
+                 for line in info.lines if line.counts[judgement]]  # fmt: skip
+        said += [f"{judgement}: {listed(names)}"] if names else []
+    return (
+        "Merges whose answer is known beforehand, in their worst language: predicted retention "
+        "with its 90 % interval, and observed retention. A forecast is right if it stands on "
+        f"the true side of collapse (shaded). {'; '.join(said)}."
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class ControlsInfo(Titled):
-    """A line per control."""
-
-    lines: tuple[ControlLine, ...]
-
-    def caption(self) -> str:
-        """What is shown, and which controls are wrong."""
-        total = {
-            judgement: sum(l.number_of(judgement) for l in self.lines) for judgement in COLOURS
-        }
-        said = [f"{total['right']} of {sum(total.values())} merges are right"]
-        for judgement in ("wrong", "refused"):
-            names = [f"{line.name} ({line.number_of(judgement)})"
-                     for line in self.lines if line.number_of(judgement)]  # fmt: skip
-            said += [f"{judgement}: {listed(names)}"] if names else []
-        return (
-            "Merges whose answer is known beforehand, in their worst language: predicted retention "
-            "with its 90 % interval, and observed retention. A forecast is right if it stands on "
-            f"the true side of collapse (shaded). {'; '.join(said)}."
-        )
-
-
-def controls_info(rows: Iterable[Row]) -> ControlsInfo:
+def controls_info(rows: Iterable[Row]) -> Numbers:
     """Controls with predicted and observed retention."""
     numbers = ("predicted", "low", "high", "observed")
     found = grouped(rows, "control", (*numbers, "right"), "controls")
     if len(found) > MAX_CONTROLS:
         raise UsageError(f"{len(found)} controls are more than {MAX_CONTROLS} lines")
-    return ControlsInfo(
-        lines=tuple(
-            ControlLine(name, tuple(
-                ControlMerge(**{n: known(row[n]) for n in numbers}, judgement=_judged(row["right"]))
-                for row in group
-            ))
-            for name, group in found.items()
-        ),
-        title="Controls with a known answer",
-        note=("bars: 90 % intervals", "shaded: collapse"),
-    )  # fmt: skip
+    lines = []
+    for name, group in found.items():
+        merges = [numbers_of(row, *numbers) | {"judgement": _judged(row["right"])}
+                  for row in group]  # fmt: skip
+        counts = {j: sum(merge["judgement"] == j for merge in merges) for j in COLOURS}
+        said = [f"{count} {judgement}" for judgement, count in counts.items() if count]
+        words = said[0].split()[1] if len(merges) == 1 else ", ".join(said)
+        lines.append(Numbers(name=name, merges=merges, counts=counts, words=words))
+    note = ("bars: 90 % intervals", "shaded: collapse")
+    return Numbers(_caption, lines=lines, title="Controls with a known answer", note=note)
 
 
 def _judged(right: Any) -> Judgement:
@@ -113,7 +75,7 @@ def _judged(right: Any) -> Judgement:
     return "right" if right else "wrong"
 
 
-def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_controls(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per control, predicted beside observed."""
     width = width_of(size)
     key = fig.key_of({"predicted": {"linestyle": "", **_predicted(INK)},
@@ -121,7 +83,7 @@ def draw_controls(info: ControlsInfo, *, ax: Where = None, size: Size = "wide") 
     tall = [max(1.0, 0.5 * len(line.merges)) for line in info.lines]
     (frame,) = axes = fig.frames(info, ax, 1, 1, size, 0.6 + 0.22 * sum(tall), key=key)
     merges = [merge for line in info.lines for merge in line.merges]
-    ends = [v for m in merges for v in (m.predicted, m.low, m.observed)]
+    ends = [merge[n] for merge in merges for n in ("predicted", "low", "observed")]
     least = min([0.0, *(max(v, _LOWEST) for v in ends if v == v)]) - 0.06
     frame.axvspan(least, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
     for at in (0.0, 1.0):
@@ -151,7 +113,7 @@ def _observed(colour: str) -> dict[str, Any]:
             "markeredgewidth": 0.4}  # fmt: skip
 
 
-def _draw_line(ax: Axes, line: ControlLine, top: float, room: float) -> None:
+def _draw_line(ax: Axes, line: Numbers, top: float, room: float) -> None:
     """Merges of one control one below the other, and their judgements at the end."""
     if top:
         ax.axhline(top, color="#E6E9ED", linewidth=0.8, zorder=1)
@@ -159,16 +121,19 @@ def _draw_line(ax: Axes, line: ControlLine, top: float, room: float) -> None:
     for place, merge in enumerate(line.merges):
         _draw_merge(ax, merge, top + (place + 0.5) * step)
     judgements: tuple[Judgement, ...] = ("wrong", "refused", "right")
-    worst = next(j for j in judgements if line.number_of(j))
+    worst = next(j for j in judgements if line.counts[j])
     ax.annotate(
         line.words, (1.0, top + room / 2), xycoords=("axes fraction", "data"), xytext=(4, 0),
         textcoords="offset points", va="center", fontsize=7.5, color=COLOURS[worst],
     )  # fmt: skip
 
 
-def _draw_merge(ax: Axes, merge: ControlMerge, at: float) -> None:
-    colour = COLOURS[merge.judgement]
-    predicted, low, high, observed = (max(v, _LOWEST) if v == v else np.nan for v in merge[:4])
+def _draw_merge(ax: Axes, merge: dict[str, Any], at: float) -> None:
+    colour = COLOURS[merge["judgement"]]
+    predicted, low, high, observed = (
+        max(merge[n], _LOWEST) if merge[n] == merge[n] else np.nan
+        for n in ("predicted", "low", "high", "observed")
+    )
     ax.plot([low, high], [at, at], color=colour, linewidth=1.0, alpha=0.6, zorder=2)
     ax.plot([predicted], [at], linestyle="", zorder=3, **_predicted(colour))
     ax.plot([observed], [at], linestyle="", zorder=3.5, **_observed(colour))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number, percent
 from repsim.plots.appearance import FAINT, GREY, Look, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.validation.rows import Row, by_split, column
 
 #: Below this nothing is told apart: a merge that is far worse than unigrams is lost either way.
@@ -39,74 +38,21 @@ _REFUSED: dict[str, Any] = {"marker": "x", "markersize": 2.6, "color": GREY, "al
 _NEEDED = ("stratum", "predicted", "low", "high", "observed", "refused")
 
 
-@dataclasses.dataclass(frozen=True)
-class ForecastPanel:
-    """Forecasts of one split, `[n]` each."""
-
-    title: str
-    note: str
-    stratum: np.ndarray
-    predicted: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    observed: np.ndarray
-    refused: np.ndarray
-
-    @property
-    def sparse(self) -> bool:
-        """Whether single points and their intervals can be told apart."""
-        return int((~self.refused).sum()) <= MAX_POINTS
-
-    def course(self) -> np.ndarray:
-        """`[bins, 4]`: middle of the forecasts of a bin, 10 %, 50 % and 90 % of the observed."""
-        ends = np.linspace(LOWEST, _HIGHEST, _BINS + 1)
-        rows = []
-        for low, high in itertools.pairwise(ends.tolist()):
-            those = (self.predicted >= low) & (self.predicted < high) & ~self.refused
-            if those.sum() >= _LEAST:
-                middle = float(np.median(self.predicted[those]))
-                rows.append([middle, *np.quantile(self.observed[those], (0.1, 0.5, 0.9))])
-        return np.array(rows).reshape(-1, 4)
-
-    @property
-    def coverage(self) -> float:
-        """Share of the points, of those not refused, that lie in their interval; NaN for none."""
-        known = np.isfinite(self.low) & np.isfinite(self.high) & ~self.refused
-        if not known.any():
-            return float("nan")
-        inside = (self.low <= self.observed) & (self.observed <= self.high)
-        return float(inside[known].mean())
-
-    def with_refused(self) -> str:
-        """What changes if those refused are counted too; empty if there are none."""
-        if not self.refused.any():
-            return ""
-        every = dataclasses.replace(self, refused=np.zeros_like(self.refused))
-        return f" ({percent(every.coverage)} with the {self.refused.sum()} that it would refuse)"
-
-
-@dataclasses.dataclass(frozen=True)
-class ForecastsInfo(Titled):
-    """A panel per split, strata by colour; values below `lowest` are drawn there."""
-
-    panels: tuple[ForecastPanel, ...]
-    strata: tuple[str, ...]
-    lowest: float
-
-    def caption(self) -> str:
-        """What is shown, and how many points lie in their intervals."""
-        said = [
-            f"{panel.title}: {int((~panel.refused).sum())} forecasts, "
-            f"{percent(panel.coverage)} in their interval" + panel.with_refused()
-            for panel in self.panels
-        ]
-        return (
-            "Predicted against observed retention, each forecast by a predictor that was fitted on "
-            "no parent of the merge, and on nothing that its split holds out. "
-            + (_BARS if any(panel.sparse for panel in self.panels) else "")
-            + (_DENSE if not all(panel.sparse for panel in self.panels) else "")
-            + f"In the shaded quarters the forecast is wrong about collapse. {'; '.join(said)}."
-        )
+def _caption(info: Numbers) -> str:
+    said = [
+        f"{panel.title}: {int((~panel.refused).sum())} forecasts, "
+        f"{percent(panel.coverage)} in their interval"
+        + f" ({percent(panel.coverage_of_all)} with the {panel.refused.sum()} that it would refuse)"
+        * bool(panel.refused.any())
+        for panel in info.panels
+    ]
+    return (
+        "Predicted against observed retention, each forecast by a predictor that was fitted on "
+        "no parent of the merge, and on nothing that its split holds out. "
+        + (_BARS if any(panel.sparse for panel in info.panels) else "")
+        + (_DENSE if not all(panel.sparse for panel in info.panels) else "")
+        + f"In the shaded quarters the forecast is wrong about collapse. {'; '.join(said)}."
+    )
 
 
 def forecasts_info(
@@ -114,7 +60,7 @@ def forecasts_info(
     *,
     notes: Mapping[str, str] | None = None,
     lowest: float = LOWEST,
-) -> ForecastsInfo:
+) -> Numbers:
     """Forecasts and outcomes by split."""
     groups = by_split(rows, _NEEDED, "forecasts")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
@@ -135,22 +81,49 @@ def forecasts_info(
     if above:
         note.append(f"{above} points above {number(_HIGHEST)} drawn at the edge")
     made = "Predicted against observed retention"
-    return ForecastsInfo(panels, strata, lowest, title=made, note=tuple(note))
+    return Numbers(
+        _caption, panels=panels, strata=strata, lowest=lowest, title=made, note=tuple(note)
+    )
 
 
-def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> ForecastPanel:
+def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> Numbers:
+    """Forecasts of one split, `[n]` each."""
     numbers = {key: column(rows, key) for key in ("predicted", "low", "high", "observed")}
     refused = column(rows, "refused") > 0
-    return ForecastPanel(
+    return Numbers(
         title=name,
         note=note,
         stratum=np.array([strata.index(str(row["stratum"])) for row in rows], dtype=int),
         refused=refused,
+        coverage=_coverage(numbers, ~refused),
+        coverage_of_all=_coverage(numbers, np.full(len(rows), True)),
+        # Whether single points and their intervals can be told apart.
+        sparse=int((~refused).sum()) <= MAX_POINTS,
+        course=_course(numbers["predicted"][~refused], numbers["observed"][~refused]),
         **numbers,
     )
 
 
-def draw_forecasts(info: ForecastsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def _coverage(numbers: Mapping[str, np.ndarray], those: np.ndarray) -> float:
+    """Share of those points that lie in their interval; NaN for none."""
+    low, high, observed = (numbers[name] for name in ("low", "high", "observed"))
+    known = np.isfinite(low) & np.isfinite(high) & those
+    inside = (low <= observed) & (observed <= high)
+    return float(inside[known].mean()) if known.any() else float("nan")
+
+
+def _course(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """`[bins, 4]`: middle of the forecasts of a bin, 10 %, 50 % and 90 % of the observed."""
+    rows = []
+    for low, high in itertools.pairwise(np.linspace(LOWEST, _HIGHEST, _BINS + 1).tolist()):
+        those = (predicted >= low) & (predicted < high)
+        if those.sum() >= _LEAST:
+            middle = float(np.median(predicted[those]))
+            rows.append([middle, *np.quantile(observed[those], (0.1, 0.5, 0.9))])
+    return np.array(rows).reshape(-1, 4)
+
+
+def draw_forecasts(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One square frame per split."""
     count = len(info.panels)
     columns = fig.columns_of(count, size)
@@ -199,7 +172,7 @@ def _draw_frame(ax: Axes, lowest: float) -> None:
         ax.axhline(at, color=FAINT, linewidth=0.6, zorder=0.5)
 
 
-def _draw_panel(ax: Axes, panel: ForecastPanel, found: list[Look], lowest: float) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, found: list[Look], lowest: float) -> None:
     if not panel.sparse:
         _draw_density(ax, panel, lowest)
         return
@@ -222,7 +195,7 @@ def _draw_panel(ax: Axes, panel: ForecastPanel, found: list[Look], lowest: float
     ax.plot(x[panel.refused], y[panel.refused], zorder=2.5, **cloud, **_REFUSED)
 
 
-def _draw_density(ax: Axes, panel: ForecastPanel, lowest: float) -> None:
+def _draw_density(ax: Axes, panel: Numbers, lowest: float) -> None:
     """How many forecasts lie where, and what was observed of forecasts that are alike."""
     from matplotlib.colors import LogNorm
 
@@ -235,7 +208,7 @@ def _draw_density(ax: Axes, panel: ForecastPanel, lowest: float) -> None:
         edges, edges, np.ma.masked_equal(counts, 0), cmap="Greys", zorder=1.5, rasterized=True,
         norm=LogNorm(0.3, max(10.0, float(counts.max()))),
     )  # fmt: skip
-    course = np.maximum(panel.course(), lowest)
+    course = np.maximum(panel.course, lowest)
     line = looks(["other"])[0].line
     ax.fill_between(course[:, 0], course[:, 1], course[:, 3], color=line, alpha=0.25, zorder=2.5,
                     linewidth=0)  # fmt: skip
@@ -243,7 +216,7 @@ def _draw_density(ax: Axes, panel: ForecastPanel, lowest: float) -> None:
     ax.plot(course[:, 0], course[:, 2], color=line, linewidth=1.6, zorder=3)
 
 
-def _name_panel(ax: Axes, panel: ForecastPanel, room: float) -> None:
+def _name_panel(ax: Axes, panel: Numbers, room: float) -> None:
     """Title, its numbers in grey beneath, and what the shaded quarters mean."""
     fig.title_panel(ax, panel.title, room, y=1.085 if panel.note else None)
     words: dict[str, Any] = {"transform": ax.transAxes, "fontsize": 7, "linespacing": 1.2}

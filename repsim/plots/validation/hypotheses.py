@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,48 +11,23 @@ from repsim.core.formatting import number
 from repsim.plots.appearance import GREY, LABEL, Size, looks, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
-from repsim.plots.validation.rows import INTERVALS, Row, grouped, known
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
+from repsim.plots.validation.rows import INTERVALS, Row, grouped, numbers_of
 
 #: Most hypotheses, and most numbers of one, that a figure has.
 MAX_HYPOTHESES, MAX_NUMBERS = 12, 16
 
 
-class Evidence(NamedTuple):
-    """One number; NaN where it, or an end of its interval, is not known."""
-
-    quantity: str
-    value: float
-    low: float
-    high: float
-
-
-class HypothesisPanel(NamedTuple):
-    """One hypothesis with what it is judged by."""
-
-    name: str
-    statement: str
-    verdict: str
-    numbers: tuple[Evidence, ...]
+def _caption(info: Numbers) -> str:
+    said = []
+    for panel in info.panels:
+        numbers = [f"{e.quantity} {number(e.value)} [{number(e.low)}, {number(e.high)}]"
+                   for e in panel.numbers]  # fmt: skip
+        said.append(f"{panel.name} ({panel.verdict}): {', '.join(numbers)}")
+    return f"The numbers that each hypothesis is judged by. {'; '.join(said)}."
 
 
-@dataclasses.dataclass(frozen=True)
-class HypothesesInfo(Titled):
-    """A panel per hypothesis."""
-
-    panels: tuple[HypothesisPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown, and every number."""
-        said = []
-        for panel in self.panels:
-            numbers = [f"{e.quantity} {number(e.value)} [{number(e.low)}, {number(e.high)}]"
-                       for e in panel.numbers]  # fmt: skip
-            said.append(f"{panel.name} ({panel.verdict}): {', '.join(numbers)}")
-        return f"The numbers that each hypothesis is judged by. {'; '.join(said)}."
-
-
-def hypotheses_info(rows: Iterable[Row]) -> HypothesesInfo:
+def hypotheses_info(rows: Iterable[Row]) -> Numbers:
     """Hypotheses with their numbers."""
     needed = ("statement", "verdict", "quantity", "value", "low", "high")
     found = grouped(rows, "hypothesis", needed, "hypotheses")
@@ -64,18 +37,21 @@ def hypotheses_info(rows: Iterable[Row]) -> HypothesesInfo:
         )
     panels = []
     for name, group in found.items():
-        numbers = tuple(
-            Evidence(str(row["quantity"]), *(known(row[k]) for k in ("value", "low", "high")))
-            for row in group
-        )
+        numbers = [Numbers(quantity=str(row["quantity"]), **numbers_of(row, "value", "low", "high"))
+                   for row in group]  # fmt: skip
         first = group[0]
-        panel = HypothesisPanel(name, str(first["statement"]), str(first["verdict"]), numbers)
+        panel = Numbers(
+            name=name,
+            statement=str(first["statement"]),
+            verdict=str(first["verdict"]),
+            numbers=numbers,
+        )
         panels.append(panel)
     made = "Hypotheses and their numbers"
-    return HypothesesInfo(tuple(panels), title=made, note=(f"bars: {INTERVALS}",))
+    return Numbers(_caption, panels=tuple(panels), title=made, note=(f"bars: {INTERVALS}",))
 
 
-def draw_hypotheses(info: HypothesesInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_hypotheses(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per hypothesis, one below the other."""
     width = width_of(size)
     tall = [0.62 + 0.19 * len(panel.numbers) for panel in info.panels]
@@ -88,7 +64,7 @@ def draw_hypotheses(info: HypothesesInfo, *, ax: Where = None, size: Size = "wid
     return fig.finish(axes)
 
 
-def _draw_panel(ax: Axes, panel: HypothesisPanel, room: float) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, room: float) -> None:
     look = looks(["other"])[0]
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     ax.grid(visible=True, axis="x")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,8 @@ from repsim.core.formatting import number, percent
 from repsim.plots.appearance import GREY, Look, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point
-from repsim.plots.spec import Drawing, Figure, Titled, Where
-from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
+from repsim.plots.spec import Drawing, Figure, Numbers, Where
+from repsim.plots.validation.rows import INTERVALS, Row, by_split, numbers_of
 
 #: Nominal coverage of the intervals.
 PROMISED = 0.9
@@ -23,59 +22,42 @@ _BAND = "#DCEBE2"
 _NEEDED = ("stratum", "coverage", "coverage_low", "coverage_high", "width", "refused")
 
 
-class IntervalPoint(NamedTuple):
-    """A stratum (by its place) in one split; NaN where a number is not known."""
-
-    stratum: int
-    coverage: float
-    low: float
-    high: float
-    width: float
-    refused: float
-
-
-@dataclasses.dataclass(frozen=True)
-class IntervalsInfo(Titled):
-    """Split -> its points, and strata in the order of their colours."""
-
-    splits: Mapping[str, tuple[IntervalPoint, ...]]
-    strata: tuple[str, ...]
-
-    def caption(self) -> str:
-        """What is shown, and the numbers of the first stratum."""
-        said = [
-            f"{split}: coverage {percent(point.coverage)}, mean width {number(point.width)}, "
-            f"{percent(point.refused)} refused"
-            for split, points in self.splits.items()
-            for point in points
-            if point.stratum == 0
-        ]
-        return (
-            f"Share of outcomes inside their {percent(PROMISED)} interval (band: "
-            f"{percent(GOAL[0])} to {percent(GOAL[1])}), mean width of the intervals, and share of "
-            "merges that were refused as too unlike what is known. A narrow interval is worth "
-            f"something only where the coverage is kept. For {self.strata[0]}: {'; '.join(said)}."
-        )
+def _caption(info: Numbers) -> str:
+    said = [
+        f"{split}: coverage {percent(point.coverage)}, mean width {number(point.width)}, "
+        f"{percent(point.refused)} refused"
+        for split, points in info.splits.items()
+        for point in points
+        if point.stratum == 0
+    ]
+    return (
+        f"Share of outcomes inside their {percent(PROMISED)} interval (band: "
+        f"{percent(GOAL[0])} to {percent(GOAL[1])}), mean width of the intervals, and share of "
+        "merges that were refused as too unlike what is known. A narrow interval is worth "
+        f"something only where the coverage is kept. For {info.strata[0]}: {'; '.join(said)}."
+    )
 
 
-def intervals_info(rows: Iterable[Row]) -> IntervalsInfo:
+def intervals_info(rows: Iterable[Row]) -> Numbers:
     """Coverage, width and refusals by split and stratum."""
     groups = by_split(rows, _NEEDED, "intervals")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
     splits = {
         split: tuple(
-            IntervalPoint(strata.index(str(row["stratum"])), *(known(row[n]) for n in _NEEDED[1:]))
+            Numbers(
+                **numbers_of(row, *_NEEDED[1:]) | {"stratum": strata.index(str(row["stratum"]))}
+            )
             for row in group
         )
         for split, group in groups.items()
     }
-    ends = any(p.low == p.low for points in splits.values() for p in points)
+    ends = any(p.coverage_low == p.coverage_low for points in splits.values() for p in points)
     made = "Coverage and width of the intervals"
     note = (f"bars: {INTERVALS}",) if ends else ()
-    return IntervalsInfo(splits, strata, title=made, note=note)
+    return Numbers(_caption, splits=splits, strata=strata, title=made, note=note)
 
 
-def draw_intervals(info: IntervalsInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_intervals(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per split, a frame per quantity."""
     found = looks(["other"] * len(info.strata))
     key = {name: {"linestyle": "", **line_marker(look)}
@@ -98,16 +80,16 @@ def _offset(stratum: int, strata: int) -> float:
     return 0.0 if strata == 1 else (stratum / (strata - 1) - 0.5) * 0.5
 
 
-def _draw_point(frames: Any, point: IntervalPoint, height: float, look: Look) -> None:
+def _draw_point(frames: Any, point: Numbers, height: float, look: Look) -> None:
     marker = line_marker(look)
-    draw_point(frames[0], height, point.coverage, (point.low, point.high), marker)
+    draw_point(frames[0], height, point.coverage, (point.coverage_low, point.coverage_high), marker)
     for frame, value in zip(frames[1:], (point.width, point.refused), strict=True):
         draw_point(frame, height, value, (np.nan, np.nan), marker)
 
 
-def _finish(frames: Any, info: IntervalsInfo) -> None:
+def _finish(frames: Any, info: Numbers) -> None:
     points = [point for found in info.splits.values() for point in found]
-    least = min([0.75, *(v for p in points for v in (p.coverage, p.low) if v == v)])
+    least = min([0.75, *(v for p in points for v in (p.coverage, p.coverage_low) if v == v)])
     frames[0].set_xlim(max(0.0, least) - 0.03, 1.02)
     for frame, quantity in zip(frames[1:], ("width", "refused"), strict=True):
         most = max([0.0, *(v for p in points if (v := getattr(p, quantity)) == v)])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from repsim.core.formatting import number
 from repsim.plots.appearance import ACCENT, GREY, ROLES, Size, darkened, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
-from repsim.plots.validation.rows import INTERVALS, Row, by_split, known
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
+from repsim.plots.validation.rows import INTERVALS, Row, by_split, numbers_of
 
 #: Most baselines that a figure has.
 MAX_BASELINES = 30
@@ -26,60 +26,38 @@ LOOKS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-class LiftPoint(NamedTuple):
-    """Predictor beside one baseline; above 0 the predictor is better. NaN: not defined."""
-
-    baseline: str
-    value: float = float("nan")
-    low: float = float("nan")
-    high: float = float("nan")
-
-    @property
-    def outcome(self) -> str:
-        """Which of the two is better, as far as the interval tells: a key of `LOOKS`."""
-        if self.low != self.low or self.high != self.high:
-            return "no interval"
-        if self.low > 0:
-            return "better"
-        return "worse" if self.high < 0 else "not told apart"
+def _outcome(low: float, high: float) -> str:
+    """Which of the two is better, as far as the interval tells: a key of `LOOKS`."""
+    if low != low or high != high:
+        return "no interval"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "not told apart"
 
 
-class LiftPanel(NamedTuple):
-    """Baselines of one split, by the order of `LiftInfo.baselines`."""
-
-    title: str
-    points: tuple[LiftPoint, ...]
+def _point(name: str, value: float, low: float, high: float) -> Numbers:
+    return Numbers(baseline=name, value=value, low=low, high=high, outcome=_outcome(low, high))
 
 
-@dataclasses.dataclass(frozen=True)
-class LiftInfo(Titled):
-    """A panel per split; labels of the strongest baselines (least mean lift first) of `tested`."""
-
-    panels: tuple[LiftPanel, ...]
-    baselines: tuple[str, ...]
-    tested: int
-    axis: str
-
-    def caption(self) -> str:
-        """What is shown, and in how many cases the predictor is better."""
-        said = []
-        for panel in self.panels:
-            outcomes = [point.outcome for point in panel.points]
-            words = f"{panel.title}: better than {outcomes.count('better')} of {len(outcomes)}"
-            if lost := outcomes.count("worse"):
-                words += f", worse than {lost}"
-            if valued := [point for point in panel.points if point.value == point.value]:
-                closest = min(valued, key=lambda point: point.value)
-                words += f", closest {closest.baseline} ({number(closest.value, 3)})"
-            said.append(words)
-        cut = ""
-        if self.tested != len(self.baselines):
-            cut = f"; shown are the {len(self.baselines)} strongest of {self.tested} baselines"
-        return (
-            f"{self.axis[0].upper()}{self.axis[1:]}, for each baseline fitted in the same folds. "
-            "Right of 0 the predictor is better; it counts as better where the whole interval "
-            f"lies there{cut}. {'; '.join(said)}."
-        )
+def _caption(info: Numbers) -> str:
+    said = []
+    for panel in info.panels:
+        outcomes = [point.outcome for point in panel.points]
+        words = f"{panel.title}: better than {outcomes.count('better')} of {len(outcomes)}"
+        if lost := outcomes.count("worse"):
+            words += f", worse than {lost}"
+        if valued := [point for point in panel.points if point.value == point.value]:
+            closest = min(valued, key=lambda point: point.value)
+            words += f", closest {closest.baseline} ({number(closest.value, 3)})"
+        said.append(words)
+    cut = ""
+    if info.tested != len(info.baselines):
+        cut = f"; shown are the {len(info.baselines)} strongest of {info.tested} baselines"
+    return (
+        f"{info.axis[0].upper()}{info.axis[1:]}, for each baseline fitted in the same folds. "
+        "Right of 0 the predictor is better; it counts as better where the whole interval "
+        f"lies there{cut}. {'; '.join(said)}."
+    )
 
 
 def lift_info(
@@ -89,15 +67,15 @@ def lift_info(
     labels: Mapping[str, str] | None = None,
     most: int = MAX_BASELINES,
     note: Sequence[str] = (INTERVALS,),
-) -> LiftInfo:
+) -> Numbers:
     """Lift over baselines by split."""
     groups = by_split(rows, ("baseline", "lift", "low", "high"), "comparisons with baselines")
-    found: dict[str, dict[str, LiftPoint]] = {}
+    found: dict[str, dict[str, Numbers]] = {}
     for split, group in groups.items():
         for row in group:
             name = str(row["baseline"])
-            numbers = (known(row[k]) for k in ("lift", "low", "high"))
-            point = LiftPoint((labels or {}).get(name, name), *numbers)
+            numbers = numbers_of(row, "lift", "low", "high").values()
+            point = _point((labels or {}).get(name, name), *numbers)
             found.setdefault(split, {})[name] = point
     order = _strongest_first(found)
     pieces, tested = list(note), len(order)
@@ -105,9 +83,15 @@ def lift_info(
         pieces.append(f"the {most} strongest of {len(order)} baselines")
         order = order[:most]
     shown = {name: (labels or {}).get(name, name) for name in order}
-    return LiftInfo(
+    return Numbers(
+        _caption,
         panels=tuple(
-            LiftPanel(split, tuple(points.get(name, LiftPoint(shown[name])) for name in order))
+            Numbers(
+                title=split,
+                points=tuple(
+                    points.get(name, _point(shown[name], *[math.nan] * 3)) for name in order
+                ),
+            )
             for split, points in found.items()
         ),
         baselines=tuple(shown.values()),
@@ -118,7 +102,7 @@ def lift_info(
     )
 
 
-def _strongest_first(found: Mapping[str, Mapping[str, LiftPoint]]) -> list[str]:
+def _strongest_first(found: Mapping[str, Mapping[str, Numbers]]) -> list[str]:
     """Baselines by their mean lift over splits; those without any come last."""
     names = dict.fromkeys(name for points in found.values() for name in points)
 
@@ -130,7 +114,7 @@ def _strongest_first(found: Mapping[str, Mapping[str, LiftPoint]]) -> list[str]:
     return sorted(names, key=mean)
 
 
-def draw_lift(info: LiftInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_lift(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """A line per baseline, a frame per split."""
     count, width = len(info.panels), width_of(size)
     columns = fig.columns_of(count, size)
@@ -161,7 +145,7 @@ def _marker(outcome: str) -> dict[str, Any]:
     }
 
 
-def _draw_panel(ax: Axes, panel: LiftPanel, info: LiftInfo, labelled: float) -> None:
+def _draw_panel(ax: Axes, panel: Numbers, info: Numbers, labelled: float) -> None:
     ax.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     ax.grid(visible=True, axis="y")
     for place, point in enumerate(panel.points):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from repsim.core.formatting import number
 from repsim.plots.appearance import FAINT, GREY, Size, darkened, looks, width_of
 from repsim.plots.drawing import figure as fig
-from repsim.plots.spec import Axes, Drawing, Figure, Titled, Where
+from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.validation.rows import Row, by_split, column
 from repsim.stats import calibration_error
 from repsim.stats.intervals import wilson
@@ -26,52 +25,28 @@ _UNDERRATED = "#F3E4DC"
 _WORDS = darkened("#A9795F", 4.5)
 
 
-@dataclasses.dataclass(frozen=True)
-class ReliabilityPanel:
-    """Probabilities of one split in `[BINS]` (NaN: empty), with their scores."""
-
-    title: str
-    note: str
-    mean: np.ndarray
-    share: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    count: np.ndarray
-    brier: float
-    ece: float
-    base: float
-
-
-@dataclasses.dataclass(frozen=True)
-class ReliabilityInfo(Titled):
-    """A panel per split."""
-
-    panels: tuple[ReliabilityPanel, ...]
-
-    def caption(self) -> str:
-        """What is shown, and the scores of every split."""
-        said = [
-            f"{panel.title}: {panel.note.replace(' · ', ', ')} (Brier score of always predicting "
-            f"the share that collapsed: {number(panel.base, 3)})"
-            for panel in self.panels
-        ]
-        return (
-            "Predicted probability of collapse against the observed share that collapsed, in "
-            f"{BINS} bins; bars are 95 % Wilson intervals, which take merges as independent. On "
-            "the diagonal a probability means what it says; points above it are collapses that "
-            f"were underrated. Hollow: fewer than {FEW} merges. Beneath: how many merges have that "
-            f"probability. {'; '.join(said)}."
-        )
+def _caption(info: Numbers) -> str:
+    said = [
+        f"{panel.title}: {panel.note.replace(' · ', ', ')} (Brier score of always predicting "
+        f"the share that collapsed: {number(panel.base, 3)})"
+        for panel in info.panels
+    ]
+    return (
+        "Predicted probability of collapse against the observed share that collapsed, in "
+        f"{BINS} bins; bars are 95 % Wilson intervals, which take merges as independent. On "
+        "the diagonal a probability means what it says; points above it are collapses that "
+        f"were underrated. Hollow: fewer than {FEW} merges. Beneath: how many merges have that "
+        f"probability. {'; '.join(said)}."
+    )
 
 
-def reliability_info(
-    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None
-) -> ReliabilityInfo:
+def reliability_info(rows: Iterable[Row], *, notes: Mapping[str, str] | None = None) -> Numbers:
     """Probabilities and outcomes by split, in bins of equal width."""
     answered = (row for row in rows if row.get("p_collapse", 0.0) is not None)
     groups = by_split(answered, ("p_collapse", "collapsed"), "probabilities of collapse")
     panels = [_panel(name, group, (notes or {}).get(name)) for name, group in groups.items()]
-    return ReliabilityInfo(
+    return Numbers(
+        _caption,
         panels=tuple(panels),
         title="Probability of collapse and collapses",
         note=(
@@ -82,7 +57,7 @@ def reliability_info(
     )
 
 
-def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel:
+def _panel(name: str, rows: Sequence[Row], note: str | None) -> Numbers:
     p, outcome = column(rows, "p_collapse"), column(rows, "collapsed")
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     count = np.bincount(place, minlength=BINS)
@@ -91,7 +66,7 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     ends = [wilson(float(h), int(n)) for h, n in zip(hits, count, strict=True)]
     brier, ece = float(np.mean((p - outcome) ** 2)), calibration_error(p, outcome)
     words = f"Brier {number(brier, 3)} · ECE {number(ece, 3)} · {len(rows)} merges"
-    return ReliabilityPanel(
+    return Numbers(
         title=name,
         note=words if note is None else note,
         mean=np.bincount(place, p, minlength=BINS) / filled,
@@ -105,7 +80,7 @@ def _panel(name: str, rows: Sequence[Row], note: str | None) -> ReliabilityPanel
     )
 
 
-def draw_reliability(info: ReliabilityInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
+def draw_reliability(info: Numbers, *, ax: Where = None, size: Size = "wide") -> Drawing:
     """One frame per split, with the number of merges beneath."""
     count = len(info.panels)
     columns = fig.columns_of(count, size)
@@ -139,7 +114,7 @@ def _draw_frame(ax: Axes) -> None:
     ax.text(0.97, 0.03, "overrated", ha="right", va="bottom", **(words | {"color": GREY}))
 
 
-def _draw_counts(ax: Axes, panel: ReliabilityPanel) -> None:
+def _draw_counts(ax: Axes, panel: Numbers) -> None:
     """Bars hang below the axis, the longest as long as the strip."""
     edges = np.linspace(0, 1, BINS + 1)
     lengths = panel.count / panel.count.max() * (_STRIP - 0.02)
@@ -149,7 +124,7 @@ def _draw_counts(ax: Axes, panel: ReliabilityPanel) -> None:
     )  # fmt: skip
 
 
-def _draw_panel(ax: Axes, panel: ReliabilityPanel) -> None:
+def _draw_panel(ax: Axes, panel: Numbers) -> None:
     look = looks(["other"])[0]
     for few in (True, False):
         those = (panel.count > 0) & ((panel.count < FEW) == few)

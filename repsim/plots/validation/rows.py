@@ -46,6 +46,6 @@ def column(rows: Sequence[Row], name: str) -> np.ndarray:
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
 
 
-def known(value: Any) -> float:
-    """A number; NaN for null."""
-    return float("nan") if value is None else float(value)
+def numbers_of(row: Row, *names: str) -> dict[str, float]:
+    """Some numbers of a row; NaN for null."""
+    return {name: float("nan") if row[name] is None else float(row[name]) for name in names}

@@ -160,7 +160,7 @@ def test_many_forecasts_are_drawn_as_a_density_that_holds_all_of_them() -> None:
     (mesh,) = [c for c in figure.axes[0].collections if c.get_label().startswith("_") and
                type(c).__name__ == "QuadMesh"]  # fmt: skip
     assert mesh.get_array().sum() == 400
-    for middle, low, median, high in panel.course():
+    for middle, low, median, high in panel.course:
         assert low <= median <= high
         assert panel.predicted.min() <= middle <= panel.predicted.max()
     check_figure(figure)
