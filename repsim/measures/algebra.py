@@ -61,8 +61,10 @@ def summed(rows: Tensor, units: Tensor, count: int) -> Tensor:
 
 def column_products(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of column i with column i, `[d]` float64."""
-    parts = [(a[here].double() * b[here]).sum(dim=0) for here in row_chunks(*a.shape)]
-    return torch.stack(parts).sum(dim=0)
+    total = a.new_zeros(a.shape[1], dtype=torch.float64)
+    for here in row_chunks(*a.shape):
+        total += (a[here].double() * b[here]).sum(dim=0)
+    return total
 
 
 def column_means(rows: Tensor) -> Tensor:

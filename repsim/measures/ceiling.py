@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from repsim.core import Measure
 from repsim.measures.base import compute_grid
@@ -80,7 +79,7 @@ def _halves(x: Features, seed: int) -> tuple[Features, Features]:
 def _means(x: Features, halves: np.ndarray, half: int) -> Features:
     rows = np.flatnonzero((halves >= 0) & (halves % 2 == half))
     place = torch.as_tensor(halves[rows] // 2, device=x.device)
-    own: Tensor = x.x[torch.as_tensor(rows, device=x.device)].double()
+    own = x.rows_at(torch.as_tensor(rows, device=x.device))
     count = torch.bincount(place)
     sums = own.new_zeros(len(count), x.d).index_add_(0, place, own)
     return Features(sums / count[:, None], dtype=x.dtype)

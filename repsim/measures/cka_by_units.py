@@ -68,12 +68,12 @@ def _sums(x: Features, y: Features, a: Tensor, b: Tensor, labels: Tensor) -> Ten
     exact = x.has_long_rows or y.has_long_rows
     covariance = rows.double().mT @ others.double() if exact else rows.mT @ others
     weighted = [_weighted(rows, b), _weighted(others, a)]
-    found = []
+    sums = torch.empty_like(a)
     for here in row_chunks(*rows.shape):
         mine, theirs = rows[here].to(covariance.dtype), others[here].to(covariance.dtype)
         total = ((mine @ covariance).double() * theirs).sum(dim=1)
-        found.append(total - mine.double() @ weighted[0] - theirs.double() @ weighted[1])
-    sums = torch.cat(found) - _within(rows, others, a, b, labels)
+        sums[here] = total - mine.double() @ weighted[0] - theirs.double() @ weighted[1]
+    sums -= _within(rows, others, a, b, labels)
     sizes = torch.bincount(labels).double()
     by_document = torch.zeros_like(sizes).index_add_(0, labels, a * b)
     return sums + (a @ b - by_document[labels]) - (len(labels) - sizes[labels]) * a * b
@@ -81,8 +81,10 @@ def _sums(x: Features, y: Features, a: Tensor, b: Tensor, labels: Tensor) -> Ten
 
 def _weighted(rows: Tensor, weights: Tensor) -> Tensor:
     """Sum of the rows times their weights, `[d]` float64."""
-    chunks = row_chunks(*rows.shape)
-    return torch.stack([weights[here] @ rows[here].double() for here in chunks]).sum(dim=0)
+    total = weights.new_zeros(rows.shape[1])
+    for here in row_chunks(*rows.shape):  # a list of small sums would break up freed memory
+        total += weights[here] @ rows[here].double()
+    return total
 
 
 def _within(rows: Tensor, others: Tensor, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from repsim.measures.algebra import TILE, row_chunks
+from repsim.measures.algebra import TILE, summed, unit_chunks
 
 #: Fewest documents that can be the unit of inference.
 LEAST_DOCUMENTS = 5
@@ -221,13 +221,12 @@ def hsic_apart(
 
 def effects_of(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Row sums of the Gram matrix of centered rows apart from documents, and the row effects."""
-    own = rows.new_zeros(int(labels.max()) + 1, rows.shape[1], dtype=torch.float64)
-    chunks = row_chunks(*rows.shape)
-    for here in chunks:
-        own.index_add_(0, labels[here], rows[here].double())
-    # All rows sum to zero: what is left is minus the own document's.
-    parts = [(rows[here].double() * own[labels[here]]).sum(dim=1) for here in chunks]
-    sums = -torch.cat(parts)
+    sums = rows.new_empty(len(rows), dtype=torch.float64)
+    for units, index, place in unit_chunks(labels, rows.shape[1]):
+        part = rows[index].double()
+        own = summed(part, place, units.stop - units.start)
+        # All rows sum to zero: what is left is minus the own document's.
+        sums[index] = -(part * own[place]).sum(dim=1)
     return sums, row_effects(sums, labels)
 
 

@@ -160,6 +160,10 @@ class Features(Remembering):
         """The rows as they came, `[n, d]` float64: what is not centred needs all its digits."""
         return self._raw.double()
 
+    def rows_at(self, index: Tensor | slice) -> Tensor:
+        """Some rows as they came, `[m, d]` float64, without widening the others."""
+        return self._raw[index].double()
+
     @property
     @factor(permuted=same)
     def mean(self) -> Tensor:
@@ -253,8 +257,12 @@ class Features(Remembering):
         bits = self._raw.contiguous().view(torch.int32)
         generator = torch.Generator().manual_seed(0)
         odd = torch.randint(-(2**31), 2**31 - 1, (2, bits.shape[1]), generator=generator)
-        # Two sums of 32 bits, which overflow as they like.
-        high, low = ((bits * (some | 1).int().to(bits.device)).sum(dim=1) for some in odd)
+        odd = (odd | 1).int().to(bits.device)
+        sums = torch.empty(2, self.n, dtype=torch.int64, device=bits.device)
+        for here in row_chunks(*bits.shape):
+            for own, some in zip(sums, odd, strict=True):
+                own[here] = (bits[here] * some).sum(dim=1)
+        high, low = sums  # of 32 bits each, which overflow as they like
         return (high << 32) ^ (low & 0xFFFFFFFF)
 
     @property

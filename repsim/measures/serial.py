@@ -33,7 +33,7 @@ def lag_one(x: Features) -> tuple[float, float]:
         >>> correlation > 0.9, beyond > 4
         (True, True)
     """
-    rows = x.x[:MOST_ROWS].double()
+    rows = x.rows_at(slice(MOST_ROWS))
     rows = rows - rows.mean(dim=0)
     n, squares = len(rows), rows.square().sum(dim=1)
     total = float(squares.sum())
@@ -74,10 +74,12 @@ def _across(x: Features) -> tuple[float, float]:
     """Correlation of the last row of a document with the first of the next; sds beyond chance."""
     assert x.documents is not None
     last = torch.nonzero(x.documents.diff() != 0).squeeze(1)
-    rows = x.centered64
-    squares = rows.square().sum(dim=1)
-    found = float((rows[last] * rows[last + 1]).sum(dim=1).mean() / squares.mean())
-    covariance = rows.mT @ rows if x.d < x.n else rows @ rows.mT
+    rows, squares = x.centered, x.gram_diagonal
+    found = float((rows[last].double() * rows[last + 1]).sum(dim=1).mean() / squares.mean())
+    covariance = rows.double() @ rows.double().mT if x.d >= x.n else sum(
+        (part.mT @ part for part in map(torch.Tensor.double, rows.split(MOST_ROWS))),
+        squares.new_zeros(x.d, x.d),
+    )  # fmt: skip
     apart = float(covariance.square().sum() - squares.square().sum()) / (x.n * (x.n - 1))
     spread = math.sqrt(apart / len(last)) / float(squares.mean())
     return found, found / spread if spread > 0 else 0.0

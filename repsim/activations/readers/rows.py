@@ -23,7 +23,7 @@ from repsim.core.aside import written_aside
 from repsim.core.errors import InputError
 
 #: Bytes of a block, as float32.
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
