@@ -81,15 +81,13 @@ _BESIDE = {"null": "middle_null_q95", "interval": "middle_ci_low"}
 def not_computed(rows: Iterable[Row], labels: dict[str, str], shuffles: int | None) -> list[str]:
     """Why middle layers lack an interval or a null, one statement per measure and reason."""
     found: dict[tuple[str, str, str], int] = {}
-    for row in rows:
+    for row in rows if shuffles != 0 else ():
         lacks = [what for what, column in _BESIDE.items()
                  if row["middle"] is not None and row[column] is None]  # fmt: skip
         notes = [note for note in (row["middle_note"] or "").split("; ") if note]
         for what in lacks:
             stated = [note.split(": ", 1)[1] for note in notes if note.startswith(f"no {what}: ")]
             why = "; ".join(stated or notes) or "too few documents or sentences to tell"
-            if shuffles == 0:
-                why = "none was asked for"
             key = row["measure"], what, why
             found[key] = found.get(key, 0) + 1
     return [

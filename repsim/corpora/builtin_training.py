@@ -10,6 +10,7 @@ from repsim.core.corpus import ParallelCorpus
 from repsim.core.errors import InputError, unknown_name
 from repsim.corpora.document_files import read_documents, read_records
 from repsim.corpora.documents import Document, Split, TrainingText
+from repsim.corpora.languages import unknown_language
 
 FOLDER = Path(__file__).parent / "data" / "bible"
 SPLIT_RULE = "by chapter, the same 55 of 1189 held out in every language"
@@ -50,7 +51,7 @@ WHOLE = tuple(language for language in EDITIONS if language != "hbo_Hebr")
 def bible_text(language: str, split: Split = "train") -> TrainingText:
     """Training or held-out chapters of one language: 2.7 to 6 MB of text."""
     if language not in EDITIONS:
-        raise unknown_name("language in the built-in training corpus", language, EDITIONS)
+        raise unknown_language(language, EDITIONS, "the built-in training corpus")
     edition, path = EDITIONS[language], builtin_file(language, split)
     return TrainingText(
         name="bible",
@@ -110,7 +111,7 @@ def builtin_file(language: str, split: str) -> Path:
 def _heldout_verses(language: str) -> dict[tuple[str, int], str]:
     """(Chapter, verse number) -> verse; chapters without verse numbers are passed over."""
     if language not in EDITIONS:
-        raise unknown_name("language in the built-in training corpus", language, EDITIONS)
+        raise unknown_language(language, EDITIONS, "the built-in training corpus")
     verses: dict[tuple[str, int], str] = {}
     path = builtin_file(language, "heldout")
     for _, record in read_records(path):

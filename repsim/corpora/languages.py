@@ -138,7 +138,7 @@ def _labels(available: Sequence[str]) -> dict[str, str]:
     return {code if counts.count(name) > 1 else name: code for code, name in names.items()}
 
 
-def _unknown(code: str, labels: Iterable[str], where: str) -> UsageError:
+def unknown_language(code: str, labels: Iterable[str], where: str) -> UsageError:
     """What a corpus lacks, with the nearest that it has: by language, as scripts are much alike."""
     bare = {label: label.partition("_")[0] for label in labels}
     near = difflib.get_close_matches(code.partition("_")[0].lower(), bare.values(), n=3)
@@ -165,7 +165,7 @@ def _find(code: str, labels: dict[str, str], where: str) -> tuple[str, str]:
             f"language '{code}' is ambiguous in {where}", hint=f"one of: {', '.join(fitting)}"
         )
     if tag is None or not fitting:
-        raise _unknown(code, labels, where)
+        raise unknown_language(code, labels, where)
     label, column = next(iter(fitting.items()))
     # A full code names a column that leaves its script open.
     return (tag.label if label == tag.language and tag.script else label), column

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -289,7 +289,7 @@ def plan_sweep(
     units = []
     for a, b, pairing in _pairs(activations, pairings, self_pairs):
         _require_same_sentences(a, b, pairing)
-        _require_enough(a, chosen)
+        require_sentences(len(a), chosen)
         units.append(
             SweepUnit(
                 a=a,
@@ -388,10 +388,11 @@ def _require_same_sentences(a: Activations, b: Activations, pairing: str) -> Non
         raise InputError(f"{sides} have the same ids but read different text", hint=hint)
 
 
-def _require_enough(acts: Activations, measures: Sequence[Measure]) -> None:
+def require_sentences(count: int, measures: Iterable[Measure]) -> None:
+    """Refuse measures that need more sentences than there are."""
     for measure in measures:
-        if len(acts) < measure.min_samples:
+        if count < measure.min_samples:
             raise InputError(
-                f"'{measure.name}' needs at least {measure.min_samples} sentences, got {len(acts)}",
+                f"'{measure.name}' needs at least {measure.min_samples} sentences, got {count}",
                 hint="use a larger corpus; a few hundred sentences make most measures readable",
             )

@@ -278,11 +278,11 @@ def plan_comparison(
     chosen = SimpleNamespace(**asked.arguments)
     from repsim.corpora import load_corpus
     from repsim.measures import Statistics, get_measure
+    from repsim.measures.plan import require_sentences
     from repsim.models import inspect_model, named_models
     from repsim.models.arch import POINTS
 
-    for name in chosen.measures:
-        get_measure(name)
+    measures = [get_measure(name) for name in chosen.measures]
     if chosen.point not in POINTS:
         raise unknown_name("hook point", chosen.point, POINTS, see="repsim compare --help")
     network = {"allow_network": chosen.allow_network}
@@ -299,6 +299,7 @@ def plan_comparison(
     text = load_corpus(
         chosen.corpus, languages=chosen.languages, limit=chosen.limit, seed=chosen.seed, **network
     )
+    require_sentences(len(text), measures)
     statistics = (
         Statistics(permutations=chosen.permutations, unit=chosen.unit, seed=chosen.seed)
         if chosen.permutations

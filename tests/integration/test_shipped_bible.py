@@ -111,9 +111,13 @@ def test_every_text_names_its_edition_and_why_it_is_free():
 
 
 def test_what_is_not_there_is_refused():
-    with pytest.raises(UsageError, match="unknown language in the built-in training corpus '"):
+    with pytest.raises(
+        UsageError, match="unknown language 'vie_Latn' in the built-in training corpus"
+    ):
         bible_text("vie_Latn")
-    with pytest.raises(UsageError, match="unknown language in the built-in training corpus '"):
+    with pytest.raises(
+        UsageError, match="unknown language 'vie_Latn' in the built-in training corpus"
+    ):
         builtin_parallel("bible", ["vie_Latn"])
     with pytest.raises(UsageError, match="unknown built-in training corpus 'quran'"):
         builtin_parallel("quran")

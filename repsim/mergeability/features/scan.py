@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from repsim.core.progress import progress
 from repsim.mergeability.features.fit import Weights, check_fit
 from repsim.mergeability.features.layout import Place, places_of, spaces_of
 from repsim.mergeability.features.moments import Moments, tensor_moments
@@ -43,8 +45,6 @@ class Scan:
 def scan_weights(
     models: Sequence[Weights],
     base: Weights | None = None,
-    *,
-    say: Callable[[str], None] | None = None,
 ) -> Scan:
     """Read the weights of some models side by side, tensor by tensor, each once."""
     shapes, no_rows = check_fit([*models, base] if base else models)
@@ -54,17 +54,17 @@ def scan_weights(
     layers = 1 + max((place.layer for place in places if place.layer is not None), default=0)
     scan, sampled = Scan(len(models), layers, no_rows), sampled_layers(layers)
     sources = [model.source for model in models]
-    told = -1
     origin = base.source if base else None
     everyone = [*sources, *([origin] if origin else [])]
-    for place in _read_ahead([place for place in places if place.group in GROUPS], everyone):
-        if say and place.layer is not None and place.layer != told:
-            told = place.layer
-            say(f"weights: block {told + 1} of {layers}")
-        scan.moments.append((place, tensor_moments(place, sources, origin)))
-        _add_units(scan, place, sources, sizes)
-        if place.is_body and place.layer in sampled:
-            _add_spectra(scan, place, sources, origin)
+    wanted = [place for place in places if place.group in GROUPS]
+    weights = sum(math.prod(place.shape) for place in wanted)
+    with progress("weights", total=len(sources) * weights, unit=" weights") as bar:
+        for place in _read_ahead(wanted, everyone):
+            scan.moments.append((place, tensor_moments(place, sources, origin)))
+            _add_units(scan, place, sources, sizes)
+            if place.is_body and place.layer in sampled:
+                _add_spectra(scan, place, sources, origin)
+            bar.update(len(sources) * math.prod(place.shape))
     return scan
 
 

@@ -88,7 +88,7 @@ def weight_features(
         others = [] if base is None else [OpenedModel(base, config=config)]
         found = parents.weights(*others)
         weights, origin = found[: len(parents.models)], found[-1] if others else None
-        scan = scan_weights(weights, origin, say=say)
+        scan = scan_weights(weights, origin)
         pairs = list(itertools.combinations(range(len(weights)), 2))
         each = [_of_pair(scan, pair, origin is not None) for pair in pairs]
         notes = list(_notes(scan, origin))

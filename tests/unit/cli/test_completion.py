@@ -28,6 +28,15 @@ def completed(words: list[str], begun: str) -> list[str]:
         (["predict", "--method"], "tie", {"ties"}),
         (["predictor"], "val", {"validate"}),
         (["compare", "--pooling"], "me", {"mean"}),
+        (["compare"], "en=zoo:eng-f", {"en=zoo:eng-fork"}),
+        (["compare", "--point"], "mlp", {"mlp", "mlp_hidden"}),
+        (["measures"], "cka", {"cka", "cka_rbf"}),
+        (["methods"], "ti", {"ties"}),
+        (["pretrain"], "two", {"two_languages"}),
+        (["study", "run"], "ti", {"tiny"}),
+        (["models", "--fetch"], "e5", {"e5-small"}),
+        (["plot", "out", "--kind"], "l", {"ladder", "layers", "languages"}),
+        (["predict", "--tier"], "T", {"T0", "T1", "T2", "T3"}),
     ],
 )
 def test_values_are_completed(words: list[str], begun: str, expected: set[str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -312,7 +315,18 @@ def test_bad_input_is_named() -> None:
         weight_features([state, broken], config=model.config)
 
 
-def test_progress_is_told_block_by_block() -> None:
-    said: list[str] = []
-    weight_features(["zoo:eng-1", "zoo:deu-1"], quotient=False, say=said.append)
-    assert said == [f"weights: block {number} of 4" for number in (1, 2, 3, 4)]
+def test_a_bar_counts_the_weights_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    totals: list[float] = []
+    steps: list[float] = []
+
+    @contextlib.contextmanager
+    def bar(what: str, total: float, unit: str) -> Iterator[SimpleNamespace]:
+        totals.append(total)
+        yield SimpleNamespace(update=steps.append)
+
+    monkeypatch.setattr("repsim.mergeability.features.scan.progress", bar)
+    weight_features(["zoo:eng-1", "zoo:deu-1"], quotient=False)
+    # Two models of 1.3 million parameters, all but their biases.
+    assert totals == [sum(steps)]
+    assert 2.4e6 < totals[0] < 2.8e6
+    assert len(steps) > 4 * 7
