@@ -33,8 +33,8 @@ from repsim.core.provenance import versions
 from repsim.merging.checkpoint import Checkpoint
 from repsim.models.inspect import locate
 from repsim.models.views import VIEW
-from repsim.testing.held_files import write_packed, write_tiny_gguf
 from repsim.testing.tiny_models import tiny_tokenizer, write_tiny_model
+from tests.planted.held_files import write_packed, write_tiny_gguf
 
 README = Path(__file__).parent / "README.md"
 SIZE = {"hidden_size": 64, "intermediate_size": 128}

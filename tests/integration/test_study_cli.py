@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from repsim.core.atlas import Atlas
-from repsim.testing.atlases import planted_atlas
+from tests.planted.atlases import planted_atlas
 from tests.unit.studies.conftest import run
 
 

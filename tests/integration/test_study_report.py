@@ -15,7 +15,7 @@ from repsim.reports.page import MAX_BYTES
 from repsim.studies.findings import study_findings
 from repsim.studies.report import FIGURES, write_study_report
 from repsim.studies.report_tables import study_tables
-from repsim.testing.atlases import planted_atlas
+from tests.planted.atlases import planted_atlas
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -14,8 +14,8 @@ from repsim.mergeability.feature_sets import with_as_merged
 from repsim.mergeability.lineage import lineage_of_atlas
 from repsim.mergeability.predictor import Predictor, shipped_predictor
 from repsim.mergeability.splits import leave_models_out
-from repsim.testing.atlases import planted_atlas
 from repsim.testing.evidence import planted_evidence
+from tests.planted.atlases import planted_atlas
 
 
 @pytest.fixture(scope="module")

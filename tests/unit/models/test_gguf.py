@@ -18,8 +18,8 @@ from repsim.models.headers import weight_files
 from repsim.models.inspect import inspect_model, locate
 from repsim.models.load import quiet_transformers
 from repsim.models.views import VIEW
-from repsim.testing.held_files import write_tiny_gguf
 from repsim.testing.tiny_models import tiny_model, tiny_tokenizer
+from tests.planted.held_files import write_tiny_gguf
 
 TEXT = "the der and in Пиши"
 

@@ -17,8 +17,8 @@ import repsim
 from repsim.cli.main import cli
 from repsim.core.errors import InputError, UsageError
 from repsim.models import inspect_model, load_model
-from repsim.testing.held_files import write_tiny_gguf
 from repsim.testing.tiny_models import tiny_model, tiny_tokenizer, write_tiny_model
+from tests.planted.held_files import write_tiny_gguf
 
 STEPS = {"step0": "a" * 40, "step1000": "b" * 40}
 

@@ -17,8 +17,8 @@ from repsim.merging.checkpoint import Checkpoint
 from repsim.models import load_causal_lm
 from repsim.models.formats import open_weights
 from repsim.models.inspect import locate
-from repsim.testing.held_files import write_packed
 from repsim.testing.tiny_models import tiny_model, write_tiny_model
+from tests.planted.held_files import write_packed
 
 #: Made by `make.py` beside it, with bitsandbytes, compressed-tensors, gptqmodel and autoawq.
 VALUES = Path(__file__).parents[2] / "golden" / "quantised" / "values.safetensors"

@@ -4,7 +4,7 @@ from repsim.core.errors import UsageError
 from repsim.plots import FIGURES
 from repsim.plots.measure_ranking import measure_ranking_info
 from repsim.testing.figures import check_figure
-from repsim.testing.measure_scores import synthetic_scores
+from tests.planted.measure_scores import synthetic_scores
 
 TESTS = ("layers", "noise", "seeds", "forks", "atlas_merging")
 

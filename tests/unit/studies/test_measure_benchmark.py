@@ -25,7 +25,7 @@ from repsim.studies.measure_benchmark.atlas import atlas_rows
 from repsim.studies.measure_benchmark.comparisons import Known, comparisons, outcome
 from repsim.studies.measure_benchmark.run import _require_comparable
 from repsim.studies.measure_benchmark.table import TESTS
-from repsim.testing.measure_scores import synthetic_scores
+from tests.planted.measure_scores import synthetic_scores
 
 
 def known(name: str, languages: str, history: str = "") -> Known:

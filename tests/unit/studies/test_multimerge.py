@@ -10,8 +10,8 @@ from repsim.core.errors import InputError
 from repsim.studies.multimerge.files import PAIRS, RESULTS, SIMILARITY, read_multimerge
 from repsim.studies.multimerge.findings import multimerge_findings
 from repsim.studies.multimerge.report import write_multimerge_report
-from repsim.testing.atlases import planted_atlas
 from repsim.testing.pairs import BLOCKS, LANGUAGES, planted_checkout
+from tests.planted.atlases import planted_atlas
 
 COUNT = len(LANGUAGES) * (len(LANGUAGES) - 1) // 2
 
