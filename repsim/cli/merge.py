@@ -52,6 +52,9 @@ Examples:
     metavar="TOKENS",
     help="After learned alignment, train a copy of the merge, OUT-finetuned, on that text.",
 )
+@click.option("--token-weights", metavar="TEXT",
+              help="Weigh rows of embedding and head by how often each model's text has the token: "
+              "'bible', a folder, hub:NAME.")  # fmt: skip
 @click.option("--learning-rate", type=float, help="Peak of --then-finetune; default: 5e-5.")
 @click.option(
     "--out-dtype",
@@ -92,6 +95,9 @@ def merge(
       align: none | permutation | orthogonal   into the coordinates of the first model
       align: learned, learn: {corpus: NAME, languages: [...], tokens: N}
                                                by maps that are trained on text; no weight changes
+      token_weights: {corpus: NAME, languages: {MODEL: [...]}, tokens: N}
+                                               rows of embedding and head are means weighed by how
+                                               often each model's text has the token
       repair: {corpus: NAME, languages: [...], limit: N}
                                                give units the deviations of the parents on N
                                                windows of training text per language
@@ -210,6 +216,8 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
         document["base_model"] = base
     if values := given.pop("values", ()):
         document["parameters"] = dict(_parameter(text) for text in values)
+    if weights := given.pop("token_weights", None):
+        document["token_weights"] = {"corpus": weights}
     learn = {key: given.pop(key, None) for key in ("text", "languages", "tokens")}
     if given.get("align") == "learned":
         named = {"corpus": learn["text"], **learn}

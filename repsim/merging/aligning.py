@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repsim.core.files import hash_json, read_json
 from repsim.core.progress import progress
@@ -12,12 +12,18 @@ from repsim.merging.recipe import Learn, Recipe
 from repsim.merging.tensors import is_tied
 from repsim.models.inspect import Located, read_config
 
+if TYPE_CHECKING:
+    import torch
+
 
 def align_models(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource],
-    config: Mapping[str, Any],
+    config: Mapping[str, Any], shares: torch.Tensor | None = None,
 ) -> tuple[dict[str, TensorSource], dict[str, Any], list[str]]:  # fmt: skip
-    """Bring all models to the coordinates of the base, or of the first one."""
+    """Bring all models to the coordinates of the base, or of the first one.
+
+    `shares` are those of the models in rows of tokens, `[models, rows]`: maps are learned for them.
+    """
     from repsim.merging.align import align
     from repsim.merging.align.heads import Widened
 
@@ -40,6 +46,7 @@ def align_models(
                 for model in (reference, *others)
             ],
             on_update=lambda update, total, loss: _count(bar),
+            shares=shares if text and reference in recipe.models else None,
             **text,
         )
     notes = []

@@ -137,6 +137,9 @@ def provenance(
         "align": prepared.recipe.align,
         "learn": prepared.recipe.learn.model_dump() if prepared.recipe.learn else None,
         "repair": prepared.calibration.identity if prepared.calibration else None,
+        "token_weights": weights.model_dump()
+        if (weights := prepared.recipe.token_weights)
+        else None,
         "seed": prepared.recipe.seed,
         "recipe_hash": hash_bytes(prepared.recipe.text.encode()),
         "parents": [dict(parent) for parent in parents],

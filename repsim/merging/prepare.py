@@ -23,6 +23,7 @@ from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
 from repsim.merging.recipe import Recipe, Repair
 from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.token_rows import Reindexed
+from repsim.merging.token_weights import describe_shares, token_shares, weigh_tokens
 from repsim.models.formats import folder_headers
 from repsim.models.headers import TensorHeader
 from repsim.models.inspect import Located, check_config, locate
@@ -97,10 +98,14 @@ def prepare(
         config |= _token_ids(located[owner].folder, config)
     recipe = _with_template(recipe, [located[model].folder for model in models])
     merged = {model: merged_names(configs[model], sources[model].headers) for model in models}
+    shares = token_shares(recipe, located, sources)
     if recipe.align != "none":
-        sources, config, said = align_models(recipe, located, sources, config)
+        sources, config, said = align_models(recipe, located, sources, config, shares)
         merged = {model: merged_names(config, source.headers) for model, source in sources.items()}
         notes += said
+    if shares is not None:
+        sources = weigh_tokens(sources, shares, recipe.models)
+        notes.append(describe_shares(recipe, shares))
     for model, change in (transforms or {}).items():
         if model not in sources:
             raise unknown_name("model of a transform", model, sources)

@@ -15,7 +15,17 @@ from repsim.merging.base import MergeMethod
 from repsim.merging.chat_templates import find_template
 from repsim.merging.mergekit_recipe import Layers, parse_mergekit
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import Align, Learn, Recipe, Repair, Slice, Source, StoredType, Strategy
+from repsim.merging.recipe import (
+    Align,
+    Learn,
+    Recipe,
+    Repair,
+    Slice,
+    Source,
+    StoredType,
+    Strategy,
+    TokenWeights,
+)
 from repsim.merging.settings import fields_of, settings_of, settings_type
 from repsim.merging.tokenizer_keys import ModelName, TokenizerKeys
 
@@ -26,9 +36,9 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     Keys: `method`; `models` (folders or names, or mappings of `model`, `layers`, `statistics` and
     the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
     `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal, or learned with
-    `learn`, see `Learn`); `repair` (see `Repair`); `tokenizer: {strategy: same | map | union,
-    model, tokens, pad_to_multiple_of}` (see `Recipe`); `chat_template` (auto, a name, or written
-    out); `seed`.
+    `learn`, see `Learn`); `repair` (see `Repair`); `token_weights` (see `TokenWeights`);
+    `tokenizer: {strategy: same | map | union, model, tokens, pad_to_multiple_of}` (see `Recipe`);
+    `chat_template` (auto, a name, or written out); `seed`.
 
     Raises:
         InputError: The file is missing, or is not YAML.
@@ -97,6 +107,7 @@ class _Keys(Config):
     align: Align | None = None
     learn: Learn | None = None
     repair: Repair | None = None
+    token_weights: TokenWeights | None = None
     tokenizer: _Tokenizer | None = None
     chat_template: Annotated[str, AfterValidator(find_template)] | None = None
     seed: Whole | None = None
@@ -153,6 +164,7 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         align=keys.align or "none",
         learn=keys.learn,
         repair=keys.repair,
+        token_weights=keys.token_weights,
         tokenizer=vocabulary.strategy if vocabulary else "same",
         tokenizer_model=vocabulary.model if vocabulary else None,
         tokens=vocabulary.choices() if vocabulary else {},

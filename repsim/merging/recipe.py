@@ -160,6 +160,24 @@ class Learn(LearnSettings):
     languages: tuple[str, ...] = ()
 
 
+class TokenWeights(Config):
+    """Text whose tokens say how much each model counts in the rows of embedding and head.
+
+    As a recipe has it: `token_weights: {corpus: bible, languages: {runs/en: [eng_Latn]}}`. These
+    rows are means weighed by how often each model's text has the token, whatever the method; see
+    `repsim.merging.token_weights`.
+
+    Attributes:
+        corpus: Training text, as `repsim.corpora.load_training_text` names it.
+        languages: Model -> languages of its text; those that it states if it is not named.
+        tokens: At most so many are counted in each language.
+    """
+
+    corpus: str
+    languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    tokens: Whole = Field(default=250_000, ge=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
@@ -176,6 +194,7 @@ class Recipe:
         align: How models are brought to the first one's (or the base's) coordinates beforehand.
         learn: Text that "learned" alignment reads, and how; None if it is another.
         repair: Text on which the result is repaired; None if it is not.
+        token_weights: Text by which rows of tokens are weighed; None if the method merges them.
         tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token; "union"
             gives the result the tokens of all models.
         tokenizer_model: Model whose tokenizer and vocabulary the result has, or that a union starts
@@ -201,6 +220,7 @@ class Recipe:
     align: Align = "none"
     learn: Learn | None = None
     repair: Repair | None = None
+    token_weights: TokenWeights | None = None
     tokenizer: Strategy = "same"
     tokenizer_model: str | None = None
     tokens: Mapping[str, TokenChoice] = dataclasses.field(default_factory=dict)

@@ -40,6 +40,8 @@ from repsim.evaluation.text import EvaluationText, PreparedText
 from repsim.merging.align import Learning, align, build_model, repair_state_dict
 from repsim.merging.align import learned as learned_maps
 from repsim.merging.align.twins import planted_twin
+from repsim.merging.tensors import token_tensors
+from repsim.merging.token_weights import weigh
 from repsim.merging.windows import read_windows
 from repsim.models.causal import CausalModel, load_causal_lm
 from repsim.models.zoo import zoo_folder
@@ -90,12 +92,18 @@ class Variant:
     begin: str = "auto"
     maps: str = "all maps"
     batch: int = BATCH
+    rows: str = "equal"
+
+    @property
+    def budget(self) -> int:
+        """Tokens whose counts weigh the rows of tokens, where they are "counted"."""
+        return max(self.tokens, self.tuned)
 
     @property
     def name(self) -> str:
         """How its units and rows are called, without the number of tokens."""
-        plain = ("both", "midpoint", "auto", "all maps", f"{BATCH} windows")
-        every = (self.text, self.path, self.begin, self.maps, f"{self.batch} windows")
+        plain = ("both", "midpoint", "auto", "all maps", f"{BATCH} windows", "equal")
+        every = (self.text, self.path, self.begin, self.maps, f"{self.batch} windows", self.rows)
         marks = [mark for mark in every if mark not in plain]
         return self.start + ("+tuned" if self.tuned else "") + "".join(f", {m}" for m in marks)
 
@@ -120,7 +128,15 @@ def waves() -> list[tuple[list[Variant], Sequence[str], int]]:
     one_sided = [*learned(30_000, text="first language"), *tuned("parent", 30_000)]
     parts = [v for maps in ("rotation alone", "blocks alone") for v in learned(30_000, maps=maps)]
     coarse = {"batch": 8}
+    counted = {"rows": "counted"}
+    untrained = [Variant(name, 100_000, rows="counted") for name in ("none", "orthogonal")]
     return [
+        (untrained, distinct, 3),
+        (learned(30_000, 100_000, **counted), crossed, 3),
+        (tuned("none", 30_000, 100_000, **counted), crossed, 3),
+        (learned(300_000, **counted), crossed, 3),
+        (tuned("none", 300_000, **counted), crossed, 1),
+        (learned(1_000_000, **counted), crossed, 1),
         (closed, list(CASES), 1),
         ([closed[0], closed[2]], distinct, 3),
         (learned(30_000), distinct, 3),
@@ -257,6 +273,20 @@ class Study:
         ]  # fmt: skip
         return torch.tensor([row for rows in zip(*texts, strict=False) for row in rows])
 
+    def shares(self, pair: Pair, how: Variant) -> torch.Tensor | None:
+        """Share of each model in each row of tokens, by counts in the text that it may read."""
+        if how.rows == "equal":
+            return None
+        languages, config = [LANGUAGES[name[:3]] for name in pair], self.model(pair[0]).model.config
+        limit = max(1, how.budget // CONTEXT // len(set(languages)))
+        folder = self.folder(pair[0])
+        texts = read_windows("bible", languages, limit, folder, config, CONTEXT, seed=0)
+        rows = {
+            code: torch.bincount(torch.tensor(windows).flatten(), minlength=config.vocab_size)
+            for code, windows in texts.items()
+        }
+        return weigh(torch.stack([rows[code] for code in languages]))
+
     def ends(self, pair: Pair, how: Variant) -> tuple[Any, State, State, dict[str, Any]]:
         """Both models in one system of coordinates, and what alignment says of itself."""
         a, b = (self.model(name).model for name in pair)
@@ -273,6 +303,7 @@ class Study:
                     start=how.begin,  # type: ignore[arg-type]
                 ),
                 "cache": self.out / "states" / f"{key_of(pair, how)}.safetensors",
+                "shares": self.shares(pair, how),
             }
         with only(how.maps):
             found = align(_state(a), [_state(b)], a.config, method=how.start, **more)  # type: ignore[arg-type]
@@ -289,17 +320,19 @@ class Study:
     def mean(self, pair: Pair, how: Variant) -> tuple[Path, dict[str, Any]]:
         """The mean of a pair as a folder, with its readings, once."""
         same = {} if how.start == "learned" else {"batch": BATCH}
+        if how.rows == "counted" and how.start != "learned":
+            same["tokens"] = how.budget
         folder = self.out / "means" / key_of(pair, dataclasses.replace(how, tuned=0, **same))
         if not (folder / "readings.json").exists():
             began = time.process_time()
             config, a, b, about = self.ends(pair, how)
             about["aligning_seconds"] = time.process_time() - began
-            middle = {name: torch.lerp(a[name], b[name], 0.5) for name in a}
+            middle = midway(a, b, self.shares(pair, how))
             model = build_model(config, middle)
             model.save_pretrained(folder)
             for path in self.folder(pair[0]).glob("tokenizer*"):
                 shutil.copy(path, folder)
-            if how.tokens != 30_000:
+            if how.tokens != 30_000 and how.rows == "equal":
                 about |= self.curve(build_model(config, middle), a, b, pair)
             if how.start == "learned":
                 ids = self.windows(pair, 8_000, "both")[:, :-1]
@@ -385,6 +418,12 @@ def only(maps: str) -> Iterator[None]:
         yield
     finally:
         learned_maps.CONTINUOUS = every
+
+
+def midway(a: State, b: State, shares: torch.Tensor | None) -> State:
+    """The mean of two; rows of tokens by the shares of the models, where there are any."""
+    by = {} if shares is None else dict.fromkeys(token_tensors(a), shares[1].float()[:, None])
+    return {name: torch.lerp(a[name], b[name], by.get(name, torch.tensor(0.5))) for name in a}
 
 
 def _finite(*values: float) -> list[float | None]:

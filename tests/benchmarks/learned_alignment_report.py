@@ -32,7 +32,7 @@ from repsim.plots.spec import Drawing, Figure, Where
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
 README = Path(__file__).with_name("README.md")
-#: Variant -> what pages call it. Those up to "parent+tuned" are drawn.
+#: Variant -> what pages call it.
 VARIANTS = {
     "none": "mean as it is",
     "permutation": "permutation",
@@ -43,6 +43,10 @@ VARIANTS = {
     "learned+tuned": "maps, then all weights (last eleventh)",
     "parent+tuned": "one parent, all weights trained",
     "scratch+tuned": "from scratch",
+    "none, counted": "mean, rows by counts",
+    "orthogonal, counted": "rotation, rows by counts",
+    "learned, counted": "learned maps, rows by counts",
+    "none+tuned, counted": "mean by counts, all weights trained",
     "learned, orthogonal": "learned maps, rotation first",
     "learned, rotation alone": "learned rotation of the stream alone",
     "learned, blocks alone": "learned maps inside blocks alone",
@@ -50,7 +54,8 @@ VARIANTS = {
     "learned, random": "learned maps, random points of the path",
     "learned, unrelated": "learned maps, other chapters in each language",
 }
-DRAWN = ("learned", "none+tuned", "orthogonal+tuned", "learned+tuned", "parent+tuned")
+DRAWN = ("none, counted", "learned", "learned, counted", "none+tuned", "none+tuned, counted",
+         "parent+tuned")  # fmt: skip
 CLOSED = ("none", "permutation", "orthogonal")
 #: Tokens of training that the early reading of learned alignment rests on.
 EARLY = 30_000

@@ -121,6 +121,7 @@ def align(
     tied: Sequence[bool] | None = None,
     windows: torch.Tensor | None = None,
     learning: Learning | None = None,
+    shares: torch.Tensor | None = None,
     cache: Path | None = None,
     on_round: Callable[[int, float], None] | None = None,
     on_update: Say | None = None,
@@ -156,6 +157,8 @@ def align(
             of folders, or else `config` and the tensors, say if None.
         windows: For "learned", token ids of text, `[n, context + 1]`; of both models' languages.
         learning: For "learned", how long and how; see `Learning`.
+        shares: For "learned", share of each model in each row of tokens, `[models, rows]`, if it is
+            not equal; see `repsim.merging.token_weights`.
         cache: For "learned", a file from which a stopped call goes on.
         on_round: Called with the number of each round and the distance after it.
         on_update: For "learned", called with update, number of updates and loss.
@@ -223,7 +226,8 @@ def align(
             like = ({name: kept.read(name) for name in kept.headers}, config_after)
             found, learned = _learn(
                 (whole(a, own.layers), whole(b, own.layers)), found, own, like, windows,
-                learning or Learning(), cache=cache, on_update=on_update,
+                learning or Learning(), shares=_share_of(shares, number), cache=cache,
+                on_update=on_update,
             )  # fmt: skip
         moved = mapped(source, b, own, found.maps)
         change, note = None, "outputs were not compared"
@@ -245,6 +249,7 @@ def _learn(
     windows: torch.Tensor,
     learning: Learning,
     *,
+    shares: torch.Tensor | None,
     cache: Path | None,
     on_update: Say | None,
 ) -> tuple[Descent, Learned]:
@@ -256,7 +261,7 @@ def _learn(
     if learning.start != "auto":
         starts = {learning.start: starts[learning.start]}
     midpoints = {
-        name: Midpoint(a, apply_map(b, spaces, maps), spaces, *like)
+        name: Midpoint(a, apply_map(b, spaces, maps), spaces, *like, shares=shares)
         for name, maps in starts.items()
     }
     with torch.no_grad():
@@ -267,6 +272,11 @@ def _learn(
     maps = composed(starts[start], found.maps)
     ends = (closed.distances[0], distance(a, apply_map(b, spaces, maps)))
     return Descent(maps, ends, converged=True), dataclasses.replace(found, start=start)
+
+
+def _share_of(shares: torch.Tensor | None, number: int) -> torch.Tensor | None:
+    """Share of a model in each row of tokens, beside the reference alone."""
+    return None if shares is None else shares[number] / (shares[0] + shares[number])
 
 
 def _opened(models: Sequence[Model], config: Any) -> tuple[Any, list[TensorSource], list[bool]]:

@@ -110,11 +110,14 @@ class Midpoint:
         spaces: What may act on them.
         state: A state dict with the layout of the result.
         config: Config of the result.
+        shares: Share of the second model in each row of tokens, if that is not as elsewhere.
     """
 
     def __init__(
-        self, a: Weights, b: Weights, spaces: WeightSpaces, state: StateDict, config: Any
-    ) -> None:
+        self, a: Weights, b: Weights, spaces: WeightSpaces, state: StateDict, config: Any,
+        shares: torch.Tensor | None = None,
+    ) -> None:  # fmt: skip
+        self.rows = None if shares is None else shares.float()[:, None]
         self.a = {key: weight.float() for key, weight in a.items()}
         self.b = {key: weight.float() for key, weight in b.items()}
         self.spaces, self.state = spaces, {name: t.float() for name, t in state.items()}
@@ -126,7 +129,7 @@ class Midpoint:
         import torch
 
         moved = apply_map(self.b, self.spaces, maps)
-        between = {key: torch.lerp(self.a[key], moved[key], share) for key in self.a}
+        between = {key: self._between(key, moved[key], share) for key in self.a}
         state = as_built(pack(between, self.state, self.spaces), self.spaces)
         known = {name: tensor for name, tensor in state.items() if name in self.names}
         logits = torch.func.functional_call(
@@ -135,6 +138,14 @@ class Midpoint:
         return torch.nn.functional.cross_entropy(
             rearrange(logits, "b t v -> (b t) v").float(), rearrange(windows[:, 1:], "b t -> (b t)")
         )
+
+    def _between(self, key: str, moved: torch.Tensor, share: float) -> torch.Tensor:
+        """One weight so far on the way; rows of tokens as their shares have it at the midpoint."""
+        import torch
+
+        if self.rows is None or key not in ("embed", "head"):
+            return torch.lerp(self.a[key], moved, share)
+        return torch.lerp(self.a[key], moved, self.rows)
 
 
 def learn_maps(
