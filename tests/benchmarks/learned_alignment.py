@@ -280,7 +280,7 @@ class Study:
         languages, config = [LANGUAGES[name[:3]] for name in pair], self.model(pair[0]).model.config
         limit = max(1, how.budget // CONTEXT // len(set(languages)))
         folder = self.folder(pair[0])
-        texts = read_windows("bible", languages, limit, folder, config, CONTEXT, seed=0)
+        texts = read_windows("bible", languages_of(pair), limit, folder, config, CONTEXT, seed=0)
         rows = {
             code: torch.bincount(torch.tensor(windows).flatten(), minlength=config.vocab_size)
             for code, windows in texts.items()
