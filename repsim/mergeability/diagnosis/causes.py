@@ -213,8 +213,9 @@ def _origin(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "body", 0.8, f"{row['model_a']} and {row['model_b']} have no common origin "
                 f"(cosine {row['cosine']:.2f})",
-                "align first (--align orthogonal); between two languages no alignment is known "
-                "to rescue an average: keep the parents apart",
+                "align first (--align orthogonal); between two languages that rescues no average: "
+                "learn the map and weigh rows by tokens (--align learned --text NAME "
+                "--token-weights NAME), or keep the parents apart",
             )  # fmt: skip
 
 
