@@ -10,6 +10,7 @@ parts.csv`, `parts.png` and its page's section.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import statistics
@@ -28,6 +29,7 @@ from repsim.core.table import Table
 from repsim.core.table_files import read_table_file
 from repsim.evaluation.retention import judge
 from repsim.merging.align import align, build_model
+from repsim.merging.tensors import token_tensors
 from repsim.models.causal import load_causal_lm
 from repsim.plots.appearance import FAINT, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
@@ -38,8 +40,8 @@ from repsim.plots.spec import Drawing, Figure, Where
 WAYS = {
     Variant("none"): "as they are",
     Variant("orthogonal"): "by rotation",
-    Variant("learned", 100_000): "by maps, 100,000 tokens",
-    Variant("learned", 300_000): "by maps, 300,000 tokens",
+    Variant("learned", 100_000): "by maps",
+    Variant("learned", 100_000, rows="counted"): "by maps, rows by counts",
 }
 WHOLE = "all"
 START, END = "<!-- parts -->", "<!-- /parts -->"
@@ -69,17 +71,31 @@ def part_of(name: str) -> str:
 
 
 def ends(study: Study, pair: Pair, how: Variant, folder: Path) -> tuple[Any, State, State]:
-    """Both models in the coordinates of the mean that lies in a folder."""
+    """Both models in the coordinates of the mean that lies in a folder, heads untied."""
     a, b = (study.model(name).model for name in pair)
     states = dict(a.state_dict()), dict(b.state_dict())
     if how.start == "none":
-        return a.config, *states
+        config = copy.deepcopy(a.config)
+        config.tie_word_embeddings = False
+        return config, *states
     found = align(states[0], [states[1]], a.config, method="orthogonal", check=False)
     if how.start == "orthogonal":
         return found.config, *found.states
     middle = load_causal_lm(folder, device="cpu").model.state_dict()
-    reference = found.states[0]
-    return found.config, reference, {n: 2 * middle[n] - reference[n] for n in reference}
+    one, shares = found.states[0], by_rows(one_of(study.shares(pair, how), 1), found.states[0])
+    return found.config, one, {n: one[n] + (middle[n] - one[n]) / shares[n] for n in one}
+
+
+def one_of(shares: torch.Tensor | None, model: int) -> torch.Tensor | None:
+    """Shares of one model."""
+    return None if shares is None else shares[model]
+
+
+def by_rows(share: torch.Tensor | None, names: State) -> dict[str, torch.Tensor]:
+    """Share of the other model in each tensor of a mean: that of each row in rows of tokens."""
+    rows = token_tensors(names) if share is not None else frozenset()
+    half = torch.tensor(0.5)
+    return {n: half if n not in rows else share.float()[:, None] for n in names}  # type: ignore[union-attr]
 
 
 def rows_of(study: Study, case: str, pair: Pair, how: Variant) -> Iterator[dict[str, Any]]:
@@ -89,10 +105,11 @@ def rows_of(study: Study, case: str, pair: Pair, how: Variant) -> Iterator[dict[
         return
     config, *sides = ends(study, pair, how, folder)
     parts = dict.fromkeys(map(part_of, sides[0]))
-    for own, other, name in zip(sides, sides[::-1], pair, strict=True):
+    for place, (own, other, name) in enumerate(zip(sides, sides[::-1], pair, strict=True)):
+        share = by_rows(one_of(study.shares(pair, how), 1 - place), own)
         for part in ("none", *parts, WHOLE):
             chosen = {n for n in own if part in (WHOLE, part_of(n))}
-            mixed = {n: torch.lerp(own[n], other[n], 0.5 * (n in chosen)) for n in own}
+            mixed = {n: torch.lerp(own[n], other[n], share[n] * (n in chosen)) for n in own}
             lost = 1.0 - kept(study, build_model(config, mixed), name)
             yield {"case": case, "pair": " + ".join(pair), "way": WAYS[how], "part": part,
                    "parent": name, "lost": lost}  # fmt: skip
