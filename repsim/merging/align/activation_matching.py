@@ -15,13 +15,13 @@ from einops import einsum, rearrange
 from repsim.core.errors import UsageError
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.attention import Method, solve_attention
-from repsim.merging.align.blocks import Blocks
+from repsim.merging.align.blocks import Blocks, parts_of
 from repsim.merging.align.checking import as_source, open_model
 from repsim.merging.align.solvers import best_assignment, rotation_from
 from repsim.merging.align.weights import StateDict
 from repsim.merging.checkpoint import TensorSource
 from repsim.models.arch import spec_for
-from repsim.models.arch.spaces import WeightSpaces
+from repsim.models.arch.spaces import WeightSpaces, weight_key
 from repsim.models.check import read_streams
 from repsim.models.inspect import ModelLike
 
@@ -102,7 +102,8 @@ def match_activations(
         units = correlations(of_a["mlp_hidden", layer + 1], of_b["mlp_hidden", layer + 1])
         maps[f"{layer}.mlp_units"] = best_assignment(units)
         alike = head_cka(of_a["heads", layer + 1], of_b["heads", layer + 1], kv=kv, q=q)
-        parts = (a.block(layer), apply_map(b.block(layer), spaces, stream))
+        part = next(p for p in parts_of(spaces, layer) if weight_key("q", layer) in p)
+        parts = (a.block(layer, part), apply_map(b.block(layer, part), spaces, stream))
         maps |= solve_attention(*parts, spaces, layer, method=method, similarity=alike)
     return maps
 

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
 #: Entries of the vocabulary that are held at a time.
 ENTRIES = 1 << 19
+Keys = frozenset[str]
 
 
 class Blocks(Protocol):
     """The weights of one model by role, in float64, block by block."""
 
-    def block(self, layer: int) -> Weights:
-        """The weights of one block."""
+    def block(self, layer: int, only: Keys | None = None) -> Weights:
+        """The weights of one block, or of one of its parts (see `parts_of`)."""
         ...
 
     def outside(self) -> Iterator[Weights]:
@@ -59,18 +60,29 @@ class Held:
 
     weights: Weights
 
-    def block(self, layer: int) -> Weights:
-        """The weights of one block."""
-        return block_of(self.weights, layer)
+    def block(self, layer: int, only: Keys | None = None) -> Weights:
+        """The weights of one block, or of one of its parts."""
+        return {key: weight for key, weight in self.weights.items()
+                if split_key(key)[0] == layer and (only is None or key in only)}  # fmt: skip
 
     def outside(self) -> Iterator[Weights]:
         """The weights outside the blocks."""
         yield {key: w for key, w in self.weights.items() if split_key(key)[0] is None}
 
 
-def block_of(weights: Weights, layer: int) -> Weights:
-    """The weights of one block."""
-    return {key: weight for key, weight in weights.items() if split_key(key)[0] == layer}
+def parts_of(spaces: WeightSpaces, layer: int) -> list[Keys]:
+    """Keys of a block in groups that no symmetry inside it, no norm and no fused tensor links."""
+    own = [weight for weight in spaces.weights if weight.layer == layer]
+    keys = {key for weight in own for key in weight.keys}
+    links = [keys.intersection((*weight.keys, weight.norm, f"{weight.norm}_bias"))
+             for weight in own]  # fmt: skip
+    links += [{key for key in keys if space.acts_on(key)}
+              for space in spaces.spaces if space.layer == layer]  # fmt: skip
+    found: list[Keys] = []
+    for link in links:
+        apart = [part for part in found if part.isdisjoint(link)]
+        found = [*apart, frozenset(link.union(*(part for part in found if part not in apart)))]
+    return found
 
 
 class Stored:
@@ -85,10 +97,10 @@ class Stored:
                      if names_in(weight, self.headers, spaces))  # fmt: skip
             check_rotatable(dict.fromkeys(names), spaces)  # type: ignore[arg-type]
 
-    def block(self, layer: int) -> Weights:
-        """The weights of one block."""
-        _give_back()
-        return self.weights(self.state(layer), layer)
+    def block(self, layer: int, only: Keys | None = None) -> Weights:
+        """The weights of one block, or of one of its parts."""
+        give_back()
+        return self.weights(self.state(layer, only), layer)
 
     def outside(self) -> Iterator[Weights]:
         """The weights outside the blocks."""
@@ -112,9 +124,10 @@ class Stored:
         )  # fmt: skip
         return dataclasses.replace(self.spaces, weights=own)
 
-    def names(self, layer: int | None) -> list[str]:
-        """Tensors that hold weights of one block, or of what is outside."""
-        return [name for weight in self.spaces.weights if weight.layer == layer
+    def names(self, layer: int | None, only: Keys | None = None) -> list[str]:
+        """Tensors that hold weights of one block or part of it, or of what is outside."""
+        return [name for weight in self.spaces.weights
+                if weight.layer == layer and (only is None or weight.keys[0] in only)
                 for name in names_in(weight, self.headers, self.spaces)]  # fmt: skip
 
     def is_long(self, tensor: str) -> bool:
@@ -126,9 +139,9 @@ class Stored:
             if weight.layer is None
         )
 
-    def state(self, layer: int) -> dict[str, torch.Tensor]:
-        """The tensors of one block as they are stored."""
-        return {name: self.source.read(name) for name in self.names(layer)}
+    def state(self, layer: int, only: Keys | None = None) -> dict[str, torch.Tensor]:
+        """The tensors of one block, or of one of its parts, as they are stored."""
+        return {name: self.source.read(name) for name in self.names(layer, only)}
 
     def rows(self, only: slice = slice(None)) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
         """Tensors outside the blocks with some rows of the vocabulary, and the first row's number.
@@ -154,7 +167,7 @@ class Stored:
             )
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Freed memory back to the system: glibc keeps arrays of these sizes, as much as is in use."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
@@ -192,7 +205,9 @@ def total_distance(a: Blocks, b: Blocks, spaces: WeightSpaces, maps: AlignmentMa
     total = sum(distance(x, apply_map(y, spaces, outer)) ** 2 for x, y in pairs)
     for layer in range(spaces.layers):
         own = maps_in(maps, layer)
-        total += distance(a.block(layer), apply_map(b.block(layer), spaces, own)) ** 2
+        for part in parts_of(spaces, layer):
+            moved = apply_map(b.block(layer, part), spaces, own)
+            total += distance(a.block(layer, part), moved) ** 2
     return float(total) ** 0.5
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import IncompatibleModelsError
+from repsim.merging.align.blocks import ENTRIES, give_back
 from repsim.merging.align.weights import Names, StateDict, as_built, has_body_prefix
 from repsim.merging.checkpoint import Checkpoint, TensorSource
 from repsim.merging.checkpoint import StateDict as InMemory
@@ -111,10 +112,17 @@ def open_model(config: Any, source: TensorSource) -> nn.Module:
     sources = _sources_of(model, source)
     if sources is None:
         return build_model(config, {name: source.read(name) for name in source.headers})
+    give_back()
+    vocabulary = _of_vocabulary(model)
     for module, owners in _units(model, ""):
-        own = [(owner, key, sources[name]) for owner, key, name in owners]
+        own = [(owner, key, sources[name]) for owner, key, name in owners
+               if owner not in vocabulary]  # fmt: skip
         if own:
             module.forward = functools.partial(_with_weights, module.forward, own, source)
+    for name, module in model.named_modules():
+        if run := vocabulary.get(module):
+            names = [sources.get(f"{name}.{key}".lstrip("."), "") for key in ("weight", "bias")]
+            module.forward = functools.partial(run, module, module.forward, source, names)
     model.requires_grad_(False)
     found: nn.Module = model.eval()
     return found
@@ -170,6 +178,53 @@ def _on_meta() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _of_vocabulary(model: Any) -> dict[Any, Callable[..., Any]]:
+    """Plain embeddings and heads, of which some rows are read at a time, and what runs them."""
+    from torch import nn
+
+    found = {}
+    if isinstance(embedding := model.get_input_embeddings(), nn.Embedding):
+        found[embedding] = _look_up
+    if type(head := model.get_output_embeddings()) is nn.Linear:
+        found[head] = _by_rows
+    return found
+
+
+def _look_up(
+    module: Any, forward: Callable[..., Any], source: TensorSource, names: Sequence[str],
+    ids: torch.Tensor,
+) -> Any:  # fmt: skip
+    """Run an embedding with the rows that are asked for, and no others."""
+    import torch
+    from torch import nn
+
+    rows, places = ids.unique(return_inverse=True)
+    read = functools.partial(source.read, names[0])
+    table = torch.cat([read(slice(row, row + 1)).float() for row in rows.tolist()])
+    empty, padding = module.weight, module.padding_idx
+    try:
+        module.weight, module.padding_idx = nn.Parameter(table, requires_grad=False), None
+        return forward(places)
+    finally:
+        module.weight, module.padding_idx = empty, padding
+
+
+def _by_rows(
+    module: Any, forward: Callable[..., Any], source: TensorSource, names: Sequence[str],
+    x: torch.Tensor,
+) -> Any:  # fmt: skip
+    """Run a head some rows of the vocabulary at a time."""
+    import torch
+
+    weight, bias = names
+    height, width = source.headers[weight].shape
+    step = max(1, ENTRIES // width)
+    parts = [x @ source.read(weight, slice(start, start + step)).float().mT
+             for start in range(0, height, step)]  # fmt: skip
+    found = torch.cat(parts, dim=-1)
+    return found + source.read(bias).float() if bias else found
 
 
 def _with_weights(

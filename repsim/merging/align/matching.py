@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from repsim.merging.align.apply import AlignmentMap, apply_map
 from repsim.merging.align.attention import Method, solve_attention
-from repsim.merging.align.blocks import Blocks, Held, maps_in, total_distance
+from repsim.merging.align.blocks import Blocks, Held, Keys, maps_in, parts_of, total_distance
 from repsim.merging.align.parts import (
     solve_experts,
     solve_latent_attention,
@@ -25,7 +25,7 @@ from repsim.merging.align.parts import (
 )
 from repsim.merging.align.solvers import best_element, distance, inner_products
 from repsim.merging.align.weights import Weights
-from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of, weight_key
+from repsim.models.arch.spaces import SymmetrySpace, WeightSpaces, axes_of
 
 if TYPE_CHECKING:
     import torch
@@ -101,37 +101,41 @@ def _match_blocks(
         pairs = zip(a.outside(), b.outside(), strict=True)
         cross = functools.reduce(operator.add, (inner_products(x, y, stream) for x, y in pairs))
     for layer in range(spaces.layers):
-        # Nothing of a block is held while the next one is read.
-        gained = _match_layer(a, b, spaces, layer, maps, method, stream)
-        cross = cross if gained is None or cross is None else cross + gained
+        for part in parts_of(spaces, layer):
+            # Nothing of a part is held while the next one is read.
+            gained = _match_one(a, b, spaces, (layer, part), maps, method, stream)
+            cross = cross if gained is None or cross is None else cross.add_(gained)
     return cross
 
 
-def _match_layer(
+def _match_one(
     a: Blocks,
     b: Blocks,
     spaces: WeightSpaces,
-    layer: int,
+    where: tuple[int, Keys],
     maps: AlignmentMap,
     method: Method,
     stream: SymmetrySpace | None,
 ) -> torch.Tensor | None:
-    """Match one block, given the stream; its inner products along the stream after that."""
-    mine = a.block(layer)
+    """Match a part of a block, given the stream; its inner products along the stream after."""
+    layer, part = where
+    mine = a.block(layer, part)
+    if not mine:  # optional, and not there
+        return None
     turned = {} if stream is None else {stream.key: maps[stream.key]}
-    maps.update(
-        _match_block(mine, apply_map(b.block(layer), spaces, turned), spaces, layer, method, maps)
-    )
+    theirs = apply_map(b.block(layer, part), spaces, turned)
+    maps.update(_match_part(mine, theirs, spaces, layer, method, maps))
+    del theirs
     if stream is None:
         return None
     own = {key: m for key, m in maps_in(maps, layer).items() if key != stream.key}
-    return inner_products(mine, apply_map(b.block(layer), spaces, own), stream)
+    return inner_products(mine, apply_map(b.block(layer, part), spaces, own), stream)
 
 
-def _match_block(
+def _match_part(
     a: Weights, b: Weights, spaces: WeightSpaces, layer: int, method: Method, maps: AlignmentMap
 ) -> AlignmentMap:
-    """Attention and units of one block, each kept as it was if that is nearer."""
+    """Attention or units of one block, each kept as it was if that is nearer."""
     found: AlignmentMap = {}
     for proposal in _proposals(a, b, spaces, layer, method):
         known = {key: maps[key] for key in proposal if key in maps}
@@ -144,15 +148,17 @@ def _match_block(
 def _proposals(
     a: Weights, b: Weights, spaces: WeightSpaces, layer: int, method: Method
 ) -> Iterator[AlignmentMap]:
-    """The best map of each part that a block has, given the others."""
+    """The best map of everything that a part of a block holds, given the others."""
+    held = {space.name for space in spaces.spaces
+            if space.layer == layer and any(map(space.acts_on, a))}  # fmt: skip
     for units in ("mlp_units", "shared_units"):
-        if weight_key(units, layer) in spaces:
+        if units in held:
             yield solve_units(a, b, spaces, layer, units)
-    if weight_key("kv_groups", layer) in spaces:
+    if "kv_groups" in held:
         yield solve_attention(a, b, spaces, layer, method=method)
-    if weight_key("latent_heads", layer) in spaces:
+    if "latent_heads" in held:
         yield solve_latent_attention(a, b, spaces, layer, method)
-    if weight_key("experts", layer) in spaces:
+    if "experts" in held:
         yield solve_experts(a, b, spaces, layer, method)
-    if weight_key("channels", layer) in spaces:
+    if "channels" in held:
         yield solve_mixer(a, b, spaces, layer, method)
