@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from repsim.cli.loading import scoring_options
-from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_evaluation_plan, say, write_found
 
 
 @click.command(
@@ -20,17 +20,11 @@ Examples:
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
-@click.option(
-    "--align",
-    multiple=True,
-    type=click.Choice(["permutation", "orthogonal"]),
-    help="Also the path after aligning B to A; may be repeated.",
-)
-@click.option(
-    "--points", type=click.IntRange(min=3), default=11, show_default=True, help="Points on it."
-)
-@scoring_options
+@opt.out("Folder for tables and figure.")
+@opt.choices("--align", "align", ["permutation", "orthogonal"],
+             "Also the path after aligning B to A; may be repeated.")  # fmt: skip
+@opt.count("--points", "Points on it.", 11, least=3)
+@opt.scoring_options
 def barrier(
     a: str, b: str, out: Path | None, languages: tuple[str, ...], dry_run: bool, as_json: bool,
     **options: Any,
@@ -51,22 +45,14 @@ def barrier(
         print_evaluation_plan(plan, as_json=as_json)
         return
     table = run(a, b, languages=languages or None, say=say, **options)
-    if as_json:
-        print_json(table.to_json())
-    else:
-        print_table([_line(row) for row in table.where(metric="barrier").rows()])
+    lines = [_line(row) for row in table.where(metric="barrier").rows()]
+    print_either(as_json, table.to_json(), lines)
     if out is None:
         say("next", "add -o DIR to keep table and figure")
         return
-    from repsim.plots import FIGURES, save_figure
-
-    written = [*table.export(out), *save_figure(FIGURES["barrier"](table), out / "barrier")]
-    say("wrote", f"{out}: {', '.join(path.name for path in written)}")
-    say("next", f"repsim merge {a} {b} {out / 'merged'}" + _alignment(options["align"]))
-
-
-def _alignment(align: tuple[str, ...]) -> str:
-    return f" --align {align[0]}" if align else ""
+    write_found(table, out, "barrier")
+    aligned = f" --align {options['align'][0]}" if options["align"] else ""
+    say("next", f"repsim merge {a} {b} {out / 'merged'}{aligned}")
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from repsim.cli import options as opt
 from repsim.cli.output import print_json, print_table, say
 
 COLUMNS = {"level": "level", "check": "check", "where": "where", "what": "found"}
@@ -21,15 +22,10 @@ Examples:
 )
 @click.argument("models", nargs=-1, required=True)
 @click.option("--base", help="Model that is said to be their common ancestor.")
-@click.option("--deep", is_flag=True, help="Read all weights in search of NaN and infinity.")
-@click.option(
-    "--tokenizer",
-    type=click.Choice(["same", "map", "union"]),
-    default="same",
-    show_default=True,
-    help="Whether tokens may have other ids; see tokenizer in a recipe.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
+@opt.flag("--deep", "Read all weights in search of NaN and infinity.")
+@opt.choice("--tokenizer", ["same", "map", "union"],
+            "Whether tokens may have other ids; see tokenizer in a recipe.", "same")  # fmt: skip
+@opt.as_json
 def check(
     models: tuple[str, ...], base: str | None, deep: bool, tokenizer: Any, as_json: bool
 ) -> None:

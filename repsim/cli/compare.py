@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from repsim.cli.loading import loading_options
+from repsim.cli import options as opt
 from repsim.cli.output import counted, print_json, print_table, say, size
 from repsim.core.errors import UsageError
 from repsim.core.progress import duration
@@ -39,63 +39,35 @@ Examples:
 """
 )
 @click.argument("models", nargs=-1, required=True)
-@click.option("--arrays", is_flag=True,
-              help="MODELS are dumps of activations: NAME=FILE, or a folder of files.")  # fmt: skip
+@opt.flag("--arrays", "MODELS are dumps of activations: NAME=FILE, or a folder of files.")
 @click.option("--memory", type=click.FloatRange(min=0.01),
               help="With --arrays: GB of layers that are held; beyond, they are read again "
               "whenever they are needed.  [default: 0.27]")  # fmt: skip
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and report.")
-@click.option("--corpus", default="kolibri", show_default=True, help="Built-in name or a path.")
-@click.option("-l", "--language", "languages", multiple=True, help="May be repeated; default: all.")
+@opt.out("Folder for tables and report.")
+@opt.corpus("kolibri", "Built-in name or a path.")
+@opt.languages("May be repeated; default: all.")
 @click.option("-m", "--measure", "measures", multiple=True, help="May be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use at most this many sentences.")
-@click.option(
-    "--pairing",
-    "pairings",
-    multiple=True,
-    type=click.Choice(["same text", "parallel text", "parallel text across models"]),
-    help="What is compared; default: same text and parallel text.",
-)
-@click.option(
-    "--layers",
-    type=click.Choice(["auto", "all"]),
-    default="auto",
-    show_default=True,
-    help="auto: all layer pairs on the same text, equal layers on parallel text.",
-)
+@opt.count("--limit", "Use at most this many sentences.")
+@opt.choices("--pairing", "pairings", ["same text", "parallel text", "parallel text across models"],
+             "What is compared; default: same text and parallel text.")  # fmt: skip
+@opt.choice("--layers", ["auto", "all"], "auto: all layer pairs on the same text, equal layers on "
+            "parallel text.", "auto")  # fmt: skip
 @click.option("--point", default="resid", show_default=True,
               help="Hook point: embed, resid, attn, mlp, heads, mlp_hidden.")  # fmt: skip
-@click.option(
-    "--pooling",
-    type=click.Choice(["mean", "last", "position-weighted"]),
-    default="mean",
-    show_default=True,
-    help="How the tokens of a sentence become one vector.",
-)
-@click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Shuffles of the null; 0: values only.",
-)
-@click.option(
-    "--unit",
-    type=click.Choice(["document", "sentence"]),
-    default="document",
-    show_default=True,
-    help="What nulls shuffle and intervals leave out: documents where the corpus has them.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of shuffles and samples.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@loading_options
-@click.option("--batch-size", type=click.IntRange(min=1), help="Default: chosen automatically.")
-@click.option("--thorough", is_flag=True, help="All measures on parallel text too (slow).")
-@click.option("--generic", is_flag=True, help="Allow models without a spec: hook their block list.")
-@click.option("--allow-network", is_flag=True, help="Fetch models or corpora that are not here.")
-@click.option("--force", is_flag=True, help="Replace another comparison in the folder.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@opt.choice("--pooling", ["mean", "last", "position-weighted"],
+            "How the tokens of a sentence become one vector.", "mean")  # fmt: skip
+@opt.count("--permutations", "Shuffles of the null; 0: values only.", 100, least=0)
+@opt.choice("--unit", ["document", "sentence"], "What nulls shuffle and intervals leave out: "
+            "documents where the corpus has them.", "document")  # fmt: skip
+@opt.seed("Of shuffles and samples.")
+@opt.device
+@opt.loading_options
+@opt.count("--batch-size", "Default: chosen automatically.")
+@opt.flag("--thorough", "All measures on parallel text too (slow).")
+@opt.flag("--generic", "Allow models without a spec: hook their block list.")
+@opt.network
+@opt.flag("--force", "Replace another comparison in the folder.")
+@opt.planned
 def compare(
     models: tuple[str, ...], arrays: bool, memory: float | None, out: Path | None, dry_run: bool,
     as_json: bool, force: bool, **options: Any,

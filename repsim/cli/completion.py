@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,36 +15,35 @@ from repsim.core.errors import RepsimError
 Names = Callable[[click.Context], Iterable[str]]
 
 
-def _measures(context: click.Context) -> Iterable[str]:
-    from repsim.measures import list_measures
+def _listed(place: str) -> Names:
+    """Names of what a module holds: keys, things that have a name, or files of a folder."""
+    module, _, attribute = place.partition(":")
 
-    return (measure.name for measure in list_measures())
+    def names(context: click.Context) -> Iterable[str]:
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, Path):
+            return (path.stem for path in found.glob("*.yaml"))
+        things = found() if callable(found) else found
+        return (str(getattr(thing, "name", thing)) for thing in things)
+
+    return names
 
 
-def _methods(context: click.Context) -> Iterable[str]:
-    from repsim.merging.methods import list_methods
-
-    return (method.name for method in list_methods())
+_MEASURES = _listed("repsim.measures:list_measures")
+_METHODS = _listed("repsim.merging.methods:list_methods")
+_PACKAGED = _listed("repsim.models.packages:PACKAGED")
+_CONFIGURATIONS = _listed("repsim.pretraining.config:EXAMPLES")
+_STUDIES = _listed("repsim.studies.study_file:EXAMPLES")
 
 
 def _corpora(context: click.Context) -> Iterable[str]:
-    from repsim.corpora import list_corpora
-
-    return ["bible", *(corpus.name for corpus in list_corpora())]
-
-
-def _packaged(context: click.Context) -> Iterable[str]:
-    from repsim.models import list_models
-
-    return (found.model.name for found in list_models())
+    return ["bible", *_listed("repsim.corpora:list_corpora")(context)]
 
 
 def _models(context: click.Context) -> Iterable[str]:
-    from repsim.models import list_zoo
-
-    zoo = (model.name for model in list_zoo())
+    zoo = _listed("repsim.models:list_zoo")(context)
     named = [name if name.startswith("zoo:") else f"zoo:{name}" for name in zoo]
-    return [*named, *_packaged(context)]
+    return [*named, *_PACKAGED(context)]
 
 
 def _languages(context: click.Context) -> Iterable[str]:
@@ -55,18 +56,6 @@ def _languages(context: click.Context) -> Iterable[str]:
     return sorted({code for name in chosen for code in load_corpus(name).languages})
 
 
-def _points(context: click.Context) -> Iterable[str]:
-    from repsim.models.arch import POINTS
-
-    return POINTS
-
-
-def _tiers(context: click.Context) -> Iterable[str]:
-    from repsim.mergeability.features.tiers import FORECASTING
-
-    return FORECASTING
-
-
 def _figures(context: click.Context) -> Iterable[str]:
     """Those that are drawn of a comparison."""
     from repsim.core import SimilarityTable
@@ -75,29 +64,18 @@ def _figures(context: click.Context) -> Iterable[str]:
     return (name for name in FIGURES if FIGURES[name].reads == SimilarityTable.STEM)
 
 
-def _configurations(context: click.Context) -> Iterable[str]:
-    from repsim.pretraining.config import EXAMPLES
-
-    return (path.stem for path in EXAMPLES.glob("*.yaml"))
-
-
-def _studies(context: click.Context) -> Iterable[str]:
-    from repsim.studies.study_file import EXAMPLES
-
-    return (path.stem for path in EXAMPLES.glob("*.yaml"))
-
-
 #: Parameter of a verb -> the names that it takes; `verb name` where verbs differ.
 VALUES: Mapping[str, Names] = {
-    "measures": _measures, "chosen": _measures, "measure": _measures, "measures name": _measures,
-    "method": _methods, "methods name": _methods, "corpus": _corpora, "languages": _languages,
-    "point": _points, "tier": _tiers, "kinds": _figures, "to_fetch": _packaged,
-    "config": _configurations, "study_file": _studies,
+    **dict.fromkeys(["measures", "measure", "chosen", "measures name"], _MEASURES),
+    **dict.fromkeys(["method", "methods name"], _METHODS),
     **dict.fromkeys(["models", "model", "sources", "a", "b", "base", "parents", "merge",
                      "to_check"], _models),
+    "to_fetch": _PACKAGED, "corpus": _corpora, "languages": _languages, "kinds": _figures,
+    "point": _listed("repsim.models.arch:POINTS"), "config": _CONFIGURATIONS,
+    "tier": _listed("repsim.mergeability.features.tiers:FORECASTING"), "study_file": _STUDIES,
 }  # fmt: skip
 #: Where a path may stand as well.
-_PATHS = (_models, _corpora, _configurations, _studies)
+_PATHS = (_models, _corpora, _CONFIGURATIONS, _STUDIES)
 
 
 class CompletedValues:

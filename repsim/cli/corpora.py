@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from repsim.cli.output import print_json, print_table, say, size
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, print_table, say, size
 
 
 @click.command(
@@ -16,9 +17,9 @@ Examples:
 """
 )
 @click.argument("corpus", required=False)
-@click.option("-l", "--language", "languages", multiple=True, help="May be repeated.")
-@click.option("--allow-network", is_flag=True, help="Let a Hugging Face data set be fetched.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.languages("May be repeated.")
+@opt.flag("--allow-network", "Let a Hugging Face data set be fetched.")
+@opt.as_json
 def corpora(
     corpus: str | None, languages: tuple[str, ...], allow_network: bool, as_json: bool
 ) -> None:
@@ -57,20 +58,14 @@ def _list(*, as_json: bool) -> None:
     from repsim.corpora import list_corpora
 
     known = list_corpora()
-    if as_json:
-        print_json([entry.describe() for entry in known])
-        return
-    print_table(
-        [
-            {
-                "name": entry.name,
-                "languages": entry.languages,
-                "sentences": entry.sentences,
-                "size": size(entry.size),
-                "what": entry.title,
-                "licence": entry.licence,
-            }
-            for entry in known
-        ]
-    )
-    say("next", f"repsim corpora {known[0].name}, or a path: TSV, JSONL, Moses, FLORES, hub:NAME")
+    rows = [
+        {"name": entry.name, "languages": entry.languages, "sentences": entry.sentences,
+         "size": size(entry.size), "what": entry.title, "licence": entry.licence}
+        for entry in known
+    ]  # fmt: skip
+    print_either(as_json, [entry.describe() for entry in known], rows)
+    if not as_json:
+        say(
+            "next",
+            f"repsim corpora {known[0].name}, or a path (TSV, JSONL, Moses, FLORES), hub:NAME",
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repsim.cli.loading import memory_options
+from repsim.cli import options as opt
 from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -26,15 +26,12 @@ Examples:
 @click.option("--base", help="Base that the merge was made with.")
 @click.option("--text", "corpus", default="bible", show_default=True,
               help="Training corpus whose held-out part is read: a name or a folder.")  # fmt: skip
-@click.option("-l", "--language", "languages", multiple=True,
-              help="Language; repeatable; default: those that the parents state.")  # fmt: skip
-@click.option("--max-bytes", type=click.IntRange(1), default=12_000, show_default=True,
-              help="Most text per language.")  # fmt: skip
-@memory_options
-@click.option("--no-forecast", is_flag=True, help="Do not forecast other ways to merge.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
-@click.option("--dry-run", is_flag=True, help="Look models and text up, print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.languages("Language; repeatable; default: those that the parents state.")
+@opt.count("--max-bytes", "Most text per language.", 12_000)
+@opt.memory_options
+@opt.flag("--no-forecast", "Do not forecast other ways to merge.")
+@opt.out("Folder for the tables.")
+@opt.planned
 def diagnose(
     merge: str, parents: tuple[str, ...], base: str | None, corpus: str,
     languages: tuple[str, ...], max_bytes: int, no_forecast: bool, out: Path | None,

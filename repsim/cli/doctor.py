@@ -7,19 +7,18 @@ import shutil
 
 import click
 
-from repsim.cli.output import print_json, print_table, size
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, size
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
+@opt.as_json
 def doctor(as_json: bool) -> None:
     """Check versions, device, cache and name clashes; leaves with 0 if all is well, else 3."""
     findings = [*_versions(), *_device(), _cache(), _name_clash(), *_extras()]
-    if as_json:
-        print_json({"ok": all(f["state"] != "problem" for f in findings), "findings": findings})
-    else:
-        print_table(findings, {"what": "what", "state": "state", "detail": "detail"})
-    if any(finding["state"] == "problem" for finding in findings):
+    fine = all(finding["state"] != "problem" for finding in findings)
+    print_either(as_json, {"ok": fine, "findings": findings}, findings)
+    if not fine:
         raise click.exceptions.Exit(3)
 
 

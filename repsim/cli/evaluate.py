@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.loading import loading_options, scoring_options
-from repsim.cli.output import print_evaluation_plan, print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import (
+    print_evaluation_plan,
+    print_json,
+    print_table,
+    say,
+    write_found,
+)
 
 if TYPE_CHECKING:
     from repsim.evaluation.table import EvaluationTable
@@ -36,13 +42,13 @@ Examples:
 """
 )
 @click.argument("models", nargs=-1, required=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for tables and figure.")
-@click.option("--parents", multiple=True, help="Parent of the merges; default: as their files say.")
+@opt.out("Folder for tables and figure.")
+@opt.many("--parents", "parents", "Parent of the merges; default: as their files say.")
 @click.option("--base", help="What the parents were trained from; default: as the merge says.")
-@loading_options
+@opt.loading_options
 @click.option("--card/--no-card", default=True, show_default=True,
               help="Enter outcomes into the model cards of merges that repsim wrote.")  # fmt: skip
-@scoring_options
+@opt.scoring_options
 def evaluate(
     models: tuple[str, ...], out: Path | None, languages: tuple[str, ...],
     parents: tuple[str, ...], card: bool, dry_run: bool, as_json: bool, **options: Any,
@@ -91,14 +97,8 @@ def evaluate(
     if out is None:
         say("next", "add -o DIR to keep the tables")
         return
-    written = [path.name for path in table.export(out)]
-    if any(row["metric"] == "retention" and row["value"] is not None for row in table.rows()):
-        from repsim.plots import FIGURES, save_figure
-
-        written += [
-            path.name for path in save_figure(FIGURES["retention"](table), out / "retention")
-        ]
-    say("wrote", f"{out}: {', '.join(written)}")
+    kept = any(r["metric"] == "retention" and r["value"] is not None for r in table.rows())
+    write_found(table, out, "retention" if kept else "")
     names = " ".join(models[:2]) if len(models) > 1 else "A B"
     say("next", f"repsim barrier {names} -o {out}")
 

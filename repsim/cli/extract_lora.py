@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, say
 
 
 @click.command(
@@ -19,20 +20,13 @@ Examples:
 @click.argument("model")
 @click.argument("out", type=click.Path())
 @click.option("--base", required=True, help="Model that MODEL was fine-tuned from.")
-@click.option("--rank", type=click.IntRange(1), help="Largest rank of a layer.")
-@click.option(
-    "--energy",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Keep this share of each layer's squared norm, by the least rank that does.",
-)
-@click.option(
-    "--rest/--no-rest",
-    default=True,
-    help="Store whole what is no linear layer and differs; else it is left as in the base.",
-)
+@opt.count("--rank", "Largest rank of a layer.")
+@click.option("--energy", type=click.FloatRange(0, 1, min_open=True), help="Keep this share of "
+              "each layer's squared norm, by the least rank that does.")  # fmt: skip
+@click.option("--rest/--no-rest", default=True, help="Store whole what is no linear layer and "
+              "differs; else it is left as in the base.")  # fmt: skip
 @click.option("--device", default="cpu", help="cpu (default), cuda, cuda:1.")
-@click.option("--dry-run", is_flag=True, help="Look both models up and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.planned
 def extract_lora(
     model: str, out: str, base: str, rank: int | None, energy: float | None, rest: bool,
     device: str, dry_run: bool, as_json: bool,
@@ -50,10 +44,7 @@ def extract_lora(
         refs = [inspect_model(name, generic=True) for name in (model, base)]
         rows = [{"model": ref.name, "family": ref.architecture, "parameters": ref.parameters,
                  "layers": ref.layers, "width": ref.width} for ref in refs]  # fmt: skip
-        if as_json:
-            print_json({"plan": {"models": rows}})
-        else:
-            print_table(rows)
+        print_either(as_json, {"plan": {"models": rows}}, rows)
         return
     found = run(
         model, base, out, rank=rank, energy=energy, save_rest=rest, device=choose_device(device)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, say
 from repsim.core.progress import duration
 
 
@@ -20,32 +21,25 @@ Examples:
 """
 )
 @click.argument("model")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the new model.")
-@click.option(
-    "--corpus",
-    default="bible",
-    show_default=True,
-    help="'bible', a folder, file or pattern, hub:NAME.",
-)
-@click.option("-l", "--language", "languages", multiple=True, help="Language to train on.")
-@click.option("--also", multiple=True, help="Score the held-out text of this language too.")
-@click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(1),
-              help="Tokens to train on.")  # fmt: skip
+@opt.out("Folder of the new model.")
+@opt.corpus("bible", "'bible', a folder, file or pattern, hub:NAME.")
+@opt.languages("Language to train on.")
+@opt.many("--also", "also", "Score the held-out text of this language too.")
+@opt.count("--tokens", "Tokens to train on.", 20_000)
 @click.option("--learning-rate", type=float, help="Peak; default 5e-5, 2e-4 with --lora.")
-@click.option("--batch", type=click.IntRange(1), help="Windows per update; default 4.")
-@click.option("--context", type=click.IntRange(2), help="Tokens of a window; default 256.")
-@click.option("--lora", is_flag=True, help="Train an adapter (peft) in place of the weights.")
-@click.option("--rank", type=click.IntRange(1), help="Rank of the adapter; default 8.")
+@opt.count("--batch", "Windows per update; default 4.")
+@opt.count("--context", "Tokens of a window; default 256.", least=2)
+@opt.flag("--lora", "Train an adapter (peft) in place of the weights.")
+@opt.count("--rank", "Rank of the adapter; default 8.")
 @click.option("--alpha", type=float, help="Its scale times the rank; default 16.")
-@click.option("--target", "targets", multiple=True, help="Modules; default every linear layer.")
-@click.option("--seed", default=0, show_default=True, help="Of data order and adapter.")
-@click.option("--evaluation-bytes", default=20_000, show_default=True, type=click.IntRange(0),
-              help="Held-out text per language that is scored; 0 for all.")  # fmt: skip
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Default: the parent's.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@click.option("--allow-network", is_flag=True, help="Fetch a model or text that is not here.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@opt.many("--target", "targets", "Modules; default every linear layer.")
+@opt.seed("Of data order and adapter.")
+@opt.count("--evaluation-bytes", "Held-out text per language that is scored; 0 for all.", 20_000,
+           least=0)  # fmt: skip
+@opt.choice("--dtype", ["float32", "bfloat16"], "Default: the parent's.")
+@opt.device
+@opt.network
+@opt.planned
 def finetune(
     model: str, out: Path | None, lora: bool, rank: int | None, alpha: float | None,
     targets: tuple[str, ...], device: str | None, dry_run: bool, as_json: bool, **settings: Any,
@@ -80,13 +74,10 @@ def finetune(
         "of_which_scoring": round(scoring),
     }
     what = "an adapter on" if lora else "all of"
-    say(
-        "plan",
-        f"{run.steps} steps of {run.training.batch} x {run.context} tokens, {what} "
+    say("plan", f"{run.steps} steps of {run.training.batch} x {run.context} tokens, {what} "
         f"{run.parameters / 1e6:.1f}M parameters · learning rate {run.training.learning_rate:g} · "
         f"about {about['gigabytes']:g} GB, {duration(seconds)} on one CPU core, of which "
-        f"{duration(scoring)} to score held-out text",
-    )
+        f"{duration(scoring)} to score held-out text")  # fmt: skip
     if dry_run:
         if as_json:
             print_json(about)
@@ -94,9 +85,8 @@ def finetune(
     log_to_stderr()
     ref = run_finetuning(asked, device=device)
     scores = before_and_after(out)
-    if as_json:
-        print_json({"plan": about, "model": ref.to_dict(), "bits_per_byte": scores})
-    else:
-        print_table([{"language": code, **values} for code, values in scores.items()])
+    rows = [{"language": code, **values} for code, values in scores.items()]
+    document = {"plan": about, "model": ref.to_dict(), "bits_per_byte": scores}
+    print_either(as_json, document, rows)
     say("wrote", f"{out}" + (f", the adapter alone in {out / 'adapter'}" if lora else ""))
     say("next", f"repsim lineage {model} {out}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from repsim.cli import options as opt
 from repsim.cli.output import print_json, print_table, say
 
 _PAIRS = {
@@ -28,8 +29,8 @@ Examples:
 @click.option("--merge", help="Merge to take apart: the weight of each model, part by part.")
 @click.option("--max-megabytes", type=click.FloatRange(1), default=300, show_default=True,
               help="Most that is read of a pair of models.")  # fmt: skip
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the tables.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.out("Folder for the tables.")
+@opt.as_json
 def lineage(
     models: tuple[str, ...], base: str | None, merge: str | None, max_megabytes: float,
     out: Path | None, as_json: bool,

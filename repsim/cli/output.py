@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +46,64 @@ def print_evaluation_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
 def print_json(document: Any) -> None:
     """The one JSON document of a `--json` command."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_either(
+    as_json: bool,
+    document: Any,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str] | None = None,
+) -> None:
+    """The JSON document of a `--json` command, or the table for people."""
+    print_json(document) if as_json else print_table(rows, columns)
+
+
+def print_declared(
+    name: str | None,
+    documents: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+) -> None:
+    """All of what is declared as one table; of one that was named, everything."""
+    if as_json:
+        print_json(documents[0] if name else documents)
+    elif name:
+        for key, value in documents[0].items():
+            click.echo(f"{key:<20} {_told(value)}")
+    else:
+        print_table(rows)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={one}" for key, one in value.items()) or "–"
+    return ", ".join(map(str, value)) if isinstance(value, list) else _cell(value)
+
+
+def write_found(table: Any, out: Path, figure: str = "") -> None:
+    """Write a table, and the figure that is drawn of it, into a folder, and say so."""
+    from repsim.plots import FIGURES, save_figure
+
+    written = [*table.export(out)]
+    if figure:
+        written += save_figure(FIGURES[figure](table), out / figure)
+    say("wrote", f"{out}: {', '.join(path.name for path in written)}")
+
+
+def with_bits_per_byte(
+    rows: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, float]],
+    floor: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Rows of models with a column of each language that any was scored on, and the floor last."""
+    languages = sorted({language for one in found for language in one})
+    first, *others = rows[0]
+    last = {first: "(unigram floor)", **dict.fromkeys(others)}
+    return [
+        {**row, **{f"bits/byte {code}": scores.get(code) for code in languages}}
+        for row, scores in zip([*rows, last], [*found, floor], strict=True)
+    ]
 
 
 def print_table(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from repsim.cli import options as opt
 from repsim.cli.output import print_json, say
 
 
@@ -16,25 +17,16 @@ Example:
   repsim plot out/first --kind layers --kind heatmap --measure cka --format pdf
 """
 )
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--kind", "kinds", multiple=True, help="layers, heatmap ...; default: all.")
+@click.argument("folder", type=opt.PATH)
+@opt.many("--kind", "kinds", "layers, heatmap ...; default: all.")
 @click.option("-m", "--measure", help="Measure to draw; default: cka if it is there.")
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    type=click.Choice(["png", "svg", "pdf"]),
-    help="May be repeated; default: png and svg.",
-)
-@click.option(
-    "--size",
-    type=click.Choice(["single", "medium", "wide"]),
-    default="wide",
-    show_default=True,
-    help="single: one column of a paper (3.4 in); medium: 5 in; wide: two columns (7 in).",
-)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: FOLDER/figures.")
-@click.option("--json", "as_json", is_flag=True, help="Print the paths as one JSON document.")
+@opt.choices("--format", "formats", ["png", "svg", "pdf"],
+             "May be repeated; default: png and svg.")  # fmt: skip
+@opt.choice("--size", ["single", "medium", "wide"],
+            "single: one column of a paper (3.4 in); medium: 5 in; wide: two columns (7 in).",
+            "wide")  # fmt: skip
+@opt.out("Default: FOLDER/figures.")
+@opt.as_json
 def plot(
     folder: Path, kinds: tuple[str, ...], measure: str | None, formats: tuple[str, ...],
     size: str, out: Path | None, as_json: bool,

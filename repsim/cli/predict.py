@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.loading import memory_options
+from repsim.cli.options import memory_options
 from repsim.cli.output import print_json, print_table, say
 from repsim.core.errors import UsageError
 

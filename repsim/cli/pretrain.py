@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, print_table, say, with_bits_per_byte
 from repsim.core.progress import duration
 
 
@@ -20,13 +21,12 @@ Examples:
 """
 )
 @click.argument("config")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the family.")
-@click.option("--only", multiple=True, help="Train this run (and what it is forked from).")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@click.option("--fresh", is_flag=True, help="Train anew what is there.")
-@click.option("--allow-network", is_flag=True, help="Fetch a model or text that is not here.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the models as one JSON document.")
+@opt.out("Folder of the family.")
+@opt.many("--only", "only", "Train this run (and what it is forked from).")
+@opt.device
+@opt.flag("--fresh", "Train anew what is there.")
+@opt.network
+@opt.planned
 def pretrain(
     config: str, out: Path | None, only: tuple[str, ...], device: str | None, fresh: bool,
     allow_network: bool, dry_run: bool, as_json: bool,
@@ -62,10 +62,8 @@ def pretrain(
         for run in runs
     ]
     if dry_run:
-        if as_json:
-            print_json({"runs": rows})
-        else:
-            print_table([row | {"languages": _listed(row["languages"])} for row in rows])
+        shown = [row | {"languages": _listed(row["languages"])} for row in rows]
+        print_either(as_json, {"runs": rows}, shown)
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -113,16 +111,6 @@ def _print_models(refs: list) -> None:
     from repsim.pretraining import read_provenance
 
     documents = [read_provenance(Path(ref.path)) for ref in refs]
-    languages = sorted({lang for d in documents for lang in d["bits_per_byte"]})
-    rows = [
-        {
-            "model": ref.path,
-            "role": ref.role,
-            **{f"bits/byte {lang}": d["bits_per_byte"].get(lang) for lang in languages},
-        }
-        for ref, d in zip(refs, documents, strict=True)
-    ]
-    floor = dict.fromkeys(rows[0]) | {"model": "(unigram floor)"}
-    floors = documents[0]["unigram_floor"]
-    rows.append(floor | {f"bits/byte {lang}": floors.get(lang) for lang in languages})
-    print_table(rows)
+    rows = [{"model": ref.path, "role": ref.role} for ref in refs]
+    found = [document["bits_per_byte"] for document in documents]
+    print_table(with_bits_per_byte(rows, found, documents[0]["unigram_floor"]))

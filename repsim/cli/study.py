@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, print_table, say
 from repsim.core.progress import duration
 
 if TYPE_CHECKING:
@@ -39,36 +40,30 @@ def study() -> None:
 
 @study.command()
 @click.argument("study_file", metavar="STUDY")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Count what is done there.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Units at a time, for the estimated time.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print all units as one JSON document.")
+@opt.out("Count what is done there.")
+@opt.count("--workers", "Units at a time, for the estimated time.", 1)
+@opt.as_json
 def plan(study_file: str, out: Path | None, workers: int, as_json: bool) -> None:
     """Print the units of work of STUDY, what of them is done, and the time they take."""
-    _show_plan(_planned(study_file), out, workers, as_json)
+    from repsim.studies.plan import plan_study
+
+    _show_plan(plan_study(study_file), out, workers, as_json)
 
 
 @study.command()
 @click.argument("study_file", metavar="STUDY")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the study.")
-@click.option(
-    "--executor", type=click.Choice(EXECUTOR_NAMES), default="inprocess", show_default=True,
-    help="Who does the work.",
-)  # fmt: skip
-@click.option("--workers", type=click.IntRange(min=1), help="Units at a time; default: all cores.")
-@click.option("--only", multiple=True, help="Kind or pattern of names, with all that it needs.")
+@opt.out("Folder of the study.")
+@opt.choice("--executor", EXECUTOR_NAMES, "Who does the work.", "inprocess")
+@opt.count("--workers", "Units at a time; default: all cores.")
+@opt.many("--only", "only", "Kind or pattern of names, with all that it needs.")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop cleanly after so long.")
 @click.option("--store", help="Where results go, if not into the folder (s3://bucket/study).")
 @click.option("--device", help="cpu, cuda; where models are trained; default: a GPU if there is.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Processes that train one model together (torchrun).")  # fmt: skip
+@opt.count("--processes", "Processes that train one model together (torchrun).", 1)
 @click.option("--gpus", type=click.FloatRange(min=0), metavar="N",
               help="GPUs that a unit asks of Ray or Slurm, parts of one allowed; default: 1 with "
                    "--device cuda, else none.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
+@opt.planned
 def run(
     study_file: str, out: Path | None, executor: str, workers: int | None, only: tuple[str, ...],
     max_seconds: float | None, store: str | None, device: str | None, processes: int,
@@ -79,8 +74,9 @@ def run(
     What is done is not done again; what failed is tried again. Exit code 1 if units failed.
     """
     from repsim.studies.engine import StudyFolder
+    from repsim.studies.plan import plan_study
 
-    planned = _planned(study_file, device, processes, gpus)
+    planned = plan_study(study_file, device=device, processes=processes, gpus=gpus)
     if dry_run:
         _show_plan(planned, out, workers or 1, as_json)
         return 0
@@ -105,8 +101,8 @@ def run(
 
 
 @study.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON document.")
+@click.argument("folder", metavar="DIR", type=opt.PATH)
+@opt.as_json
 def status(folder: Path, as_json: bool) -> None:
     """Tell how far the study in DIR is: done, running, failed with logs, left."""
     from repsim.studies.engine import StudyFolder
@@ -129,25 +125,23 @@ def status(folder: Path, as_json: bool) -> None:
 
 
 @study.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/atlas.")
-@click.option("--json", "as_json", is_flag=True, help="Print what it holds as one JSON document.")
+@click.argument("folder", metavar="DIR", type=opt.PATH)
+@opt.out("Default: DIR/atlas.")
+@opt.as_json
 def collect(folder: Path, out: Path | None, as_json: bool) -> None:
     """Put what is done of the study in DIR into an atlas: parquet tables and atlas.json."""
     from repsim.studies.engine import StudyFolder
 
     opened = StudyFolder.load(folder)
     atlas = _collected(_planned_again(opened), opened, out)
-    if as_json:
-        print_json({"atlas": str(out or folder / "atlas"), **_atlas_facts(atlas)})
-    else:
-        print_table([_atlas_facts(atlas)])
+    facts = _atlas_facts(atlas)
+    print_either(as_json, {"atlas": str(out or folder / "atlas"), **facts}, [facts])
 
 
 @study.command()
-@click.argument("source", metavar="DIR|ATLAS|multimerge:PATH", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: DIR/report.")
-@click.option("--json", "as_json", is_flag=True, help="Print the path as one JSON document.")
+@click.argument("source", metavar="DIR|ATLAS|multimerge:PATH", type=opt.PATH)
+@opt.out("Default: DIR/report.")
+@opt.as_json
 def report(source: Path, out: Path | None, as_json: bool) -> None:
     """Render a study: figures, and which findings of the source paper are reproduced.
 
@@ -155,31 +149,21 @@ def report(source: Path, out: Path | None, as_json: bool) -> None:
     multimerge:PATH a checkout of the source paper's repository (github.com/Sethjsa/multimerge), or
     its pairs as CSV.
     """
+    from repsim.studies.multimerge.report import write_multimerge_report
     from repsim.studies.report import write_study_report
 
     kind, colon, published = str(source).partition(":")
-    if colon and kind == "multimerge":
-        _report_multimerge(Path(published), out, as_json)
-        return
     if out is None and not source.is_dir():
         raise click.UsageError(f"'{source}' is no folder to write into: say where with -o DIR.")
-    atlas = _atlas_of(source)
-    path = write_study_report(atlas, out or source / "report")
+    facts: dict[str, Any] = {}
+    if colon and kind == "multimerge":
+        path = write_multimerge_report(published, out or Path())
+    else:
+        atlas = _atlas_of(source)
+        path, facts = write_study_report(atlas, out or source / "report"), _atlas_facts(atlas)
     if as_json:
-        print_json({"report": str(path), **_atlas_facts(atlas)})
+        print_json({"report": str(path), **facts})
     say("wrote", str(path))
-
-
-def _report_multimerge(path: Path, out: Path | None, as_json: bool) -> None:
-    """The source paper's own pairs, beside the shipped atlas."""
-    from repsim.studies.multimerge.report import write_multimerge_report
-
-    if out is None:
-        raise click.UsageError("say where the report goes with -o DIR.")
-    page = write_multimerge_report(path, out)
-    if as_json:
-        print_json({"report": str(page)})
-    say("wrote", str(page))
 
 
 def _atlas_of(source: Path) -> Atlas:
@@ -191,14 +175,6 @@ def _atlas_of(source: Path) -> Atlas:
         opened = StudyFolder.load(source)
         return _collected(_planned_again(opened), opened)
     return load_atlas(source)
-
-
-def _planned(
-    study_file: str, device: str | None = None, processes: int = 1, gpus: float | None = None
-) -> StudyPlan:
-    from repsim.studies.plan import plan_study
-
-    return plan_study(study_file, device=device, processes=processes, gpus=gpus)
 
 
 def _planned_again(folder: StudyFolder) -> StudyPlan:
@@ -231,14 +207,11 @@ def _facts_line(facts: dict[str, Any]) -> str:
 def _show_plan(planned: StudyPlan, out: Path | None, workers: int, as_json: bool) -> None:
     rows, facts = _plan_rows(planned, out, workers), _facts(planned)
     say("plan", _facts_line(facts))
-    if as_json:
-        units = [
-            {"name": u.name, "kind": u.kind, "needs": list(u.needs), "seconds": u.seconds}
-            for u in planned.units
-        ]
-        print_json({**facts, "kinds": rows, "units": units})
-    else:
-        print_table(rows)
+    units = [
+        {"name": u.name, "kind": u.kind, "needs": list(u.needs), "seconds": u.seconds}
+        for u in planned.units
+    ]
+    print_either(as_json, {**facts, "kinds": rows, "units": units}, rows)
 
 
 def _plan_rows(planned: StudyPlan, out: Path | None, workers: int) -> list[dict[str, Any]]:

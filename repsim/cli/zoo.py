@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_json, print_table, say, with_bits_per_byte
 
 
 @click.command(
@@ -14,7 +15,7 @@ Examples:
   repsim compare zoo:eng-1 zoo:deu-1 zoo:mixed --corpus bible-heldout -l eng_Latn -l deu_Latn
 """
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON list.")
+@opt.as_json
 def zoo(as_json: bool) -> None:
     """List the zoo: languages, history, and bits per byte of every model on every language.
 
@@ -27,7 +28,6 @@ def zoo(as_json: bool) -> None:
     if as_json:
         print_json([model.describe() for model in known])
         return
-    languages = sorted({language for model in known for language in model.bits_per_byte})
     rows = []
     for model in known:
         ref = model.ref
@@ -41,11 +41,9 @@ def zoo(as_json: bool) -> None:
                 "init seed": ref.init_seed,
                 "data seed": ref.data_seed,
                 "forked from": f"{ref.forked_from}@{ref.fork_step}" if ref.forked_from else None,
-                **{f"bits/byte {lang}": model.bits_per_byte[lang] for lang in languages},
             }
         )
-    floor = dict.fromkeys(rows[0]) | {"name": "(unigram floor)"}
-    rows.append(floor | {f"bits/byte {lang}": known[0].unigram_floor[lang] for lang in languages})
-    print_table(rows)
+    scores = [model.bits_per_byte for model in known]
+    print_table(with_bits_per_byte(rows, scores, known[0].unigram_floor))
     say("again", known[0].command)
     say("next", "repsim compare zoo:eng-1 zoo:deu-1 zoo:mixed --corpus bible-heldout -o out/zoo")

@@ -237,16 +237,18 @@ class Comparison:
         return languages * (languages - 1) * crossings
 
     def _seconds(self, comparisons: int, costly: int) -> float:
-        """Rough time: forward passes at 20 GFLOP/s a core, cells by the n and d of this job."""
+        """Rough time, with figures and page: cells by the n and d of this job."""
         characters = sum(len(s) for lang in self.corpus.languages for s in self.corpus[lang])
         body = [12 * ref.layers * ref.width**2 for ref in self.models]
         flops = sum(2 * parameters * characters / 3 for parameters in body)
         width = max(ref.width for ref in self.models)
         # One decomposition per expensive cell, and on average four more for null and interval.
-        expensive = 2e-10 * width**3 * (5 if self.statistics.permutations else 1)
+        expensive = 1e-10 * width**3 * (5 if self.statistics.permutations else 1)
         cheap = 0.004 + 2e-8 * len(self.corpus) ** 2
-        work = flops / 2e10 + comparisons * cheap + costly * expensive
-        return 5 + work / available_cores()
+        work = flops / 4e10 + comparisons * cheap + costly * expensive
+        figures = 4 + len(self.pairings) * min(len(self.measures), 8)
+        # Starting up, opening each model, and each figure were timed on one core.
+        return 5 + 1.2 * len(self.models) + work / available_cores() + 0.4 * figures
 
     def _warnings(self) -> list[str]:
         """What the shape of the job already says about its results."""
