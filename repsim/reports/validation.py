@@ -45,14 +45,13 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
             f"features at hand: {info['predictor']}",
             f"{count} splits", headline(found)]  # fmt: skip
     _, said = said_of(validation_findings(found))
-    goals = goal_table(found)
+    goals, about = goal_table(found), note("goals", predictor=info["predictor"])
     judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],
                     source=f"n = {row['n']}") for row in verdicts(found)]  # fmt: skip
     return Page(
         "How good are forecasts of merges?",
         [
-            Section("Goals that were set before anything was measured",
-                    [goals, note("goals", predictor=info["predictor"])] if goals.rows else []),
+            Section("Goals", [goals, about] if goals.rows else []),
             Section("What was found", said),
             Section("Hypotheses", [note("hypotheses"), Entries(judged)] if judged else []),
             Section("Figures", validation_figures(found)),

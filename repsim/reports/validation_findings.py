@@ -28,7 +28,7 @@ def headline(found: Validation) -> str:
     """Goals reached, out of how many; what is stated of smaller sets of tiers does not count."""
     goals = list(found.goals().rows())
     reached = sum(bool(row["reached"]) for row in goals)
-    return f"{reached} of {len(goals)} goals that were set before are reached" if goals else ""
+    return f"{reached} of {len(goals)} goals reached" if goals else ""
 
 
 def _offered(found: Validation) -> dict[str, Any]:

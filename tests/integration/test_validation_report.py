@@ -216,7 +216,7 @@ def test_every_figure_and_table_lies_beside_it(written: Path, report: Validation
         skill = list(csv.DictReader(file))
     assert [float(row["mae"]) for row in skill] == pytest.approx([0.1, 0.1, 0.3, 0.3])
     document = json.loads((written / "report.json").read_text(encoding="utf-8"))
-    assert document["lead"].endswith("1 of 2 goals that were set before are reached")
+    assert document["lead"].endswith("1 of 2 goals reached")
     assert (written / "tables" / "goals.tex").exists()
     for name, count in {"goals": 2, "smaller_sets": 1}.items():
         (block,) = (b for b in blocks(document) if b.get("name") == name)
