@@ -54,12 +54,12 @@ def token_shares(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource]
 ) -> torch.Tensor | None:
     """Share of each model in each row, `[models, rows]`, where the recipe weighs rows."""
-    import torch
-
     how, headers = recipe.token_weights, sources[recipe.models[0]].headers
-    names = token_tensors(headers)
     if how is None:
         return None
+    import torch
+
+    names = token_tensors(headers)
     if not names:
         raise UsageError("the models have no rows of tokens to weigh", hint="no token_weights")
     rows = headers[min(names)].shape[0]
