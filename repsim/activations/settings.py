@@ -121,10 +121,7 @@ def config_hash(config: Any) -> str:
 
 
 def with_hashes(loaded: LoadedModel, weights: str = "") -> ModelRef:
-    """The model's identity; `weights` instead of the hash of files that it does not stem from.
-
-    Where no file is stated, or the weights were changed in memory, that is the hash in memory.
-    """
+    """The model's identity; `weights` instead of the hash of files that it does not stem from."""
     ref = loaded.ref
     if not ref.weights_hash or loaded.versions != weight_versions(loaded.model):
         weights = weights or weights_in_memory(loaded.model)

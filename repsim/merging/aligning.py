@@ -20,10 +20,7 @@ def align_models(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource],
     config: Mapping[str, Any], shares: torch.Tensor | None = None,
 ) -> tuple[dict[str, TensorSource], dict[str, Any], list[str]]:  # fmt: skip
-    """Bring all models to the coordinates of the base, or of the first one.
-
-    `shares` are those of the models in rows of tokens, `[models, rows]`: maps are learned for them.
-    """
+    """Bring all models to the coordinates of the base, or the first; `shares`: of token rows."""
     from repsim.merging.align import align
     from repsim.merging.align.heads import Widened
 

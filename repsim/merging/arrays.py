@@ -120,19 +120,12 @@ def flat_array(tensor: Array) -> Any:
 
 
 class Part(NamedTuple):
-    """Some entries of one tensor of all models, flat.
+    """Some entries of one tensor of all models, flat."""
 
-    Attributes:
-        start: First of them, counted in the flattened tensor.
-        stop: One after the last.
-        tensors: One array per model; not to be written to.
-        base: The base's, None if there is none.
-    """
-
-    start: int
-    stop: int
-    tensors: list[Array]
-    base: Array | None
+    start: int  # First of them, counted in the flattened tensor
+    stop: int  # One after the last
+    tensors: list[Array]  # One array per model; not to be written to
+    base: Array | None  # The base's, None if there is none
 
     @property
     def deltas(self) -> list[Array]:
@@ -291,10 +284,7 @@ def _dot(x: Array, y: Array) -> Array:
 def combined(
     stream: Stream, shares: Sequence[Any], vectors: Vectors = "tensors", along: Along = "tensor"
 ) -> Iterator[Array]:
-    """Parts of the sum of shares times tensors, or of the base and shares times differences.
-
-    A share is a number, or for rows and columns an array with one for each of them.
-    """
+    """Parts of a sum of tensors, or of base and differences, by shares (of rows, columns)."""
     width = width_of(stream, along)
     for part in stream.parts(width):
         arrays = getattr(part, vectors)

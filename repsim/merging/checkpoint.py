@@ -83,11 +83,7 @@ class _Place:
 
 
 class Checkpoint:
-    """The weights of a Hugging Face folder, in one file or several (or those named), mapped.
-
-    Those of a view (a GGUF file, an adapter on its base, a quantised checkpoint) are computed when
-    they are read; the last one is kept, for it is mostly read in several parts.
-    """
+    """The weights of a Hugging Face folder, mapped; a view's are computed, the last is kept."""
 
     def __init__(
         self, folder: str | Path, name: str | None = None, *, files: Sequence[Path] | None = None

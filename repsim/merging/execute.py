@@ -44,11 +44,7 @@ class Job:
     surveyed: Sequence[float] | None = None
 
     def merge(self, plan: TensorPlan, context: TensorContext) -> Iterator[tuple[int, memoryview]]:
-        """First byte and bytes of the parts of one merged tensor, as they are stored.
-
-        The context is filled with what the method noted. NaN and infinity in a tensor, and a result
-        that leaves the range of its type, are errors.
-        """
+        """First byte and bytes of parts of a merged tensor; NaN and overflow are errors."""
         if plan.copied:
             yield 0, _bytes_of(self._same(plan))
             return

@@ -249,11 +249,7 @@ def _squares(tensor: torch.Tensor) -> float:
 def _factors(
     delta: torch.Tensor, rank: int | None, energy: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """B `[out, r]` and A `[r, in]` of the best approximation of a matrix, float32 on the CPU.
-
-    From the eigenvectors of the products of its rows or columns, whichever are fewer: in float64
-    they show singular values down to 1e-8 of the largest, where an adapter in float32 ends.
-    """
+    """B `[out, r]` and A `[r, in]` by float64 eigenvectors of products: to 1e-8 of the largest."""
     import torch
 
     tall = delta.shape[0] > delta.shape[1]

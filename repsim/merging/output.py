@@ -126,11 +126,7 @@ class Output:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path, layout: Layout, key: str) -> Iterator[Output]:
-        """Create the folder, or go on with what a run of the same key left in it.
-
-        What is there stays if the run can go on later (a limit of the system, an interruption),
-        and is removed if it cannot (the models do not fit) or where room is short.
-        """
+        """Create the folder, or go on in that of the same key; it stays if a run can go on."""
         output = cls(folder, layout, key)
         make_folder(folder)
         with locked(folder / ".lock", f"another process is writing '{folder}'"):
@@ -224,10 +220,7 @@ class Output:
             self._sync_behind()
 
     def _sync_behind(self) -> None:
-        """Force what was written to disk beside the merge, which does not wait for the disk.
-
-        One such run at a time: what is not on disk yet stays within twice `SYNC_BYTES`.
-        """
+        """Force to disk what was written, in one thread: at most twice `SYNC_BYTES` wait."""
         self._await_sync()
         entries, self._waiting, self._unsynced = self._waiting, [], 0
         self._syncing = self._syncer.submit(self._sync, entries)
@@ -304,10 +297,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def _word_sum(data: bytes | memoryview, start: int, total: int) -> int:
-    """Sum modulo 2^64 of the words of a tensor, whose bytes from `start` on are these.
-
-    It tells damage from whole bytes as surely as a CRC would, at a tenth of the time.
-    """
+    """Sum modulo 2^64 of words: tells damage as surely as a CRC, in a tenth of the time."""
     lead = min(-start % 8, len(data))
     tail = lead + (len(data) - lead) // 8 * 8
     words = np.frombuffer(data[lead:tail], "<u8").sum(dtype=np.uint64)

@@ -105,10 +105,7 @@ def _namesakes(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def _gain_correlation(a: TensorSource, b: TensorSource, megabytes: float) -> tuple[float, float]:
-    """Mean correlation of norm gains, which begin as ones in every model; megabytes read.
-
-    Biases are left out: they begin as zeros, and models of one initialisation move them alike.
-    """
+    """Mean correlation of norm gains (ones at first; biases, zeros, move alike); megabytes read."""
     found, read = [], 0.0
     vectors = [
         (name, shape) for name, shape in shared_tensors([a, b])
@@ -123,11 +120,7 @@ def _gain_correlation(a: TensorSource, b: TensorSource, megabytes: float) -> tup
 
 
 def _reordered(a: TensorSource, b: TensorSource, megabytes: float) -> tuple[float, float]:
-    """Largest share of columns of a matrix that stand in the other model under another number.
-
-    Units of an MLP are columns of the matrix that reads them, as stored by `torch.nn.Linear`, or of
-    the one that writes them, as stored by GPT-2. The megabytes that were read come beside it.
-    """
+    """Largest share of unit columns that stand elsewhere in the other model; megabytes read."""
     best, read = math.nan, 0.0
     for sample in sample_rows([a, b], list(_oblong(a, b)), megabytes, most=_BAND):
         x, y = _finite(sample.read(a), sample.read(b))

@@ -12,27 +12,16 @@ from repsim.core.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter of a merge method: its default, and what values it may have.
+    """A parameter of a merge method: its default, and what values it may have."""
 
-    Attributes:
-        default: Value where a recipe says nothing; its type is the parameter's.
-        each: Whether every model may have a value of its own.
-        least: Smallest value; `above`, `most` and `below` likewise.
-        above: Bound that values lie above.
-        most: Largest value.
-        below: Bound that values lie below.
-        choices: The words that it may be.
-        hint: What to do about a value outside the range.
-    """
-
-    default: Any
-    each: bool = False
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-    below: float | None = None
-    choices: tuple[str, ...] = ()
-    hint: str | None = None
+    default: Any  # Value where a recipe says nothing; its type is the parameter's
+    each: bool = False  # Whether every model may have a value of its own
+    least: float | None = None  # Smallest value; `above`, `most` and `below` likewise
+    above: float | None = None  # Bound that values lie above
+    most: float | None = None  # Largest value
+    below: float | None = None  # Bound that values lie below
+    choices: tuple[str, ...] = ()  # The words that it may be
+    hint: str | None = None  # What to do about a value outside the range
 
     @property
     def range(self) -> str:

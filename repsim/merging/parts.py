@@ -133,10 +133,7 @@ def _parts_of(tensor: str, dimensions: int) -> tuple[str, ...]:
 def _gram(
     sample: RowSample, made: TensorSource, sources: Sequence[TensorSource]
 ) -> tuple[np.ndarray, float]:
-    """Inner products `[k + 1, k + 1]` of the first parent, differences from it, and the merge.
-
-    Beside them the expected squared error of rounding the merge: a twelfth of each squared step.
-    """
+    """Products of first parent, differences and merge; rounding error, step^2 / 12."""
     first, merged = sample.read(sources[0]), sample.read(made)
     columns = [first, *(sample.read(source) - first for source in sources[1:]), merged - first]
     flat = np.stack([column.ravel() for column in columns])

@@ -70,19 +70,12 @@ def evaluate(setting: Setting, tensor: str, depth: float) -> Scalar | None:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One model, or some of its layers, as an input.
+    """One model, or some of its layers, as an input."""
 
-    Attributes:
-        model: Folder, or the name of a packaged model; relative to the working directory.
-        parameters: Values for this model.
-        layers: First layer and the one after the last; all if None.
-        statistics: File with statistics of this model for data-aware methods.
-    """
-
-    model: str
-    parameters: Settings = dataclasses.field(default_factory=dict)
-    layers: tuple[int, int] | None = None
-    statistics: str | None = None
+    model: str  # Folder, or the name of a packaged model; relative to the working directory
+    parameters: Settings = dataclasses.field(default_factory=dict)  # Values for this model
+    layers: tuple[int, int] | None = None  # First layer and the one after the last; all if None
+    statistics: str | None = None  # File with statistics of this model for data-aware methods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,18 +89,13 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True)
 class TokenChoice:
-    """Whose row one token of the result takes in models that lack the token.
+    """Whose row one token of the result takes in models that lack the token."""
 
-    Attributes:
-        model: Model whose row it is; None for a row of zeros.
-        token: Another token of that model, or its id; None for the same token.
-        force: Whether the row is that in all models, also in those that have the token.
-        default: Whether nothing but `force` was said: the row is found as that of other tokens.
-    """
-
-    model: str | None
+    model: str | None  # Model whose row it is; None for a row of zeros
+    #: Another token of that model, or its id; None for the same token.
     token: str | int | None = None
-    force: bool = False
+    force: bool = False  # Whether the row is that in all models, also in those that have the token
+    #: Whether nothing but `force` was said: the row is found as that of other tokens.
     default: bool = False
 
 
@@ -131,19 +119,14 @@ class Repair(Config):
 
 
 class LearnSettings(Config):
-    """How maps of `align: learned` are learned; see `repsim.merging.align.Learning`.
-
-    Attributes:
-        tokens, batch, learning_rate, path, start: As in `Learning`.
-        context: Tokens of a window, or as many as the models take.
-    """
+    """How maps of `align: learned` are learned; see `repsim.merging.align.Learning`."""
 
     tokens: Whole = Field(default=300_000, ge=1)
     batch: Whole = Field(default=2, ge=1)
     learning_rate: Number = Field(default=1e-2, gt=0)
     path: Literal["midpoint", "random"] = "midpoint"
     start: Literal["auto", "orthogonal", "identity"] = "auto"
-    context: Whole = Field(default=128, ge=2)
+    context: Whole = Field(default=128, ge=2)  # Tokens of a window, or as many as the models take
 
 
 class Learn(LearnSettings):

@@ -129,11 +129,7 @@ def _merge_steps(
     steps: Sequence[Step], file: Path, target: Path, keep: str | Path | None,
     forecast: Callable[[], str] | None, how: Mapping[str, Any],
 ) -> Path:  # fmt: skip
-    """The merges of one file, one after another, in a folder that holds those in between.
-
-    Results that are whole are taken up by the next run; an error that another run would meet again
-    removes them.
-    """
+    """The merges of one file in turn; the next run takes up whole results unless it fails too."""
     results = target.with_name(f".{target.name}.merges") if keep is None else Path(keep)
     recipes = [step.recipe(results) for step in steps]  # what is wrong in the last one shows now
     _check_target(target, recipes[-1], force=how["force"])

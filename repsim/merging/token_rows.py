@@ -44,10 +44,7 @@ def assign_rows(
     layout: Layout, models: Mapping[str, Rows], base: str | None,
     choices: Mapping[str, TokenChoice],
 ) -> tuple[dict[str, dict[str, torch.Tensor]], list[str]]:  # fmt: skip
-    """For each model, model -> the row of it that each row of the result takes, -1 for none.
-
-    A row is the mean of those that it takes. Also the tokens that no model has.
-    """
+    """Model -> model -> rows (-1: none) whose mean each row is; tokens that no model has."""
     import torch
 
     found = {
@@ -126,18 +123,13 @@ def _pad(
 
 @dataclasses.dataclass(frozen=True)
 class Reindexed(View):
-    """A source whose vocabulary tensors have their rows in the order of another vocabulary.
+    """A source whose vocabulary tensors have their rows in the order of another vocabulary."""
 
-    Attributes:
-        donors: Sources and, for each row of the result, the row that it takes; -1 for none. A row
-            is the mean of what it takes, and of zeros where it takes nothing.
-        tensors: Tensors with one row per token.
-        means: So many rows at the end are the mean of all others.
-    """
-
+    #: Sources and, for each row of the result, the row that it takes; -1 for none. A row is the
+    #: mean of what it takes, and of zeros where it takes nothing.
     donors: Sequence[tuple[TensorSource, torch.Tensor]]
-    tensors: frozenset[str]
-    means: int = 0
+    tensors: frozenset[str]  # Tensors with one row per token
+    means: int = 0  # So many rows at the end are the mean of all others
 
     @property
     def headers(self) -> dict[str, TensorHeader]:

@@ -27,11 +27,7 @@ HasRow = Callable[[str], bool]
 def unite(
     owner: tuple[Vocabulary, Document], others: Sequence[tuple[Vocabulary, Document, HasRow]]
 ) -> tuple[Document, list[str]]:
-    """The owner's tokenizer with the tokens and merges of the others, and what was decided.
-
-    Tokens of the owner keep their ids; those of the others follow, first what is formed from text,
-    then added tokens, each in the order of its model.
-    """
+    """The owner's tokenizer, ids kept, with tokens and merges of the others; what was decided."""
     own, document = owner[0], copy.deepcopy(owner[1])
     ids, notes = dict(own.ids), []
     differing = [each for each in others if not own.cuts_alike(each[0])]

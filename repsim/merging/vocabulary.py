@@ -56,10 +56,7 @@ class Vocabulary:
         return found
 
     def cuts_alike(self, other: Vocabulary) -> bool:
-        """Whether both cut any text into the same tokens, whatever the ids.
-
-        Added tokens may differ: each tokenizer sees them only where they are written out.
-        """
+        """Whether both cut any text into the same tokens, whatever the ids and the added tokens."""
         return (
             bool(self.ids)
             and bool(other.ids)
@@ -127,11 +124,7 @@ def _from_document(name: str, document: Any, digest: str) -> Vocabulary:
 def more_padding(
     first: Vocabulary | None, second: Vocabulary | None, rows: tuple[int, int]
 ) -> int | None:
-    """How many more rows the second of two models has that stand for no token.
-
-    None unless both have the same tokens, and a row for each. What lies beyond them is padding:
-    embeddings are extended to multiples that suit a device.
-    """
+    """How many more rows of padding the second model has; None unless both have the same tokens."""
     if first is None or second is None or not first.ids or first.ids != second.ids:
         return None
     fits = max(first.ids.values()) < min(rows) and not first.differences(second)

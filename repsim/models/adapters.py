@@ -52,25 +52,15 @@ class Base:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """How one tensor of the result comes from the base and the adapter.
+    """How one tensor of the result comes from the base and the adapter."""
 
-    Attributes:
-        source: Tensor of the base that it starts from.
-        own: Tensor of the adapter that takes the place of `source`, or nothing.
-        a: Tensor A of the adapter, or nothing.
-        b: Tensor B of the adapter.
-        lengths: The learnt lengths of DoRA, or nothing.
-        scale: s of s B A.
-        turned: Whether the weight is stored as [in, out], as embeddings are.
-    """
-
-    source: str
-    own: str = ""
-    a: str = ""
-    b: str = ""
-    lengths: str = ""
-    scale: float = 1.0
-    turned: bool = False
+    source: str  # Tensor of the base that it starts from
+    own: str = ""  # Tensor of the adapter that takes the place of `source`, or nothing
+    a: str = ""  # Tensor A of the adapter, or nothing
+    b: str = ""  # Tensor B of the adapter
+    lengths: str = ""  # The learnt lengths of DoRA, or nothing
+    scale: float = 1.0  # s of s B A
+    turned: bool = False  # Whether the weight is stored as [in, out], as embeddings are
 
 
 def is_adapter(folder: Path) -> bool:
@@ -79,11 +69,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def stated_base(folder: Path) -> tuple[str, str | None]:
-    """The base that an adapter names, and its revision; a path is taken from the adapter's folder.
-
-    Raises:
-        InputError: It names none.
-    """
+    """The base that an adapter names, and its revision; paths start at its folder."""
     config = _settings(folder)
     name = config.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
@@ -122,11 +108,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """The weight file of an adapter.
-
-    Raises:
-        InputError: It is not there, or only a pickled one is.
-    """
+    """The weight file of an adapter."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_model.bin").is_file():
@@ -139,12 +121,7 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def write_adapter_view(adapter: Path, base: Base, folder: Path) -> dict[str, Any]:
-    """Write config and tokenizer of a base with an adapter; give the document of the view.
-
-    Raises:
-        InputError: The adapter is damaged, or is not of this base.
-        IncompatibleModelsError: It does what is not written here.
-    """
+    """Write config and tokenizer of a base with an adapter; give the document of the view."""
     settings = _settings(adapter)
     config = read_json(base.folder / "config.json")
     stored = read_headers(adapter_files(adapter))
@@ -280,11 +257,7 @@ def _scale(settings: Mapping[str, Any], module: str, rank: int) -> float:
 def _tie(
     changes: Mapping[str, Change], settings: Mapping[str, Any], ends: _Ends
 ) -> tuple[dict[str, Change], bool]:
-    """The changes to a base whose head is its embedding, and whether they still are one.
-
-    `peft` changes one of the two alone, unless `ensure_weight_tying` is set; both stay one where
-    they were saved because the vocabulary was resized.
-    """
+    """Changes to a base whose head is its embedding, and whether both stay one, as in `peft`."""
     saved = tuple(settings.get("modules_to_save") or ())
     apart = {
         target for target, change in changes.items()
@@ -300,12 +273,7 @@ def _tie(
 
 
 class AdaptedWeights:
-    """The weights of a base with an adapter on it.
-
-    Args:
-        document: The document of its view.
-        open_weights: Opens the weights of the base's folder.
-    """
+    """The weights of a base with an adapter on it."""
 
     def __init__(
         self, document: Mapping[str, Any], open_weights: Callable[[Path], Weights]

@@ -44,13 +44,7 @@ def check_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def expansion(normaliser: Any) -> float:
-    """Characters that a normaliser makes of one at most, from what it says that it puts in.
-
-    Example:
-        >>> once = {"type": "Replace", "pattern": {"String": "a"}, "content": "bbbb"}
-        >>> expansion({"type": "Sequence", "normalizers": [once, once]})
-        16.0
-    """
+    """Characters that a normaliser makes of one at most, from what it says that it puts in."""
     if not isinstance(normaliser, Mapping):
         return 1.0
     if normaliser.get("type") == "Sequence":

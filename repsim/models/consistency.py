@@ -41,14 +41,7 @@ class _Stated(SimpleNamespace):
 
 
 def shortest(value: float) -> float:
-    """The shortest decimal of the same float32: 1e-06 for 9.999999974752427e-07.
-
-    Formats that keep a config in float32 give back the number that float32 makes of it.
-
-    Example:
-        >>> shortest(9.999999974752427e-07), shortest(0.1)
-        (1e-06, 0.1)
-    """
+    """The shortest decimal of the same float32: 1e-06 for 9.999999974752427e-07."""
     return float(str(np.float32(value)))
 
 
@@ -85,23 +78,7 @@ def _short(value: float) -> str:
 
 
 def contradictions(config: Any, spec: ArchSpec, headers: Headers) -> list[str]:
-    """What a config says otherwise than the weights, in words; empty if they agree.
-
-    Args:
-        config: A `transformers` config, or `stated` of a config.json.
-        spec: The spec of its family.
-        headers: Type and shape of the stored tensors.
-
-    Returns:
-        At most one finding per kind: stored types, number of blocks, vocabulary, other sizes.
-
-    Example:
-        >>> from repsim.models.arch import spec_for
-        >>> config = stated({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8})
-        >>> names = [f"model.layers.{i}.input_layernorm.weight" for i in range(2)]
-        >>> contradictions(config, spec_for("llama"), {n: TensorHeader("F32", (8,)) for n in names})
-        ['it states 1 block, and the weights hold 2']
-    """
+    """What a config says otherwise than the weights, in words, at most one finding per kind."""
     if getattr(config, "text_config", None) is not None:
         return []  # several models in one; transformers compares them when it loads them
     if getattr(config, "quantization_config", None) is not None:

@@ -38,15 +38,7 @@ KINDS: dict[str, Callable[[Mapping[str, Any], Callable[[Path], Weights]], Weight
 
 
 def held_folder(path: Path) -> Path | None:
-    """The folder that stands for a file or folder; None if it is none of the formats known here.
-
-    Args:
-        path: What the user named.
-
-    Raises:
-        InputError: It is damaged or incomplete.
-        IncompatibleModelsError: Its family, or the way that it is packed, cannot be read.
-    """
+    """The folder that stands for a file or folder; None if it is none of the formats known here."""
     if files := find_gguf(path):
         name = stem_of(path) if path.is_file() else path.resolve().name
         return view_folder(name, "gguf", files, lambda folder: write_gguf_view(files, folder))
@@ -78,11 +70,7 @@ def derived_weights(folder: Path) -> Weights | None:
 
 
 def open_weights(folder: Path) -> Weights:
-    """The weights of a model folder or view.
-
-    Raises:
-        InputError: They are missing or damaged.
-    """
+    """The weights of a model folder or view."""
     return derived_weights(folder) or StoredWeights(weight_files(folder))
 
 

@@ -57,15 +57,7 @@ class StoredTensor:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that a folder's weights are read from, in order of name.
-
-    Safetensors, or the files behind a view. As in `transformers`: `model.safetensors`, and only
-    where there is none the files that the index names. An index beside a single file is not read.
-
-    Raises:
-        InputError: There are none, or only pickled ones; the index names no file, one that is not
-            there, or one outside the folder.
-    """
+    """Weight files of a folder or view, by name; an index counts where there is no single file."""
     if view := read_view(folder):
         return [Path(file) for file in view["files"]]
     single, index = folder / SINGLE, folder / INDEX
@@ -141,11 +133,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def read_layout(path: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a safetensors file, from its header alone.
-
-    Raises:
-        InputError: The file is truncated, or its header is not what the format demands.
-    """
+    """Every tensor of a safetensors file, from its header alone."""
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
@@ -229,12 +217,7 @@ def _refuse(path: Path, why: str) -> NoReturn:
 
 
 def read_layouts(files: Sequence[Path]) -> dict[str, tuple[Path, StoredTensor]]:
-    """Every tensor of some files and the file that it is in.
-
-    Raises:
-        InputError: As `read_layout`; or a tensor is in two files, or not in the one that an index
-            beside them names.
-    """
+    """Every tensor of some files and its file; twice, or not where an index says, is an error."""
     found: dict[str, tuple[Path, StoredTensor]] = {}
     for path in files:
         for name, tensor in read_layout(path).items():
@@ -261,11 +244,7 @@ def read_layouts(files: Sequence[Path]) -> dict[str, tuple[Path, StoredTensor]]:
 
 
 def read_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
-    """Type and shape of every tensor of some files, read from the headers alone.
-
-    Raises:
-        InputError: As `read_layouts`.
-    """
+    """Type and shape of every tensor of some files, read from the headers alone."""
     return {name: tensor.header for name, (_, tensor) in read_layouts(files).items()}
 
 

@@ -24,10 +24,7 @@ def of_tensor(tensor: torch.Tensor) -> str:
 
 
 def weights_in_memory(model: nn.Module) -> str:
-    """Hash of the weights and buffers of a model as they are now, whatever file they are from.
-
-    Empty where some are not in memory, but offloaded to a disk.
-    """
+    """Hash of a model's weights and buffers as they are now; empty where some are on disk."""
     tensors = sorted(model.state_dict().items())
     if any(tensor.is_meta for _, tensor in tensors):
         return ""

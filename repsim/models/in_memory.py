@@ -81,18 +81,7 @@ def given_model(value: Any) -> Given | None:
 
 
 def ref_in_memory(value: Any, label: str | None = None, tokenizer: Any = None) -> ModelRef | None:
-    """A reference to a model in memory as it is now; None for anything else.
-
-    Args:
-        value: A module, `(module, tokenizer)`, or what was loaded here.
-        label: Its name; that which it was loaded under by default.
-        tokenizer: Of a module that comes without one.
-
-    Raises:
-        IncompatibleModelsError: It is no model of `transformers`, or is wrapped in an adapter.
-        InputError: Some of its weights are not in memory.
-        UsageError: The tokenizer is none of `transformers`.
-    """
+    """A reference to a model in memory as it is now; None for anything else."""
     if (given := given_model(value)) is None:
         return None
     if given.tokenizer is None:

@@ -212,12 +212,7 @@ def _find(
 
 
 def split_label(text: str) -> tuple[str | None, str]:
-    """Label and model of `label=model`; None and the text where there is no label.
-
-    Example:
-        >>> split_label("en=runs/en/final"), split_label("runs/a=b")
-        (('en', 'runs/en/final'), (None, 'runs/a=b'))
-    """
+    """Label and model of `label=model`; None and the text otherwise (`runs/a=b` is a path)."""
     found = _LABELLED.fullmatch(text)
     if found is None or _path(text).exists():
         return None, text
@@ -281,14 +276,7 @@ def _config_document(folder: Path) -> dict[str, Any]:
 
 
 def check_config(name: str, folder: Path, headers: Mapping[str, TensorHeader]) -> None:
-    """Refuse a model whose config.json contradicts its weights.
-
-    The file is compared as it stands, and read with the defaults of its family only where it seems
-    to contradict the weights: that takes `transformers`, which is slow to import.
-
-    Raises:
-        InputError: It does, or there is none.
-    """
+    """Refuse a config.json that contradicts the weights; read by transformers if it seems so."""
     document = _config_document(folder)
     config, spec = stated(document), spec_for(str(document.get("model_type")), generic=True)
     if not contradictions(config, spec, headers):

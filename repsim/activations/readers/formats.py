@@ -26,35 +26,23 @@ Index = tuple[slice | int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """One array of a file, read in blocks.
+    """One array of a file, read in blocks."""
 
-    Attributes:
-        shape: Its shape.
-        read: Gives the block at an index of slices and whole numbers, in the file's own type or in
-            float32 where numpy has no such type.
-        axes: What the file calls its axes, where it names them.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # Its shape
+    #: Gives the block at an index of slices and whole numbers, in the file's own type or in float32
+    #: where numpy has no such type.
     read: Callable[[Index], np.ndarray]
-    axes: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()  # What the file calls its axes, where it names them
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A file format: what is added here is read everywhere.
+    """A file format: what is added here is read everywhere."""
 
-    Attributes:
-        name: For messages.
-        suffixes: Ends of file names, in lower case.
-        arrays: Lists the arrays of a file, reading none.
-        library: Package that it needs beyond those that are always there.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    arrays: Callable[[Path], dict[str, StoredArray]]
-    library: str = ""
+    name: str  # For messages
+    suffixes: tuple[str, ...]  # Ends of file names, in lower case
+    arrays: Callable[[Path], dict[str, StoredArray]]  # Lists the arrays of a file, reading none
+    library: str = ""  # Package that it needs beyond those that are always there
 
 
 # -- numpy ---------------------------------------------------------------------------------------

@@ -56,15 +56,7 @@ class Manifest(Config):
 
 
 def manifest_of(path: Path, given: Manifest | Mapping[str, Any] | str | Path | None) -> Manifest:
-    """The manifest that was given, or that lies beside a dump, or an empty one.
-
-    It is `manifest.yaml` (or `.json`) in a folder; beside `dump.npz` it is `dump.npz.yaml` or
-    `dump.yaml`.
-
-    Raises:
-        InputError: It is no YAML, or names a text file that is missing.
-        UsageError: It says something that is not possible.
-    """
+    """The manifest given, or beside a dump (`NAME.yaml`, `manifest.yaml`), or an empty one."""
     if isinstance(given, Manifest):
         return given
     if isinstance(given, Mapping):

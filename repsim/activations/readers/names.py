@@ -43,14 +43,7 @@ AXES = {
 
 
 def point_and_layer(name: str) -> tuple[str, int] | None:
-    """Hook point and layer of an array, by its name; None if no tool is known to use it.
-
-    Example:
-        >>> point_and_layer("blocks.3.hook_resid_post"), point_and_layer("transformer.h.3")
-        (('resid', 4), ('resid', 4))
-        >>> point_and_layer("blocks.0.hook_resid_pre"), point_and_layer("layer_3")
-        (('resid', 0), ('', 3))
-    """
+    """Hook point and layer of an array, by its name; None if no tool is known to use it."""
     for pattern, point, added in _KNOWN:
         if found := re.fullmatch(pattern, name):
             return found.groupdict().get("own") or point, int(found.groups()[-1]) + added
@@ -63,11 +56,6 @@ def is_batch(name: str) -> bool:
 
 
 def axes_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Axes by the names that a file gives them; empty if it leaves one out that we know.
-
-    Example:
-        >>> axes_of(("presentation", "neuroid")), axes_of(("x", "y"))
-        (('row', 'unit'), ())
-    """
+    """Axes by the names that a file gives them; empty if it leaves one out that we know."""
     known = tuple(AXES.get(name.lower().rstrip("s"), AXES.get(name.lower(), "")) for name in names)
     return known if all(known) and len(set(known)) == len(known) else ()

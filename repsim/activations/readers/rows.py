@@ -28,16 +28,12 @@ BLOCK_BYTES = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """The sentences of one part: where their tokens stand, and which of them count.
+    """The sentences of one part: where their tokens stand, and which of them count."""
 
-    Attributes:
-        starts: `[n + 1]` first token of each along the token axis, for `[token, unit]`; else None.
-        kept: Positions of the tokens that count, for each sentence.
-        ids: Ids of its tokens, without padding; None where the file holds none.
-    """
-
+    #: `[n + 1]` first token of each along the token axis, for `[token, unit]`; else None.
     starts: np.ndarray | None
-    kept: tuple[np.ndarray, ...]
+    kept: tuple[np.ndarray, ...]  # Positions of the tokens that count, for each sentence
+    #: Ids of its tokens, without padding; None where the file holds none.
     ids: tuple[np.ndarray, ...] | None
 
 
@@ -140,11 +136,7 @@ def plain_rows(part: Part, layer: Layer) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class DumpArrays:
-    """A `core.activations.ArraySource` over the files of a dump, read in blocks.
-
-    Rows that were pooled are kept in a temporary folder: tokens are many times as many, and a sweep
-    that holds few layers reads each of them often.
-    """
+    """An `ArraySource` over a dump, read in blocks; pooled rows are kept in a temporary folder."""
 
     parts: tuple[Part, ...]
     layout: Layout

@@ -144,10 +144,7 @@ class Stored:
         return {name: self.source.read(name) for name in self.names(layer, only)}
 
     def rows(self, only: slice = slice(None)) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-        """Tensors outside the blocks with some rows of the vocabulary, and the first row's number.
-
-        What has no rows of the vocabulary is there each time.
-        """
+        """First row and tensors outside the blocks, the vocabulary some rows at a time."""
         listed = {name: weight for weight in self.spaces.weights if weight.layer is None
                   for name in names_in(weight, self.headers, self.spaces)}  # fmt: skip
         long = {name: self.headers[name].shape for name in listed if self.is_long(name)}

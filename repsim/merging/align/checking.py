@@ -102,11 +102,7 @@ def as_source(model: StateDict | TensorSource | ModelLike, name: str = "model") 
 
 
 def open_model(config: Any, source: TensorSource) -> nn.Module:
-    """A model in float32 whose blocks read their weights when they run, and forget them after.
-
-    A model that shares weights among modules under other names than those of the checkpoint is
-    built whole; see `build_model`.
-    """
+    """A model in float32 whose blocks read weights when they run; else built whole."""
     with _on_meta():
         model = _without_weights(config, source.headers)
     sources = _sources_of(model, source)

@@ -53,11 +53,7 @@ def match_weights(
     max_iterations: int = 50,
     on_round: Callable[[int, float], None] | None = None,
 ) -> Descent:
-    """Map of B onto A by coordinate descent on the distance of their weights.
-
-    One block of each is held at a time. A round reads all of them twice: to find the maps, and to
-    see what the map of the stream, which all of them decide, has brought.
-    """
+    """Map of B onto A by coordinate descent on the distance of weights, a part at a time."""
     one, two = (Held(dict(x)) if isinstance(x, Mapping) else x for x in (a, b))
     stream = spaces["residual_rotation" if method == "orthogonal" else "residual_permutation"]
     start = total_distance(one, two, spaces, {})

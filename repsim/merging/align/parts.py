@@ -52,11 +52,7 @@ def solve_experts(
 
 
 def expert_similarity(a: Weights, b: Weights, layer: int) -> torch.Tensor:
-    """Likeness of all experts, `[group, expert, group, expert]`, whatever the order of units.
-
-    It adds the cosine of their rows of the router to that of what `down^T up` makes of random
-    vectors, which stands for the maps themselves.
-    """
+    """Cosines of rows of the router plus those of `down^T up` on random vectors, `[g, e, g, e]`."""
     import torch
 
     width = a[weight_key("router", layer)].shape[-1]

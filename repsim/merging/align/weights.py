@@ -89,10 +89,7 @@ def as_built(state: StateDict, spaces: WeightSpaces) -> dict[str, torch.Tensor]:
 
 
 def _part_names(weight: StoredWeight, state: Names, spaces: WeightSpaces) -> list[str]:
-    """Names under which a checkpoint stores a weight in parts, role by role; none if it does not.
-
-    The numbers behind "*" count whatever the first axis of the weight counts.
-    """
+    """Names of a weight stored in parts, by role; "*" counts its first axis; or none."""
     if not weight.parts or stored_name(weight, state, spaces) in state:
         return []
     prefix = f"{spaces.body}." if has_body_prefix(state, spaces) else ""

@@ -19,17 +19,11 @@ _DIGIT = 16
 
 
 class Cut(NamedTuple):
-    """The least of some number of largest values.
+    """The least of some number of largest values."""
 
-    Attributes:
-        value: That value.
-        equal: How many of the values that equal it are among them, by lowest index.
-        surplus: How many more values equal it.
-    """
-
-    value: float
-    equal: int = 0
-    surplus: int = 0
+    value: float  # Smallest value that is kept
+    equal: int = 0  # How many of the values that equal it are among them, by lowest index
+    surplus: int = 0  # How many more values equal it
 
 
 def sample_step(entries: int) -> int:
@@ -45,18 +39,7 @@ def cuts_of(
     sample: Sequence[Array] | None = None,
     width: int = 1,
 ) -> list[list[Cut]]:
-    """The cuts that keep some numbers of largest values of a tensor, all in one pass.
-
-    As many are kept as are asked for, the first ones of equal values: differences of bfloat16
-    weights hold thousands of equal magnitudes.
-
-    Args:
-        stream: The tensor.
-        values: One or several arrays of the entries of a part, none negative.
-        kept: For each of those arrays, how many to keep, as often as there are cuts of it.
-        sample: What `values` gives for every `sample_step`-th entry, if it cannot tell by itself.
-        width: Entries that `values` needs together.
-    """
+    """The cuts that keep so many largest values, of equal ones the first, all in one pass."""
     some = sample or values(stream.sample(sample_step(stream.entries)))
     searches = [
         [_Search(np.sort(to_numpy(own)), stream.entries, count) for count in counts]
@@ -78,11 +61,7 @@ def cuts_of(
 
 
 class _Search:
-    """One cut in one pass: only what lies between two values of a sample is selected from.
-
-    Values that equal one of the two are counted, not held: of differences of bfloat16 weights half
-    can be equal, and what is held stays within a few hundredths of the tensor.
-    """
+    """One cut in one pass between two values of a sample, whose equals are counted, not held."""
 
     def __init__(self, sample: Any, entries: int, kept: int) -> None:
         self.kept = kept
@@ -147,11 +126,7 @@ def _counted(parts: Values, kept: int) -> Cut:
 
 
 def kth_largest(parts: Values, kept: int) -> float:
-    """The `kept`-th largest of magnitudes, exactly: floats of one sign order as their bits do.
-
-    The leading bits of all are counted first, then the next bits of those that share the leading
-    ones of the value looked for.
-    """
+    """The `kept`-th largest of magnitudes, exactly, by radix selection on their bits."""
     first = next((to_numpy(values) for values in parts()), np.zeros(0, np.float32))
     bits = first.dtype.itemsize * 8
     kind = np.uint32 if bits == 32 else np.uint64

@@ -103,10 +103,7 @@ def _check_condition(spectrum: Array, ridge: float, context: TensorContext) -> N
 def _normal_equations(
     grams: Sequence[Gram], stream: Stream, mean: Array, reduction: float
 ) -> tuple[Array, Array]:
-    """Both sides of the system for the excess over the mean, `[in, in]` and `[in, out]`, float64.
-
-    What no input decides then stays at the mean exactly.
-    """
+    """Both sides of the system for the excess over the mean: no input, no excess."""
     xp, axis = namespace(mean), grams[0].input_axis
     left: Any = 0.0
     right: Any = 0.0

@@ -66,11 +66,7 @@ def _scores(xp: Any, significance: Any, important: Any, calibration: float) -> A
 
 
 def _changes(stream: Stream, along: Along, context: TensorContext) -> tuple[Any, Any]:
-    """Per model, by how much norms and directions of columns changed: two of `[models, k]`.
-
-    Both follow from the products of the base and a delta, so that small changes keep their digits:
-    1 - cosine would lose half of them.
-    """
+    """Changes of norms and directions of columns, by products with deltas: they keep digits."""
 
     def pairs(part: Part) -> Iterator[tuple[Array, Array]]:
         yield part.base, part.base

@@ -22,15 +22,7 @@ def elected(
     *,
     zero: float = ZERO_WEIGHT,
 ) -> Array:
-    """Per entry, the scaled sum of the votes that have the sign of their sum, plus at zero.
-
-    Args:
-        votes: One array per model; zeros are no votes.
-        scales: What each vote is multiplied by once the sign is found.
-        counts: What each vote that agrees counts in the divisor of the sum; None for no division.
-        context: Receives a note where counts of both signs cancel.
-        zero: Divisors of smaller magnitude are not divided by.
-    """
+    """Per entry, the sum of scaled votes with the sign of their sum, over their `counts`."""
     kind = kind_of_array(votes[0])
     positive = weighted_sum(votes, [1.0] * len(votes)) >= 0
     agree = [(vote > 0) == positive for vote in votes]

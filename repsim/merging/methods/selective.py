@@ -98,11 +98,7 @@ def arcee_fusion(stream: Stream, *, context: TensorContext) -> Iterator[Array]:
 
 
 def _divergences(part: Part, width: int) -> Any:
-    """KL divergence of each row's softmax p from the base's, `[rows]` float64.
-
-    Written as E_p[d] + log E_p[exp(-d)] for changes d, whose digits float32 has also where d is
-    small: of p and q themselves it would round the divergence away.
-    """
+    """KL of softmax rows from the base's: E_p[d] + log E_p[exp(-d)] keeps small digits."""
     if width == 1:
         return np.zeros(len(part.tensors[0]))
     xp, row = namespace(part.tensors[0]), part.tensors[0].reshape(-1, width)

@@ -154,11 +154,7 @@ def knots(
 
 
 def _common_basis(deltas: Sequence[Array]) -> Array:
-    """Left singular vectors of matrices side by side, of values that are not zero.
-
-    From the products of their rows, or of their columns where those are fewer, in float64: they
-    show singular values down to the root of its precision, which is below that of float32.
-    """
+    """Left singular vectors of matrices side by side, by float64 products; no null space."""
     first = deltas[0]
     xp, kind = namespace(first), kind_of_array(first)
     wide = xp.concatenate([cast(delta, "float64") for delta in deltas], 1)

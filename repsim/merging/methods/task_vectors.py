@@ -58,10 +58,7 @@ def _merged(
     after: bool = False,
     width: int = 1,
 ) -> Iterator[Array]:
-    """Thin the deltas, weight them, merge them with or without sign election, add the base.
-
-    `thinners` gives one function per model, anew for each pass; `after` weighs after the election.
-    """
+    """Thin deltas (`thinners`: anew each pass), weigh, elect signs if asked, add the base."""
     divisor = sum(weight) if normalize and not elect else 1.0
     if abs(divisor) < ZERO_WEIGHT:
         context.note(_CANCELLED)
@@ -238,11 +235,7 @@ def _breadcrumbs(
     normalize: bool = False,
     rescale: str = parameter("none", choices=_NORMS),
 ) -> Iterator[Array]:
-    """Drop the largest magnitudes, then the smallest until `density` is left.
-
-    As in mergekit, int(density * n) entries are kept come what may: if that leaves less to drop
-    than `gamma` asks for, fewer large ones are dropped; at density 1 none.
-    """
+    """Drop largest magnitudes, then smallest; like mergekit, keep int(density * n) always."""
     counts = []
     for share, outliers in zip(density, gamma, strict=True):
         kept, top = int(share * stream.entries), int(outliers * stream.entries)
@@ -336,11 +329,7 @@ def _dare(
 
 
 def _ranks(sizes: Any) -> Any:
-    """Rank of each entry in its row, from 0 and in the type of the entries; equal ones by index.
-
-    Entries of float32 are sorted together with their places, which takes a fifth of the time of a
-    stable sort of places.
-    """
+    """Rank of each entry in its row, the first of equal ones first; a fifth of a stable sort."""
     rows, width = sizes.shape
     if sizes.dtype != np.float32 or width >= 1 << 32:
         order = sizes.argsort(axis=-1, stable=True)

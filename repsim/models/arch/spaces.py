@@ -71,29 +71,20 @@ ROLE_AXES: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class StoredWeight:
-    """What a tensor of the checkpoint holds.
+    """What a tensor of the checkpoint holds."""
 
-    Attributes:
-        tensor: Name relative to the base model; with a leading "/", relative to the whole model.
-        stored: Its axes as stored, an einops pattern such as "(kv q dim) resid". Several weights in
-            one tensor lie along an axis `part`; one behind the other, their patterns joined by
-            " | "; or one behind the other inside each head, joined by " + ".
-        roles: Role of the weight, or of each one in the tensor; keys of `ROLE_AXES`.
-        layer: Block it belongs to, counted from 0; None outside the blocks.
-        norm: Key of the norm whose output it reads; "" if it reads none.
-        writes: Whether it adds to the residual stream.
-        optional: Whether a checkpoint may lack it.
-        parts: For each role, the name that other checkpoints store it under; a "*" is the number of
-            an expert, each of which has a tensor of its own there.
-    """
-
-    tensor: str
+    tensor: str  # Name relative to the base model; with a leading "/", relative to the whole model
+    #: Its axes as stored, an einops pattern such as "(kv q dim) resid". Several weights in one
+    #: tensor lie along an axis `part`; one behind the other, their patterns joined by " | "; or one
+    #: behind the other inside each head, joined by " + ".
     stored: str
-    roles: tuple[str, ...]
-    layer: int | None = None
-    norm: str = ""
-    writes: bool = False
-    optional: bool = False
+    roles: tuple[str, ...]  # Role of the weight, or of each one in the tensor; keys of `ROLE_AXES`
+    layer: int | None = None  # Block it belongs to, counted from 0; None outside the blocks
+    norm: str = ""  # Key of the norm whose output it reads; "" if it reads none
+    writes: bool = False  # Whether it adds to the residual stream
+    optional: bool = False  # Whether a checkpoint may lack it
+    #: For each role, the name that other checkpoints store it under; a "*" is the number of an
+    #: expert, each of which has a tensor of its own there.
     parts: tuple[str, ...] = ()
 
     @property
@@ -160,36 +151,22 @@ class SymmetrySpace:
 
 @dataclasses.dataclass(frozen=True)
 class WeightSpaces:
-    """All weights of one model and the symmetries among them.
+    """All weights of one model and the symmetries among them."""
 
-    Attributes:
-        family: Name of the family.
-        body: Name that the base model's tensors are prefixed with in a model with a head.
-        weights: Tensors that symmetries act on.
-        spaces: Symmetries, in the order in which they are applied.
-        sizes: Lengths of the axes, as far as the config states them.
-        layers: Number of blocks.
-        tied: Whether the head is the embedding (and not stored, or stored twice).
-        centred: Whether norms subtract the mean (LayerNorm).
-        gain_offset: What a norm adds to its stored gain.
-        untouched: Regular expressions of tensors that no symmetry acts on.
-        neighbours: How many dimensions of a head carry rotary positions as pairs (2 i, 2 i + 1);
-            in working order they are (i, i + n/2).
-        unrotatable: Why there is no rotation of the stream; "" if there is.
-    """
-
-    family: str
-    body: str
-    weights: tuple[StoredWeight, ...]
-    spaces: tuple[SymmetrySpace, ...]
-    sizes: Mapping[str, int]
-    layers: int
-    tied: bool = False
-    centred: bool = False
-    gain_offset: float = 0.0
-    untouched: tuple[str, ...] = ()
+    family: str  # Name of the family
+    body: str  # Name that the base model's tensors are prefixed with in a model with a head
+    weights: tuple[StoredWeight, ...]  # Tensors that symmetries act on
+    spaces: tuple[SymmetrySpace, ...]  # Symmetries, in the order in which they are applied
+    sizes: Mapping[str, int]  # Lengths of the axes, as far as the config states them
+    layers: int  # Number of blocks
+    tied: bool = False  # Whether the head is the embedding (and not stored, or stored twice)
+    centred: bool = False  # Whether norms subtract the mean (LayerNorm)
+    gain_offset: float = 0.0  # What a norm adds to its stored gain
+    untouched: tuple[str, ...] = ()  # Regular expressions of tensors that no symmetry acts on
+    #: How many dimensions of a head carry rotary positions as pairs (2 i, 2 i + 1); in working
+    #: order they are (i, i + n/2).
     neighbours: int = 0
-    unrotatable: str = ""
+    unrotatable: str = ""  # Why there is no rotation of the stream; "" if there is
 
     def __getitem__(self, key: str) -> SymmetrySpace:
         for space in self.spaces:

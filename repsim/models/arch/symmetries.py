@@ -52,10 +52,7 @@ def mlp_spaces(layer: int, units: int, *, gated: bool) -> list[SymmetrySpace]:
 def latent_attention_spaces(
     layer: int, *, heads: int, dim: int, nope: int, query_latent: int, key_latent: int
 ) -> list[SymmetrySpace]:
-    """Symmetries of latent attention, in which heads are made from two latents (DeepSeek V2).
-
-    All heads share the key that carries positions, so that its basis is not theirs to choose.
-    """
+    """Symmetries of latent attention (DeepSeek V2); all heads share the key with positions."""
     every_head = ("q_nope", "q_rope", "k_nope", "v_latent", "o")
     of_query = ("query_down", "query_norm", "q_nope", "q_rope")
     of_key = ("key_value_down", "key_value_norm", "k_nope", "v_latent")

@@ -131,11 +131,7 @@ class Template:
                 if path}  # fmt: skip
 
     def spaces(self, config: Any) -> WeightSpaces:
-        """The weights of a model of this family, and the symmetries among them.
-
-        Raises:
-            IncompatibleModelsError: The family cannot be aligned; says why.
-        """
+        """The weights of a model and their symmetries; an error says why there are none."""
         if reason := self.why_unalignable(config):
             raise IncompatibleModelsError(
                 f"models of architecture '{self.name}' cannot be aligned: {reason}",
