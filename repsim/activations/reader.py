@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Tokens per batch that `batch_size="auto"` starts with. On a CPU larger batches only hold more
 #: padding; on an accelerator the number is halved whenever memory does not suffice.
-AUTO_TOKENS = {"cpu": 512}
+AUTO_TOKENS = {"cpu": 256}
 AUTO_TOKENS_ACCELERATOR = 65536
 UNBOUNDED = 1 << 40
 

@@ -41,6 +41,9 @@ from repsim.measures.serial import serial_note
 #: Rungs on which unrelated data score the higher the wider they are, unless a measure is debiased.
 WIDTH_LIFTS = (Rung.L1, Rung.L2, Rung.L3)
 
+#: Bytes for each number of a layer that was used long ago, from which on its factors are dropped.
+LEAST_HELD = 10
+
 #: Sentences under which every cell is marked: intervals are wide, neighbours are few.
 FEW_SENTENCES = 50
 
@@ -63,6 +66,8 @@ class FeatureCache:
         self.device = device
         self.max_bytes = max_bytes
         self._kept: OrderedDict[tuple[Any, ...], Features] = OrderedDict()
+        self._bytes: dict[tuple[Any, ...], int] = {}
+        self._touched: set[tuple[Any, ...]] = set()
 
     def layers(
         self,
@@ -110,19 +115,37 @@ class FeatureCache:
             else:
                 self._kept[key] = self._read(acts, point, layer, documents)
         self._kept.move_to_end(key)
+        self._touched.add(key)
         return self._kept[key]
 
     def trim(self) -> None:
-        """Drop n x n factors, then the layers used longest ago until the rest fits."""
-        sizes = {}
-        for key, features in self._kept.items():
+        """Drop n x n factors; then, until the rest fits, what layers used longest ago hold."""
+        for key in self._touched:
+            features = self._kept[key]
             svd = 8 * min(features.n, features.d) * (features.n + features.d + 1) + 8 * features.n
             features.forget(larger_than=svd)
-            sizes[key] = features.held_bytes
-        total = sum(sizes.values())
+            self._bytes[key] = features.held_bytes
+        self._touched.clear()
+        total = sum(self._bytes.values())
+        for key, features in self._kept.items():
+            if total > self.max_bytes and self._bytes[key] > LEAST_HELD * features.n * features.d:
+                # Neighbours and numbers take the longest to compute and are small.
+                features.forget(larger_than=features.n * features.d)
+                total += features.held_bytes - self._bytes[key]
+                self._bytes[key] = features.held_bytes
         while total > self.max_bytes and len(self._kept) > 1:
-            key, _ = self._kept.popitem(last=False)
-            total -= sizes[key]
+            total -= self._drop(next(iter(self._kept)))
+
+    def drop(self, covariates: np.ndarray) -> None:
+        """Forget the layers without these covariates, where no other unit needs them."""
+        removed = hash_bytes(covariates.tobytes())
+        for key in [key for key in self._kept if key[-1] == removed]:
+            self._drop(key)
+
+    def _drop(self, key: tuple[Any, ...]) -> int:
+        self._touched.discard(key)
+        del self._kept[key]
+        return self._bytes.pop(key, 0)
 
     def _read(
         self, acts: Activations, point: str, layer: int, documents: np.ndarray | None
@@ -202,6 +225,9 @@ def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[s
         for measure in unit.measures:
             rows += _rows_of(unit, measure, cache, none, covariates)
             cache.trim()
+        if covariates.shape[1] and unit.a.language != unit.b.language:
+            # What two languages leave together belongs to this pair alone.
+            cache.drop(covariates)
     return rows
 
 

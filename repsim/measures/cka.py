@@ -26,9 +26,10 @@ from repsim.measures.base import (
     ROTATION_BLIND,
     similarity_measure,
 )
+from repsim.measures.cka_by_units import effects_apart, sums_apart
 from repsim.measures.cka_jackknife import cka_by_document, cka_replicates
 from repsim.measures.cka_null import cka_moments
-from repsim.measures.documents import centred_apart, hsic_apart
+from repsim.measures.documents import by_size, centred_apart, inside
 from repsim.measures.features import Features, require_same_rows
 from repsim.measures.pair_tiles import gram_tiles, tile_products
 
@@ -100,7 +101,9 @@ def gram_products(xs: Sequence[Features], ys: Sequence[Features]) -> GramProduct
     centered = [f.centered for f in layers]
     diagonals = torch.stack([f.gram_diagonal for f in layers]).cpu().numpy()
     by_gram = n * n * (widths.sum() + len(layers) ** 2)
-    by_covariance = 2 * n * (np.outer(widths[rows], widths[columns]).sum() + (widths**2).sum())
+    # What a layer is with itself is kept: other partners need it too.
+    own = (widths**2).sum() / 4
+    by_covariance = 2 * n * (np.outer(widths[rows], widths[columns]).sum() + own)
     # Where a few rows hold most of the sums, float32 rounds off what the others say.
     if any(f.has_long_rows for f in layers):
         centered = [a.double() for a in centered]
@@ -159,8 +162,28 @@ def _debiased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray
     if labels is None:
         return _rows_grid(xs, ys)
     found = gram_products(xs, ys)
-    left, right = ([f.centered for f in side] for side in (xs, ys))
-    return ratio(*hsic_apart(found.cross, (found.self_x, found.self_y), left, right, labels))
+    cross, own = found.cross.copy(), [found.self_x.copy(), found.self_y.copy()]
+    for number, index in enumerate(by_size(labels)):
+        left, right = ([_inside(f, number, index) for f in side] for side in (xs, ys))
+        cross -= np.array([[float(a @ b) for b in right] for a in left])
+        own = [o - [float(a @ a) for a in s] for o, s in zip(own, (left, right), strict=True)]
+    sums, effects = (
+        [torch.stack([of(f) for f in side]).cpu().numpy() for side in (xs, ys)]
+        for of in (sums_apart, effects_apart)
+    )
+    cross -= 2 * effects[0] @ sums[1].T
+    own = [o - 2 * (e * s).sum(axis=1) for o, e, s in zip(own, effects, sums, strict=True)]
+    return ratio(cross, *own)
+
+
+def _inside(x: Features, number: int, index: Tensor) -> Tensor:
+    """Gram entries inside some documents; kept where they are fewer than those of the rows."""
+
+    def compute(side: Features) -> Tensor:
+        return inside(side.centered, index)
+
+    few = index.shape[0] * index.shape[1] ** 2 <= x.n * x.d and not x.is_permutation
+    return x.remember(f"inside documents {number}", compute) if few else compute(x)
 
 
 def _debiased_matrix(x: Features) -> Tensor:

@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from repsim.measures.algebra import CHUNK_NUMBERS, row_chunks
-from repsim.measures.documents import effects_of
+from repsim.measures.documents import row_effects, sums_of
 from repsim.measures.features import Features
 
 
@@ -39,9 +39,8 @@ def sums_by_row(
         `[n, a, b]`, NaN where not wanted; `[n, a]`; `[n, b]`.
     """
     cross = torch.full((len(labels), *wanted.shape), torch.nan, dtype=torch.float64)
-    effects = [[effects_of(f.centered, labels)[1] for f in side] for side in (xs, ys)]
     for i, j in np.argwhere(wanted):
-        cross[:, i, j] = _sums(xs[i], ys[j], effects[0][i], effects[1][j], labels).cpu()
+        cross[:, i, j] = _sums(xs[i], ys[j], labels).cpu()
     own = [torch.stack([sums_with_itself(f).cpu() for f in side], dim=1) for side in (xs, ys)]
     return cross, own[0], own[1]
 
@@ -51,20 +50,24 @@ def labels_of(x: Features) -> Tensor:
     return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
 
 
+def sums_apart(x: Features) -> Tensor:
+    """Row sums of the Gram matrix apart from documents, `[n]` float64; kept."""
+    return x.remember_rows("sums apart", lambda side: sums_of(side.centered, labels_of(side)))
+
+
+def effects_apart(x: Features) -> Tensor:
+    """The row effects `a_i`, `[n]` float64; kept."""
+    return x.remember_rows("row effects", lambda f: row_effects(sums_apart(f), labels_of(f)))
+
+
 def sums_with_itself(x: Features) -> Tensor:
     """`sum_j A_ij^2` by row, `[n]` float64; kept."""
-
-    def compute(side: Features) -> Tensor:
-        labels = labels_of(side)
-        effects = effects_of(side.centered, labels)[1]
-        return _sums(side, side, effects, effects, labels)
-
-    return x.remember_rows("sums with itself", compute)
+    return x.remember_rows("sums with itself", lambda side: _sums(side, side, labels_of(side)))
 
 
-def _sums(x: Features, y: Features, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
-    """The sums of one pair of layers with effects a and b, `[n]` float64."""
-    rows, others = x.centered, y.centered
+def _sums(x: Features, y: Features, labels: Tensor) -> Tensor:
+    """The sums of one pair of layers, `[n]` float64."""
+    (rows, a), (others, b) = ((side.centered, effects_apart(side)) for side in (x, y))
     exact = x.has_long_rows or y.has_long_rows
     covariance = rows.double().mT @ others.double() if exact else rows.mT @ others
     weighted = [_weighted(rows, b), _weighted(others, a)]

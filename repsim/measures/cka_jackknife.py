@@ -19,8 +19,13 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from repsim.measures.cka_by_units import cheaper_by_units, labels_of, sums_by_row
-from repsim.measures.documents import effective_number, effects_of, rows_apart
+from repsim.measures.cka_by_units import (
+    cheaper_by_units,
+    effects_apart,
+    labels_of,
+    sums_by_row,
+)
+from repsim.measures.documents import effective_number, rows_apart
 from repsim.measures.features import Features
 
 #: Numbers that the kernel rows of one block of rows may hold.
@@ -111,8 +116,6 @@ def _pass(
     place = {id(f): i for i, f in enumerate(layers)}
     exact = drawn.shape[1] == 0 or any(f.has_long_rows for f in layers)
     dtype = layers[0].dtype if exact else torch.float32
-    effects = [effects_of(f.centered, labels)[1].to(dtype) for f in layers]
-    rows = [f.centered.to(dtype) for f in layers]
     columns = torch.cat([drawn.new_ones(n, 1), drawn], dim=1).to(device, dtype)
     cross = drawn.new_zeros(n, *wanted.shape, device=device)
     own = cross.new_empty(n, len(layers))
@@ -120,7 +123,7 @@ def _pass(
     block = max(1, BLOCK_NUMBERS // (n * len(layers)))
     for start in range(0, n, block):
         here = slice(start, min(start + block, n))
-        kernels = [rows_apart(a, e, labels, here) for a, e in zip(rows, effects, strict=True)]
+        kernels = [_apart(f, dtype, here) for f in layers]
         for i, j in np.argwhere(wanted):
             product = kernels[place[id(xs[i])]] * kernels[place[id(ys[j])]]
             sums = (product @ columns).double()
@@ -139,6 +142,18 @@ def _pass(
     )
     by_document = [_by_document(part, labels, units) for part in (cross, of_x, of_y)]
     return _Sums(by_document[0], by_document[1], by_document[2], weighted)
+
+
+def _apart(x: Features, dtype: torch.dtype, here: slice) -> Tensor:
+    """Rows of the kernel apart from documents, `[rows, n]`; kept if no larger than the rows are."""
+
+    def compute(side: Features, wanted: slice = slice(0, x.n)) -> Tensor:
+        rows, effects = side.centered.to(dtype), effects_apart(side).to(dtype)
+        return rows_apart(rows, effects, labels_of(side), wanted)
+
+    if x.n * dtype.itemsize <= x.d * x.dtype.itemsize:
+        return x.remember_matrix(f"apart {dtype}", compute)[here]
+    return compute(x, here)
 
 
 def _some(side: Sequence[Features], wanted: Iterable[bool]) -> list[Features]:

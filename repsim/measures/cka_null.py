@@ -18,8 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from repsim.measures.cka_by_units import labels_of, sums_with_itself
-from repsim.measures.documents import effects_of
+from repsim.measures.cka_by_units import effects_apart, sums_with_itself
 from repsim.measures.features import Features
 
 #: Rows over which cubes are summed; of more, so many are drawn, the long ones more often.
@@ -56,7 +55,7 @@ def _ways(n: int) -> np.ndarray:
 def _thirds(x: Features) -> np.ndarray:
     """Half the cubes, and the triangles, of the U-centered matrix scaled to norm 1, `[2]`."""
     with x.opened():
-        effects = effects_of(x.centered, labels_of(x))[1]
+        effects = effects_apart(x)
         own = sums_with_itself(x)
         diagonal = x.gram_diagonal - 2 * effects
         # The kernel without its row effects is A + diagonal.

@@ -17,7 +17,7 @@ from repsim.core.measure import Rung
 from repsim.measures.algebra import RUN, column_products, products, summed, unit_chunks
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
 from repsim.measures.features import Features
-from repsim.measures.held import cosines_without
+from repsim.measures.held import by_unit, cosines_without, units_of
 
 LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
 
@@ -26,7 +26,14 @@ def best_assignment(gain: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of row and column with the largest total gain (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = linear_sum_assignment(gain.double().cpu().numpy(), maximize=True)
+    # What every choice for a row, or for a column, costs at least decides nothing: without it fewer
+    # paths are searched.
+    cost = -gain.double().cpu().numpy()
+    for axis in (1, 0):
+        # Of the longer side not all are chosen.
+        if cost.shape[axis] >= cost.shape[1 - axis]:
+            cost -= cost.min(axis=axis, keepdims=True)
+    rows, columns = linear_sum_assignment(cost)
     return rows, columns
 
 
@@ -103,37 +110,35 @@ def _left_out_unit_correlations(
     xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
 ) -> np.ndarray:
     """Unit-wise correlation without each document, or each row where none is, in closed form."""
-    n, d, known = xs[0].n, xs[0].d, xs[0].documents
-    labels = torch.arange(n, device=xs[0].device) if known is None else known
-    sizes = torch.bincount(labels)
+    labels, kept = units_of(xs[0])
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
-    columns = [[f.unit_columns for f in side] for side in (xs, ys)]
-    whole = {(i, j): column_products(columns[0][i], columns[1][j]) for i, j in _cells(wanted)}
-    squares = [[column_products(a, a) for a in side] for side in columns]
-    found = np.full((len(sizes), *wanted.shape), np.nan)
-    for units, here, place in unit_chunks(labels, d * (len(xs) + len(ys))):
-        own = sizes[units]
-        kept = rearrange(n - own.double(), "g -> g 1")
-        rows = [[a[here].double() for a in side] for side in columns]
-        sums = [[summed(a, place, len(own)) for a in side] for side in rows]
-        rest = [
-            [
-                (total - summed(a.square(), place, len(own)) - s.square() / kept).clamp(min=0)
-                for total, a, s in zip(*parts, strict=True)
-            ]
-            for parts in zip(squares, rows, sums, strict=True)
-        ]
-        for (i, j), total in whole.items():
-            inside = summed(rows[0][i] * rows[1][j], place, len(own))
-            cross = total - inside - sums[0][i] * sums[1][j] / kept
-            scale = (rest[0][i] * rest[1][j]).sqrt()
-            by_unit = torch.where(scale > 0, cross / scale, 0.0)
-            found[units, i, j] = by_unit.sum(dim=1).cpu().numpy()
+    found = np.full((len(kept), *wanted.shape), np.nan)
+    for part in unit_chunks(labels, 2 * xs[0].d):
+        units, here, place = part
+        left, right = ([_without_units(f, part, kept[units]) for f in side] for side in (xs, ys))
+        for i, j in np.argwhere(wanted):
+            a, b = xs[i].unit_columns, ys[j].unit_columns
+            inside = summed(a[here].double() * b[here], place, len(left[i][0]))
+            cross = column_products(a, b) - inside - left[i][0] * right[j][0] / kept[units]
+            scale = (left[i][1] * right[j][1]).sqrt()
+            each = torch.where(scale > 0, cross / scale, 0.0)
+            found[units, i, j] = each.sum(dim=1).cpu().numpy()
     return np.asarray(found / _alive_units(xs, ys))
 
 
-def _cells(wanted: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(i), int(j)) for i, j in np.argwhere(wanted)]
+def _without_units(
+    x: Features, part: tuple[slice, Tensor, Tensor], kept: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Column sums of some documents, and of the squares of the rest, `[documents, d]`; kept."""
+    units, here, place = part
+
+    def compute(side: Features) -> tuple[Tensor, Tensor]:
+        rows, whole = side.unit_columns[here].double(), _alive(side).double()
+        sums = summed(rows, place, len(kept))
+        rest = whole - summed(rows.square(), place, len(kept)) - sums.square() / kept
+        return sums, rest.clamp(min=0)
+
+    return by_unit(x, f"columns without documents {units}", compute)
 
 
 @similarity_measure(

@@ -11,6 +11,7 @@ differs from the U-statistic over different documents by O(1 / documents).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -110,20 +111,23 @@ def shuffled_documents(labels: np.ndarray, generator: np.random.Generator) -> np
     rows of a long one in the places of several short ones would no longer hang together, and a
     true null would be rejected.
     """
-    rows = _rows_of(labels)
+    rows = [own.tolist() for own in _rows_of(labels)]
     order = np.empty(len(labels), dtype=np.int64)
     for stratum in _strata(np.array([len(own) for own in rows])):
-        moved = generator.permutation(stratum)
-        places: list[int] = []
-        left: list[int] = []
-        for here, there in zip(stratum, moved, strict=True):
-            start = generator.integers(len(rows[there])) if len(rows[there]) > 1 else 0
-            own, taken = rows[here], np.roll(rows[there], start)
-            both = min(len(own), len(taken))
-            order[own[:both]] = taken[:both]
-            places.extend(own[both:])
-            left.extend(taken[both:])
-        order[places] = left
+        # Places in their order and rows that move there, of which the surplus follows at the end.
+        into: tuple[list[int], list[int]] = ([], [])
+        surplus: tuple[list[int], list[int]] = ([], [])
+        for here, there in zip(stratum, generator.permutation(stratum).tolist(), strict=True):
+            own, moved = rows[here], rows[there]
+            start = int(generator.integers(len(moved))) if len(moved) > 1 else 0
+            both = min(len(own), len(moved))
+            for places, more, found in zip(
+                into, surplus, (own, moved[len(moved) - start :] + moved[: len(moved) - start]),
+                strict=True,
+            ):  # fmt: skip
+                places += found[:both]
+                more += found[both:]
+        order[into[0] + surplus[0]] = into[1] + surplus[1]
     return order
 
 
@@ -188,49 +192,18 @@ def row_effects(sums: Tensor, labels: Tensor) -> Tensor:
     return (sums - total + of_document[labels]) / (n - sizes[labels])
 
 
-def hsic_apart(
-    cross: np.ndarray, own: tuple[np.ndarray, np.ndarray], xs: Sequence[Tensor],
-    ys: Sequence[Tensor], labels: Tensor,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """`<A, B>` of all pairs of layers, of each x with itself, of each y; O(n d) beside `<K, L>`.
-
-    Args:
-        cross: `<K, L>` of the Gram matrices of centered rows off the diagonals, `[a, b]`.
-        own: The same of each layer with itself, `[a]` and `[b]`.
-        xs: Centered rows of each layer.
-        ys: Of the other side.
-        labels: Number of each row's document, `[n]`.
-    """
-    within = [torch.zeros(shape, dtype=torch.float64) for shape in (cross.shape, len(xs), len(ys))]
-    for index in _blocks(labels):
-        left, right = (torch.stack([_inside(a, index) for a in side]).cpu() for side in (xs, ys))
-        within[0] += left @ right.mT
-        within[1] += left.square().sum(dim=1)
-        within[2] += right.square().sum(dim=1)
-    (sums_x, effects_x), (sums_y, effects_y) = (
-        tuple(torch.stack(parts).cpu() for parts in zip(*(effects_of(a, labels) for a in side),
-                                                        strict=True))
-        for side in (xs, ys)
-    )  # fmt: skip
-    return (
-        np.asarray(cross - (within[0] + 2 * effects_x @ sums_y.mT).numpy()),
-        np.asarray(own[0] - (within[1] + 2 * (effects_x * sums_x).sum(dim=1)).numpy()),
-        np.asarray(own[1] - (within[2] + 2 * (effects_y * sums_y).sum(dim=1)).numpy()),
-    )
-
-
-def effects_of(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Row sums of the Gram matrix of centered rows apart from documents, and the row effects."""
+def sums_of(rows: Tensor, labels: Tensor) -> Tensor:
+    """Row sums of the Gram matrix of centered rows apart from documents, `[n]` float64."""
     sums = rows.new_empty(len(rows), dtype=torch.float64)
     for units, index, place in unit_chunks(labels, rows.shape[1]):
         part = rows[index].double()
         own = summed(part, place, units.stop - units.start)
         # All rows sum to zero: what is left is minus the own document's.
         sums[index] = -(part * own[place]).sum(dim=1)
-    return sums, row_effects(sums, labels)
+    return sums
 
 
-def _inside(rows: Tensor, index: Tensor) -> Tensor:
+def inside(rows: Tensor, index: Tensor) -> Tensor:
     """Gram entries inside documents of one size, off the diagonal, `[documents * size^2]`."""
     own = rows[index].double()
     grams = own @ own.mT
@@ -238,12 +211,18 @@ def _inside(rows: Tensor, index: Tensor) -> Tensor:
     return grams.flatten()
 
 
-def _blocks(labels: Tensor) -> list[Tensor]:
+def by_size(labels: Tensor) -> list[Tensor]:
     """Row numbers of documents of one size, `[documents, size]`, a bounded number at a time."""
-    rows = _rows_of(labels.cpu().numpy())
+    known = labels.cpu().numpy().astype(np.int64)
+    return [index.to(labels.device) for index in _by_size(known.tobytes())]
+
+
+@functools.lru_cache(maxsize=4)
+def _by_size(labels: bytes) -> list[Tensor]:
+    rows = _rows_of(np.frombuffer(labels, dtype=np.int64))
     sizes = np.array([len(own) for own in rows])
-    blocks: list[Tensor] = []
+    found: list[Tensor] = []
     for size in np.unique(sizes[sizes > 0]):
         index = torch.as_tensor(np.stack([rows[d] for d in np.flatnonzero(sizes == size)]))
-        blocks += index.to(labels.device).split(max(1, HELD // int(size) ** 2))
-    return blocks
+        found += index.split(max(1, HELD // int(size) ** 2))
+    return found

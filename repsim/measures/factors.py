@@ -96,7 +96,8 @@ class Remembering:
         self._kept: dict[Any, Any] = {}
         self._origin: Self | None = None
         self._rows: Rows | None = None
-        self._is_permutation = False
+        #: Whether these are all rows of another array, in another order.
+        self.is_permutation = False
         #: Bytes of the values that stay while it is not open; None where all do.
         self._stays: int | None = None
         self._readers = 0
@@ -119,7 +120,7 @@ class Remembering:
 
     def _follow(self, origin: Self, index: Tensor, *, is_permutation: bool) -> None:
         """Declare that row i here is row `index[i]` of the origin."""
-        self._origin, self._rows, self._is_permutation = origin, Rows(index), is_permutation
+        self._origin, self._rows, self.is_permutation = origin, Rows(index), is_permutation
 
     def _take_over(
         self,
@@ -132,7 +133,7 @@ class Remembering:
         if key in self._kept:
             return cast("T", self._kept[key])
         origin, rows = self._origin, self._rows
-        if origin is not None and rows is not None and self._is_permutation:
+        if origin is not None and rows is not None and self.is_permutation:
             value = permuted(origin._take_over(key, compute, permuted, subset), rows)
         elif origin is not None and rows is not None and subset and key in origin._kept:
             value = subset(origin._kept[key], rows)

@@ -177,7 +177,9 @@ class Features(Remembering):
 
     @property
     def centered64(self) -> Tensor:
-        """The same in float64, not kept."""
+        """The same in float64, not kept beside them; never written to."""
+        if self._dtype == torch.float64:
+            return self.centered
         rows = torch.empty(self.n, self.d, dtype=torch.float64, device=self.device)
         for here, part in self._centred_chunks(self.mean, self._raw):
             rows[here] = part
@@ -400,7 +402,7 @@ class Features(Remembering):
     def _remaining_neighbours(self, k: int, metric: Metric) -> Neighbours | None:
         """Out of the whole array's lists, if these are most of its rows in its order."""
         origin, rows = self._origin, self._rows
-        if origin is None or rows is None or self._is_permutation or self.n < 0.75 * origin.n:
+        if origin is None or rows is None or self.is_permutation or self.n < 0.75 * origin.n:
             return None
         if not bool((rows.index.diff() > 0).all()):
             return None
@@ -422,7 +424,7 @@ class Features(Remembering):
         everything = torch.arange(self.n, device=self.device)
         if len(index) != self.n or not torch.equal(index.sort().values, everything):
             raise InputError(f"not a permutation of {self.n} rows", hint="use rng.permutation(n)")
-        if self._is_permutation and self._origin is not None and self._rows is not None:
+        if self.is_permutation and self._origin is not None and self._rows is not None:
             return self._origin._with_rows(self._rows.index[index], is_permutation=True)
         return self._with_rows(index, is_permutation=True)
 
@@ -466,6 +468,7 @@ class Features(Remembering):
 
         def rest() -> Tensor:
             rows = self.centered64
+            rows = rows.clone() if rows is self.centered else rows
             lengths = rows.norm(dim=0)
             rows.addmm_(basis, basis.mT @ rows, alpha=-1)
             rows[:, rows.norm(dim=0) <= 1e-12 * lengths] = 0

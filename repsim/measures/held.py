@@ -33,7 +33,7 @@ def cosines_without(
     Returns:
         `[units, len(xs), len(ys)]`, NaN outside the mask.
     """
-    labels, kept = _units(xs[0])
+    labels, kept = units_of(xs[0])
 
     def cell(x: Features, y: Features) -> Tensor:
         squares = _squares(x, labels, kept) * _squares(y, labels, kept)
@@ -58,7 +58,7 @@ def correlations_without(
     Returns:
         `[units, len(xs), len(ys)]`, NaN outside the mask.
     """
-    labels, kept = _units(xs[0])
+    labels, kept = units_of(xs[0])
 
     def cell(x: Features, y: Features) -> Tensor:
         a, b = aligned(x, y)
@@ -84,7 +84,7 @@ def _cells(
     return found
 
 
-def _units(x: Features) -> tuple[Tensor, Tensor]:
+def units_of(x: Features) -> tuple[Tensor, Tensor]:
     """Number of each row's unit, `[n]`, and how many rows are left without each, `[units, 1]`."""
     labels = torch.arange(x.n, device=x.device) if x.documents is None else x.documents
     return labels, rearrange(x.n - torch.bincount(labels).double(), "g -> g 1")

@@ -69,7 +69,9 @@ def run_units(
         return
     with Pool(count) as pool:
         each = min(WORKER_BYTES, memory // count)
-        yield from pool.completed(functools.partial(_run_in_worker, max_bytes=each), units)
+        run = functools.partial(_run_in_worker, max_bytes=each)
+        for unit, rows in pool.completed(run, units):
+            yield unit, SimilarityTable(rows, sweep_info([unit]))
 
 
 def _importable(measure: Measure) -> bool:
@@ -79,8 +81,9 @@ def _importable(measure: Measure) -> bool:
     return get_measure(measure.name).function is measure.function
 
 
-def _run_in_worker(unit: SweepUnit, max_bytes: int) -> SimilarityTable:
-    return run_unit(unit, _worker_cache(max_bytes))
+def _run_in_worker(unit: SweepUnit, max_bytes: int) -> list[dict[str, Any]]:
+    # Rows, not a table: Arrow imports pandas.
+    return unit_rows(unit, _worker_cache(max_bytes))
 
 
 _worker_cache = functools.cache(lambda max_bytes: FeatureCache(max_bytes=max_bytes))
