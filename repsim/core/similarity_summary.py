@@ -9,25 +9,19 @@ import numpy as np
 
 Row = dict[str, Any]
 
+#: Fields of a summary that come from the best cell, and from that of the middle layers -> column.
+_BEST = {
+    "best": "value", "best_layer_a": "layer_a", "best_layer_b": "layer_b",
+    "best_p_adjusted": "p_adjusted", "best_q_value": "q_value",
+}  # fmt: skip
+_MIDDLE = {
+    "middle": "value", "middle_ci_low": "ci_low", "middle_ci_high": "ci_high",
+    "middle_null_q95": "null_q95", "middle_partial": "partial",
+    "middle_partial_ci_low": "partial_ci_low", "middle_partial_ci_high": "partial_ci_high",
+    "middle_ceiling": "ceiling", "middle_across_halves": "across_halves", "middle_note": "note",
+}  # fmt: skip
 #: Fields of a pair's summary, besides `n`.
-SUMMARY_FIELDS = (
-    "best",
-    "best_layer_a",
-    "best_layer_b",
-    "best_p_adjusted",
-    "matched_mean",
-    "middle",
-    "middle_ci_low",
-    "middle_ci_high",
-    "middle_null_q95",
-    "middle_partial",
-    "middle_partial_ci_low",
-    "middle_partial_ci_high",
-    "middle_ceiling",
-    "middle_across_halves",
-    "best_q_value",
-    "middle_note",
-)
+SUMMARY_FIELDS = (*_BEST, "matched_mean", *_MIDDLE)
 
 
 def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
@@ -41,22 +35,9 @@ def summarise_pair(rows: Sequence[Row], direction: str) -> Row:
     middle = matched[len(matched) // 2]
     return {
         "n": best["n"],
-        "best": best["value"],
-        "best_layer_a": best["layer_a"],
-        "best_layer_b": best["layer_b"],
-        "best_p_adjusted": best["p_adjusted"],
+        **{field: best[column] for field, column in _BEST.items()},
         "matched_mean": float(np.mean([row["value"] for row in matched])),
-        "middle": middle["value"],
-        "middle_ci_low": middle["ci_low"],
-        "middle_ci_high": middle["ci_high"],
-        "middle_null_q95": middle["null_q95"],
-        "middle_partial": middle["partial"],
-        "middle_partial_ci_low": middle["partial_ci_low"],
-        "middle_partial_ci_high": middle["partial_ci_high"],
-        "middle_ceiling": middle["ceiling"],
-        "middle_across_halves": middle["across_halves"],
-        "best_q_value": best["q_value"],
-        "middle_note": middle["note"],
+        **{field: middle[column] for field, column in _MIDDLE.items()},
     }
 
 

@@ -21,10 +21,7 @@ class ColourScale(NamedTuple):
 
     @classmethod
     def of(
-        cls,
-        facts: MeasureFacts,
-        values: np.ndarray,
-        limits: tuple[float, float] | None = None,
+        cls, facts: MeasureFacts, values: np.ndarray, limits: tuple[float, float] | None = None
     ) -> ColourScale:
         """The scale of a measure: magma from 0 to 1; for a distance reversed, to its largest."""
         known = values[np.isfinite(values)]

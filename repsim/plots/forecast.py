@@ -17,12 +17,7 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.drawing.rows import draw_point
 from repsim.plots.names import number, short_codes, shortened, wrapped
-from repsim.plots.retention import (
-    MAX_ROWS,
-    RetentionPoint,
-    RetentionRow,
-    retention_rows,
-)
+from repsim.plots.retention import MAX_ROWS, RetentionPoint, RetentionRow, retention_rows
 from repsim.plots.selection import MeasureFacts
 from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 
@@ -178,11 +173,7 @@ def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> Numbers:
 
 
 def draw_forecast_matrix(
-    info: Numbers,
-    *,
-    ax: Where = None,
-    size: Size = "medium",
-    cmap: str | None = None,
+    info: Numbers, *, ax: Where = None, size: Size = "medium", cmap: str | None = None
 ) -> Drawing:
     """Colour and hundredths are the worst language's retention."""
     info = info.replaced(scale=matrix.coloured(info.scale, cmap))

@@ -102,10 +102,7 @@ def _by_model(selection: Selection) -> dict[str, dict[Pair, list[dict[str, Any]]
 
 
 def _panel(
-    selection: Selection,
-    name: str,
-    pairs: Mapping[Pair, list[dict[str, Any]]],
-    layer: int | None,
+    selection: Selection, name: str, pairs: Mapping[Pair, list[dict[str, Any]]], layer: int | None
 ) -> Numbers:
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.languages))
     if len(languages) < 2:

@@ -53,6 +53,11 @@ SUMMARY = {
                "q"),
     "n": ("int", "sentences", "n"),
 }  # fmt: skip
+#: Columns that a row of `SimilarityTable.summary` calls otherwise.
+_SOURCES = {
+    "null": "middle_null_q95", "across": "middle_across_halves", "ceiling": "middle_ceiling",
+    "best_q": "best_q_value",
+}  # fmt: skip
 _SHOWN = [name for name in SUMMARY if name != "measure"]
 _MODELS = {
     "name": ("string", "name"), "role": ("string", "role"),
@@ -125,34 +130,19 @@ def summary_table(table: SimilarityTable) -> TableBlock:
         spec = specs.get(row["measure"], {})
         arrow = {"similarity": "↑", "distance": "↓"}.get(spec.get("direction", ""), "")
         layers = row["best_layer_a"], row["best_layer_b"]
-        rows.append(
-            {
-                "pair": _both(row["model_a"], row["model_b"]),
-                "languages": _both(row["language_a"], row["language_b"]),
-                "pairing": row["pairing"],
-                "measure": row["measure"],
-                "label": f"{spec.get('label', row['measure'])} {arrow}".strip(),
-                "middle": row["middle"],
-                "interval": _interval(row["middle_ci_low"], row["middle_ci_high"]),
-                "null": row["middle_null_q95"],
-                "middle_partial": row["middle_partial"],
-                "partial_interval": _interval(
-                    row["middle_partial_ci_low"], row["middle_partial_ci_high"]
-                ),
-                "matched_mean": row["matched_mean"],
-                "across": row["middle_across_halves"],
-                "ceiling": row["middle_ceiling"],
-                "best": row["best"],
-                "best_layers": None if None in layers else ", ".join(map(str, layers)),
-                "best_p_adjusted": row["best_p_adjusted"],
-                "best_q": row["best_q_value"],
-                "n": row["n"],
-            }
-        )
+        rows.append({name: row.get(_SOURCES.get(name, name)) for name in SUMMARY} | {
+            "pair": _both(row["model_a"], row["model_b"]),
+            "languages": _both(row["language_a"], row["language_b"]),
+            "label": f"{spec.get('label', row['measure'])} {arrow}".strip(),
+            "interval": _interval(row, "middle"),
+            "partial_interval": _interval(row, "middle_partial"),
+            "best_layers": None if None in layers else ", ".join(map(str, layers)),
+        })  # fmt: skip
     return TableBlock("summary", "All measures", declared(SUMMARY, rows), _SHOWN)
 
 
-def _interval(low: float | None, high: float | None) -> str | None:
+def _interval(row: dict[str, Any], name: str) -> str | None:
+    low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
     return None if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 

@@ -101,11 +101,7 @@ def size_in_cells(ax: Axes, count: int, characters: float) -> float:
 
 
 def add_colour_bar(
-    image: Any,
-    axes: Sequence[Axes],
-    scale: ColourScale,
-    facts: MeasureFacts,
-    height: float,
+    image: Any, axes: Sequence[Axes], scale: ColourScale, facts: MeasureFacts, height: float
 ) -> Colorbar:
     """One slim bar for all panels of that `height` (inches), with an arrow where it is cut."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine

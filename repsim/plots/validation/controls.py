@@ -10,16 +10,7 @@ import numpy as np
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.formatting import listed, number
-from repsim.plots.appearance import (
-    ACCENT,
-    FAINT,
-    GREY,
-    INK,
-    ROLES,
-    Size,
-    darkened,
-    width_of,
-)
+from repsim.plots.appearance import ACCENT, FAINT, GREY, INK, ROLES, Size, darkened, width_of
 from repsim.plots.drawing import figure as fig
 from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
 from repsim.plots.validation.rows import Row, grouped, numbers_of

@@ -56,10 +56,7 @@ def _caption(info: Numbers) -> str:
 
 
 def forecasts_info(
-    rows: Iterable[Row],
-    *,
-    notes: Mapping[str, str] | None = None,
-    lowest: float = LOWEST,
+    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None, lowest: float = LOWEST
 ) -> Numbers:
     """Forecasts and outcomes by split."""
     groups = by_split(rows, _NEEDED, "forecasts")
