@@ -90,7 +90,7 @@ class Info(Protocol):
 class Numbers(types.SimpleNamespace):
     """What a figure or a part of it shows: numbers by name, `title`, grey `note`, a caption."""
 
-    note: tuple[str, ...] = ()
+    note: Any = ()
 
     def __init__(self, words: Callable[[Numbers], str] | None = None, /, **numbers: Any) -> None:
         super().__init__(**numbers)

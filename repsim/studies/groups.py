@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from repsim.core.atlas import join_parents
 from repsim.pretraining.parent import open_parent
@@ -13,14 +12,9 @@ from repsim.studies.arms import (
     MIXED,
     StudyModel,
     common_history,
-    derived_family,
-    derived_languages,
-    dose_name,
     fork_name,
-    seed_name,
     short,
-    tokenizer_family,
-    trunk_name,
+    trained_groups,
 )
 from repsim.studies.study_file import ControlKind, StudyConfig
 
@@ -88,20 +82,14 @@ def control_models(config: StudyConfig) -> dict[str, ControlModel]:
 
 def parent_groups(config: StudyConfig, models: Mapping[str, StudyModel]) -> list[ParentGroup]:
     """Every group that the arms ask for, each once, in the order of the arms."""
-    arms = {"A": _forks, "A2": _trunks, "B": _seeds, "C": _orders, "D": _tokenizers,
-            "E": _doses, "F": _derived}  # fmt: skip
-    found: dict[tuple[str, ...], ParentGroup] = {}
-    for arm, groups_of in arms.items():
-        for parents in groups_of(config):
-            if parents not in found:
-                found[parents] = _described(arm, parents, models)
     controls = [
         _control(config, kind, language, models)
         for arm in config.arms.G
         for kind in arm.kinds
         for language in arm.languages
     ]
-    return [*found.values(), *controls]
+    trained = trained_groups(config).items()
+    return [*(_described(arm, parents, models) for parents, arm in trained), *controls]
 
 
 def _described(arm: str, parents: tuple[str, ...], models: Mapping[str, StudyModel]) -> ParentGroup:
@@ -130,83 +118,6 @@ def _fork_fraction(init_from: str, own_tokens: int) -> float | None:
     """Share of the training that was the base's; None if that does not state what it has read."""
     known = open_parent(init_from).tokens
     return known / (known + own_tokens) if known else None
-
-
-def _combinations(names: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    for size in sizes:
-        yield from itertools.combinations(names, size)
-
-
-def _forks(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.A:
-        for fraction in arm.fractions:
-            names = [
-                f"main/{fork_name(lang, fraction)}" for lang in arm.languages or config.languages
-            ]
-            yield from _combinations(names, arm.k)
-            if arm.with_trunk:
-                yield from ((name, f"main/{MIXED}") for name in names)
-
-
-def _trunks(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.A2:
-        for fraction in arm.fractions:
-            forks = [f"main/{trunk_name(lang, arm.trunk, fraction)}" for lang in arm.languages]
-            yield from _combinations([f"main/{fork_name(arm.trunk, 0)}", *forks], (2,))
-
-
-def _seeds(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    """Pairs of any two seeds, the shared one among them; larger groups differ in both."""
-    if not config.arms.B:
-        return
-    languages = tuple(dict.fromkeys(lang for arm in config.arms.B for lang in arm.languages))
-    known = [(lang, config.seed, f"main/{fork_name(lang, 0)}") for lang in languages
-             if any(0 in arm.fractions for arm in config.arms.A)]  # fmt: skip
-    known += [(lang, arm.seed, f"main/{seed_name(lang, arm.seed)}")
-              for arm in config.arms.B for lang in arm.languages]  # fmt: skip
-    for size in sorted({size for arm in config.arms.B for size in arm.k}):
-        for chosen in itertools.combinations(known, size):
-            different = len({seed for _, seed, _ in chosen}) == min(
-                size, len({s for _, s, _ in known})
-            )
-            spread = size == 2 or len({lang for lang, _, _ in chosen}) == size
-            if different and spread and len({seed for _, seed, _ in chosen}) > 1:
-                yield tuple(name for _, _, name in chosen)
-
-
-def _orders(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.C:
-        if arm.content == "disjoint":
-            yield from _combinations([f"disjoint/{fork_name(x, 0)}" for x in arm.languages], (2,))
-            continue
-        others = [f"main/{short(lang)}-order{arm.data_seed}" for lang in arm.languages]
-        for lang, other in zip(arm.languages, others, strict=True):
-            yield (f"main/{fork_name(lang, 0)}", other)
-        yield from _combinations(others, (2,))
-
-
-def _tokenizers(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.D:
-        names = [f"{tokenizer_family(arm)}/{seed_name(lang, seed)}"
-                 for seed in arm.seeds for lang in arm.languages]  # fmt: skip
-        yield from _combinations(names, (2,))
-
-
-def _doses(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.E:
-        for rate, dose, kind in itertools.product(arm.rates, arm.doses, arm.kinds):
-            names = [f"main/{dose_name(lang, dose, rate, kind)}"
-                     for lang in arm.languages or config.languages]  # fmt: skip
-            yield from _combinations(names, arm.k)
-
-
-def _derived(config: StudyConfig) -> Iterator[tuple[str, ...]]:
-    for arm in config.arms.F:
-        for fraction in arm.fractions:
-            names = [
-                f"{derived_family(arm)}/{fork_name(x, fraction)}" for x in derived_languages(arm)
-            ]
-            yield from _combinations(names, (2,))
 
 
 def _control(

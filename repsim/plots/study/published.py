@@ -187,7 +187,7 @@ def _draw_leverage(ax: Axes, info: Numbers) -> None:
 def _draw_rest(ax: Axes, info: Numbers) -> None:
     for line in (ax.axhline, ax.axvline):
         line(0, color=FAINT, linewidth=0.8)
-    _scatter(ax, *info.rest, info)
+    _scatter(ax, info.rest[0], info.rest[1], info)
     ax.set(xlabel="CKA on English, rest", ylabel="score − parents, rest")
     ends = f"[{number(info.partial.low)}, {number(info.partial.high)}]"
     ax.text(0.98, 0.03, f"r {number(info.partial.value)} {ends}", transform=ax.transAxes,
