@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from repsim.cli import options as opt
-from repsim.cli.output import counted, print_json, print_table, say, size
+from repsim.cli.output import print_json, print_table, say, size
 from repsim.core.errors import UsageError
 from repsim.core.progress import duration
 
@@ -175,9 +175,8 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
 
 def _plan_line(plan: dict[str, Any]) -> str:
     return (
-        f"{counted(plan['models'], 'model')} x {counted(plan['languages'], 'language')} · "
-        f"{counted(plan['sentences'], 'sentence')} "
-        f"of '{plan['corpus']}' · {plan['activations']} activations "
+        f"{plan['models']} models x {plan['languages']} languages · {plan['sentences']:,} "
+        f"sentences of '{plan['corpus']}' · {plan['activations']} activations "
         f"({size(plan['activation_bytes'])}) · {plan['comparisons']:,} comparisons · "
         f"{size(plan['memory_bytes'])} of memory · {plan['device']} · ≈ {duration(plan['seconds'])}"
     )

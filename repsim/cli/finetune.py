@@ -52,8 +52,9 @@ def finetune(
     from repsim.pretraining import before_and_after, log_to_stderr, plan_finetuning, run_finetuning
     from repsim.pretraining.costs import validation_seconds
 
-    if out is None:
+    if out is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--out'.")
+    out = out or Path("finetuned")
     given = {"rank": rank, "alpha": alpha, "targets": list(targets) or None}
     if not lora and any(value is not None for value in given.values()):
         raise click.UsageError("--rank, --alpha and --target go with --lora.")

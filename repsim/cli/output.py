@@ -150,11 +150,6 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: `1 model`, `2 models`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def size(n_bytes: float) -> str:
     """Bytes in words.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repsim.cli.options import memory_options
-from repsim.cli.output import print_json, print_table, say
+from repsim.cli import options as opt
+from repsim.cli.output import print_either, print_json, print_table, say
 from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,41 +43,31 @@ Verdicts:
 )
 @click.argument("sources", nargs=-1, required=True, metavar="(RECIPE | MODEL MODEL...)")
 @click.option("--method", help="Merge method; default: linear. See: repsim methods")
-@click.option(
-    "--align",
-    type=click.Choice(["none", "permutation", "orthogonal"]),
-    help="How the others are brought to the first before merging; default: none.",
-)
+@opt.choice("--align", ["none", "permutation", "orthogonal"],
+            "How the others are brought to the first before merging; default: none.")  # fmt: skip
 @click.option("--base", help="Base of methods on differences.")
-@click.option("--corpus", default="bible-heldout", show_default=True, help="Parallel sentences.")
-@click.option("-l", "--language", "languages", multiple=True, help="Default: those of the models.")
-@click.option(
-    "--tier",
-    default="T2",
-    show_default=True,
-    help="Measure up to: T0 metadata, T1 weights, T2 activations, T3 gradients.",
-)
-@click.option("--limit", type=click.IntRange(min=20), default=200, show_default=True,
-              help="Sentences per language.")  # fmt: skip
+@opt.corpus("bible-heldout", "Parallel sentences.")
+@opt.languages("Default: those of the models.")
+@click.option("--tier", default="T2", show_default=True, help="Measure up to: T0 metadata, "
+              "T1 weights, T2 activations, T3 gradients.")  # fmt: skip
+@opt.count("--limit", "Sentences per language.", 200, least=20)
 @click.option("--predictor", help="Folder of a predictor; default: the one that ships.")
 @click.option("--text", default="bible", show_default=True,
               help="Training text in the languages, for the unigram floor.")  # fmt: skip
-@click.option("--rank-methods", is_flag=True, help="Every known method and alignment, best first.")
-@click.option("--matrix", is_flag=True, help="Every pair of the models named.")
-@click.option("--up-to", type=click.IntRange(min=2), default=2, show_default=True,
-              help="With --matrix: also combinations of so many.")  # fmt: skip
+@opt.flag("--rank-methods", "Every known method and alignment, best first.")
+@opt.flag("--matrix", "Every pair of the models named.")
+@opt.count("--up-to", "With --matrix: also combinations of so many.", 2, least=2)
 @click.option("--trial", "--oracle", "oracle", is_flag=True,
               help="Also try the plain average on a few sentences, even where nothing can be "
               "forecast: a measurement, no forecast.")  # fmt: skip
-@click.option("--evidence", is_flag=True, help="Measure even what no forecast can come of.")
+@opt.flag("--evidence", "Measure even what no forecast can come of.")
 @click.option("--fail-above", type=click.FloatRange(0, 1), metavar="P",
               help="Exit 10 if collapse is more likely, or it cannot say.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of sentences and shuffles.")
-@click.option("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one.")
-@memory_options
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for page and figure.")
-@click.option("--dry-run", is_flag=True, help="Look models up, print the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.seed("Of sentences and shuffles.")
+@opt.device
+@opt.memory_options
+@opt.out("Folder for page and figure.")
+@opt.planned
 def predict(sources: tuple[str, ...], **options: Any) -> None:
     """Forecast what a merge of MODELS would keep of each language, without making it.
 
@@ -168,10 +158,8 @@ def _look_up(asked: Question, options: dict[str, Any]) -> None:
          "languages": list(ref.languages)}
         for ref in refs
     ]  # fmt: skip
-    if options["as_json"]:
-        print_json({"plan": {"models": rows, "tiers": list(options["tiers"])}})
-    else:
-        print_table(rows)
+    plan = {"models": rows, "tiers": list(options["tiers"])}
+    print_either(options["as_json"], {"plan": plan}, rows)
 
 
 def _forecasts(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from repsim.cli import options as opt
 from repsim.cli.output import print_json, print_table, say
-from repsim.cli.predictor_table import validate_table
+from repsim.cli.predictor_table import renamed, validate_table
 from repsim.core.errors import InputError, UsageError
 from repsim.core.pool import available_cores
 
@@ -38,7 +39,7 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
                                        "takes one per parent too. Default: retention."),
         click.option("--parents", help="Columns with one parent each, comma-separated, or one with "
                                        "all joined by ' + '. Default: parents."),
-        click.option("--table", type=click.Path(path_type=Path),
+        click.option("--table", type=opt.PATH,
                      help="CSV (.xz, .gz) or parquet of anybody's merges, not an atlas."),
     ):  # fmt: skip
         command = option(command)
@@ -52,22 +53,16 @@ Examples:
   repsim predictor fit --table merges.csv --parents a,b --features cos:+,dist:- -o out/p
 """
 )
-@click.argument("atlases", nargs=-1, type=click.Path(path_type=Path), metavar="[ATLAS...]")
+@click.argument("atlases", nargs=-1, type=opt.PATH, metavar="[ATLAS...]")
 @_table_options
 @click.option("--regressor", help="Ties features to retention; default: that of the package.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the dealing of models.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
-@click.option("--dry-run", is_flag=True, help="Say what it would be fitted on and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.seed("Of the dealing of models.")
+@opt.out("Folder.", required=True)
+@opt.planned
 def fit(
-    atlases: tuple[Path, ...],
-    regressor: str | None,
-    seed: int,
-    out: Path,
-    dry_run: bool,
-    as_json: bool,
-    **named: Any,
-) -> None:
+    atlases: tuple[Path, ...], regressor: str | None, seed: int, out: Path, dry_run: bool,
+    as_json: bool, **named: Any,
+) -> None:  # fmt: skip
     """Fit a predictor on atlases, or on a table of merges. The same input gives the same file."""
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.regressors import CHOSEN
@@ -94,30 +89,25 @@ Examples:
   repsim predictor validate --table merges.csv --parents a,b --outcome score_a,score_b
 """
 )
-@click.argument(
-    "sources", nargs=-1, type=click.Path(path_type=Path), metavar="[PREDICTOR|ATLAS...]"
-)
+@click.argument("sources", nargs=-1, type=opt.PATH, metavar="[PREDICTOR|ATLAS...]")
 @_table_options
 @click.option("--floor", help="With --table: score of an untrained model, a number or columns.")
 @click.option("--ceiling", help="With --table: score of the parents; with both ends the outcome is "
                                 "the share kept.")  # fmt: skip
-@click.option("--reduce", type=click.Choice(["mean", "min"]), default="mean", show_default=True,
-              help="With --table: how several columns of outcomes become one.")  # fmt: skip
+@opt.choice("--reduce", ["mean", "min"],
+            "With --table: how several columns of outcomes become one.", "mean")  # fmt: skip
 @click.option("--protocol", is_flag=True,
               help="With --table: add the protocol of Mergeability-Bench, a linear model for "
                    "each method that maximises the correlation.")  # fmt: skip
-@click.option("--csv", type=click.Path(path_type=Path), help="With --table: file for the scores.")
+@click.option("--csv", type=opt.PATH, help="With --table: file for the scores.")
 @click.option("--regressor", help="To validate; default: that of the predictor or the package, "
                                   "with --table chosen in each fold.")  # fmt: skip
-@click.option("--split", "splits", multiple=True, help="Split; repeatable; default: all.")
-@click.option("--draws", type=click.IntRange(20), default=200, show_default=True,
-              help="Draws of models for intervals.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of dealing and draws.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; default: one per core.")
-@click.option("-o", "--out", type=click.Path(path_type=Path),
-              help="Folder for report.html, figures and tables.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what it would be done on and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.many("--split", "splits", "Split; repeatable; default: all.")
+@opt.count("--draws", "Draws of models for intervals.", 200, least=20)
+@opt.seed("Of dealing and draws.")
+@opt.count("--workers", "Processes; default: one per core.")
+@opt.out("Folder for report.html, figures and tables.")
+@opt.planned
 def validate(
     sources: tuple[Path, ...], regressor: str | None, splits: tuple[str, ...], draws: int,
     seed: int, workers: int | None, out: Path | None, as_json: bool, floor: str | None,
@@ -191,8 +181,8 @@ def _write_report(report: ValidationReport, evidence: EvidenceTable, out: Path) 
 
 
 @predictor.command()
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.argument("folder", required=False, type=opt.PATH)
+@opt.as_json
 def show(folder: Path | None, as_json: bool) -> None:
     """Tell what a predictor knows: merges, features, regressor, domain. Default: the shipped."""
     from repsim.mergeability.predictor import Predictor, shipped_predictor
@@ -214,12 +204,12 @@ Examples:
   repsim predictor add my_merges.csv --to out/mine -o out/mine2
 """
 )
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path),
+@click.argument("sources", nargs=-1, required=True, type=opt.PATH,
                 metavar="ATLAS|TABLE...")  # fmt: skip
-@click.option("--to", "folder", type=click.Path(path_type=Path),
+@click.option("--to", "folder", type=opt.PATH,
               help="Predictor to extend; default: the shipped one.")  # fmt: skip
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@opt.out("Folder.", required=True)
+@opt.as_json
 def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool) -> None:
     """Add merges of your own to what a predictor knows, and fit it again.
 
@@ -268,19 +258,13 @@ def _evidence(
     if atlases:
         return EvidenceTable.from_atlas(_atlases(atlases)), wanted
     assert table is not None
-    renamed = {}
-    for text in columns:
-        name, equals, column = text.partition("=")
-        if not equals:
-            raise UsageError(f"--columns needs NAME=COLUMN, got '{text}'")
-        renamed[name] = column
     named = [name.partition(":")[0] for name in wanted]
     found = read_evidence(
         table,
         parents=(parents or "parents").split(","),
         outcome=outcome or "retention",
         features=named,
-        columns=renamed,
+        columns=renamed(columns),
     )
     # Beside features of others, those that are called as ours are not ours: all are used.
     foreign = "table" in found.tiers.values()

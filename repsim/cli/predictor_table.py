@@ -33,7 +33,7 @@ def validate_table(
     names, directions = _directions(_listed(features))
     table = read_outcomes(
         path, parents=_listed(parents), outcome=_listed(outcome), features=names,
-        columns=_renamed(columns), floor=_listed(floor), ceiling=_listed(ceiling),
+        columns=renamed(columns), floor=_listed(floor), ceiling=_listed(ceiling),
         reduce="min" if reduce == "min" else "mean",
     )  # fmt: skip
     for note in table.info["notes"]:
@@ -62,14 +62,15 @@ def _listed(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
-def _renamed(columns: Sequence[str]) -> dict[str, str]:
-    renamed = {}
+def renamed(columns: Sequence[str]) -> dict[str, str]:
+    """Column of ours -> column of the table, from NAME=COLUMN."""
+    found = {}
     for text in columns:
         name, equals, column = text.partition("=")
         if not equals:
             raise UsageError(f"--columns needs NAME=COLUMN, got '{text}'")
-        renamed[name] = column
-    return renamed
+        found[name] = column
+    return found
 
 
 def _directions(features: Sequence[str]) -> tuple[list[str], dict[str, int]]:

@@ -37,9 +37,14 @@ def test_outputs_are_stored_and_small(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_says_what_is_stored(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
+    # One cache for all of them, as on a machine where they are read one after another.
+    shared = tmp_path_factory.getbasetemp().parent / "notebooks-cache"
+    monkeypatch.setenv("REPSIM_CACHE", str(shared))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("REPSIM_MULTIMERGE", raising=False)
     fresh = executed(path, tmp_path)

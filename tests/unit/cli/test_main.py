@@ -21,7 +21,7 @@ FLAGS = {
     "check": "--base --deep --json --tokenizer",
     "merge": """--align --any-base --base --device --dry-run --force --forecast --json --keep
         --language --learning-rate --method --out-dtype --seed --set --text --then-finetune
-        --tokens""",
+        --token-weights --tokens""",
     "methods": "--json",
     "extract-lora": "--base --device --dry-run --energy --json --rank --rest",
     "evaluate": """--allow-network --base --card --context --corpus --device --device-map --dry-run
