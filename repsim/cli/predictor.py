@@ -344,12 +344,12 @@ def _print_report(report: ValidationReport) -> None:
     click.echo()
     rows = [
         {"goal": row["goal"], "wanted": row["wanted"], "found": row["found"],
-         "reached": bool(row["reached"])}
+         "reached": row["reached"]}
         for row in report.goals.rows()
     ]  # fmt: skip
     print_table(rows)
     for row in report.goals.rows():
-        if row["why"] and not row["reached"]:
+        if row["why"] and row["reached"] != "yes":
             click.echo(f"{row['goal']}: {row['why']}.")
     for sentence in dict.fromkeys(
         f"{row['hypothesis']} ({row['verdict']}): {row['sentence']}"

@@ -30,6 +30,8 @@ MEAN, LOOKUP = "mean of outcomes", "lookup by origin and method"
 #: Regressors that a predictor must beat on the same features: name for readers -> regressor.
 RIVALS = {"5 nearest known merges": "neighbours", "boosted trees": "boosting",
           "ridge on splines": "ridge"}  # fmt: skip
+#: Baselines that joined after results had been seen; the others were there before.
+LATER = (*RIVALS, LOOKUP)
 
 
 def baseline_uses(table: EvidenceTable) -> dict[str, FeatureUse]:

@@ -1,4 +1,4 @@
-"""Goals that were set before anything was measured."""
+"""Goals: which were set before anything was measured, which joined later, which are reached."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from repsim.core.formatting import number
+from repsim.mergeability.baselines import LATER
 from repsim.mergeability.costs import Cost
 from repsim.mergeability.reasons import label_of
 from repsim.mergeability.validation_tables import LiftTable, MetricTable
 
+#: Splits that joined after results had been seen; every other goal was set before.
+LATER_SPLITS = ("leave-origins-out",)
+BEFORE, LATER_ON = "before", "later"
+#: Whether a goal is reached; a lead is where its whole interval lies above 0.
+YES, NO, UNCERTAIN = "yes", "no", "lead not certain"
 #: Most that measuring may cost, as a share of merging and evaluating.
 COST = 0.05
 
@@ -34,7 +41,7 @@ def goal_rows(
         >>> row = {"split": "leave-models-out", "stratum": "all", "predictor": "T0",
         ...        "metric": "auroc", "value": 0.98}
         >>> [(r["goal"], r["reached"]) for r in goal_rows(MetricTable([row]), LiftTable([]), "T0")]
-        [('AUROC of collapse', 1)]
+        [('AUROC of collapse', 'yes')]
     """
     rows = []
     for goal, rule in _goals().items():
@@ -50,8 +57,9 @@ def goal_rows(
         reached = least <= value <= most
         close = not reached and least <= round(value, 3) <= most
         rows.append({
-            "goal": goal, "features": predictor, "wanted": wanted, "found": value,
-            "ci_low": found[0]["ci_low"], "ci_high": found[0]["ci_high"], "reached": int(reached),
+            "goal": goal, "features": predictor, "set": BEFORE, "wanted": wanted, "found": value,
+            "ci_low": found[0]["ci_low"], "ci_high": found[0]["ci_high"],
+            "reached": YES if reached else NO,
             "why": f"{value:.5f} before rounding" if close else None,
         })  # fmt: skip
     rows += [_beaten(lifts, split, predictor) for split in lifts.unique("split")]
@@ -74,11 +82,19 @@ def _beaten(lifts: LiftTable, split: str, predictor: str) -> dict[str, Any]:
         if row["lift"] is not None
     ]  # fmt: skip
     least = min(found, key=lambda row: row["lift"])
+    why = f"nearest baseline: {label_of(least['baseline'])}"
+    first = [row for row in found if row["baseline"] not in LATER]
+    if least["baseline"] in LATER and first:
+        old = min(first, key=lambda row: row["lift"])
+        ends = f"{number(old['ci_low'], 3)} to {number(old['ci_high'], 3)}"
+        why += (f", which joined later; of those that were there before: "
+                f"{label_of(old['baseline'])}, {number(old['lift'], 3)} ({ends})")  # fmt: skip
+    certain = least["ci_low"] is not None and least["ci_low"] > 0
     return {
         "goal": f"lower error than every baseline, {split}", "features": predictor,
-        "wanted": "above 0", "found": least["lift"], "ci_low": least["ci_low"],
-        "ci_high": least["ci_high"], "reached": int(least["lift"] > 0),
-        "why": f"nearest baseline: {label_of(least['baseline'])}",
+        "set": LATER_ON if split in LATER_SPLITS else BEFORE, "wanted": "above 0",
+        "found": least["lift"], "ci_low": least["ci_low"], "ci_high": least["ci_high"],
+        "reached": NO if least["lift"] <= 0 else YES if certain else UNCERTAIN, "why": why,
     }  # fmt: skip
 
 
@@ -90,8 +106,9 @@ def _affordable(costs: Sequence[Cost], predictor: str) -> list[dict[str, Any]]:
     return [
         {
             "goal": f"cost of measuring {cost.features} over that of merging and scoring",
-            "features": cost.features, "wanted": f"under {COST:g}", "found": cost.share,
-            "reached": int(cost.share < COST), "why": cost.words(COST),
+            "features": cost.features, "set": BEFORE, "wanted": f"under {COST:g}",
+            "found": cost.share, "reached": YES if cost.share < COST else NO,
+            "why": cost.words(COST),
         }
         for cost in costs[: names.index(predictor) + 1]
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from repsim.stats.additive import LEAST, MOST
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class ForecastsWithOutcomes:
     """Forecasts beside what came: all that metrics need."""
 
     predicted: np.ndarray
@@ -32,19 +32,19 @@ class Judged:
     useful: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
 
 
-Metric = Callable[[Judged], float]
+Metric = Callable[[ForecastsWithOutcomes], float]
 
 
-def _collapsed(found: Judged) -> np.ndarray:
+def _collapsed(found: ForecastsWithOutcomes) -> np.ndarray:
     return (found.observed_worst < COLLAPSE).astype(float)
 
 
-def _covered(found: Judged) -> float:
+def _covered(found: ForecastsWithOutcomes) -> float:
     inside = (found.observed >= found.low) & (found.observed <= found.high)
     return float(inside.mean())
 
 
-#: Metric -> its function of judged forecasts. Those of intervals need intervals.
+#: Metric -> its function of forecasts with outcomes. Those of intervals need intervals.
 POINT: dict[str, Metric] = {
     "spearman": lambda f: spearman(f.predicted, f.observed),
     "mae": lambda f: float(np.abs(f.predicted - f.observed).mean()),
@@ -74,7 +74,7 @@ def band_metrics() -> dict[str, Metric]:
     }
 
 
-def _within(what: str, low: float, high: float, found: Judged) -> float:
+def _within(what: str, low: float, high: float, found: ForecastsWithOutcomes) -> float:
     values = getattr(found, what)
     mine = (values >= low) & ((values < high) | (high == MOST))
     inside = (found.observed >= found.low) & (found.observed <= found.high)
@@ -86,12 +86,16 @@ FULL |= band_metrics()
 LESS_IS_BETTER = ("mae", "brier", "ece", "width", "brier_useful")
 
 
-def _of_useful(found: Judged, metric: Callable[[np.ndarray, np.ndarray], float]) -> float:
+def _of_useful(
+    found: ForecastsWithOutcomes, metric: Callable[[np.ndarray, np.ndarray], float]
+) -> float:
     known = np.isfinite(found.p_useful) & np.isfinite(found.useful)
     return metric(found.p_useful[known], found.useful[known]) if known.any() else float("nan")
 
 
-def resample(found: Judged, rows: np.ndarray, merges: np.ndarray) -> Judged:
+def resample(
+    found: ForecastsWithOutcomes, rows: np.ndarray, merges: np.ndarray
+) -> ForecastsWithOutcomes:
     """Some rows and merges, by their numbers, as often as they are named."""
     by_merge = ("worst", "p_collapse", "observed_worst", "p_useful", "useful")
     by_row = ("predicted", "observed", "low", "high")
@@ -101,11 +105,13 @@ def resample(found: Judged, rows: np.ndarray, merges: np.ndarray) -> Judged:
         for name, values in ((name, getattr(found, name)) for name in names)
     }
     # Models of the rows drawn are of no use to a metric.
-    return Judged(**picked, members=found.members[:0], merge_members=found.merge_members[:0])
+    return ForecastsWithOutcomes(
+        **picked, members=found.members[:0], merge_members=found.merge_members[:0]
+    )
 
 
 def bootstrap(
-    found: Sequence[Judged],
+    found: Sequence[ForecastsWithOutcomes],
     metrics: Mapping[str, Metric],
     *,
     draws: int = 200,

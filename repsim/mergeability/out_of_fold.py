@@ -13,7 +13,7 @@ from sklearn.base import clone
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.metrics import Judged
+from repsim.mergeability.metrics import ForecastsWithOutcomes
 from repsim.mergeability.part import Forecasts, least_by_merge
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.regressors import outcome
@@ -48,7 +48,7 @@ class OutOfFold:
         """Whether each row would have been refused."""
         return np.array([bool(why) for why in self.refusals], dtype=bool)
 
-    def judged(self, chosen: np.ndarray | None = None) -> Judged:
+    def with_outcomes(self, chosen: np.ndarray | None = None) -> ForecastsWithOutcomes:
         """Forecasts beside outcomes."""
         table, observed = self.table, outcome(self.table)
         kept = np.isfinite(self.predicted)
@@ -61,7 +61,7 @@ class OutOfFold:
         members, _ = incidence(table)
         intervals = len(self.p_collapse) > 0
         empty = np.empty(0)
-        return Judged(
+        return ForecastsWithOutcomes(
             predicted=self.predicted[kept],
             observed=observed[kept],
             low=self.low[kept] if intervals else empty,

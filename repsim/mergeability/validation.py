@@ -255,7 +255,7 @@ def _others(
     if split.name == MAIN_SPLIT:
         for name in REGRESSORS:
             if name != "mean" and name not in RIVALS.values():
-                shown = f"{name}, all features, chosen by nobody"
+                shown = f"{name}, all features, no selection"
                 found[shown] = ("regressor", run_regressor(table, split, name, uses))
         if TRIAL_FEATURE in table.features:
             trial = FeatureUse(TRIAL_FEATURE, direction_of(TRIAL_FEATURE))
@@ -301,7 +301,7 @@ def _judge(
         ({name: (roles[name], t) for name, t in own.items()}, FULL),
         (others, POINT),
     ):
-        judged = {name: t.judged(tested) for name, (_, t) in part.items()}
+        judged = {name: t.with_outcomes(tested) for name, (_, t) in part.items()}
         if not judged:
             continue
         drawn = bootstrap(list(judged.values()), metrics, draws=draws, seed=seed)
@@ -354,7 +354,7 @@ def _refusal_rows(
         values = {"refused": float(tested.refused[kept].mean())}
         answered = kept & ~tested.refused
         if answered.sum() >= LEAST_ROWS:
-            judged = tested.judged(answered)
+            judged = tested.with_outcomes(answered)
             picked: dict[str, Metric] = {
                 f"{m}_answered": FULL[m] for m in ("spearman", "mae", "auroc", "coverage", "width")
             }

@@ -11,7 +11,8 @@ from repsim.core.errors import InputError
 from repsim.core.files import read_json, write_json
 from repsim.core.table import Table
 
-SCHEMA, _EARLIER = "repsim/validation/2", "repsim/validation/1"
+SCHEMA = "repsim/validation/3"
+_EARLIER = ("repsim/validation/1", "repsim/validation/2")
 
 #: Ends of the interval of a number.
 _INTERVAL = {
@@ -137,17 +138,22 @@ class HypothesisTable(Table):
 
 
 class GoalTable(Table):
-    """One row per goal that was set before."""
+    """One row per goal: when it was set, and whether it is reached."""
 
-    SCHEMA = "repsim/validation-goals/1"
+    SCHEMA = "repsim/validation-goals/2"
     STEM = "goals"
     COLUMNS: ClassVar = {
         "goal": ("string", "what was aimed at", "goal"),
         "features": ("string", "set of tiers that it is about"),
+        "set": ("string", "before anything was measured, or later: results had been seen", "set"),
         "wanted": ("string", "the bar", "wanted"),
         "found": ("float", "value", "observed"),
         **_INTERVAL,
-        "reached": ("int", "1 if the value reaches the bar", "reached", "yes or no"),
+        "reached": (
+            "string",
+            "yes, no, or lead not certain: its interval reaches 0",
+            "reached",
+        ),
         "why": ("string", "what the value is made of, where that needs words", "why"),
     }
 
@@ -162,7 +168,7 @@ class ValidationReport:
         forecasts: Out-of-fold forecasts by the predictor.
         controls: Merges with known answers.
         hypotheses: Tests of theory; empty if the evidence lacks the features.
-        goals: Goals, reached or not.
+        goals: Goals: when they were set, and whether they are reached.
         info: Settings, splits and their questions, number of merges and models.
     """
 
@@ -204,7 +210,7 @@ class ValidationReport:
         """
         source = Path(folder)
         document = read_json(source / "validation.json")
-        if document.get("schema") == _EARLIER:
+        if document.get("schema") in _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
@@ -223,7 +229,14 @@ class ValidationReport:
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of the first version under the names of the second."""
+    """A document of an earlier version as one of today's."""
+    goals = [dict(row) for row in document["goals"]]
+    for row in goals:
+        certain = row["wanted"] != "above 0" or (row["ci_low"] or 0) > 0
+        row["reached"] = "no" if not row["reached"] else "yes" if certain else "lead not certain"
+    document = {**document, "goals": goals}
+    if document["schema"] != _EARLIER[0]:
+        return document
     info = dict(document["info"])
     info["regressor"] = info.pop("law")
     metrics = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -26,9 +27,13 @@ def validation_findings(found: Validation) -> list[Statement]:
 
 def headline(found: Validation) -> str:
     """Goals reached, out of how many; what is stated of smaller sets of tiers does not count."""
-    goals = list(found.goals().rows())
-    reached = sum(bool(row["reached"]) for row in goals)
-    return f"{reached} of {len(goals)} goals reached" if goals else ""
+    counts = Counter(row["reached"] for row in found.goals().rows())
+    if not counts:
+        return ""
+    parts = [f"{counts['yes']} of {counts.total()} goals reached"]
+    open_ = counts["lead not certain"]
+    parts += [f"{open_} {'lead' if open_ == 1 else 'leads'} not certain"] if open_ else []
+    return ", ".join([*parts, f"{counts['no']} missed"] if counts["no"] else parts)
 
 
 def _offered(found: Validation) -> dict[str, Any]:

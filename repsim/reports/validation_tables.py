@@ -40,8 +40,8 @@ def validation_tables(found: Validation) -> list[TableBlock]:
 
 
 def goal_table(found: Validation) -> TableBlock:
-    """Goals that were set before, and whether they are reached."""
-    shown = ("goal", "wanted", "found", "ci_low", "ci_high", "reached", "why")
+    """Goals, when they were set, and whether they are reached."""
+    shown = ("goal", "set", "wanted", "found", "ci_low", "ci_high", "reached", "why")
     return TableBlock("goals", "", found.goals(), shown, folded=False)
 
 

@@ -127,10 +127,12 @@ def hypotheses() -> Rows:
 
 def goals() -> Rows:
     goal = {"goal": "rank correlation", "wanted": "0.9 or more", "found": 0.95, "ci_low": 0.93,
-            "ci_high": 0.97, "reached": 1}  # fmt: skip
+            "ci_high": 0.97, "reached": "yes"}  # fmt: skip
     cost = {"goal": "cost", "wanted": "under 0.05", "found": 0.2, "ci_low": None, "ci_high": None,
-            "reached": 0}  # fmt: skip
-    return [goal, goal | cost | {"features": OWN}, goal | cost | {"features": "T0"}]
+            "reached": "no"}  # fmt: skip
+    lead = {"goal": f"lower error than every baseline, {MAIN}", "wanted": "above 0", "found": 0.05,
+            "ci_low": -0.05, "ci_high": 0.15, "reached": "lead not certain"}  # fmt: skip
+    return [goal, goal | lead, goal | cost | {"features": OWN}, goal | cost | {"features": "T0"}]
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +218,9 @@ def test_every_figure_and_table_lies_beside_it(written: Path, report: Validation
         skill = list(csv.DictReader(file))
     assert [float(row["mae"]) for row in skill] == pytest.approx([0.1, 0.1, 0.3, 0.3])
     document = json.loads((written / "report.json").read_text(encoding="utf-8"))
-    assert document["lead"].endswith("1 of 2 goals reached")
+    assert document["lead"].endswith("1 of 3 goals reached, 1 lead not certain, 1 missed")
     assert (written / "tables" / "goals.tex").exists()
-    for name, count in {"goals": 2, "smaller_sets": 1}.items():
+    for name, count in {"goals": 3, "smaller_sets": 1}.items():
         (block,) = (b for b in blocks(document) if b.get("name") == name)
         assert len(block["rows"]) == count
 
@@ -249,6 +251,7 @@ def test_findings_state_the_numbers_of_the_document(found: Validation) -> None:
 def test_what_limits_the_results_is_said(found: Validation) -> None:
     said = warnings(found)
     assert "Goal not reached: cost: 0.20, wanted under 0.05." in said
+    assert any(text.endswith(f"reaches 0: {MAIN} 0.050 [−0.050, 0.150].") for text in said)
     assert (
         f"{OTHER}: the 90 % intervals hold only 71 % of outcomes and 30 % would be refused." in said
     )
@@ -313,9 +316,14 @@ def test_another_document_is_refused(report: ValidationReport, tmp_path: Path) -
         ValidationReport.load(tmp_path)
 
 
-def test_files_of_the_first_version_are_read(report: ValidationReport, tmp_path: Path) -> None:
+def test_files_of_earlier_versions_are_read(report: ValidationReport, tmp_path: Path) -> None:
     report.save(tmp_path)
-    document = read_json(tmp_path / "validation.json") | {"schema": "repsim/validation/1"}
+    document = read_json(tmp_path / "validation.json") | {"schema": "repsim/validation/2"}
+    for row in document["goals"]:
+        row["reached"] = int(row["reached"] != "no")
+    write_json(tmp_path / "validation.json", document)
+    assert ValidationReport.load(tmp_path).to_json() == report.to_json()
+    document["schema"] = "repsim/validation/1"
     document["info"]["law"] = document["info"].pop("regressor")
     for row in document["metrics"]:
         row["role"] = "law" if row["role"] == "regressor" else row["role"]

@@ -6,7 +6,7 @@ import pytest
 from repsim.mergeability.known_answers import known_answer
 from repsim.mergeability.metrics import (
     FULL,
-    Judged,
+    ForecastsWithOutcomes,
     bootstrap,
 )
 from repsim.mergeability.validation import validate
@@ -46,7 +46,9 @@ def test_draws_of_models_are_wider_than_draws_of_merges_would_be() -> None:
     members = np.zeros((len(pairs), 12), dtype=bool)
     members[np.arange(len(pairs))[:, None], pairs] = True
     zeros = np.zeros(len(pairs))
-    judged = Judged(error, zeros, zeros, zeros, error, zeros, zeros, members, members, zeros, zeros)
+    judged = ForecastsWithOutcomes(
+        error, zeros, zeros, zeros, error, zeros, zeros, members, members, zeros, zeros
+    )
     mean = {"mean": lambda found: float(found.predicted.mean())}
     low, high = interval_of(bootstrap([judged], mean, draws=300)[0]["mean"])
     naive = 2 * 1.96 * error.std() / np.sqrt(len(error))
