@@ -124,13 +124,13 @@ def _require_same_tokens(a: Activations, b: Activations) -> None:
     first, second = (side.info.get("token_ids") for side in (a, b))
     if not first or not second or first == second or len(first) != len(second):
         return
-    stated = [[side.info["tokenizer"], side.language] for side in (a, b)]
-    if any(x and y and x != y for x, y in zip(*stated, strict=True)):
+    stated = [[side.info["tokenizer"] for side in (a, b)], [side.language for side in (a, b)]]
+    if any(x and y and x != y for x, y in stated):
         return
     names = f"'{a.model.name}' and '{b.model.name}'"
     hint = ("name the tokenizers in both manifests if they differ, else put files into the same "
             "order (files: [...])")  # fmt: skip
-    if set(first) & set(second) or stated[0][0]:
+    if set(first) & set(second) or all(stated[0]):  # of one tokenizer, in both manifests
         odd = next(i for i, own in enumerate(first) if own != second[i])
         raise InputError(f"{names} hold other token ids, first in sentence {odd}", hint=hint)
     warnings.warn(f"no sentence of {names} has the same token ids in both: other tokenizers, or "

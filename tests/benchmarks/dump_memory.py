@@ -9,10 +9,8 @@ tokens, which are pooled while they are read, once long arrays of rows, of which
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,8 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from similarity_grids import write
+from similarity_grids import arguments, finish
 
 from repsim.core.files import write_text
 
@@ -61,9 +58,10 @@ def write_dump(folder: Path, shape: Sequence[int], layers: int, seed: int) -> Pa
     return folder
 
 
-def measure(kind: str, folder: Path) -> str:
+def measure(kind: str, folder: Path, layers: int | None) -> str:
     """A line of the table."""
-    shape, layers, options = KINDS[kind]
+    shape, most, options = KINDS[kind]
+    layers = layers or most
     sides = {name: str(write_dump(folder / name, shape, layers, seed))
              for seed, name in enumerate("ab")}  # fmt: skip
     size = sum(file.stat().st_size for name in "ab" for file in (folder / name).iterdir())
@@ -81,24 +79,17 @@ def measure(kind: str, folder: Path) -> str:
 
 def main() -> None:
     """Measure, print, and with `--write` keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--folder", type=Path, help="where the dumps are written (11 GB)")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser = arguments(__doc__, "where the dumps are written (11 GB)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--layers", type=int, help="of a side, in place of 10 GB of them")
     given = parser.parse_args()
     lines = ["| dump | a layer | layers a side | both, GB | measures | values | peak MiB | CPU s |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for kind in KINDS:
+    for kind in given.kinds:
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
-            lines.append(measure(kind, Path(name)))
+            lines.append(measure(kind, Path(name), given.layers))
             sys.stderr.write(f"{lines[-1]}\n")
-    about = (
-        f"{os.cpu_count()}-core {platform.machine()} CPU at load {os.getloadavg()[1]:.0f}, Python "
-        f"{platform.python_version()}, torch {torch.__version__}, OMP_NUM_THREADS=1.\n\n"
-    )
-    section = about + "\n".join(lines) + "\n"
-    sys.stdout.write(section)
-    if given.write:
-        write(section, "dump-memory")
+    finish("", lines, "dump-memory", keep=given.write)
 
 
 if __name__ == "__main__":

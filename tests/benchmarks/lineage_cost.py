@@ -11,20 +11,16 @@ afterwards, with what the system read ahead; before each run they are dropped fr
 
 from __future__ import annotations
 
-import argparse
 import json
 import mmap
 import os
-import platform
 import struct
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from similarity_grids import write
+from similarity_grids import arguments, finish
 from weight_features import WHOLE, drop_from_cache, shapes
 
 from repsim.merging.ancestry import QUICK, check_lineage
@@ -87,10 +83,7 @@ def cached_megabytes(folders: list[Path]) -> float:
 
 def main() -> None:
     """Measure, print, and with `--write` keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--folder", type=Path, help="where checkpoints are written (120 MB)")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    given = parser.parse_args()
+    given = arguments(__doc__, "where checkpoints are written (120 MB)").parse_args()
     lines = ["| who | budget, MB | told | stated, MB | in the page cache, MB | CPU s | wall s |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for who, budget in (("check, merge, predict", QUICK), ("lineage", DEFAULT)):
@@ -112,15 +105,8 @@ def main() -> None:
             pages = cached_megabytes(folders) - before
             lines.append(f"| {who} | {budget:g} | {told} | {stated} | {pages:.0f} | {cpu:.1f} | "
                          f"{wall:.1f} |")  # fmt: skip
-    about = (
-        f"Two checkpoints of {2 * sum(int(np.prod(s)) for _, s in shapes(WHOLE)) / 1e9:.1f} GB; "
-        f"{os.cpu_count()}-core {platform.machine()} CPU at load {os.getloadavg()[1]:.0f}, Python "
-        f"{platform.python_version()}, torch {torch.__version__}.\n\n"
-    )
-    section = about + "\n".join(lines) + "\n"
-    sys.stdout.write(section)
-    if given.write:
-        write(section, "lineage-cost")
+    size = 2 * sum(int(np.prod(shape)) for _, shape in shapes(WHOLE)) / 1e9
+    finish(f"Two checkpoints of {size:.1f} GB; ", lines, "lineage-cost", keep=given.write)
 
 
 if __name__ == "__main__":

@@ -299,6 +299,27 @@ def write(section: str, name: str = "similarity_grids") -> None:
     TABLE.write_text(pattern.sub(f"{marks[0]}\n{section}{marks[1]}", text), encoding="utf-8")
 
 
+def arguments(about: str | None, folder: str) -> argparse.ArgumentParser:
+    """Options of a benchmark that writes into a folder: which, and whether the table is kept."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, help=folder)
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    return parser
+
+
+def finish(about: str, lines: Sequence[str], name: str, *, keep: bool) -> None:
+    """Print a table under what it was measured on, and keep it where that is asked for."""
+    where = (
+        f"{os.cpu_count()}-core {platform.machine()} CPU at load {os.getloadavg()[1]:.0f}, Python "
+        f"{platform.python_version()}, torch {torch.__version__}, "
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}."
+    )
+    section = f"{about}{where}\n\n" + "\n".join(lines) + "\n"
+    sys.stdout.write(section)
+    if keep:
+        write(section, name)
+
+
 def main() -> None:
     """Measure, print, and with `--write` keep the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

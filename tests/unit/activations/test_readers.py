@@ -121,8 +121,12 @@ def test_rows_of_one_tokenizer_hold_the_same_token_ids(
     with pytest.raises(InputError, match=r"'a' and 'turned' hold other token ids, first in sen"):
         repsim.compare_arrays({"a": a, "turned": turned}, **none)
     other = dumped("other", range(N), added=1000, tokenizer="y")
-    with pytest.warns(DumpWarning, match="no sentence of 'a' and 'other' has the same token ids"):
-        repsim.compare_arrays({"a": a, "other": other}, **none)
+    for pair in ({"a": a, "other": other}, {"other": other, "a": a}):  # one side names it
+        with pytest.warns(DumpWarning, match="has the same token ids in both"):
+            repsim.compare_arrays(pair, **none)
+    moved = dumped("moved", range(N), added=1000, tokenizer="x")
+    with pytest.raises(InputError, match=r"'same' and 'moved' hold other token ids"):
+        repsim.compare_arrays({"same": same, "moved": moved}, **none)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         repsim.compare_arrays({"same": same, "other": other}, **none)
