@@ -35,6 +35,8 @@ Examples:
 Verdicts:
   merge            collapse at most 20 % likely, better than each parent at least 50 %
   align first      not so as they are, but after the alignment that is named
+  merge or align first
+                   weights alone leave open whether the plain merge would do
   keep one parent  the merge survives, but one parent serves all languages as well
   do not merge     it collapses (at least 50 % likely)
   cannot say       too close to call from what was measured; or the models do not fit, or no

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from repsim.core.errors import InputError
 from repsim.core.formatting import number
 
-Verdict = Literal["merge", "align first", "keep one parent", "do not merge", "cannot say"]
+Verdict = Literal[
+    "merge", "align first", "merge or align first", "keep one parent", "do not merge", "cannot say"
+]
 #: Lies beside the weights of a merge whose card holds a forecast.
 FORECAST_FILE = "repsim_forecast.json"
 
@@ -89,7 +91,7 @@ class MergeForecast:
         evidence: Feature -> value, everything that was measured; "feature@language" where there is
             a language.
         advice: The verdict in words.
-        align_with: Alignment to merge with, where the verdict is "align first".
+        align_with: Alignment to merge with, where the verdict names one.
         oracle: What a trial of the plain average on a few sentences gave: an evaluation, kept apart
             from the forecast.
         notes: What a reader should know: what was not considered, or could not be measured.

@@ -163,8 +163,11 @@ class ForecastTable(Table):
         "k": ("int", "number of parents"),
         "method": ("string", "merge method"),
         "alignment": ("string", "none, permutation or orthogonal"),
-        "verdict": ("string", "merge, align first, keep one parent, do not merge, cannot say"),
-        "align_with": ("string", "alignment to merge with, where the verdict is 'align first'"),
+        "verdict": (
+            "string",
+            "merge, align first, merge or align first, keep one parent, do not merge, cannot say",
+        ),
+        "align_with": ("string", "alignment to merge with, where the verdict names one"),
         "language": ("string", "language; empty where the forecast was refused"),
         "retention": ("float", "point forecast"),
         "low": ("float", "lower end of the 90 % interval"),

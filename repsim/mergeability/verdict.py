@@ -10,8 +10,10 @@ where known merges showed that more tiers would often have said the opposite (`D
    named twice, too.
 4. *align first*: as it is it may collapse, and the verdict on the same method after an alignment is
    *merge*. No table can therefore advise an alignment and advise against what comes of it.
-5. *cannot say*: the fate of the merge, or of the same merge aligned, is open.
-6. *do not merge*: it collapses. The words say whether an alignment would change that.
+5. *merge or align first*: the same, where what was measured leaves the plain merge open and more
+   would settle it: weights do not tell whether an alignment is needed.
+6. *cannot say*: the fate of the merge, or of the same merge aligned, is open.
+7. *do not merge*: it collapses. The words say whether an alignment would change that.
 """
 
 from __future__ import annotations
@@ -63,6 +65,13 @@ def decide(
     if alive := [way for way in known if after[way] == "survives"]:
         best = max(alive, key=lambda way: (_useful(known[way]), _kept(known[way])))
         rescued = f", after {best} alignment {_percent(known[best].p_collapse or 0.0)}"
+        if _useful(known[best]) and now == "open" and prediction.doubt.settled_by:
+            return Decision(
+                "merge or align first",
+                f"merge or align first ({best}): as they are, {risk}{rescued}; whether the plain "
+                f"merge suffices is open{_more(prediction)}",
+                best,
+            )
         if _useful(known[best]):
             return Decision(
                 "align first", f"align first ({best}): as they are, {risk}{rescued}", best
@@ -97,6 +106,8 @@ def _surviving(prediction: Prediction, risk: str) -> Decision:
 def _more(prediction: Prediction) -> str:
     """What would decide it."""
     tier = prediction.doubt.settled_by
+    if tier == "T2":
+        return " until activations are read (--tier T2)"
     return f"; measure more (--tier {tier})" if tier else "; try the merge (--trial)"
 
 

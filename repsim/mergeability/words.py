@@ -70,17 +70,17 @@ def cost_text(forecast: MergeForecast) -> str:
 def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | None = None) -> str:
     """What to type next."""
     models = " ".join(shlex.quote(name) for name in sources)
-    alignment = forecast.align_with or forecast.alignment
     advised = forecast.verdict in ("merge", "align first")
     if forecast.refusal:
         return f"repsim check {models}"
-    if not advised and forecast.verdict != "cannot say":
+    if not advised and forecast.verdict not in ("cannot say", "merge or align first"):
         return f"repsim predict {models} --rank-methods"
     parts = [f"repsim merge {models} OUT" if advised else f"repsim predict {models}"]
     if forecast.method != "linear":
         parts.append(f"--method {forecast.method}")
     if base and _takes_base(forecast.method):
         parts.append(f"--base {shlex.quote(base)}")
+    alignment = forecast.align_with if advised and forecast.align_with else forecast.alignment
     if alignment != "none":
         parts.append(f"--align {alignment}")
     if not advised:

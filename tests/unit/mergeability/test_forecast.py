@@ -234,8 +234,13 @@ def test_the_verdict_rule_at_its_edges() -> None:
 
 def test_what_fewer_tiers_cannot_know_is_left_open() -> None:
     weights = Doubt(0.03, 0.8, "T2")
-    assert decide(of(0.2, 0.9, weights)).advice.endswith("measure more (--tier T2)")
+    assert decide(of(0.2, 0.9, weights)).advice.endswith("until activations are read (--tier T2)")
     assert decide(of(0.03, 0.9, weights)).verdict == "merge"
+    found = decide(of(0.05, 0.9, weights), {"permutation": of(0.02, 0.9, weights)})
+    assert (found.verdict, found.align_with) == ("merge or align first", "permutation")
+    assert "the plain merge suffices is open until activations are read" in found.advice
+    measured = decide(of(0.3, 0.9), {"permutation": of(0.02, 0.9)})
+    assert measured.verdict == "align first"
     dies, unsure = of(0.97, 0.0, weights), of(0.7, 0.4, weights)
     found = decide(dies, {"permutation": of(0.9, 0.0, weights), "orthogonal": unsure})
     assert found.verdict == "cannot say"

@@ -112,6 +112,8 @@ def test_what_to_type_next_follows_the_verdict() -> None:
     assert after(method="ties") == "repsim merge a 'b c' OUT --method ties --base base"
     aligned = after(verdict="align first", align_with="orthogonal")
     assert aligned.endswith("OUT --align orthogonal")  # linear takes no base
+    unsure = after(verdict="merge or align first", align_with="permutation", tiers=("T0", "T1"))
+    assert unsure == "repsim predict a 'b c' --tier T2"
     assert after(verdict="cannot say", refusal="too large") == "repsim check a 'b c'"
     assert after(verdict="cannot say") == "repsim predict a 'b c' --tier T2"
     assert after(verdict="cannot say", tiers=("T0", "T1", "T2")).endswith("'b c' --trial")
