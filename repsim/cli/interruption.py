@@ -12,12 +12,7 @@ _OUT = ("-o", "--out")
 
 
 def kept_since(start: float, arguments: Sequence[str]) -> list[Path]:
-    """Folders that a command has stored something in: its results, merges in the making, caches.
-
-    Args:
-        start: When it began, in seconds since the epoch.
-        arguments: The verb and what follows it.
-    """
+    """Folders that a command has stored something in since a time: results, merges, caches."""
     return [folder for folder in _candidates(arguments) if _has_newer(folder, start)]
 
 

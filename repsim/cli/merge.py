@@ -215,10 +215,7 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
 
 
 def _forecast_text(recipe: Recipe, wanted: bool | None, made: list[MergeForecast]) -> str:
-    """The forecast of a merge, for its card; empty if none is wanted.
-
-    A refusal, or a failure, goes into the card as well: a merge is not lost to its forecast.
-    """
+    """The forecast of a merge for its card; a failure is written there, and the merge goes on."""
     if wanted is False or (wanted is None and not _is_small(recipe)):
         return ""
     try:
@@ -245,10 +242,7 @@ def _is_small(recipe: Recipe) -> bool:
 
 
 def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str, tuple[str, ...]]:
-    """A forecast, what it rests on, and what in the recipe it does not consider.
-
-    What `repsim predict` said of these models is not said anew from less.
-    """
+    """A forecast, that of `repsim predict` if there is one, its basis, and what it leaves out."""
     import yaml
 
     from repsim.mergeability.forecast import choose_predictor, predict_merge

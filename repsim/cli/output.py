@@ -109,12 +109,7 @@ def with_bits_per_byte(
 def print_table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None
 ) -> None:
-    """A plain table on stdout; on a terminal its lines are cut to the width.
-
-    Args:
-        rows: Dictionaries.
-        columns: Key -> heading; all keys of the first row if left out.
-    """
+    """A plain table on stdout, all columns or those with headings; terminals get it cut."""
     if not rows:
         return
     heads = dict(columns) if columns else {key: key for key in rows[0]}
@@ -151,12 +146,7 @@ def _cell(value: Any) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Bytes in words.
-
-    Example:
-        >>> size(2_000_000), size(3.2e9)
-        ('2.0 MB', '3.2 GB')
-    """
+    """Bytes in words: 2.0 MB."""
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if n_bytes >= limit:
             return f"{n_bytes / limit:.1f} {unit}"

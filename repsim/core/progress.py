@@ -38,6 +38,7 @@ def progress(description: str, total: float | None = None, unit: str = "it") -> 
         total=total,
         desc=description,
         unit=unit,
+        unit_scale=total is not None and total >= 1e6,
         disable=not wanted(),
         dynamic_ncols=True,
         smoothing=0.1,
