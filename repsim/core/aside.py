@@ -67,19 +67,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def sweep(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what dead processes of this program were writing in a folder and below.
-
-    Only names that `written_aside` gives; those of a process that lives are left alone, and those
-    of another machine for a day.
-
-    Returns:
-        What was removed.
-
-    Example:
-        >>> import tempfile
-        >>> sweep(tempfile.mkdtemp())
-        []
-    """
+    """Remove what dead processes left aside, here at once and of other machines after a day."""
     removed = []
     for root, folders, files in os.walk(folder):
         for name in [*folders, *files]:

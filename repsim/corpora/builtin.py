@@ -64,8 +64,7 @@ CORPORA: Registry[BuiltinCorpus] = Registry(
     "corpus", entry_point_group="repsim.corpora", see="repsim corpora"
 )
 
-CORPORA.add(
-    "kolibri",
+for _corpus in (
     BuiltinCorpus(
         name="kolibri",
         file="kolibri.tsv.xz",
@@ -78,9 +77,6 @@ CORPORA.add(
         caution="short texts (median 46 characters in English) of one domain; no Russian, "
         "Japanese, Turkish or Finnish",
     ),
-)
-CORPORA.add(
-    "udhr",
     BuiltinCorpus(
         name="udhr",
         file="udhr.tsv.xz",
@@ -93,9 +89,6 @@ CORPORA.add(
         caution="only 48 sentences: intervals are wide, and measures that need many rows do not "
         "apply; most models have seen this text",
     ),
-)
-CORPORA.add(
-    "bible-heldout",
     BuiltinCorpus(
         name="bible-heldout",
         file="bible-heldout.tsv.xz",
@@ -108,7 +101,8 @@ CORPORA.add(
         caution="archaic wording that models trained on the web know by heart; meant for models "
         "trained on the built-in training corpus",
     ),
-)
+):
+    CORPORA.add(_corpus.name, _corpus)
 
 
 def list_corpora() -> list[BuiltinCorpus]:

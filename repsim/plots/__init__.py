@@ -11,30 +11,16 @@ Example:
     (13, 7)
 """
 
-from __future__ import annotations
+from repsim._lazy import lazily
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from repsim.plots.appearance import style
-    from repsim.plots.registry import FIGURES, TablePlots
-    from repsim.plots.save import save_figure
-    from repsim.plots.spec import Figure, Info
-
+#: Public name -> where it lives.
 _PUBLIC = {
-    "FIGURES": "registry",
-    "Figure": "spec",
-    "Info": "spec",
-    "TablePlots": "registry",
-    "save_figure": "save",
-    "style": "appearance",
+    "FIGURES": "repsim.plots.registry",
+    "Figure": "repsim.plots.spec",
+    "Info": "repsim.plots.spec",
+    "TablePlots": "repsim.plots.registry",
+    "save_figure": "repsim.plots.save",
+    "style": "repsim.plots.appearance",
 }
 
-__all__ = ["FIGURES", "Figure", "Info", "TablePlots", "save_figure", "style"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"repsim.plots.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'repsim.plots' has no attribute '{name}'")
+__getattr__, __dir__, __all__ = lazily(__name__, _PUBLIC)

@@ -67,11 +67,7 @@ def hf_config(
 
 
 def build_model(config: Any, init_seed: int | None, *, depth_scaled: bool = False) -> nn.Module:
-    """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone.
-
-    Raises:
-        ResourceError: It does not fit into memory.
-    """
+    """A float32 model on the CPU; its weights depend on `init_seed` and the shape alone."""
     from transformers import AutoModelForCausalLM
 
     needed = 4 * parameter_count(_empty(config))

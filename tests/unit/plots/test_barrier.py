@@ -11,8 +11,8 @@ from repsim.evaluation.table import EvaluationTable
 from repsim.plots.appearance import Size
 from repsim.plots.barrier import BARRIER, barrier_info
 from repsim.plots.retention import COLLAPSE, RETENTION, retention_info
-from repsim.testing.figures import check_figure
 from tests.planted.evaluation_tables import barrier_table, retention_table
+from tests.planted.figures import check_figure
 
 
 def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:

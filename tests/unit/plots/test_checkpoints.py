@@ -3,8 +3,8 @@ import pytest
 
 from repsim.core.errors import UsageError
 from repsim.plots.checkpoints import CHECKPOINTS, checkpoints_info
-from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure
 
 STEPS = {"s0": 0, "s1": 1, "s8": 8, "s64": 64}
 

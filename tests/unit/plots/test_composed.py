@@ -10,9 +10,9 @@ from repsim.core.errors import UsageError
 from repsim.plots import FIGURES
 from repsim.plots.appearance import luminance
 from repsim.plots.drawing.hover import spots
-from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
 from tests.planted.evaluation_tables import barrier_table
+from tests.planted.figures import check_figure, drawn_texts
 
 OF_ONE_PANEL = ("heatmap", "layers", "ladder", "space", "languages")
 

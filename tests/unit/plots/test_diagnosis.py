@@ -9,8 +9,8 @@ from repsim.core.errors import UsageError
 from repsim.mergeability.diagnosis.readings import DiagnosisTable
 from repsim.plots.appearance import Size
 from repsim.plots.diagnosis import DIAGNOSIS, diagnosis_info
-from repsim.testing.figures import check_figure
 from tests.planted.evaluation_tables import diagnosis_table
+from tests.planted.figures import check_figure
 
 
 @pytest.mark.parametrize("size", ["single", "medium", "wide"])

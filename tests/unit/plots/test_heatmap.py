@@ -7,8 +7,8 @@ from repsim.plots.colours import ColourScale
 from repsim.plots.drawing.matrix import ink_on
 from repsim.plots.heatmap import HEATMAP, heatmap_info
 from repsim.plots.selection import MeasureFacts
-from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure, drawn_texts
 
 CKA = MeasureFacts("cka", "CKA", "similarity", None, 1.0, 1.0, True, "L2")
 ANGLE = MeasureFacts("procrustes", "angle", "distance", 0.0, np.pi / 2, 0.0, True, "L2")

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from repsim.core.errors import UsageError
 from repsim.plots.ladder import LADDER, RUNGS, ladder_info, on_scale
 from repsim.plots.selection import MeasureFacts, Reading
-from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import MEASURES, synthetic_table
+from tests.planted.figures import check_figure, drawn_texts
 
 NAN = math.nan
 UP = MeasureFacts("s", "s", "similarity", None, 1.0, 1.0, True, "L2")

@@ -6,8 +6,8 @@ from scipy.spatial.distance import squareform
 
 from repsim.core.errors import UsageError
 from repsim.plots.languages import LANGUAGES, cluster, languages_info
-from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure
 
 #: Leaves 0-1 join at 1, 2-3 at 2, both at 6: an ultrametric, which average linkage gives back.
 TREE = np.array([[0, 1, 6, 6], [1, 0, 6, 6], [6, 6, 0, 2], [6, 6, 2, 0.0]])

@@ -6,8 +6,8 @@ from repsim.core.errors import UsageError
 from repsim.plots import style
 from repsim.plots.appearance import ROLES
 from repsim.plots.layers import LAYERS, layers_info, null_envelope
-from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure
 
 
 def lines(ax, label):

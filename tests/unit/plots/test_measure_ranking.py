@@ -3,7 +3,7 @@ import pytest
 from repsim.core.errors import UsageError
 from repsim.plots import FIGURES
 from repsim.plots.measure_ranking import measure_ranking_info
-from repsim.testing.figures import check_figure
+from tests.planted.figures import check_figure
 from tests.planted.measure_scores import synthetic_scores
 
 TESTS = ("layers", "noise", "seeds", "forks", "atlas_merging")

@@ -6,7 +6,7 @@ from repsim.core import Activations
 from repsim.core.errors import UsageError
 from repsim.measures import dissimilarities, measure
 from repsim.plots.rdm import RDM, rdm_info
-from repsim.testing.figures import check_figure
+from tests.planted.figures import check_figure
 
 LANGUAGES = ("eng_Latn", "deu_Latn")
 

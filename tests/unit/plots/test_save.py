@@ -6,8 +6,8 @@ import repsim.plots
 from repsim.core.errors import UsageError
 from repsim.plots import FIGURES, save_figure
 from repsim.plots.drawing.dark import turned
-from repsim.testing.figures import check_figure
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from repsim.core.errors import UsageError
 from repsim.plots.appearance import ROLES
 from repsim.plots.selection import MeasureFacts
 from repsim.plots.space import SPACE, as_distance, embed, space_info
-from repsim.testing.figures import check_figure, drawn_texts
 from repsim.testing.tables import synthetic_table
+from tests.planted.figures import check_figure, drawn_texts
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from repsim.plots.study.axes import _bent, retention_place, straightened
 from repsim.plots.study.crossings import bracket_of, crossing_of
 from repsim.plots.study.features import measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, cluster, outcomes_of
-from repsim.testing.figures import check_figure, drawn_texts
 from tests.planted.atlases import FLOORS, GAINS, planted_atlas, planted_retention
+from tests.planted.figures import check_figure, drawn_texts
 
 KINDS = [name.removeprefix("atlas_") for name in FIGURES if name.startswith("atlas_")]
 NEEDS_FEATURES = ("depth", "plane", "distance")

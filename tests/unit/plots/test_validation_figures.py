@@ -13,7 +13,7 @@ from repsim.plots import FIGURES
 from repsim.plots.appearance import Size
 from repsim.plots.validation.forecasts import LOWEST
 from repsim.plots.validation.intervals import GOAL
-from repsim.testing.figures import check_figure, drawn_texts
+from tests.planted.figures import check_figure, drawn_texts
 
 SPLITS = ("leave-models-out", "train A,E, test B")
 Rows = list[dict[str, Any]]
