@@ -37,7 +37,7 @@ for _family in (
 #: Public name -> module that holds it, imported on first use.
 _LATER = {
     "FeatureCache": "repsim.measures.cells",
-    "Statistics": "repsim.measures.plan",
+    "Statistics": "repsim.measures.statistics",
     "StreamingCKA": "repsim.measures.cka",
     "SweepUnit": "repsim.measures.plan",
     "assess": "repsim.measures.arrays",

@@ -38,12 +38,7 @@ def row_chunks(n: int, d: int, at_once: int = 1) -> list[slice]:
 
 
 def unit_chunks(labels: Tensor, width: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """A few units at a time: their numbers, their rows, and which of them each row belongs to.
-
-    Args:
-        labels: Number of each row's unit, `[n]`.
-        width: Numbers that a row stands for.
-    """
+    """A few units at a time: their numbers, their rows, and which of them each row belongs to."""
     order, ends = labels.argsort(stable=True), torch.cumsum(torch.bincount(labels), 0).tolist()
     most, start, first = max(1, CHUNK_NUMBERS // width), 0, 0
     while start < len(ends):
@@ -129,12 +124,9 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks 1..m as float64 of values >= 0; ties, up to rounding, share the mean of their ranks.
-
-    In float64 a gap of under 2^-40 of the value (2^-44 of the largest) is rounding. float32 values
-    are counted, not sorted: those whose leading 20 bits agree count as equal, and so do all under
-    2^-21 of the largest.
-    """
+    """Ranks 1..m as float64 of values >= 0; ties, up to rounding, share the mean of their ranks."""
+    # A gap of under 2^-40 of the value is rounding. float32 values are counted, not sorted: those
+    # whose leading 20 bits agree are equal, and so are all under 2^-21 of the largest.
     if values.dtype == torch.float64:
         ordered, order = torch.sort(values)
         gaps = ordered.diff()

@@ -18,8 +18,8 @@ from repsim.measures.cautions import document_cautions, statistics_cautions
 from repsim.measures.documents import as_unit
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import replicates_of
-from repsim.measures.plan import Statistics
 from repsim.measures.serial import serial_note
+from repsim.measures.statistics import Statistics
 from repsim.stats.bootstrap import interval_of, members_of, model_weights
 from repsim.stats.intervals import jackknife_error
 

@@ -7,12 +7,12 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.core.measure import Invariance, Measure, defaults_of
+from repsim.core.measure import Declared, Invariance, Measure, defaults_of
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
@@ -39,7 +39,7 @@ class MeasureWarning(UserWarning):
 
 
 def similarity_measure(
-    *, register: bool = True, **declared: Any
+    *, register: bool = True, **declared: Unpack[Declared]
 ) -> Callable[[PairFunction], Measure]:
     """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
 
@@ -68,13 +68,13 @@ def similarity_measure(
         >>> mean_gap([[1.0], [3.0]], [[0.0], [1.0]])
         1.5
     """
-    is_distance = declared.setdefault("direction", "similarity") == "distance"
-    declared.setdefault("identity_value", 0.0 if is_distance else 1.0)
-    declared["invariances"] = frozenset(declared.get("invariances", ()))
+    given: dict[str, Any] = {"direction": "similarity", **declared}
+    given.setdefault("identity_value", 0.0 if given["direction"] == "distance" else 1.0)
+    given["invariances"] = frozenset(declared.get("invariances", ()))
 
     def decorate(function: PairFunction) -> Measure:
         whole = Measure(
-            function=function, prepare=as_features, params=defaults_of(function), **declared
+            function=function, prepare=as_features, params=defaults_of(function), **given
         )
         for params in whole.aliases.values():
             whole.resolve(params)

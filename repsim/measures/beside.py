@@ -23,8 +23,8 @@ from repsim.measures.null import (
     permutation_null,
     summarise,
 )
-from repsim.measures.plan import Statistics
 from repsim.measures.serial import runs_on
+from repsim.measures.statistics import Statistics
 
 Layers = Sequence[Features]
 

@@ -65,13 +65,7 @@ def document_cautions(chosen: Measure, labels: np.ndarray) -> list[str]:
 
 
 def statistics_cautions(chosen: Measure, x: Features, ends: np.ndarray | None) -> list[str]:
-    """What is only approximate beside a tested value, and why an interval is missing.
-
-    Args:
-        chosen: The measure.
-        x: Layer of one side.
-        ends: Ends of the interval of a value that is defined; None where there is no interval.
-    """
+    """What is only approximate beside a tested value, and why an interval is missing."""
     documents = 0 if x.documents is None else len(torch.unique(x.documents))
     found = [chosen.approximate(documents)] if chosen.approximate else []
     if chosen.no_interval:

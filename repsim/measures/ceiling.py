@@ -30,10 +30,7 @@ def ceiling(
     tested: np.ndarray,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Columns `ceiling` and `across_halves`, or none where they are not defined.
-
-    They are not for distances, without documents, or with too few documents of two rows.
-    """
+    """Columns `ceiling` and `across_halves`, or none where they are not defined."""
     known = xs[0].documents
     if known is None or measure.direction != "similarity":
         return {}

@@ -33,11 +33,7 @@ def cheaper_by_units(xs: Sequence[Features], ys: Sequence[Features], cells: int)
 def sums_by_row(
     xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, wanted: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`sum_j A_ij B_ij` by row of all pairs of layers, and of each layer with itself.
-
-    Returns:
-        `[n, a, b]`, NaN where not wanted; `[n, a]`; `[n, b]`.
-    """
+    """`sum_j A_ij B_ij` by row of all pairs of layers, and of each layer with itself."""
     cross = torch.full((len(labels), *wanted.shape), torch.nan, dtype=torch.float64)
     for i, j in np.argwhere(wanted):
         cross[:, i, j] = _sums(xs[i], ys[j], labels).cpu()

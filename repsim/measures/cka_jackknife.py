@@ -35,11 +35,7 @@ BLOCK_NUMBERS = 1 << 24
 def cka_replicates(
     xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Debiased linear CKA of all layer pairs without each document, or each row where none is.
-
-    Returns:
-        `[documents or rows, len(xs), len(ys)]`, NaN outside the mask.
-    """
+    """Debiased linear CKA of all layer pairs without each document, or each row where none is."""
     labels = labels_of(xs[0])
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     if not cheaper_by_units(xs, ys, int(wanted.sum())):
@@ -55,16 +51,7 @@ def cka_by_document(
     weights: np.ndarray,
     mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Debiased CKA under its null, and without each document, from one pass.
-
-    With `M_gh` the part of `<A, B>` between documents g and h and random weights w, the null is
-    `sum w_g w_h M_gh` over the norms (wild bootstrap): that of a degenerate U-statistic for
-    documents of any sizes, Chwialkowski, Sejdinovic, Gretton 2014, "A wild bootstrap for degenerate
-    kernel tests". The more alike the sides, the wider it is.
-
-    Returns:
-        `[draws, len(xs), len(ys)]` and `[documents, len(xs), len(ys)]`, NaN outside the mask.
-    """
+    """CKA under a wild bootstrap (Chwialkowski et al. 2014), and without each document."""
     labels = labels_of(xs[0])
     drawn = torch.as_tensor(weights, dtype=torch.float64, device=labels.device).mT[labels]
     found = _pass(xs, ys, labels, drawn, mask)
@@ -76,44 +63,31 @@ def cka_by_document(
 
 
 def _few_documents(labels: Tensor) -> float:
-    """What centering takes from the spread: sqrt((g - 1) / (g - 3)) of g documents of one size.
-
-    The ratio of the variance over permutations of U-centered matrices to that over signs.
-    """
+    """Spread over permutations to that over signs: sqrt((g - 1) / (g - 3)) of g equal documents."""
     count = max(effective_number(torch.bincount(labels).double()), 4.0)
     return math.sqrt((count - 1) / (count - 3))
 
 
 class _Sums(NamedTuple):
-    """Sums over pairs of rows of different documents, by the document of the first row.
+    """Sums over pairs of rows of different documents, by the document of the first row."""
 
-    Attributes:
-        cross: `sum_j A_ij B_ij`, `[documents, a, b]`.
-        own_x: The same of each x with itself, `[documents, a]`.
-        own_y: Of each y, `[documents, b]`.
-        weighted: `sum_ij w_i w_j A_ij B_ij`, `[draws, a, b]`.
-    """
-
-    cross: Tensor
-    own_x: Tensor
-    own_y: Tensor
-    weighted: Tensor
+    cross: Tensor  # sum_j A_ij B_ij, [documents, a, b]
+    own_x: Tensor  # of each x with itself, [documents, a]
+    own_y: Tensor  # of each y, [documents, b]
+    weighted: Tensor  # sum_ij w_i w_j A_ij B_ij, [draws, a, b]
 
 
 def _pass(
     xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, drawn: Tensor,
     mask: np.ndarray | None,
 ) -> _Sums:  # fmt: skip
-    """All sums in one pass over blocks of rows; `drawn`: weights of rows, `[n, draws]`.
-
-    With weights, products are taken in float32 unless a few rows hold most of every sum: what hangs
-    on them is the width of a null and of an interval.
-    """
+    """All sums in one pass over blocks of rows; `drawn`: weights of rows, `[n, draws]`."""
     n, device, units = xs[0].n, xs[0].device, int(labels.max()) + 1
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     left, right = np.any(wanted, axis=1), np.any(wanted, axis=0)
     layers = list({id(f): f for f in [*_some(xs, left), *_some(ys, right)]}.values())
     place = {id(f): i for i, f in enumerate(layers)}
+    # What hangs on weighted products is the width of a null and of an interval: float32 will do.
     exact = drawn.shape[1] == 0 or any(f.has_long_rows for f in layers)
     dtype = layers[0].dtype if exact else torch.float32
     columns = torch.cat([drawn.new_ones(n, 1), drawn], dim=1).to(device, dtype)

@@ -38,10 +38,7 @@ def best_assignment(gain: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_correlations(x: Features, y: Features) -> Tensor:
-    """Pearson correlation of every unit of X with every unit of Y, `[d1, d2]`; constant ones 0.
-
-    In float64: a matching jumps where two sums of correlations are nearly equal.
-    """
+    """Pearson correlation of every unit of X with every unit of Y, `[d1, d2]`; constant ones 0."""
     return x.unit_columns64.mT @ y.unit_columns64
 
 
@@ -86,10 +83,7 @@ def _shuffled_unit_correlations(
 def _unit_correlations_by_document(
     xs: Sequence[Features], ys: Sequence[Features], weights: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean correlation where each document's part, less its share of the whole, is weighted.
-
-    And without each document.
-    """
+    """The mean correlation where each document's part, less its share of the whole, is weighted."""
     labels = xs[0].documents
     assert labels is not None
     sizes = torch.bincount(labels).double()

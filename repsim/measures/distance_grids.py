@@ -35,14 +35,7 @@ COUNTED = 1 << 20
 
 
 class LayerTiles:
-    """Each of some layers once, their distances as tiles, and the way back to a grid.
-
-    Args:
-        xs: Rows of the grid.
-        ys: Columns.
-        metric: Of the distances; squared ones are what the tiles hold.
-        zeros: See `DistanceTiles`.
-    """
+    """Each of some layers once, their distances as tiles, and the way back to a grid."""
 
     def __init__(
         self, xs: Sequence[Features], ys: Sequence[Features], metric: Metric, *, zeros: bool = True

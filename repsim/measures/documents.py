@@ -37,14 +37,7 @@ def numbered(documents: Sequence[Hashable] | np.ndarray) -> np.ndarray:
 
 
 def as_unit(documents: Sequence[Hashable]) -> tuple[np.ndarray | None, str]:
-    """Numbers of the documents, or None where rows are the unit; and why, if that is a loss.
-
-    Example:
-        >>> as_unit(["a", "b", "c"])  # documents of one row: rows are the unit
-        (None, '')
-        >>> as_unit(["a", "a", "b", "b"])[1]
-        '2 documents are too few to be the unit of inference: rows are, as if independent'
-    """
+    """Numbers of the documents, or None where rows are the unit; and why, if that is a loss."""
     if not len(documents):
         return None, ""
     labels = numbered(documents)
@@ -71,12 +64,7 @@ def blocks(n: int, length: int) -> list[int]:
 
 
 def staying(labels: np.ndarray) -> tuple[int, float]:
-    """How many documents have no other of like length, and the share of the rows that they hold.
-
-    Example:
-        >>> staying(numbered([*"aabbccc", *("d" * 9)]))
-        (2, 0.75)
-    """
+    """How many documents have no other of like length, and the share of the rows that they hold."""
     sizes = np.bincount(labels)
     alone = [own[0] for own in _strata(sizes) if len(own) == 1]
     return len(alone), float(sizes[alone].sum() / len(labels))
@@ -88,10 +76,7 @@ def effective_number(sizes: Tensor) -> float:
 
 
 def some_documents(labels: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, float]:
-    """Rows of random documents, at most so many; the spread over all as a share of that over them.
-
-    Of a degenerate U-statistic, which falls as the number of documents grows.
-    """
+    """Rows of random documents, at most so many; spread over all as a share of that over them."""
     generator = np.random.default_rng([seed, len(labels), most])
     sizes = np.bincount(labels)
     drawn = generator.permutation(len(sizes))
@@ -104,13 +89,7 @@ def some_documents(labels: np.ndarray, most: int, seed: int) -> tuple[np.ndarray
 
 
 def shuffled_documents(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A permutation of the rows that takes whole documents to the place of others, `[n]`.
-
-    Documents change places with others of like length. The shorter of two lies inside the place of
-    the longer, and what is left over fills the gaps in order. A document without its like stays:
-    rows of a long one in the places of several short ones would no longer hang together, and a
-    true null would be rejected.
-    """
+    """A permutation of rows that takes documents to places of others of like length, `[n]`."""
     rows = [own.tolist() for own in _rows_of(labels)]
     order = np.empty(len(labels), dtype=np.int64)
     for stratum in _strata(np.array([len(own) for own in rows])):
@@ -180,10 +159,7 @@ def _zero_within(kernel: Tensor, labels: Tensor, first: int) -> Tensor:
 
 
 def row_effects(sums: Tensor, labels: Tensor) -> Tensor:
-    """The `a` for which `k_ij - a_i - a_j` has row sums 0 over pairs of different documents.
-
-    From the row sums of k over those pairs, `[n]`: the normal equations in closed form.
-    """
+    """The `a` for which `k_ij - a_i - a_j` sums to 0 over rows of other documents."""
     sizes = torch.bincount(labels).to(sums.dtype)
     n, by_document = len(labels), sums.new_zeros(len(sizes)).index_add_(0, labels, sums)
     apart = n - 2 * sizes

@@ -86,11 +86,7 @@ def renamed_rows(value: tuple[Tensor | None, ...], rows: Rows) -> tuple[Tensor |
 
 
 class Remembering:
-    """Keeps values by name, and takes them from the array that its rows come from if it can.
-
-    Where many arrays do not fit into memory together, each keeps large values only while it is
-    `opened`.
-    """
+    """Keeps values by name, and takes them from the array that its rows come from if it can."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}

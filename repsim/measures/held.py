@@ -28,11 +28,7 @@ Aligned = Callable[[Features, Features], tuple[Tensor, Tensor]]
 def cosines_without(
     xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None, aligned: Aligned
 ) -> np.ndarray:
-    """`<A, B> / (||X|| ||Y||)` of aligned sides without each document, or row where none is known.
-
-    Returns:
-        `[units, len(xs), len(ys)]`, NaN outside the mask.
-    """
+    """`<A, B> / (||X|| ||Y||)` of aligned sides without each document, or row if none is known."""
     labels, kept = units_of(xs[0])
 
     def cell(x: Features, y: Features) -> Tensor:
@@ -53,11 +49,7 @@ def cosines_without(
 def correlations_without(
     xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None, aligned: Aligned
 ) -> np.ndarray:
-    """Mean correlation of aligned columns without each document, or row where none is known.
-
-    Returns:
-        `[units, len(xs), len(ys)]`, NaN outside the mask.
-    """
+    """Mean correlation of aligned columns without each document, or row where none is known."""
     labels, kept = units_of(xs[0])
 
     def cell(x: Features, y: Features) -> Tensor:

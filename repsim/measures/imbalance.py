@@ -19,10 +19,7 @@ BLOCK = 1024
 
 
 def distance_ranks(x: Features) -> Tensor:
-    """Rank of row j among the others by distance from row i, from 0: `[n, n]`.
-
-    Ties, up to rounding, share the mean of their ranks.
-    """
+    """Rank of row j among the others by distance from row i, from 0: `[n, n]`."""
     # In float64 whatever the sweep's precision: ranks jump where float32 cannot tell rows apart.
     rows = x.centered64
     squares = rows.square().sum(dim=1)

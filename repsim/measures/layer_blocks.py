@@ -58,11 +58,7 @@ def in_blocks(
 
 
 def block_shape(measure: Measure, at_once: int) -> tuple[int, int]:
-    """Layers of either side in a block of so many.
-
-    Where layers are compared, tall blocks read each layer least often. Matrices over pairs of rows
-    are computed anew for each block: then as few blocks as possible.
-    """
+    """Layers of either side in a block of so many."""
     width = at_once // 2 if measure.pair_matrix is not None else 1
     return max(1, at_once - width), max(1, width)
 

@@ -18,7 +18,7 @@ from repsim.measures.layer_blocks import OPEN_BYTES, open_bytes
 from repsim.measures.limits import held_bytes, share
 from repsim.measures.pair_matrices import CHUNK_BYTES
 from repsim.measures.pair_tiles import COLUMNS, KEPT_BYTES, ROWS
-from repsim.measures.plan import Statistics
+from repsim.measures.statistics import Statistics
 
 #: Up to so many rows everything is computed in float64.
 FLOAT64_ROWS = 1000
@@ -37,22 +37,7 @@ def unit_bytes(
     *,
     documents: bool = False,
 ) -> tuple[int, str]:
-    """Bytes that a unit takes at most, and the measure that takes them.
-
-    Args:
-        n: Rows.
-        widths: Of every layer of both sides.
-        measures: Of the unit.
-        statistics: What is computed beside the values.
-        documents: Whether documents are the unit: some nulls then need no matrix over pairs.
-
-    Example:
-        >>> from repsim.measures import get_measure
-        >>> few = unit_bytes(30_000, [768] * 26, [get_measure("rsa")], Statistics.off())[0]
-        >>> many = unit_bytes(30_000, [768] * 26, [get_measure("rsa")], Statistics())[0]
-        >>> few < 8e9 < many
-        True
-    """
+    """Bytes that a unit takes at most, and the measure that takes them."""
     number = 8 if n <= FLOAT64_ROWS else 4
     needs = {}
     for measure in measures:
@@ -120,11 +105,7 @@ def require_memory(
     *,
     documents: bool = False,
 ) -> int:
-    """Bytes that a unit takes, where the machine has them.
-
-    Raises:
-        ResourceError: It has not; with both numbers, and what takes less.
-    """
+    """Bytes that a unit takes; a ResourceError with both numbers where the machine has fewer."""
     needed, most = unit_bytes(n, widths, measures, statistics, documents=documents)
     left = memory_left()
     if needed <= left:

@@ -36,19 +36,11 @@ CANDIDATES = 2
 
 
 class Neighbours(NamedTuple):
-    """Neighbours of each row, nearest first.
+    """Neighbours of each row, nearest first; where a tie reaches over place k, m exceeds k."""
 
-    Attributes:
-        near: Their numbers, `[n, m]`, m >= k only where a tie reaches over the k-th place; what a
-            row does not need holds its own number.
-        rank: Their ranks from 1, tied ones share the mean, `[n, m]` float64; None: 1..k.
-        weight: 1, or the share of a place that a tied row has, 0 where nothing stands; every row's
-            sum to k, `[n, m]` float64; None: all 1.
-    """
-
-    near: Tensor
-    rank: Tensor | None = None
-    weight: Tensor | None = None
+    near: Tensor  # their numbers, [n, m]; what a row does not need holds its own
+    rank: Tensor | None = None  # ranks from 1, tied ones share the mean; None: 1..k
+    weight: Tensor | None = None  # shares of places, that sum to k; None: all 1
 
     def ranks(self) -> Tensor:
         """The ranks, `[n, m]` float64."""
@@ -65,17 +57,11 @@ class Neighbours(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Rows whose distances are compared.
+    """Rows whose distances are compared."""
 
-    Attributes:
-        rows: Centred, `[n, d]` float64.
-        apart: Added to the squared distances from and to each row, `[n]` float64; None for nothing.
-        rounding: Absolute error of the rows' entries.
-    """
-
-    rows: Tensor
-    apart: Tensor | None = None
-    rounding: float = 0.0
+    rows: Tensor  # centred, [n, d] float64
+    apart: Tensor | None = None  # added to squared distances from and to each row, [n]
+    rounding: float = 0.0  # absolute error of the rows' entries
 
     def bias(self, lengths: Tensor) -> Tensor:
         """What a row's score has beside the product, `[n]` float64, from its length."""
@@ -104,13 +90,7 @@ def points_of(raw: Tensor, metric: str) -> Points:
 
 
 def nearest_rows(points: Points, k: int, dtype: torch.dtype) -> Neighbours:
-    """The k nearest rows of each row by the distance of the points.
-
-    Args:
-        points: Rows.
-        k: 1..n-2.
-        dtype: float32 to search in float32 first; the result is the same.
-    """
+    """The k nearest rows of each; float32 is searched first where given, with the same result."""
     n = len(points.rows)
     lengths = torch.linalg.vector_norm(points.rows, dim=1)
     bias = points.bias(lengths)
@@ -179,11 +159,9 @@ def _screened(points: Points, lengths: Tensor, bias: Tensor, index: Tensor) -> _
 
 
 def _error(lengths: Tensor, last: Tensor, points: Points, dtype: torch.dtype) -> Tensor:
-    """How far a score that reaches `last` may be off, `[b]`.
-
-    A row that lies as near as the last neighbour is not longer than the row itself and that
-    distance together. The error of a product of d terms grows with the root of d.
-    """
+    """How far a score that reaches `last` may be off, `[b]`."""
+    # A row that lies as near as the last neighbour is not longer than the row itself and that
+    # distance together. The error of a product of d terms grows with the root of d.
     unit = torch.finfo(dtype).eps / 2
     distance = (lengths.square() - 2 * last).clamp(min=0).sqrt()
     longest = lengths + distance
@@ -194,10 +172,7 @@ def _error(lengths: Tensor, last: Tensor, points: Points, dtype: torch.dtype) ->
 def _with_ties(
     scores: Tensor, points: Points, lengths: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Columns of the k largest scores and of all that tie with the last, `[b, m]`.
-
-    And whether each starts a new group of ties, `[b, m]`, and how many there are, `[b]`.
-    """
+    """Columns of the k best scores and their ties, which start a new tie, and their number."""
     values, columns = torch.topk(scores, k + 1, dim=1)
     last = values[:, k - 1]
     tied = 2 * _error(lengths, last, points, torch.float64)
@@ -247,17 +222,7 @@ def _merged(index: Tensor, found: list[tuple[Tensor, Neighbours]]) -> Neighbours
 
 
 def remaining(listed: Neighbours, rows: Tensor, n: int, k: int) -> Neighbours | None:
-    """Neighbours among some rows (ascending), out of longer lists of all n rows.
-
-    Args:
-        listed: Of all rows.
-        rows: Those that are left.
-        n: How many there were.
-        k: Neighbours wanted.
-
-    Returns:
-        None if a list does not reach so far.
-    """
+    """Neighbours among rows that are left, out of lists of all n; None if one ends too soon."""
     index = listed.near[rows]
     position = torch.full((n,), -1, device=index.device)
     position[rows] = torch.arange(len(rows), device=index.device)

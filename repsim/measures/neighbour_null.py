@@ -28,15 +28,7 @@ def overlaps_shuffled(
     mask: np.ndarray | None,
     score: Callable[[Tensor], Tensor],
 ) -> np.ndarray:
-    """Mean over rows of a score of the number of common neighbours, `[count, left, right]`.
-
-    Args:
-        left: Lists of each layer of X.
-        right: Of Y.
-        permutations: `[count, n]`.
-        mask: Pairs of layers that are wanted; None for all.
-        score: Of numbers of common neighbours.
-    """
+    """Mean over rows of a score of the number of common neighbours, `[count, left, right]`."""
     n = len(left[0].near)
     orders = torch.as_tensor(permutations, dtype=torch.long, device=left[0].near.device)
     inverse = torch.argsort(orders, dim=1)

@@ -63,10 +63,7 @@ class Null:
 def draw_permutations(
     n: int, count: int, seed: int, labels: np.ndarray | None = None, *, run_on: bool = False
 ) -> np.ndarray:
-    """`count` permutations, `[count, n]`: of rows, or of whole documents by their `labels`.
-
-    Documents that run on into one another (`run_on`) are shifted as one sequence.
-    """
+    """`count` permutations, `[count, n]`: of rows, or of whole documents by their `labels`."""
     known = None if labels is None else np.asarray(labels, dtype=np.int64).tobytes()
     return _drawn(n, count, seed, known, run_on)
 
@@ -159,10 +156,7 @@ def summarise(
 def from_moments(
     measure: Measure, values: np.ndarray, moments: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> Null:
-    """Summary of a null of known mean, standard deviation and skewness, `[La, Lb]` each.
-
-    `p_adjusted` is Holm's (1979), which holds however the layers depend on each other.
-    """
+    """Summary of a null of known mean, standard deviation and skewness; `p_adjusted` is Holm's."""
     sign = 1.0 if measure.direction == "similarity" else -1.0
     mean, spread, skew = sign * moments[0], moments[1], sign * moments[2]
     steps, fits = (sign * values - mean) / spread, np.abs(skew) <= MOST_SKEWED

@@ -85,13 +85,7 @@ def gram_tiles(layers: Sequence[Tensor]) -> Iterator[Tile]:
 
 
 class DistanceTiles:
-    """Squared Euclidean distances of the rows of each layer; computed once if they may be kept.
-
-    Args:
-        layers: Rows, `[n, d_l]` each.
-        squares: Their squared lengths, `[n]` float64 each.
-        zeros: Whether distances of equal rows are exactly 0 instead of rounding, of either sign.
-    """
+    """Squared Euclidean distances of the rows of each layer; computed once if they may be kept."""
 
     def __init__(
         self, layers: Sequence[Tensor], squares: Sequence[Tensor], *, zeros: bool = True
@@ -148,17 +142,11 @@ def tile_products(values: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class PairSums:
-    """Sums over pairs i < j of rows of different documents (or of different rows), float64.
+    """Sums over pairs i < j of rows of different documents (or of different rows), float64."""
 
-    Attributes:
-        products: `sum k_ij l_ij` of all layers, `[layers, layers]`.
-        rows: `sum_j k_ij` of each layer, `[layers, n]`.
-        labels: Number of each row's document, or of each row, `[n]`.
-    """
-
-    products: Tensor
-    rows: Tensor
-    labels: Tensor
+    products: Tensor  # sum k_ij l_ij of all layers, [layers, layers]
+    rows: Tensor  # sum_j k_ij of each layer, [layers, n]
+    labels: Tensor  # number of each row's document, or of each row, [n]
 
     @property
     def n(self) -> int:

@@ -29,19 +29,7 @@ def correlations_of_pairs_without(
     centred: bool,
     ranks: bool,
 ) -> np.ndarray | None:
-    """Correlation of vectors over pairs of rows without each document, or row where none is known.
-
-    Args:
-        xs: Layers of one side.
-        ys: Of the other.
-        mask: Wanted cells; None for all.
-        vector_of: Values of the pairs of rows, upper triangle row by row, centred if `centred`.
-        centred: Whether means are taken out, of the rest too.
-        ranks: Whether the values are centred ranks.
-
-    Returns:
-        `[units, len(xs), len(ys)]`, NaN outside the mask; None of too many rows.
-    """
+    """Correlation of vectors over pairs of rows without each document or row; None of too many."""
     n, known = xs[0].n, xs[0].documents
     if n > MOST_ROWS:
         return None

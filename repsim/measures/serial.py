@@ -24,15 +24,7 @@ DECAYS = 4
 
 
 def lag_one(x: Features) -> tuple[float, float]:
-    """Correlation of each row with the next one, and its distance from a random order in sds.
-
-    Example:
-        >>> import torch
-        >>> rows = torch.cumsum(torch.randn(300, 4, generator=torch.Generator().manual_seed(0)), 0)
-        >>> correlation, beyond = lag_one(Features(rows))
-        >>> correlation > 0.9, beyond > 4
-        (True, True)
-    """
+    """Correlation of each row with the next one, and its distance from a random order in sds."""
     rows = x.rows_at(slice(MOST_ROWS))
     rows = rows - rows.mean(dim=0)
     n, squares = len(rows), rows.square().sum(dim=1)
@@ -47,18 +39,7 @@ def lag_one(x: Features) -> tuple[float, float]:
 
 
 def runs_on(x: Features, y: Features) -> bool:
-    """Whether documents are blocks of one length across whose ends rows of both sides are alike.
-
-    Whole blocks that change places then break what holds rows together at their ends; such rows
-    are shifted as one sequence.
-
-    Example:
-        >>> from repsim.measures.documents import blocks
-        >>> rows = torch.cumsum(torch.randn(300, 4, generator=torch.Generator().manual_seed(0)), 0)
-        >>> cut = Features(rows, documents=blocks(300, 20))
-        >>> runs_on(cut, cut)
-        True
-    """
+    """Whether documents are equal blocks across whose ends rows of both sides are alike."""
     if x.documents is None or not bool((x.documents.diff() >= 0).all()):
         return False
     sizes = torch.bincount(x.documents)

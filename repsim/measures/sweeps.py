@@ -19,7 +19,8 @@ from repsim.measures.base import MEASURES, get_measure
 from repsim.measures.cells import FeatureCache, unit_rows
 from repsim.measures.discovery import with_q_values
 from repsim.measures.limits import HELD_BYTES
-from repsim.measures.plan import Layers, Statistics, SweepUnit, plan_sweep
+from repsim.measures.plan import Layers, SweepUnit, plan_sweep
+from repsim.measures.statistics import Statistics
 
 #: Factors that each worker keeps; there are as many workers as cores.
 WORKER_BYTES = 1 << 30

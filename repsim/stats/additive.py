@@ -32,11 +32,7 @@ def rounded(values: np.ndarray | Sequence[float]) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class Basis:
-    """A feature as I-splines of the first order: column j rises from 0 to 1 from knot j to j + 1.
-
-    Coefficients of one sign make a monotone curve; `centre` is the mean of each column, which
-    stands for a value that is missing.
-    """
+    """A feature as I-splines of order 1: column j rises from 0 to 1 between knots j and j + 1."""
 
     direction: int
     knots: tuple[float, ...]
@@ -234,24 +230,7 @@ def _slope(eta: np.ndarray) -> np.ndarray:
 
 
 def signed_least_squares(gram: np.ndarray, moment: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Minimise w' G w / 2 - m' w where some coefficients must have a sign.
-
-    Coefficients without a sign are eliminated; the others are non-negative least squares on the
-    Cholesky factor of what is left (Lawson and Hanson 1974).
-
-    Args:
-        gram: `[p, p]`, positive definite.
-        moment: `[p]`.
-        signs: `[p]`: +1, -1 or 0 for either.
-
-    Raises:
-        numpy.linalg.LinAlgError: G is not positive definite.
-
-    Example:
-        >>> moment, signs = np.array([2.0, -3.0, -4.0]), np.array([1, 1, 0])
-        >>> signed_least_squares(np.eye(3), moment, signs).round(9).tolist()
-        [2.0, 0.0, -4.0]
-    """
+    """Minimise w'Gw/2 - m'w under signs +1, -1 or 0 (free): Lawson and Hanson 1974."""
     flip, bound = np.where(signs < 0, -1.0, 1.0), signs != 0
     gram, moment, free = gram * np.outer(flip, flip), moment * flip, ~bound
     found = np.zeros(len(signs))

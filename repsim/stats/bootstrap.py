@@ -158,16 +158,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Rank of each value among the values repeated by each row of weights, ties by their mean.
-
-    Args:
-        values: `[n]`.
-        weights: `[draws, n]`, whole numbers.
-
-    Example:
-        >>> weighted_ranks(np.array([5.0, 7.0, 7.0]), np.array([[2.0, 1.0, 0.0]])).tolist()
-        [[1.5, 3.0, 3.0]]
-    """
+    """Mean ranks of the values repeated by each row of whole weights, `[draws, n]`."""
     distinct, place = np.unique(values, return_inverse=True)
     counts = np.zeros((len(weights), len(distinct)))
     np.add.at(counts.T, place, weights.T)

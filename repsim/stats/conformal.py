@@ -45,14 +45,7 @@ HISTORIES = 14
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What errors a forecast makes on models never seen.
-
-    Attributes:
-        sizes: Usual size of an error at each forecast of `GRID`.
-        scores: At each of them, quantiles of errors over their usual size, ascending.
-        groups: Number of groups of parents behind them.
-        units: As how many independent ones they count.
-    """
+    """What errors a forecast makes on models never seen, at each forecast of `GRID`."""
 
     sizes: tuple[float, ...]
     scores: tuple[tuple[float, ...], ...]
@@ -64,15 +57,7 @@ class Calibration:
         return np.interp(predicted, GRID, np.array(self.sizes))
 
     def interval(self, predicted: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the interval that holds the outcome with a probability of `level`.
-
-        Args:
-            predicted: Point forecasts.
-            level: Share of outcomes to be held.
-
-        Returns:
-            Lower and upper ends, within the range of outcomes.
-        """
+        """Lower and upper ends of the interval that holds the outcome with probability `level`."""
         # As many units as are known may err less than the next: (n + 1) level out of n.
         within = min((1 + 1 / self.units) * level, 1.0)
         levels, size = np.linspace(0, 1, KEPT), self.size(predicted)
@@ -117,27 +102,7 @@ def calibrate(
     predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray,
     origins: np.ndarray | None = None,
 ) -> Calibration:  # fmt: skip
-    """Learn from forecasts out of fold what errors to expect.
-
-    Args:
-        predicted: Forecasts by models that knew no parent of the row; NaN where there is none.
-        observed: Outcomes.
-        groups: The group of parents of each row: rows of one group err together, so that each group
-            has a vote, not each row.
-        origins: The history of each row, of which many groups may be: half of the votes is dealt to
-            histories, half to groups.
-
-    Raises:
-        InputError: Fewer than ten groups of parents can be judged.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.uniform(-0.5, 1, 400)
-        >>> found = calibrate(x, x + rng.normal(0, 0.1, 400), np.arange(400))
-        >>> low, high = found.interval(np.array([0.5]))
-        >>> bool(0.25 < high[0] - low[0] < 0.42)
-        True
-    """
+    """Errors to expect, from forecasts out of fold; votes go to histories and groups, half each."""
     known = np.isfinite(predicted) & np.isfinite(observed)
     x, y = predicted[known], observed[known]
     _, which, count = np.unique(groups[known], return_inverse=True, return_counts=True)
@@ -170,12 +135,7 @@ def calibrate(
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
-    """A probability from a score: 1 / (1 + exp(-(intercept + slope score))), Platt 1999.
-
-    Attributes:
-        intercept: Log odds at score 0.
-        slope: Log odds per unit of score; not negative.
-    """
+    """A probability from a score: 1 / (1 + exp(-(intercept + slope score))), Platt 1999."""
 
     intercept: float
     slope: float
@@ -186,24 +146,7 @@ class Logistic:
 
 
 def fit_logistic(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> Logistic | None:
-    """Fit a logistic curve by penalised maximum likelihood (Newton).
-
-    Targets are drawn towards a half as Platt does, so that few cases do not look certain.
-
-    Args:
-        score: Scores, NaN where not known.
-        label: 1 or 0, NaN where not known.
-        weight: Of each case.
-
-    Returns:
-        The curve; None if all labels are the same, or fewer than ten are known.
-
-    Example:
-        >>> score = np.linspace(-1, 1, 200)
-        >>> curve = fit_logistic(score, (score > 0).astype(float), np.ones(200))
-        >>> bool(curve.probability(np.array([0.5]))[0] > 0.95)
-        True
-    """
+    """Logistic curve by penalised maximum likelihood; targets drawn to a half as by Platt."""
     known = np.isfinite(score) & np.isfinite(label)
     s, t, w = score[known], label[known], weight[known]
     if len(s) < 10 or len(set(t)) < 2:
@@ -232,37 +175,12 @@ KNEE, PACE = 0.85, 0.3
 
 
 def shrunk(predicted: np.ndarray) -> np.ndarray:
-    """Forecasts, those above the knee shrunk towards it.
-
-    A sum of effects climbs to the end of the curve where every feature says "well", while what
-    merges keep stays a little below what the parents know: on models never seen, forecasts of 1 and
-    more were 0.18 too high on average.
-
-    Args:
-        predicted: `[n]`; NaN stays NaN.
-
-    Example:
-        >>> shrunk(np.array([-0.5, 0.85, 1.15])).round(2).tolist()
-        [-0.5, 0.85, 0.94]
-    """
+    """Forecasts shrunk above the knee: of models never seen, those of 1 were 0.18 too high."""
     return np.where(predicted > KNEE, KNEE + PACE * (predicted - KNEE), predicted)
 
 
 def should_shrink(predicted: np.ndarray, observed: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether out-of-fold forecasts come nearer to the outcomes, in mean square, if shrunk.
-
-    Args:
-        predicted: `[n]`, by models that knew no parent of the row; NaN where there is none.
-        observed: `[n]` outcomes.
-        groups: `[n]`: the group of parents of each row; each has one vote.
-
-    Example:
-        >>> kept, groups = np.array([0.1, 0.9, 0.95]), np.array(["a", "b", "c"])
-        >>> should_shrink(np.array([0.1, 1.1, 1.2]), kept, groups)
-        True
-        >>> should_shrink(kept, kept, groups)
-        False
-    """
+    """Whether forecasts out of fold come nearer in mean square if shrunk; one vote a group."""
     known = np.isfinite(predicted) & np.isfinite(observed)
     if not known.any():
         return False

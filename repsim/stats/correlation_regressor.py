@@ -8,35 +8,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+# The protocol of github.com/LuckerZOfficiaL/Mergeability-Bench (linear_optimization_loto_l1.py), of
+# which the one start is unseeded. r does not depend on the scale, so that the penalty shrinks
+# coefficients without end: what is found depends on start, rate and patience. Forecasts only rank.
+
 
 class CorrelationRegressor(RegressorMixin, BaseEstimator):
-    """Coefficients that maximise Pearson's r minus an L1 penalty, by Adam, stopped early.
-
-    The protocol of Mergeability-Bench (github.com/LuckerZOfficiaL/Mergeability-Bench, MIT,
-    `scripts/linear_optimization_loto_l1.py`). r does not depend on the scale of the coefficients,
-    so that the penalty shrinks them without end: what is found depends on the path, that is on
-    start, rate and patience. Several starts are averaged; theirs is one, unseeded. Forecasts have
-    an arbitrary scale: they rank.
-
-    Args:
-        penalty: Of the sum of absolute coefficients.
-        rate: Learning rate of Adam.
-        steps: Most steps.
-        patience: Steps without gain after which it stops.
-        gain: Least gain that counts.
-        zero: Coefficients below are zero at the end.
-        starts: Number of starts.
-        seed: Of the starts.
-
-    Attributes:
-        coef_: `[features]`, of unit length.
-
-    Example:
-        >>> X = np.random.default_rng(0).standard_normal((60, 3))
-        >>> model = CorrelationRegressor(starts=1).fit(X, X[:, 0])
-        >>> int(np.abs(model.coef_).argmax()), bool(model.coef_[0] > 0.9)
-        (0, True)
-    """
+    """Maximises Pearson's r minus an L1 penalty, by Adam, several starts (Mergeability-Bench)."""
 
     def __init__(
         self, *, penalty: float = 1.0, rate: float = 0.01, steps: int = 2000, patience: int = 100,

@@ -34,20 +34,7 @@ class Relation(NamedTuple):
 
 
 def member_effects(y: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Additive effects of models, fitted by least squares: `y[ij] = m + e[i] + e[j]`.
-
-    Args:
-        y: `[pairs]`.
-        members: `[pairs, models]`.
-
-    Returns:
-        What they explain of each pair, `[pairs]`.
-
-    Example:
-        >>> members = members_of([("a", "b"), ("a", "c"), ("b", "c")])
-        >>> member_effects(np.array([3.0, 4.0, 5.0]), members).round(6).tolist()
-        [3.0, 4.0, 5.0]
-    """
+    """Least squares fit of `y[ij] = m + e[i] + e[j]`, `[pairs]`; `members` is `[pairs, models]`."""
     design = members.astype(np.float64)  # two models to a pair: the intercept lies in their span
     return np.asarray(design @ np.linalg.lstsq(design, y, rcond=None)[0])
 
@@ -64,10 +51,7 @@ def explained_by_members(y: np.ndarray, members: np.ndarray) -> tuple[float, flo
 
 
 def partial_correlation(x: np.ndarray, y: np.ndarray, members: np.ndarray) -> float:
-    """Pearson correlation of two relations of pairs after the effects of their models.
-
-    NaN where the effects leave nothing of one of them.
-    """
+    """Pearson correlation after the effects of models; NaN where they leave nothing."""
     return float(_values(x, y, members, np.ones((1, len(y))), True)[0])
 
 
@@ -75,30 +59,7 @@ def relation(
     x: np.ndarray, y: np.ndarray, pairs: Sequence[Pair], *, partial: bool = False,
     draws: int = DRAWS, seed: int = SEED,
 ) -> Relation:  # fmt: skip
-    """How two relations of pairs go together.
-
-    The interval is a percentile bootstrap over models (Snijders and Borgatti 1999). p is that of a
-    Mantel test (Mantel 1967): models of x are relabelled at random; with `partial`, effects of
-    models are taken out of both first, which relabelling leaves alone (Dekker et al. 2007).
-
-    Args:
-        x: `[pairs]`.
-        y: `[pairs]`.
-        pairs: Names of the two models of each pair.
-        partial: Pearson correlation after additive effects of models; else Spearman's.
-        draws: Draws of models, and of relabellings.
-        seed: Of both.
-
-    Returns:
-        The relation; p is NaN unless every two models are a pair.
-
-    Example:
-        >>> pairs = [(a, b) for a in "abcdef" for b in "abcdef" if a < b]
-        >>> x = np.arange(15.0)
-        >>> found = relation(x, x, pairs, draws=50)
-        >>> found.value, found.p < 0.1
-        (1.0, True)
-    """
+    """Correlation of two relations of pairs; p as Mantel 1967, `partial` as Dekker et al. 2007."""
     members = members_of(pairs)
     value = float(_values(x, y, members, np.ones((1, len(y))), partial)[0])
     weights = model_weights(members, draws=draws, seed=seed)

@@ -28,24 +28,7 @@ class Interval:
 
 
 def jackknife(track: np.ndarray, level: float = 0.95) -> Interval:
-    """Interval from delete-one replicates, symmetric with a Student quantile.
-
-    Args:
-        track: `[1 + n]`: the value, then the value without each unit.
-        level: Nominal coverage.
-
-    Returns:
-        Without an interval if there are fewer than `LEAST_UNITS` units.
-
-    Source: Efron and Tibshirani (1993), "An Introduction to the Bootstrap", chapter 11.
-
-    Example:
-        >>> x = np.arange(10.0)
-        >>> means = np.array([x.mean(), *(np.delete(x, i).mean() for i in range(10))])
-        >>> found = jackknife(means)  # of a mean it is the usual t interval
-        >>> round(found.low, 3), round(found.high, 3)
-        (2.334, 6.666)
-    """
+    """Student interval of `[value, *replicates]` (Efron and Tibshirani 1993, chapter 11)."""
     value, replicates = float(track[0]), track[1:]
     n = len(replicates)
     if n < LEAST_UNITS or not np.isfinite(track).all():
@@ -63,20 +46,7 @@ def jackknife_error(replicates: np.ndarray, level: float = 0.95) -> tuple[np.nda
 
 
 def wilson(hits: float, n: int, level: float = 0.95) -> Interval:
-    """Share of hits with its interval.
-
-    Args:
-        hits: Number of hits; ties may count as parts.
-        n: Number of trials.
-        level: Nominal coverage.
-
-    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
-
-    Example:
-        >>> found = wilson(8, 10)
-        >>> found.value, round(found.low, 3), round(found.high, 3)
-        (0.8, 0.49, 0.943)
-    """
+    """Share of hits with its interval (Wilson 1927); hits may be parts."""
     if n == 0:
         return Interval(math.nan)
     z = float(stats.norm.ppf(0.5 + level / 2))

@@ -16,18 +16,7 @@ NEAR, OTHER_CATEGORY, OTHER_KIND = 0.02, 0.05, 9.0
 
 
 class LocalRegressor(AdditiveRegressor):
-    """An additive model plus a weighted mean of what it missed of the nearest known cases.
-
-    Cases are near whose features have the same effects: distances are taken between effects, so
-    that what does not count does not part cases, and far from all that is known nothing is added.
-
-    Example:
-        >>> x = np.linspace(0, 1, 200)
-        >>> X, y = np.stack([x, np.zeros(200)], axis=1), 0.1 * np.sin(20 * x) + x
-        >>> plain, local = AdditiveRegressor((1,)).fit(X, y), LocalRegressor((1,)).fit(X, y)
-        >>> bool(np.abs(local.predict(X) - y).mean() < 0.5 * np.abs(plain.predict(X) - y).mean())
-        True
-    """
+    """Additive model plus a weighted mean of what it missed of cases whose features act alike."""
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit the additive model, and remember what it missed."""

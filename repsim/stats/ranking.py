@@ -29,15 +29,7 @@ JOIN = " + "
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """One method; ends are NaN where there are too few units.
-
-    Attributes:
-        name: The method.
-        score: Mean over groups of the weighted mean of its trials.
-        low: Lower end of the 95 % interval over units and layers.
-        high: Upper end.
-        tied: Whether the interval of its distance to the best one reaches 0; True where unknown.
-    """
+    """One method; ends are NaN and `tied` True where there are too few units."""
 
     name: str
     score: float
@@ -56,24 +48,7 @@ class Ranking:
 
 
 def rank_rows(rows: Iterable[Mapping[str, Any]], tests: Sequence[str]) -> Ranking:
-    """Rank the measures of a table of scores on some of its tests.
-
-    Args:
-        rows: Rows with `measure`, `test`, `source`, `unit` (a model, or models joined by " + "),
-            `language`, `layer`, `correct` (share of comparisons that are right) and `comparisons`.
-            A measure that lacks a trial of another one is left out.
-        tests: Names; each counts the same.
-
-    Returns:
-        Empty if no row is of these tests.
-
-    Example:
-        >>> trial = {"source": "s", "language": "en", "layer": 1, "comparisons": 2, "test": "t"}
-        >>> rows = [{**trial, "measure": m, "unit": u, "correct": c}
-        ...         for m, c in (("cka", 1.0), ("r2", 0.5)) for u in "abcd"]
-        >>> [(one.name, one.tied) for one in rank_rows(rows, ["t"]).ranked]
-        [('cka', True), ('r2', False)]
-    """
+    """Rank the measures of a table of scores on some tests; one that lacks a trial is left out."""
     kept = [row for row in rows if row["test"] in tests]
     trials: dict[tuple[Any, ...], int] = {}
     weights: list[int] = []
@@ -116,25 +91,7 @@ def rank(
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> list[Ranked]:
-    """Order methods by their mean score, best first.
-
-    Args:
-        names: Methods.
-        scores: `[methods, trials]`.
-        groups: Test of each trial; each test counts the same, however many trials it has.
-        units: The models of each trial: drawn with replacement, the same draw in all tests.
-        layers: Layer of each trial: drawn with replacement too.
-        weights: How much each trial counts within its test.
-        draws: Number of draws.
-        seed: Seed.
-
-    Example:
-        >>> scores = np.array([[1.0, 1.0, 0.9, 1.0], [0.5, 0.4, 0.5, 0.5]])
-        >>> best, other = rank(["a", "b"], scores, groups=["t"] * 4, weights=np.ones(4),
-        ...                    units=[("u",), ("v",), ("w",), ("x",)], layers=[1] * 4)
-        >>> best.name, best.score, other.tied
-        ('a', 0.975, False)
-    """
+    """Order methods by mean score, best first; models and layers drawn, tests count alike."""
     member = np.array([[group == name for group in groups] for name in dict.fromkeys(groups)])
     of_models = model_weights(members_of(units), draws=draws, seed=seed)
     of_layers = model_weights(members_of([(str(i),) for i in layers]), draws=draws, seed=seed + 1)

@@ -12,12 +12,7 @@ BINS = 10
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of `[n]` and `[n]`; NaN for n < 3, or where one of the two does not vary.
-
-    Example:
-        >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
-        0.5
-    """
+    """Correlation of `[n]` and `[n]`; NaN for n < 3, or where one of the two does not vary."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])

@@ -26,15 +26,7 @@ KEYS = ("name", "claim", "kind", "each", "let", "needs", "when", "open", "verdic
 
 
 class Statement(NamedTuple):
-    """One thing that data say.
-
-    Attributes:
-        name: Of its entry.
-        text: The sentence, with its numbers.
-        claim: What is claimed beforehand; empty for a finding.
-        verdict: The first of its verdicts that holds; "open" if it cannot be told.
-        kind: "result", or "warning" for what limits results.
-    """
+    """One thing that data say; the verdict is "open" if it cannot be told."""
 
     name: str
     text: str
@@ -44,11 +36,7 @@ class Statement(NamedTuple):
 
 
 def read_entries(path: Path | Traversable) -> list[dict[str, Any]]:
-    """Entries of a YAML file.
-
-    Raises:
-        InputError: An entry has a key that no entry may have, or no name.
-    """
+    """Entries of a YAML file; an unknown key or a missing name is an InputError."""
     import yaml
 
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -65,24 +53,7 @@ def statements(
     offered: Mapping[str, Any],
     skip: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> list[Statement]:
-    """Evaluate entries.
-
-    Args:
-        entries: What `read_entries` returned: with `each`, once for every item of a list (`it`);
-            `when` that is false leaves it out, the first of `open` that is true leaves it open.
-        offered: What expressions may name: values and functions.
-        skip: Errors that mean that the data lack what an entry is about; it is left out.
-
-    Returns:
-        One statement per entry that applies.
-
-    Example:
-        >>> entry = {"name": "size", "let": {"big": "values | select('gt', 2) | list"},
-        ...          "verdict": {"supported": "big | length > 1", "refuted": "true"},
-        ...          "sentence": "{{ big | length }} of {{ values | length }} are large."}
-        >>> statements([entry], {"values": [1, 3, 4]})[0][1:4]
-        ('2 of 3 are large.', '', 'supported')
-    """
+    """One statement per entry that applies; errors of `skip` leave an entry out."""
     found: list[Statement] = []
     for entry in entries:
         try:
@@ -116,12 +87,7 @@ def verdict_of(entry: Mapping[str, Any], scope: Scope) -> str:
 
 
 class Scope:
-    """Names that expressions may use: those offered, and those of `let`, computed when needed.
-
-    Args:
-        offered: Name -> value.
-        let: Name -> expression.
-    """
+    """Names that expressions may use: those offered, and those of `let`, computed when needed."""
 
     def __init__(self, offered: Mapping[str, Any], let: Mapping[str, str] = {}) -> None:
         self._known = dict(offered)

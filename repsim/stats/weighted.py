@@ -13,22 +13,7 @@ LEAST = 4
 def weighted_correlation(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, ranked: bool = False
 ) -> np.ndarray:
-    """Correlation of `[n]` and `[n]` (or `[draws, n]`) under each row of weights `[draws, n]`.
-
-    Args:
-        x: Values.
-        y: Values.
-        weights: How often each case counts.
-        ranked: Whether ranks are correlated, which must be `[n]`.
-
-    Returns:
-        `[draws]`; NaN where one side does not vary, or fewer than four cases (or than all) count.
-
-    Example:
-        >>> x = np.array([1.0, 2.0, 3.0, 4.0])
-        >>> weighted_correlation(x, -x, np.ones((1, 4))).round(6).tolist()
-        [-1.0]
-    """
+    """Correlation under each row of weights `[draws, n]`; NaN of too few or of none that vary."""
     if ranked:
         x, y = weighted_ranks(x, weights), weighted_ranks(y, weights)
     x, y = np.broadcast_to(x, weights.shape), np.broadcast_to(y, weights.shape)

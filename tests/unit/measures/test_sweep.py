@@ -34,7 +34,7 @@ from repsim.measures import (
     with_q_values,
 )
 from repsim.measures.cells import _threads_of_this_process as threads_of_this_process
-from repsim.measures.plan import Unit
+from repsim.measures.statistics import Unit
 
 N = 64
 #: Number of each row's document, four rows each, as in `reading`.
