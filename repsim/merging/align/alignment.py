@@ -132,8 +132,8 @@ def align(
     models that were initialised apart. Models of one initialisation already share coordinates:
     pass `residual=False`, or do not align them.
 
-    Models are read block by block: about four blocks in float64 are held, and four times as many
-    numbers as the width squared. "learned" holds both models.
+    Models are read by parts of blocks (attention, feed-forward): about three parts in float64 are
+    held, and a few squares of the width and of the number of units. "learned" holds both models.
 
     Args:
         reference: The model that the others are brought to: its tensors by name, or (without

@@ -180,7 +180,7 @@ def _of_vocabulary(model: Any) -> dict[Any, Callable[..., Any]]:
     """Plain embeddings and heads, of which some rows are read at a time, and what runs them."""
     from torch import nn
 
-    found = {}
+    found: dict[Any, Callable[..., Any]] = {}
     if isinstance(embedding := model.get_input_embeddings(), nn.Embedding):
         found[embedding] = _look_up
     if type(head := model.get_output_embeddings()) is nn.Linear:
