@@ -222,7 +222,7 @@ def _doses(config: StudyConfig, made: dict[str, _Family]) -> Iterator[tuple[str,
         languages = arm.languages or config.languages
         made_of: dict[tuple[float, float, str], list[str]] = {}
         for lang, dose, rate, kind in itertools.product(languages, arm.doses, arm.rates, arm.kinds):
-            lora = {"lora": {}} if kind == "lora" else {}
+            lora: dict[str, Any] = {"lora": {}} if kind == "lora" else {}
             name = main.add(
                 "E", dose_name(lang, dose, rate, kind), languages=[lang],
                 tokens=round(dose * config.tokens),
