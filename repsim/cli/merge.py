@@ -202,7 +202,7 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
     if base := given.pop("base", None):
         document["base_model"] = base
     if values := given.pop("values", ()):
-        document["parameters"] = dict(_parameter(text) for text in values)
+        document["parameters"] = dict(opt.parameter(text) for text in values)
     if weights := given.pop("token_weights", None):
         document["token_weights"] = {"corpus": weights}
     learn = {key: given.pop(key, None) for key in ("text", "languages", "tokens")}
@@ -264,19 +264,6 @@ def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str
         hint = "" if look_further else "; run repsim predict for more"
     say("forecast", f"{known.advice} ({basis}{hint})")
     return known, basis, asked.notes
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    """`name=value`, the value as YAML reads it."""
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"--set needs NAME=VALUE, got '{text}'", hint="--set weight=0.5")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"the value of --set {text} cannot be read") from None
 
 
 def _print_plan(steps: Sequence[Step], recipe: Recipe, *, any_base: bool, as_json: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from repsim.core.errors import UsageError
+
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 
@@ -107,3 +109,16 @@ def _with(options: Sequence[Option], command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """`name=value`, the value as YAML reads it."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--set needs NAME=VALUE, got '{text}'", hint="--set weight=0.5")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"the value of --set {text} cannot be read") from None

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repsim.cli import options as opt
-from repsim.cli.output import print_either, print_json, print_table, say
+from repsim.cli.output import print_either, print_json, print_table, say, write_found
+from repsim.cli.predict_trial import after_trial, as_recipe, planned_trial, print_trial
 from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
     from repsim.core.forecast import MergeForecast
     from repsim.mergeability.candidate import MergePredictor
     from repsim.mergeability.question import Question
+    from repsim.mergeability.trial import TrialPlan
 
 _RANKED = {
     "method": "method", "alignment": "alignment", "worst": "worst", "interval": "90 % interval",
@@ -29,6 +31,7 @@ Examples:
   repsim predict zoo:eng-fork zoo:deu-fork
   repsim predict recipe.yml --fail-above 0.2
   repsim predict zoo:eng-1 zoo:eng-2 --rank-methods -o out/ways
+  repsim predict zoo:eng-1 zoo:eng-2 --method slerp --set t=0.3 --trial
   repsim predict --matrix zoo:eng-1 zoo:deu-1 zoo:eng-fork zoo:deu-fork -o out/pool
 
 \b
@@ -47,7 +50,8 @@ Verdicts:
 @click.option("--method", help="Merge method; default: linear. See: repsim methods")
 @opt.choice("--align", ["none", "permutation", "orthogonal"],
             "How the others are brought to the first before merging; default: none.")  # fmt: skip
-@click.option("--base", help="Base of methods on differences.")
+@opt.many("--set", "values", "Parameter of the method, NAME=VALUE; repeatable.")
+@click.option("--base", help="What the parents were trained from: base of methods on differences.")
 @opt.corpus("bible-heldout", "Parallel sentences.")
 @opt.languages("Default: those of the models.")
 @click.option("--tier", default="T2", show_default=True, help="Measure up to: T0 metadata, "
@@ -59,9 +63,10 @@ Verdicts:
 @opt.flag("--rank-methods", "Every known method and alignment, best first.")
 @opt.flag("--matrix", "Every pair of the models named.")
 @opt.count("--up-to", "With --matrix: also combinations of so many.", 2, least=2)
-@click.option("--trial", "--oracle", "oracle", is_flag=True,
-              help="Also try the plain average on a few sentences, even where nothing can be "
-              "forecast: a measurement, no forecast.")  # fmt: skip
+@opt.flag("--trial", "Also make that very merge on disk, score it on little text and remove it, "
+          "even where nothing can be forecast: a measurement, no forecast.")  # fmt: skip
+@opt.count("--trial-bytes", "Held-out text of --trial, from --text, bytes of each language; "
+           "default 20,000.")  # fmt: skip
 @opt.flag("--evidence", "Measure even what no forecast can come of.")
 @click.option("--fail-above", type=click.FloatRange(0, 1), metavar="P",
               help="Exit 10 if collapse is more likely, or it cannot say.")  # fmt: skip
@@ -78,29 +83,42 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     """
     from repsim.mergeability.features.tiers import up_to
     from repsim.mergeability.forecast import choose_predictor
+    from repsim.mergeability.trial import run_trial
 
     options["tiers"] = up_to(options["tier"])
     asked = _question(sources, options)
     predictor = choose_predictor(options["predictor"])
     _plan(asked, options, predictor.identity)
+    trial = planned_trial(sources, options) if options["trial"] else None
     if options["dry_run"]:
-        _look_up(asked, options)
+        _look_up(asked, options, trial)
         return
+    if trial:
+        trial.check()
     forecasts = _forecasts(asked, options, predictor)
     failed = _gate(forecasts, options["fail_above"])
+    if not options["as_json"]:
+        if options["matrix"] or options["rank_methods"]:
+            _print_many(forecasts, with_parents=options["matrix"])
+        else:
+            _print_one(forecasts[0])
+    tried = run_trial(trial, say=say) if trial else None
     document = _document(asked, options, forecasts)
+    if trial and tried:
+        document["trial"] = {"plan": trial.to_dict(), **tried.to_json()}
     if options["as_json"]:
         gate = {"gate": {"limit": options["fail_above"], "passed": not failed}}
         print_json(document | (gate if options["fail_above"] is not None else {}))
-    elif options["matrix"] or options["rank_methods"]:
-        _print_many(forecasts, with_parents=options["matrix"])
-    else:
-        _print_one(forecasts[0])
+    elif trial and tried:
+        print_trial(trial, tried)
     if options["rank_methods"]:
         _tell_left_out(asked, predictor)
     if options["out"]:
         _write(forecasts, options["out"], matrix=options["matrix"], document=document)
-    say("next", _next_command(asked, options, forecasts))
+        if tried:
+            write_found(tried, options["out"])
+    say("next", after_trial(sources, options, tried) if tried
+        else _next_command(asked, options, forecasts))  # fmt: skip
     if failed:
         say("gate", f"failed: {failed}")
         raise click.exceptions.Exit(10)
@@ -114,7 +132,14 @@ def _question(sources: tuple[str, ...], options: dict[str, Any]) -> Question:
         raise UsageError("--matrix and --rank-methods do not go together")
     if options["up_to"] > 2 and not options["matrix"]:
         raise UsageError("--up-to needs --matrix")
+    several = options["matrix"] or options["rank_methods"]
+    if several and (options["trial"] or options["values"]):
+        raise UsageError("--trial and --set are of one merge; leave out --matrix, --rank-methods")
+    if options["trial_bytes"] and not options["trial"]:
+        raise UsageError("--trial-bytes goes with --trial")
     if len(sources) > 1:
+        if options["values"]:
+            return read_question(as_recipe(sources, options))
         if options["rank_methods"] and (options["method"] or options["align"]):
             raise UsageError("--rank-methods takes every method; leave out --method and --align")
         return Question(
@@ -124,10 +149,11 @@ def _question(sources: tuple[str, ...], options: dict[str, Any]) -> Question:
         raise UsageError(
             f"'{sources[0]}' alone is no merge", hint="name two models, or a recipe.yml"
         )
-    for name in ("method", "align", "base"):
-        if options[name] is not None:
+    for name in ("method", "align", "base", "values"):
+        if options[name] not in (None, ()):
             raise UsageError(
-                f"--{name} does not go with a recipe file", hint="write it into the recipe"
+                f"--{name.replace('values', 'set')} does not go with a recipe file",
+                hint="write it into the recipe",
             )
     return read_question(sources[0])
 
@@ -149,7 +175,7 @@ def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
         say("note", note)
 
 
-def _look_up(asked: Question, options: dict[str, Any]) -> None:
+def _look_up(asked: Question, options: dict[str, Any], trial: TrialPlan | None) -> None:
     """Find every model, and say what would be measured of them."""
     from repsim.models import inspect_model
 
@@ -160,7 +186,8 @@ def _look_up(asked: Question, options: dict[str, Any]) -> None:
          "languages": list(ref.languages)}
         for ref in refs
     ]  # fmt: skip
-    plan = {"models": rows, "tiers": list(options["tiers"])}
+    plan: dict[str, Any] = {"models": rows, "tiers": list(options["tiers"])}
+    plan |= {"trial": trial.to_dict()} if trial else {}
     print_either(options["as_json"], {"plan": plan}, rows)
 
 
@@ -173,7 +200,7 @@ def _forecasts(
 
     how: dict[str, Any] = {
         "base": asked.base, "predictor": predictor, "say": say, "tokenizer": asked.tokenizer,
-        "oracle": options["oracle"], "insist": options["evidence"],
+        "insist": options["evidence"],
     }  # fmt: skip
     how |= {
         name: options[name]
@@ -235,13 +262,7 @@ def _next_command(
 def _print_one(forecast: MergeForecast) -> None:
     """The table on stdout; verdict, reasons and costs on stderr."""
     from repsim.core.formatting import number
-    from repsim.mergeability.words import (
-        NOT_A_FORECAST,
-        TRIAL,
-        cost_text,
-        retention_rows,
-        trial_rows,
-    )
+    from repsim.mergeability.words import NOT_A_FORECAST, cost_text, retention_rows
 
     if forecast.retention:
         heads = {"language": "language", "retention": "retention", "interval": "90 % interval"}
@@ -255,10 +276,6 @@ def _print_one(forecast: MergeForecast) -> None:
     for known in forecast.nearest:
         merge = known.merge.replace(" | none", "").replace(" | ", ", ")
         say("known", f"{merge}: kept {number(known.retention)} of {known.language}")
-    if tried := trial_rows(forecast):
-        say("trial", TRIAL)
-        for row in tried:
-            say("trial", f"{row['what']}: {number(row['value'])}")
     for note in forecast.notes:
         say("note", note)
     say("cost", cost_text(forecast))

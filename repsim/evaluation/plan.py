@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from repsim.core.model_ref import ModelRef
 from repsim.evaluation.held_out import common_context, stated_languages
 from repsim.evaluation.parents import find_parents
 from repsim.evaluation.text import load_evaluation_text
@@ -41,11 +40,15 @@ def plan_evaluation(
         "corpus": corpus,
         "context": window,
         "bytes": sizes,
-        "seconds": round(START_SECONDS + readings * _seconds(refs, sum(sizes.values()))),
+        "seconds": round(
+            START_SECONDS
+            + readings * scoring_seconds([ref.parameters for ref in refs], sum(sizes.values()))
+        ),
     }
 
 
-def _seconds(refs: Sequence[ModelRef], size: int) -> float:
-    """Two operations per parameter and token, by one core."""
-    tokens = size / BYTES_PER_TOKEN
-    return sum(2 * ref.parameters * tokens for ref in refs) / FLOPS_PER_SECOND
+def scoring_seconds(
+    parameters: Sequence[int], n_bytes: float, flops: float = FLOPS_PER_SECOND
+) -> float:
+    """Two operations per parameter and token; by one core, unless told how fast it goes."""
+    return 2 * sum(parameters) * n_bytes / BYTES_PER_TOKEN / flops

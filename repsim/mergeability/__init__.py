@@ -5,6 +5,7 @@
 an estimator of scikit-learn, is fitted on an `EvidenceTable` or its data frame; `validate` tells
 how good it is on models never seen. `AdditiveRegressor` is the regressor in it. On tables that
 somebody else made, `read_outcomes` and `validate_outcomes` tell what their features are good for.
+`plan_trial` and `run_trial` forecast nothing: a merge is made, scored on little text, and removed.
 
 Example:
     >>> from repsim.mergeability import predict_merge, rank_methods
@@ -30,8 +31,10 @@ _PUBLIC = {
     "ValidationReport": "repsim.mergeability.validation_tables",
     "read_evidence": "repsim.mergeability.evidence_files",
     "read_outcomes": "repsim.mergeability.outcome_files",
+    "run_trial": "repsim.mergeability.trial",
     "shipped_predictor": "repsim.mergeability.predictor",
     "examine_hypotheses": "repsim.mergeability.hypotheses",
+    "plan_trial": "repsim.mergeability.trial",
     "predict_matrix": "repsim.mergeability.matrix",
     "predict_merge": "repsim.mergeability.forecast",
     "rank_methods": "repsim.mergeability.forecast",

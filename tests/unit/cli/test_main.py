@@ -29,8 +29,8 @@ FLAGS = {
     "barrier": """--align --allow-network --context --corpus --device --dry-run --json --language
         --max-bytes --out --points""",
     "predict": """--align --base --corpus --device --device-map --dry-run --dtype --evidence
-        --fail-above --json --language --limit --matrix --method --oracle --out --predictor
-        --rank-methods --seed --text --tier --up-to""",
+        --fail-above --json --language --limit --matrix --method --out --predictor
+        --rank-methods --seed --set --text --tier --trial --trial-bytes --up-to""",
     "predictor": "",
     "study": "",
     "pretrain": "--allow-network --device --dry-run --fresh --json --only --out",

@@ -171,3 +171,80 @@ def test_errors_have_their_code_and_a_hint(
     shown = capsys.readouterr()
     assert what in shown.err
     assert shown.out == ""
+
+
+def test_a_trial_makes_the_merge_that_is_asked_for_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path / "cache"))
+    way = ("--method", "slerp", "--set", "t=0.01", "--trial", "--device", "cpu", "--base",
+           "zoo:mixed", "--trial-bytes", "20000", "-l", "deu_Latn")  # fmt: skip
+    assert run(*FORKS, *way, "--json", "-o", str(tmp_path / "out")) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    tried = {row["metric"]: row for row in found["trial"]["rows"] if row["model"] == "trial"}
+    # Nearly the first parent: what is scored is that one, not an average.
+    first = {row["metric"]: row for row in found["trial"]["rows"] if row["model"] == "eng-fork"}
+    assert tried["bits_per_byte"]["value"] == pytest.approx(
+        first["bits_per_byte"]["value"], abs=0.02
+    )
+    assert tried["retention"]["ci_low"] < tried["retention"]["value"] < 1
+    assert tried["gain_kept"]["reference"] == tried["retention"]["reference"] == "deu-fork"
+    assert found["trial"]["plan"]["base"] == "mixed"
+    assert (tmp_path / "out" / "forecast.json").is_file()
+    assert (
+        "next   repsim merge zoo:eng-fork zoo:deu-fork OUT --method slerp --set t=0.0"
+        in (shown.err)
+        or "--rank-methods" in shown.err
+    )
+    assert not list((tmp_path / "cache" / "trials").iterdir())
+
+
+def test_a_trial_is_planned_and_refused_with_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repsim.mergeability import trial
+
+    monkeypatch.setattr(trial, "memory_left", lambda: 10_000_000)
+    assert run(*FORKS, "--trial", "--device", "cpu", "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]["trial"]
+    assert (plan["parents"], plan["memory_free"]) == (["eng-fork", "deu-fork"], 10_000_000)
+    assert set(plan["seconds"]) == {"merging", "loading", "floors", "scoring"}
+    assert run(*FORKS, "--trial", "--device", "cpu") == 5
+    error = capsys.readouterr().err
+    assert "of memory, and 0.010 GB are left" in error
+    assert "verdict" not in error  # nothing was measured before
+    assert run(*FORKS, "--trial", "--matrix") == 2
+    assert run(*FORKS, "--trial-bytes", "9") == 2
+
+
+def test_a_trial_of_a_merge_that_is_its_parent_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path))
+    assert run(*FORKS, "--method", "slerp", "--set", "t=0", "--trial", "--device", "cpu") == 2
+    assert "the merge is 'eng-fork' itself, to the last bit" in capsys.readouterr().err
+    assert not list((tmp_path / "trials").iterdir())
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_a_trial_that_is_stopped_leaves_nothing(
+    stop: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repsim.mergeability import trial
+    from repsim.merging import read_recipe
+
+    monkeypatch.setenv("REPSIM_CACHE", str(tmp_path))
+    seen: list[Path] = []
+
+    def stopped(models: dict[str, Path], **how: Any) -> None:
+        seen.append(models["trial"] / "model.safetensors")
+        assert seen[0].is_file()
+        raise stop
+
+    monkeypatch.setattr(trial, "evaluate", stopped)
+    recipe = read_recipe({"method": "linear", "models": list(FORKS)})
+    with pytest.raises(stop):
+        trial.run_trial(trial.plan_trial(recipe, device="cpu"))
+    assert len(seen) == 1
+    assert not list((tmp_path / "trials").iterdir())
