@@ -117,9 +117,9 @@ def rows_of(study: Study, case: str, pair: Pair, how: Variant) -> Iterator[dict[
 
 def kept(study: Study, model: torch.nn.Module, parent: str) -> float:
     """Retention of a parent's language, held against that parent alone."""
-    code, text = LANGUAGES[parent[:3]], study.texts["held out"]
-    own = study.score(study.model(parent).model, "held out", [code])
-    found = judge(study.score(model, "held out", [code]), {parent: own},
+    code, text = LANGUAGES[parent[:3]], study.texts["curve"]
+    own = study.score(study.model(parent).model, "curve", [code])
+    found = judge(study.score(model, "curve", [code]), {parent: own},
                   {code: text.floors[code]}, text.text.documents)  # fmt: skip
     return found.retention[code].estimate.value
 
@@ -149,7 +149,7 @@ def parts_info(table: PartTable) -> PartInfo:
             way = found.setdefault(row["case"], {}).setdefault(row["way"], {})
             way.setdefault(row["part"], []).append(row["lost"])
     pairs = len(table.unique("pair"))
-    return PartInfo(found, "Where the loss of a mean lies", (f"{pairs} pairs", "20 kB held out"))
+    return PartInfo(found, "Where the loss of a mean lies", (f"{pairs} pairs", "6 kB held out"))
 
 
 def draw_parts(info: PartInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
