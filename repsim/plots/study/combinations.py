@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,8 +79,10 @@ def _titled(found: Sequence[Outcome]) -> dict[str, list[Outcome]]:
             title = "independent weights"
         elif o.setting in ("data-order", "same-init"):
             title = "forks, 0 %"
-        elif o.setting == "doses":
+        elif o.setting == "doses" and math.isfinite(o.apart):
             title = f"fine-tuned, {percent(doses[o.apart])} alone"
+        elif o.setting == "doses":
+            title = "fine-tuned from one model"
         else:
             title = f"forks, {percent(forks[o.fork_fraction])}"
         panels.setdefault(title, []).append(o)

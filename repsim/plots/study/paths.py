@@ -22,11 +22,7 @@ PATHS = ALIGNMENTS
 
 
 def _caption(info: Numbers) -> str:
-    words = "; ".join(
-        f"{SETTINGS[panel.setting]} "
-        + ", ".join(f"{value_words(group.barrier)} {group.label}" for group in panel.groups)
-        for panel in info.panels
-    )
+    words = "; ".join(f"{SETTINGS[panel.setting]} {panel.words}" for panel in info.panels)
     return (
         "Barrier of two parents: the highest point of the held-out bits per byte over the "
         "straight line between their losses, along the straight path between their weights, as "
@@ -47,7 +43,8 @@ def paths_info(atlas: Atlas) -> Numbers:
     for setting in SETTINGS:
         groups = [_group(name, found[setting, name]) for name in PATHS if (setting, name) in found]
         if groups:
-            panels.append(Numbers(setting=setting, groups=groups))
+            words = ", ".join(f"{value_words(group.barrier)} {group.label}" for group in groups)
+            panels.append(Numbers(setting=setting, groups=groups, words=words))
     parents = {outcome.parents for those in found.values() for outcome, _, _ in those}
     points = len(panels[0].groups[0].t)
     return Numbers(
