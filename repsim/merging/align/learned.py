@@ -176,8 +176,8 @@ def learn_maps(
     free = {space.key: _zero(space) for space in spaces}
     every = [parameter for parts in free.values() for parameter in parts]
     optimizer = torch.optim.AdamW(every, lr=learning.learning_rate, weight_decay=0.0)
-    rows = None if midpoint.rows is None else float(midpoint.rows.square().sum())
-    key = hash_json([dataclasses.asdict(learning), list(windows.shape), int(windows.sum()), rows])
+    weighed = None if midpoint.rows is None else float(midpoint.rows.square().sum())
+    key = hash_json([dataclasses.asdict(learning), list(windows.shape), int(windows.sum()), weighed])
     losses = _resume(cache, key, every, optimizer)
     draws = _draws(len(windows), learning, total)
     for update, (rows, share) in enumerate(draws):
