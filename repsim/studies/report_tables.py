@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Sequence
 
-from repsim.core.atlas import Atlas
+from repsim.core.atlas import Atlas, split_parents
 from repsim.core.errors import UsageError
 from repsim.plots.study.outcomes import (
     ALIGNMENTS,
@@ -21,7 +23,7 @@ from repsim.stats.bootstrap import estimate
 def study_tables(atlas: Atlas) -> list[TableBlock]:
     """All tables that an atlas supports."""
     tables = []
-    for make in (_outcomes, _strength, _crossings, _alignment, _barriers, _controls):
+    for make in (_outcomes, _gains, _strength, _crossings, _alignment, _barriers, _controls):
         try:
             tables.append(make(atlas))
         except UsageError:  # the atlas lacks what the table is about; its figure says so
@@ -37,6 +39,13 @@ _OUTCOMES = {
     "method": ("string", "method"), "alignment": ("string", "parents"),
     "merges": ("int", "merges"), "median": ("float", "median retention"), **_ENDS, **_RANGE,
     "collapsed": ("int", "collapsed"), "useful": ("int", "useful"),
+}  # fmt: skip
+_GAINS = {
+    "method": ("string", "method"), "parameters": ("string", "parameters"),
+    "training": ("string", "how the parents were fine-tuned", "parents"),
+    "merges": ("int", "merges"), "median": ("float", "median gain kept of the worse language",
+                                            "median gain kept"), **_RANGE,
+    "useful": ("int", "better than each parent alone", "useful"),
 }  # fmt: skip
 _STRENGTH = {
     "kind": ("string", "kind"), "language": ("string", "language"), "model": ("string", "model"),
@@ -90,6 +99,33 @@ def _summary(key: tuple[str, int, str, str], those: Sequence[Outcome]) -> Row:
         "collapsed": sum(outcome.collapsed for outcome in those),
         "useful": sum(outcome.useful for outcome in those),
     }  # fmt: skip
+
+
+def _gains(atlas: Atlas) -> TableBlock:
+    """Gain kept over the common base, by method and by how the parents were fine-tuned."""
+    worst: dict[str, Row] = {}
+    for row in atlas.merges.rows():
+        if row["gain_kept"] is not None and not row["control"]:
+            known = worst.setdefault(row["merge"], row)
+            if row["gain_kept"] < known["gain_kept"]:
+                worst[row["merge"]] = row
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in worst.values():
+        told = {name.rpartition("/")[2].partition("-")[2] for name in split_parents(row["parents"])}
+        method = METHODS.get(row["method"], row["method"])
+        values = json.loads(row["parameters"] or "{}")
+        parameters = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        groups.setdefault((method, parameters, " + ".join(sorted(told))), []).append(row)
+    if not groups:
+        raise UsageError("no merge has a base over which its parents gained")
+    rows = [
+        {"method": key[0], "parameters": key[1], "training": key[2], "merges": len(those),
+         "median": statistics.median(kept), "least": min(kept), "most": max(kept),
+         "useful": sum(bool(row["useful"]) for row in those)}
+        for key, those in groups.items() for kept in [[row["gain_kept"] for row in those]]
+    ]  # fmt: skip
+    title = "What merges keep of the gain over their common base"
+    return TableBlock("gains", title, declared(_GAINS, rows))
 
 
 def _strength(atlas: Atlas) -> TableBlock:

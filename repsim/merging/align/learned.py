@@ -177,7 +177,9 @@ def learn_maps(
     every = [parameter for parts in free.values() for parameter in parts]
     optimizer = torch.optim.AdamW(every, lr=learning.learning_rate, weight_decay=0.0)
     weighed = None if midpoint.rows is None else float(midpoint.rows.square().sum())
-    key = hash_json([dataclasses.asdict(learning), list(windows.shape), int(windows.sum()), weighed])
+    key = hash_json(
+        [dataclasses.asdict(learning), list(windows.shape), int(windows.sum()), weighed]
+    )
     losses = _resume(cache, key, every, optimizer)
     draws = _draws(len(windows), learning, total)
     for update, (rows, share) in enumerate(draws):
