@@ -170,3 +170,15 @@ def test_a_family_that_no_known_merge_is_of_is_refused(tmp_path: Path) -> None:
         "'a' is of the family gpt2, and every known merge is of llama models: intervals did not "
         "hold for another family"
     )
+
+
+@pytest.mark.usefixtures("weights_are_not_read")
+@pytest.mark.parametrize("family", ["phi3", "gpt_oss"])
+def test_random_models_of_families_that_nobody_merged_here_get_no_number(
+    family: str, tmp_path: Path
+) -> None:
+    pair = [write_tiny_model(family, tmp_path / name, head=True, seed=i) for i, name in
+            enumerate("ab")]  # fmt: skip
+    found = predict_merge(pair, languages=["eng_Latn"], limit=20)
+    assert_refused(found)
+    assert f"'a' is of the family {family}, and every known merge is of llama" in found.refusal
