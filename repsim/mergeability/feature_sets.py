@@ -73,10 +73,7 @@ def feature_uses(
 def feature_choices(
     table: EvidenceTable, tiers: Sequence[str], names: Sequence[str] = ()
 ) -> list[tuple[FeatureUse, ...]]:
-    """All features that a predictor of some tiers may use, and the few that it cannot do without.
-
-    Which it is is chosen by folds inside the known merges; named features are left as they are.
-    """
+    """All features of some tiers, and the few needed most: inner folds choose; or those named."""
     every = feature_uses(table, tiers, names)
     few = tuple(use for use in every if use.name in FEATURES and _is_basic(FEATURES[use.name]))
     return [every, few] if not names and 2 < len(few) < len(every) else [every]

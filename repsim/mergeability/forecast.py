@@ -188,11 +188,7 @@ def forecast_of(
     measured: Measured, predictor: MergePredictor, method: str = "linear", alignment: str = "none",
     parameters: Mapping[str, Sequence[float]] | None = None,
 ) -> MergeForecast:  # fmt: skip
-    """Forecast of one way to merge parents that were measured.
-
-    For a merge of models as they are, the verdict takes into account what the same method is
-    forecast to do after each alignment that is known of it.
-    """
+    """Forecast of one way to merge parents; as they are, its alignments count in the verdict."""
     why = measured.refusal(method) or gate_method(method, alignment, predictor, parameters)
     candidate = measured.candidate(method, alignment)
     prediction = Prediction(refusal=why) if why else predictor.answer(candidate)

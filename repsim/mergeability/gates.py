@@ -71,10 +71,7 @@ def gate_method(
     method: str, alignment: str, predictor: MergePredictor,
     parameters: Mapping[str, Sequence[float]] | None = None,
 ) -> str:  # fmt: skip
-    """Why nothing can be said of a method before anything is measured; empty if something can.
-
-    `parameters`: values by model that are not the defaults of the method.
-    """
+    """Why nothing can be said of a method (with `parameters` by model); empty if it can."""
     known = predictor.combinations()
     methods = list(dict.fromkeys(name for name, _ in known))
     if method not in methods:

@@ -26,23 +26,7 @@ COST = 0.05
 def goal_rows(
     metrics: MetricTable, lifts: LiftTable, predictor: str, costs: Sequence[Cost] = ()
 ) -> list[dict[str, Any]]:
-    """Hold a validation against the goals.
-
-    Args:
-        metrics: Skill.
-        lifts: Skill over baselines.
-        predictor: The set of tiers that is judged.
-        costs: What sets of tiers cost to measure; those up to the one that is judged are stated.
-
-    Returns:
-        Rows of a `GoalTable`.
-
-    Example:
-        >>> row = {"split": "leave-models-out", "stratum": "all", "predictor": "T0",
-        ...        "metric": "auroc", "value": 0.98}
-        >>> [(r["goal"], r["reached"]) for r in goal_rows(MetricTable([row]), LiftTable([]), "T0")]
-        [('AUROC of collapse', 'yes')]
-    """
+    """Rows of a `GoalTable`; costs of sets of tiers up to the one that is judged are stated."""
     rows = []
     for goal, rule in _goals().items():
         found = list(

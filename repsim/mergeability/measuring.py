@@ -56,27 +56,16 @@ class Settings(How):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A group of parents and everything that was measured of it.
-
-    Attributes:
-        names: Labels of the parents.
-        base: Base of methods on differences; empty for none.
-        languages: Languages that were measured.
-        results: Tiers, the cheapest first.
-        gate: What the files say against a forecast.
-        oracle: What a trial of the plain average gave; None if it was not asked for.
-        base_refusal: Why nothing can be said of methods that take differences to the base.
-        lineage_notes: What parents without a base share, where a reader should know.
-    """
+    """A group of parents and everything that was measured of it."""
 
     names: tuple[str, ...]
-    base: str
+    base: str  # of methods on differences; empty for none
     languages: tuple[str, ...]
-    results: tuple[TierResult, ...]
-    gate: Gate
-    oracle: TierResult | None = None
-    base_refusal: str = ""
-    lineage_notes: tuple[str, ...] = ()
+    results: tuple[TierResult, ...]  # the cheapest tier first
+    gate: Gate  # what the files say against a forecast
+    oracle: TierResult | None = None  # a trial of the average; None if not asked for
+    base_refusal: str = ""  # why methods that take differences are refused
+    lineage_notes: tuple[str, ...] = ()  # what parents without a base share
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -135,12 +124,7 @@ def measure_parents(
     base: ModelName | None = None,
     say: Say | None = None,
 ) -> Measured:
-    """Measure a group of parents, tier by tier; stop early where no forecast can come of it.
-
-    Of the base a sample of the weights is read, to see whether it can be their nearest common
-    ancestor. Features are measured without it, as of known merges: updates are taken from the mean
-    of the parents.
-    """
+    """Measure parents, tier by tier; stop early where no forecast can come of it."""
     tell = say or (lambda label, text: None)
     with opened(models, device=settings.device, loading=settings.loading) as parents:
         results = [TIERS["T0"].measure(parents, settings, None)]

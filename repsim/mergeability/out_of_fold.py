@@ -111,11 +111,7 @@ def carry_out(
     advance: Callable[[], object] | None = None,
     each: Each = map,
 ) -> tuple[dict[str, OutOfFold], list[str]]:
-    """Forecast every test row of a split by a predictor fitted on the training rows alone.
-
-    One result for each set of tiers that the predictor is fitted on; beside them, which regressor
-    and how many features each fold chose.
-    """
+    """Forecasts of test rows by set of tiers, from training rows alone; and what folds chose."""
     test = functools.partial(_test, table, predictor, split.name != "leave-method-out")
     for fold in split.folds:
         assert_apart(table, fold.train, fold.test)

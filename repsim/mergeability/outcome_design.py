@@ -22,31 +22,18 @@ BLOCKS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """Rows as regressors take them.
+    """Rows as regressors take them."""
 
-    Attributes:
-        features: `[rows, features]`, NaN where not known.
-        members: `[rows, models]`: whose merge it is.
-        method: `[rows]`: number of the method.
-        source: `[rows]`: number of the source.
-        cell: `[rows]`: number of method and source together: within a cell levels are alike.
-        names: Names of the models.
-        methods: Names of the methods.
-        sources: Names of the sources.
-        cells: Names of the cells: those of the methods, if there is one source.
-        signs: `[features]`: +1, -1, or 0 where no direction was stated.
-    """
-
-    features: np.ndarray
-    members: np.ndarray
-    method: np.ndarray
-    source: np.ndarray
-    cell: np.ndarray
-    names: tuple[str, ...]
+    features: np.ndarray  # [rows, features], NaN where not known
+    members: np.ndarray  # [rows, models]: whose merge it is
+    method: np.ndarray  # [rows]: number of the method
+    source: np.ndarray  # [rows]: number of the source
+    cell: np.ndarray  # [rows]: number of method and source: within a cell levels are alike
+    names: tuple[str, ...]  # of the models
     methods: tuple[str, ...]
     sources: tuple[str, ...]
-    cells: tuple[str, ...]
-    signs: np.ndarray
+    cells: tuple[str, ...]  # those of the methods, if there is one source
+    signs: np.ndarray  # [features]: +1, -1, or 0 where no direction was stated
 
     def take(self, rows: np.ndarray) -> Design:
         """Some rows; models and methods keep their numbers."""
@@ -57,15 +44,7 @@ class Design:
 
 
 def design_of(table: OutcomeTable, directions: dict[str, int] | None = None) -> Design:
-    """The design of a table.
-
-    Args:
-        table: Merges with outcomes.
-        directions: Feature -> +1 or -1, if the outcome may only rise or fall with it.
-
-    Raises:
-        InputError: There are too few models or merges.
-    """
+    """The design of a table; `directions` (+1 or -1): where the outcome only rises or falls."""
     parents = table.members
     names = tuple(sorted({name for row in parents for name in row}))
     if len(names) < LEAST_MODELS or len(table) < 2 * LEAST_ROWS:

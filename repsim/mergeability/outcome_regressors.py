@@ -35,10 +35,7 @@ class OutcomeRegressor:
 
 
 def by_method(design: Design, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of the outcome of each row's method and source.
-
-    Where those are not known: of the method; where it is not: the mean over methods.
-    """
+    """Mean and spread of a row's method and source; else of the method; else over methods."""
     known = np.isfinite(y)
     centre = np.full(len(y), np.nan)
     spread = np.full(len(y), np.nan)

@@ -79,22 +79,10 @@ def scores_of(
     tested: Predictions, y: np.ndarray, method: np.ndarray, methods: tuple[str, ...],
     members: np.ndarray, *, draws: int = DRAWS, seed: int = 0,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Rows of metrics: by method, and their mean over methods.
-
-    Within folds: the correlation of predicted and observed outcomes among the merges of one fold
-    and method, averaged over folds with at least four such merges. Pooled: over all of a method;
-    a merge that two folds test counts twice. Pooling over methods is not done: methods differ in
-    level, and any forecast that knows the method would look good.
-
-    Args:
-        tested: Forecasts; not finite where none was made.
-        y: Outcome of each row of the table.
-        method: Number of the method of each row.
-        methods: Their names.
-        members: `[rows, models]`.
-        draws: Draws of models for intervals.
-        seed: Of the draws.
-    """
+    """Rows of metrics: by method, and their mean over methods; never pooled over methods."""
+    # Within folds: the correlation among the merges of a fold and method, averaged over folds.
+    # Pooled: over a method, a merge that two folds test counting twice. Never over methods: they
+    # differ in level, and a forecast that knows the method alone would look good.
     weights = model_weights(members, draws=draws, seed=seed)
     known = np.isfinite(tested.predicted)
     if not known.any():

@@ -214,11 +214,7 @@ def _best(
     regressors: Sequence[str], alone: bool, design: Design, y: np.ndarray,
     inner: Sequence[Fold], trials: dict[tuple[str, int, bool], np.ndarray],
 ) -> tuple[str, Mapping[str, float]]:  # fmt: skip
-    """The first regressor and setting within one standard error of the best in the inner folds.
-
-    The rule of one standard error (Breiman et al. 1984), of the difference fold by fold:
-    regressors and settings are listed from the simplest on.
-    """
+    """The simplest within one standard error of the best, by inner folds (Breiman et al. 1984)."""
     options = [(r, n) for r in regressors for n in range(len(OUTCOME_REGRESSORS[r].grid))]
     if len(options) > 1:
         for name, place in options:

@@ -114,11 +114,7 @@ class Part:
         )  # fmt: skip
 
     def _unmeasured(self, table: EvidenceTable, known: EvidenceTable) -> list[str]:
-        """Why a row is refused of which something that matters could not be measured.
-
-        What models state of themselves (T0) may be missing; a mean in the place of what is measured
-        of every known merge would be a guess.
-        """
+        """Why a row is refused of which something that matters, and is no T0, was not measured."""
         measured = [
             use.name for use in self.uses
             if use.name in self.domain.usual and known.tiers.get(use.name) not in (None, "T0")
@@ -183,10 +179,7 @@ def fit_part(
     blocks: int = BLOCKS,
     seed: int = 0,
 ) -> tuple[Part, np.ndarray]:
-    """Fit on all rows; errors and shrinkage are those of regressors that knew no parent.
-
-    Beside the part: its forecasts out of fold of every row.
-    """
+    """Fit on all rows, errors and shrinkage out of fold; beside it those forecasts."""
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
     choices = feature_choices(table, tiers, features)
     found = chosen_fit(kind, table, choices, folds)
@@ -218,11 +211,7 @@ def fit_part(
 def doubts_beside(
     table: EvidenceTable, part: Part, predicted: np.ndarray, full: Part, reference: np.ndarray
 ) -> tuple[Doubt, Doubt]:
-    """Where a part must leave the fate of merges open, lest a fuller one says the opposite.
-
-    Weights do not tell whether alignment helps as they tell what becomes of a plain average, so
-    that merges as they are and aligned ones have bounds of their own.
-    """
+    """Where a part leaves the fate of merges open, lest a fuller one says the opposite."""
     number, first = table.merges()
     mine, theirs = (
         which.merges.below(least_by_merge(values, number, len(first)), COLLAPSE)

@@ -16,34 +16,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A merge that might be made, as a recipe or the command line names it.
+    """A merge that might be made, as a recipe or the command line names it."""
 
-    Attributes:
-        models: Parents, in the order of merging.
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        base: Base of methods on differences; None for none.
-        tokenizer: "same" or "map".
-        parameters: Parameter of the method -> its value for each model, where it is a number.
-        notes: What in the recipe is not considered.
-    """
-
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # in the order of merging
     method: str = "linear"
-    alignment: str = "none"
-    base: str | None = None
+    alignment: str = "none"  # none, permutation or orthogonal
+    base: str | None = None  # of methods on differences
     tokenizer: Literal["same", "map"] = "same"
     parameters: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what in the recipe is not considered
 
 
 def read_question(source: str | Path | Mapping[str, Any]) -> Question:
-    """Read a recipe, mergekit's included, as a question to a forecast.
-
-    Known merges were made with equal weights and all layers: parameters that are numbers are part
-    of the question, others are noted, and a recipe that stacks layers, or that no merge could
-    follow, is refused.
-    """
+    """Read a recipe, mergekit's too, as a question; one that stacks layers is refused."""
     from repsim.merging.prepare import check_recipe
     from repsim.merging.reading import read_recipe
 

@@ -55,10 +55,7 @@ def leave_models_out(
     table: EvidenceTable, *, blocks: int = 6, seed: int = 0, least: int = LEAST_GROUPS,
     histories: bool = False,
 ) -> Split:  # fmt: skip
-    """Hold out blocks of models, and test on the merges that lie wholly inside them.
-
-    With `histories` all models that were forked from one run are held out together.
-    """
+    """Hold out blocks of models (`histories`: all forks of a run), test merges inside."""
     found, names = incidence(table, histories=histories)
     if len(names) < 4:
         raise InputError(
@@ -88,11 +85,7 @@ def _leave_values_out(
     question: str,
     seed: int,
 ) -> Split:
-    """Hold out one value after another, and models with it.
-
-    `tested` has the value with which a row is tested, None for never; `taints` the values with
-    which it may not be learnt from.
-    """
+    """Hold out value after value, and models with it; `taints` bars rows from learning."""
     models = leave_models_out(table, blocks=3, seed=seed, least=1)
     folds = []
     for value in sorted({value for value in tested if value is not None}, key=str):

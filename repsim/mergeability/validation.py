@@ -120,7 +120,7 @@ def validate(
         np.True_
     """
     table = with_provenance(with_as_merged(evidence))
-    tell = say or _silent
+    tell = say or (lambda text: None)
     sets = _sets(table, features)
     main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
     possible = standard_splits(table, blocks=blocks, seed=seed)
@@ -388,7 +388,3 @@ def _denial_rows(
             for metric, value in values.items()
         ]  # fmt: skip
     return rows
-
-
-def _silent(text: str) -> None:
-    """Say nothing."""

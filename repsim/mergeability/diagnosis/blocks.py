@@ -24,16 +24,7 @@ SENTENCES, LONGEST = 64, 300
 
 
 def block_readings(bench: Bench, code: str) -> list[dict[str, Any]]:
-    """What happens after each block in a language, as rows of a `DiagnosisTable`.
-
-    Read on sentence vectors, the mean over tokens but the first. *norm*: root mean square of the
-    merge's vectors over the mean of the parents'. *variance*: their total variance over sentences,
-    likewise; below 1 the merge tells sentences apart less than its parents do. *similarity*:
-    debiased CKA with each parent.
-
-    Raises:
-        InputError: Activations are NaN or infinite.
-    """
+    """Rows of a `DiagnosisTable`: what happens after each block, by sentence vectors."""
     corpus = _sentences(bench, code)
     with tempfile.TemporaryDirectory() as cache:
         made, *parents = [_activations(one, corpus, cache) for one in (bench.made, *bench.parents)]

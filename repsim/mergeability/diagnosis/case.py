@@ -53,26 +53,15 @@ class Opened:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Everything that causes are looked for in.
-
-    Attributes:
-        merge: The merge.
-        parents: Its parents.
-        base: The base that it was made with, if one is stated.
-        parts: The weight of each parent in each part, the base among them.
-        lineage: What parents (and base) share.
-        base_finding: Whether the base can be their ancestor; None without one.
-        readings: Losses, and what putting parts back restores.
-        broken: Tensors of the merge that hold NaN or infinity.
-    """
+    """Everything that causes are looked for in."""
 
     merge: Opened
     parents: tuple[Opened, ...]
-    base: Opened | None
-    parts: PartsTable | None
+    base: Opened | None  # that the merge was made with, if one is stated
+    parts: PartsTable | None  # weight of each parent, and the base, in each part
     lineage: LineageTable | None
-    base_finding: BaseFinding | None
-    broken: tuple[str, ...]
+    base_finding: BaseFinding | None  # whether it can be their ancestor
+    broken: tuple[str, ...]  # tensors of the merge that hold NaN or infinity
     readings: DiagnosisTable = dataclasses.field(default_factory=DiagnosisTable)
 
     def blocks(self) -> list[str]:
@@ -103,11 +92,7 @@ class Case:
 
 
 def open_case(merge: ModelName, parents: Sequence[ModelName], base: ModelName | None) -> Case:
-    """Open the models and read what their weights tell.
-
-    Raises:
-        InputError: A model is not there, or its files are damaged.
-    """
+    """Open the models and read what their weights tell."""
     made, *named = _opened([merge, *parents, *([base] if base is not None else [])])
     opened, root = named[: len(parents)], (named[-1] if base is not None else None)
     folders = {one.name: one.folder for one in named}

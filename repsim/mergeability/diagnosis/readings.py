@@ -58,10 +58,7 @@ class DiagnosisTable(Table):
     }  # fmt: skip
 
     def blocks(self, language: str) -> list[dict[str, Any]]:
-        """What is known after each block in a language, a row per block, for a screen or a figure.
-
-        Keys: `part`, `norm`, `variance`, `restored`, and `similarity PARENT` for each parent.
-        """
+        """A row per block: `part`, `norm`, `variance`, `restored`, `similarity PARENT`."""
         rows = list(self.where(language=language).rows())
         lines: dict[str, dict[str, Any]] = {}
         for row in rows:
@@ -77,21 +74,13 @@ class DiagnosisTable(Table):
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """The merge and its parents in memory, and the text that they are read on.
-
-    Attributes:
-        made: The merge.
-        parents: Its parents.
-        text: Held-out documents.
-        ready: The text as token ids, of the merge first, then of each parent.
-        window: Tokens per window.
-    """
+    """The merge and its parents in memory, and the text that they are read on."""
 
     made: CausalModel
     parents: tuple[CausalModel, ...]
-    text: EvaluationText
-    ready: tuple[PreparedText, ...]
-    window: int
+    text: EvaluationText  # held-out documents
+    ready: tuple[PreparedText, ...]  # as token ids, of the merge first
+    window: int  # tokens
 
     @classmethod
     def load(

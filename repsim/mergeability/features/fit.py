@@ -61,10 +61,7 @@ def with_heads(models: Sequence[Weights]) -> list[Weights]:
 
 
 def check_fit(models: Sequence[Weights]) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of the tensors to compare, and why those of the vocabulary are left out, if they are.
-
-    Bodies that differ in family, name or shape are an `IncompatibleModelsError`.
-    """
+    """Shapes to compare, and why the vocabulary's are left out; unlike bodies are an error."""
     first, *others = models
     shapes = first.shapes
     if not any(math.prod(shape) for shape in shapes.values()):
