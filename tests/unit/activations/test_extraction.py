@@ -151,10 +151,10 @@ def test_an_interrupted_extraction_goes_on(fresh, corpus_of, tmp_path, monkeypat
 
     handle = loaded.model.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        one(loaded, corpus, tmp_path / "cut")
+        one(loaded, corpus, tmp_path / "cut", batch_size=8)
     handle.remove()
     assert sum(passes) == 24
-    acts = one(loaded, corpus, tmp_path / "cut")
+    acts = one(loaded, corpus, tmp_path / "cut", batch_size=8)
     # Two chunks were done; the third was lost, the fourth not begun.
     assert sum(passes) == 24 + 16
     assert (acts.info["chunks"], acts.info["chunks_computed"]) == (4, 2)
