@@ -142,7 +142,7 @@ def test_what_the_tokenizer_was_last_used_for_does_not_matter(fresh, corpus_of, 
 def test_an_interrupted_extraction_goes_on(fresh, corpus_of, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "CHUNK_SENTENCES", 8)
     loaded, corpus = fresh("llama"), corpus_of(32)
-    expected = one(loaded, corpus, tmp_path / "whole")
+    expected = one(loaded, corpus, tmp_path / "whole", batch_size=8)
     passes = count_passes(loaded)
 
     def stop(*args):
