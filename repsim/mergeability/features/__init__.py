@@ -6,12 +6,9 @@ from repsim._lazy import lazily
 _PUBLIC = {
     "FEATURES": "repsim.mergeability.features.catalogue",
     "FeatureSpec": "repsim.mergeability.features.spec",
-    "FeatureValue": "repsim.mergeability.features.spec",
     "How": "repsim.mergeability.features.tiers",
     "OpenedParents": "repsim.mergeability.features.opened",
     "TIERS": "repsim.mergeability.features.tiers",
-    "Tier": "repsim.mergeability.features.tiers",
-    "TierResult": "repsim.mergeability.features.spec",
     "activation_features": "repsim.mergeability.features.activations",
     "gradient_features": "repsim.mergeability.features.gradients",
     "metadata_features": "repsim.mergeability.features.metadata",

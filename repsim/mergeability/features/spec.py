@@ -55,43 +55,24 @@ class FeatureSpec:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureValue:
-    """One measured feature.
-
-    Attributes:
-        feature: Name of the feature.
-        value: Its value; NaN where it is not defined or not known.
-        language: Language that it was measured in; empty if it concerns all.
-    """
+    """One measured feature."""
 
     feature: str
-    value: float
-    language: str = ""
+    value: float  # NaN where it is not defined or not known
+    language: str = ""  # empty if it concerns all
 
 
 @dataclasses.dataclass(frozen=True)
 class TierResult:
-    """What one tier says of a group of parents.
-
-    Attributes:
-        tier: Name of the tier.
-        values: Features.
-        seconds: Processor time that they took. Models that are loaded for one tier and used by the
-            next count for the first.
-        notes: What a reader should know: what was skipped or sampled, and why.
-    """
+    """What one tier says of a group of parents."""
 
     tier: str
     values: tuple[FeatureValue, ...]
-    seconds: float
-    notes: tuple[str, ...] = ()
+    seconds: float  # of the processor; a model loaded for two tiers counts for the first
+    notes: tuple[str, ...] = ()  # what was skipped or sampled, and why
 
     def as_dict(self) -> dict[str, float]:
-        """Values by feature; "feature@language" where there is a language.
-
-        Example:
-            >>> TierResult("T0", (FeatureValue("k", 2.0),), 0.1).as_dict()
-            {'k': 2.0}
-        """
+        """Values by feature; "feature@language" where there is a language."""
         return {
             f"{value.feature}@{value.language}" if value.language else value.feature: value.value
             for value in self.values

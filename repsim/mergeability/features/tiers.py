@@ -43,21 +43,13 @@ Progress = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
-    """A set of features that are measured together.
-
-    Attributes:
-        name: Name in tables.
-        what: What is measured, in words.
-        needs: What of the parents is opened.
-        measure: Computes the features.
-        forecasts: Whether a forecast may rest on them; a trial of the merge is none.
-    """
+    """A set of features that are measured together."""
 
     name: TierName
-    what: str
-    needs: Literal["files", "weights", "models"]
+    what: str  # in words
+    needs: Literal["files", "weights", "models"]  # what of the parents is opened
     measure: Callable[[OpenedParents, How, Progress | None], TierResult]
-    forecasts: bool = True
+    forecasts: bool = True  # whether a forecast may rest on it; a trial of the merge is none
 
 
 def _metadata(parents: OpenedParents, how: How, say: Progress | None) -> TierResult:
