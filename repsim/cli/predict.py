@@ -102,6 +102,9 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
             _print_many(forecasts, with_parents=options["matrix"])
         else:
             _print_one(forecasts[0])
+        if asked.base and any(found.retention for found in forecasts):
+            say("note", "retention is over unigrams, not over the base; what is kept of the gain "
+                f"over {asked.base} is measured by --trial, not forecast")  # fmt: skip
     tried = run_trial(trial, say=say) if trial else None
     document = _document(asked, options, forecasts)
     if trial and tried:

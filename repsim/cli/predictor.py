@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.validation_tables import ValidationReport
 
+#: The outcome beside retention: its column in an atlas.
+GAIN = "gain_kept"
+
 
 @click.group()
 def predictor() -> None:
@@ -36,7 +39,8 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--features", help="Columns of features, comma-separated; NAME:+, NAME:- or "
                                         "NAME:0 states which way one may count."),
         click.option("--outcome", help="Column of what was kept, 1 = all, 0 = nothing; validate "
-                                       "takes one per parent too. Default: retention."),
+                                       "takes one per parent too. Default: retention. Fit: "
+                                       "gain_kept, also of an atlas, is told from retention."),
         click.option("--parents", help="Columns with one parent each, comma-separated, or one with "
                                        "all joined by ' + '. Default: parents."),
         click.option("--table", type=opt.PATH,
@@ -64,21 +68,35 @@ def fit(
     as_json: bool, **named: Any,
 ) -> None:  # fmt: skip
     """Fit a predictor on atlases, or on a table of merges. The same input gives the same file."""
+    import numpy as np
+
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.regressors import CHOSEN
 
+    outcome = GAIN if named["outcome"] == GAIN else "retention"
+    if atlases and named["outcome"] not in (None, outcome):
+        raise UsageError(
+            f"of an atlas the outcome is retention or {GAIN}, not '{named['outcome']}'",
+            hint="--outcome COLUMN goes with --table",
+        )
     evidence, features = _evidence(atlases, **named)
-    say("fit", _size(evidence))
+    if named["table"] and outcome == GAIN:
+        evidence = evidence.with_columns({GAIN: evidence["retention"]})
+    say("fit", f"{outcome.replace('_', ' ')} of {_size(evidence)}")
+    if outcome == GAIN:
+        say("fit", f"the gain kept is known in {np.isfinite(evidence[GAIN]).sum():,} of the rows")
     if dry_run:
         if as_json:
-            print_json({"plan": _size(evidence)})
+            print_json({"plan": _size(evidence), "outcome": outcome})
         return
-    made = Predictor(regressor or CHOSEN, features=features, seed=seed).fit(evidence)
+    made = Predictor(regressor or CHOSEN, features=features, seed=seed, outcome=outcome)
+    made.fit(evidence)
     made.save(out)
     if as_json:
         print_json(_summary(made))
     say("wrote", f"{out}: {made.identity}")
-    say("next", f"repsim predict A B --predictor {out}")
+    asked = "predict A B --predictor" if outcome != GAIN else "predictor show"
+    say("next", f"repsim {asked} {out}")
 
 
 @predictor.command(

@@ -71,6 +71,24 @@ def test_errors_say_what_to_do(arguments, code, said, capsys) -> None:
     assert said in capsys.readouterr().err
 
 
+def test_gain_kept_is_an_outcome_of_its_own(table, tmp_path, capsys) -> None:
+    gained, data = tmp_path / "gained.parquet", pq.read_table(table).drop(["gain_kept"])
+    names = ["gain_kept" if name == "kept" else name for name in data.column_names]
+    pq.write_table(data.rename_columns(names), gained)
+    how = ["--table", gained, "--columns", "method=how", "--features", FEATURES]
+    assert _run("predictor", "fit", *how, "--outcome", "gain_kept", "-o", tmp_path / "gain") == 0
+    assert "fit    gain kept of" in capsys.readouterr().err
+    assert Predictor.load(tmp_path / "gain").outcome == "gain_kept"
+    # A verdict is on retention: such a predictor gives none.
+    assert _run("predict", "zoo:eng-1", "zoo:eng-2", "--predictor", tmp_path / "gain") == 2
+    assert "forecasts gain_kept, and a verdict is on retention" in capsys.readouterr().err
+    fit = ["predictor", "fit", "cpu_atlas", "-o", tmp_path / "none", "--outcome"]
+    assert _run(*fit, "gain_kept") == 3
+    assert "of no merge is it known what was kept of the gain" in capsys.readouterr().err
+    assert _run(*fit, "kept") == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_unknown_features_and_splits_are_named(table, capsys) -> None:
     how = ["--table", table, "--outcome", "kept", "--columns", "method=how"]
     assert _run("predictor", "validate", *how, "--features", "distanse") == 2
