@@ -156,14 +156,18 @@ class LearnedInfo:
     def caption(self) -> str:
         """What is shown, and where the maps end."""
         ends = [
-            f"{panel.case} {number(panel.curves['learned'][-1].middle)} at "
-            f"{panel.curves['learned'][-1].tokens:,} tokens"
-            for panel in self.panels if "learned" in panel.curves
-        ]  # fmt: skip
+            f"{panel.case} {number(panel.curves[name][-1].middle)} at "
+            f"{panel.curves[name][-1].tokens:,} tokens{words}"
+            for panel in self.panels
+            for name, words in (("learned", ""), ("learned, counted", " with rows by counts"))
+            if name in panel.curves
+        ]
         return (
             "Retention of the worse language against tokens of text, on a logarithmic axis; at the "
             "left edge the mean as it is, by permutation and by rotation, which take none. Lines: "
             "median over the pairs that have a budget (larger ones have fewer pairs), dots: pairs. "
+            "Rows by counts: rows of embedding and head are weighed by how often each model's text "
+            "has the token. "
             "Learned maps end, " + "; ".join(ends) + "."
         )
 
