@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from repsim.core.atlas import Atlas, split_parents
 from repsim.core.errors import UsageError
@@ -103,13 +104,13 @@ def _summary(key: tuple[str, int, str, str], those: Sequence[Outcome]) -> Row:
 
 def _gains(atlas: Atlas) -> TableBlock:
     """Gain kept over the common base, by method and by how the parents were fine-tuned."""
-    worst: dict[str, Row] = {}
+    worst: dict[str, Mapping[str, Any]] = {}
     for row in atlas.merges.rows():
         if row["gain_kept"] is not None and not row["control"]:
             known = worst.setdefault(row["merge"], row)
             if row["gain_kept"] < known["gain_kept"]:
                 worst[row["merge"]] = row
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in worst.values():
         told = {name.rpartition("/")[2].partition("-")[2] for name in split_parents(row["parents"])}
         method = METHODS.get(row["method"], row["method"])
