@@ -111,12 +111,14 @@ def _gains(atlas: Atlas) -> TableBlock:
             if row["gain_kept"] < known["gain_kept"]:
                 worst[row["merge"]] = row
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in worst.values():
-        told = {name.rpartition("/")[2].partition("-")[2] for name in split_parents(row["parents"])}
-        method = METHODS.get(row["method"], row["method"])
-        values = json.loads(row["parameters"] or "{}")
+    for least in worst.values():
+        told = {
+            name.rpartition("/")[2].partition("-")[2] for name in split_parents(least["parents"])
+        }
+        method = METHODS.get(least["method"], least["method"])
+        values = json.loads(least["parameters"] or "{}")
         parameters = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        groups.setdefault((method, parameters, " + ".join(sorted(told))), []).append(row)
+        groups.setdefault((method, parameters, " + ".join(sorted(told))), []).append(least)
     if not groups:
         raise UsageError("no merge has a base over which its parents gained")
     rows = [
