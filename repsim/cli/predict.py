@@ -10,7 +10,7 @@ import click
 
 from repsim.cli import options as opt
 from repsim.cli.output import print_either, print_json, print_table, say, write_found
-from repsim.cli.predict_trial import after_trial, as_recipe, planned_trial, print_trial
+from repsim.cli.predict_trial import after_trial, as_recipe, planned_trial, print_trial, trial_page
 from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     if options["rank_methods"]:
         _tell_left_out(asked, predictor)
     if options["out"]:
-        _write(forecasts, options["out"], matrix=options["matrix"], document=document)
+        more = trial_page(trial, tried) if trial and tried else ""
+        _write(forecasts, options["out"], matrix=options["matrix"], document=document, more=more)
         if tried:
             write_found(tried, options["out"])
     say("next", after_trial(sources, options, tried) if tried
@@ -317,8 +318,9 @@ def _gate(forecasts: Sequence[MergeForecast], limit: float | None) -> str:
 
 
 def _write(
-    forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, document: dict[str, Any]
-) -> None:
+    forecasts: Sequence[MergeForecast], out: Path, *, matrix: bool, document: dict[str, Any],
+    more: str = "",
+) -> None:  # fmt: skip
     """JSON, Markdown, tables and figure, as far as there is something to draw."""
     from repsim.core.files import write_json, write_text
     from repsim.mergeability.matrix import ForecastTable
@@ -328,7 +330,7 @@ def _write(
     written = [write_json(out / "forecast.json", document)]
     figures = _draw(forecasts, out, matrix=matrix)
     page = markdown(forecasts, figure=figures[0].name if figures else "")
-    written += [write_text(out / "forecast.md", page), *figures]
+    written += [write_text(out / "forecast.md", page + more), *figures]
     if len(forecasts) > 1:
         written += ForecastTable.of(forecasts).export(out)
     say("wrote", f"{out}: {', '.join(path.name for path in written)}")

@@ -54,6 +54,29 @@ def planned_trial(sources: Sequence[str], options: Mapping[str, Any]) -> TrialPl
 
 def print_trial(plan: TrialPlan, table: EvaluationTable) -> None:
     """What the trial measured, on stdout; what its numbers mean, on stderr."""
+    click.echo()
+    print_table(_rows(plan, table), _HEADS)
+    for note in _notes(table):
+        say("note", note)
+    for line in _meaning(plan, table):
+        say("trial", line)
+
+
+def trial_page(plan: TrialPlan, table: EvaluationTable) -> str:
+    """The same in Markdown, to stand below the page of a forecast."""
+    from repsim.core.formatting import markdown_lines, markdown_text, number
+
+    cells = [
+        [number(cell, 3) if isinstance(cell, float) else str(cell or "–")
+         for cell in (row[head] for head in _HEADS)]
+        for row in _rows(plan, table)
+    ]  # fmt: skip
+    lines = ["", "## Trial", "", *markdown_lines(list(_HEADS.values()), cells), ""]
+    lines += [f"- {markdown_text(text)}" for text in (*_meaning(plan, table), *_notes(table))]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(plan: TrialPlan, table: EvaluationTable) -> list[dict[str, Any]]:
     from repsim.core.formatting import number
     from repsim.mergeability.trial import NAME
 
@@ -65,22 +88,37 @@ def print_trial(plan: TrialPlan, table: EvaluationTable) -> None:
         rows.append({
             "language": "worst" if row["metric"] == "worst_retention" else row["language"],
             "outcome": _METRICS[row["metric"]] + over, "value": row["value"],
-            "interval": " to ".join(map(number, ends)) if known else "–",
+            "interval": " to ".join(number(end, 3) for end in ends) if known else "–",
             "reference": row["reference"],
         })  # fmt: skip
-        if not known and row["value"] is not None and row["metric"] in ("retention", "gain_kept"):
+    return rows
+
+
+def _notes(table: EvaluationTable) -> list[str]:
+    from repsim.mergeability.trial import NAME
+
+    notes = []
+    for row in table.where(model=NAME, metric=["retention", "gain_kept"]).rows():
+        if row["value"] is not None and row["ci_low"] is None:
             few = f"{row['n_documents']} documents are too few; raise --trial-bytes"
-            say("note", f"no interval of {row['language']}: {few}")
+            notes.append(f"no interval of {row['language']}: {few}")
         if row["note"]:
-            say("note", f"{_METRICS[row['metric']]} of {row['language']}: {row['note']}")
-    click.echo()
-    print_table(rows, _HEADS)
-    say("trial", verdict(table))
-    say("trial", "a measurement of this merge, no forecast; intervals over documents. Retention: "
-        "1 = the parent that is best at the language, 0 = counting tokens")  # fmt: skip
+            notes.append(f"{_METRICS[row['metric']]} of {row['language']}: {row['note']}")
+    return list(dict.fromkeys(notes))
+
+
+def _meaning(plan: TrialPlan, table: EvaluationTable) -> list[str]:
+    lines = [
+        verdict(table),
+        "a measurement of this merge, no forecast; intervals over documents. Retention: 1 = the "
+        "parent that is best at the language, 0 = counting tokens",
+    ]
     if plan.base:
-        say("trial", f"gain kept: 1 = all that training gave that parent over {plan.base.name}, "
-            "0 = no better than it, below 0 = harm")  # fmt: skip
+        lines.append(
+            f"gain kept: 1 = all that training gave that parent over {plan.base.name}, 0 = no "
+            "better than it, below 0 = harm"
+        )
+    return lines
 
 
 def verdict(table: EvaluationTable) -> str:

@@ -19,9 +19,10 @@ from repsim.core.errors import ResourceError, UsageError
 from repsim.core.files import cache_folder
 from repsim.core.machine import memory_left
 from repsim.core.progress import duration
-from repsim.evaluation.held_out import best_device, common_context, evaluate, stated_languages
+from repsim.evaluation.held_out import common_context, evaluate, stated_languages
 from repsim.evaluation.plan import scoring_seconds
 from repsim.evaluation.text import load_evaluation_text
+from repsim.merging.execute import choose_device
 from repsim.models.inspect import inspect_model
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ TEXT_BYTES = 20_000
 EFFICIENCY = 0.6
 #: Seconds until the first model reads, and for a language's unigram floor; bytes that are read or
 #: written in a second; entries that are merged in a second (by the slowest methods, which sort).
-START_SECONDS, FLOOR_SECONDS, DISK_RATE, ENTRY_RATE = 3.0, 2.0, 3e8, 3e7
+START_SECONDS, FLOOR_SECONDS, DISK_RATE, ENTRY_RATE = 3.0, 2.0, 3e8, 1e8
 #: What Python and torch hold before there is a model, and tables of logits that are held at once.
 PROCESS_BYTES, LOGITS = 700e6, 3
 
@@ -154,6 +155,7 @@ def plan_trial(
     Raises:
         IncompatibleModelsError: The models do not fit each other.
         InputError: A model or text that is not there.
+        ResourceError: The device is not there.
         UsageError: The models state no languages, and none are named.
 
     Example:
@@ -169,7 +171,7 @@ def plan_trial(
     spoken = tuple(languages) or stated_languages(list(parents.values()))
     text = load_evaluation_text(corpus, spoken, max_bytes=max_bytes, seed=seed).texts
     sizes = {code: sum(len(one.encode()) for one in text[code]) for code in spoken}
-    where = device or best_device()
+    where = choose_device(device)
     disk, entries = _written(recipe)
     folder = make_folder(cache_folder() / "trials")
     in_memory = disk / max(entries, 1) if where != "cpu" else 4.0
@@ -300,7 +302,7 @@ def _logits(parents: Sequence[ModelRef], where: str) -> int:
 
 
 def _memory_free(where: str) -> int:
-    if where == "cpu":
+    if not where.startswith("cuda"):
         return memory_left()
     import torch
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from repsim.cli.main import main
 from repsim.mergeability import forecast, measuring
@@ -191,7 +192,11 @@ def test_a_trial_makes_the_merge_that_is_asked_for_and_leaves_nothing(
     assert tried["retention"]["ci_low"] < tried["retention"]["value"] < 1
     assert tried["gain_kept"]["reference"] == tried["retention"]["reference"] == "deu-fork"
     assert found["trial"]["plan"]["base"] == "mixed"
-    assert (tmp_path / "out" / "forecast.json").is_file()
+    page = (tmp_path / "out" / "forecast.md").read_text()
+    assert (
+        f"| deu_Latn | gain kept over mixed | {tried['gain_kept']['value']:.3f}".replace("-", "−")
+        in page
+    )
     assert (
         "next   repsim merge zoo:eng-fork zoo:deu-fork OUT --method slerp --set t=0.0"
         in (shown.err)
@@ -214,6 +219,8 @@ def test_a_trial_is_planned_and_refused_with_numbers(
     error = capsys.readouterr().err
     assert "of memory, and 0.010 GB are left" in error
     assert "verdict" not in error  # nothing was measured before
+    if not torch.cuda.is_available():
+        assert run(*FORKS, "--trial", "--device", "cuda") == 5
     assert run(*FORKS, "--trial", "--matrix") == 2
     assert run(*FORKS, "--trial-bytes", "9") == 2
 
