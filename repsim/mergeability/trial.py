@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.aside import make_folder, sweep_once, temporary
-from repsim.core.errors import ResourceError, UsageError
+from repsim.core.errors import IncompatibleModelsError, ResourceError, UsageError
 from repsim.core.files import cache_folder
 from repsim.core.machine import memory_left
 from repsim.core.progress import duration
@@ -153,7 +153,7 @@ def plan_trial(
         dtype: Type of the weights in memory; by default float32 on a CPU, as stored elsewhere.
 
     Raises:
-        IncompatibleModelsError: The models do not fit each other.
+        IncompatibleModelsError: The models do not fit each other, or one is an encoder.
         InputError: A model or text that is not there.
         ResourceError: The device is not there.
         UsageError: The models state no languages, and none are named.
@@ -288,17 +288,21 @@ def _written(recipe: Recipe) -> tuple[int, int]:
     return total, sum(math.prod(plan.header.shape) for plan in plans)
 
 
-def _logits(parents: Sequence[ModelRef], where: str) -> int:
-    """Bytes of the logits of one batch, of the largest vocabulary."""
+def _logits(models: Sequence[ModelRef], where: str) -> int:
+    """Bytes of the logits of one batch, of the largest vocabulary; an encoder is an error."""
     from repsim.evaluation.bits_per_byte import LOGITS_AT_ONCE, TOKENS_AT_ONCE
     from repsim.models.inspect import locate, read_config
 
-    kind = "cpu" if where == "cpu" else "cuda"
-    sizes = [
-        int(getattr(read_config(locate(ref).folder, generic=True)[0], "vocab_size", 1))
-        for ref in parents
-    ]
-    return 4 * LOGITS * min(TOKENS_AT_ONCE[kind] * max(sizes), LOGITS_AT_ONCE[kind])
+    kind, most = "cpu" if where == "cpu" else "cuda", 1
+    for ref in models:
+        config, family = read_config(locate(ref).folder, generic=True)
+        if not family.decoder:
+            raise IncompatibleModelsError(
+                f"no trial: '{ref.name}' does not predict the next token (an encoder)",
+                hint="retention is of bits per byte; encoders are compared by repsim compare",
+            )
+        most = max(most, int(getattr(config, "vocab_size", 1)))
+    return 4 * LOGITS * min(TOKENS_AT_ONCE[kind] * most, LOGITS_AT_ONCE[kind])
 
 
 def _memory_free(where: str) -> int:

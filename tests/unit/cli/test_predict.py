@@ -206,7 +206,7 @@ def test_a_trial_makes_the_merge_that_is_asked_for_and_leaves_nothing(
 
 
 def test_a_trial_is_planned_and_refused_with_numbers(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from repsim.mergeability import trial
 
@@ -221,6 +221,9 @@ def test_a_trial_is_planned_and_refused_with_numbers(
     assert "verdict" not in error  # nothing was measured before
     if not torch.cuda.is_available():
         assert run(*FORKS, "--trial", "--device", "cuda") == 5
+    encoders = [str(write_tiny_model("bert", tmp_path / str(name), seed=name)) for name in (0, 1)]
+    assert run(*encoders, "--trial", "--device", "cpu", "-l", "eng_Latn") == 4
+    assert "no trial: '0' does not predict the next token" in capsys.readouterr().err
     assert run(*FORKS, "--trial", "--matrix") == 2
     assert run(*FORKS, "--trial-bytes", "9") == 2
 
