@@ -10,7 +10,14 @@ import click
 
 from repsim.cli import options as opt
 from repsim.cli.output import print_either, print_json, print_table, say, write_found
-from repsim.cli.predict_trial import after_trial, as_recipe, planned_trial, print_trial, trial_page
+from repsim.cli.predict_trial import (
+    after_refusal,
+    after_trial,
+    as_recipe,
+    planned_trial,
+    print_trial,
+    trial_page,
+)
 from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +129,7 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
         if tried:
             write_found(tried, options["out"])
     say("next", after_trial(sources, options, tried) if tried
-        else _next_command(asked, options, forecasts))  # fmt: skip
+        else _next_command(sources, asked, options, forecasts))  # fmt: skip
     if failed:
         say("gate", f"failed: {failed}")
         raise click.exceptions.Exit(10)
@@ -246,8 +253,9 @@ def _tell_left_out(asked: Question, predictor: MergePredictor) -> None:
 
 
 def _next_command(
-    asked: Question, options: dict[str, Any], forecasts: Sequence[MergeForecast]
-) -> str:
+    sources: tuple[str, ...], asked: Question, options: dict[str, Any],
+    forecasts: Sequence[MergeForecast],
+) -> str:  # fmt: skip
     """What to type next."""
     from repsim.mergeability.forecast import best_first
     from repsim.mergeability.words import next_command
@@ -258,6 +266,8 @@ def _next_command(
 
         groups = combinations_of(asked.models, options["up_to"])
         return f"repsim predict {' '.join(map(str, groups[forecasts.index(best)]))}"
+    if best.refusal and not options["rank_methods"]:
+        return after_refusal(sources, asked.models, options)
     if best.verdict in ("do not merge", "keep one parent") and options["rank_methods"]:
         return f"repsim compare {' '.join(asked.models)} -o DIR"
     return next_command(best, asked.models, asked.base)

@@ -134,18 +134,35 @@ def after_trial(
     """What to type next: the merge itself if it survives, else a look at other ways."""
     from repsim.mergeability.trial import NAME
 
+    if table.value(NAME, "all", "collapse_0.5") == 0:
+        return _command("merge", [*sources, "OUT"], options)
     named = " ".join(map(shlex.quote, sources))
-    survives = table.value(NAME, "all", "collapse_0.5") == 0
-    if len(sources) == 1:
-        return f"repsim {'merge' if survives else 'check'} {named}{' OUT' if survives else ''}"
-    if not survives:
-        return f"repsim predict {named} --rank-methods"
-    recipe = as_recipe(sources, options)
-    parts = [f"repsim merge {named} OUT"]
-    if recipe["method"] != "linear":
-        parts.append(f"--method {recipe['method']}")
-    parts += [f"--set {shlex.quote(text)}" for text in options["values"]]
-    for option, key in (("--base", "base_model"), ("--align", "align")):
-        if key in recipe:
-            parts.append(f"{option} {shlex.quote(recipe[key])}")
+    return f"repsim {'check' if len(sources) == 1 else 'predict'} {named}" + (
+        " --rank-methods" if len(sources) > 1 else ""
+    )
+
+
+def after_refusal(
+    sources: Sequence[str], models: Sequence[str], options: Mapping[str, Any]
+) -> str:  # fmt: skip
+    """What to type where nothing can be forecast: a trial, if the models can be merged at all."""
+    from repsim.merging.check import check_models
+    from repsim.models.inspect import locate, read_config
+
+    folders = [locate(model).folder for model in models]
+    decoders = all(read_config(folder, generic=True)[1].decoder for folder in folders)
+    if not decoders or any(found.level == "error" for found in check_models(folders)):
+        return f"repsim check {' '.join(map(shlex.quote, models))}"
+    languages = "".join(f" -l {code}" for code in options["languages"])
+    return f"{_command('predict', sources, options)}{languages} --trial"
+
+
+def _command(verb: str, sources: Sequence[str], options: Mapping[str, Any]) -> str:
+    """A verb with what states the merge."""
+    parts = [f"repsim {verb} {' '.join(map(shlex.quote, sources))}"]
+    values = [("--method", options["method"]), *(("--set", text) for text in options["values"]),
+              ("--align", options["align"])]  # fmt: skip
+    if verb == "predict" or "base_model" in as_recipe((), options):
+        values.append(("--base", options["base"]))
+    parts += [f"{option} {shlex.quote(value)}" for option, value in values if value]
     return " ".join(parts)

@@ -228,6 +228,17 @@ def test_a_trial_is_planned_and_refused_with_numbers(
     assert run(*FORKS, "--trial-bytes", "9") == 2
 
 
+def test_a_refusal_leads_to_a_trial_where_the_models_can_be_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = [str(write_tiny_model("gpt2", tmp_path / name, head=True, seed=i))
+            for i, name in enumerate("ab")]  # fmt: skip
+    way = ("--method", "slerp", "--set", "t=0.3", "-l", "eng_Latn")
+    assert run(*pair, *way) == 0
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"next   repsim predict {' '.join(pair)} {' '.join(way)} --trial"
+
+
 def test_a_trial_of_a_merge_that_is_its_parent_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
