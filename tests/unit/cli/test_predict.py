@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from repsim.cli.main import main
+from repsim.core.errors import ResourceError
 from repsim.mergeability import forecast, measuring
 from repsim.testing.predictors import planted_predictor
 from repsim.testing.tiny_models import write_tiny_model
@@ -265,7 +267,11 @@ def test_a_trial_that_is_stopped_leaves_nothing(
 
     monkeypatch.setattr(trial, "evaluate", stopped)
     recipe = read_recipe({"method": "linear", "models": list(FORKS)})
+    plan = trial.plan_trial(recipe, device="cpu")
+    full = dataclasses.replace(plan, disk=2_000_000_000, disk_free=1_000_000_000)
+    with pytest.raises(ResourceError, match=r"takes 2.0 GB on disk, and 1.0 GB are free"):
+        trial.run_trial(full)
     with pytest.raises(stop):
-        trial.run_trial(trial.plan_trial(recipe, device="cpu"))
+        trial.run_trial(plan)
     assert len(seen) == 1
     assert not list((tmp_path / "trials").iterdir())
