@@ -39,8 +39,9 @@ EFFICIENCY = 0.6
 #: Seconds until the first model reads, and for a language's unigram floor; bytes that are read or
 #: written in a second; entries that are merged in a second (by the slowest methods, which sort).
 START_SECONDS, FLOOR_SECONDS, DISK_RATE, ENTRY_RATE = 3.0, 2.0, 3e8, 1e8
-#: What Python and torch hold before there is a model, and tables of logits that are held at once.
-PROCESS_BYTES, LOGITS = 700e6, 3
+#: What Python and torch hold beside a model, and tables of logits that are held at once: 135
+#: million parameters and 49,152 tokens took 2.1 GB at most.
+PROCESS_BYTES, LOGITS = 1e9, 4
 
 
 @dataclasses.dataclass(frozen=True)
