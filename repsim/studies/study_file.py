@@ -222,6 +222,8 @@ class StudyConfig(Config):
         document = self.model_dump(exclude={"init_from"} if self.init_from is None else set())
         if self.data_order == 1:
             del document["data_order"]
+        if "learned" not in self.merging.alignments:
+            del document["merging"]["learn"]
         for arm in document["arms"]["E"]:
             if arm["kinds"] == ("full",):
                 del arm["kinds"]

@@ -126,7 +126,7 @@ def test_bad_input_gives_its_message_and_exit_code(
         ([a, b, "-m", "ckaa"], 2, "unknown measure 'ckaa'"),
         ([a, str(unknown)], 4, "xlnet"),
         ([a, str(tmp_path / "nowhere")], 3, "does not exist"),
-        ([a, b, "--corpus", str(three), "-m", "cka"], 3, "3 "),
+        ([a, b, "--corpus", str(three), "-m", "cka"], 3, "got 3"),
         ([a, a], 2, "two models are called 'a'"),
         ([a, b, "-l", "klingon"], 2, "klingon"),
     ]
@@ -200,5 +200,7 @@ def test_what_does_not_exist_is_refused_before_anything_is_read() -> None:
 
 
 def test_sentences_in_memory_are_a_corpus() -> None:
-    planned = plan_comparison(["zoo:eng-1", "zoo:eng-2"], corpus=["One.", "Two.", "Three."])
+    planned = plan_comparison(
+        ["zoo:eng-1", "zoo:eng-2"], corpus=["One.", "Two.", "Three.", "Four."]
+    )
     assert planned.corpus.languages == ("und",)
