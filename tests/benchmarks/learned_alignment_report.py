@@ -223,7 +223,7 @@ def draw_learned(info: LearnedInfo, *, ax: Where = None, size: Size = "wide") ->
     ]  # fmt: skip
     every = [p.tokens for p in drawn if p.tokens]
     lowest = min(value for p in drawn for value in p.values)
-    left = min(every) / 2.2
+    left = min(every) / 3.2
     for frame, panel in zip(axes, info.panels, strict=True):
         frame.axhspan(-9, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
         for level in (0.0, 1.0):
