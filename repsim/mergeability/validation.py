@@ -292,7 +292,7 @@ def _judge(
     seed: int,
 ) -> _Found:
     """Metrics and their draws; the draws are the same for all, so that lifts can be told."""
-    # Judged on the rows that the predictors tested: a baseline needs less and might test more.
+    # Measured on the rows that the predictors tested: a baseline needs less and might test more.
     tested = chosen & np.all([np.isfinite(t.predicted) for t in own.values()], axis=0)
     if tested.sum() < LEAST_ROWS:
         return {}

@@ -99,9 +99,9 @@ def merge(
     chosen = None if device is None else choose_device(device)
     _check_target(target, parsed, force=force)
     prepared = prepare(parsed, transforms=transforms, any_base=any_base)
-    for found in prepared.findings:
-        if say and found.level == "warning":
-            say("note", found.sentence)
+    if say:
+        for sentence in dict.fromkeys(prepared.notes):
+            say("note", sentence)
     predicted = forecast() if forecast else ""
     if chosen is None:
         on_gpu = prepared.method.gpu or not prepared.method.streams or prepared.calibration

@@ -22,7 +22,8 @@ def test_two_seeds_of_one_language_are_brought_together_and_it_is_said_how(tmp_p
         "learn": {"corpus": "bible", "languages": ["eng_Latn"], "tokens": 4_096, "batch": 4},
         "repair": {"corpus": "bible", "languages": ["eng_Latn"], "limit": 8},
     }
-    repsim.merge(recipe, tmp_path / "learned")
+    said: list[str] = []
+    repsim.merge(recipe, tmp_path / "learned", say=lambda label, text: said.append(text))
     repsim.merge({"method": "linear", "models": recipe["models"]}, tmp_path / "naive")
     table = repsim.evaluate(
         [tmp_path / "learned", tmp_path / "naive"], languages=["eng_Latn"], max_bytes=10_000
@@ -33,6 +34,7 @@ def test_two_seeds_of_one_language_are_brought_together_and_it_is_said_how(tmp_p
     assert provenance["learn"]["tokens"] == 4_096
     assert any("numbers of the map learned in 8 updates" in note for note in provenance["notes"])
     assert any("repair after learned maps lowered" in note for note in provenance["notes"])
+    assert set(provenance["notes"]) <= set(said)
 
 
 def test_the_options_of_the_verb_make_the_same_recipe(tmp_path: Path) -> None:
