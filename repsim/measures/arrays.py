@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,7 @@ LEAST_MODELS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Similarity(ShownAsTable):
-    """A value with what stands beside it; NaN where something was not asked for or not possible.
-
-    `float(similarity)` is the value; the fields are the columns of a `SimilarityTable`.
-    """
+    """A value with what stands beside it (columns of a `SimilarityTable`); NaN where nothing is."""
 
     value: float
     measure: str
@@ -125,19 +122,18 @@ def assess(
         free = ([left.residualised(covariates)], [right.residualised(covariates)])
     tested = np.ones((1, 1), dtype=bool)
     columns, found = beside(chosen, [left], [right], values, wanted, tested=tested, free=free)
+    notes = [note]
     if left.documents is None:
-        note = "; ".join(filter(None, (note, serial_note(left, right))))
+        notes.append(serial_note(left, right))
     if wanted.groups and np.isfinite(values).all():
         ends = None if found is None else np.concatenate([found.low, found.high])
-        note = "; ".join(filter(None, (note, *statistics_cautions(chosen, left, ends))))
+        notes += statistics_cautions(chosen, left, ends)
     if wanted.permutations and left.documents is not None:
-        more = document_cautions(chosen, left.documents.cpu().numpy())
-        note = "; ".join(filter(None, (note, *more)))
+        notes += document_cautions(chosen, left.documents.cpu().numpy())
     columns.pop("p_adjusted", None)
     numbers = {name: array.item(0, 0) for name, array in columns.items()}
-    return Similarity(
-        float(values[0, 0]), chosen.name, left.n, _unit(left), note=note, **numbers
-    )  # fmt: skip
+    note = "; ".join(filter(None, notes))
+    return Similarity(float(values[0, 0]), chosen.name, left.n, _unit(left), note=note, **numbers)
 
 
 def difference(
@@ -178,19 +174,16 @@ def difference(
         >>> found.low > 0, found.p_value < 0.01
         (True, True)
     """
-    chosen = get_measure(name).with_params(**params)
-    if chosen.no_interval:
-        raise UsageError(f"'{chosen.name}' has no interval: {chosen.no_interval}", hint="use cka")
+    chosen = _with_interval(name, params)
     sides, _ = _sides((*first, *second), documents)
-    values, replicates = [], []
-    for x, y in (sides[:2], sides[2:]):
-        values.append(float(compute_grid(chosen, [x], [y])[0, 0]))
-        replicates.append(replicates_of(chosen, [x], [y], groups, seed)[0][:, 0, 0])
+    values = [float(compute_grid(chosen, [x], [y])[0, 0]) for x, y in (sides[:2], sides[2:])]
+    replicates = [
+        replicates_of(chosen, [x], [y], groups, seed)[0][:, 0, 0] for x, y in (sides[:2], sides[2:])
+    ]
     gap, gaps = values[0] - values[1], replicates[0] - replicates[1]
     error, reach = (float(number) for number in jackknife_error(gaps, level))
     p = float(2 * stats.t.sf(abs(gap) / error, len(gaps) - 1)) if error > 0 else float(gap == 0)
-    first_value, second_value = values
-    return Difference(gap, gap - reach, gap + reach, p, first_value, second_value, _unit(sides[0]))
+    return Difference(gap, gap - reach, gap + reach, p, *values, _unit(sides[0]))
 
 
 def between_models(
@@ -234,9 +227,7 @@ def between_models(
         >>> found.low < found.value < found.high, found.models
         (True, 8)
     """
-    chosen = get_measure(name).with_params(**params)
-    if chosen.no_interval:
-        raise UsageError(f"'{chosen.name}' has no interval: {chosen.no_interval}", hint="use cka")
+    chosen = _with_interval(name, params)
     if min(len(xs), len(ys)) < LEAST_MODELS:
         raise UsageError(
             f"{len(xs)} and {len(ys)} models: too few to speak of others of their kind",
@@ -259,6 +250,13 @@ def between_models(
     means = (weights * shifted).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
     low, high = interval_of(means, level)
     return OverModels(float(values.mean()), low, high, len(sides), _unit(sides[0]))
+
+
+def _with_interval(name: str | Measure, params: Mapping[str, Any]) -> Measure:
+    chosen = get_measure(name).with_params(**params)
+    if chosen.no_interval:
+        raise UsageError(f"'{chosen.name}' has no interval: {chosen.no_interval}", hint="use cka")
+    return chosen
 
 
 def _sides(arrays: Sequence[Any], documents: Sequence[Any]) -> tuple[list[Features], str]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -16,7 +16,7 @@ from repsim.core.measure import Declared, Invariance, Measure, defaults_of
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
-from repsim.measures.features import Features, as_features, require_same_rows
+from repsim.measures.features import Features, Mask, Side, as_features, require_same_rows
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import cosine_grid
 
@@ -151,11 +151,7 @@ def measure(
 
 
 def compute_grid(
-    chosen: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None = None,
-    **params: Any,
+    chosen: Measure, xs: Side, ys: Side, mask: Mask = None, **params: Any
 ) -> np.ndarray:
     """All pairs of two lists, by the measure's fast path where it has one.
 
@@ -176,13 +172,7 @@ def compute_grid(
     return in_blocks(chosen, lambda a, b, wanted: _grid(chosen, a, b, wanted, values), xs, ys, mask)
 
 
-def _grid(
-    chosen: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None,
-    values: Mapping[str, Any],
-) -> np.ndarray:
+def _grid(chosen: Measure, xs: Side, ys: Side, mask: Mask, values: Mapping[str, Any]) -> np.ndarray:
     """The grid of some layers, all of which fit into memory."""
     if mask is not None and not mask.all():
         layers = len({id(f) for f in (*xs, *ys)})
@@ -242,7 +232,7 @@ def _with_checks(declared: Measure) -> Measure:
     if fast is None:
         return dataclasses.replace(declared, function=checked)
 
-    def checked_grid(xs: Sequence[Features], ys: Sequence[Features], **params: Any) -> np.ndarray:
+    def checked_grid(xs: Side, ys: Side, **params: Any) -> np.ndarray:
         for x in xs:
             for y in ys:
                 _require_possible(declared, x, y)
@@ -258,7 +248,7 @@ def _with_checks(declared: Measure) -> Measure:
 def _matrix_grid(declared: Measure) -> Callable[..., np.ndarray]:
     """All pairs as cosines of the pair matrices; one by one at parameters without that form."""
 
-    def grid(xs: Sequence[Features], ys: Sequence[Features], **params: Any) -> np.ndarray:
+    def grid(xs: Side, ys: Side, **params: Any) -> np.ndarray:
         matrix = declared.with_params(**params).matrix
         if matrix is None:
             return np.array([[declared.function(x, y, **params) for y in ys] for x in xs])

@@ -1,9 +1,7 @@
 """What a value must be read with: too few rows for it, rows that outweigh the others, repeats.
 
-From the shape alone: measures that are lifted by width, and neighbourhoods that are most of the
-data. From the rows: a few long ones decide every sum of products, on unrelated data too if they are
-long on both sides; repeated ones are neighbours whatever the representations, and are not
-independent.
+A few long rows decide every sum of products, on unrelated data too if they are long on both sides;
+repeated ones are neighbours whatever the representations, and are not independent.
 """
 
 from __future__ import annotations

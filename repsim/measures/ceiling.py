@@ -1,34 +1,26 @@
 """How high a similarity could be: split halves of documents.
 
-A value of 0.6 says little unless one knows what two sides could reach. Each document with two
-sentences or more is split at random; its halves are represented by the means of their sentences.
-The reliability of a model is the measure between its two halves, rows are documents: how much of
-its own geometry is found again in other sentences of the same documents. The ceiling of a pair is
-the geometric mean of both reliabilities (Spearman's correction for attenuation, 1904); what to
-compare with it is the value between A on one half and B on the other, the mean of both ways.
+Documents of two sentences or more are split at random, each half is the mean of its sentences. The
+reliability of a model is the measure between its own halves, the ceiling of a pair the geometric
+mean of both (Spearman's correction for attenuation, 1904); to be compared with the value between A
+on one half and B on the other, the mean of both ways.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from repsim.core import Measure
 from repsim.measures.base import compute_grid
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Side
 
 #: Fewest documents of two rows or more that a reliability is taken from.
 LEAST_DOCUMENTS = 20
 
 
 def ceiling(
-    measure: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    tested: np.ndarray,
-    seed: int = 0,
+    measure: Measure, xs: Side, ys: Side, tested: np.ndarray, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Columns `ceiling` and `across_halves`, or none where they are not defined."""
     known = xs[0].documents

@@ -4,9 +4,9 @@ Precision: up to `FLOAT64_ROWS` sentences everything is float64. Above, means, n
 many products are, and so is whatever float32 could not decide: neighbours that lie nearly equally
 far, arrays of which a few rows are most, matchings. All values agree with float64 to 1e-6.
 
-A scalar that carries 10 % of the variance of two otherwise unrelated representations gives them a
-debiased CKA of 0.7. So each value is taken again with the covariates of both sides (sentence
-length) regressed out of every unit: `partial` (Cui et al. 2022, arXiv 2202.00095).
+`partial` takes each value without the covariates of both sides (Cui et al. 2022, arXiv 2202.00095):
+a shared scalar of 10 % of the variance (sentence length) gives unrelated sides a debiased CKA of
+0.7.
 """
 
 from __future__ import annotations
@@ -25,12 +25,7 @@ from repsim.core.files import hash_bytes
 from repsim.core.pool import available_cores
 from repsim.measures.base import compute_grid, get_measure
 from repsim.measures.beside import beside
-from repsim.measures.cautions import (
-    caution,
-    document_cautions,
-    row_cautions,
-    statistics_cautions,
-)
+from repsim.measures.cautions import caution, document_cautions, row_cautions, statistics_cautions
 from repsim.measures.features import Features, as_features
 from repsim.measures.intervals import Interval
 from repsim.measures.limits import HELD_BYTES, holding
@@ -77,14 +72,7 @@ class FeatureCache:
         covariates: np.ndarray,
         documents: np.ndarray | None = None,
     ) -> list[Features]:
-        """Features of some layers of one side, without the covariates.
-
-        Args:
-            acts: The side.
-            point: Hook point.
-            numbers: Layers.
-            covariates: `[n, c]`; none is removed if c is 0.
-            documents: Number of each row's document, where they are the unit.
+        """Features of some layers of one side, without the covariates `[n, c]` (none if c is 0).
 
         Raises:
             InputError: NaN or infinite activations, named by model, language, point and layer.
@@ -92,31 +80,20 @@ class FeatureCache:
         side = hash_bytes(json.dumps(identity(acts), sort_keys=True, default=str).encode())
         removed = hash_bytes(covariates.tobytes()) if covariates.shape[1] else ""
         side += "" if documents is None else " by document"
-        return [
-            self._layer(acts, point, layer, side, covariates, removed, documents)
-            for layer in numbers
-        ]
 
-    def _layer(
-        self,
-        acts: Activations,
-        point: str,
-        layer: int,
-        side: str,
-        covariates: np.ndarray,
-        removed: str,
-        documents: np.ndarray | None,
-    ) -> Features:
-        key = (side, point, layer, removed)
-        if key not in self._kept:
-            if removed:
-                whole = self._layer(acts, point, layer, side, covariates[:, :0], "", documents)
-                self._kept[key] = whole.residualised(covariates)
-            else:
-                self._kept[key] = self._read(acts, point, layer, documents)
-        self._kept.move_to_end(key)
-        self._touched.add(key)
-        return self._kept[key]
+        def layer(number: int, removed: str) -> Features:
+            key = (side, point, number, removed)
+            if key not in self._kept:
+                self._kept[key] = (
+                    layer(number, "").residualised(covariates)
+                    if removed
+                    else self._read(acts, point, number, documents)
+                )
+            self._kept.move_to_end(key)
+            self._touched.add(key)
+            return self._kept[key]
+
+        return [layer(number, removed) for number in numbers]
 
     def trim(self) -> None:
         """Drop n x n factors; then, until the rest fits, what layers used longest ago hold."""
@@ -232,11 +209,7 @@ def unit_rows(unit: SweepUnit, cache: FeatureCache | None = None) -> list[dict[s
 
 
 def _rows_of(
-    unit: SweepUnit,
-    measure: Measure,
-    cache: FeatureCache,
-    none: np.ndarray,
-    covariates: np.ndarray,
+    unit: SweepUnit, measure: Measure, cache: FeatureCache, none: np.ndarray, covariates: np.ndarray
 ) -> list[dict[str, Any]]:
     labels, reason = unit.grouping
     xs = cache.layers(unit.a, unit.point, unit.layers_a, none, labels)

@@ -22,15 +22,12 @@ from torch import Tensor
 from repsim.core.errors import InputError, UsageError
 from repsim.core.measure import Rung
 from repsim.measures.algebra import inner, u_centred
-from repsim.measures.base import (
-    ROTATION_BLIND,
-    similarity_measure,
-)
+from repsim.measures.base import ROTATION_BLIND, similarity_measure
 from repsim.measures.cka_by_units import effects_apart, sums_apart
 from repsim.measures.cka_jackknife import cka_by_document, cka_replicates
 from repsim.measures.cka_null import cka_moments
 from repsim.measures.documents import by_size, centred_apart, inside
-from repsim.measures.features import Features, require_same_rows
+from repsim.measures.features import Features, Side, require_same_rows
 from repsim.measures.pair_tiles import gram_tiles, tile_products
 
 KORNBLITH = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv:1905.00414"
@@ -90,7 +87,7 @@ def ratio(cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray) -> np.ndarr
     return np.where(defined, cross / np.sqrt(np.where(defined, squares, 1.0)), np.nan)
 
 
-def gram_products(xs: Sequence[Features], ys: Sequence[Features]) -> GramProducts:
+def gram_products(xs: Side, ys: Side) -> GramProducts:
     """Inner products of the Gram matrices of all pairs of layers, by the cheaper of two routes."""
     layers = list({id(f): f for f in [*xs, *ys]}.values())
     position = {id(f): i for i, f in enumerate(layers)}
@@ -148,7 +145,7 @@ def _products_of_grams(layers: Sequence[Tensor]) -> np.ndarray:
 
 
 def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
-    def grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+    def grid(xs: Side, ys: Side) -> np.ndarray:
         return gram_products(xs, ys).cka(estimator)
 
     return grid
@@ -157,7 +154,7 @@ def _linear_grid(estimator: Estimator) -> Callable[..., np.ndarray]:
 _rows_grid, _biased_grid, _lange_grid = map(_linear_grid, get_args(Estimator))
 
 
-def _debiased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _debiased_grid(xs: Side, ys: Side) -> np.ndarray:
     labels = xs[0].documents
     if labels is None:
         return _rows_grid(xs, ys)
@@ -348,9 +345,7 @@ def _as_list(side: Any) -> list[Any]:
     return list(side) if isinstance(side, (list, tuple)) else [side]
 
 
-def _minibatch_grid(
-    xs: Sequence[Features], ys: Sequence[Features], *, batch_size: int
-) -> np.ndarray:
+def _minibatch_grid(xs: Side, ys: Side, *, batch_size: int) -> np.ndarray:
     if batch_size < 4:
         raise UsageError(f"batch_size={batch_size} is not possible", hint="use at least 4")
     stream = StreamingCKA()

@@ -11,8 +11,6 @@ over the `m_i` rows j of other documents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from einops import rearrange
@@ -20,51 +18,44 @@ from torch import Tensor
 
 from repsim.measures.algebra import CHUNK_NUMBERS, row_chunks
 from repsim.measures.documents import row_effects, sums_of
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Side
 
 
-def cheaper_by_units(xs: Sequence[Features], ys: Sequence[Features], cells: int) -> bool:
+def cheaper_by_units(xs: Side, ys: Side, cells: int) -> bool:
     """Whether products of units are fewer operations than Gram matrices of all layers."""
     layers = list({id(f): f for f in [*xs, *ys]}.values())
     n, width = layers[0].n, max(f.d for f in layers)
     return 4 * width**2 * (cells + len(layers)) < n * (2 * sum(f.d for f in layers) + 8 * cells)
 
 
-def sums_by_row(
-    xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, wanted: np.ndarray
-) -> tuple[Tensor, Tensor, Tensor]:
+def sums_by_row(xs: Side, ys: Side, wanted: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """`sum_j A_ij B_ij` by row of all pairs of layers, and of each layer with itself."""
-    cross = torch.full((len(labels), *wanted.shape), torch.nan, dtype=torch.float64)
+    cross = torch.full((xs[0].n, *wanted.shape), torch.nan, dtype=torch.float64)
     for i, j in np.argwhere(wanted):
-        cross[:, i, j] = _sums(xs[i], ys[j], labels).cpu()
+        cross[:, i, j] = _sums(xs[i], ys[j]).cpu()
     own = [torch.stack([sums_with_itself(f).cpu() for f in side], dim=1) for side in (xs, ys)]
     return cross, own[0], own[1]
 
 
-def labels_of(x: Features) -> Tensor:
-    """Number of each row's document, or of each row where none is known, `[n]`."""
-    return torch.arange(x.n, device=x.device) if x.documents is None else x.documents
-
-
 def sums_apart(x: Features) -> Tensor:
     """Row sums of the Gram matrix apart from documents, `[n]` float64; kept."""
-    return x.remember_rows("sums apart", lambda side: sums_of(side.centered, labels_of(side)))
+    return x.remember_rows("sums apart", lambda side: sums_of(side.centered, side.labels))
 
 
 def effects_apart(x: Features) -> Tensor:
     """The row effects `a_i`, `[n]` float64; kept."""
-    return x.remember_rows("row effects", lambda f: row_effects(sums_apart(f), labels_of(f)))
+    return x.remember_rows("row effects", lambda f: row_effects(sums_apart(f), f.labels))
 
 
 def sums_with_itself(x: Features) -> Tensor:
     """`sum_j A_ij^2` by row, `[n]` float64; kept."""
-    return x.remember_rows("sums with itself", lambda side: _sums(side, side, labels_of(side)))
+    return x.remember_rows("sums with itself", lambda side: _sums(side, side))
 
 
-def _sums(x: Features, y: Features, labels: Tensor) -> Tensor:
+def _sums(x: Features, y: Features) -> Tensor:
     """The sums of one pair of layers, `[n]` float64."""
     (rows, a), (others, b) = ((side.centered, effects_apart(side)) for side in (x, y))
-    exact = x.has_long_rows or y.has_long_rows
+    exact, labels = x.has_long_rows or y.has_long_rows, x.labels
     covariance = rows.double().mT @ others.double() if exact else rows.mT @ others
     weighted = [_weighted(rows, b), _weighted(others, a)]
     sums = torch.empty_like(a)

@@ -11,7 +11,7 @@ products of units instead (`cka_by_units`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,40 +19,30 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from repsim.measures.cka_by_units import (
-    cheaper_by_units,
-    effects_apart,
-    labels_of,
-    sums_by_row,
-)
+from repsim.measures.cka_by_units import cheaper_by_units, effects_apart, sums_by_row
 from repsim.measures.documents import effective_number, rows_apart
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 
 #: Numbers that the kernel rows of one block of rows may hold.
 BLOCK_NUMBERS = 1 << 24
 
 
-def cka_replicates(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
+def cka_replicates(xs: Side, ys: Side, mask: Mask = None) -> np.ndarray:
     """Debiased linear CKA of all layer pairs without each document, or each row where none is."""
-    labels = labels_of(xs[0])
+    labels = xs[0].labels
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     if not cheaper_by_units(xs, ys, int(wanted.sum())):
         return _without_each(_pass(xs, ys, labels, labels.new_empty(len(labels), 0).double(), mask))
     units = int(labels.max()) + 1
-    parts = [_by_document(part, labels, units) for part in sums_by_row(xs, ys, labels, wanted)]
+    parts = [_by_document(part, labels, units) for part in sums_by_row(xs, ys, wanted)]
     return _without_each(_Sums(parts[0], parts[1], parts[2], parts[0][:0]))
 
 
 def cka_by_document(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    weights: np.ndarray,
-    mask: np.ndarray | None = None,
+    xs: Side, ys: Side, weights: np.ndarray, mask: Mask = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """CKA under a wild bootstrap (Chwialkowski et al. 2014), and without each document."""
-    labels = labels_of(xs[0])
+    labels = xs[0].labels
     drawn = torch.as_tensor(weights, dtype=torch.float64, device=labels.device).mT[labels]
     found = _pass(xs, ys, labels, drawn, mask)
     norm_x, norm_y = (sums.sum(dim=0) for sums in (found.own_x, found.own_y))
@@ -78,8 +68,8 @@ class _Sums(NamedTuple):
 
 
 def _pass(
-    xs: Sequence[Features], ys: Sequence[Features], labels: Tensor, drawn: Tensor,
-    mask: np.ndarray | None,
+    xs: Side, ys: Side, labels: Tensor, drawn: Tensor,
+    mask: Mask,
 ) -> _Sums:  # fmt: skip
     """All sums in one pass over blocks of rows; `drawn`: weights of rows, `[n, draws]`."""
     n, device, units = xs[0].n, xs[0].device, int(labels.max()) + 1
@@ -123,14 +113,14 @@ def _apart(x: Features, dtype: torch.dtype, here: slice) -> Tensor:
 
     def compute(side: Features, wanted: slice = slice(0, x.n)) -> Tensor:
         rows, effects = side.centered.to(dtype), effects_apart(side).to(dtype)
-        return rows_apart(rows, effects, labels_of(side), wanted)
+        return rows_apart(rows, effects, side.labels, wanted)
 
     if x.n * dtype.itemsize <= x.d * x.dtype.itemsize:
         return x.remember_matrix(f"apart {dtype}", compute)[here]
     return compute(x, here)
 
 
-def _some(side: Sequence[Features], wanted: Iterable[bool]) -> list[Features]:
+def _some(side: Side, wanted: Iterable[bool]) -> list[Features]:
     return [f for f, chosen in zip(side, wanted, strict=True) if chosen]
 
 

@@ -11,15 +11,13 @@ Analysis 20; Josse, Pagès, Husson 2008, the same 53); it is exact for kernels o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from repsim.measures.cka_by_units import effects_apart, sums_with_itself
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Side
 
 #: Rows over which cubes are summed; of more, so many are drawn, the long ones more often.
 CUBED = 2048
@@ -29,9 +27,7 @@ CUBED = 2048
 PATTERNS = np.array([[1, 0], [-6, 0], [3, 0], [0, 1], [4, 0], [6, -3], [-12, 3], [4, -1]])
 
 
-def cka_moments(
-    xs: Sequence[Features], ys: Sequence[Features]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cka_moments(xs: Side, ys: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, standard deviation and skewness of debiased CKA over all shuffles, `[xs, ys]` each."""
     n = xs[0].n
     spread = np.sqrt(2 / (n * (n - 3)))

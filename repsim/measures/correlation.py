@@ -1,12 +1,11 @@
 """Units against units: are they the same as they stand (L0), or after re-ordering (L1)?
 
-Averaging two models averages unit i with unit i. These are the measures that see what a rotation-
-or permutation-blind measure cannot: a permuted twin has CKA 1 and a unit correlation near 0.
+Averaging averages unit i with unit i: a permuted twin has CKA 1 and a unit correlation near 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from repsim.core.measure import Rung
 from repsim.measures.algebra import RUN, column_products, products, summed, unit_chunks
 from repsim.measures.base import PERMUTATION, SCALING, TRANSLATION, similarity_measure
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 from repsim.measures.held import by_unit, cosines_without, units_of
 
 LI = "Li, Yosinski, Clune, Lipson, Hopcroft 2016, arXiv:1511.07543"
@@ -47,23 +46,20 @@ def _alive(x: Features) -> Tensor:
     return x.remember("alive units", lambda origin: (origin.unit_columns != 0).any(dim=0))
 
 
-def _alive_units(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _alive_units(xs: Side, ys: Side) -> np.ndarray:
     """How many units vary on either side, `[len(xs), len(ys)]`; NaN where none does."""
     dead_x, dead_y = (torch.stack([~_alive(f) for f in side]).double() for side in (xs, ys))
     alive = xs[0].d - (dead_x @ dead_y.mT).cpu().numpy()
     return np.where(alive > 0, alive, np.nan)
 
 
-def _unit_correlation_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _unit_correlation_grid(xs: Side, ys: Side) -> np.ndarray:
     sides = [[rearrange(f.unit_columns, "n d -> (n d)") for f in side] for side in (xs, ys)]
     return products(*sides) / _alive_units(xs, ys)
 
 
 def _shuffled_unit_correlations(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    permutations: np.ndarray,
-    mask: np.ndarray | None = None,
+    xs: Side, ys: Side, permutations: np.ndarray, mask: Mask = None
 ) -> np.ndarray:
     """Unit-wise correlation with the rows of Y shuffled, `[count, len(xs), len(ys)]`."""
     left, right = ([f.unit_columns for f in side] for side in (xs, ys))
@@ -81,7 +77,7 @@ def _shuffled_unit_correlations(
 
 
 def _unit_correlations_by_document(
-    xs: Sequence[Features], ys: Sequence[Features], weights: np.ndarray, mask: np.ndarray
+    xs: Side, ys: Side, weights: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean correlation where each document's part, less its share of the whole, is weighted."""
     labels = xs[0].documents
@@ -100,9 +96,7 @@ def _unit_correlations_by_document(
     return found, _left_out_unit_correlations(xs, ys, mask)
 
 
-def _left_out_unit_correlations(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
+def _left_out_unit_correlations(xs: Side, ys: Side, mask: Mask = None) -> np.ndarray:
     """Unit-wise correlation without each document, or each row where none is, in closed form."""
     labels, kept = units_of(xs[0])
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
@@ -231,12 +225,6 @@ def _matched(x: Features, y: Features) -> tuple[Tensor, Tensor]:
     return a[:, rows], b[:, columns]
 
 
-def _permutation_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
-    return cosines_without(xs, ys, mask, _matched)
-
-
 @similarity_measure(
     name="permutation",
     label="Permutation Procrustes",
@@ -250,7 +238,7 @@ def _permutation_without(
     reference="Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739",
     estimator="biased upwards by the matching. Compare with a null.",
     aliases={"permutation_similarity": {}},
-    held=_permutation_without,
+    held=functools.partial(cosines_without, aligned=_matched),
     approximate=lambda documents: (
         "p of documents is approximate (documents of unlike length: 8.5 % of true nulls at 5 %)"
         if documents

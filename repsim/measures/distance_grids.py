@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from repsim.measures.algebra import order_statistics, rounding_step
-from repsim.measures.features import Features
+from repsim.measures.features import Side
 from repsim.measures.nearest import Metric
 from repsim.measures.pair_tiles import DistanceTiles, PairSums, cosines, pair_sums
 
@@ -37,15 +37,13 @@ COUNTED = 1 << 20
 class LayerTiles:
     """Each of some layers once, their distances as tiles, and the way back to a grid."""
 
-    def __init__(
-        self, xs: Sequence[Features], ys: Sequence[Features], metric: Metric, *, zeros: bool = True
-    ) -> None:
+    def __init__(self, xs: Side, ys: Side, metric: Metric, *, zeros: bool = True) -> None:
         layers = list({id(f): f for f in [*xs, *ys]}.values())
         position = {id(f): i for i, f in enumerate(layers)}
         self._rows = [position[id(f)] for f in xs]
         self._columns = [position[id(f)] for f in ys]
         self.n, self.count = xs[0].n, len(layers)
-        self.documents = xs[0].documents
+        self.documents, self.labels = xs[0].documents, xs[0].labels
         single = not any(f.has_long_rows for f in layers)
         self.dtype = layers[0].dtype if single else torch.float64
         points = [f.points(metric, self.dtype) for f in layers]
@@ -54,8 +52,7 @@ class LayerTiles:
 
     def sums(self, change: Callable[[int, Tensor], None] | None, *, apart: bool = True) -> PairSums:
         """Sums over all pairs of the changed distances; `apart`: of different documents only."""
-        known = self.documents if apart else None
-        labels = torch.arange(self.n, device=self.tiles.device) if known is None else known
+        labels = self.labels if apart else torch.arange(self.n, device=self.tiles.device)
         return pair_sums(iter(self.tiles), self.count, labels, change)
 
     def grid(self, products: Tensor, least: Tensor | float = 0.0) -> np.ndarray:
@@ -139,7 +136,7 @@ def _descended(counts: Tensor, prefix: int, left: int) -> tuple[int, int]:
 # -- ranks ----------------------------------------------------------------------------------------
 
 
-def rank_grid(xs: Sequence[Features], ys: Sequence[Features], metric: Metric) -> np.ndarray:
+def rank_grid(xs: Side, ys: Side, metric: Metric) -> np.ndarray:
     """Spearman correlation of float32 distances, ties averaged, by two passes."""
     layers = LayerTiles(xs, ys, metric, zeros=False)
     keys = [_Keys(largest) for largest in layers.largest]
@@ -209,9 +206,7 @@ class _Keys:
 # -- distances ------------------------------------------------------------------------------------
 
 
-def distance_grid(
-    xs: Sequence[Features], ys: Sequence[Features], metric: Metric, kind: str
-) -> np.ndarray:
+def distance_grid(xs: Side, ys: Side, metric: Metric, kind: str) -> np.ndarray:
     """Cosine of matrices of distances: "plain", "pearson", "debiased" or "biased" (centred)."""
     layers = LayerTiles(xs, ys, metric)
     rooted = metric == "euclidean"
@@ -236,8 +231,8 @@ def distance_grid(
 
 
 def gaussian_grid(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
+    xs: Side,
+    ys: Side,
     squared_bandwidth: float | None,
     positions: Sequence[int],
     from_positions: Callable[[list[float]], float],

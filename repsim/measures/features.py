@@ -1,14 +1,12 @@
-"""An `[n, d]` array with everything the measures derive from it, computed once.
+"""An `[n, d]` array with everything the measures derive from it, computed once in a sweep.
 
-Centering, Gram matrix, SVD, distances and neighbours belong to one array, not to a pair: in a sweep
-over L x L layers each is needed L times and computed once. Shuffled rows (for a null) and subsets
-of rows (for an interval) take their factors from the original by indexing.
+Shuffled rows (for a null) and subsets (for an interval) index the factors of the original.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,12 +92,7 @@ class Features(Remembering):
         )
 
     def paged(self, read: Callable[[], Any], *, fresh: bool = False) -> Features:
-        """The same rows, read again whenever they are asked for instead of held in memory.
-
-        Args:
-            read: Gives the same array as these were made of; it is called often.
-            fresh: Whether each time in memory of its own, which is then overwritten.
-        """
+        """The same rows, read again by `read` when asked for; `fresh` ones may be overwritten."""
         device = self._device
         made = self._derived(lambda: validated(read(), device), self.n, is_paged=True)
         made._is_fresh = fresh
@@ -152,6 +145,12 @@ class Features(Remembering):
     def device(self) -> torch.device:
         """Where the factors lie."""
         return self._device
+
+    @property
+    def labels(self) -> Tensor:
+        """Number of each row's document, or of each row where none is known, `[n]`."""
+        rows = torch.arange(self.n, device=self.device)
+        return rows if self.documents is None else self.documents
 
     # -- the array -----------------------------------------------------------------------------
 
@@ -233,10 +232,7 @@ class Features(Remembering):
     @property
     @factor(permuted=by_row)
     def unit_columns(self) -> Tensor:
-        """Centered columns scaled to length one, `[n, d]`; constant columns stay zero.
-
-        The products of two such arrays are Pearson correlations.
-        """
+        """Centered columns of length one, whose products are correlations; constant ones stay 0."""
         return unit_columns(self.centered)
 
     @property
@@ -303,15 +299,12 @@ class Features(Remembering):
     @property
     @factor(permuted=first_by_row)
     def leading_svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The part of `svd` with singular values over 1e-4 of the largest, at half the cost.
-
-        From the eigenvectors of the covariance, whose error grows with (largest / smallest)^2 and
-        stays under 1e-7 up to there.
-        """
+        """The part of `svd` with singular values over 1e-4 of the largest, at half the cost."""
         if self.d >= self.n:
             u, s, vh = self.svd
         else:
             centered = self.centered64
+            # Of the eigenvectors of the covariance the error stays under 1e-7 down to 1e-4.
             squares, vectors = square_eigen(centered)
             s, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
             u, vh = centered @ (vectors / s.clamp(min=1e-300)), vectors.mT
@@ -359,12 +352,7 @@ class Features(Remembering):
         return squared.fill_diagonal_(0)
 
     def points(self, metric: Metric, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Rows whose squared distances are those of the metric (twice it), and their squares.
-
-        Args:
-            metric: As for `distances`; "euclidean" gives squared distances too.
-            dtype: Of the rows; the squares, `[n]`, are float64.
-        """
+        """Rows whose squared distances are those of the metric (twice it), and float64 squares."""
         if metric in ("euclidean", "sqeuclidean"):
             return self.centered.to(dtype), self.gram_diagonal
         rows, apart, _ = self._points(metric)
@@ -414,11 +402,8 @@ class Features(Remembering):
     def permuted(self, order: Any) -> Features:
         """The rows in another order: row i becomes row `order[i]`; no factor is computed twice.
 
-        Args:
-            order: A permutation of 0..n-1, `[n]`.
-
         Raises:
-            InputError: Not a permutation.
+            InputError: Not a permutation of 0..n-1.
         """
         index = as_index(order, self.n, self.device)
         everything = torch.arange(self.n, device=self.device)
@@ -429,10 +414,9 @@ class Features(Remembering):
         return self._with_rows(index, is_permutation=True)
 
     def take(self, rows: Any) -> Features:
-        """Some of the rows, centered anew; distances and Gram come from the whole if it has them.
+        """Some rows (indices, which may repeat, or a mask), centered anew.
 
-        Args:
-            rows: Indices or a boolean mask; an index may repeat.
+        Distances and Gram matrix come from the whole where it has them.
 
         Raises:
             InputError: No row, or an index out of range.
@@ -441,12 +425,7 @@ class Features(Remembering):
         return self._with_rows(index, is_permutation=False)
 
     def residualised(self, covariates: Any) -> Features:
-        """What the covariates do not explain: each column minus its linear regression on them.
-
-        Column means stay, so that constant covariates change nothing.
-
-        Args:
-            covariates: `[n, c]` or `[n]`, for instance sentence lengths.
+        """Each column minus its linear regression on the covariates, `[n]` or `[n, c]`; means stay.
 
         Raises:
             InputError: Another number of rows, not finite, or no degrees of freedom left.
@@ -482,6 +461,12 @@ class Features(Remembering):
         other.documents = None if self.documents is None else self.documents[index]
         other._follow(self, index, is_permutation=is_permutation)
         return other
+
+
+#: Layers of one side, all of the same rows.
+Side = Sequence[Features]
+#: Which cells `[len(xs), len(ys)]` of a grid are wanted; None for all.
+Mask = np.ndarray | None
 
 
 def as_features(x: Any) -> Features:

@@ -1,12 +1,9 @@
-"""Global geometry: subspaces, and single numbers of a point cloud.
-
-The last three compare one number per side. They say how alike two clouds are spread, not whether
-the same rows lie alike, so they stand beside the ladder.
-"""
+"""Global geometry: subspaces, and (beside the ladder) single numbers of a point cloud."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -72,21 +69,23 @@ def aligned_cosine(x: Features, y: Features) -> float:
     return float(torch.where(lengths > 0, dots / lengths.clamp(min=1e-300), 0.0).mean())
 
 
-def _uniformity(x: Features) -> float:
-    def compute(origin: Features) -> float:
-        # In float64 whatever the sweep's precision: only the nearest of all pairs count.
-        rows = origin.centered64
-        squares = rows.square().sum(dim=1)
-        total = float(origin.n)
-        for start in range(0, origin.n, BLOCK):
-            block = rows[start : start + BLOCK]
-            sums = squares[start : start + BLOCK, None] + squares
-            kernel = torch.exp(-2 * (sums - 2 * (block @ rows.mT)).clamp(min=0))
-            kernel[torch.arange(len(block)), torch.arange(start, start + len(block))] = 0
-            total += float(kernel.sum())
-        return math.log(total / origin.n**2)
+def _gap(key: str, of: Callable[[Features], float], x: Features, y: Features) -> float:
+    """Difference of one number per side, kept on each."""
+    return abs(x.remember(key, of) - y.remember(key, of))
 
-    return x.remember("uniformity", compute)
+
+def _uniformity(x: Features) -> float:
+    # In float64 whatever the sweep's precision: only the nearest of all pairs count.
+    rows = x.centered64
+    squares = rows.square().sum(dim=1)
+    total = float(x.n)
+    for start in range(0, x.n, BLOCK):
+        block = rows[start : start + BLOCK]
+        sums = squares[start : start + BLOCK, None] + squares
+        kernel = torch.exp(-2 * (sums - 2 * (block @ rows.mT)).clamp(min=0))
+        kernel[torch.arange(len(block)), torch.arange(start, start + len(block))] = 0
+        total += float(kernel.sum())
+    return math.log(total / x.n**2)
 
 
 @similarity_measure(
@@ -105,7 +104,7 @@ def _uniformity(x: Features) -> float:
 )
 def uniformity_difference(x: Features, y: Features) -> float:
     """Difference of how evenly two clouds fill the space."""
-    return abs(_uniformity(x) - _uniformity(y))
+    return _gap("uniformity", _uniformity, x, y)
 
 
 @similarity_measure(
@@ -127,13 +126,10 @@ def magnitude_difference(x: Features, y: Features) -> float:
 
 
 def _concentricity(x: Features) -> float:
-    def compute(origin: Features) -> float:
-        rows = origin.x
-        lengths = rows.norm(dim=1) * origin.mean.norm()
-        cosines = (rows @ origin.mean) / lengths.clamp(min=1e-300)
-        return float(torch.where(lengths > 0, cosines, 0.0).mean())
-
-    return x.remember("concentricity", compute)
+    rows = x.x
+    lengths = rows.norm(dim=1) * x.mean.norm()
+    cosines = (rows @ x.mean) / lengths.clamp(min=1e-300)
+    return float(torch.where(lengths > 0, cosines, 0.0).mean())
 
 
 @similarity_measure(
@@ -151,4 +147,4 @@ def _concentricity(x: Features) -> float:
 )
 def concentricity_difference(x: Features, y: Features) -> float:
     """Difference of how closely rows gather around their mean."""
-    return abs(_concentricity(x) - _concentricity(y))
+    return _gap("concentricity", _concentricity, x, y)

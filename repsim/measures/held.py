@@ -9,7 +9,7 @@ correlations this is their known influence function (Romanazzi 1992, Psychometri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -18,16 +18,14 @@ from einops import rearrange
 from torch import Tensor
 
 from repsim.measures.algebra import column_products, summed, unit_chunks
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 
 T = TypeVar("T")
 #: Rows of two sides in coordinates in which column i of one goes with column i of the other.
 Aligned = Callable[[Features, Features], tuple[Tensor, Tensor]]
 
 
-def cosines_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None, aligned: Aligned
-) -> np.ndarray:
+def cosines_without(xs: Side, ys: Side, mask: Mask = None, *, aligned: Aligned) -> np.ndarray:
     """`<A, B> / (||X|| ||Y||)` of aligned sides without each document, or row if none is known."""
     labels, kept = units_of(xs[0])
 
@@ -46,9 +44,7 @@ def cosines_without(
     return _cells(xs, ys, mask, len(kept), cell)
 
 
-def correlations_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None, aligned: Aligned
-) -> np.ndarray:
+def correlations_without(xs: Side, ys: Side, mask: Mask = None, *, aligned: Aligned) -> np.ndarray:
     """Mean correlation of aligned columns without each document, or row where none is known."""
     labels, kept = units_of(xs[0])
 
@@ -66,7 +62,7 @@ def correlations_without(
 
 
 def _cells(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None, units: int,
+    xs: Side, ys: Side, mask: Mask, units: int,
     cell: Callable[[Features, Features], Tensor],
 ) -> np.ndarray:  # fmt: skip
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
@@ -78,8 +74,7 @@ def _cells(
 
 def units_of(x: Features) -> tuple[Tensor, Tensor]:
     """Number of each row's unit, `[n]`, and how many rows are left without each, `[units, 1]`."""
-    labels = torch.arange(x.n, device=x.device) if x.documents is None else x.documents
-    return labels, rearrange(x.n - torch.bincount(labels).double(), "g -> g 1")
+    return x.labels, rearrange(x.n - torch.bincount(x.labels).double(), "g -> g 1")
 
 
 def _without(

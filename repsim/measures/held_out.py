@@ -1,9 +1,7 @@
 """Held-out rows: does what was fitted on some sentences hold on others?
 
-In-sample R² and canonical correlations rise with d/n whatever the data. Here each is fitted on four
-fifths of the rows and read on the rest. Folds are blocks of neighbouring rows, so that the
-sentences of a document mostly stay together. Stitching fits a map of a given group, as a layer put
-between two models would be; here it is read on the activations themselves.
+In-sample R² and canonical correlations rise with d/n whatever the data; here each is fitted on four
+fifths of the rows and read on a block of neighbouring ones, which keeps documents mostly together.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from repsim.core.measure import Rung
 from repsim.measures.algebra import rounding_step
 from repsim.measures.base import ROTATION_BLIND, similarity_measure
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 from repsim.measures.neighbours import nearest
 
 #: Rows whose distances are sorted at once.
@@ -37,9 +35,7 @@ def distance_ranks(x: Features) -> Tensor:
     return ranks
 
 
-def _imbalances(
-    xs: Sequence[Features], ys: Sequence[Features], orders: np.ndarray, mask: np.ndarray | None
-) -> np.ndarray:
+def _imbalances(xs: Side, ys: Side, orders: np.ndarray, mask: Mask = None) -> np.ndarray:
     """Imbalance with the rows of Y in each order, `[orders, len(xs), len(ys)]`."""
     first = [nearest(x, 1, "euclidean") for x in xs]
     found = np.full((len(orders), len(xs), len(ys)), np.nan)
@@ -55,17 +51,8 @@ def _imbalances(
     return found
 
 
-def _grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
-    return _imbalances(xs, ys, np.arange(xs[0].n)[None], None)[0]
-
-
-def _shuffled(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    permutations: np.ndarray,
-    mask: np.ndarray | None = None,
-) -> np.ndarray:
-    return _imbalances(xs, ys, permutations, mask)
+def _grid(xs: Side, ys: Side) -> np.ndarray:
+    return _imbalances(xs, ys, np.arange(xs[0].n)[None])[0]
 
 
 @similarity_measure(
@@ -84,7 +71,7 @@ def _shuffled(
     estimator="1 in expectation on independent data, at any n.",
     symmetric=False,
     grid=_grid,
-    shuffled=_shuffled,
+    shuffled=_imbalances,
     null_value=1.0,
     holds_pairs=2,
 )

@@ -1,34 +1,25 @@
-"""All pairs of layers where not all layers fit into memory: a few layers at a time.
-
-Layers that are `paged` are read again whenever they are asked for. What is computed from several of
-them at once is computed from blocks of them, each opened for as long as it is used; every cell of
-the grid comes from its own two layers, so that the numbers are those of one computation.
-"""
+"""All pairs of layers where not all fit into memory: blocks of paged layers, opened while used."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from repsim.core.measure import Measure, Rung
-from repsim.measures.features import Features
+from repsim.measures.features import Mask, Side
 from repsim.measures.limits import share
 
 #: Bytes that the opened layers may take.
 OPEN_BYTES = 5 << 29
 
 #: Layers of both sides and the wanted cells -> values, `[..., len(xs), len(ys)]`.
-Compute = Callable[[Sequence[Features], Sequence[Features], np.ndarray | None], np.ndarray]
+Compute = Callable[[Side, Side, Mask], np.ndarray]
 
 
 def in_blocks(
-    measure: Measure,
-    compute: Compute,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None = None,
+    measure: Measure, compute: Compute, xs: Side, ys: Side, mask: Mask = None
 ) -> np.ndarray:
     """`compute(xs, ys, mask)`, by blocks of layers if they are paged; NaN where none is wanted."""
     layers = list({id(f): f for f in [*xs, *ys]}.values())

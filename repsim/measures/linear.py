@@ -1,14 +1,13 @@
 """The same information, in any linear code? Canonical correlations and linear predictability.
 
-Canonical correlations are the singular values of `U_X' U_Y`, with U the left singular vectors of
-the centered arrays cut at their rank. As soon as n <= d a side spans everything and all of them are
-1; when d_x + d_y exceeds n - 1 some of them are, whatever the data.
+Canonical correlations are the singular values of `U_X' U_Y`, U bases of the centered arrays. All
+are 1 once n <= d, and some once d_x + d_y exceeds n - 1, whatever the data.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from repsim.measures.base import (
     TRANSLATION,
     similarity_measure,
 )
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 from repsim.measures.held import correlations_without
 from repsim.measures.procrustes import nuclear_norm
 
@@ -54,19 +53,7 @@ def _variates(ux: Tensor, uy: Tensor) -> tuple[Tensor, Tensor]:
     return ux @ left, uy @ right.mT
 
 
-def _cca_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
-    return correlations_without(xs, ys, mask, lambda x, y: _variates(x.svd[0], y.svd[0]))
-
-
-def _svcca_without(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None = None,
-    *,
-    threshold: float,
-) -> np.ndarray | None:
+def _svcca_without(xs: Side, ys: Side, mask: Mask = None, *, threshold: float) -> np.ndarray | None:
     """With few components, which of them are kept matters more than they do: then None."""
     if min(_leading(side, threshold).shape[1] for side in (*xs, *ys)) < LEAST_HELD:
         return None
@@ -74,7 +61,7 @@ def _svcca_without(
     def variates(x: Features, y: Features) -> tuple[Tensor, Tensor]:
         return _variates(_leading(x, threshold), _leading(y, threshold))
 
-    return correlations_without(xs, ys, mask, variates)
+    return correlations_without(xs, ys, mask, aligned=variates)
 
 
 def _mean_correlation(ux: Tensor, uy: Tensor, dtype: torch.dtype) -> float:
@@ -113,7 +100,9 @@ def _canonical_directions(x: Features, y: Features) -> tuple[Tensor, Tensor, Ten
     reference="Hotelling 1936, Biometrika 28; " + RAGHU,
     estimator="biased upwards, about sqrt(d/n) on independent data and 1 when n <= d.",
     aliases={"cca_mean": {}},
-    held=_cca_without,
+    held=functools.partial(
+        correlations_without, aligned=lambda x, y: _variates(x.svd[0], y.svd[0])
+    ),
     approximate=lambda documents: "the interval is too wide (98 to 100 % of nominal 95 %)",
     max_width_ratio=WIDEST,
 )

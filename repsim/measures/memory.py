@@ -1,14 +1,13 @@
 """How much memory a unit of a sweep takes at most, and a refusal where the machine has less.
 
-Estimates from shapes: layers as they are stored, centred and without covariates (all of them, or as
-many as are opened at once), and for its most demanding measure bases, tiles or matrices over pairs
-of rows. The null of a measure that is an inner product of such matrices shuffles whole ones unless
-it draws signs or has a closed form; its value does not need them.
+From shapes: layers as stored, centred and without covariates, and for its most demanding measure
+bases, tiles or matrices over pairs of rows, of which a null by shuffles holds whole ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from repsim.core import Measure, ResourceError, Rung
 from repsim.core.machine import memory_left
@@ -38,59 +37,53 @@ def unit_bytes(
     documents: bool = False,
 ) -> tuple[int, str]:
     """Bytes that a unit takes at most, and the measure that takes them."""
-    number = 8 if n <= FLOAT64_ROWS else 4
-    needs = {}
-    for measure in measures:
-        drawn = measure.by_document if documents else measure.moments
-        whole = measure.matrix is not None and drawn is None
-        needs[measure.name] = _bytes_of_rows(measure, n, widths, number, statistics) + _bytes_of(
-            measure, n, widths, number, statistics, whole=whole
-        )
+    sizes = _Sizes(n, widths, 8 if n <= FLOAT64_ROWS else 4, statistics)
+    needs = {m.name: sizes.rows(m) + sizes.beside(m, documents=documents) for m in measures}
     most = max(needs, key=lambda name: needs[name])
     return needs[most], most
 
 
-def _bytes_of_rows(
-    measure: Measure, n: int, widths: Sequence[int], number: int, statistics: Statistics
-) -> int:
-    """Layers, opened ones if they are paged, and what one of them takes while it is read."""
-    # Rows without covariates in float64; bases and points for neighbours twice more.
-    reading = (24 if measure.rung in (Rung.L3, Rung.L4) else 16) * n * max(widths)
-    derived = statistics.left_out(measure) > 0 and not _has_closed_form(measure)
-    if is_paged(n, widths):
-        opened = sum(open_bytes(measure, n, d, number) for d in widths)
-        return reading + min(opened, share(OPEN_BYTES)) * (1 + derived)
-    free = 8 + number if statistics.covariates else 0
-    return reading + n * sum(widths) * (4 + number + free + derived * (4 + number))
+class _Sizes(NamedTuple):
+    """Shape and precision of a unit's layers, and the statistics that are wanted of them."""
 
+    n: int
+    widths: Sequence[int]
+    number: int  # bytes
+    statistics: Statistics
 
-def _bytes_of(
-    measure: Measure,
-    n: int,
-    widths: Sequence[int],
-    number: int,
-    statistics: Statistics,
-    *,
-    whole: bool,
-) -> int:
-    """Beside the rows of all layers; `whole`: the null shuffles matrices over pairs."""
-    pairs = n * n
-    tiles = len(widths) * ROWS * COLUMNS * number
-    value = measure.holds_pairs * pairs * number
-    if measure.rung is Rung.L3 and not is_paged(n, widths):
-        value += 8 * n * sum(widths)  # an orthonormal basis of every layer stays
-    elif measure.rung is Rung.L4:
-        value += 4 * min(pairs, share(TEMPORARY_NUMBERS))
-    elif measure.matrix is not None:
-        value += 2 * tiles + min(share(KEPT_BYTES), len(widths) * pairs // 2 * number)
-        value += len(widths) * min(pairs // 2, COLLECTED) * number
-    null = 0
-    if statistics.shuffles(measure) and whole:
-        at_once = min(max(1, share(CHUNK_BYTES) // (4 * pairs)), len(widths))
-        null = pairs * (12 * at_once + 8 * number)
-    # Replicates and their parts by row, of all pairs of layers.
-    closed = statistics.left_out(measure) > 0 and _has_closed_form(measure)
-    return max(value, null) + closed * 32 * n * (len(widths) // 2) ** 2
+    def rows(self, measure: Measure) -> int:
+        """Layers, opened ones if they are paged, and what one of them takes while it is read."""
+        n, widths, number, statistics = self
+        # Rows without covariates in float64; bases and points for neighbours twice more.
+        reading = (24 if measure.rung in (Rung.L3, Rung.L4) else 16) * n * max(widths)
+        derived = statistics.left_out(measure) > 0 and not _has_closed_form(measure)
+        if is_paged(n, widths):
+            opened = sum(open_bytes(measure, n, d, number) for d in widths)
+            return reading + min(opened, share(OPEN_BYTES)) * (1 + derived)
+        free = 8 + number if statistics.covariates else 0
+        return reading + n * sum(widths) * (4 + number + free + derived * (4 + number))
+
+    def beside(self, measure: Measure, *, documents: bool) -> int:
+        """What is computed from all layers at once, beside their rows."""
+        n, widths, number, statistics = self
+        pairs = n * n
+        tiles = len(widths) * ROWS * COLUMNS * number
+        value = measure.holds_pairs * pairs * number
+        if measure.rung is Rung.L3 and not is_paged(n, widths):
+            value += 8 * n * sum(widths)  # an orthonormal basis of every layer stays
+        elif measure.rung is Rung.L4:
+            value += 4 * min(pairs, share(TEMPORARY_NUMBERS))
+        elif measure.matrix is not None:
+            value += 2 * tiles + min(share(KEPT_BYTES), len(widths) * pairs // 2 * number)
+            value += len(widths) * min(pairs // 2, COLLECTED) * number
+        null = 0
+        drawn = measure.by_document if documents else measure.moments
+        if statistics.shuffles(measure) and measure.matrix is not None and drawn is None:
+            at_once = min(max(1, share(CHUNK_BYTES) // (4 * pairs)), len(widths))
+            null = pairs * (12 * at_once + 8 * number)
+        # Replicates and their parts by row, of all pairs of layers.
+        closed = statistics.left_out(measure) > 0 and _has_closed_form(measure)
+        return max(value, null) + closed * 32 * n * (len(widths) // 2) ** 2
 
 
 def _has_closed_form(measure: Measure) -> bool:

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
+from repsim.measures.features import Mask
 from repsim.measures.nearest import Neighbours
 
 #: Numbers of the spread-out lists of all layers that are held at once.
@@ -25,7 +26,7 @@ def overlaps_shuffled(
     left: Sequence[Neighbours],
     right: Sequence[Neighbours],
     permutations: np.ndarray,
-    mask: np.ndarray | None,
+    mask: Mask,
     score: Callable[[Tensor], Tensor],
 ) -> np.ndarray:
     """Mean over rows of a score of the number of common neighbours, `[count, left, right]`."""

@@ -1,15 +1,13 @@
 """Neighbourhoods: do the same sentences lie next to each other?
 
-Neighbours are found once per array. A row is excluded from its own neighbours by index; rows that
-tie for the last places share them, each with a weight under 1, so that no order of rows matters.
-What two sides have in common is the smaller weight. `k` is cut to n - 2, with a warning: with n - 1
-neighbours every row would have all others.
+Rows that tie for the last places share them by weight, so that no order of rows matters; what two
+sides have in common is the smaller weight. `k` is cut to n - 2: with n - 1 all rows are neighbours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +18,15 @@ from torch import Tensor
 from repsim.core.errors import UsageError
 from repsim.core.measure import Rung
 from repsim.measures.base import ORTHOGONAL, PERMUTATION, SCALING, similarity_measure
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 from repsim.measures.nearest import Metric, Neighbours
 from repsim.measures.neighbour_null import overlaps_shuffled
 
 COSINE_BLIND = (SCALING, PERMUTATION, ORTHOGONAL)
 #: Rows whose neighbours are compared at once.
 BLOCK = 2048
+#: Score of the number of common neighbours of each row, and of k.
+Score = Callable[[Tensor, int], Tensor]
 
 PLATONIC = "Huh, Cheung, Wang, Isola 2024, arXiv:2405.07987"
 SURVEY = "Klabunde, Schumacher, Strohmaier, Lemmerich 2023, arXiv:2305.06329"
@@ -62,13 +62,7 @@ def _shared(mine: Tensor, theirs: Neighbours, rows: slice) -> Tensor:
     return picked.sum(dim=1, dtype=torch.float64)
 
 
-def _shared_by_row(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    k: int,
-    metric: Metric,
-    score: Callable[[Tensor, int], Tensor],
-) -> np.ndarray:
+def _shared_by_row(xs: Side, ys: Side, k: int, metric: Metric, score: Score) -> np.ndarray:
     """A score of the number of common neighbours (and of k) of each row, `[n, xs, ys]`."""
     found = min(k, xs[0].n - 2)
     left = [nearest(x, k, metric) for x in xs]
@@ -84,33 +78,18 @@ def _shared_by_row(
     return scores
 
 
-Score = Callable[[Tensor, int], Tensor]
-
-
-def _mutual(shared: Tensor, k: int) -> Tensor:
-    return shared / k
-
-
-def _jaccard(shared: Tensor, k: int) -> Tensor:
-    return shared / (2 * k - shared)
-
-
 def _scored(score: Score) -> tuple[Callable[..., np.ndarray], ...]:
     """Scores by row, values of all pairs, and with the rows of Y shuffled."""
 
-    def by_row(
-        xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-    ) -> np.ndarray:
+    def by_row(xs: Side, ys: Side, *, k: int, metric: Metric) -> np.ndarray:
         return _shared_by_row(xs, ys, k, metric, score)
 
-    def grid(
-        xs: Sequence[Features], ys: Sequence[Features], *, k: int, metric: Metric
-    ) -> np.ndarray:
+    def grid(xs: Side, ys: Side, *, k: int, metric: Metric) -> np.ndarray:
         return np.asarray(by_row(xs, ys, k=k, metric=metric).mean(axis=0))
 
     def shuffled(
-        xs: Sequence[Features], ys: Sequence[Features], permutations: np.ndarray,
-        mask: np.ndarray | None = None, *, k: int, metric: Metric,
+        xs: Side, ys: Side, permutations: np.ndarray,
+        mask: Mask = None, *, k: int, metric: Metric,
     ) -> np.ndarray:  # fmt: skip
         left, right = ([nearest(f, k, metric) for f in side] for side in (xs, ys))
         found = min(k, xs[0].n - 2)
@@ -121,8 +100,10 @@ def _scored(score: Score) -> tuple[Callable[..., np.ndarray], ...]:
     return by_row, grid, shuffled
 
 
-_mutual_by_row, _mutual_grid, _mutual_shuffled = _scored(_mutual)
-_jaccard_by_row, _jaccard_grid, _jaccard_shuffled = _scored(_jaccard)
+_mutual_by_row, _mutual_grid, _mutual_shuffled = _scored(lambda shared, k: shared / k)
+_jaccard_by_row, _jaccard_grid, _jaccard_shuffled = _scored(
+    lambda shared, k: shared / (2 * k - shared)
+)
 
 
 @similarity_measure(

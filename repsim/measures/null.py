@@ -1,14 +1,10 @@
 """What a measure says when the sentences of one side are shuffled: the permutation null.
 
-A similarity without its null cannot be read: biased linear CKA of two unrelated sets of white
-activations is d / (n + d). One permutation is applied to all layers of the pair, so that the
-largest value over all layer pairs has a null too (Westfall and Young 1993). Where rows come from
-documents, whole documents change places: shuffled one by one, the rows of documents that hang
-together reject a true null in most cases. Documents of different length are not exchangeable: they
-change places with those of like length only, and stay where there are none, which is valid and
-gives a null that is too high rather than too low. Where a measure is a sum over documents or pairs
-of them (`by_document`), signs of documents are drawn instead. Where the moments over all shuffles
-of rows have a closed form (`moments`), nothing is drawn.
+One permutation is applied to all layers of the pair, so that the largest value over all layer pairs
+has a null too (Westfall and Young 1993). Where rows come from documents, whole documents change
+places with others of like length, and stay where there are none: valid, and a null that is too high
+rather than too low. Where a measure is a sum over documents (`by_document`), their signs are drawn
+instead; where the moments over all shuffles have a closed form (`moments`), nothing is.
 
 Reference: Gröger, Wen, Brbić 2026 (arXiv 2602.14486) for calibration against a permutation null.
 """
@@ -17,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -25,7 +20,7 @@ from scipy import stats
 from repsim.core import Measure, UsageError
 from repsim.measures.base import compute_grid
 from repsim.measures.documents import shifted, shuffled_documents
-from repsim.measures.features import Features
+from repsim.measures.features import Mask, Side
 from repsim.measures.layer_blocks import in_blocks
 from repsim.measures.pair_matrices import shuffled_products
 
@@ -91,22 +86,18 @@ def draw_signs(units: int, count: int, seed: int) -> np.ndarray:
 
 def permutation_null(
     measure: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
+    xs: Side,
+    ys: Side,
     values: np.ndarray,
     permutations: np.ndarray,
-    mask: np.ndarray | None = None,
+    mask: Mask = None,
 ) -> Null:
     """Shuffle the rows of all layers of B together and summarise what the measure then says."""
     return summarise(measure, values, null_values(measure, xs, ys, permutations, mask))
 
 
 def null_values(
-    measure: Measure,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    permutations: np.ndarray,
-    mask: np.ndarray | None = None,
+    measure: Measure, xs: Side, ys: Side, permutations: np.ndarray, mask: Mask = None
 ) -> np.ndarray:
     """The measure under each permutation, `[count, len(xs), len(ys)]`, by its fastest form."""
     if len(permutations) == 0:
@@ -118,7 +109,7 @@ def null_values(
         shuffled = functools.partial(measure.shuffled, **measure.params)
         return in_blocks(measure, lambda a, b, m: shuffled(a, b, permutations, m), xs, ys, mask)
 
-    def rounds(a: Sequence[Features], b: Sequence[Features], m: np.ndarray | None) -> np.ndarray:
+    def rounds(a: Side, b: Side, m: Mask) -> np.ndarray:
         orders = ([y.permuted(order) for y in b] for order in permutations)
         return np.stack([compute_grid(measure, a, shuffled, m) for shuffled in orders])
 

@@ -1,8 +1,4 @@
-"""What two models say: distances of their next-token distributions, from logits.
-
-These read logits, `[n, vocabulary]`, row i of both after the same text under one vocabulary; a
-comparison of activations does not offer them.
-"""
+"""What two models say: distances of their next-token distributions, from logits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Measures that are the cosine of one matrix over pairs of sentences per side (CKA, RSA ...).
 
-All pairs of layers are inner products of long vectors, taken in groups that fit a stated amount of
-memory; shuffling the sentences of one side re-indexes its matrix: nothing is factorised.
+Shuffling the sentences of one side re-indexes its matrix: nothing is factorised.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from repsim.measures.algebra import TEMPORARY_NUMBERS, products
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Side
 from repsim.measures.limits import share
 
 #: Rows of one block of pairs; small enough for its re-indexed copy to stay in cache.
@@ -27,9 +26,7 @@ CHUNK_BYTES = 1 << 30
 PairMatrix = Callable[[Features], Tensor]
 
 
-def cosine_grid(
-    xs: Sequence[Features], ys: Sequence[Features], vector_of: PairMatrix
-) -> np.ndarray:
+def cosine_grid(xs: Side, ys: Side, vector_of: PairMatrix) -> np.ndarray:
     """Cosine of the layers' `[m]` vectors, all pairs; NaN where a vector is zero."""
     group = max(1, share(TEMPORARY_NUMBERS) // (xs[0].n ** 2 + 1))
     grid = np.empty((len(xs), len(ys)))
@@ -42,9 +39,7 @@ def cosine_grid(
     return grid
 
 
-def _unit_vectors(
-    layers: Sequence[Features], vector_of: PairMatrix, known: dict[int, Tensor]
-) -> list[Tensor]:
+def _unit_vectors(layers: Side, vector_of: PairMatrix, known: dict[int, Tensor]) -> list[Tensor]:
     vectors = []
     for layer in layers:
         if id(layer) in known:
@@ -58,10 +53,7 @@ def _unit_vectors(
 
 
 def shuffled_products(
-    matrix_of: PairMatrix,
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    permutations: np.ndarray,
+    matrix_of: PairMatrix, xs: Side, ys: Side, permutations: np.ndarray
 ) -> np.ndarray:
     """`cos(A_i, P B_j P')` for all layers and permutations, `[count, len(xs), len(ys)]`."""
     n = xs[0].n

@@ -6,8 +6,8 @@ loses half the digits; there the distance is taken from the residual of the alig
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from repsim.measures.base import (
     TRANSLATION,
     similarity_measure,
 )
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Side
 from repsim.measures.held import cosines_without
 
 WILLIAMS = "Williams, Kunz, Kornblith, Linderman 2021, arXiv:2110.14739"
@@ -76,7 +76,7 @@ def _angle(similarity: float, x: Features, y: Features) -> float:
     return 2 * math.asin(min(1.0, residual / 2))
 
 
-def _similarity_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _similarity_grid(xs: Side, ys: Side) -> np.ndarray:
     """Procrustes similarity of all pairs, `[a, b]`; each unordered pair once."""
     values: dict[tuple[int, int], float] = {}
     grid = np.empty((len(xs), len(ys)))
@@ -92,7 +92,7 @@ def _similarity_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarr
     return grid
 
 
-def _angle_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _angle_grid(xs: Side, ys: Side) -> np.ndarray:
     similarities = _similarity_grid(xs, ys)
     return np.array(
         [[_angle(similarities[i, j], x, y) for j, y in enumerate(ys)] for i, x in enumerate(xs)]
@@ -105,16 +105,7 @@ def _rotated(x: Features, y: Features) -> tuple[Tensor, Tensor]:
     return x.compact.double() @ u, y.compact.double() @ vh.mT
 
 
-def _similarities_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
-    return cosines_without(xs, ys, mask, _rotated)
-
-
-def _angles_without(
-    xs: Sequence[Features], ys: Sequence[Features], mask: np.ndarray | None = None
-) -> np.ndarray:
-    return np.arccos(np.clip(_similarities_without(xs, ys, mask), -1, 1))
+_similarities_without = functools.partial(cosines_without, aligned=_rotated)
 
 
 @similarity_measure(
@@ -132,7 +123,7 @@ def _angles_without(
     estimator="biased downwards when n is not much larger than d. Compare with a null.",
     aliases={"procrustes_angular": {}},
     grid=_angle_grid,
-    held=_angles_without,
+    held=lambda xs, ys, mask=None: np.arccos(np.clip(_similarities_without(xs, ys, mask), -1, 1)),
     max_width_ratio=1.0,
 )
 def procrustes(x: Features, y: Features) -> float:

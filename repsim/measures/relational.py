@@ -1,15 +1,13 @@
 """Do two representations find the same rows alike? One matrix over pairs of rows per side.
 
-RSA, CKA with a Gaussian kernel (which means nothing without its bandwidth rule), distance
-correlation, and the difference of distance matrices. Where documents are known, RSA correlates the
-distances between rows of different documents only, and debiased kernels are centred over them, as
-debiased CKA is.
+RSA, CKA with a Gaussian kernel, distance correlation, difference of distance matrices. Where
+documents are known, pairs of rows of one document are left out, as in debiased CKA.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -38,7 +36,7 @@ from repsim.measures.base import (
 from repsim.measures.cka import KORNBLITH, gram_inner
 from repsim.measures.distance_grids import distance_grid, gaussian_grid, rank_grid
 from repsim.measures.documents import centred_apart
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 from repsim.measures.nearest import Metric
 from repsim.measures.pair_matrices import cosine_grid
 from repsim.measures.rsa_jackknife import correlations_of_pairs_without
@@ -149,9 +147,7 @@ def _compare(x: Features, y: Features, metric: Metric, comparison: Comparison) -
     return cosine(_vector(x, metric, comparison), _vector(y, metric, comparison))
 
 
-def _rsa_grid(
-    xs: Sequence[Features], ys: Sequence[Features], *, metric: Metric, comparison: Comparison
-) -> np.ndarray:
+def _rsa_grid(xs: Side, ys: Side, *, metric: Metric, comparison: Comparison) -> np.ndarray:
     """All pairs by tiles; in float64, where ties must be seen, ranks by sorting."""
     _require_known(metric, comparison)
     if comparison in ("pearson", "cosine"):
@@ -165,12 +161,7 @@ def _rsa_grid(
 
 
 def _rsa_without(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None = None,
-    *,
-    metric: Metric,
-    comparison: Comparison,
+    xs: Side, ys: Side, mask: Mask = None, *, metric: Metric, comparison: Comparison
 ) -> np.ndarray | None:
     """None of comparisons that are no cosine of two vectors."""
     if comparison not in ("spearman", "pearson", "cosine"):
@@ -222,11 +213,7 @@ def _rsa_without(
     null_value=0.0,
 )
 def rsa(
-    x: Features,
-    y: Features,
-    *,
-    metric: Metric = "euclidean",
-    comparison: Comparison = "spearman",
+    x: Features, y: Features, *, metric: Metric = "euclidean", comparison: Comparison = "spearman"
 ) -> float:
     """Correlation of two matrices of distances."""
     _require_known(metric, comparison)
@@ -262,9 +249,7 @@ def _bandwidth_rule(
     )
 
 
-def _gaussian_grid(
-    xs: Sequence[Features], ys: Sequence[Features], *, bandwidth: Bandwidth, debiased: bool
-) -> np.ndarray:
+def _gaussian_grid(xs: Side, ys: Side, *, bandwidth: Bandwidth, debiased: bool) -> np.ndarray:
     rule = _bandwidth_rule(bandwidth, xs[0].n)
     return gaussian_grid(xs, ys, *rule, debiased=debiased)
 
@@ -334,7 +319,7 @@ def _distances_u_centred(x: Features) -> Tensor:
     )
 
 
-def _biased_grid(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def _biased_grid(xs: Side, ys: Side) -> np.ndarray:
     squared = distance_grid(xs, ys, "euclidean", "biased")
     return np.asarray(np.sqrt(np.maximum(squared, 0)))
 

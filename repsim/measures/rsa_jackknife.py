@@ -9,31 +9,30 @@ function of Spearman's correlation: Croux, Dehon 2010, Statistical Methods and A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor
 
-from repsim.measures.features import Features
+from repsim.measures.features import Features, Mask, Side
 
 #: Rows up to which the distances of all layers are held at once.
 MOST_ROWS = 2000
 
 
 def correlations_of_pairs_without(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
-    mask: np.ndarray | None,
+    xs: Side,
+    ys: Side,
+    mask: Mask,
     vector_of: Callable[[Features], Tensor],
     *,
     centred: bool,
     ranks: bool,
 ) -> np.ndarray | None:
     """Correlation of vectors over pairs of rows without each document or row; None of too many."""
-    n, known = xs[0].n, xs[0].documents
-    if n > MOST_ROWS:
+    if xs[0].n > MOST_ROWS:
         return None
-    gone = _Gone(np.arange(n) if known is None else known.cpu().numpy())
+    gone = _Gone(xs[0].labels.cpu().numpy())
     wanted = np.ones((len(xs), len(ys)), dtype=bool) if mask is None else mask
     sides = {id(f): f for f in (*xs, *ys)}
     vectors = {key: _vector(f, vector_of)[gone.apart] for key, f in sides.items()}

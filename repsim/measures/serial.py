@@ -1,8 +1,7 @@
 """Rows that follow on one another although no documents are known: noticed, and said.
 
-Of independent rows in any order the sum of products of neighbours has a mean and a variance that
-follow from the Gram matrix; a lag-1 correlation far beyond them on both sides means that shuffles
-of single rows reject a true null far too often (always, for an autoregression of 0.8).
+In random order the sum of products of neighbours has a mean and variance that follow from the Gram
+matrix; beyond them on both sides, shuffles of single rows reject a true null far too often.
 """
 
 from __future__ import annotations

@@ -7,12 +7,7 @@ from typing import Any, Literal, get_args
 
 from repsim.core import Measure, UsageError
 from repsim.measures.intervals import LEAST_GROUPS
-from repsim.measures.null import (
-    LEAST_FITTED,
-    LEAST_FOR_COUNT,
-    LEAST_FOR_QUANTILE,
-    MOST_PAIRED,
-)
+from repsim.measures.null import LEAST_FITTED, LEAST_FOR_COUNT, LEAST_FOR_QUANTILE, MOST_PAIRED
 
 Unit = Literal["sentence", "document"]
 

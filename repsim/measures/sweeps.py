@@ -1,7 +1,6 @@
 """All layers x all layers x languages x model pairs, each layer factorised once.
 
-Decompositions of a few hundred columns gain nothing from threads, but units (a pair of models and
-languages) do not depend on each other: worker processes take them, one thread each.
+Small decompositions gain nothing from threads: worker processes take units, one thread each.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Clusters and scales: how points join up, how heat spreads, how many dimensions a cloud has.
 
-The last two compare one description per side, and do not look at which row is which. Measures that
-need persistent homology in dimension 1 or random witness complexes (RTD itself, the geometry
-score) are not here: no library that the package keeps computes them, and they take hours per pair.
+Topology in dimension 1 (RTD, the geometry score) takes hours a pair and is not here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Rows compared in the metric of the data itself: whitened distances, Riemannian distance.
-
-Crossnobis distances are not here: they need the same stimulus measured twice with independent
-noise, and a model reads a sentence the same way every time.
-"""
+"""Rows compared in the metric of the data itself: whitened distances, Riemannian distance."""
 
 from __future__ import annotations
 
