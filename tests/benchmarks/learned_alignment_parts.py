@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from learned_alignment import CASES, LANGUAGES, Pair, State, Study, Variant, key_of
+from learned_alignment import State, Study
+from learned_alignment_cases import CASES, DISTINCT, Pair, Variant, key_of
 from learned_alignment_report import FIGURES
 
 from repsim.core.files import write_text
@@ -117,11 +118,11 @@ def rows_of(study: Study, case: str, pair: Pair, how: Variant) -> Iterator[dict[
 
 def kept(study: Study, model: torch.nn.Module, parent: str) -> float:
     """Retention of a parent's language, held against that parent alone."""
-    code, text = LANGUAGES[parent[:3]], study.texts["curve"]
-    own = study.score(study.model(parent).model, "curve", [code])
-    found = judge(study.score(model, "curve", [code]), {parent: own},
-                  {code: text.floors[code]}, text.text.documents)  # fmt: skip
-    return found.retention[code].estimate.value
+    text, alone = study.text(parent, "curve"), (parent, parent)
+    own = study.score(study.model(parent).model, alone, "curve")
+    found = judge(study.score(model, alone, "curve"), {parent: own}, text.floors,
+                  text.text.documents)  # fmt: skip
+    return found.worst.value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +200,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         study = Study(Path(sys.argv[1]))
         rows = [
-            row for case in list(CASES)[:3] for pair in CASES[case] for how in WAYS
+            row for case in DISTINCT for pair in CASES[case] for how in WAYS
             for row in rows_of(study, case, pair, how)
         ]  # fmt: skip
         PartTable(rows).save(FIGURES / "parts.csv")
