@@ -35,7 +35,7 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--columns", multiple=True, metavar="NAME=COLUMN",
                      help="Column for method, language or source (fit: alignment, arm, control, "
-                          "shared_init, fork_fraction) of another name; repeatable."),
+                          "shared_init, fork_fraction, family, text) of another name; repeatable."),
         click.option("--features", help="Columns of features, comma-separated; NAME:+, NAME:- or "
                                         "NAME:0 states which way one may count."),
         click.option("--outcome", help="Column of what was kept, 1 = all, 0 = nothing; validate "
@@ -244,7 +244,7 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
     evidence = found.evidence_
     for source in sources:
         if source.is_dir():
-            more = EvidenceTable.from_atlas(_atlases([source])[0])
+            more = EvidenceTable.from_atlas(_atlases([source]))
         else:
             more = read_evidence(source)
         shared = set(more.features) & set(evidence.features)
@@ -253,6 +253,8 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
                 f"'{source}' has no feature in common with what the predictor knows",
                 hint="see: repsim predictor show",
             )
+        if again := (set(more["source"]) & set(evidence["source"])) - {""}:
+            raise InputError(f"merges of '{again.pop()}' are among those that are known already")
         say("add", f"{_size(more)} from {source}")
         evidence = EvidenceTable.concat([evidence, more])
     made = clone(found).fit(evidence)
@@ -335,8 +337,10 @@ def _summary(found: Predictor) -> dict[str, Any]:
         "regressor": found.regressor,
         "evidence": _size(found.evidence_),
         "methods": methods,
-        "languages": sorted({str(x) for x in found.evidence_["language"] if x}),
-        "sources": sorted({str(x) for x in found.evidence_["source"] if x}),
+        "languages": sorted(set(found.evidence_["language"]) - {""}),
+        "sources": sorted(set(found.evidence_["source"]) - {""}),
+        "families": sorted(found.families()),
+        "texts": sorted(set(found.evidence_["text"]) - {""}),
         "sets": [
             {
                 "tiers": name,

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from repsim.core.errors import InputError
 from repsim.core.files import hash_bytes
 from repsim.core.table import Table, read_header
 from repsim.mergeability.candidate import ALIGNMENTS
-from repsim.mergeability.lineage import lineage_of_atlas, origins_of_atlas, root_of
+from repsim.mergeability.lineage import lineage_of, origins_of, root_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 FEATURE = "feature:"
 #: What to do about an infinite number.
 NO_INFINITY = "leave it empty where it is not known, or transform the column: a rank, 1 / (1 + x)"
+#: Bits per byte that training must have gained before a share of the gain is more than noise.
+LEAST_GAIN = 0.02
 
 
 def _upgraded(arrow: pa.Table) -> pa.Table:
-    """A file of version 1 with the header of version 2."""
+    """A file of version 1, with another header, or 2, which states families there."""
     header = read_header(arrow)
-    info = {"tiers": header["tiers"], "lineage": header["kin"]}
+    info = header.get("info") or {"tiers": header["tiers"], "lineage": header["kin"]}
+    families = info.pop("families", {})
+    named = [families.get(source) for source in arrow.column("source").to_pylist()]
+    arrow = arrow.append_column("family", [named]) if families else arrow
     return arrow.replace_schema_metadata({"repsim": json.dumps({"info": info})})
 
 
@@ -70,7 +76,7 @@ class EvidenceTable(Table):
         (1, [1.0], ['none'])
     """
 
-    SCHEMA = "repsim/evidence/2"
+    SCHEMA = "repsim/evidence/3"
     STEM = "evidence"
     OPEN = FEATURE
     INFINITE = True
@@ -83,6 +89,8 @@ class EvidenceTable(Table):
         "arm": ("string", "arm of the study"),
         "control": ("string", "kind of control with a known answer; empty for none"),
         "source": ("string", "study or table that it is from"),
+        "family": ("string", "architecture of the parents; empty where not stated"),
+        "text": ("string", "name of the text that they were trained on; empty where not stated"),
         "shared_init": ("float", "1 if all parents descend from one set of initial weights"),
         "fork_fraction": ("float", "share of training in common"),
         "retention": ("float", "what was kept of the best parent, the outcome"),
@@ -91,7 +99,7 @@ class EvidenceTable(Table):
         "gain_kept": ("float", "share of what the best parent gained over the base that is kept"),
         "parameters": ("string", "parameters of the method, as JSON; empty where not stated"),
     }
-    UPGRADES: ClassVar = {"repsim/evidence/1": _upgraded}
+    UPGRADES: ClassVar = {f"repsim/evidence/{version}": _upgraded for version in (1, 2)}
 
     def column(self, name: str) -> np.ndarray:
         """A column, or a feature where no column is called so."""
@@ -222,23 +230,34 @@ class EvidenceTable(Table):
         """Evidence of one atlas or of several.
 
         Merges whose parents were not measured, and languages in which no retention is defined
-        (no parent is better than the floor), are left out. Of several atlases, names of models are
-        preceded by the name of their study.
+        (no parent is better than the floor), are left out. Names of models and merges are preceded
+        by the name of their study; models of one weight or origin are so in all atlases.
 
         Args:
             atlas: What studies found.
 
         Raises:
-            InputError: No merge has both an outcome and features.
+            InputError: No merge has both an outcome and features, or two studies have one name.
         """
-        atlases = [atlas] if isinstance(atlas, Atlas) else list(atlas)
-        table = cls.concat([cls._of_atlas(one, prefix=len(atlases) > 1) for one in atlases])
+        named: dict[str, Atlas] = {}
+        for one in [atlas] if isinstance(atlas, Atlas) else atlas:
+            study = str((one.info.get("study") or {}).get("name") or "atlas")
+            if study in named:
+                raise InputError(
+                    f"two atlases are of studies called '{study}'",
+                    hint="what names are equal would count as one model: rename one in atlas.json",
+                )
+            named[study] = one
+        table = cls.concat([cls._of_atlas(one, study) for study, one in named.items()])
         if not len(table):
             raise InputError(
                 "the atlas holds no merge with both an outcome and features of its parents",
                 hint="let the study go on: repsim study run",
             )
-        return table
+        before = {f"{study}:": one for study, one in named.items()}
+        return table.with_columns(
+            {}, {"lineage": lineage_of(before), "origins": origins_of(before)}
+        )
 
     @classmethod
     def of_candidate(cls, candidate: Candidate, tiers: Mapping[str, str]) -> Self:
@@ -257,10 +276,8 @@ class EvidenceTable(Table):
         return cls.from_rows(rows, values, tiers)
 
     @classmethod
-    def _of_atlas(cls, atlas: Atlas, *, prefix: bool) -> Self:
-        """Evidence of one atlas; names of models may be preceded by that of the study."""
-        study = str((atlas.info.get("study") or {}).get("name") or "atlas")
-        before = f"{study}:" if prefix else ""
+    def _of_atlas(cls, atlas: Atlas, study: str) -> Self:
+        """Evidence of one atlas."""
         measured: dict[str, dict[str, dict[str, float]]] = {}
         tiers: dict[str, str] = {}
         for row in atlas.features.rows():
@@ -275,21 +292,24 @@ class EvidenceTable(Table):
         ]  # fmt: skip
         values = {name: np.full(len(rows), np.nan) for name in tiers}
         for number, row in enumerate(rows):
+            if (row["base_bits"] or 0.0) - (row["parent_bits"] or 0.0) < LEAST_GAIN:
+                row["gain_kept"] = None
             found = measured[row["parents"]]
             for feature, value in (found.get("", {}) | found.get(row["language"], {})).items():
                 values[feature][number] = value
+        stated = atlas.info.get("study") or {}
+        family = atlas.info.get("family") or (stated.get("architecture") or {}).get("family")
+        corpus = stated.get("corpus") or ""
+        common = {"source": study, "family": family, "text": PurePath(corpus).name}
         kept = [
-            {**{name: row[name] for name in cls.COLUMNS if name in row}, "source": study,
-             "parents": join_parents([before + p for p in split_parents(row["parents"])])}
+            {
+                **{name: row[name] for name in cls.COLUMNS if name in row}, **common,
+                "merge": f"{study}: {row['merge']}",
+                "parents": join_parents([f"{study}:{p}" for p in split_parents(row["parents"])]),
+            }
             for row in rows
         ]  # fmt: skip
-        lineage, origins = (
-            {before + a: before + b for a, b in found(atlas).items()}
-            for found in (lineage_of_atlas, origins_of_atlas)
-        )
-        table = cls.from_rows(kept, values, tiers, lineage, origins)
-        family = ((atlas.info.get("study") or {}).get("architecture") or {}).get("family")
-        return table.with_columns({}, {"families": {study: family}} if family else {})
+        return cls.from_rows(kept, values, tiers)
 
 
 def _value(kind: str, value: Any) -> Any:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Columns of other people's tables that are understood without being told, and their default.
-_OPTIONAL = ("method", "alignment", "language", "arm", "control", "shared_init", "fork_fraction")
+_OPTIONAL = ("method", "alignment", "language", "arm", "control", "shared_init", "fork_fraction",
+             "family", "text")  # fmt: skip
 
 
 def read_evidence(
@@ -37,7 +38,8 @@ def read_evidence(
         outcome: Column of what was kept: 1 for nothing lost, 0 for nothing kept.
         features: Columns of features; all other columns of numbers if empty.
         columns: Column of evidence -> column of the file, where the names differ: `method`,
-            `alignment`, `language`, `arm`, `control`, `shared_init`, `fork_fraction`.
+            `alignment`, `language`, `arm`, `control`, `shared_init`, `fork_fraction`, `family`,
+            `text`.
         merge: Column that says which rows are one merge; parents, method and alignment if None.
 
     Returns:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-SCHEMA, _EARLIER = "repsim/predictor/3", "repsim/predictor/2"
+SCHEMA = "repsim/predictor/4"
+_EARLIER = ("repsim/predictor/2", "repsim/predictor/3")
 PREDICTOR_FILE, EVIDENCE_FILE = "predictor.json", "evidence.parquet"
 #: Known merges that a value is held beside.
 BESIDE = 20
@@ -202,7 +203,7 @@ class Predictor(RegressorMixin, BaseEstimator):
 
     def families(self) -> tuple[str, ...]:
         """Families of models among known merges, where their source states them."""
-        return tuple(sorted(set(self.evidence_.info.get("families", {}).values())))
+        return tuple(sorted(set(self.evidence_["family"]) - {""}))
 
     def known_range(self, feature: str) -> tuple[float, float] | None:
         """Least and largest value of a feature among known merges; None if there is none."""
@@ -304,7 +305,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         source = Path(folder)
         document = read_json(source / PREDICTOR_FILE)
         current = document.get("schema") == SCHEMA  # hashes of earlier tables were others
-        if document.get("schema") == _EARLIER:
+        if document.get("schema") in _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{source}' holds no predictor of the kind {SCHEMA}")

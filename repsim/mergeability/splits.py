@@ -142,15 +142,44 @@ def _train_on_arms(
     )  # fmt: skip
 
 
-def _from_source_to_source(table: EvidenceTable) -> Split:
-    """Hold out one atlas (or other source) after another."""
-    sources = table["source"]
+#: Sizes that differ by less than this factor are one size.
+SAME_SIZE = 1.5
+
+
+def _sizes(table: EvidenceTable) -> np.ndarray:
+    """Millions of parameters of each row, near sizes as the least of them; NaN if not known."""
+    sizes = table.features.get("parameters_log10", np.full(len(table), np.nan))
+    distinct = np.unique(sizes[np.isfinite(sizes)])
+    apart = np.diff(distinct, prepend=-np.inf) > np.log10(SAME_SIZE)
+    least = np.append(distinct[apart], np.nan)
+    found = least[np.searchsorted(distinct[apart], sizes, side="right") - 1]
+    return np.round(10.0 ** (np.where(np.isfinite(sizes), found, np.nan) - 6), 2)
+
+
+#: Split -> its question, and the value of each row: one after another is held out altogether.
+_WHOLE: dict[str, tuple[str, Callable[[EvidenceTable], np.ndarray]]] = {
+    "leave-family-out": ("does it hold for another family of architectures?",
+                         lambda table: table["family"]),
+    "leave-text-out": ("does it hold for models that were trained on another kind of text?",
+                       lambda table: table["text"]),
+    "leave-size-out": ("does it hold for models larger than all that it has seen?", _sizes),
+    "atlas-to-atlas": ("does it hold for models of another study?", lambda table: table["source"]),
+}  # fmt: skip
+
+
+def _hold_out_whole(table: EvidenceTable, name: str) -> Split:
+    """Hold out one value after another; of sizes, known merges are only of smaller models."""
+    question, values_of = _WHOLE[name]
+    values = values_of(table)
+    by_size = values.dtype != object
+    known = np.isfinite(values) if by_size else values != ""
     folds = [
-        Fold(str(s), np.flatnonzero(sources != s), np.flatnonzero(sources == s))
-        for s in sorted(set(sources))
-    ]
-    question = "does it hold for models of another size, trained elsewhere?"
-    return Split("atlas-to-atlas", question, _sound(table, folds))
+        Fold(f"{value}M parameters" if by_size else str(value),
+             np.flatnonzero(known & (values < value if by_size else values != value)),
+             np.flatnonzero(values == value))
+        for value in sorted(set(values[known]))
+    ]  # fmt: skip
+    return Split(name, question, _sound(table, folds))
 
 
 def standard_splits(table: EvidenceTable, *, blocks: int = 6, seed: int = 0) -> list[Split]:
@@ -170,8 +199,7 @@ def standard_splits(table: EvidenceTable, *, blocks: int = 6, seed: int = 0) -> 
     if {"A", "B", "E"} <= set(table["arm"]):
         made.append(_train_on_arms(table, ("A", "E"), ("B",), seed))
         made.append(_train_on_arms(table, ("B",), ("A", "E"), seed))
-    if len(set(table["source"])) > 1:
-        made.append(_from_source_to_source(table))
+    made += [_hold_out_whole(table, name) for name in _WHOLE]
     return [split for split in made if split.folds]
 
 

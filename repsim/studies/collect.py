@@ -17,6 +17,7 @@ from repsim.core.atlas import (
     join_parents,
 )
 from repsim.core.provenance import environment, shown_path
+from repsim.pretraining.parent import open_parent
 from repsim.studies.groups import BASE
 from repsim.studies.units.scoring import unpacked
 
@@ -65,6 +66,7 @@ def collect(
     info = {
         "study": json.loads(json.dumps(plan.config.to_dict() | {"corpus": corpus})),
         "study_hash": plan.config.hash,
+        "family": _family(plan),
         "units": len(plan.units),
         "units_done": sum(unit.name in results for unit in plan.units),
         "models": len({row["model"] for row in models}),
@@ -80,6 +82,13 @@ def collect(
         info,
         PathTable(paths, {"study": plan.config.name}),
     )
+
+
+def _family(plan: StudyPlan) -> str:
+    """Architecture of the models, by the name that their config.json has for it."""
+    if plan.config.init_from:
+        return str(open_parent(plan.config.init_from).config.model_type)
+    return next(iter(plan.models.values())).family.architecture.family
 
 
 def _base_scores(spec: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, float]:

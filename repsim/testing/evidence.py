@@ -10,11 +10,15 @@ from repsim.mergeability.evidence import EvidenceTable
 
 
 def planted_evidence(
-    *, models: int = 24, noise: float = 0.06, model_effect: float = 0.04, seed: int = 0
-) -> EvidenceTable:
-    """Pairs of models merged in three ways, whose retention falls with `distance`."""
+    *, models: int = 24, noise: float = 0.06, model_effect: float = 0.04, seed: int = 0,
+    before: str = "", **columns: str,
+) -> EvidenceTable:  # fmt: skip
+    """Pairs of models merged in three ways, whose retention falls with `distance`.
+
+    `before` precedes the names of models; further columns are the same in all rows.
+    """
     rng = np.random.default_rng(seed)
-    names = [f"model-{number:02d}" for number in range(models)]
+    names = [f"{before}model-{number:02d}" for number in range(models)]
     own = rng.normal(0, model_effect, models)
     place = rng.uniform(0, 1, models)
     rows, values = [], []
@@ -35,11 +39,12 @@ def planted_evidence(
                     "arm": "AEB"[(a + b) % 2 if shared else 2], "shared_init": shared,
                     "fork_fraction": round(place[a], 1) if shared else 0.0, "source": "planted",
                     "retention": found, "advantage": found - 0.6, "useful": float(found > 0.6),
+                    **columns,
                 })  # fmt: skip
                 values.append((distance, quotient, shared, rng.normal()))
-    columns = np.array(values).T
+    distance, quotient, provenance, no_use = np.array(values).T
     features = {
-        "distance": columns[0], "quotient": columns[1], "cosine": 1 - columns[0] / 1.4,
-        "provenance": columns[2], "noise_feature": columns[3],
+        "distance": distance, "quotient": quotient, "cosine": 1 - distance / 1.4,
+        "provenance": provenance, "noise_feature": no_use,
     }  # fmt: skip
     return EvidenceTable.from_rows(rows, features, dict.fromkeys(features, "table"))

@@ -1,19 +1,22 @@
 """Evidence from atlases: a lineage is one model, features follow the alignment."""
 
+import dataclasses
+import hashlib
 import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from repsim.core.atlas import ModelTable
 from repsim.core.errors import InputError
 from repsim.core.files import hash_json
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
 from repsim.mergeability.feature_sets import with_as_merged
-from repsim.mergeability.lineage import lineage_of_atlas
-from repsim.mergeability.predictor import Predictor, shipped_predictor
-from repsim.mergeability.splits import leave_models_out
+from repsim.mergeability.lineage import lineage_of
+from repsim.mergeability.predictor import Predictor
+from repsim.mergeability.splits import incidence, leave_models_out
 from repsim.testing.evidence import planted_evidence
 from tests.planted.atlases import planted_atlas
 
@@ -42,13 +45,14 @@ def test_a_feature_of_a_language_is_that_of_the_row(atlas) -> None:
         if row["language"]
     }
     (parents, language, feature), value = next(iter(found.items()))
-    rows = (table["parents"] == parents) & (table["language"] == language)
+    named = parents.replace("main/", "planted:main/")
+    rows = (table["parents"] == named) & (table["language"] == language)
     assert rows.any()
     assert (table[feature][rows] == value).all()
 
 
 def test_a_twin_is_of_the_lineage_of_its_model(atlas) -> None:
-    lineage = lineage_of_atlas(atlas)
+    lineage = lineage_of({"": atlas})
     controls = [row for row in atlas.merges.rows() if row["control"] and row["k"] == 2]
     twins = {
         tuple(row["parents"].split(" + ")) for row in controls
@@ -68,11 +72,33 @@ def test_a_lineage_is_held_out_together() -> None:
             assert not known & {"model-00", "model-01"}
 
 
-def test_two_atlases_do_not_share_models_by_name(atlas) -> None:
-    both = EvidenceTable.from_atlas([atlas, atlas])
-    assert all(":" in name for row in both.parents for name in row)
-    one = EvidenceTable.from_atlas(atlas)
+def _named(atlas, **study):
+    """The same study under another name, of another family or text."""
+    return dataclasses.replace(atlas, info={"study": {**atlas.info["study"], **study}})
+
+
+def test_two_atlases_do_not_share_models_by_name_but_by_weights_and_origin(atlas) -> None:
+    other = _named(atlas, name="other", corpus="/some/where/mono", architecture={"family": "gpt2"})
+    both, one = EvidenceTable.from_atlas([atlas, other]), EvidenceTable.from_atlas(atlas)
     assert len(both) == 2 * len(one)
+    assert {name.partition(":")[0] for row in both.parents for name in row} == {"planted", "other"}
+    mine = both["source"] == "planted"
+    assert (set(both["text"][mine]), set(both["text"][~mine])) == ({"none"}, {"mono"})
+    assert (set(both["family"][mine]), set(both["family"][~mine])) == ({""}, {"gpt2"})
+    for histories in (False, True):
+        found, names = incidence(both, histories=histories)
+        assert not (found[mine].any(axis=0) & found[~mine].any(axis=0)).any()
+        assert len(names) == 2 * len(incidence(one, histories=histories)[1])
+    with pytest.raises(InputError, match="two atlases are of studies called 'planted'"):
+        EvidenceTable.from_atlas([atlas, atlas])
+
+    base = hashlib.sha256(b"base").hexdigest()
+    rows = [{**row, "forked_from": base, "weights_hash": row["model"]}
+            for row in atlas.models.rows()]  # fmt: skip
+    tuned = dataclasses.replace(atlas, models=ModelTable(rows))
+    twins = EvidenceTable.from_atlas([tuned, _named(tuned, name="other")])
+    assert set(twins.histories) == {frozenset([base])}
+    assert not any(name.startswith("other:") for row in twins.roots for name in row)
 
 
 def test_an_atlas_without_features_is_no_evidence() -> None:
@@ -93,20 +119,21 @@ def test_the_hash_is_that_of_the_json_document_of_all_columns() -> None:
     assert table.hash == hash_json(document)
 
 
-def test_the_shipped_evidence_has_the_hash_that_its_predictor_names() -> None:
-    evidence = shipped_predictor().evidence_
-    assert evidence.hash.startswith("26bd716f0e6615a7716f5655a053310c94ab20d66d39d9df137771f7")
-
-
-def test_a_file_of_the_first_version_is_read(tmp_path) -> None:
+def test_files_of_earlier_versions_are_read(tmp_path) -> None:
     table = planted_evidence(models=6).with_columns({}, {"lineage": {"model-01": "model-00"}})
-    header = {"schema": "repsim/evidence/1", "tiers": table.tiers, "kin": table.lineage,
-              "features": list(table.features)}  # fmt: skip
-    old = table.to_arrow().replace_schema_metadata({"repsim": json.dumps(header)})
-    pq.write_table(old, tmp_path / "evidence.parquet")
-    again = EvidenceTable.load(tmp_path)
-    assert again.lineage == {"model-01": "model-00"}
-    assert again.hash == table.hash
+    table = table.with_columns({"family": [""] * len(table)})
+    for version, told in (
+        (1, {"tiers": table.tiers, "kin": table.lineage, "features": list(table.features)}),
+        (2, {"info": {**table.info, "families": {"planted": "llama"}}}),
+    ):
+        header = {"schema": f"repsim/evidence/{version}", **told}
+        old = table.to_arrow().drop_columns(["family", "text"])
+        old = old.replace_schema_metadata({"repsim": json.dumps(header)})
+        pq.write_table(old, tmp_path / "evidence.parquet")
+        again = EvidenceTable.load(tmp_path)
+        assert again.lineage == {"model-01": "model-00"}
+        assert set(again["family"]) == {"llama" if version == 2 else ""}
+        assert again.with_columns({"family": [""] * len(again)}, table.info).hash == table.hash
 
 
 def test_a_data_frame_of_some_rows_is_evidence_again() -> None:

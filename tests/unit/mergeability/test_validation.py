@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.known_answers import known_answer
 from repsim.mergeability.metrics import (
     FULL,
     ForecastsWithOutcomes,
     bootstrap,
 )
+from repsim.mergeability.splits import standard_splits
 from repsim.mergeability.validation import validate
 from repsim.mergeability.validation_tables import ValidationReport
 from repsim.stats import auroc, calibration_error, interval_of, partial_spearman, spearman
@@ -95,6 +97,45 @@ def test_a_report_comes_back_from_its_files(report, tmp_path) -> None:
     again = ValidationReport.load(tmp_path)
     assert again.to_json() == report.to_json()
     assert {path.name for path in tmp_path.iterdir()} == {"validation.json", "forecasts.parquet"}
+
+
+def test_families_texts_and_sizes_are_held_out_as_wholes() -> None:
+    """Of sizes, those above are tested on what the smaller ones tell; what is not stated is not."""
+    of = {
+        "a": ("llama", "bible", 6.0), "b": ("llama", "mono", 6.1), "c": ("gpt2", "mono", 6.5),
+        "d": ("", "", np.nan),
+    }  # fmt: skip
+    tables = []
+    for seed, (name, (family, text, size)) in enumerate(of.items()):
+        table = planted_evidence(
+            models=11, seed=seed, before=f"{name}:", source=name, family=family, text=text
+        )
+        sizes = {"parameters_log10": np.full(len(table), size)}
+        tables.append(table.with_features(sizes, {"parameters_log10": "T0"}))
+    table = EvidenceTable.concat(tables)
+    splits = {split.name: split for split in standard_splits(table)}
+    sources = table["source"]
+    found = {
+        (name, fold.name): (set(sources[fold.train]), set(sources[fold.test]))
+        for name in ("leave-family-out", "leave-text-out", "leave-size-out", "atlas-to-atlas")
+        for fold in splits[name].folds
+    }
+    assert found == {
+        ("leave-family-out", "gpt2"): ({"a", "b"}, {"c"}),
+        ("leave-family-out", "llama"): ({"c"}, {"a", "b"}),
+        ("leave-text-out", "bible"): ({"b", "c"}, {"a"}),
+        ("leave-text-out", "mono"): ({"a"}, {"b", "c"}),
+        ("leave-size-out", "3.16M parameters"): ({"a", "b"}, {"c"}),
+        **{("atlas-to-atlas", name): (set(of) - {name}, {name}) for name in of},
+    }
+    report = validate(
+        table, regressor="additive", features=["distance:-", "quotient:-"],
+        splits=["leave-size-out", "leave-family-out"], inner_blocks=3, draws=20,
+    )  # fmt: skip
+    for split in ("leave-size-out", "leave-family-out"):
+        assert report.info["splits"][split].endswith("?")
+        row = report.metrics.where(split=split, stratum="all", metric="spearman", role="predictor")
+        assert row.column("value")[0] > 0.8
 
 
 def test_known_answers() -> None:
