@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.files import hash_json, read_json
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 def align_models(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource],
-    config: Mapping[str, Any], shares: torch.Tensor | None = None,
+    config: Mapping[str, Any], tokenizer: Callable[[], Any], shares: torch.Tensor | None = None,
 ) -> tuple[dict[str, TensorSource], dict[str, Any], list[str]]:  # fmt: skip
-    """Bring all models to the coordinates of the base, or the first; `shares`: of token rows."""
+    """Bring all models to the coordinates of the base, or the first; `shares`: of token rows.
+
+    `config` and `tokenizer` are those of the result.
+    """
     from repsim.merging.align import align
     from repsim.merging.align.heads import Widened
 
@@ -28,7 +32,10 @@ def align_models(
     others = [model for model in recipe.sources if model != reference]
     wide: dict[str, TensorSource] = {m: Widened(source) for m, source in sources.items()}
     parsed, _ = read_config(located[reference].folder)
-    text = _learning(recipe, recipe.learn, located, parsed) if recipe.learn else {}
+    if "vocab_size" in config:  # that of a union is larger
+        parsed = copy.copy(parsed)
+        parsed.vocab_size = config["vocab_size"]
+    text = _learning(recipe, recipe.learn, located, parsed, tokenizer()) if recipe.learn else {}
     assert recipe.align != "none"
     updates = text["learning"].updates(text["windows"].shape[1] - 1) if text else 0
     with progress("aligning", total=updates * len(others), unit="update") as bar:
@@ -69,7 +76,7 @@ def align_models(
 
 
 def _learning(
-    recipe: Recipe, learn: Learn, located: Mapping[str, Located], config: Any
+    recipe: Recipe, learn: Learn, located: Mapping[str, Located], config: Any, tokenizer: Any
 ) -> dict[str, Any]:
     """What learned alignment takes, and a file for its state that is its own."""
     from repsim.core.files import cache_folder
@@ -77,8 +84,7 @@ def _learning(
 
     folders = {model: found.folder for model, found in located.items()}
     names = learn.languages or stated_languages(recipe, folders, "learn")
-    folder = folders[recipe.tokenizer_owner]
-    windows, learning = learning_on(learn.corpus, names, learn, folder, config, recipe.seed)
+    windows, learning = learning_on(learn.corpus, names, learn, tokenizer, config, recipe.seed)
     marks = [Checkpoint(folders[model], model).marks() for model in recipe.sources]
     key = hash_json([recipe.text, [[name, list(mark)] for found in marks for name, mark in found]])
     return {

@@ -12,7 +12,7 @@ from repsim.core.errors import InputError, RepsimError
 from repsim.core.files import hash_bytes, read_json, write_json, write_text
 from repsim.core.formatting import markdown_name, markdown_text
 from repsim.core.provenance import shown_path, shown_text, versions
-from repsim.merging.one_vocabulary import write_tokenizer
+from repsim.merging.one_vocabulary import BESIDE, write_tokenizer
 from repsim.merging.prepare import Prepared
 from repsim.models.inspect import (
     PROVENANCE_FILE,
@@ -39,8 +39,6 @@ _TOKENIZER = (
     "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json", "merges.txt",
     "vocab.txt", "chat_template.jinja",
 )  # fmt: skip
-#: What stays as it is where the result has a tokenizer.json of its own.
-_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 #: What a tensor's journal entry says about its merge: tensor -> {"notes": [...], "values": {...}}.
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -54,7 +52,7 @@ def write_companions(
     if prepared.tokenizer is None:
         _copy(prepared.tokenizer_folder, folder, _TOKENIZER)
     else:
-        _copy(prepared.tokenizer_folder, folder, _BESIDE)
+        _copy(prepared.tokenizer_folder, folder, BESIDE)
         write_tokenizer(folder, prepared.tokenizer)
     if prepared.recipe.chat_template is not None:
         _replace_template(folder, prepared.recipe.chat_template)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from repsim.merging.tensors import token_tensors
 from repsim.merging.token_rows import Layout, Reindexed, Rows, assign_rows
 from repsim.merging.union import Document, add_tokens, ids_of, unite
 from repsim.merging.vocabulary import Vocabulary, more_padding, read_vocabulary
-from repsim.models.inspect import read_provenance
+from repsim.models.inspect import read_config, read_provenance
+from repsim.models.load import load_tokenizer
+
+#: What stays as it is where the result has a tokenizer.json of its own.
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +239,18 @@ def _said(
         kind = f"those of '{known[layout.owner].name}'" if layout.owner else "means of all others"
         notes.append(f"{layout.count - last} of {layout.count} rows stand for no token: {kind}")
     return notes
+
+
+def load_result_tokenizer(owner: Path, document: Document | None) -> Any:
+    """The tokenizer that the result will have: its owner's, or one of its own."""
+    if document is None:
+        return load_tokenizer(owner, read_config(owner)[0])
+    with tempfile.TemporaryDirectory() as name:
+        for beside in BESIDE:
+            if (owner / beside).is_file():
+                shutil.copyfile(owner / beside, Path(name, beside))
+        write_tokenizer(Path(name), document)
+        return load_tokenizer(Path(name), None)
 
 
 def write_tokenizer(folder: Path, document: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from repsim.merging.check import Finding, check_models, read_chat_template, refu
 from repsim.merging.checkpoint import TYPES, Checkpoint, TensorSource, Transformed
 from repsim.merging.in_memory import needs_statistics
 from repsim.merging.methods import find_method
-from repsim.merging.one_vocabulary import one_vocabulary
+from repsim.merging.one_vocabulary import load_result_tokenizer, one_vocabulary
 from repsim.merging.plan import TensorPlan, plan_tensors, result_layers
-from repsim.merging.recipe import Recipe, Repair
+from repsim.merging.recipe import Recipe
 from repsim.merging.tensors import merged_names, token_tensors
 from repsim.merging.token_rows import Reindexed
 from repsim.merging.token_weights import describe_shares, token_shares, weigh_tokens
@@ -98,9 +99,14 @@ def prepare(
         config |= _token_ids(located[owner].folder, config)
     recipe = _with_template(recipe, [located[model].folder for model in models])
     merged = {model: merged_names(configs[model], sources[model].headers) for model in models}
+    tokenizer = functools.cache(
+        lambda: load_result_tokenizer(located[owner].folder, vocabulary.document)
+    )
     shares = token_shares(recipe, located, sources)
     if recipe.align != "none":
-        sources, config, said = align_models(recipe, located, sources, config, shares)
+        sources, config, said = align_models(
+            recipe, located, sources, config, tokenizer, shares
+        )  # fmt: skip
         merged = {model: merged_names(config, source.headers) for model, source in sources.items()}
         notes += said
     if shares is not None:
@@ -115,7 +121,10 @@ def prepare(
     config = _result_config(config, configs, recipe, merged, plans)
     calibration = None
     if recipe.repair is not None:
-        calibration = _calibrate(recipe, recipe.repair, located, plans)
+        from repsim.merging.repairing import calibrate
+
+        folders = {model: found.folder for model, found in located.items()}
+        calibration = calibrate(recipe, recipe.repair, folders, tokenizer, plans)
         notes.append(calibration.describe([names[model] for model in recipe.models]))
         if recipe.align == "learned":
             notes.append(REPAIR_AFTER_LEARNING)
@@ -136,15 +145,6 @@ def check_recipe(recipe: Recipe) -> None:
         for model, source in sources.items()
     }
     plan_tensors(recipe, find_method(recipe.method), sources, names)
-
-
-def _calibrate(
-    recipe: Recipe, repair: Repair, located: Mapping[str, Located], plans: Sequence[TensorPlan]
-) -> Calibration:
-    from repsim.merging.repairing import calibrate
-
-    folders = {model: found.folder for model, found in located.items()}
-    return calibrate(recipe, repair, folders, folders[recipe.tokenizer_owner], plans)
 
 
 def _labels(located: Mapping[str, Located]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class Calibration:
 
 
 def calibrate(
-    recipe: Recipe, repair: Repair, folders: Mapping[str, Path], tokenizer_folder: Path,
+    recipe: Recipe, repair: Repair, folders: Mapping[str, Path], tokenizer: Callable[[], Any],
     plans: Sequence[TensorPlan],
 ) -> Calibration:  # fmt: skip
     """Refuse what cannot be repaired, and read the text for what can."""
@@ -83,8 +83,8 @@ def calibrate(
     names = repair.languages or stated_languages(recipe, folders, "repair")
     length = min(WINDOW, int(getattr(config, "max_position_embeddings", WINDOW)))
     texts = read_windows(
-        repair.corpus, names, repair.limit, tokenizer_folder, config, length, recipe.seed
-    )
+        repair.corpus, names, repair.limit, tokenizer(), length, recipe.seed
+    )  # fmt: skip
     return Calibration(
         tuple(window for windows in texts.values() for window in windows),
         {language: len(windows) for language, windows in texts.items()},

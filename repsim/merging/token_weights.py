@@ -8,17 +8,22 @@ that never used it. Weighed by counts, a row is mostly that of the models that l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
 from repsim.merging.checkpoint import TensorSource, View
 from repsim.merging.recipe import Recipe, TokenWeights
 from repsim.merging.tensors import token_tensors
+from repsim.merging.token_rows import Reindexed
 from repsim.merging.windows import read_windows
+from repsim.models.headers import TensorHeader
 from repsim.models.inspect import Located, read_config, read_provenance
+from repsim.models.load import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +55,26 @@ def weigh(counts: torch.Tensor) -> torch.Tensor:
     return frequency / frequency.sum(0)
 
 
+def count_rows(
+    how: TokenWeights, languages: Sequence[str], tokenizer: Any, rows: int, seed: int
+) -> torch.Tensor:
+    """How often text of some languages, as a tokenizer cuts it, has the token of each row."""
+    import torch
+
+    texts = read_windows(
+        how.corpus, languages, math.ceil(how.tokens / WINDOW), tokenizer, WINDOW, seed
+    )
+    ids = torch.tensor([window for windows in texts.values() for window in windows])
+    return torch.bincount(ids.flatten(), minlength=rows)[:rows]
+
+
 def token_shares(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource]
 ) -> torch.Tensor | None:
-    """Share of each model in each row, `[models, rows]`, where the recipe weighs rows."""
+    """Share of each model in each row, `[models, rows]`, where the recipe weighs rows.
+
+    Each model's text is cut by its own tokenizer, for that is what the model has seen of a token.
+    """
     how, headers = recipe.token_weights, sources[recipe.models[0]].headers
     if how is None:
         return None
@@ -62,24 +83,28 @@ def token_shares(
     names = token_tensors(headers)
     if not names:
         raise UsageError("the models have no rows of tokens to weigh", hint="no token_weights")
-    rows = headers[min(names)].shape[0]
-    languages = {model: _languages(how, model, located[model].folder) for model in recipe.models}
-    every = list(dict.fromkeys(code for codes in languages.values() for code in codes))
-    folder = located[recipe.tokenizer_owner].folder
-    config, _ = read_config(located[recipe.donor].folder)
-    limit = math.ceil(how.tokens / WINDOW)
-    texts = read_windows(how.corpus, every, limit, folder, config, WINDOW, recipe.seed)
-    counts = {
-        code: torch.bincount(torch.tensor(windows).flatten(), minlength=rows)
-        for code, windows in texts.items()
-    }
-    none = torch.zeros(rows, dtype=torch.long)
-    return weigh(
-        torch.stack([sum((counts[c] for c in codes), none) for codes in languages.values()])
-    )
+    counts, known = [], dict[Any, "torch.Tensor"]()
+    for model in recipe.models:
+        languages = languages_of(how, model, located[model].folder)
+        whose = recipe.tokenizer_owner if recipe.tokenizer == "same" else model
+        if (whose, languages) not in known:
+            folder = located[whose].folder
+            tokenizer = load_tokenizer(folder, read_config(folder)[0])
+            rows = max(len(tokenizer), headers[min(names)].shape[0])
+            known[whose, languages] = count_rows(how, languages, tokenizer, rows, recipe.seed)
+        counts.append(_as_placed(known[whose, languages], sources[model], headers[min(names)]))
+    return weigh(torch.stack(counts))
 
 
-def _languages(how: TokenWeights, model: str, folder: Path) -> Sequence[str]:
+def _as_placed(counts: torch.Tensor, source: TensorSource, header: TensorHeader) -> torch.Tensor:
+    """Counts in the rows of the result, nothing where a model takes the row of another."""
+    if not isinstance(source, Reindexed):
+        return counts[: header.shape[0]]
+    own = next(rows for donor, rows in source.donors if donor is source.source)
+    return counts[own].where(own >= 0, 0)
+
+
+def languages_of(how: TokenWeights, model: str, folder: Path) -> tuple[str, ...]:
     """Languages of a model's text: as the recipe has them, else as the model states them."""
     found = how.languages.get(model) or tuple(read_provenance(folder).get("languages", ()))
     if not found:
@@ -101,6 +126,27 @@ def describe_shares(recipe: Recipe, shares: torch.Tensor) -> str:
     )
 
 
+def pool_rows(rows: Iterable[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
+    """Weighed mean over models of the rows of one tensor, float32."""
+    weighed = (
+        share.reshape(-1, *(1,) * (own.ndim - 1)) * own.float()
+        for own, share in zip(rows, shares.float(), strict=True)
+    )
+    return functools.reduce(operator.add, weighed)
+
+
+def pool_states(
+    states: Sequence[Mapping[str, torch.Tensor]], shares: torch.Tensor
+) -> list[dict[str, torch.Tensor]]:
+    """State dicts of models of one vocabulary with common rows of tokens."""
+    common = {name: pool_rows((state[name] for state in states), shares)
+              for name in token_tensors(states[0])}  # fmt: skip
+    return [
+        {**state, **{name: rows.to(state[name].dtype) for name, rows in common.items()}}
+        for state in states
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Weighed(View):
     """A source whose rows of tokens are the weighed means of those of all models.
@@ -115,16 +161,11 @@ class Weighed(View):
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """A tensor, or a range of its rows."""
-        import torch
-
         if tensor not in token_tensors([tensor]):
             return self.source.read(tensor, rows)
         like = self.source.read(tensor, slice(0, 1))
         shares = self.shares if rows is None else self.shares[:, rows]
-        total = torch.zeros((shares.shape[1], *like.shape[1:]), dtype=torch.float32)
-        for model, share in zip(self.models, shares.float(), strict=True):
-            total += share.reshape(-1, *(1,) * (like.ndim - 1)) * model.read(tensor, rows).float()
-        return total.to(like.dtype)
+        return pool_rows((model.read(tensor, rows) for model in self.models), shares).to(like.dtype)
 
 
 def weigh_tokens(

@@ -35,7 +35,7 @@ def stated_languages(recipe: Recipe, folders: Mapping[str, Path], key: str) -> t
 
 
 def learning_on(
-    corpus: str, languages: Sequence[str], how: LearnSettings, tokenizer_folder: Path, config: Any,
+    corpus: str, languages: Sequence[str], how: LearnSettings, tokenizer: Any, config: Any,
     seed: int,
 ) -> tuple[torch.Tensor, Learning]:  # fmt: skip
     """What learned alignment takes: windows of all languages in turn, and its settings."""
@@ -45,21 +45,18 @@ def learning_on(
 
     context = min(how.context, int(getattr(config, "max_position_embeddings", how.context)))
     limit = math.ceil(how.tokens / context / len(languages))
-    texts = read_windows(corpus, languages, limit, tokenizer_folder, config, context + 1, seed)
+    texts = read_windows(corpus, languages, limit, tokenizer, context + 1, seed)
     turns = [row for rows in zip(*texts.values(), strict=False) for row in rows]
     settings = how.model_dump(include={"tokens", "batch", "learning_rate", "path", "start"})
     return torch.tensor(turns), Learning(**settings, seed=seed)
 
 
 def read_windows(
-    corpus: str, languages: Sequence[str], limit: int, tokenizer_folder: Path, config: Any,
-    length: int, seed: int,
+    corpus: str, languages: Sequence[str], limit: int, tokenizer: Any, length: int, seed: int
 ) -> dict[str, list[tuple[int, ...]]]:  # fmt: skip
     """Language -> at most `limit` windows of whole documents, drawn by seed and strung together."""
     from repsim.corpora import load_training_text
-    from repsim.models.load import load_tokenizer
 
-    tokenizer = load_tokenizer(tokenizer_folder, config)
     ends = (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id)
     start = [number for number in ends if number is not None][:1]
     wanted = limit * length

@@ -55,8 +55,9 @@ from repsim.evaluation.text import EvaluationText, PreparedText
 from repsim.merging.align import Learning, align, build_model, repair_state_dict
 from repsim.merging.align import learned as learned_maps
 from repsim.merging.align.twins import planted_twin
+from repsim.merging.recipe import TokenWeights
 from repsim.merging.tensors import token_tensors
-from repsim.merging.token_weights import weigh
+from repsim.merging.token_weights import count_rows, weigh
 from repsim.merging.windows import read_windows
 from repsim.models.causal import CausalModel, load_causal_lm
 
@@ -139,12 +140,11 @@ class Study:
     def windows(self, pair: Pair, tokens: int, which: str) -> torch.Tensor:
         """Windows to learn on: languages in turn, of the same chapters unless "unrelated"."""
         languages = self.languages(pair)[: 1 if which == "first language" else None]
-        corpus, folder = self.home(pair[0]).corpus, self.folder(pair[0])
-        config = self.model(pair[0]).model.config
+        corpus, tokenizer = self.home(pair[0]).corpus, self.model(pair[0]).tokenizer
         limit = -(-tokens // CONTEXT // len(languages))
         texts = [
             read_windows(
-                corpus, [code], limit, folder, config, CONTEXT + 1,
+                corpus, [code], limit, tokenizer, CONTEXT + 1,
                 seed=number if which == "unrelated" else 0,
             )[code]
             for number, code in enumerate(languages)
@@ -155,15 +155,12 @@ class Study:
         """Share of each model in each row of tokens, by counts in the text that it may read."""
         if how.rows == "equal":
             return None
-        languages, config = self.languages(pair), self.model(pair[0]).model.config
-        limit = max(1, how.budget // CONTEXT // len(languages))
-        corpus, folder = self.home(pair[0]).corpus, self.folder(pair[0])
-        texts = read_windows(corpus, languages, limit, folder, config, CONTEXT, seed=0)
-        rows = {
-            code: torch.bincount(torch.tensor(windows).flatten(), minlength=config.vocab_size)
-            for code, windows in texts.items()
-        }
-        return weigh(torch.stack([rows[self.language(name)] for name in pair]))
+        model, tokenizer, _ = self.model(pair[0])
+        tokens = max(1, how.budget // CONTEXT // len(self.languages(pair))) * CONTEXT
+        weights = TokenWeights(corpus=self.home(pair[0]).corpus, tokens=tokens)
+        rows = model.config.vocab_size
+        counts = [count_rows(weights, [self.language(n)], tokenizer, rows, 0) for n in pair]
+        return weigh(torch.stack(counts))
 
     def ends(self, pair: Pair, how: Variant) -> tuple[Any, State, State, dict[str, Any]]:
         """Both models in one system of coordinates, and what alignment says of itself."""

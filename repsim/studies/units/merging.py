@@ -12,8 +12,6 @@ from repsim.studies.units.coordinates import in_coordinates
 from repsim.studies.units.scoring import prepared, selected, unpacked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from repsim.evaluation import MergeOutcome, PreparedText
@@ -79,7 +77,7 @@ def merge_unit(
     ready = selected(everything, spec["languages"])
     parents = _parent_scores(spec, needs)
     rows: list[dict[str, Any]] = []
-    learning = _learning(spec, folders[0], models[0].model.config)
+    learning = _learning(spec, models[0])
     for trial, states, config in _aligned(spec, models, learning):
         started = time.process_time()
         outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
@@ -99,7 +97,7 @@ def _parent_scores(spec: Mapping[str, Any], needs: Mapping[str, Any]) -> dict[st
     }
 
 
-def _learning(spec: Mapping[str, Any], folder: Path, config: Any) -> dict[str, Any]:
+def _learning(spec: Mapping[str, Any], model: CausalModel) -> dict[str, Any]:
     """Text and settings of learned alignment, if there is to be any."""
     from repsim.merging.recipe import LearnSettings
     from repsim.merging.windows import learning_on
@@ -107,7 +105,9 @@ def _learning(spec: Mapping[str, Any], folder: Path, config: Any) -> dict[str, A
     if "learn" not in spec:
         return {}
     how, languages = LearnSettings(**spec["learn"]), spec["languages"]
-    windows, settings = learning_on(spec["corpus"], languages, how, folder, config, spec["seed"])
+    windows, settings = learning_on(
+        spec["corpus"], languages, how, model.tokenizer, model.model.config, spec["seed"]
+    )
     return {"windows": windows, "learning": settings}
 
 

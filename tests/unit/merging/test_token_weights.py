@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 import repsim
 from repsim.core.errors import UsageError
@@ -57,15 +64,8 @@ def test_a_merge_of_two_languages_has_rows_of_those_that_use_them(
     recipe = {"method": method, "models": models,
               "token_weights": {"corpus": "bible", "tokens": 8_000}}  # fmt: skip
     out = repsim.merge(recipe, tmp_path / "out")
-    tokenizer, counts = load_tokenizer(zoo_folder(models[0]), None), []
-    for text in load_training_text("bible", languages, max_bytes=1 << 16, seed=0).values():
-        ids: list[int] = []
-        for document in text.texts():
-            ids += [
-                tokenizer.bos_token_id,
-                *tokenizer(document, add_special_tokens=False).input_ids,
-            ]
-        counts.append(np.bincount(ids[: 63 * 128], minlength=4096))
+    tokenizer = load_tokenizer(zoo_folder(models[0]), None)
+    counts = [counts_of(tokenizer, language, 63) for language in languages]
     smooth = np.array([(c + 1) / (c + 1).sum() for c in counts])
     share = smooth / smooth.sum(0)
     a, b = (load_file(zoo_folder(m) / "model.safetensors")[EMBED].double().numpy() for m in models)
@@ -73,6 +73,55 @@ def test_a_merge_of_two_languages_has_rows_of_those_that_use_them(
     merged = load_file(Path(out) / "model.safetensors")[EMBED].double().numpy()
     assert np.abs(merged - expected).max() < 2**-8 * np.abs(expected).max()  # bfloat16
     assert np.abs(merged - (a + b) / 2).max() > 0.2 * np.abs(expected).max()
+
+
+def counts_of(tokenizer: Any, language: str, windows: int) -> np.ndarray:
+    """Counts of tokens in the first windows of 128, cut here anew."""
+    ids: list[int] = []
+    for document in load_training_text("bible", [language], max_bytes=1 << 16)[language].texts():
+        ids += [tokenizer.bos_token_id, *tokenizer(document, add_special_tokens=False).input_ids]
+    return np.bincount(ids[: windows * 128], minlength=len(tokenizer))
+
+
+def test_in_a_union_each_model_counts_what_its_own_tokenizer_cuts(tmp_path: Path) -> None:
+    tokenizers, models = {}, []
+    for seed, language in enumerate(("eng_Latn", "deu_Latn")):
+        own = Tokenizer(BPE())
+        own.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        trainer = BpeTrainer(vocab_size=300, special_tokens=["<s>"], show_progress=False,
+                             initial_alphabet=ByteLevel.alphabet())  # fmt: skip
+        text = load_training_text("bible", [language], max_bytes=30_000, seed=1)[language]
+        own.train_from_iterator(list(text.texts()), trainer)
+        tokenizers[language] = PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<s>")
+        models.append(str(tmp_path / language))
+        tiny_model("llama", head=True, seed=seed, vocab_size=300).save_pretrained(models[-1])
+        tokenizers[language].save_pretrained(models[-1])
+        stated = Path(models[-1]) / "repsim_provenance.json"
+        stated.write_text(json.dumps({"languages": [language]}))
+    recipe = {"method": "linear", "models": models, "tokenizer": {"strategy": "union"},
+              "token_weights": {"corpus": "bible", "tokens": 4_096}}  # fmt: skip
+    folder = repsim.merge(recipe, tmp_path / "out", device="cpu")
+    ids = load_tokenizer(folder, None).get_vocab()
+    assert len(ids) > 300
+    counts = np.zeros((2, len(ids)))
+    vectors = np.zeros((2, len(ids), 32))
+    for place, ((language, own), model) in enumerate(zip(tokenizers.items(), models, strict=True)):
+        found, weights = own.get_vocab(), load_file(Path(model) / "model.safetensors")[EMBED]
+        seen = counts_of(own, language, 32)
+        for token, row in ids.items():
+            if token in found:
+                counts[place, row] = seen[found[token]]
+                vectors[place, row] = weights[found[token]].double().numpy()
+    lacking = vectors == 0
+    vectors[lacking] = vectors[::-1][lacking]
+    smooth = (counts + 1) / (counts + 1).sum(1, keepdims=True)
+    expected = ((smooth / smooth.sum(0))[:, :, None] * vectors).sum(0)
+    merged = load_file(folder / "model.safetensors")[EMBED].double().numpy()
+    np.testing.assert_allclose(merged, expected, atol=1e-5)
+    maps = {"align": "learned", "learn": {"corpus": "bible", "tokens": 128, "context": 32},
+            "repair": {"corpus": "bible", "limit": 1}}  # fmt: skip
+    learned = repsim.merge(recipe | maps, tmp_path / "learned", device="cpu")
+    assert load_file(learned / "model.safetensors")["lm_head.weight"].shape == (len(ids), 32)
 
 
 def test_maps_are_learned_for_the_rows_that_the_merge_will_have() -> None:
