@@ -104,6 +104,7 @@ def fit(
 Examples:
   repsim predictor validate
   repsim predictor validate runs/cpu_atlas/atlas -o out/validation
+  repsim predictor validate runs/mine/atlas --by shipped
   repsim predictor validate --table merges.csv --parents a,b --outcome score_a,score_b
 """
 )
@@ -120,6 +121,8 @@ Examples:
 @click.option("--csv", type=opt.PATH, help="With --table: file for the scores.")
 @click.option("--regressor", help="To validate; default: that of the predictor or the package, "
                                   "with --table chosen in each fold.")  # fmt: skip
+@click.option("--by", help="Forecast the merges of new atlases by this predictor (a folder, or "
+                          "'shipped') as it is, fitted on nothing of them.")  # fmt: skip
 @opt.many("--split", "splits", "Split; repeatable; default: all.")
 @opt.count("--draws", "Draws of models for intervals.", 200, least=20)
 @opt.seed("Of dealing and draws.")
@@ -130,7 +133,7 @@ def validate(
     sources: tuple[Path, ...], regressor: str | None, splits: tuple[str, ...], draws: int,
     seed: int, workers: int | None, out: Path | None, as_json: bool, floor: str | None,
     ceiling: str | None, reduce: str, protocol: bool, csv: Path | None, dry_run: bool,
-    **named: Any,
+    by: str | None, **named: Any,
 ) -> None:  # fmt: skip
     """Tell how good forecasts are for models never seen.
 
@@ -157,8 +160,13 @@ def validate(
     from repsim.mergeability.regressors import CHOSEN
     from repsim.mergeability.validation import validate as run
 
+    if by and (named["features"] or regressor or not sources):
+        raise UsageError(
+            "--by forecasts atlases by a predictor as it is", hint="name atlases, and no features"
+        )
     evidence, features, known, costs = _to_validate(sources, named)
-    say("plan", _size(evidence))
+    stored = _loaded(None if by == "shipped" else Path(by)) if by else None
+    say("plan", _size(evidence) + (f", by {stored.identity} as it is" if stored else ""))
     if dry_run:
         if as_json:
             print_json({"plan": _size(evidence)})
@@ -167,7 +175,7 @@ def validate(
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
         evidence, regressor=regressor or known or CHOSEN, features=features,
-        splits=splits, draws=draws, seed=seed, costs=costs, workers=cores,
+        splits=splits, draws=draws, seed=seed, costs=costs, workers=cores, stored=stored,
         say=lambda text: say("split", text),
     )  # fmt: skip
     page = _write_report(report, evidence, out) if out else None
@@ -203,9 +211,7 @@ def _write_report(report: ValidationReport, evidence: EvidenceTable, out: Path) 
 @opt.as_json
 def show(folder: Path | None, as_json: bool) -> None:
     """Tell what a predictor knows: merges, features, regressor, domain. Default: the shipped."""
-    from repsim.mergeability.predictor import Predictor, shipped_predictor
-
-    found = Predictor.load(folder) if folder else shipped_predictor()
+    found = _loaded(folder)
     summary = _summary(found)
     if as_json:
         print_json(summary)
@@ -238,9 +244,8 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
 
     from repsim.mergeability.evidence import EvidenceTable
     from repsim.mergeability.evidence_files import read_evidence
-    from repsim.mergeability.predictor import Predictor, shipped_predictor
 
-    found = Predictor.load(folder) if folder else shipped_predictor()
+    found = _loaded(folder)
     evidence = found.evidence_
     for source in sources:
         if source.is_dir():
@@ -262,6 +267,13 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
     if as_json:
         print_json(_summary(made))
     say("wrote", f"{out}: {made.identity}")
+
+
+def _loaded(folder: Path | None) -> Predictor:
+    """The predictor in a folder, or the shipped one."""
+    from repsim.mergeability.predictor import Predictor, shipped_predictor
+
+    return Predictor.load(folder) if folder else shipped_predictor()
 
 
 def _evidence(
@@ -296,7 +308,7 @@ def _to_validate(
 ) -> tuple[EvidenceTable, list[str], str | None, list[Cost]]:
     """Evidence, features, regressor and costs, from a predictor, atlases or a table."""
     from repsim.mergeability.costs import costs_of
-    from repsim.mergeability.predictor import PREDICTOR_FILE, Predictor, shipped_predictor
+    from repsim.mergeability.predictor import PREDICTOR_FILE
 
     stored = not sources and not named["table"]
     if len(sources) == 1 and (sources[0] / PREDICTOR_FILE).exists():
@@ -304,7 +316,7 @@ def _to_validate(
     if not stored:
         evidence, features = _evidence(sources, **named)
         return evidence, features, None, costs_of(_atlases(sources)) if sources else []
-    found = Predictor.load(sources[0]) if sources else shipped_predictor()
+    found = _loaded(sources[0] if sources else None)
     costs = costs_of(_atlases_behind(found.evidence_))
     return found.evidence_, list(found.features), found.regressor, costs
 

@@ -203,6 +203,19 @@ def standard_splits(table: EvidenceTable, *, blocks: int = 6, seed: int = 0) -> 
     return [split for split in made if split.folds]
 
 
+def new_sources(table: EvidenceTable, known: int) -> list[Split]:
+    """Rows beyond the first `known` by their source, and all of them where there are several."""
+    new = np.arange(known, len(table))
+    names = dict.fromkeys(table["source"][new])
+    tested = {name: new[table["source"][new] == name] for name in names}
+    parts = {"all that is new": new, **tested} if len(tested) > 1 else tested
+    return [
+        Split(name, "does what is known hold for merges that were made elsewhere?",
+              (Fold(name, np.arange(known), rows),))
+        for name, rows in parts.items()
+    ]  # fmt: skip
+
+
 def assert_apart(table: EvidenceTable, train: np.ndarray, test: np.ndarray) -> None:
     """Make sure that no model, nor one of its lineage, is in both of two sets of rows."""
     roots = table.roots

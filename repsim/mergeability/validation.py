@@ -48,7 +48,7 @@ from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.regressors import CHOSEN, REGRESSORS
-from repsim.mergeability.splits import Split, incidence, standard_splits
+from repsim.mergeability.splits import Split, incidence, new_sources, standard_splits
 from repsim.mergeability.validation_tables import (
     ControlTable,
     GoalTable,
@@ -84,6 +84,7 @@ def validate(
     seed: int = 0,
     costs: Sequence[Cost] = (),
     workers: int = 1,
+    stored: Predictor | None = None,
     say: Say | None = None,
 ) -> ValidationReport:
     """Validate a predictor on evidence: every split, stratum and baseline.
@@ -103,13 +104,15 @@ def validate(
         seed: Of dealing and draws.
         costs: What measuring features costs, if known; see `repsim.mergeability.costs.costs_of`.
         workers: Processes that share the fits; their number changes nothing but the time.
+        stored: A predictor that knows nothing of the evidence: it forecasts as it is, baselines
+            learn from what it knows, and each source of the evidence is a split.
         say: Told which split comes next, and how much time is left.
 
     Returns:
         The report.
 
     Raises:
-        InputError: There are too few models or merges.
+        InputError: There are too few models or merges, or `stored` knows some of them.
         UsageError: There is no such regressor, feature or split.
 
     Example:
@@ -119,11 +122,15 @@ def validate(
         >>> report.metrics.where(metric="coverage", stratum="all").column("value")[0] > 0.7
         np.True_
     """
-    table = with_provenance(with_as_merged(evidence))
+    every = evidence if stored is None else _beside(stored, evidence)
+    table = with_provenance(with_as_merged(every))
     tell = say or (lambda text: None)
-    sets = _sets(table, features)
+    sets = _sets(table, features) if stored is None else _stored_sets(stored, evidence)
     main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
-    possible = standard_splits(table, blocks=blocks, seed=seed)
+    if stored is None:
+        possible = standard_splits(table, blocks=blocks, seed=seed)
+    else:
+        possible = new_sources(table, len(stored.evidence_))
     names = [split.name for split in possible]
     for name in splits:
         if possible and name not in names:
@@ -141,7 +148,7 @@ def validate(
     skipped: dict[str, list[str]] = {}
     chosen: dict[str, list[str]] = {}
     # On models and origins never seen every set of tiers is tested, elsewhere the fullest forecast.
-    whole = (MAIN_SPLIT, "leave-origins-out")
+    whole = (MAIN_SPLIT, "leave-origins-out", *(names if stored else ()))
     wanted = {split.name: sets if split.name in whole else {main: sets[main]} for split in made}
     how: dict[str, Any] = {"features": features, "blocks": inner_blocks, "seed": seed}
     with _Pace(made, wanted) as pace, Pool(workers) as pool:
@@ -152,9 +159,10 @@ def validate(
                 found, picks = carry_out(
                     table,
                     split,
-                    Predictor(regressor, tiers=tiers, **how),
+                    stored or Predictor(regressor, tiers=tiers, **how),
                     advance=pace.advance,
                     each=pool.map,
+                    stored=stored is not None,
                 )
                 own |= found if tiers is None else dict(zip([name], found.values(), strict=True))
                 chosen.setdefault(split.name, []).extend(picks)
@@ -177,15 +185,16 @@ def validate(
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
     info = {
         "regressor": regressor, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
+        "stored": stored.identity if stored else None,
         "features": [use.name for use in feature_uses(table, sets[main], features)],
         "splits": {split.name: split.question for split in made},
         "folds": {split.name: len(split.folds) for split in made},
         "skipped": skipped, "chosen": {name: dict(Counter(v)) for name, v in chosen.items()},
         "histories": len(set(table.histories)),
         "origins": len(incidence(table, histories=True)[1]),
-        "clipped": float((table["retention"] <= LEAST).mean()), "rows": len(table),
-        "merges": len(table.merges()[1]),
-        "groups": len(set(table["parents"])), "models": len(incidence(table)[1]),
+        "clipped": float((evidence["retention"] <= LEAST).mean()), "rows": len(evidence),
+        "merges": len(evidence.merges()[1]),
+        "groups": len(set(evidence["parents"])), "models": len(incidence(evidence)[1]),
         "blocks": blocks, "draws": draws, "seed": seed,
         "costs": {cost.features: cost.share for cost in costs},
     }  # fmt: skip
@@ -195,10 +204,36 @@ def validate(
         table_of_lifts,
         OutOfFoldTable(forecasts),
         ControlTable(controls),
-        HypothesisTable(examine_hypotheses(table, draws=draws, seed=seed)),
+        HypothesisTable([] if stored else examine_hypotheses(table, draws=draws, seed=seed)),
         GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, costs)),
         info,
     )
+
+
+def _beside(stored: Predictor, evidence: EvidenceTable) -> EvidenceTable:
+    """What a predictor knows, then evidence of which it knows nothing."""
+    known = stored.evidence_
+    if again := {*known["source"]} & {*evidence["source"]} - {""}:
+        raise InputError(
+            f"the predictor knows merges of '{again.pop()}'",
+            hint="its skill on them is told by splits: leave out the predictor",
+        )
+    shared = set(known.columns) & set(evidence.columns)
+    arrow = known.to_arrow().select([name for name in known.columns if name in shared])
+    return EvidenceTable.concat(
+        [EvidenceTable(arrow, {**known.info, "tiers": evidence.tiers}), evidence]
+    )
+
+
+def _stored_sets(stored: Predictor, evidence: EvidenceTable) -> dict[str, tuple[str, ...]]:
+    """The sets of tiers that a predictor knows and the evidence has."""
+    measured = {*evidence.tiers.values()}
+    sets = {name: p.tiers for name, p in stored.parts_.items() if {*p.tiers} <= measured}
+    if not sets:
+        raise InputError(
+            "the evidence lacks features that the predictor needs", hint="repsim predictor show"
+        )
+    return sets
 
 
 class _Pace:

@@ -43,7 +43,8 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
     lead = [f"{info['merges']:,} merges of {info['models']} models (copies and near copies "
             f"counted once) in {info['groups']} groups of parents",
             f"features at hand: {info['predictor']}",
-            f"{count} splits", headline(found)]  # fmt: skip
+            f"forecast by {info['stored']} as it is" if info.get("stored") else f"{count} splits",
+            headline(found)]  # fmt: skip
     _, said = said_of(validation_findings(found))
     goals, about = goal_table(found), note("goals", predictor=info["predictor"])
     judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],

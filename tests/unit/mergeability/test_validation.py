@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.known_answers import known_answer
 from repsim.mergeability.metrics import (
@@ -10,6 +11,7 @@ from repsim.mergeability.metrics import (
     ForecastsWithOutcomes,
     bootstrap,
 )
+from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.splits import standard_splits
 from repsim.mergeability.validation import validate
 from repsim.mergeability.validation_tables import ValidationReport
@@ -152,3 +154,27 @@ def test_what_a_third_variable_explains_is_taken_away() -> None:
     a, b = cause + rng.normal(0, 0.3, 400), cause + rng.normal(0, 0.3, 400)
     assert spearman(a, b) > 0.8
     assert abs(partial_spearman(a, b, cause)) < 0.15
+
+
+def test_a_stored_predictor_is_judged_as_it_is_on_what_it_does_not_know() -> None:
+    named = {"regressor": "saturating-by-kind", "features": ["distance:-", "quotient:-"]}
+    stored = Predictor(**named, blocks=3).fit(planted_evidence(models=16))
+    alike, other = (
+        planted_evidence(models=9, seed=seed, before=f"{source}:", source=source)
+        for seed, source in ((1, "alike"), (2, "other"))
+    )
+    lower = other.with_columns({"retention": other["retention"] - 0.5})
+    report = validate(
+        EvidenceTable.concat([alike, lower]), stored=stored, draws=20, regressor="mean"
+    )
+    assert report.forecasts.unique("split") == ["all that is new", "alike", "other"]
+    found = {
+        row["split"]: row["value"]
+        for row in report.metrics.where(metric="mae", stratum="all", predictor="table").rows()
+    }
+    wanted = np.abs(np.clip(lower["retention"], -1, 1.2) - stored.predict(lower)).mean()
+    assert found["other"] == pytest.approx(wanted)
+    assert found["alike"] < 0.15 < found["other"]
+    assert "mean of outcomes" in report.lifts.unique("baseline")
+    with pytest.raises(InputError, match="knows merges of 'planted'"):
+        validate(planted_evidence(models=9), stored=stored)
