@@ -34,36 +34,24 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """One thing that speaks for or against the merge.
-
-    Attributes:
-        feature: Name of the feature.
-        value: Its value for this pair.
-        percentile: Share of known merges with a lower value, 0 to 1; None if none is known.
-        effect: By how much it moves the forecast of retention away from the mean of known merges.
-        text: In words.
-    """
+    """One thing that speaks for or against the merge."""
 
     feature: str
     value: float
+    #: Share of known merges with a lower value, 0 to 1; None if none is known.
     percentile: float | None
+    #: How far it moves the forecast of retention away from the mean of known merges.
     effect: float | None
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownMerge:
-    """A merge with known outcome that resembles the one in question.
-
-    Attributes:
-        merge: Its name.
-        language: Language.
-        distance: Distance in standardised features.
-        retention: What it kept.
-    """
+    """A merge with known outcome that resembles the one in question."""
 
     merge: str
     language: str
+    #: In standardised features.
     distance: float
     retention: float
 

@@ -8,8 +8,8 @@ import functools
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Required, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from repsim.core.errors import UsageError
 from repsim.core.formatting import ShownAsTable
@@ -49,43 +49,6 @@ class Invariance(enum.Enum):
 Direction = Literal["similarity", "distance"]
 Cost = Literal["cheap", "expensive"]
 Reads = Literal["activations", "logits"]
-
-
-class Declared(TypedDict, total=False):
-    """What `similarity_measure` is given: attributes of `Measure`, some of which it can fill in."""
-
-    name: Required[str]
-    label: Required[str]
-    rung: Required[Rung | None]
-    range: Required[tuple[float | None, float | None]]
-    min_samples: Required[int]
-    definition: Required[str]
-    reference: Required[str]
-    estimator: Required[str]
-    direction: Direction
-    identity_value: float
-    invariances: Iterable[Invariance]
-    symmetric: bool
-    grid: Callable[..., Any]
-    max_width_ratio: float | Callable[..., float | None]
-    rows_for: Callable[..., int]
-    holds_pairs: int
-    needs_equal_width: bool
-    undefined_on_constant: bool
-    null_value: float
-    cost: Cost | Callable[..., Cost]
-    pair_matrix: Callable[..., Any]
-    shuffled: Callable[..., Any]
-    left_out: Callable[..., Any]
-    by_row: Callable[..., Any]
-    held: Callable[..., Any]
-    by_document: Callable[..., Any]
-    moments: Callable[..., Any]
-    documents_apart: bool | Callable[..., bool]
-    no_interval: str
-    approximate: Callable[[int], str]
-    reads: Reads
-    aliases: Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,16 @@ class RunFolder:
         """Mark the run as failed or interrupted; its parts stay."""
         self.manifest |= {"status": status, "reason": reason, "finished": now()}
         self._write_manifest()
+
+    @contextlib.contextmanager
+    def going(self) -> Iterator[None]:
+        """What raises in here marks the run as failed, or as interrupted."""
+        try:
+            yield
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.stop(status, str(error) or type(error).__name__)
+            raise
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)

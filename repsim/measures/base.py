@@ -7,12 +7,12 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
 from repsim.core.errors import InputError
-from repsim.core.measure import Declared, Invariance, Measure, defaults_of
+from repsim.core.measure import Invariance, Measure, defaults_of
 from repsim.core.registry import Registry
 from repsim.measures.algebra import half
 from repsim.measures.cautions import caution, row_cautions
@@ -39,7 +39,7 @@ class MeasureWarning(UserWarning):
 
 
 def similarity_measure(
-    *, register: bool = True, **declared: Unpack[Declared]
+    *, register: bool = True, **declared: Any
 ) -> Callable[[PairFunction], Measure]:
     """Declare `f(x: Features, y: Features, *, param=default) -> float` as a measure.
 

@@ -26,19 +26,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 class ArchitectureConfig(StableConfig):
-    """Shape of the decoder. `size` fills in what is not given; see `SIZES`.
-
-    Attributes:
-        family: `llama` (RMSNorm, RoPE, SwiGLU) or `gpt2` (LayerNorm, learned positions, GELU).
-        size: A name of `SIZES`.
-        hidden, layers, heads: Width of the residual stream, blocks, attention heads.
-        kv_heads: Key/value heads (llama only); `heads` if not given.
-        intermediate: Width of the MLP; 8/3 (llama) or 4 (gpt2) times `hidden` if not given.
-        context: Tokens that a training window predicts.
-        tied: Whether input and output embedding are one matrix.
-        init: `depth-scaled` divides initial weights of what writes into the residual stream by
-            sqrt(2 layers) (llama; gpt2 is so always, Radford et al. 2019); `plain` does not.
-    """
+    """Shape of the decoder. `size` fills in what is not given; see `SIZES`."""
 
     family: Literal["llama", "gpt2"] = "llama"
     size: str | None = None

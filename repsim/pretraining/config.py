@@ -40,11 +40,7 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class ForkConfig(Config):
-    """Where a run starts, if not from scratch: at a share or a step of another run.
-
-    `schedule`: `continue` the learning rate at the position in trunk plus fork (default before the
-    trunk's end), or `restart` with a warm-up of its own (default at its end).
-    """
+    """Where a run starts, if not from scratch: at a share or a step of another run."""
 
     run: str = Field(alias="from")
     at: Number | None = Field(default=None, ge=0, le=1)
@@ -61,13 +57,7 @@ class StageConfig(Config):
 
 
 class RunConfig(Config):
-    """One model of a family, named as its folder.
-
-    Languages in equal shares (or proportional to (training tokens)^`temperature`), or a `mix` of
-    shares, or `stages`, one mix after the other. A run that is no fork needs an `init_seed`; a fork
-    that names no `data_seed` and no length takes its trunk's. `training` holds settings that differ
-    from the family's.
-    """
+    """One model of a family, named as its folder; `training` differs from the family's."""
 
     name: str
     languages: tuple[str, ...] = ()

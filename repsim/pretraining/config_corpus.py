@@ -12,10 +12,7 @@ from repsim.pretraining.stable import StableConfig
 
 
 class SourceConfig(Config):
-    """One of several sources of text, for some of the languages or for all.
-
-    The `weight` is its share in the samples of a language, relative to the language's others.
-    """
+    """One of several sources of text; its share in a language's samples is by `weight`."""
 
     source: str
     weight: Number = Field(default=1.0, gt=0)
@@ -23,11 +20,7 @@ class SourceConfig(Config):
 
 
 class CorpusConfig(Config):
-    """Training and held-out text: `source` as `repsim.corpora.load_training_text` takes it.
-
-    Or a list of sources with weights, whose held-out parts are one. `content: disjoint` gives every
-    language other documents; `max_bytes` is per language and source.
-    """
+    """Training and held-out text: `source` as of `load_training_text`, or a list of such."""
 
     source: str | tuple[SourceConfig, ...]
     languages: tuple[str, ...]
@@ -56,11 +49,7 @@ class CorpusConfig(Config):
 
 
 class TokenizerConfig(StableConfig):
-    """One joint byte-level tokenizer (default), one per language, or plain bytes.
-
-    Trained by BPE or as a `unigram` model (whose scores differ a little from one training to the
-    next: the family keeps its tokenizer); or one that exists, in the folder `path`.
-    """
+    """One joint byte-level tokenizer, one per language, or bytes; or that of a folder."""
 
     kind: Literal["joint", "per-language", "bytes"] = "joint"
     vocab_size: Whole = Field(default=4096, ge=257)

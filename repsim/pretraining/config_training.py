@@ -21,12 +21,7 @@ Every = Annotated[Whole, Field(ge=1)]
 
 
 class LoraConfig(Config):
-    """Low-rank adapters on linear layers in place of new weights (Hu et al. 2022, by `peft`).
-
-    An update is `alpha / rank` times the product of two trained factors. `targets`: names of
-    modules, or every linear layer of the blocks. The
-    model's folder holds base and adapter in one, and its `adapter/` the adapter alone.
-    """
+    """Low-rank adapters on linear layers (Hu et al. 2022): alpha / rank times two factors."""
 
     rank: Whole = Field(default=8, ge=1)
     alpha: Number = Field(default=16.0, gt=0)
@@ -35,17 +30,7 @@ class LoraConfig(Config):
 
 
 class TrainingConfig(StableConfig):
-    """How to train; `tokens` or `steps` say how long.
-
-    `batch` counts windows of `context` tokens per update over all processes, which go through the
-    model in `accumulation` parts. `learning_rate`: its peak; if not given, 0.003, and above a width
-    of 256 less, as 1 / width. `warmup`, `decay` (of `wsd`: warm up, stay, decay linearly) and
-    `final_rate` are shares. `clip` is the largest norm of the gradient, 0 turns it off. `auto` is
-    bf16 autocast over fp32 weights and compilation on CUDA, neither elsewhere; and deterministic
-    kernels everywhere, so that a resumed run is bit-identical. `lora` trains an adapter.
-    With `patience` a run ends after so many validations (`saving.validate_every`) without lower
-    bits per byte of its own languages' held-out text, and keeps the weights of the best.
-    """
+    """How to train; `tokens` or `steps` say how long."""
 
     tokens: Whole | None = Field(default=None, ge=1)
     steps: Whole | None = Field(default=None, ge=1)
@@ -79,16 +64,7 @@ class TrainingConfig(StableConfig):
 
 
 class SavingConfig(StableConfig):
-    """What a run writes, and how often (in steps).
-
-    `validate_every`: an eighth of the whole history if not given; `state_every`: training states,
-    from which a killed run goes on, removed when it is done unless `keep_state`; `checkpoints`:
-    `log` (0, 1, 2, 4, ... and the last), `none`, a list, or a number N for every N steps;
-    `validation_bytes` and `final_bytes`: held-out text per language before and at the end, 0 for
-    all; `dtype`: of the final weights, whose bits per byte are measured after rounding; `wandb`: a
-    project there, `tensorboard`: beside the metrics; `license`: what the model cards state, that of
-    the parent (or `unknown`) if not given.
-    """
+    """What a run writes, and how often (in steps)."""
 
     log_every: Whole = Field(default=10, ge=1)
     validate_every: Whole | None = Field(default=None, ge=1)

@@ -7,7 +7,9 @@ was stopped goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +46,8 @@ DEFAULT_PAIRINGS = ("same text", "parallel text")
 #: Facts about reading that a report shows; the rest stays in the activation files.
 EXTRACTION_FACTS = ("tokens", "truncated", "short", "pooling", "dtype", "policy")
 
+#: Arguments of `compare` that `load_model` takes.
+LOADING = ("device", "device_map", "dtype", "generic", "allow_network")
 #: Arguments of `compare` that say how it is carried out, not what is compared.
 NOT_PLANNED = ("out", "force", "workers")
 
@@ -279,6 +283,7 @@ def plan_comparison(
     asked.apply_defaults()
     chosen = SimpleNamespace(**asked.arguments)
     from repsim.corpora import load_corpus
+    from repsim.evaluation.held_out import best_device
     from repsim.measures import Statistics, get_measure
     from repsim.measures.plan import require_sentences
     from repsim.models import inspect_model, named_models
@@ -307,31 +312,12 @@ def plan_comparison(
         if chosen.permutations
         else Statistics.off()
     )
-    return Comparison(
-        models=tuple(refs),
-        corpus=text,
-        measures=tuple(dict.fromkeys(chosen.measures)),
-        statistics=statistics,
-        pairings=tuple(chosen.pairings),
-        layers=chosen.layers,
-        point=chosen.point,
-        pooling=chosen.pooling,
-        loading={
-            "device": chosen.device or _best_device(),
-            "device_map": chosen.device_map,
-            "dtype": chosen.dtype,
-            "generic": chosen.generic,
-            **network,
-        },
-        batch_size=chosen.batch_size,
-        thorough=chosen.thorough,
-    )
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    chosen.models, chosen.corpus, chosen.statistics = tuple(refs), text, statistics
+    chosen.measures = tuple(dict.fromkeys(chosen.measures))
+    chosen.pairings = tuple(chosen.pairings)
+    chosen.device = chosen.device or best_device()
+    chosen.loading = {name: getattr(chosen, name) for name in LOADING}
+    return Comparison(**{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Comparison)})
 
 
 # -- carrying it out -------------------------------------------------------------------------------
@@ -346,20 +332,17 @@ def run_comparison(
     say: Say = lambda label, text: None,
 ) -> SimilarityTable:
     """Carry out a comparison, telling each step; go on with it if the folder holds a part of it."""
-    run = (
-        RunFolder.open(out, kind="compare", config=comparison.config(), force=force)
-        if out
-        else None
-    )
-    try:
+    config = comparison.config()
+    run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
+    with run.going() if run else contextlib.nullcontext():
         activations, means = _extract_all(comparison, say)
         table = _sweep(comparison, activations, run, workers, say)
         table = SimilarityTable(table.to_arrow(), {**table.info, "first_token": diagnoses(means)})
-    except BaseException as error:
-        if run:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            run.stop(status, str(error) or type(error).__name__)
-        raise
+    return written_up(table, run, say)
+
+
+def written_up(table: SimilarityTable, run: RunFolder | None, say: Say) -> SimilarityTable:
+    """The table of a comparison, with its report in the folder of the run."""
     if run:
         say("draw", "tables, figures and report")
         table.to_report(run.path)
@@ -379,13 +362,8 @@ def _extract_all(comparison: Comparison, say: Say) -> tuple[list[Activations], d
     for ref in comparison.models:
         say("read", f"{ref.name}: {len(comparison.corpus.languages)} languages")
         model = load_model(ref, label=ref.name, **comparison.loading)
-        everything += extract(
-            model,
-            comparison.corpus,
-            points=(comparison.point,),
-            pooling=comparison.pooling,
-            batch_size=comparison.batch_size,
-        )
+        asked = {"pooling": comparison.pooling, "batch_size": comparison.batch_size}
+        everything += extract(model, comparison.corpus, points=(comparison.point,), **asked)
         if comparison.statistics.permutations and comparison.pooling == "mean":
             means[ref.name] = {
                 language: token_means(model, comparison.corpus, comparison.point, language)
@@ -399,29 +377,15 @@ def _units(comparison: Comparison, activations: Sequence[Activations]) -> list[S
     """The sweep of each pairing, with the measures that it gets."""
     from repsim.measures import plan_sweep
 
+    shared = {"point": comparison.point, "statistics": comparison.statistics}
+    plan = functools.partial(plan_sweep, activations, **shared)
     units: list[SweepUnit] = []
     for pairing in comparison.pairings:
-        measures = comparison.measures_for(pairing)
-        if measures:
-            units += plan_sweep(
-                activations,
-                measures,
-                pairings=(pairing,),
-                layers=comparison.layers,
-                point=comparison.point,
-                statistics=comparison.statistics,
-            )
+        if measures := comparison.measures_for(pairing):
+            units += plan(measures, pairings=(pairing,), layers=comparison.layers)
     if not units and "same text" in comparison.pairings:
         # One model on one text: its own layers against each other.
-        units = plan_sweep(
-            activations,
-            comparison.measures,
-            pairings=("same text",),
-            layers="all",
-            point=comparison.point,
-            statistics=comparison.statistics,
-            self_pairs=True,
-        )
+        units = plan(comparison.measures, pairings=("same text",), layers="all", self_pairs=True)
     if not units:
         raise UsageError(
             "there is nothing to compare",
@@ -459,14 +423,14 @@ def _sweep(
             bar.update(unit.comparisons)
     info = sweep_info(units) | {
         "corpus": comparison.corpus.describe(),
-        "extraction": _extraction_facts(activations),
+        "extraction": extraction_facts(activations),
         "environment": environment(),
     }
     ordered = [parts[unit.key] for unit in units]
     return with_q_values(SimilarityTable(pa.concat_tables(ordered).unify_dictionaries(), info))
 
 
-def _extraction_facts(activations: Sequence[Activations]) -> dict[str, dict[str, Any]]:
+def extraction_facts(activations: Sequence[Activations]) -> dict[str, dict[str, Any]]:
     """Model -> language -> what reading it was like."""
     facts: dict[str, dict[str, Any]] = {}
     for acts in activations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import warnings
@@ -16,7 +17,7 @@ from repsim.core.provenance import environment
 from repsim.measures import Statistics, sweep
 from repsim.measures.limits import HELD_BYTES
 from repsim.measures.plan import Layers
-from repsim.studies.compare import DEFAULT_MEASURES, EXTRACTION_FACTS
+from repsim.studies.compare import DEFAULT_MEASURES, extraction_facts, written_up
 
 #: Bytes of layers that are held where a side lies in files: all of it then stays under 1 GB.
 HELD_OF_FILES = 256 << 20
@@ -97,13 +98,7 @@ def compare_arrays(
         statistics=statistics, self_pairs=self_pairs or len(sides) == 1, device=device,
         workers=workers, memory=memory or (HELD_OF_FILES if from_files else HELD_BYTES),
     )  # fmt: skip
-    facts = {
-        side.model.name: {
-            side.language: {k: side.info[k] for k in EXTRACTION_FACTS if k in side.info}
-        }
-        for side in sides
-        if side.info
-    }
+    facts = extraction_facts([side for side in sides if side.info])
     called = {s.model.name: s.info["layer_names"] for s in sides if "layer_names" in s.info}
     info = {**table.info, "environment": environment()}
     info |= {key: own for key, own in (("extraction", facts), ("layer_names", called)) if own}
@@ -219,16 +214,8 @@ def run_comparison_of_dumps(
                 shown = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
                 say("note", f"{name}: left out {len(left)} other arrays: {shown}")
         run = RunFolder.open(out, kind="compare", config=config, force=force) if out else None
-        try:
+        with run.going() if run else contextlib.nullcontext():
             table = compare_arrays(
                 sides, measures, layers=cast("Layers", layers), workers=0, **options
             )
-        except BaseException as error:
-            if run:
-                run.stop("failed", str(error) or type(error).__name__)
-            raise
-    if run:
-        say("draw", "tables, figures and report")
-        table.to_report(run.path)
-        run.finish(rows=len(table), report="report.html", table="similarity.parquet")
-    return table
+    return written_up(table, run, say)

@@ -22,11 +22,7 @@ Arm = Literal["A", "A2", "B", "C", "D", "E", "F", "G"]
 
 
 class ForkArm(Config):
-    """Arm A: forks of one mixed trunk, each then trained on one language for the rest.
-
-    `fractions`: shares of the training spent in the trunk, 0 being the same initial weights only;
-    `k`: how many forks of one fraction are merged; `with_trunk`: each fork with the trunk too.
-    """
+    """Arm A: forks of one mixed trunk, each then trained on one language for the rest."""
 
     fractions: tuple[Number, ...]
     languages: tuple[str, ...] = ()
@@ -43,10 +39,7 @@ class TrunkArm(Config):
 
 
 class SeedArm(Config):
-    """Arm B: independent initialisations; `seed` is of initial weights and data order.
-
-    `k`: pairs of any two models of different seeds, larger groups of different languages and seeds.
-    """
+    """Arm B: independent initialisations; `seed` is of initial weights and data order."""
 
     seed: Whole
     languages: tuple[str, ...]
@@ -62,10 +55,7 @@ class OrderArm(Config):
 
 
 class TokenizerArm(Config):
-    """Arm D: one tokenizer per language (the body from the same or another seed), or bytes.
-
-    `tokens`: length of a run, if it differs, for a byte is less text than a token.
-    """
+    """Arm D: one tokenizer per language, its body from the same or another seed, or bytes."""
 
     kind: Literal["per-language", "bytes"]
     languages: tuple[str, ...]
@@ -74,11 +64,7 @@ class TokenizerArm(Config):
 
 
 class DoseArm(Config):
-    """Arm E: fine-tuning of the finished mixed model, or of `init_from`, on one language.
-
-    `doses`: shares of the study's tokens; `rates`: multiples of its peak learning rate, or of the
-    usual one of fine-tuning; `kinds`: of all weights, or of a low-rank adapter.
-    """
+    """Arm E: fine-tuning of the finished mixed model, or of `init_from`, on one language."""
 
     doses: tuple[Number, ...]
     rates: tuple[Number, ...] = (1.0,)
@@ -88,10 +74,7 @@ class DoseArm(Config):
 
 
 class DerivedArm(Config):
-    """Arm F: a language and its derived forms (`respelled~reversed`), from one initialisation.
-
-    `fractions`: shares of training spent in a trunk that reads all of them.
-    """
+    """Arm F: a language and its derived forms (`respelled~reversed`), from one initialisation."""
 
     language: str
     rules: tuple[str, ...]
@@ -99,11 +82,7 @@ class DerivedArm(Config):
 
 
 class ControlArm(Config):
-    """Arm G: pairs whose outcome is known beforehand.
-
-    `self`, `permuted` and `rotated` twin, `noise` at the distance of another language's model,
-    `adjacent` (a little more training), `untrained` (two draws of initial weights).
-    """
+    """Arm G: pairs whose outcome is known beforehand."""
 
     kinds: tuple[ControlKind, ...]
     languages: tuple[str, ...]
@@ -123,14 +102,7 @@ class ArmsConfig(Config):
 
 
 class MergingConfig(Config):
-    """How groups of parents are merged.
-
-    `aligned_methods` also merge aligned models (those on differences only under permutation);
-    `larger_groups` are for more than two parents; `from_zero` are methods on differences that take
-    the weights themselves where parents have no common ancestor (the others are left out there).
-    `parameters` of a method may be a list: it then merges once with each. `learn` says how maps of
-    the alignment "learned" are trained, on the study's training text of the parents' languages.
-    """
+    """How groups of parents are merged."""
 
     methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
     aligned_methods: tuple[str, ...] = ("linear",)
@@ -150,10 +122,7 @@ class EvaluationConfig(Config):
 
 
 class PathsConfig(Config):
-    """Pairs of parents (of some arms and languages) whose straight path of loss is followed.
-
-    `points`: on a path, ends included; `alignments`: followed again after aligning the second.
-    """
+    """Pairs of parents whose straight path of loss is followed, before and after aligning."""
 
     points: Whole = Field(default=11, ge=3)
     alignments: tuple[Literal["permutation", "orthogonal"], ...] = ("permutation", "orthogonal")
@@ -162,10 +131,7 @@ class PathsConfig(Config):
 
 
 class FeaturesConfig(Config):
-    """What is measured of each group of parents before it is merged.
-
-    T0 metadata, T1 weights, T2 activations (on so many sentences), T3 gradients, and the oracle.
-    """
+    """What is measured of each group of parents before it is merged."""
 
     tiers: tuple[Literal["T0", "T1", "T2", "T3", "oracle"], ...] = (
         "T0", "T1", "T2", "T3", "oracle",
@@ -175,19 +141,7 @@ class FeaturesConfig(Config):
 
 
 class StudyConfig(Config):
-    """A whole study; `architecture` and `training` as in a pretraining configuration.
-
-    `training.tokens` is the length T of a run, `finished` the length of the finished mixed model as
-    a multiple of it, `max_bytes` the training text per language, `dtype` that of the weights kept,
-    `data_order` the version of the order of samples (see `repsim.pretraining.FamilyConfig`): 1
-    where a file says nothing, for the files in the reports of known studies say nothing. With
-    `init_from` (a folder, "zoo:NAME", a hub id) doses of arm E are trained from that model, whose
-    shape and tokenizer are those of the study, and there are no other arms.
-
-    Example:
-        >>> load_study("tiny").name
-        'tiny'
-    """
+    """A whole study; `architecture` and `training` as in a pretraining configuration."""
 
     name: str
     corpus: str

@@ -1,4 +1,4 @@
-"""What the figures of a study share: looks of settings, axes of retention, shaded collapse."""
+"""What the figures of a study share: looks, axes of retention, shaded collapse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.formatting import number
-from repsim.plots.appearance import FAINT, GREY, INK, LABEL, Look, darkened, line_marker
+from repsim.plots.appearance import FAINT, GREY, LABEL, Look, darkened, line_marker
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing.figure import figure_of
 
@@ -38,29 +38,6 @@ KINDS: dict[str, tuple[tuple[str, ...], Look]] = {
         Look(GREY, GREY, GREY, "o", False),
     ),
 }  # fmt: skip
-
-#: Setting -> colour, marker, filled.
-_LOOKS: dict[str, tuple[str, str, bool]] = {
-    "independent": ("#D55E00", "o", True),
-    "one-language": ("#D55E00", "o", False),
-    "same-init": ("#CC79A7", "s", True),
-    "early-forks": ("#56B4E9", "^", True),
-    "late-forks": ("#0072B2", "^", True),
-    "with-trunk": ("#0072B2", "v", False),
-    "mono-trunk": ("#56B4E9", "v", False),
-    "data-order": ("#CC79A7", "s", False),
-    "tokenizers": ("#5F6672", "P", True),
-    "bytes": ("#5F6672", "P", False),
-    "doses": ("#009E73", "D", True),
-    "derived": ("#E69F00", "X", True),
-    "control": (INK, "*", True),
-}
-
-
-def look_of(setting: str) -> Look:
-    """Colour and marker of a setting, the same in every figure."""
-    colour, marker, filled = _LOOKS[setting]
-    return Look(colour, darkened(colour, 3.0), darkened(colour, 4.5), marker, filled)
 
 
 def marker(look: Look, size: float = 4.5) -> dict[str, Any]:

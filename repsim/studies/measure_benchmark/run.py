@@ -224,7 +224,7 @@ def run_benchmark(
     done = dict(run.parts.read_all(benchmark.key(part) for part in benchmark.parts))
     if done:
         say("resume", f"{len(done)} of {len(benchmark.parts)} parts are there")
-    try:
+    with run.going():
         total = len(benchmark.measures) * sum(map(benchmark.values, benchmark.parts))
         with progress("judging", total=total, unit="value") as bar:
             for part in benchmark.parts:
@@ -236,10 +236,6 @@ def run_benchmark(
                 rows = _rows(benchmark, part, bar.update)
                 done[key] = MeasureScores(rows).to_arrow()
                 run.parts.write(key, done[key])
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        run.stop(status, str(error) or type(error).__name__)
-        raise
     info = {
         benchmark.source: benchmark.config(),
         "corpus": benchmark.corpus.describe(),
