@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from repsim.measures import assess, between_models, difference, measure, sweep
     from repsim.mergeability.diagnosis import diagnose
     from repsim.mergeability.forecast import predict_merge, rank_methods
-    from repsim.merging import check_models, merge, merge_models
+    from repsim.merging import check_models, merge_models
     from repsim.merging.align import align
     from repsim.merging.ancestry import check_base
     from repsim.merging.lineage import lineage
     from repsim.merging.parts import take_apart
     from repsim.models import load_model
-    from repsim.pretraining import finetune, pretrain
+    from repsim.pretraining import finetune, merge, pretrain
     from repsim.studies.atlases import load_atlas
     from repsim.studies.compare import compare
     from repsim.studies.compare_dumps import compare_arrays
@@ -68,7 +68,7 @@ _PUBLIC = {
     "load_corpus": "repsim.corpora",
     "load_model": "repsim.models",
     "measure": "repsim.measures",
-    "merge": "repsim.merging",
+    "merge": "repsim.pretraining",
     "merge_models": "repsim.merging",
     "predict_merge": "repsim.mergeability.forecast",
     "pretrain": "repsim.pretraining",

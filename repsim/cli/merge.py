@@ -31,7 +31,8 @@ Examples:
   repsim merge recipe.yml out/merged
   repsim merge runs/en runs/de out/merged --method slerp --set t=0.4
   repsim merge runs/en runs/de out/learned --align learned --text bible -l eng_Latn -l deu_Latn
-  repsim merge zoo:eng-1 zoo:deu-2 out/both --align learned --text bible --then-finetune 30000
+  repsim merge zoo:eng-1 zoo:deu-2 out/both --align learned --text bible --token-weights bible
+  repsim merge zoo:eng-1 zoo:deu-2 out/more --token-weights bible --then-finetune 30000
   repsim merge runs/en runs/de out/ties --method ties --base runs/mixed --set density=0.3
 """
 )
@@ -45,8 +46,8 @@ Examples:
 @opt.languages("Language of that text.")
 @opt.count("--tokens", "Tokens to learn on; default 300,000.")
 @click.option("--then-finetune", type=click.IntRange(1), metavar="TOKENS",
-              help="After learned alignment, train a copy of the merge, OUT-finetuned, on that "
-              "text.")  # fmt: skip
+              help="Train all weights of a copy of the merge, OUT-finetuned, on the text of --text "
+              "or --token-weights.")  # fmt: skip
 @click.option("--token-weights", metavar="TEXT",
               help="Weigh rows of embedding and head by how often each model's text has the token: "
               "'bible', a folder, hub:NAME.")  # fmt: skip
@@ -65,8 +66,7 @@ Examples:
 @opt.planned
 def merge(
     sources: tuple[str, ...], device: str | None, forecast: bool | None, any_base: bool,
-    keep: Path | None, force: bool, dry_run: bool, as_json: bool, then_finetune: int | None,
-    learning_rate: float | None, **options: Any,
+    keep: Path | None, force: bool, dry_run: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Merge models into the folder OUT, by a RECIPE file or with the options given here.
 
@@ -85,6 +85,9 @@ def merge(
       token_weights: {corpus: NAME, languages: {MODEL: [...]}, tokens: N}
                                                rows of embedding and head are means weighed by how
                                                often each model's text has the token
+      then_finetune: {tokens: N, corpus: NAME, languages: [...], learning_rate: R}
+                                               train all weights of a copy, OUT-finetuned; its
+                                               text is that of learn if it names none
       repair: {corpus: NAME, languages: [...], limit: N}
                                                give units the deviations of the parents on N
                                                windows of training text per language
@@ -95,7 +98,8 @@ def merge(
       seed                                     of methods that draw
     """
     from repsim.merging.steps import parents_of, read_steps
-    from repsim.merging.to_disk import merge as run
+    from repsim.pretraining.finetuned_merge import merge as run
+    from repsim.pretraining.finetuned_merge import outcome
 
     if len(sources) < 2:
         raise UsageError("name a recipe or models, and then the folder of the result")
@@ -112,7 +116,6 @@ def merge(
             "a forecast is made of one merge, and the recipe holds several",
             hint="keep those in between (--keep DIR), and ask repsim predict of the last one",
         )
-    _check_finetuning(recipe, out, then_finetune, learning_rate)
     if dry_run:
         _print_plan(steps, recipe, any_base=any_base, as_json=as_json)
         return
@@ -131,48 +134,13 @@ def merge(
     if made and not made[0].refusal:
         write_json(folder / FORECAST_FILE, made[0].to_dict())
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    tuned = {}
-    if then_finetune:
-        tuned = {"finetuned": _finetune(recipe, folder, then_finetune, learning_rate, device)}
+    tuned = {"finetuned": outcome(recipe, folder)} if recipe.then_finetune else {}
     if as_json:
         print_json({"out": str(folder), "method": recipe.method, "bytes": written,
                     "notes": notes, **tuned})  # fmt: skip
     say("wrote", f"{folder} ({size(written)} by {recipe.method}), README.md, repsim_recipe.yaml")
     models = parents_of(steps) if steps else recipe.models
     say("next", f"repsim evaluate {folder} {' '.join(models)}")
-
-
-def _check_finetuning(recipe: Recipe, out: Path, tokens: int | None, rate: float | None) -> None:
-    """Refuse, before anything is merged, what `_finetune` could not do."""
-    if tokens and not recipe.learn:
-        raise UsageError(
-            "--then-finetune goes on with the text of --align learned, and there is none",
-            hint=f"merge, and then: repsim finetune {out} -l LANGUAGE -o {out}-finetuned",
-        )
-    if rate and not tokens:
-        raise UsageError("--learning-rate goes with --then-finetune")
-
-
-def _finetune(
-    recipe: Recipe, folder: Path, tokens: int, rate: float | None, device: str | None
-) -> dict[str, Any]:
-    """Train a copy of a merge on the text that its maps were learned on; its share of it all."""
-    from repsim.models.inspect import read_provenance
-    from repsim.pretraining import before_and_after, finetune
-
-    assert recipe.learn
-    out = folder.with_name(f"{folder.name}-finetuned")
-    languages = recipe.learn.languages or tuple(read_provenance(folder)["languages"])
-    finetune(
-        str(folder), out, languages=languages, corpus=recipe.learn.corpus, tokens=tokens,
-        learning_rate=rate, seed=recipe.seed, device=device,
-    )  # fmt: skip
-    share, scores = tokens / (tokens + recipe.learn.tokens), before_and_after(out)
-    change = ", ".join(
-        f"{code} {found['before']:.3f} -> {found['after']:.3f}" for code, found in scores.items()
-    )
-    say("finetuned", f"{out}: bits per byte {change}; {100 * share:.0f} % of all tokens")
-    return {"out": str(out), "tokens": tokens, "share_of_tokens": share, "bits_per_byte": scores}
 
 
 def _is_model(name: str) -> bool:
@@ -205,6 +173,12 @@ def _recipe(sources: tuple[str, ...], options: dict[str, Any]) -> Recipe:
         document["parameters"] = dict(opt.parameter(text) for text in values)
     if weights := given.pop("token_weights", None):
         document["token_weights"] = {"corpus": weights}
+    tuning = {"tokens": given.pop("then_finetune", None), "learning_rate": given.pop(
+        "learning_rate", None)}  # fmt: skip
+    if tuning["tokens"]:
+        document["then_finetune"] = {k: v for k, v in tuning.items() if v is not None}
+    elif tuning["learning_rate"]:
+        raise UsageError("--learning-rate goes with --then-finetune")
     learn = {key: given.pop(key, None) for key in ("text", "languages", "tokens")}
     if given.get("align") == "learned":
         named = {"corpus": learn["text"], **learn}
@@ -281,9 +255,11 @@ def _print_plan(steps: Sequence[Step], recipe: Recipe, *, any_base: bool, as_jso
         print_either(as_json, {"plans": plans}, plans)
         return
     # What is learned changes no shape: a plan does without.
-    quick = dataclasses.replace(recipe, align="orthogonal", learn=None)
+    quick = dataclasses.replace(recipe, align="orthogonal", learn=None, then_finetune=None)
     plan = _plan(prepare(quick if recipe.learn else recipe, any_base=any_base))
     plan["align"] = recipe.align
+    if recipe.then_finetune:
+        plan["then_finetune"] = recipe.then_finetune.tokens
     rows = [{"what": key, "value": value} for key, value in plan.items()]
     print_either(as_json, {"plan": plan}, rows)
 

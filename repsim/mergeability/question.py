@@ -96,6 +96,7 @@ def _not_considered(recipe: Recipe) -> list[str]:
         "the padding of the vocabulary": recipe.pad_to_multiple_of,
         "repair": recipe.repair,
         "token weights": recipe.token_weights,
+        "fine-tuning of the merge": recipe.then_finetune,
         "statistics": any(s.statistics for part in recipe.slices for s in part.sources) or None,
     }
     given = [what for what, value in others.items() if value is not None]

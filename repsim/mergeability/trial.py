@@ -232,7 +232,8 @@ def run_trial(
     tell = say or (lambda label, text: None)
     with _folder(plan.folder) as folder:
         start = time.monotonic()
-        merged = merge(plan.recipe, folder / NAME, any_base=True, say=say)
+        alone = dataclasses.replace(plan.recipe, then_finetune=None)
+        merged = merge(alone, folder / NAME, any_base=True, say=say)
         _refuse_a_parent(merged, plan.parents)
         tell("trial", f"merged in {duration(time.monotonic() - start)}")
         return evaluate(

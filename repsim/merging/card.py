@@ -135,9 +135,11 @@ def provenance(
         "align": prepared.recipe.align,
         "learn": prepared.recipe.learn.model_dump() if prepared.recipe.learn else None,
         "repair": prepared.calibration.identity if prepared.calibration else None,
-        "token_weights": weights.model_dump()
-        if (weights := prepared.recipe.token_weights)
-        else None,
+        **{
+            key: stated.model_dump() if stated else None
+            for key in ("token_weights", "then_finetune")
+            for stated in (getattr(prepared.recipe, key),)
+        },
         "seed": prepared.recipe.seed,
         "recipe_hash": hash_bytes(prepared.recipe.text.encode()),
         "parents": [dict(parent) for parent in parents],

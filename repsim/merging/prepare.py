@@ -128,6 +128,12 @@ def prepare(
         notes.append(calibration.describe([names[model] for model in recipe.models]))
         if recipe.align == "learned":
             notes.append(REPAIR_AFTER_LEARNING)
+    if tuned := recipe.then_finetune:
+        notes.append(
+            f"a copy, beside this merge as -finetuned, is trained with all weights on "
+            f"{tuned.tokens:,} tokens of '{tuned.corpus}': "
+            f"{100 * recipe.share_of_training:.0f} % of all tokens that maps and weights train on"
+        )
     return Prepared(
         recipe, method, located, checkpoints, sources, plans, config, statistics, calibration,
         findings, notes, vocabulary.document,

@@ -24,6 +24,7 @@ from repsim.merging.recipe import (
     Source,
     StoredType,
     Strategy,
+    ThenFinetune,
     TokenWeights,
 )
 from repsim.merging.settings import fields_of, settings_of, settings_type
@@ -37,6 +38,7 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     the model's own parameters); `base_model`; `parameters`; `dtype` (of the computation) and
     `out_dtype` (of the stored weights); `align` (none, permutation, orthogonal, or learned with
     `learn`, see `Learn`); `repair` (see `Repair`); `token_weights` (see `TokenWeights`);
+    `then_finetune` (see `ThenFinetune`);
     `tokenizer: {strategy: same | map | union, model, tokens, pad_to_multiple_of}` (see `Recipe`);
     `chat_template` (auto, a name, or written out); `seed`.
 
@@ -108,6 +110,7 @@ class _Keys(Config):
     learn: Learn | None = None
     repair: Repair | None = None
     token_weights: TokenWeights | None = None
+    then_finetune: ThenFinetune | None = None
     tokenizer: _Tokenizer | None = None
     chat_template: Annotated[str, AfterValidator(find_template)] | None = None
     seed: Whole | None = None
@@ -165,6 +168,7 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         learn=keys.learn,
         repair=keys.repair,
         token_weights=keys.token_weights,
+        then_finetune=_with_text(keys),
         tokenizer=vocabulary.strategy if vocabulary else "same",
         tokenizer_model=vocabulary.model if vocabulary else None,
         tokens=vocabulary.choices() if vocabulary else {},
@@ -173,6 +177,22 @@ def _parse(document: Mapping[str, Any], text: str) -> Recipe:
         seed=keys.seed or 0,
         text=text,
     )
+
+
+def _with_text(keys: _Keys) -> ThenFinetune | None:
+    """Fine-tuning with the text of what else reads text, where it names none."""
+    asked = keys.then_finetune
+    if asked is None:
+        return None
+    others = (asked, keys.learn, keys.token_weights, keys.repair)
+    corpus = next((each.corpus for each in others if each and each.corpus), "")
+    if not corpus:
+        raise UsageError(
+            "'then_finetune' names no text, and nothing else in the recipe reads one",
+            hint="then_finetune: {corpus: bible, tokens: 30000}",
+        )
+    spoken = asked.languages or (keys.learn.languages if keys.learn else ())
+    return asked.model_copy(update={"corpus": corpus, "languages": spoken})
 
 
 def _entry(method: MergeMethod, own: tuple[str, ...]) -> Any:

@@ -161,6 +161,24 @@ class TokenWeights(Config):
     tokens: Whole = Field(default=250_000, ge=1)
 
 
+class ThenFinetune(Config):
+    """Training of all weights of a copy of the merge, which lies beside it as OUT-finetuned.
+
+    As a recipe has it: `then_finetune: {tokens: 30000, corpus: bible, languages: [deu_Latn]}`.
+
+    Attributes:
+        tokens: How many to train on.
+        corpus: Training text; that of `learn`, `token_weights` or `repair` if not given.
+        languages: Languages to train on; those of `learn`, or that the models state, if empty.
+        learning_rate: Peak; as `repsim.finetune` has it if not given.
+    """
+
+    tokens: Whole = Field(ge=1)
+    corpus: str = ""
+    languages: tuple[str, ...] = ()
+    learning_rate: Number | None = Field(default=None, gt=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
@@ -178,6 +196,7 @@ class Recipe:
         learn: Text that "learned" alignment reads, and how; None if it is another.
         repair: Text on which the result is repaired; None if it is not.
         token_weights: Text by which rows of tokens are weighed; None if the method merges them.
+        then_finetune: Text that a copy of the result is trained on; None if there is to be none.
         tokenizer: "same" refuses models whose tokens differ; "map" matches rows by token; "union"
             gives the result the tokens of all models.
         tokenizer_model: Model whose tokenizer and vocabulary the result has, or that a union starts
@@ -204,6 +223,7 @@ class Recipe:
     learn: Learn | None = None
     repair: Repair | None = None
     token_weights: TokenWeights | None = None
+    then_finetune: ThenFinetune | None = None
     tokenizer: Strategy = "same"
     tokenizer_model: str | None = None
     tokens: Mapping[str, TokenChoice] = dataclasses.field(default_factory=dict)
@@ -229,6 +249,12 @@ class Recipe:
     def stacked(self) -> bool:
         """Whether some layers are taken instead of all."""
         return len(self.slices) > 1 or any(s.layers for part in self.slices for s in part.sources)
+
+    @property
+    def share_of_training(self) -> float:
+        """Tokens of `then_finetune` over all tokens that maps and weights are trained on."""
+        tuned = self.then_finetune.tokens if self.then_finetune else 0
+        return tuned / max(1, tuned + (self.learn.tokens if self.learn else 0))
 
     @property
     def donor(self) -> str:

@@ -23,7 +23,7 @@ from repsim.merging.reading import read_recipe
 from repsim.merging.recipe import Recipe
 from repsim.merging.steps import Step, key_of, read_steps
 from repsim.models.gguf import SUFFIX, TO_GGUF
-from repsim.models.inspect import hash_remembered, split_label
+from repsim.models.inspect import PROVENANCE_FILE, hash_remembered, split_label
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ def merge(
     any_base: bool = False,
     keep: str | Path | None = None,
     say: Callable[[str, str], None] | None = None,
+    then: Callable[[Recipe, Path], None] | None = None,
 ) -> Path:
     """Merge models on disk into a new model folder.
 
@@ -68,6 +69,8 @@ def merge(
         any_base: Whether a base may be of another origin than the models, as their weights tell it.
         keep: Folder for the merges in between, of a file of several; must not exist.
         say: Told what a reader should know, a label and a text; it is in the card as well.
+        then: Trains a copy of the merge if the recipe has `then_finetune`; `repsim.merge` brings
+            `repsim.finetune`. Run again, it goes on where the training was stopped.
 
     Returns:
         The folder: weights, config, tokenizer, model card, `repsim_recipe.yaml` and
@@ -91,12 +94,20 @@ def merge(
     """
     target = Path(out)
     if steps := read_steps(recipe):
-        how = {"device": device, "force": force, "any_base": any_base, "say": say}
+        how = {"device": device, "force": force, "any_base": any_base, "say": say, "then": then}
         return _merge_steps(steps, Path(str(recipe)), target, keep, forecast, how)
     if keep is not None:
         raise UsageError("nothing is merged in between: the recipe holds one merge")
     parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = None if device is None else choose_device(device)
+    if parsed.then_finetune:
+        if then is None:
+            raise UsageError(
+                "'then_finetune' needs a merge that can train", hint="repsim.merge, or repsim merge"
+            )
+        if _is_to_go_on(target, parsed):
+            then(parsed, target)
+            return target
     _check_target(target, parsed, force=force)
     prepared = prepare(parsed, transforms=transforms, any_base=any_base)
     if say:
@@ -122,7 +133,21 @@ def merge(
         output.write_index()
         output.tidy()
     _put_in_place(aside, target)
+    if then and parsed.then_finetune:
+        then(parsed, target)
     return target
+
+
+def copy_of(target: Path) -> Path:
+    """Folder of the copy of a merge that is trained."""
+    return target.with_name(f"{target.name}-finetuned")
+
+
+def _is_to_go_on(target: Path, recipe: Recipe) -> bool:
+    """Whether a merge was made by this recipe, and the training of its copy is not done."""
+    made = target / RECIPE_FILE
+    done = (copy_of(target) / PROVENANCE_FILE).is_file()
+    return not done and made.is_file() and made.read_text(encoding="utf-8") == recipe.text
 
 
 def _merge_steps(
@@ -132,6 +157,12 @@ def _merge_steps(
     """The merges of one file in turn; the next run takes up whole results unless it fails too."""
     results = target.with_name(f".{target.name}.merges") if keep is None else Path(keep)
     recipes = [step.recipe(results) for step in steps]  # what is wrong in the last one shows now
+    if early := next((s.name for s, r in zip(steps, recipes, strict=True)
+                      if s.name and r.then_finetune), None):  # fmt: skip
+        raise UsageError(
+            f"'{early}' is merged on, and its copy would not be: it cannot have 'then_finetune'",
+            hint="give it to the last merge, or fine-tune in a call of its own",
+        )
     _check_target(target, recipes[-1], force=how["force"])
     begun, key = results / ".begun", key_of(steps)
     if results.exists() and not (begun.is_file() and begun.read_text(encoding="utf-8") == key):

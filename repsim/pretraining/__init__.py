@@ -13,6 +13,7 @@ _PUBLIC = {
     "finetune": "repsim.pretraining.finetuning",
     "load_config": "repsim.pretraining.config",
     "log_to_stderr": "repsim.pretraining.metrics",
+    "merge": "repsim.pretraining.finetuned_merge",
     "model_ref": "repsim.pretraining.folder",
     "plan": "repsim.pretraining.planning",
     "plan_finetuning": "repsim.pretraining.finetuning",

@@ -52,7 +52,17 @@ def test_the_options_of_the_verb_make_the_same_recipe(tmp_path: Path) -> None:
     assert tuned["share_of_tokens"] == 1_024 / 1_536
     bits = tuned["bits_per_byte"]["eng_Latn"]
     assert bits["after"] < bits["before"]
-    assert (tmp_path / "out-finetuned" / "model.safetensors").exists()
+    copy, share = tmp_path / "out-finetuned", "67 % of all tokens that maps and weights"
+    assert all(share in (out / "README.md").read_text() for out in (tmp_path / "out", copy))
+    (copy / "repsim_provenance.json").unlink()  # as if it had been stopped at its end
+    before = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    recipe = tmp_path / "out" / "repsim_recipe.yaml"
+    repsim.merge(recipe, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="exists"):
+        repsim.merge(recipe, tmp_path / "out")
+    with pytest.raises(UsageError, match="needs a merge that can train"):
+        repsim.merging.merge(recipe, tmp_path / "other")
     for odd in (["--then-finetune", "9"], ["--align", "orthogonal", "--learning-rate", "1"]):
         refused = CliRunner().invoke(cli, [*command[:3], str(tmp_path / "x"), *odd])
         assert isinstance(refused.exception, UsageError)
@@ -65,6 +75,8 @@ def test_the_options_of_the_verb_make_the_same_recipe(tmp_path: Path) -> None:
     [
         ({"learn": None}, "go together"),
         ({"align": "orthogonal"}, "go together"),
+        ({"align": "none", "learn": None, "then_finetune": {"tokens": 5}}, "names no text"),
+        ({"then_finetune": {"token": 5}}, "did you mean 'then_finetune.tokens'"),
         ({"learn": {"corpus": "bible", "tokens": 0}}, "learn.tokens' is 0"),
         ({"learn": {"corpus": "bible", "token": 5}}, "did you mean 'learn.tokens'"),
     ],

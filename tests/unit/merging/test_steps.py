@@ -124,6 +124,18 @@ def test_an_error_leaves_nothing(recipe: str, make_model: MakeModel) -> None:
         ([linear("a"), linear("b")], "have one name, or none"),
         ([linear("x"), linear("a", name="../x")], "cannot be the name"),
         ([linear("x"), linear("a", name="x", wieght=1)], "unknown key 'wieght'"),
+        (
+            [
+                linear("x"),
+                {
+                    "name": "x",
+                    "method": "linear",
+                    "models": ["a", "b"],
+                    "then_finetune": {"tokens": 9, "corpus": "bible"},
+                },
+            ],
+            "cannot have",
+        ),
     ],
 )
 def test_files_that_are_no_chain_are_refused(
