@@ -219,12 +219,14 @@ def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str
     """A forecast, that of `repsim predict` if there is one, its basis, and what it leaves out."""
     import yaml
 
-    from repsim.mergeability.forecast import choose_predictor, predict_merge
+    from repsim.mergeability.candidate import RETENTION
+    from repsim.mergeability.forecast import choose_predictors, predict_merge
     from repsim.mergeability.question import read_question
     from repsim.mergeability.remembered import recall
+    from repsim.mergeability.words import gain_text
 
     asked = read_question(yaml.safe_load(recipe.text))
-    known = recall(asked, choose_predictor(None).identity)
+    known = recall(asked, choose_predictors()[RETENTION].identity)
     if known is not None:
         basis, hint = f"by repsim predict, from tiers {' '.join(known.tiers)}", ""
     else:
@@ -237,6 +239,8 @@ def _forecast(recipe: Recipe, *, look_further: bool) -> tuple[MergeForecast, str
         basis = whole if look_further else "from configs and weights alone"
         hint = "" if look_further else "; run repsim predict for more"
     say("forecast", f"{known.advice} ({basis}{hint})")
+    if known.gain:
+        say("forecast", gain_text(known.gain))
     return known, basis, asked.notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _RANKED = {
     "method": "method", "alignment": "alignment", "worst": "worst", "interval": "90 % interval",
-    "p_collapse": "p(collapse)", "p_useful": "p(useful)", "verdict": "verdict",
+    "p_collapse": "p(collapse)", "p_useful": "p(useful)", "gain": "gain kept, worst",
+    "verdict": "verdict",
 }  # fmt: skip
 
 
@@ -58,13 +59,15 @@ Verdicts:
 @opt.choice("--align", ["none", "permutation", "orthogonal"],
             "How the others are brought to the first before merging; default: none.")  # fmt: skip
 @opt.many("--set", "values", "Parameter of the method, NAME=VALUE; repeatable.")
-@click.option("--base", help="What the parents were trained from: base of methods on differences.")
+@click.option("--base", help="What the parents were trained from: what is kept of the gain over it "
+              "is forecast too, and methods on differences need it.")  # fmt: skip
 @opt.corpus("bible-heldout", "Parallel sentences.")
 @opt.languages("Default: those of the models.")
 @click.option("--tier", default="T2", show_default=True, help="Measure up to: T0 metadata, "
               "T1 weights, T2 activations, T3 gradients.")  # fmt: skip
 @opt.count("--limit", "Sentences per language.", 200, least=20)
-@click.option("--predictor", help="Folder of a predictor; default: the one that ships.")
+@opt.many("--predictor", "predictor", "Folder of a predictor, of retention or of the gain kept; "
+          "repeatable; default: those that ship.")  # fmt: skip
 @click.option("--text", default="bible", show_default=True,
               help="Training text in the languages, for the unigram floor.")  # fmt: skip
 @opt.flag("--rank-methods", "Every known method and alignment, best first.")
@@ -89,29 +92,26 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     the best parent of a language knows, 0 that it is no better than counting tokens.
     """
     from repsim.mergeability.features.tiers import up_to
-    from repsim.mergeability.forecast import choose_predictor
+    from repsim.mergeability.forecast import choose_predictors
     from repsim.mergeability.trial import run_trial
 
     options["tiers"] = up_to(options["tier"])
     asked = _question(sources, options)
-    predictor = choose_predictor(options["predictor"])
-    _plan(asked, options, predictor.identity)
+    predictors = choose_predictors(options["predictor"], gain=asked.base is not None)
+    _plan(asked, options, [one.identity for one in predictors.values()])
     trial = planned_trial(sources, options) if options["trial"] else None
     if options["dry_run"]:
         _look_up(asked, options, trial)
         return
     if trial:
         trial.check()
-    forecasts = _forecasts(asked, options, predictor)
+    forecasts = _forecasts(asked, options, list(predictors.values()))
     failed = _gate(forecasts, options["fail_above"])
     if not options["as_json"]:
         if options["matrix"] or options["rank_methods"]:
             _print_many(forecasts, with_parents=options["matrix"])
         else:
             _print_one(forecasts[0])
-        if asked.base and any(found.retention for found in forecasts):
-            say("note", "retention is over unigrams, not over the base; what is kept of the gain "
-                f"over {asked.base} is measured by --trial, not forecast")  # fmt: skip
     tried = run_trial(trial, say=say) if trial else None
     document = _document(asked, options, forecasts)
     if trial and tried:
@@ -122,7 +122,7 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
     elif trial and tried:
         print_trial(trial, tried)
     if options["rank_methods"]:
-        _tell_left_out(asked, predictor)
+        _tell_left_out(asked, predictors)
     if options["out"]:
         more = trial_page(trial, tried) if trial and tried else ""
         _write(forecasts, options["out"], matrix=options["matrix"], document=document, more=more)
@@ -169,7 +169,7 @@ def _question(sources: tuple[str, ...], options: dict[str, Any]) -> Question:
     return read_question(sources[0])
 
 
-def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
+def _plan(asked: Question, options: dict[str, Any], predictors: Sequence[str]) -> None:
     """Say what will be done, before it begins."""
     what = f"{len(asked.models)} models"
     if options["matrix"]:
@@ -180,8 +180,8 @@ def _plan(asked: Question, options: dict[str, Any], predictor: str) -> None:
     way = "every known method" if options["rank_methods"] else asked.method
     if asked.alignment != "none":
         way += f", {asked.alignment} alignment"
-    named = predictor if predictor.startswith("predictor ") else f"predictor {predictor}"
-    say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · {named}")
+    named = ", ".join(one.removeprefix("predictor ") for one in predictors)
+    say("plan", f"{what} · {way} · tiers {' '.join(options['tiers'])} · predictor {named}")
     for note in asked.notes:
         say("note", note)
 
@@ -203,14 +203,14 @@ def _look_up(asked: Question, options: dict[str, Any], trial: TrialPlan | None) 
 
 
 def _forecasts(
-    asked: Question, options: dict[str, Any], predictor: MergePredictor
+    asked: Question, options: dict[str, Any], predictors: Sequence[MergePredictor]
 ) -> Sequence[MergeForecast]:
-    """Measure, and ask the predictor."""
+    """Measure, and ask the predictors."""
     from repsim.mergeability import predict_matrix, predict_merge, rank_methods
     from repsim.mergeability.remembered import remember
 
     how: dict[str, Any] = {
-        "base": asked.base, "predictor": predictor, "say": say, "tokenizer": asked.tokenizer,
+        "base": asked.base, "predictor": predictors, "say": say, "tokenizer": asked.tokenizer,
         "insist": options["evidence"],
     }  # fmt: skip
     how |= {
@@ -243,11 +243,11 @@ def _document(
     return {"forecast": forecasts[0].to_dict(), **notes}
 
 
-def _tell_left_out(asked: Question, predictor: MergePredictor) -> None:
+def _tell_left_out(asked: Question, predictors: Mapping[str, MergePredictor]) -> None:
     """Say which methods are not in the ranking, and why."""
     from repsim.mergeability.forecast import left_out
 
-    known = left_out(len(asked.models), predictor, has_base=asked.base is not None)
+    known = left_out(len(asked.models), predictors, has_base=asked.base is not None)
     for why, names in known.items():
         say("note", f"not ranked ({why}): {names}")
 
@@ -276,20 +276,29 @@ def _next_command(
 def _print_one(forecast: MergeForecast) -> None:
     """The table on stdout; verdict, reasons and costs on stderr."""
     from repsim.core.formatting import number
-    from repsim.mergeability.words import NOT_A_FORECAST, cost_text, retention_rows
+    from repsim.mergeability.words import (
+        NOT_A_FORECAST,
+        cost_text,
+        forecast_heads,
+        forecast_rows,
+        gain_text,
+    )
 
-    if forecast.retention:
-        heads = {"language": "language", "retention": "retention", "interval": "90 % interval"}
-        print_table(retention_rows(forecast), heads)
+    if rows := forecast_rows(forecast):
+        print_table(rows, forecast_heads(forecast))
     say("verdict", forecast.advice)
+    if forecast.gain:
+        say("gain", gain_text(forecast.gain))
     label = NOT_A_FORECAST if forecast.refusal else "reason"
     for reason in forecast.reasons_for:
         say(label, reason.text)
     for reason in forecast.reasons_against:
         say("but", reason.text)
-    for known in forecast.nearest:
-        merge = known.merge.replace(" | none", "").replace(" | ", ", ")
-        say("known", f"{merge}: kept {number(known.retention)} of {known.language}")
+    near = {"": forecast.nearest, "the gain in ": forecast.gain.nearest if forecast.gain else ()}
+    for what, merges in near.items():
+        for known in merges:
+            merge = known.merge.replace(" | none", "").replace(" | ", ", ")
+            say("known", f"{merge}: kept {number(known.kept)} of {what}{known.language}")
     for note in forecast.notes:
         say("note", note)
     say("cost", cost_text(forecast))
@@ -301,7 +310,9 @@ def _print_many(forecasts: Sequence[MergeForecast], *, with_parents: bool) -> No
     from repsim.mergeability.words import cost_text, summary_row
 
     rows = [summary_row(found) for found in sorted(forecasts, key=best_first)]
-    heads = {"parents": "parents", **_RANKED} if with_parents else _RANKED
+    heads = {"parents": "parents", **_RANKED} if with_parents else dict(_RANKED)
+    if not any(found.gain for found in forecasts):
+        del heads["gain"]
     print_table(rows, heads)
     refused: dict[str, list[str]] = {}
     for found in forecasts:

@@ -12,6 +12,7 @@ from repsim.cli.output import print_json, print_table, say
 from repsim.cli.predictor_table import renamed, validate_table
 from repsim.core.errors import InputError, UsageError
 from repsim.core.pool import available_cores
+from repsim.mergeability.candidate import GAIN, OUTCOMES, RETENTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from repsim.mergeability.evidence import EvidenceTable
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.validation_tables import ValidationReport
-
-#: The outcome beside retention: its column in an atlas.
-GAIN = "gain_kept"
 
 
 @click.group()
@@ -39,8 +37,8 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--features", help="Columns of features, comma-separated; NAME:+, NAME:- or "
                                         "NAME:0 states which way one may count."),
         click.option("--outcome", help="Column of what was kept, 1 = all, 0 = nothing; validate "
-                                       "takes one per parent too. Default: retention. Fit: "
-                                       "gain_kept, also of an atlas, is told from retention."),
+                                       "takes one per parent too. Default: retention. Fit and "
+                                       "validate: gain_kept, also of an atlas."),
         click.option("--parents", help="Columns with one parent each, comma-separated, or one with "
                                        "all joined by ' + '. Default: parents."),
         click.option("--table", type=opt.PATH,
@@ -73,12 +71,9 @@ def fit(
     from repsim.mergeability.predictor import Predictor
     from repsim.mergeability.regressors import CHOSEN
 
-    outcome = GAIN if named["outcome"] == GAIN else "retention"
-    if atlases and named["outcome"] not in (None, outcome):
-        raise UsageError(
-            f"of an atlas the outcome is retention or {GAIN}, not '{named['outcome']}'",
-            hint="--outcome COLUMN goes with --table",
-        )
+    outcome = GAIN if named["outcome"] == GAIN else RETENTION
+    if atlases:
+        _check_outcome(named["outcome"])
     evidence, features = _evidence(atlases, **named)
     if named["table"] and outcome == GAIN:
         evidence = evidence.with_columns({GAIN: evidence["retention"]})
@@ -95,8 +90,8 @@ def fit(
     if as_json:
         print_json(_summary(made))
     say("wrote", f"{out}: {made.identity}")
-    asked = "predict A B --predictor" if outcome != GAIN else "predictor show"
-    say("next", f"repsim {asked} {out}")
+    base = " --base BASE" if outcome == GAIN else ""
+    say("next", f"repsim predict A B{base} --predictor {out}")
 
 
 @predictor.command(
@@ -164,17 +159,20 @@ def validate(
         raise UsageError(
             "--by forecasts atlases by a predictor as it is", hint="name atlases, and no features"
         )
-    evidence, features, known, costs = _to_validate(sources, named)
-    stored = _loaded(None if by == "shipped" else Path(by)) if by else None
-    say("plan", _size(evidence) + (f", by {stored.identity} as it is" if stored else ""))
+    evidence, features, known, outcome, costs = _to_validate(sources, named)
+    stored = _loaded(None if by == "shipped" else Path(by), outcome) if by else None
+    size = _size(evidence.of_outcome(outcome)) + (
+        f", by {stored.identity} as it is" if stored else ""
+    )
+    say("plan", f"{outcome.replace('_', ' ')} of {size}")
     if dry_run:
         if as_json:
-            print_json({"plan": _size(evidence)})
+            print_json({"plan": size, "outcome": outcome})
         return
-    if not costs:
+    if not costs and outcome == RETENTION:
         say("note", "what measuring costs is not in the evidence, so that this goal is left open")
     report = run(
-        evidence, regressor=regressor or known or CHOSEN, features=features,
+        evidence, outcome=outcome, regressor=regressor or known or CHOSEN, features=features,
         splits=splits, draws=draws, seed=seed, costs=costs, workers=cores, stored=stored,
         say=lambda text: say("split", text),
     )  # fmt: skip
@@ -269,11 +267,23 @@ def add(sources: tuple[Path, ...], folder: Path | None, out: Path, as_json: bool
     say("wrote", f"{out}: {made.identity}")
 
 
-def _loaded(folder: Path | None) -> Predictor:
-    """The predictor in a folder, or the shipped one."""
+def _loaded(folder: Path | None, outcome: str | None = None) -> Predictor:
+    """The predictor in a folder, or the shipped one; it has to be of an outcome that is named."""
     from repsim.mergeability.predictor import Predictor, shipped_predictor
 
-    return Predictor.load(folder) if folder else shipped_predictor()
+    found = Predictor.load(folder) if folder else shipped_predictor(outcome or RETENTION)
+    if outcome not in (None, found.outcome):
+        raise UsageError(f"{found.identity} is of {found.outcome}, not of {outcome}")
+    return found
+
+
+def _check_outcome(outcome: str | None) -> None:
+    """Refuse an outcome that no atlas has."""
+    if outcome not in (None, *OUTCOMES):
+        raise UsageError(
+            f"of an atlas the outcome is {' or '.join(OUTCOMES)}, not '{outcome}'",
+            hint="--outcome COLUMN goes with --table",
+        )
 
 
 def _evidence(
@@ -305,20 +315,22 @@ def _evidence(
 
 def _to_validate(
     sources: Sequence[Path], named: dict[str, Any]
-) -> tuple[EvidenceTable, list[str], str | None, list[Cost]]:
-    """Evidence, features, regressor and costs, from a predictor, atlases or a table."""
+) -> tuple[EvidenceTable, list[str], str | None, str, list[Cost]]:
+    """Evidence, features, regressor, outcome and costs, from a predictor, atlases or a table."""
     from repsim.mergeability.costs import costs_of
     from repsim.mergeability.predictor import PREDICTOR_FILE
 
+    _check_outcome(named["outcome"])
+    outcome = named["outcome"] or RETENTION
     stored = not sources and not named["table"]
     if len(sources) == 1 and (sources[0] / PREDICTOR_FILE).exists():
         stored = True
     if not stored:
         evidence, features = _evidence(sources, **named)
-        return evidence, features, None, costs_of(_atlases(sources)) if sources else []
-    found = _loaded(sources[0] if sources else None)
+        return evidence, features, None, outcome, costs_of(_atlases(sources)) if sources else []
+    found = _loaded(sources[0] if sources else None, named["outcome"])
     costs = costs_of(_atlases_behind(found.evidence_))
-    return found.evidence_, list(found.features), found.regressor, costs
+    return found.evidence_, list(found.features), found.regressor, found.outcome, costs
 
 
 def _atlases_behind(evidence: EvidenceTable) -> list[Any]:

@@ -53,7 +53,33 @@ class KnownMerge:
     language: str
     #: In standardised features.
     distance: float
-    retention: float
+    kept: float
+
+
+@dataclasses.dataclass(frozen=True)
+class GainForecast:
+    """What a merge would keep of what its parents gained over the model they were trained from.
+
+    Gain kept of a language: `(base - merge) / (base - best parent)` in bits per byte. 1 is all that
+    training gave that parent, 0 is no better than the base, below 0 is harm.
+
+    Attributes:
+        base: Name of that model.
+        kept: Language -> gain kept with its 90 % interval; empty if refused.
+        worst: Least gain kept over languages.
+        p_half: Probability that this is less than a half; None if refused.
+        refusal: Why it cannot say; empty if it can.
+        nearest: Nearest known merges whose gain kept is known.
+        predictor: Identity of the predictor; empty if there is none.
+    """
+
+    base: str
+    kept: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    worst: Interval | None = None
+    p_half: float | None = None
+    refusal: str = ""
+    nearest: tuple[KnownMerge, ...] = ()
+    predictor: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +106,8 @@ class MergeForecast:
             a language.
         advice: The verdict in words.
         align_with: Alignment to merge with, where the verdict names one.
-        oracle: What a trial of the plain average on a few sentences gave: an evaluation, kept apart
-            from the forecast.
         notes: What a reader should know: what was not considered, or could not be measured.
+        gain: The other outcome, where a base was named. Retention is over unigrams, this over it.
     """
 
     models: tuple[str, ...]
@@ -103,8 +128,8 @@ class MergeForecast:
     evidence: dict[str, float]
     advice: str = ""
     align_with: str = ""
-    oracle: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    gain: GainForecast | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -118,15 +143,14 @@ class MergeForecast:
             InputError: Fields are missing, or are of another version.
         """
         try:
-            kept = {name: Interval(**found) for name, found in document["retention"].items()}
+            gain = document["gain"]
             return cls(
                 **{
                     **document,
                     **{name: tuple(document[name]) for name in ("models", "tiers", "notes")},
-                    "retention": kept,
-                    "worst": Interval(**document["worst"]) if document["worst"] else None,
+                    **_numbers(document, "retention"),
                     "reasons": tuple(Reason(**found) for found in document["reasons"]),
-                    "nearest": tuple(KnownMerge(**found) for found in document["nearest"]),
+                    "gain": GainForecast(**{**gain, **_numbers(gain, "kept")}) if gain else None,
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -152,13 +176,10 @@ class MergeForecast:
 
     def _repr_html_(self) -> str:
         """Verdict, retention by language, and reasons, for notebooks."""
-        cells = "".join(
-            f"<tr><td>{escape(name)}</td><td>{_shown(found.value)}</td>"
-            f"<td>{_shown(found.low)} to {_shown(found.high)}</td></tr>"
-            for name, found in self.retention.items()
-        )
-        head = "<tr><th>language</th><th>retention</th><th>90 % interval</th></tr>"
-        table = f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>" if cells else ""
+        parts = {"retention": self.retention}
+        if self.gain:
+            parts[f"gain kept over {escape(self.gain.base)}"] = self.gain.kept
+        table = "".join(_html_table(what, found) for what, found in parts.items() if found)
         said = [escape(found.text) for found in self.reasons_for]
         said += [f"but: {escape(found.text)}" for found in self.reasons_against]
         items = "".join(f"<li>{text}</li>" for text in said)
@@ -167,6 +188,25 @@ class MergeForecast:
             f"{escape(self.alignment)}: <b>{escape(self.advice or self.verdict)}</b></p>"
             f"{table}<ul>{items}</ul>"
         )
+
+
+def _numbers(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Numbers by language, the least of them, and known merges, of a forecast as JSON."""
+    return {
+        name: {language: Interval(**found) for language, found in document[name].items()},
+        "worst": Interval(**document["worst"]) if document["worst"] else None,
+        "nearest": tuple(KnownMerge(**found) for found in document["nearest"]),
+    }
+
+
+def _html_table(what: str, kept: Mapping[str, Interval]) -> str:
+    cells = "".join(
+        f"<tr><td>{escape(name)}</td><td>{_shown(found.value)}</td>"
+        f"<td>{_shown(found.low)} to {_shown(found.high)}</td></tr>"
+        for name, found in kept.items()
+    )
+    head = f"<tr><th>language</th><th>{what}</th><th>90 % interval</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>"
 
 
 def _shown(value: float | None) -> str:

@@ -11,6 +11,8 @@ from repsim.core.forecast import Interval, KnownMerge
 #: Largest probability of collapse at which a merge is said to survive, and the least at which it is
 #: said to collapse, where everything was measured.
 MOST_RISK, LEAST_RISK = 0.2, 0.5
+#: What may be forecast: what is kept over unigrams, and of what parents gained over their base.
+RETENTION, GAIN = OUTCOMES = ("retention", "gain_kept")
 #: Name of the effect of known merges that are most alike.
 NEARBY = "nearby"
 #: Ways to bring models into one system of coordinates before merging.
@@ -48,9 +50,9 @@ class Prediction:
     """A predictor's answer."""
 
     refusal: str = ""  # why it cannot say; the rest is empty then
-    retention: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    kept: dict[str, Interval] = dataclasses.field(default_factory=dict)  # by language
     worst: Interval | None = None
-    p_collapse: float | None = None  # that the least retention is below a half
+    p_collapse: float | None = None  # that the least that is kept is below a half
     p_useful: float | None = None  # that the merge beats each parent alone
     #: By how much a feature moves the worst language away from the mean of known merges.
     effects: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -62,9 +64,7 @@ class Prediction:
     @property
     def worst_language(self) -> str | None:
         """Language of the least point forecast; None if refused."""
-        if not self.retention:
-            return None
-        return min(self.retention, key=lambda language: self.retention[language].value)
+        return min(self.kept, key=lambda language: self.kept[language].value, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,11 @@ class MergePredictor(Protocol):
         """Name and hash."""
         ...
 
+    @property
+    def outcome(self) -> str:
+        """What it forecasts: retention or gain_kept."""
+        ...
+
     def combinations(self) -> Sequence[tuple[str, str]]:
         """Pairs of method and alignment among known merges."""
         ...
@@ -96,8 +101,8 @@ class MergePredictor(Protocol):
         """Families of models (`model_type`) among known merges; empty if not known."""
         ...
 
-    def known_range(self, feature: str) -> tuple[float, float] | None:
-        """Least and largest value among known merges; None if there is none."""
+    def known_values(self, feature: str) -> Sequence[float]:
+        """Distinct values among known merges, the least first; empty if there are none."""
         ...
 
     def answer(self, candidate: Candidate) -> Prediction:

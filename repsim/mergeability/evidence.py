@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from repsim.core.atlas import Atlas, join_parents, split_parents
-from repsim.core.errors import InputError
+from repsim.core.errors import InputError, unknown_name
 from repsim.core.files import hash_bytes
 from repsim.core.table import Table, read_header
-from repsim.mergeability.candidate import ALIGNMENTS
+from repsim.mergeability.candidate import ALIGNMENTS, OUTCOMES, RETENTION
 from repsim.mergeability.lineage import lineage_of, origins_of, root_of
 
 if TYPE_CHECKING:
@@ -181,6 +181,25 @@ class EvidenceTable(Table):
                 merge = self["merge"][np.flatnonzero(np.isinf(values))[0]]
                 what = name.removeprefix(FEATURE)
                 raise InputError(f"'{what}' of the merge '{merge}' is infinite", hint=NO_INFINITY)
+
+    def of_outcome(self, outcome: str) -> Self:
+        """The table with an outcome in the place of retention, of merges of which it is known.
+
+        Raises:
+            InputError: It is known of none.
+            UsageError: There is no such outcome.
+        """
+        if outcome == RETENTION:
+            return self
+        if outcome not in OUTCOMES:
+            raise unknown_name("outcome", outcome, OUTCOMES)
+        kept = self.take(np.isfinite(self[outcome]))
+        if not len(kept):
+            raise InputError(
+                "of no merge is it known what was kept of the gain over the base",
+                hint="a study measures it where the parents have a base",
+            )
+        return kept.with_columns({"retention": kept[outcome]})
 
     def merges(self) -> tuple[np.ndarray, np.ndarray]:
         """Group rows into merges.

@@ -7,13 +7,23 @@ each way to merge them; put the answer into words.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from repsim.core.errors import UsageError, unknown_name
-from repsim.core.forecast import MergeForecast
-from repsim.mergeability.candidate import ALIGNMENTS, MergePredictor, Prediction
+from repsim.core.forecast import GainForecast, MergeForecast
+from repsim.core.provenance import shown_path
+from repsim.mergeability.candidate import (
+    ALIGNMENTS,
+    GAIN,
+    OUTCOMES,
+    RETENTION,
+    MergePredictor,
+    Prediction,
+)
 from repsim.mergeability.gates import ModelName, gate_method
 from repsim.mergeability.measuring import Measured, Say, Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
@@ -38,11 +48,10 @@ def predict_merge(
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike = None,
+    predictor: PredictorLike | Sequence[PredictorLike] = None,
     limit: int = 200,
     text: str = "bible",
     tokenizer: Literal["same", "map"] = "same",
-    oracle: bool = False,
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -63,19 +72,19 @@ def predict_merge(
             `(module, tokenizer)`; in a mapping, by name.
         method: Merge method, see `repsim methods`; with its default parameters.
         alignment: "none", or how the others are brought to the first: "permutation", "orthogonal".
-        base: Base of methods on differences: refused where weights show that it is not the nearest
-            common ancestor of the parents.
+        base: What the parents were trained from: base of methods on differences, and of the gain,
+            which is then forecast beside retention. Refused where weights show that it is not the
+            nearest common ancestor of the parents.
         parameters: Parameter of the method -> its value for each model, where it is not the
             default; refused where known merges had others.
         corpus: Parallel sentences that activations are compared on.
         languages: Languages to forecast; those that the parents state if None.
         tiers: What is measured, all up to one: "T0" metadata, "T1" weights, "T2" activations, "T3"
             gradients.
-        predictor: A predictor or its folder; the one that ships if None.
+        predictor: A predictor or its folder, or one for each outcome; else those that ship.
         limit: Sentences per language.
         text: Training corpus of unigram floors and gradients.
         tokenizer: "map" accepts tokens in another order, as recipes may.
-        oracle: Whether the plain average is also tried on a few sentences, beside the forecast.
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
@@ -84,7 +93,8 @@ def predict_merge(
         say: Told of progress, a label and a text.
 
     Returns:
-        The forecast; `verdict` is "cannot say" where it was refused, and `refusal` says why.
+        The forecast; `verdict` is "cannot say" where it was refused, and `refusal` says why. With
+        a base, `gain` is the forecast of the gain kept, or its refusal.
 
     Raises:
         UsageError: Fewer than two models; a method, alignment or tier that does not exist; no
@@ -98,16 +108,16 @@ def predict_merge(
         >>> found.verdict, found.p_collapse > 0.9, sorted(found.retention)
         ('do not merge', True, ['deu_Latn', 'eng_Latn'])
     """
-    chosen = choose_predictor(predictor)
+    chosen = choose_predictors(predictor, gain=base is not None)
     check_method(method, alignment, len(models), has_base=base is not None)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist, loading,
+        tuple(tiers), tokenizer, insist, loading,
     )  # fmt: skip
-    if gate_method(method, alignment, chosen, parameters):
+    if all(gate_method(method, alignment, one, parameters) for one in chosen.values()):
         # Nothing that could be measured would help; the metadata is laid out all the same.
         short = settings.tiers if insist else settings.tiers[:1]
-        settings = dataclasses.replace(settings, tiers=short, oracle=False)
+        settings = dataclasses.replace(settings, tiers=short)
     measured = measure_parents(
         named_models(models), chosen, settings, base=named_base(base), say=say
     )
@@ -121,11 +131,10 @@ def rank_methods(
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike = None,
+    predictor: PredictorLike | Sequence[PredictorLike] = None,
     limit: int = 200,
     text: str = "bible",
     tokenizer: Literal["same", "map"] = "same",
-    oracle: bool = False,
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -137,15 +146,15 @@ def rank_methods(
 
     Args:
         models: Two parents or more, as in `predict_merge`.
-        base: Base of methods on differences; without one, those are left out.
+        base: What the parents were trained from; without one, methods on differences are left out,
+            and the gain kept is not forecast.
         corpus: Parallel sentences that activations are compared on.
         languages: Languages to forecast; those that the parents state if None.
         tiers: What is measured, all up to one.
-        predictor: A predictor or its folder; the one that ships if None.
+        predictor: A predictor or its folder, or one for each outcome; else those that ship.
         limit: Sentences per language.
         text: Training corpus of unigram floors and gradients.
         tokenizer: "map" accepts tokens in another order, as recipes may.
-        oracle: Whether the plain average is also tried on a few sentences.
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
@@ -168,56 +177,59 @@ def rank_methods(
         >>> [(found.method, found.alignment) for found in ranked][0]
         ('linear', 'orthogonal')
     """
-    chosen = choose_predictor(predictor)
+    chosen = choose_predictors(predictor, gain=base is not None)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist, loading,
+        tuple(tiers), tokenizer, insist, loading,
     )  # fmt: skip
     measured = measure_parents(
         named_models(models), chosen, settings, base=named_base(base), say=say
     )
     found = [
         forecast_of(measured, chosen, method, alignment)
-        for method, alignment in chosen.combinations()
+        for method, alignment in combinations(chosen)
         if _applies(method, len(models), has_base=base is not None)
     ]
     return tuple(sorted(found, key=best_first))
 
 
 def forecast_of(
-    measured: Measured, predictor: MergePredictor, method: str = "linear", alignment: str = "none",
-    parameters: Mapping[str, Sequence[float]] | None = None,
+    measured: Measured, predictors: Mapping[str, MergePredictor], method: str = "linear",
+    alignment: str = "none", parameters: Mapping[str, Sequence[float]] | None = None,
 ) -> MergeForecast:  # fmt: skip
     """Forecast of one way to merge parents; as they are, its alignments count in the verdict."""
-    why = measured.refusal(method) or gate_method(method, alignment, predictor, parameters)
-    candidate = measured.candidate(method, alignment)
-    prediction = Prediction(refusal=why) if why else predictor.answer(candidate)
+
+    def ask(outcome: str, way: str) -> Prediction:
+        if outcome not in predictors:
+            return Prediction(refusal="this installation holds no predictor of the gain kept")
+        predictor = predictors[outcome]
+        why = measured.refusal(method, outcome)
+        why = why or gate_method(method, way, predictor, parameters)
+        return Prediction(refusal=why) if why else predictor.answer(measured.candidate(method, way))
+
+    predictor, prediction = predictors[RETENTION], ask(RETENTION, alignment)
     refused = bool(prediction.refusal)
-    aligned = {}
-    if not refused and alignment == "none":
-        aligned = {
-            way: predictor.answer(measured.candidate(method, way))
-            for way in ALIGNMENTS[1:]
-            if (method, way) in predictor.combinations()
-        }
-    decision = decide(prediction, aligned, same=measured.same)
-    reasons = (
-        evidence_of(candidate, predictor)
-        if refused
-        else reasons_of(prediction, candidate, predictor)
-    )
-    tried = measured.oracle.as_dict() if measured.oracle else {}
+    others = ALIGNMENTS[1:] if not refused and alignment == "none" else ()
+    decision = decide(prediction, {way: ask(RETENTION, way) for way in others}, same=measured.same)
+    explain = evidence_of if refused else functools.partial(reasons_of, prediction)
+    of_gain = None
+    if measured.base:
+        gain = ask(GAIN, alignment)
+        of_gain = GainForecast(
+            shown_path(measured.base), gain.kept, gain.worst, gain.p_collapse, gain.refusal,
+            gain.nearest, predictors[GAIN].identity if GAIN in predictors else "",
+        )  # fmt: skip
     return MergeForecast(
         models=measured.names,
         method=method,
         alignment=alignment,
-        retention=prediction.retention,
+        retention=prediction.kept,
         worst=prediction.worst,
         p_collapse=prediction.p_collapse,
         p_useful=prediction.p_useful,
         verdict=decision.verdict,
         refusal=prediction.refusal,
-        reasons=reasons,
+        reasons=explain(measured.candidate(method, alignment), predictor),
         nearest=prediction.nearest,
         in_domain=not refused,
         tiers=measured.tiers,
@@ -226,8 +238,8 @@ def forecast_of(
         evidence=measured.evidence,
         advice=decision.advice,
         align_with=decision.align_with,
-        oracle={name: value for name, value in tried.items() if value == value},
         notes=measured.notes,
+        gain=of_gain,
     )
 
 
@@ -236,19 +248,45 @@ def named_base(base: ModelLike | None) -> ModelName | None:
     return None if base is None else named_models([base])[0]
 
 
-def choose_predictor(predictor: PredictorLike) -> MergePredictor:
-    """The predictor that is meant: one, the folder of one, or None for the one that ships."""
-    if predictor is not None and not isinstance(predictor, str | Path):
-        return predictor
-    from repsim.mergeability.predictor import Predictor, shipped_predictor
+def choose_predictors(
+    predictor: PredictorLike | Sequence[PredictorLike] = None, *, gain: bool = False
+) -> dict[str, MergePredictor]:
+    """Outcome -> its predictor: those that are named, else the ones that ship.
 
-    found = shipped_predictor() if predictor is None else Predictor.load(predictor)
-    if found.outcome != "retention":
+    `gain`: whether there is a base, so that the gain kept is forecast as well.
+    """
+    from repsim.mergeability.predictor import (
+        PREDICTOR_FILE,
+        Predictor,
+        shipped_folder,
+        shipped_predictor,
+    )
+
+    several = isinstance(predictor, Sequence) and not isinstance(predictor, str)
+    named = cast("Sequence[PredictorLike]", predictor if several else [predictor])
+    found: dict[str, MergePredictor] = {}
+    for one in named:
+        if one is not None:
+            loaded = Predictor.load(one) if isinstance(one, str | Path) else one
+            if loaded.outcome in found:
+                raise UsageError(f"two predictors of {loaded.outcome} are named")
+            found[loaded.outcome] = loaded
+    if GAIN in found and not gain:
         raise UsageError(
-            f"the predictor '{predictor}' forecasts {found.outcome}, and a verdict is on retention",
-            hint="ask it in Python: Predictor.load(DIR).predict(table)",
+            f"{found[GAIN].identity} forecasts the gain kept over a base, and none is given",
+            hint="name what the parents were trained from: --base MODEL",
         )
+    for outcome in OUTCOMES[: 1 + gain]:
+        folder = shipped_folder(outcome)
+        if outcome == RETENTION or (folder / PREDICTOR_FILE).exists():
+            found.setdefault(outcome, shipped_predictor(outcome))
     return found
+
+
+def combinations(predictors: Mapping[str, MergePredictor]) -> list[tuple[str, str]]:
+    """Pairs of method and alignment among the known merges of any predictor."""
+    pairs = (pair for one in predictors.values() for pair in one.combinations())
+    return list(dict.fromkeys(pairs))
 
 
 def check_method(method: str, alignment: str, models: int, *, has_base: bool) -> None:
@@ -262,11 +300,13 @@ def check_method(method: str, alignment: str, models: int, *, has_base: bool) ->
     find_method(method).check(models, has_base=has_base)
 
 
-def left_out(models: int, predictor: MergePredictor, *, has_base: bool) -> dict[str, str]:
+def left_out(
+    models: int, predictors: Mapping[str, MergePredictor], *, has_base: bool
+) -> dict[str, str]:
     """Reason -> methods that are not ranked: not known, no base, not for so many models."""
     from repsim.merging.methods import list_methods
 
-    known = {method for method, _ in predictor.combinations()}
+    known = {method for method, _ in combinations(predictors)}
     reasons: dict[str, list[str]] = {}
     for method in list_methods():
         if method.name not in known:
@@ -278,9 +318,11 @@ def left_out(models: int, predictor: MergePredictor, *, has_base: bool) -> dict[
     return {why: ", ".join(names) for why, names in reasons.items()}
 
 
-def best_first(forecast: MergeForecast) -> tuple[bool, float]:
-    """Key to sort forecasts by: the most that the worst language keeps, refusals at the end."""
-    return forecast.worst is None, -(forecast.worst.value if forecast.worst else 0.0)
+def best_first(forecast: MergeForecast) -> tuple[bool, float, float]:
+    """Key to sort forecasts by: what the worst language keeps, then of the gain; refusals last."""
+    least = [forecast.worst, forecast.gain.worst if forecast.gain else None]
+    worst, of_gain = (-one.value if one else math.inf for one in least)
+    return forecast.worst is None, worst, of_gain
 
 
 def _applies(method: str, models: int, *, has_base: bool) -> bool:

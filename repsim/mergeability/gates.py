@@ -30,9 +30,9 @@ NEAR_PARAMETER = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What the files say against a forecast."""
+    """What the files say against a forecast, by outcome; empty where it is nothing."""
 
-    refusal: str
+    refusals: Mapping[str, str]
     measurable: bool
     notes: tuple[str, ...] = ()
 
@@ -40,31 +40,29 @@ class Gate:
 def gate_models(
     models: Sequence[Located],
     stated: Mapping[str, float],
-    predictor: MergePredictor,
+    predictors: Mapping[str, MergePredictor],
     *,
     tokenizer: Literal["same", "map"] = "same",
 ) -> Gate:
     """Hold the files of some models against what can be merged and what is known."""
     encoders = [found.name for found in models if not _is_decoder(found)]
     if encoders:
-        return Gate(
+        why = (
             f"'{encoders[0]}' does not predict the next token (an encoder), and retention is "
-            "defined by that",
-            _alike(stated),
+            "defined by that"
         )
+        return Gate(dict.fromkeys(predictors, why), _alike(stated))
     weightless = [found.name for found in models if not has_weights(found.folder)]
     errors, notes = _static(models, tokenizer) if not weightless else (_differing(stated), [])
-    if errors:
-        return Gate("; ".join(errors), _alike(stated) and not weightless, tuple(notes))
-    for why in (
-        _why_family(models, predictor),
-        _why_size(stated.get("parameters_log10"), predictor),
-    ):
-        if why:
-            return Gate(why, not weightless, tuple(notes))
-    if weightless:
-        return Gate(f"'{weightless[0]}' holds no safetensors weights", measurable=False)
-    return Gate("", measurable=True, notes=tuple(notes))
+    unweighed = f"'{weightless[0]}' holds no safetensors weights" if weightless else ""
+    refusals = {
+        outcome: "; ".join(errors)
+        or _why_family(models, predictor)
+        or _why_size(stated.get("parameters_log10"), predictor)
+        or unweighed
+        for outcome, predictor in predictors.items()
+    }
+    return Gate(refusals, not weightless and (not errors or _alike(stated)), tuple(notes))
 
 
 def gate_method(
@@ -159,19 +157,26 @@ def _alike(stated: Mapping[str, float]) -> bool:
 
 
 def _why_size(found: float | None, predictor: MergePredictor) -> str:
-    known = predictor.known_range("parameters_log10")
-    if found is None or found != found or known is None:
+    """Refuses what is far from every known size, also between two of them."""
+    known, margin = predictor.known_values("parameters_log10"), math.log10(SIZE_FACTOR)
+    if found is None or found != found or not known:
         return ""
-    margin = math.log10(SIZE_FACTOR)
-    if known[0] - margin <= found <= known[1] + margin:
+    if min(abs(found - size) for size in known) <= margin:
         return ""
-    low, high = _count(10 ** known[0]), _count(10 ** known[1])
-    if low.split()[1:] == high.split()[1:]:
-        low = low.split()[0]
+    runs = [[known[0]]]
+    for size in known[1:]:
+        runs.append([size]) if size - runs[-1][-1] > 2 * margin else runs[-1].append(size)
+    said = " or ".join(_between(_count(10 ** run[0]), _count(10 ** run[-1])) for run in runs)
     return (
-        f"the models have {_count(10**found)} parameters, known merges {low} to {high}, and a "
-        f"forecast goes no further than {SIZE_FACTOR:g} times beyond"
+        f"the models have {_count(10**found)} parameters, known merges {said}, and a forecast goes "
+        f"no further than {SIZE_FACTOR:g} times beyond"
     )
+
+
+def _between(low: str, high: str) -> str:
+    if low == high:
+        return low
+    return f"{low.split()[0] if low.split()[1:] == high.split()[1:] else low} to {high}"
 
 
 def _count(number: float) -> str:

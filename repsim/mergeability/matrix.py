@@ -18,7 +18,7 @@ from repsim.mergeability.forecast import (
     PredictorLike,
     best_first,
     check_method,
-    choose_predictor,
+    choose_predictors,
     forecast_of,
     named_base,
 )
@@ -64,11 +64,10 @@ def predict_matrix(
     corpus: str | Path | ParallelCorpus = "bible-heldout",
     languages: Sequence[str] | None = None,
     tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike = None,
+    predictor: PredictorLike | Sequence[PredictorLike] = None,
     limit: int = 200,
     text: str = "bible",
     tokenizer: Literal["same", "map"] = "same",
-    oracle: bool = False,
     insist: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -85,15 +84,14 @@ def predict_matrix(
         method: Merge method.
         alignment: none, permutation or orthogonal.
         most: Most models in a combination.
-        base: Base of methods on differences.
+        base: What all were trained from, also for the forecast of the gain kept.
         corpus: Parallel sentences that activations are compared on.
         languages: Languages to forecast; those that the parents state if None.
         tiers: What is measured, all up to one.
-        predictor: A predictor or its folder; the one that ships if None.
+        predictor: A predictor or its folder, or one for each outcome; else those that ship.
         limit: Sentences per language.
         text: Training corpus of unigram floors and gradients.
         tokenizer: "map" accepts tokens in another order, as recipes may.
-        oracle: Whether the plain average is also tried on a few sentences.
         insist: Whether to measure where no forecast can come of it.
         seed: Of sentences and shuffles.
         device: Where models run; a GPU if there is one and nothing is said.
@@ -116,10 +114,10 @@ def predict_matrix(
         >>> [forecast.verdict for forecast in found]
         ['merge', 'do not merge', 'do not merge']
     """
-    chosen = choose_predictor(predictor)
+    chosen = choose_predictors(predictor, gain=base is not None)
     settings = Settings(
         tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, oracle, insist, loading,
+        tuple(tiers), tokenizer, insist, loading,
     )  # fmt: skip
     models, base = named_models(models), named_base(base)
     groups = combinations_of(models, most)
@@ -175,6 +173,9 @@ class ForecastTable(Table):
         "worst_retention": ("float", "least retention over languages"),
         "p_collapse": ("float", "probability that this is below 0.5"),
         "p_useful": ("float", "probability that the merge beats each parent alone"),
+        "gain_kept": ("float", "point forecast of the gain kept over the base, if one was named"),
+        "gain_low": ("float", "lower end of its 90 % interval"),
+        "gain_high": ("float", "upper end"),
         "refusal": ("string", "why it cannot say"),
         "seconds": ("float", "processor seconds that the features took"),
     }
@@ -192,9 +193,16 @@ class ForecastTable(Table):
                 "worst_retention": found.worst.value if found.worst else None,
                 "seconds": sum(found.seconds.values()),
             }  # fmt: skip
+            by_language: dict[str, dict[str, Any]] = {}
+            for names, kept in (
+                (("retention", "low", "high"), found.retention),
+                (("gain_kept", "gain_low", "gain_high"), found.gain.kept if found.gain else {}),
+            ):
+                for language, one in kept.items():
+                    numbers = zip(names, (one.value, one.low, one.high), strict=True)
+                    by_language.setdefault(language, {}).update(numbers)
             rows += [
-                whole | {"language": language, "retention": kept.value, "low": kept.low,
-                         "high": kept.high}
-                for language, kept in found.retention.items()
+                whole | {"language": language, **numbers}
+                for language, numbers in by_language.items()
             ] or [whole]  # fmt: skip
         return cls(rows, {"predictors": sorted({found.predictor for found in forecasts})})

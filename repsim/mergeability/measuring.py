@@ -12,10 +12,10 @@ from typing import Any, Literal
 from repsim.core.errors import RepsimError, UsageError, unknown_name
 from repsim.core.model_ref import ModelRef
 from repsim.corpora import load_corpus
-from repsim.mergeability.candidate import Candidate, MergePredictor
+from repsim.mergeability.candidate import RETENTION, Candidate, MergePredictor
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, opened
 from repsim.mergeability.features.spec import WITHOUT_BASE, TierResult
-from repsim.mergeability.features.tiers import FORECASTING, ORACLE, TIERS, How, Progress
+from repsim.mergeability.features.tiers import FORECASTING, TIERS, How, Progress
 from repsim.mergeability.gates import Gate, ModelName, gate_models
 from repsim.merging.ancestry import NO_BASE, QUICK, check_base, check_lineage
 from repsim.merging.methods import find_method
@@ -31,15 +31,12 @@ class Settings(How):
     Attributes:
         tiers: Tiers, T0 first, without a gap.
         tokenizer: "map" accepts tokens in another order.
-        oracle: Whether the plain average is tried on a few sentences, of parents that are refused
-            too.
         insist: Whether to measure where no forecast can come of it.
         loading: How models are loaded: `dtype`, `device_map`.
     """
 
     tiers: tuple[str, ...] = ("T0", "T1", "T2")
     tokenizer: Literal["same", "map"] = "same"
-    oracle: bool = False
     insist: bool = False
     loading: Mapping[str, Any] | None = None
 
@@ -63,8 +60,7 @@ class Measured:
     languages: tuple[str, ...]
     results: tuple[TierResult, ...]  # the cheapest tier first
     gate: Gate  # what the files say against a forecast
-    oracle: TierResult | None = None  # a trial of the average; None if not asked for
-    base_refusal: str = ""  # why methods that take differences are refused
+    base_refusal: str = ""  # why methods that take differences, and any gain, are refused
     lineage_notes: tuple[str, ...] = ()  # what parents without a base share
 
     @property
@@ -74,9 +70,8 @@ class Measured:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Processor seconds by tier, the oracle among them."""
-        spent = [*self.results, *([self.oracle] if self.oracle else [])]
-        return {result.tier: result.seconds for result in spent}
+        """Processor seconds by tier."""
+        return {result.tier: result.seconds for result in self.results}
 
     @property
     def evidence(self) -> dict[str, float]:
@@ -95,15 +90,13 @@ class Measured:
         said = [*self.gate.notes, *self.lineage_notes]
         of_tiers = (note for result in self.results for note in result.notes)
         said += [note for note in of_tiers if not (self.base and note == WITHOUT_BASE)]
-        if self.oracle:
-            said += self.oracle.notes
         return tuple(dict.fromkeys(said))
 
-    def refusal(self, method: str) -> str:
-        """Why nothing can be said of a merge by some method; empty if something can."""
+    def refusal(self, method: str, outcome: str = RETENTION) -> str:
+        """Why nothing can be said of what some method would keep; empty if something can."""
         declared = find_method(method)
-        of_base = self.base_refusal if declared.needs_base or declared.takes_base else ""
-        return self.gate.refusal or of_base
+        on_base = outcome != RETENTION or declared.needs_base or declared.takes_base
+        return self.gate.refusals[outcome] or (self.base_refusal if on_base else "")
 
     def candidate(self, method: str, alignment: str) -> Candidate:
         """The question to a predictor about one way to merge them."""
@@ -118,7 +111,7 @@ class Measured:
 
 def measure_parents(
     models: OpenedParents | Sequence[ModelLike],
-    predictor: MergePredictor,
+    predictors: Mapping[str, MergePredictor],
     settings: Settings,
     *,
     base: ModelName | None = None,
@@ -132,39 +125,36 @@ def measure_parents(
         languages = settings.languages or tuple(dict.fromkeys(stated))
         how = dataclasses.replace(settings, languages=languages)
         gate = gate_models(
-            [model.located for model in parents.models], results[0].as_dict(), predictor,
+            [model.located for model in parents.models], results[0].as_dict(), predictors,
             tokenizer=settings.tokenizer,
         )  # fmt: skip
-        if not languages and not gate.refusal:
+        shut = all(gate.refusals.values())
+        if not languages and not shut:
             raise UsageError(
                 "the models do not state their languages", hint="name them: -l eng_Latn -l deu_Latn"
             )
-        if settings.languages and "T2" in settings.tiers and not gate.refusal:
+        if settings.languages and "T2" in settings.tiers and not shut:
             # A language that the text does not have ends it before weights are read.
             load_corpus(settings.corpus, languages=languages, limit=1)
-        if not gate.refusal or (settings.insist and gate.measurable):
+        if not shut or (settings.insist and gate.measurable):
             for tier in settings.tiers[1:]:
                 try:
                     results.append(_measure(tier, parents, how, tell))
                 except RepsimError as error:
-                    if not gate.refusal:
+                    if not shut:
                         raise
                     # Evidence beside a refusal: what these parents do not have is noted.
                     note = f"{tier} could not be measured: {error}"
                     results.append(TierResult(tier, (), 0.0, (note,)))
         folders = [model.located.folder for model in parents.models]
-        weighed = len(settings.tiers) > 1 and not gate.refusal and settings.tokenizer == "same"
+        weighed = len(settings.tiers) > 1 and not shut and settings.tokenizer == "same"
         of_base, of_parents = _lineage(folders, base) if weighed else ("", ())
-        tried = settings.oracle and gate.measurable and bool(languages)
-        if tried:
-            tell("trial", _needs(results[0].as_dict(), len(folders)))
         return Measured(
             names=tuple(parent.name for parent in parents.declared),
             base="" if base is None else base.name if isinstance(base, ModelRef) else str(base),
             languages=languages,
             results=tuple(results),
             gate=gate,
-            oracle=_measure(ORACLE, parents, how, tell) if tried else None,
             base_refusal=of_base,
             lineage_notes=of_parents,
         )
@@ -188,18 +178,9 @@ def _lineage(
     return "", tuple(f"{found.what}: {found.hint}" for found in told)
 
 
-def _needs(stated: dict[str, float], parents: int) -> str:
-    """What a trial holds in memory, said before it begins."""
-    models = parents + 1  # in float32, and their average
-    size = 4 * models * 10 ** stated.get("parameters_log10", math.nan)
-    memory = f"about {size / 2**30:.1f} GiB" if math.isfinite(size) else "an unknown amount"
-    return f"holds {models} models in memory, {memory}, and scores each on a few sentences"
-
-
 def _measure(tier: str, parents: OpenedParents, how: How, tell: Say) -> TierResult:
     """One tier after the first, announced."""
-    what = TIERS[tier].what
-    tell(*(("oracle", what) if tier == ORACLE else ("tier", f"{tier}: {what}")))
+    tell("tier", f"{tier}: {TIERS[tier].what}")
     return TIERS[tier].measure(parents, how, _seldom(tell, tier))
 
 

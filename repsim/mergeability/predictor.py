@@ -12,10 +12,17 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from repsim.core.errors import InputError, UsageError, unknown_name
+from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
-from repsim.mergeability.candidate import NEARBY, Beside, Candidate, Doubt, Prediction
+from repsim.mergeability.candidate import (
+    NEARBY,
+    RETENTION,
+    Beside,
+    Candidate,
+    Doubt,
+    Prediction,
+)
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
 from repsim.mergeability.feature_sets import DEFAULT_SET, forecasting_sets, with_as_merged
@@ -75,7 +82,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         tiers: Sequence[str] | None = None,
         blocks: int = BLOCKS,
         seed: int = 0,
-        outcome: str = "retention",
+        outcome: str = RETENTION,
     ) -> None:
         self.regressor = regressor
         self.features = features
@@ -101,11 +108,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         """
         if self.regressor != CHOSEN and not find_regressor(self.regressor).ships:
             raise UsageError(f"the regressor '{self.regressor}' is a yardstick and is not stored")
-        evidence = evidence_of(X)
-        if self.outcome == "gain_kept":
-            evidence = _of_gain(evidence)
-        elif self.outcome != "retention":
-            raise unknown_name("outcome", self.outcome, ("retention", "gain_kept"))
+        evidence = evidence_of(X).of_outcome(self.outcome)
         if y is not None:
             evidence = evidence.with_columns({"retention": np.asarray(y, dtype=np.float64)})
         evidence.require_known()
@@ -205,12 +208,10 @@ class Predictor(RegressorMixin, BaseEstimator):
         """Families of models among known merges, where their source states them."""
         return tuple(sorted(set(self.evidence_["family"]) - {""}))
 
-    def known_range(self, feature: str) -> tuple[float, float] | None:
-        """Least and largest value of a feature among known merges; None if there is none."""
-        values = self.evidence_.features.get(feature)
-        if values is None or not np.isfinite(values).any():
-            return None
-        return float(np.nanmin(values)), float(np.nanmax(values))
+    def known_values(self, feature: str) -> tuple[float, ...]:
+        """Distinct values of a feature among known merges, the least first."""
+        values = self.evidence_.features.get(feature, np.empty(0))
+        return tuple(np.unique(values[np.isfinite(values)]).tolist())
 
     def answer(self, candidate: Candidate) -> Prediction:
         """Forecast one merge, or refuse."""
@@ -228,7 +229,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         effects = {name: float(v[row]) for name, v in part.effects(table).items()}
         ends = zip(found.predicted, found.low, found.high, strict=True)
         return Prediction(
-            retention={
+            kept={
                 str(language): Interval(float(value), float(low), float(high))
                 for language, (value, low, high) in zip(table["language"], ends, strict=True)
             },
@@ -330,37 +331,29 @@ def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "parts": parts}
 
 
-def _of_gain(evidence: EvidenceTable) -> EvidenceTable:
-    """Merges whose gain is known, as the outcome."""
-    known = np.flatnonzero(np.isfinite(evidence["gain_kept"]))
-    if not len(known):
-        raise InputError(
-            "of no merge is it known what was kept of the gain over the base",
-            hint="a study measures it where the parents have a base",
-        )
-    kept = evidence.take(known)
-    return kept.with_columns({"retention": kept["gain_kept"]})
-
-
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def shipped_folder() -> Path:
-    """Folder of the predictor that ships with the package."""
-    return Path(__file__).parent / "shipped"
+def shipped_folder(outcome: str = RETENTION) -> Path:
+    """Folder of the predictor of an outcome that ships with the package."""
+    folder = Path(__file__).parent / "shipped"
+    return folder if outcome == RETENTION else folder / outcome
 
 
-def shipped_predictor() -> Predictor:
+def shipped_predictor(outcome: str = RETENTION) -> Predictor:
     """The predictor that ships with the package, fitted on the shipped atlas.
+
+    Args:
+        outcome: "retention" or "gain_kept".
 
     Raises:
         InputError: This installation does not hold it.
     """
-    folder = shipped_folder()
+    folder = shipped_folder(outcome)
     if not (folder / PREDICTOR_FILE).exists():
         raise InputError(
-            "this installation holds no fitted predictor",
-            hint="fit one: repsim predictor fit ATLAS -o DIR",
+            f"this installation holds no fitted predictor of {outcome.replace('_', ' ')}",
+            hint=f"fit one: repsim predictor fit ATLAS --outcome {outcome} -o DIR",
         )
     return Predictor.load(folder)

@@ -10,6 +10,7 @@ from repsim.core.errors import RepsimError
 from repsim.core.files import cache_folder, hash_json, read_json, write_json
 from repsim.core.forecast import MergeForecast
 from repsim.mergeability.question import Question
+from repsim.merging.methods import find_method
 from repsim.models.headers import weight_files
 from repsim.models.inspect import hash_remembered, locate, tokenizer_hash
 
@@ -34,10 +35,13 @@ def recall(asked: Question, predictor: str) -> MergeForecast | None:
 
 
 def _path(asked: Question, predictor: str) -> Path | None:
-    parents = _weighed([*asked.models, *([asked.base] if asked.base else [])])
+    # A base of other methods is that of the gain alone: the merge, which reads none, is the same.
+    method = find_method(asked.method)
+    base = asked.base if method.needs_base or method.takes_base else None
+    parents = _weighed([*asked.models, *([base] if base else [])])
     if parents is None:
         return None
-    way = [asked.method, asked.alignment, asked.base is not None, asked.tokenizer,
+    way = [asked.method, asked.alignment, base is not None, asked.tokenizer,
            sorted(asked.parameters.items())]  # fmt: skip
     return cache_folder() / "forecasts" / f"{hash_json([parents, way, predictor])}.json"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from repsim.core.errors import InputError, unknown_name
+from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.core.pool import Pool
 from repsim.core.progress import progress
 from repsim.mergeability.baselines import (
@@ -23,6 +23,7 @@ from repsim.mergeability.baselines import (
     run_regressor,
     with_provenance,
 )
+from repsim.mergeability.candidate import RETENTION
 from repsim.mergeability.costs import Cost
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import (
@@ -75,6 +76,7 @@ Say = Callable[[str], None]
 def validate(
     evidence: EvidenceTable,
     *,
+    outcome: str = RETENTION,
     regressor: str = CHOSEN,
     features: Sequence[str] = (),
     splits: Sequence[str] = (),
@@ -95,6 +97,8 @@ def validate(
 
     Args:
         evidence: Known merges.
+        outcome: "retention", or "gain_kept" of merges whose base is known; goals and hypotheses are
+            about retention, and "collapse" is less than half of either.
         regressor: Name of the regressor of the predictor.
         features: Features instead of the chosen ones; "name:+" states a direction.
         splits: Names of splits; all that the evidence allows if empty.
@@ -112,7 +116,8 @@ def validate(
         The report.
 
     Raises:
-        InputError: There are too few models or merges, or `stored` knows some of them.
+        InputError: There are too few models or merges, the outcome is known of none, or `stored`
+            knows some of them.
         UsageError: There is no such regressor, feature or split.
 
     Example:
@@ -122,10 +127,13 @@ def validate(
         >>> report.metrics.where(metric="coverage", stratum="all").column("value")[0] > 0.7
         np.True_
     """
-    every = evidence if stored is None else _beside(stored, evidence)
+    if stored is not None and stored.outcome != outcome:
+        raise UsageError(f"{stored.identity} is of {stored.outcome}, not of {outcome}")
+    told = evidence.of_outcome(outcome)
+    every = told if stored is None else _beside(stored, told)
     table = with_provenance(with_as_merged(every))
     tell = say or (lambda text: None)
-    sets = _sets(table, features) if stored is None else _stored_sets(stored, evidence)
+    sets = _sets(table, features) if stored is None else _stored_sets(stored, told)
     main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
     if stored is None:
         possible = standard_splits(table, blocks=blocks, seed=seed)
@@ -184,7 +192,8 @@ def validate(
             controls += list(control_rows(own[main], split.name))
     table_of_metrics, table_of_lifts = MetricTable(metrics), LiftTable(lifts)
     info = {
-        "regressor": regressor, "predictor": main, "sets": {k: list(v) for k, v in sets.items()},
+        "outcome": outcome, "regressor": regressor, "predictor": main,
+        "sets": {k: list(v) for k, v in sets.items()},
         "stored": stored.identity if stored else None,
         "features": [use.name for use in feature_uses(table, sets[main], features)],
         "splits": {split.name: split.question for split in made},
@@ -198,14 +207,20 @@ def validate(
         "blocks": blocks, "draws": draws, "seed": seed,
         "costs": {cost.features: cost.share for cost in costs},
     }  # fmt: skip
-    tell("hypotheses")
+    of_theory: list[dict[str, Any]] = []
+    goals: list[dict[str, Any]] = []
+    if outcome == RETENTION:
+        if stored is None:
+            tell("hypotheses")
+            of_theory = examine_hypotheses(table, draws=draws, seed=seed)
+        goals = goal_rows(table_of_metrics, table_of_lifts, main, costs)
     return ValidationReport(
         table_of_metrics,
         table_of_lifts,
         OutOfFoldTable(forecasts),
         ControlTable(controls),
-        HypothesisTable([] if stored else examine_hypotheses(table, draws=draws, seed=seed)),
-        GoalTable(goal_rows(table_of_metrics, table_of_lifts, main, costs)),
+        HypothesisTable(of_theory),
+        GoalTable(goals),
         info,
     )
 

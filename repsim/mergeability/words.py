@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repsim.core.atlas import join_parents
-from repsim.core.forecast import Interval, MergeForecast
-from repsim.core.formatting import markdown_lines, markdown_name, markdown_text, number
-from repsim.mergeability.reasons import label_of
+from repsim.core.forecast import GainForecast, Interval, MergeForecast
+from repsim.core.formatting import markdown_lines, markdown_name, markdown_text, number, percent
 from repsim.stats.additive import LEAST
 
 #: Said above the evidence of a forecast that was refused.
 NOT_A_FORECAST = "evidence, not a forecast"
-#: Said above a trial.
-TRIAL = "trial of the plain average on a few sentences: a measurement, not part of the forecast"
 
 
-def retention_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
-    """One row per language, and one for the worst."""
-    rows = [
-        {"language": language, "retention": kept.value, "interval": interval_text(kept)}
-        for language, kept in forecast.retention.items()
-    ]
-    if forecast.worst and len(rows) > 1:
-        rows.append(
-            {
-                "language": "worst",
-                "retention": forecast.worst.value,
-                "interval": interval_text(forecast.worst),
-            }
-        )
-    return rows
+def forecast_heads(forecast: MergeForecast) -> dict[str, str]:
+    """Columns of `forecast_rows` -> their heads, which say of each number what it is."""
+    heads = {"language": "language"}
+    if forecast.retention:
+        heads |= {"retention": "retention", "interval": "90 % interval"}
+    if forecast.gain and forecast.gain.kept:
+        heads |= {"gain": f"gain kept over {forecast.gain.base}", "gain_interval": "90 % interval "}
+    return heads
+
+
+def forecast_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
+    """One row per language, and one for the worst; empty where everything was refused."""
+    gain = forecast.gain
+    parts = {"retention": ("interval", forecast.retention, forecast.worst)}
+    if gain:
+        parts["gain"] = ("gain_interval", gain.kept, gain.worst)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, (ends, kept, worst) in parts.items():
+        least = {"worst": worst} if worst and len(kept) > 1 else {}
+        for language, found in {**kept, **least}.items():
+            row = rows.setdefault(language, {"language": language})
+            row |= {name: found.value, ends: interval_text(found)}
+    heads = forecast_heads(forecast)
+    return [{head: row.get(head) for head in heads} for row in rows.values()]
+
+
+def gain_text(gain: GainForecast) -> str:
+    """What can be said of the gain kept, in a sentence."""
+    if gain.refusal:
+        return f"gain kept over {gain.base}: cannot say: {gain.refusal}"
+    return (
+        f"gain kept over {gain.base}: 1 = all that training gave the best parent, 0 = no better "
+        f"than {gain.base}, below 0 = harm; that some language keeps less than half is "
+        f"{percent(gain.p_half or 0.0)} likely; by {gain.predictor}"
+    )
 
 
 def summary_row(forecast: MergeForecast) -> dict[str, Any]:
@@ -48,17 +65,9 @@ def summary_row(forecast: MergeForecast) -> dict[str, Any]:
         "interval": interval_text(forecast.worst),
         "p_collapse": forecast.p_collapse,
         "p_useful": forecast.p_useful,
+        "gain": forecast.gain.worst.value if forecast.gain and forecast.gain.worst else None,
         "verdict": verdict,
     }
-
-
-def trial_rows(forecast: MergeForecast) -> list[dict[str, Any]]:
-    """What a trial of the average gave, by names for people; empty if there was none."""
-    rows = []
-    for name, value in forecast.oracle.items():
-        feature, at, language = name.partition("@")
-        rows.append({"what": label_of(feature) + (f", {language}" if at else ""), "value": value})
-    return rows
 
 
 def cost_text(forecast: MergeForecast) -> str:
@@ -131,8 +140,11 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
         "",
         f"Method `{forecast.method}`, alignment {forecast.alignment}. **{forecast.advice}**",
     ]
-    if forecast.retention:
-        lines += ["", *_table(retention_rows(forecast))]
+    if rows := forecast_rows(forecast):
+        lines += ["", *_table(rows, forecast_heads(forecast))]
+    if forecast.gain:
+        text = markdown_text(gain_text(forecast.gain))
+        lines += ["", f"{text[0].upper()}{text[1:]}."]
     if forecast.reasons_for:
         heading = "Reasons" if not forecast.refusal else NOT_A_FORECAST.capitalize()
         lines += [
@@ -144,14 +156,14 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
     if forecast.reasons_against:
         said = [f"- {markdown_text(reason.text)}" for reason in forecast.reasons_against]
         lines += ["", "## In spite of", "", *said]
-    if forecast.nearest:
+    near = {"retention": forecast.nearest, "gain": forecast.gain.nearest if forecast.gain else ()}
+    if any(near.values()):
         rows = [
-            {"merge": k.merge, "language": k.language, "kept": k.retention, "distance": k.distance}
-            for k in forecast.nearest
-        ]
+            {"merge": k.merge, "language": k.language, "kept of": outcome, "kept": k.kept,
+             "distance": k.distance}
+            for outcome, merges in near.items() for k in merges
+        ]  # fmt: skip
         lines += ["", "## Nearest known merges", "", *_table(rows)]
-    if tried := trial_rows(forecast):
-        lines += ["", "## Trial", "", f"{TRIAL.capitalize()}.", "", *_table(tried)]
     lines += ["", "## Cost", "", f"{cost_text(forecast)}."]
     if forecast.notes:
         lines += ["", "## Notes", "", *[f"- {markdown_text(note)}" for note in forecast.notes]]
@@ -162,9 +174,10 @@ def _whole_name(forecast: MergeForecast) -> str:
     return f"{join_parents(forecast.models)}, {forecast.method}, {forecast.alignment}"
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    heads = list(rows[0])
-    return markdown_lines(heads, ([_cell(row[head]) for head in heads] for row in rows))
+def _table(rows: Sequence[dict[str, Any]], heads: Mapping[str, str] | None = None) -> list[str]:
+    named = heads or dict(zip(rows[0], rows[0], strict=True))
+    cells = ([_cell(row[head]) for head in named] for row in rows)
+    return markdown_lines(list(named.values()), cells)
 
 
 def _cell(value: Any) -> str:

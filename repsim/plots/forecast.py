@@ -57,7 +57,7 @@ def forecast_info(forecasts: Sequence[MergeForecast]) -> Numbers:
     rows.sort(key=lambda row: -row.worst)
     known: dict[str, list[RetentionPoint]] = {}
     for merge in near:
-        point = RetentionPoint(codes[merge.language], merge.retention)
+        point = RetentionPoint(codes[merge.language], merge.kept)
         known.setdefault(merge.merge, []).append(point)
     rows += [RetentionRow(name, tuple(points), known=True) for name, points in known.items()]
     refused = len(forecasts) - len(given)

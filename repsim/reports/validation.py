@@ -40,17 +40,20 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
     """The report of a validation, as blocks."""
     info = found.info
     count = len(info["splits"])
+    about_gain = f"read {found.outcome} wherever retention is said"
     lead = [f"{info['merges']:,} merges of {info['models']} models (copies and near copies "
             f"counted once) in {info['groups']} groups of parents",
             f"features at hand: {info['predictor']}",
             f"forecast by {info['stored']} as it is" if info.get("stored") else f"{count} splits",
+            about_gain if found.outcome != "retention" else "",
             headline(found)]  # fmt: skip
     _, said = said_of(validation_findings(found))
     goals, about = goal_table(found), note("goals", predictor=info["predictor"])
     judged = [Entry(f"{row['hypothesis']}. {row['claim']}", row["sentence"], row["verdict"],
                     source=f"n = {row['n']}") for row in verdicts(found)]  # fmt: skip
     return Page(
-        "How good are forecasts of merges?",
+        "How good are forecasts of merges?" if found.outcome == "retention" else
+        f"How good are forecasts of the {found.outcome} by merges?",
         [
             Section("Goals", [goals, about] if goals.rows else []),
             Section("What was found", said),

@@ -69,6 +69,11 @@ class Validation:
         return str(self.info["predictor"])
 
     @property
+    def outcome(self) -> str:
+        """What is forecast, in words: retention, or the gain kept over the base of the parents."""
+        return str(self.info.get("outcome", "retention")).replace("_", " ")
+
+    @property
     def splits(self) -> list[str]:
         """Splits with any forecast, in the order of the table."""
         return self.tables["forecasts"].unique("split")

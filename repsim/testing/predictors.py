@@ -24,6 +24,7 @@ class PlantedPredictor:
     methods: tuple[str, ...] = ("linear", "ties")
     sizes: tuple[float, float] = (6.0, 6.3)
     farthest: float = -1.0
+    outcome: str = "retention"
 
     @property
     def identity(self) -> str:
@@ -47,9 +48,9 @@ class PlantedPredictor:
         """None are stated."""
         return ()
 
-    def known_range(self, feature: str) -> tuple[float, float] | None:
-        """Range of sizes; None of anything else."""
-        return self.sizes if feature == "parameters_log10" else None
+    def known_values(self, feature: str) -> Sequence[float]:
+        """Two sizes; none of anything else."""
+        return self.sizes if feature == "parameters_log10" else ()
 
     def answer(self, candidate: Candidate) -> Prediction:
         """Predict from the one feature."""
@@ -69,7 +70,7 @@ class PlantedPredictor:
         worst = min(kept.values())
         p_collapse = 1 / (1 + math.exp(12 * (worst - 0.5)))
         return Prediction(
-            retention={lang: Interval(v, v - 0.15, v + 0.15) for lang, v in kept.items()},
+            kept={lang: Interval(v, v - 0.15, v + 0.15) for lang, v in kept.items()},
             worst=Interval(worst, worst - 0.15, worst + 0.15),
             p_collapse=p_collapse,
             p_useful=0.0 if len(values) == 1 else 1 - p_collapse,

@@ -13,7 +13,7 @@ import repsim.cli.merge as command
 from repsim.cli.main import main
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
-from repsim.core.forecast import FORECAST_FILE, MergeForecast, Reason
+from repsim.core.forecast import FORECAST_FILE, GainForecast, Interval, MergeForecast, Reason
 from repsim.mergeability import forecast
 from repsim.mergeability.question import Question
 from repsim.mergeability.remembered import remember
@@ -68,10 +68,14 @@ def test_what_predict_said_is_what_the_card_says(
 ) -> None:
     known = dataclasses.replace(
         planted_forecast(), advice="merge: as predict said", tiers=("T0", "T1", "T2"),
-        predictor=forecast.choose_predictor(None).identity,
+        predictor=forecast.choose_predictors()["retention"].identity,
+        gain=GainForecast("mixed", {"eng_Latn": Interval(0.8, 0.7, 0.9)}, p_half=0.01),
     )  # fmt: skip
-    assert remember(Question(PAIR), known) is not None
-    assert "**merge: as predict said**" in merge(*PAIR)
+    assert remember(Question(PAIR, base="zoo:mixed"), known) is not None
+    card = merge(*PAIR)
+    assert "**merge: as predict said**" in card
+    assert "gain kept over mixed" in card
+    assert "forecast gain kept over mixed: 1 = all" in capsys.readouterr().err
     assert not asked
     assert MergeForecast.from_dict(read_json(f"out/{FORECAST_FILE}")) == known
     assert "it lives" in merge(*PAIR, "--force", "--align", "permutation")

@@ -23,12 +23,16 @@ APART = ("zoo:eng-1", "zoo:deu-2")
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is named: the planted predictor takes the place of the one that ships."""
-    original = forecast.choose_predictor
+    original = forecast.choose_predictors
 
-    def choose(predictor: Any) -> Any:
-        return planted_predictor() if predictor is None else original(predictor)
+    def choose(predictor: Any = (), *, gain: bool = False) -> Any:
+        outcomes = ("retention", "gain_kept")[: 1 + gain]
+        named = {one.outcome: one for one in predictor if not isinstance(one, str)}
+        planted = {one: planted_predictor(outcome=one) for one in outcomes} | named
+        return original([*planted.values(), *(p for p in predictor if isinstance(p, str))],
+                        gain=gain)  # fmt: skip
 
-    monkeypatch.setattr(forecast, "choose_predictor", choose)
+    monkeypatch.setattr(forecast, "choose_predictors", choose)
 
 
 def run(*arguments: str) -> int:
@@ -50,6 +54,23 @@ def test_one_forecast_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("reason share of training in common") for line in lines)
     assert any(line.startswith("cost   T0") for line in lines)
     assert lines[-1] == "next   repsim merge zoo:eng-fork zoo:deu-fork OUT"
+
+
+def test_with_a_base_each_number_says_which_outcome_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(*FORKS, "--base", "zoo:mixed") == 0
+    shown = capsys.readouterr()
+    heads = "language retention 90 % interval gain kept over zoo:mixed 90 % interval"
+    assert " ".join(shown.out.splitlines()[0].split()) == heads
+    assert "predictor planted, planted" in shown.err
+    assert "gain   gain kept over zoo:mixed: 1 = all that training gave" in shown.err
+    assert "of the gain in deu_Latn" in shown.err
+    assert run(*FORKS, "--base", "zoo:mixed", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["forecast"]
+    assert found["gain"]["kept"]["deu_Latn"]["value"] == found["retention"]["deu_Latn"]["value"]
+    assert run(*FORKS, "--base", "zoo:mixed", "--rank-methods") == 0
+    assert "gain kept, worst" in capsys.readouterr().out
 
 
 def test_models_are_loaded_in_the_type_that_is_asked_for(

@@ -77,14 +77,24 @@ def test_gain_kept_is_an_outcome_of_its_own(table, tmp_path, capsys) -> None:
     pq.write_table(data.rename_columns(names), gained)
     how = ["--table", gained, "--columns", "method=how", "--features", FEATURES]
     assert _run("predictor", "fit", *how, "--outcome", "gain_kept", "-o", tmp_path / "gain") == 0
-    assert "fit    gain kept of" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "fit    gain kept of" in told
     assert Predictor.load(tmp_path / "gain").outcome == "gain_kept"
-    # A verdict is on retention: such a predictor gives none.
+    assert f"next   repsim predict A B --base BASE --predictor {tmp_path / 'gain'}" in told
     assert _run("predict", "zoo:eng-1", "zoo:eng-2", "--predictor", tmp_path / "gain") == 2
-    assert "forecasts gain_kept, and a verdict is on retention" in capsys.readouterr().err
+    assert "forecasts the gain kept over a base, and none is given" in capsys.readouterr().err
     fit = ["predictor", "fit", "cpu_atlas", "-o", tmp_path / "none", "--outcome", "kept"]
     assert _run(*fit) == 2
     assert not (tmp_path / "none").exists()
+    assert _run("predictor", "validate", "cpu_atlas", "--outcome", "kept") == 2
+    assert "of an atlas the outcome is retention or gain_kept" in capsys.readouterr().err
+    how = ["predictor", "validate", "cpu_atlas", "--dry-run", "--json", "--outcome"]
+    plans = []
+    for outcome in ("gain_kept", "retention"):
+        assert _run(*how, outcome) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    assert [plan["outcome"] for plan in plans] == ["gain_kept", "retention"]
+    assert plans[0]["plan"] != plans[1]["plan"]
 
 
 def test_unknown_features_and_splits_are_named(table, capsys) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from repsim.core.errors import InputError, UsageError
-from repsim.core.forecast import Interval
+from repsim.core.forecast import Interval, MergeForecast
 from repsim.mergeability import measuring
 from repsim.mergeability.candidate import Candidate, Doubt, Prediction
 from repsim.mergeability.forecast import forecast_of, predict_merge, rank_methods
@@ -21,10 +21,13 @@ from repsim.mergeability.matrix import predict_matrix
 from repsim.mergeability.measuring import Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
 from repsim.mergeability.verdict import decide
+from repsim.mergeability.words import gain_text, markdown
 from repsim.testing.predictors import planted_predictor
 from repsim.testing.tiny_models import write_provenance, write_tiny_model
 
 FORKS = ["zoo:eng-fork", "zoo:deu-fork"]
+#: Known sizes that leave no gap up to a million parameters.
+SMALL = (3.0, 3.9, 4.8, 5.7)
 
 
 @pytest.fixture
@@ -50,6 +53,39 @@ def test_a_pair_that_lives_and_one_that_collapses() -> None:
     dies = only_metadata(["zoo:eng-1", "zoo:deu-1"])
     assert dies.verdict == "do not merge"
     assert "no alignment (permutation, orthogonal)" in dies.advice
+
+
+def test_with_a_base_the_gain_kept_is_a_second_outcome_that_answers_for_itself() -> None:
+    def asked(base: str | None = "zoo:mixed", **changes: Any) -> MergeForecast:
+        gain = planted_predictor(outcome="gain_kept", **changes)
+        return predict_merge(
+            FORKS, base=base, tiers=["T0"], predictor=[planted_predictor(methods=("ties",)), gain]
+        )
+
+    found = asked()
+    # Of linear merges only that one knows any: retention is refused, the gain kept is not.
+    assert "no known merge was made by 'linear'" in found.refusal
+    assert found.gain is not None
+    assert (found.gain.base, found.gain.refusal) == ("zoo:mixed", "")
+    assert found.gain.kept["eng_Latn"].low < found.gain.kept["eng_Latn"].value
+    assert found.gain.p_half < 0.5 < found.gain.worst.value
+    assert MergeForecast.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert "gain kept over zoo:mixed" in found._repr_html_()
+    assert "| language | gain kept over zoo:mixed | 90 % interval" in markdown([found])
+    # Sizes are known one by one: nothing is told of what lies between two that are far apart.
+    refused = asked(sizes=(4.0, 8.0)).gain
+    assert refused.kept == {}
+    assert "known merges 10.0 thousand or 100.0 million, and a forecast goes" in refused.refusal
+    assert "cannot say: the models have 1.3 million" in gain_text(refused)
+    with pytest.raises(UsageError, match="forecasts the gain kept over a base, and none is given"):
+        asked(base=None)
+
+
+def test_no_gain_is_forecast_over_a_model_that_is_not_the_base() -> None:
+    both = [planted_predictor(), planted_predictor(outcome="gain_kept")]
+    found = predict_merge(FORKS, base="zoo:eng-1", tiers=["T0", "T1"], predictor=both)
+    assert found.verdict == "merge"  # a linear merge reads no base
+    assert found.gain.refusal.startswith("the base does not fit")
 
 
 def test_alignment_that_would_rescue_a_merge_is_named() -> None:
@@ -93,10 +129,10 @@ def test_an_encoder_is_refused_from_its_config(tmp_path: Path) -> None:
 def test_different_shapes_and_positions_are_refused_from_headers(tmp_path: Path) -> None:
     a = write_tiny_model("llama", tmp_path / "a", head=True)
     b = write_tiny_model("llama", tmp_path / "b", head=True, intermediate_size=64)
-    found = predict_merge([a, b], predictor=planted_predictor(sizes=(3.0, 6.0)))
+    found = predict_merge([a, b], predictor=planted_predictor(sizes=SMALL))
     assert "hidden units" in found.refusal
     c = write_tiny_model("llama", tmp_path / "c", head=True, rope_theta=5e5)
-    found = predict_merge([a, c], predictor=planted_predictor(sizes=(3.0, 6.0)))
+    found = predict_merge([a, c], predictor=planted_predictor(sizes=SMALL))
     assert found.refusal.startswith("rotary positions")
 
 
@@ -119,7 +155,7 @@ def test_a_7b_config_is_refused_without_weights(tmp_path: Path) -> None:
     assert found.evidence["parameters_log10"] == pytest.approx(math.log10(6.74e9), abs=0.01)
     tiny = write_tiny_model("llama", tmp_path / "c", head=True)
     (tiny / "model.safetensors").unlink()
-    known = planted_predictor(sizes=(3.0, 6.0))
+    known = planted_predictor(sizes=SMALL)
     assert "no safetensors" in predict_merge([tiny, tiny], predictor=known).refusal
 
 
@@ -184,7 +220,7 @@ def test_every_verb_of_forecasts_takes_the_same_options() -> None:
 
 def test_models_without_a_language_need_one(tmp_path: Path) -> None:
     tiny = [write_tiny_model("llama", tmp_path / n, head=True, seed=i) for i, n in enumerate("ab")]
-    known = planted_predictor(sizes=(3.0, 6.0))
+    known = planted_predictor(sizes=SMALL)
     with pytest.raises(UsageError, match="-l eng_Latn"):
         predict_merge(tiny, tiers=["T0"], predictor=known)
     found = predict_merge(tiny, tiers=["T0"], predictor=known, languages=["eng_Latn"])
@@ -201,8 +237,8 @@ def test_measured_once_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(self, candidate)
 
     monkeypatch.setattr(type(predictor), "answer", remember)
-    measured = measure_parents(FORKS, predictor, Settings(tiers=("T0",)))
-    forecast_of(measured, predictor)
+    measured = measure_parents(FORKS, {"retention": predictor}, Settings(tiers=("T0",)))
+    forecast_of(measured, {"retention": predictor})
     assert [(c.method, c.alignment) for c in asked] == [
         ("linear", "none"), ("linear", "permutation"), ("linear", "orthogonal"),
     ]  # fmt: skip
@@ -268,7 +304,7 @@ def test_reasons_are_the_strongest_of_the_worst_language() -> None:
         {"eng_Latn": {"k": 2.0, "speakers": 1.0}, "deu_Latn": {"k": 2.0, "speakers": 0.25}}, ("T0",)
     )  # fmt: skip
     prediction = Prediction(
-        retention={"eng_Latn": Interval(0.9), "deu_Latn": Interval(0.2)},
+        kept={"eng_Latn": Interval(0.9), "deu_Latn": Interval(0.2)},
         effects={"k": 0.005, "speakers": -0.3, "made_up": 0.4, "absent": 0.9},
         values={"made_up": -3.5e-4},
     )

@@ -39,7 +39,7 @@ def test_ways_to_merge_are_ranked_on_one_measurement(monkeypatch: pytest.MonkeyP
 
 def test_methods_that_are_not_ranked_are_named_with_the_reason() -> None:
     predictor = planted_predictor(methods=("linear", "ties", "slerp"))
-    names = left_out(3, predictor, has_base=False)
+    names = left_out(3, {"retention": predictor}, has_base=False)
     assert names["a base is needed"] == "ties"
     assert names["not for 3 models"] == "slerp"
     assert "karcher" in names["no known merge was made so"].split(", ")
@@ -131,4 +131,4 @@ def test_a_page_says_that_evidence_is_no_forecast() -> None:
     assert "![forecast](forecast.png)" in page
     assert "| en + de | linear | none | – | – | – |" in page
     assert "## Reasons" not in markdown([refused])
-    assert "known | eng_Latn | 0.88" in markdown([planted_forecast()])
+    assert "known | eng_Latn | retention | 0.88" in markdown([planted_forecast()])

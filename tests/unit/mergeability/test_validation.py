@@ -130,14 +130,21 @@ def test_families_texts_and_sizes_are_held_out_as_wholes() -> None:
         ("leave-size-out", "3.16M parameters"): ({"a", "b"}, {"c"}),
         **{("atlas-to-atlas", name): (set(of) - {name}, {name}) for name in of},
     }
+    gained = np.where(sources == "b", np.nan, table["retention"])  # of b there is no base
     report = validate(
-        table, regressor="additive", features=["distance:-", "quotient:-"],
+        table.with_columns({"gain_kept": gained}), outcome="gain_kept",
+        regressor="additive", features=["distance:-", "quotient:-"],
         splits=["leave-size-out", "leave-family-out"], inner_blocks=3, draws=20,
     )  # fmt: skip
     for split in ("leave-size-out", "leave-family-out"):
         assert report.info["splits"][split].endswith("?")
         row = report.metrics.where(split=split, stratum="all", metric="spearman", role="predictor")
         assert row.column("value")[0] > 0.8
+    assert set(report.forecasts.where(split="leave-family-out").unique("fold")) == {"gpt2", "llama"}
+    assert not any(":b:" in f":{name}" for name in report.forecasts.unique("parents"))
+    assert (report.info["outcome"], len(report.goals), len(report.hypotheses)) == (
+        "gain_kept", 0, 0,
+    )  # fmt: skip
 
 
 def test_known_answers() -> None:
