@@ -126,7 +126,7 @@ def test_an_error_leaves_nothing(recipe: str, make_model: MakeModel) -> None:
         ([linear("x"), linear("a", name="x", wieght=1)], "unknown key 'wieght'"),
         (
             [
-                linear("x"),
+                {"method": "linear", "models": ["x", "b"]},
                 {
                     "name": "x",
                     "method": "linear",
