@@ -1,7 +1,6 @@
 """Rows that mean the same to models with different tokenizers: byte boundaries within sentences.
 
-At a boundary both models have read the same bytes, whatever tokens they made of them. The row of a
-boundary is the last token that covers it.
+The row of a boundary is the last token that covers it: all models have read the same bytes there.
 """
 
 from __future__ import annotations
@@ -107,23 +106,9 @@ def byte_aligned(
 
     A row is a boundary within a sentence, with id `sentence#byte`; all models have the same rows in
     the same order. Boundaries are the ends of whitespace-delimited words or, in scripts that write
-    none, the positions at which tokens of all models end. All models are in memory at once.
-
-    Args:
-        models: Loaded models, or what `models.load_model` takes; at least one.
-        corpus: Sentences.
-        language: Which of them.
-        boundaries: `words`, `tokens`, or `auto` to go by the script.
-        points: Hook points.
-        layers: Layers to keep, the same for all models, negative ones from the last; None for all.
-        batch_size: Sentences per batch, or "auto".
-        max_length: Longest input in tokens; each model's own limit if None.
-        skip_first: Leave out position 0.
-        dtype: Storage type.
-        precision: `auto`, `float32` or `bfloat16`; see `extract`.
-        device: Where models given by name run.
-        cache: Folder for results; `activations` in the cache folder if None.
-        prefix: Text put before every sentence, the same for all models.
+    none, the positions at which tokens of all models end. All models are in memory at once. What is
+    not said here is as in `extract`, for all `models` (loaded, or what `load_model` takes) alike.
+    `boundaries` are `words`, `tokens`, or `auto` to go by the script of the language.
 
     Returns:
         One `Activations` per model, `pooling` "tokens", with the byte as covariate `position`.
@@ -147,14 +132,9 @@ def byte_aligned(
     if boundaries not in ("auto", "words", "tokens"):
         raise UsageError(f"boundaries is '{boundaries}'", hint="'auto', 'words' or 'tokens'")
     settings = ExtractionSettings(
-        points=tuple(points),
-        layers=None if layers is None else tuple(layers),
-        pooling="tokens",
-        skip_first=skip_first,
-        max_length=max_length,
-        prefix=prefix,
-        dtype=dtype,
-    )
+        points=tuple(points), layers=None if layers is None else tuple(layers), pooling="tokens",
+        skip_first=skip_first, max_length=max_length, prefix=prefix, dtype=dtype,
+    )  # fmt: skip
     ranks = join()
     kind: Boundaries = boundary_kind(corpus[language]) if boundaries == "auto" else boundaries
     loaded = [on_device(model, device, ranks) for model in models]
@@ -170,16 +150,9 @@ def byte_aligned(
     folder = Path(cache) if cache is not None else cache_folder() / "activations"
     results = []
     for i, (one, ref) in enumerate(zip(loaded, refs, strict=True)):
+        encoder, notes = _aligned_encoder(readers, i, kind), {"boundaries": f"ends of {kind}"}
         job = Job(
-            one,
-            ref,
-            corpus,
-            language,
-            completed[i],
-            policies[i],
-            _aligned_encoder(readers, i, kind),
-            batch_size,
-            notes={"boundaries": f"ends of {kind}"},
+            one, ref, corpus, language, completed[i], policies[i], encoder, batch_size, notes=notes
         )
         result = run(job, folder, ranks)
         if len(result) == 0:

@@ -1,7 +1,4 @@
-"""Checksums of stored arrays: written with a file, compared once when it is opened again.
-
-CRC-32 of each array, for damage and not for forgery; it runs at several GB/s, faster than a disk.
-"""
+"""Checksums (CRC-32) of stored arrays: written with a file, compared once when it is opened."""
 
 from __future__ import annotations
 

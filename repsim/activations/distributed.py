@@ -1,7 +1,6 @@
 """Several processes under torchrun: who does what, and how they agree.
 
-Processes exchange nothing but one flag; results meet in the cache folder, which all of them must
-see.
+They exchange one flag; results meet in the cache folder, which all of them must see.
 """
 
 from __future__ import annotations

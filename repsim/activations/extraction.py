@@ -39,21 +39,8 @@ from repsim.activations.store import (
     split_key,
     write_part,
 )
-from repsim.activations.tokens import (
-    Encoded,
-    TokenPolicy,
-    encode,
-    length_order,
-    longest_input,
-)
-from repsim.core import (
-    Activations,
-    InputError,
-    ModelRef,
-    ParallelCorpus,
-    Pooling,
-    UsageError,
-)
+from repsim.activations.tokens import Encoded, TokenPolicy, encode, length_order, longest_input
+from repsim.core import Activations, InputError, ModelRef, ParallelCorpus, Pooling, UsageError
 from repsim.core.files import cache_folder, hash_bytes
 from repsim.core.progress import progress
 from repsim.models.arch import HookPoint
@@ -91,8 +78,7 @@ def extract(
 ) -> list[Activations]:
     """Activations of a model on a corpus, one result per language.
 
-    Forward hooks on the plain model pool tokens into sentences while it runs, and rows are streamed
-    to
+    Forward hooks pool tokens into sentences while the plain model runs, and rows are streamed to
     disk: the memory needed does not grow with the number of sentences. What was extracted before,
     with the same weights, tokenizer, sentences and settings, is read from the cache; what was
     interrupted is continued. Under torchrun each process takes a share of the sentences, and all
@@ -142,14 +128,9 @@ def extract(
         ((2, 32), (0, 1, 2))
     """
     settings = ExtractionSettings(
-        points=tuple(points),
-        layers=None if layers is None else tuple(layers),
-        pooling=pooling,
-        skip_first=skip_first,
-        max_length=max_length,
-        prefix=prefix,
-        dtype=dtype,
-    )
+        points=tuple(points), layers=None if layers is None else tuple(layers), pooling=pooling,
+        skip_first=skip_first, max_length=max_length, prefix=prefix, dtype=dtype,
+    )  # fmt: skip
     chosen = tuple(languages) if languages is not None else corpus.languages
     for language in chosen:
         corpus[language]  # refuses a language that is not there before a model is loaded
@@ -163,14 +144,11 @@ def extract(
     def encoder(texts: Sequence[str], names: Sequence[str]) -> list[Encoded]:
         return encode(loaded.tokenizer, texts, policy, sentence_ids=names)
 
-    return [
-        run(
-            Job(loaded, ref, corpus, language, settings, policy, encoder, batch_size),
-            folder,
-            ranks,
-        )
+    jobs = [
+        Job(loaded, ref, corpus, language, settings, policy, encoder, batch_size)
         for language in chosen
     ]
+    return [run(job, folder, ranks) for job in jobs]
 
 
 def on_device(
@@ -331,14 +309,10 @@ def _read_chunks(
     """Write a part for each chunk of this process that has none; tell how fast it went."""
     (work, key), texts, ids = place, job.corpus[job.language], job.corpus.ids
     reader = ChunkReader(
-        job.loaded,
-        job.hooks(),
-        pooling=job.settings.pooling,
-        dtype=job.settings.dtype,
-        batch_size=job.batch_size,
-        autocast=job.settings.precision == "bfloat16 autocast",
+        job.loaded, job.hooks(), pooling=job.settings.pooling, dtype=job.settings.dtype,
+        batch_size=job.batch_size, autocast=job.settings.precision == "bfloat16 autocast",
         language=job.language,
-    )
+    )  # fmt: skip
     mine = ranks.share(len(chunks))
     todo = [chunk for chunk in mine if not _is_there(part_path(work, chunk), f"{key}/{chunk}")]
     total = sum(len(chunks[chunk]) for chunk in todo)

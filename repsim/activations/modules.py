@@ -1,7 +1,6 @@
 """Any `nn.Module` read at modules that the user names, on inputs of any kind.
 
-A vision transformer or a ResNet on images, two checkpoints of a training loop: all models read each
-batch before the next one is drawn, so that a loader may shuffle and is gone through once.
+All models read each batch before the next one is drawn: a loader may shuffle, and is run once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Tokens to rows: how the tokens of a sentence become one vector, or several.
-
-Pooling runs where the activations are (inside the hooks), so that only rows leave the device.
-"""
+"""Tokens to rows, inside the hooks: how the tokens of a sentence become one vector, or several."""
 
 from __future__ import annotations
 

@@ -18,13 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim.activations.checksums import (
-    HEADER,
-    MADE_FOR,
-    blank,
-    of_file,
-    of_header,
-)
+from repsim.activations.checksums import HEADER, MADE_FOR, blank, of_file, of_header
 from repsim.activations.checksums import KEY as CHECKSUMS
 from repsim.core.aside import sweep_once, written_aside
 from repsim.core.errors import InputError, ResourceError, UsageError
@@ -160,11 +154,7 @@ def _counts(small: Mapping[str, np.ndarray], sentence_ids: Sequence[str]) -> dic
 
 
 def _header(
-    keys: Sequence[str],
-    widths: Mapping[str, int],
-    rows: int,
-    n: int,
-    metadata: Mapping[str, Any],
+    keys: Sequence[str], widths: Mapping[str, int], rows: int, n: int, metadata: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, int]]:
     """The header of a safetensors file and the offset of each array in the file."""
     stored = STORED_AS[metadata["dtype"]]

@@ -20,26 +20,19 @@ QUICK = 40.0
 #: Name of the finding that parents look fine-tuned from a base that is not named.
 NO_BASE = "no base"
 
+#: "ancestor": it can be the nearest common one; "not nearest": of one origin with the parents, but
+#: a sibling or an older ancestor; "other shapes": there is nothing to compare.
 Kinship = Literal["ancestor", "not nearest", "other origin", "other shapes"]
 
 
 @dataclasses.dataclass(frozen=True)
 class BaseFinding:
-    """Whether a base can be the ancestor of some parents.
-
-    Attributes:
-        kind: "ancestor" if it can be the nearest common ancestor; "not nearest" if it is of one
-            origin with the parents, but a sibling or an older ancestor; "other origin"; "other
-            shapes" if there is nothing to compare.
-        why: The reason in words.
-        update_cosine: Largest cosine of two parents' updates from it, -1 to 1; NaN for one parent.
-        relations: Parent -> its relation to the base.
-    """
+    """Whether a base can be the ancestor of some parents."""
 
     kind: Kinship
     why: str
-    update_cosine: float
-    relations: dict[str, str]
+    update_cosine: float  # Largest of two parents' updates from it, -1 to 1; NaN for one parent
+    relations: dict[str, str]  # Parent -> its relation to the base
 
     @property
     def plausible(self) -> bool:

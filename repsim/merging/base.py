@@ -83,10 +83,7 @@ class TensorContext:
         return int.from_bytes(key[:8], "little") >> 1
 
     def generator(self, model: int) -> torch.Generator:
-        """A random stream that depends on seed, tensor name and model alone.
-
-        Order of tensors, sharding, threads and hash seeds do not matter.
-        """
+        """A random stream that depends on seed, tensor name and model alone."""
         import torch
 
         return torch.Generator().manual_seed(self._seed(model))
@@ -124,11 +121,7 @@ class WholeModels:
     streams: Callable[[], Iterator[Stream]] = dataclasses.field(repr=False)
 
     def common(self, name: str, model: int | None = None) -> Any:
-        """The value that a parameter has for every tensor.
-
-        Raises:
-            UsageError: The recipe gives several.
-        """
+        """The value that a parameter has for every tensor; it must be one."""
         values = [own[name] if model is None else own[name][model] for own in self.parameters]
         if len(set(values)) > 1:
             whose = "" if model is None else f" of model '{self.models[model]}'"
@@ -214,11 +207,7 @@ class MergeMethod:
         return {name: p.default for name, p in self.parameters.items() if p.each}
 
     def check(self, models: int, *, has_base: bool) -> None:
-        """Refuse a number of models, or a missing base, before anything is read.
-
-        Raises:
-            UsageError: The method cannot be applied to that.
-        """
+        """Refuse (UsageError) a number of models, or a missing base, before anything is read."""
         if models < self.min_models or (self.max_models and models > self.max_models):
             most = f" and at most {self.max_models}" if self.max_models else ""
             raise UsageError(
@@ -234,12 +223,7 @@ class MergeMethod:
     def resolve(
         self, given: Mapping[str, Any], models: int | None = None, tensor: str = ""
     ) -> dict[str, Any]:
-        """Defaults overridden by what was given, checked.
-
-        Args:
-            given: Parameter -> value; a number or one number per model where models have their own.
-            models: Number of models; spreads single numbers over them.
-            tensor: Name of the tensor, for messages.
+        """Defaults overridden by what was given, checked; single numbers spread over the models.
 
         Raises:
             UsageError: A parameter that the method does not have, or a value it cannot have.
@@ -267,16 +251,7 @@ class MergeMethod:
     def parts(
         self, stream: Stream, context: TensorContext, values: Mapping[str, Any]
     ) -> Iterator[Array]:
-        """Merge a tensor part by part.
-
-        Args:
-            stream: The tensor of all models.
-            context: Which tensor this is.
-            values: From `resolve`, for that number of models.
-
-        Yields:
-            Flat parts of the merged tensor, in order.
-        """
+        """Flat parts of the merged tensor, in order; `values` from `resolve`."""
         # Recipes say `lambda`, which Python keeps for itself.
         own = {"lambda_" if name == "lambda" else name: value for name, value in values.items()}
         count = 0
@@ -326,29 +301,14 @@ class MergeMethod:
         context: TensorContext | None = None,
         **parameters: Any,
     ) -> Any:
-        """Merge the tensors of one name.
+        """Merge the tensors of one name, all of one shape: torch tensors, or numpy arrays.
 
-        Args:
-            tensors: One per model, all of one shape: torch tensors, or numpy arrays.
-            base: The base model's tensor, where the method needs one.
-            context: Which tensor this is; see `TensorContext`.
-            **parameters: The method's own; one that may differ from model to model is a number or
-                a sequence with one number per model.
-
-        Returns:
-            The merged tensor in memory of its own, float32 (float64 if all inputs are): the caller
-            casts once.
+        Gives a tensor in memory of its own, float32 (float64 if all inputs are): the caller casts
+        once.
 
         Raises:
             InputError: Shapes differ, or a tensor holds NaN, infinity or whole numbers.
             UsageError: Parameters that the method does not have or cannot use.
-
-        Example:
-            >>> import torch
-            >>> from repsim.merging import list_methods
-            >>> linear = list_methods()[0]
-            >>> linear([torch.zeros(2), torch.ones(2)], weight=[1, 3]).tolist()
-            [0.75, 0.75]
         """
         self.check(len(tensors), has_base=base is not None)
         where = context or TensorContext()
@@ -409,13 +369,7 @@ METHODS: Registry[MergeMethod] = Registry(
 
 
 def merge_method(
-    *,
-    name: str,
-    label: str,
-    definition: str,
-    reference: str,
-    register: bool = True,
-    **declaration: Any,
+    *, register: bool = True, **declaration: Any
 ) -> Callable[[Callable[..., Any]], MergeMethod]:
     """Declare `f(tensors, *, base, context, weight=per_model(1.0), ...)` as a merge method.
 
@@ -424,12 +378,8 @@ def merge_method(
     method that reads a `Stream` in parts; see `MergeMethod.function`.
 
     Args:
-        name: See `MergeMethod`, as for the other fields.
-        label: Name for people.
-        definition: Formula.
-        reference: Source.
         register: Add it to `METHODS`, so that recipes find it.
-        **declaration: Further fields of `MergeMethod`.
+        **declaration: Fields of `MergeMethod`; `function` and `parameters` come from the function.
 
     Example:
         >>> import torch
@@ -444,17 +394,9 @@ def merge_method(
     """
 
     def declare(function: Callable[..., Any]) -> MergeMethod:
-        method = MergeMethod(
-            name=name,
-            label=label,
-            function=function,
-            definition=definition,
-            reference=reference,
-            parameters=_parameters_of(function),
-            **declaration,
-        )
+        method = MergeMethod(function=function, parameters=_parameters_of(function), **declaration)
         if register:
-            METHODS.add(name, method)
+            METHODS.add(method.name, method)
         return method
 
     return declare

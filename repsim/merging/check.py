@@ -1,7 +1,6 @@
 """Do these models fit each other? Told from configs, headers and tokenizer files, before any work.
 
-Equal shapes are not enough: heads, rotary positions, norms and token maps can differ without one
-tensor changing its shape, and a merge of such models is broken without a word.
+Heads, rotary positions, norms and token maps can differ without one tensor changing its shape.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        level: "error" if the models must not be merged, "warning" if a reader should know.
+        level: "error" if the models must not be merged, "warning" if a reader should know, or "ok".
         check: What was looked at.
         what: What was found.
         where: Models or tensors that it concerns.
@@ -145,9 +144,10 @@ def check_models(
     first = described[0]
     findings: list[Finding] = []
     for other in described[1:]:
-        for check in _CHECKS:
-            options = {"tokenizer": tokenizer, "stacked": stacked, "aligned": aligned}
-            findings += check(first, other, options) or [_fine(check, first, other)]
+        options = {"tokenizer": tokenizer, "stacked": stacked, "aligned": aligned}
+        for check, fine in _CHECKS.items():
+            fits = Finding("ok", *fine, _both(first, other))
+            findings += check(first, other, options) or [fits]
     for model in described:
         findings += _stored_head(model)
         if deep:
@@ -168,6 +168,10 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
         )
 
 
+def _both(a: _Model, b: _Model) -> str:
+    return f"'{a.name}' and '{b.name}'"
+
+
 def _describe(folders: Sequence[Path], names: Sequence[str]) -> list[_Model]:
     configs = read_configs(folders)
     return [
@@ -181,8 +185,7 @@ _Options = Mapping[str, Any]
 
 def _config(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     """Aspects that must agree, then everything else that differs."""
-    findings = []
-    both = f"'{a.name}' and '{b.name}'"
+    findings, both = [], _both(a, b)
     for aspect, values in a.meaning.differences(b.meaning).items():
         if aspect != "layers" or not options["stacked"]:
             findings.append(Finding("error", aspect, f"{values[0]} and {values[1]}", both, _FIT))
@@ -213,14 +216,13 @@ def _rope(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     if not differing:
         return []
     hint = "queries and keys of one mean other positions in the other: do not merge them"
-    both = f"'{a.name}' and '{b.name}'"
-    return [Finding("error", "rotary positions", ", ".join(differing), both, hint)]
+    return [Finding("error", "rotary positions", ", ".join(differing), _both(a, b), hint)]
 
 
 def _generation(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     """Special tokens and settings of generation: a merge takes those of the first model."""
     settings = [generation_settings(model.folder, model.config) for model in (a, b)]
-    both, hint = f"'{a.name}' and '{b.name}'", f"the result has that of '{a.name}'"
+    both, hint = _both(a, b), f"the result has that of '{a.name}'"
     findings = []
     for key in TOKEN_IDS:
         values = [own.pop(key) for own in settings]
@@ -299,13 +301,11 @@ def _tensors(a: _Model, b: _Model, options: _Options) -> list[Finding]:
                 "rows beyond the tokens are padding"
             )
             hint = f"the result has as many rows as '{a.name}'"
-            findings.append(Finding("warning", "shapes", what, f"'{a.name}' and '{b.name}'", hint))
+            findings.append(Finding("warning", "shapes", what, _both(a, b), hint))
         else:
             what = f"'{tensor}' is {list(shapes[0])} and {list(shapes[1])}"
             hint = "the vocabularies differ in size; see the tokenizer check" if rows else _FIT
-            findings.append(
-                Finding("error", "shapes", what, f"'{a.name}' and '{b.name}'", hint)
-            )  # fmt: skip
+            findings.append(Finding("error", "shapes", what, _both(a, b), hint))
     return findings
 
 
@@ -330,11 +330,11 @@ def _types(a: _Model, b: _Model, options: _Options) -> list[Finding]:
         return []
     what = f"stored as {'/'.join(types[0])} and {'/'.join(types[1])}"
     hint = "sums are in float32; the result is stored as the first model unless out_dtype says so"
-    return [Finding("warning", "types", what, f"'{a.name}' and '{b.name}'", hint)]
+    return [Finding("warning", "types", what, _both(a, b), hint)]
 
 
 def _tokens(a: _Model, b: _Model, options: _Options) -> list[Finding]:
-    both = f"'{a.name}' and '{b.name}'"
+    both = _both(a, b)
     hashes = [_tokenizer_hash(model.folder) for model in (a, b)]
     if None in hashes:
         lacking = " and ".join(f"'{m.name}'" for m, h in zip((a, b), hashes, strict=True) if not h)
@@ -385,7 +385,7 @@ def _templates(a: _Model, b: _Model, options: _Options) -> list[Finding]:
     state = ["has none" if t is None else f"{len(t)} characters" for t in (first, second)]
     what = f"chat templates differ ({state[0]}, {state[1]})"
     hint = f"the result has that of '{a.name}'"
-    return [Finding("warning", "chat template", what, f"'{a.name}' and '{b.name}'", hint)]
+    return [Finding("warning", "chat template", what, _both(a, b), hint)]
 
 
 def read_chat_template(folder: Path) -> str | None:
@@ -414,22 +414,14 @@ def _values(model: _Model) -> Iterator[Finding]:
             yield Finding("error", "values", what, f"'{model.name}'", hint)
 
 
-#: The checks of a pair, in the order in which they are reported.
-_CHECKS: tuple[Callable[[_Model, _Model, _Options], list[Finding]], ...] = (
-    _config, _rope, _ties, _tensors, _types, _tokens, _generation, _templates,
-)  # fmt: skip
-_AGREED = {
-    "_config": ("config", "the configs agree"),
-    "_rope": ("rotary positions", "the same"),
-    "_ties": ("tied embeddings", "the same"),
-    "_tensors": ("tensors", "the same names and shapes"),
-    "_types": ("types", "the same"),
-    "_tokens": ("tokens", "the same token map"),
-    "_generation": ("generation config", "the same, special tokens too"),
-    "_templates": ("chat template", "the same"),
+#: Checks of a pair in the order of reports, and what is said where they find nothing.
+_CHECKS: dict[Callable[[_Model, _Model, _Options], list[Finding]], tuple[str, str]] = {
+    _config: ("config", "the configs agree"),
+    _rope: ("rotary positions", "the same"),
+    _ties: ("tied embeddings", "the same"),
+    _tensors: ("tensors", "the same names and shapes"),
+    _types: ("types", "the same"),
+    _tokens: ("tokens", "the same token map"),
+    _generation: ("generation config", "the same, special tokens too"),
+    _templates: ("chat template", "the same"),
 }
-
-
-def _fine(check: Callable[..., Any], a: _Model, b: _Model) -> Finding:
-    name, what = _AGREED[check.__name__]
-    return Finding("ok", name, what, f"'{a.name}' and '{b.name}'")

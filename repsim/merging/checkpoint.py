@@ -1,8 +1,4 @@
-"""Where the tensors of a merge come from: model folders read through memory maps, or state dicts.
-
-A source tells type and shape of its tensors without reading them, and reads one tensor, or some of
-its rows, at a time. What was read from a map belongs to the page cache, not to the process.
-"""
+"""Where the tensors of a merge come from: model folders through memory maps, or state dicts."""
 
 from __future__ import annotations
 
@@ -50,20 +46,16 @@ class TensorSource(Protocol):
     @property
     def name(self) -> str:
         """Name of the model."""
-        ...
 
     @property
     def headers(self) -> Mapping[str, TensorHeader]:
         """Type and shape of every tensor."""
-        ...
 
     def read(self, tensor: str, rows: slice | None = None) -> torch.Tensor:
         """A tensor, or a range of its rows, in its stored type. It must not be written to."""
-        ...
 
     def array(self, tensor: str) -> Array:
         """A tensor as a flat array of numpy, bfloat16 as the bits of its entries."""
-        ...
 
 
 def torch_type(stored: str) -> torch.dtype:

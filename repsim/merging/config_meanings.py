@@ -1,8 +1,4 @@
-"""What the config of a model means, however it is written.
-
-Families name one thing differently, leave defaults out, or state a key twice (Gemma 2 has both
-`hidden_act` and `hidden_activation`). Models are compared by meanings.
-"""
+"""What the config of a model means, however its family writes it: models are compared by it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Merging tensor by tensor: the one executor of merges on disk and in memory.
 
-Inputs are read in parts when they are needed and the result is passed on at once, so that what is
-held does not grow with the models. On a CPU tensors are numpy arrays, and torch is not imported.
+Inputs are read in parts and results passed on at once. On a CPU torch is not imported.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Job:
     def merge(self, plan: TensorPlan, context: TensorContext) -> Iterator[tuple[int, memoryview]]:
         """First byte and bytes of parts of a merged tensor; NaN and overflow are errors."""
         if plan.copied:
-            yield 0, _bytes_of(self._same(plan))
+            yield 0, bytes_of(self._same(plan))
             return
         if math.prod(plan.header.shape) == 0:
             context.note(EMPTY_NOTE)
@@ -58,7 +57,7 @@ class Job:
                     stored, finite = _narrow(merged, plan.header.dtype)
                     if not finite:
                         raise out_of_range(plan)
-                    data = _bytes_of(stored)
+                    data = bytes_of(stored)
                     yield start, data
                     start += len(data)
         except (ArithmeticError, ValueError, RuntimeError, InputError):
@@ -140,7 +139,8 @@ def _narrow(merged: Array, dtype: str) -> tuple[Any, bool]:
     return narrow(merged.to(torch_type(dtype)), dtype)
 
 
-def _bytes_of(stored: Any) -> memoryview:
+def bytes_of(stored: Any) -> memoryview:
+    """The bytes of a flat array as a file stores them."""
     data: memoryview = np.ascontiguousarray(stored).view(np.uint8).data
     return data
 

@@ -38,13 +38,7 @@ ONE_ORIGIN = ("same weights", "fine-tuned", "shared training", "shared initialis
 
 
 class LineageTable(Table):
-    """One row per pair of models: what they share, and what it was told from.
-
-    Example:
-        >>> table = LineageTable([{"model_a": "a", "model_b": "b", "relation": "unrelated"}])
-        >>> table.relation("b", "a")
-        'unrelated'
-    """
+    """One row per pair of models: what they share, and what it was told from."""
 
     SCHEMA = "repsim/lineage/1"
     STEM = "lineage"
@@ -63,11 +57,7 @@ class LineageTable(Table):
     }
 
     def relation(self, a: str, b: str) -> str:
-        """The relation of two models, in either order.
-
-        Raises:
-            UsageError: The pair is not in the table.
-        """
+        """The relation of two models, in either order; a UsageError if the pair is not there."""
         found = [*self.where(model_a=a, model_b=b).rows(), *self.where(model_a=b, model_b=a).rows()]
         if not found:
             raise UsageError(f"no row for '{a}' and '{b}'", hint=f"models: {self.models()}")

@@ -29,38 +29,23 @@ REPORT_FILE = "repsim_lora.json"
 
 @dataclasses.dataclass(frozen=True)
 class AdaptedModule:
-    """One linear layer of an extracted adapter.
+    """One linear layer of an extracted adapter."""
 
-    Attributes:
-        name: The layer, as `transformers` names it.
-        rank: Columns of B and rows of A.
-        moved: Frobenius norm of its task vector W - W_0.
-        error: ||W - W_0 - B A|| / ||W - W_0|| for A and B as they are stored.
-    """
-
-    name: str
-    rank: int
-    moved: float
-    error: float
+    name: str  # As `transformers` names it
+    rank: int  # Columns of B and rows of A
+    moved: float  # Frobenius norm of its task vector W - W_0
+    error: float  # ||W - W_0 - B A|| / ||W - W_0|| for A and B as they are stored
 
 
 @dataclasses.dataclass(frozen=True)
 class ExtractedLora:
-    """An adapter that was written, and how much of the task vector it holds.
-
-    Attributes:
-        folder: The adapter's.
-        modules: The layers that have factors.
-        saved: Tensors that are stored whole.
-        left: Tensors that differ from the base and are not in the adapter.
-        error: Norm of what is missing of the whole task vector, over the norm of that.
-    """
+    """An adapter that was written, and how much of the task vector it holds."""
 
     folder: Path
-    modules: tuple[AdaptedModule, ...]
-    saved: tuple[str, ...]
-    left: tuple[str, ...]
-    error: float
+    modules: tuple[AdaptedModule, ...]  # The layers that have factors
+    saved: tuple[str, ...]  # Tensors that are stored whole
+    left: tuple[str, ...]  # Tensors that differ from the base and are not in the adapter
+    error: float  # Norm of what is missing of the whole task vector, over the norm of that
 
     @property
     def energy(self) -> float:

@@ -1,8 +1,4 @@
-"""Recipes written for mergekit 0.1.5, read as they are.
-
-What is not supported is refused by name. Where mergekit's meaning differs from this package's
-default, the file means what mergekit makes of it, and a note says so.
-"""
+"""Recipes written for mergekit 0.1.5, read as mergekit means them; notes say where that differs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Weight files that are written tensor by tensor, and can be gone on with after a crash.
 
-The header of a safetensors file states where every tensor lies, and all shapes are known before
-the first tensor is merged. So headers are written first and tensors at their places, and nothing
-that was merged has to be kept in memory. A journal lists the tensors whose bytes are on disk.
+All shapes are known before the first tensor is merged: headers are written first, tensors at their
+places, and a journal lists the tensors whose bytes are on disk.
 """
 
 from __future__ import annotations
@@ -63,16 +62,15 @@ class Layout:
         return sum(self.sizes.values())
 
 
-def lay_out(tensors: Mapping[str, TensorHeader], shard_bytes: int | None = None) -> Layout:
+def lay_out(tensors: Mapping[str, TensorHeader]) -> Layout:
     """Distribute tensors over files of limited size."""
-    limit = SHARD_BYTES if shard_bytes is None else shard_bytes
     sizes = {name: math.prod(h.shape) * TYPES[h.dtype][1] for name, h in tensors.items()}
     # Wide types first, so that every tensor is aligned to its own type.
     names = sorted(tensors, key=lambda name: (-TYPES[tensors[name].dtype][1], name))
     shards: list[list[str]] = [[]]
     filled = 0
     for name in names:
-        if shards[-1] and filled + sizes[name] > limit:
+        if shards[-1] and filled + sizes[name] > SHARD_BYTES:
             shards.append([])
             filled = 0
         shards[-1].append(name)

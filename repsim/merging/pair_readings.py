@@ -1,9 +1,8 @@
 """What the weights of two models say of a common origin: readings of a sample of rows.
 
-*Namesakes*: unit i of one model resembles unit i of the other beyond what any other order gives (an
-exact permutation test) only if both began from the same initial weights. *Gains* of the norms begin
-as ones in every model, so that they agree only where training was shared. *Distance* orders the
-rest. *Columns* of a band of rows find units that stand under another number.
+*Namesakes* (unit i and unit i) are alike beyond any other order (an exact permutation test) only
+from the same initial weights. *Gains* of norms begin as ones everywhere: they agree where training
+was shared. *Distance* orders the rest; *columns* find units that stand under another number.
 """
 
 from __future__ import annotations

@@ -29,11 +29,8 @@ class Parameter:
         low = self.least if self.above is None else self.above
         high = self.most if self.below is None else self.below
         if high is None:
-            return (
-                ""
-                if low is None
-                else f"{'be at least' if self.above is None else 'exceed'} {low:g}"
-            )
+            verb = "be at least" if self.above is None else "exceed"
+            return "" if low is None else f"{verb} {low:g}"
         first = "(" if self.above is not None or low is None else "["
         last = ")" if self.below is not None else "]"
         return f"lie in {first}{-math.inf if low is None else low:g}, {high:g}{last}"
@@ -70,11 +67,7 @@ class Parameter:
 
 
 def parameter(default: Any, **declaration: Any) -> Any:
-    """Default and range of a parameter that is common to all models.
-
-    Args:
-        default: Its type is the parameter's.
-        **declaration: Fields of `Parameter`: `least`, `above`, `most`, `below`, `choices`, `hint`.
+    """Default and range of a parameter that is common to all models: fields of `Parameter`.
 
     Example:
         >>> parameter(0.5, least=0, most=1).range
@@ -84,13 +77,9 @@ def parameter(default: Any, **declaration: Any) -> Any:
 
 
 def per_model(default: float, **declaration: Any) -> Any:
-    """Default of a parameter that each model may have its own value of.
+    """Default of a parameter that each model may have its own value of; see `parameter`.
 
     The function that declares it receives a list with one number per model.
-
-    Args:
-        default: Value of a model whose recipe says nothing.
-        **declaration: As for `parameter`.
 
     Example:
         >>> from repsim.merging import merge_method

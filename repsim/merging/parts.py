@@ -42,11 +42,7 @@ class PartsTable(Table):
     }
 
     def linear(self, part: str = "body") -> bool:
-        """Whether rounding explains what the weighted sum of the parents does not.
-
-        Raises:
-            UsageError: No such part.
-        """
+        """Whether rounding explains what the weighted sum of the parents does not."""
         rows = list(self.where(part=part).rows())
         if not rows:
             raise UsageError(f"no part '{part}'", hint=f"parts: {', '.join(self.unique('part'))}")

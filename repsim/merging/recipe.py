@@ -1,9 +1,8 @@
 """Recipes: what is merged, how, and with which values for which layer.
 
-A value is a number (or switch, or word), a list of numbers that runs linearly over the layers, or
-a list of `{filter: part of a tensor's name, value: ...}` of which the first that fits holds.
-Values of a model come before values of its slice, and those before values of the whole recipe;
-where no filter fits, the next one in that order decides.
+A value is a number (or switch, or word), a list of numbers that runs linearly over the layers, or a
+list of `{filter: part of a tensor's name, value: ...}` of which the first that fits holds. Values
+of a model come before those of its slice, then those of the recipe; where no filter fits, the next.
 """
 
 from __future__ import annotations
@@ -47,11 +46,7 @@ def combine(first: Setting, second: Setting) -> Setting:
 
 
 def evaluate(setting: Setting, tensor: str, depth: float) -> Scalar | None:
-    """The value of a setting for one tensor; None where no filter fits.
-
-    The depth is 0 at the first layer of its slice, 1 at the last, 0 outside layers. Gradients of
-    numbers are interpolated, of anything else the entry at or below the depth is taken.
-    """
+    """The value of a setting for one tensor at a depth of 0 to 1; None where no filter fits."""
     if not isinstance(setting, tuple):
         return setting
     if isinstance(setting[0], Rule):
@@ -60,7 +55,7 @@ def evaluate(setting: Setting, tensor: str, depth: float) -> Scalar | None:
             if rule.filter in (None, "*") or str(rule.filter) in tensor:
                 return evaluate(rule.value, tensor, depth)
         return None
-    place = depth * (len(setting) - 1)
+    place = depth * (len(setting) - 1)  # of anything but numbers the entry at or below it is taken
     low = int(place)
     first, second = setting[low], setting[min(low + 1, len(setting) - 1)]
     if isinstance(first, bool | str) or isinstance(second, bool | str | Rule | tuple):

@@ -15,11 +15,9 @@ from repsim.merging.parameters import Parameter
 from repsim.merging.recipe import Rule, Setting
 
 
-def read_settings(
-    method: MergeMethod, values: Any, where: str, *, each: bool = False
-) -> dict[str, Setting]:
-    """Values of parameters, as written; with `each` of those only that models have their own of."""
-    names = tuple(method.model_defaults if each else method.parameters)
+def read_settings(method: MergeMethod, values: Any, where: str) -> dict[str, Setting]:
+    """Values of parameters, as written."""
+    names = tuple(method.parameters)
     found = parse(settings_type(method, names), values or {}, where)
     return settings_of(found, names)
 

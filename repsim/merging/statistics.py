@@ -1,8 +1,4 @@
-"""What data-aware merge methods weigh by: second moments of inputs, and the diagonal Fisher.
-
-Collect them once per model, on text that the model is meant to keep (its own language), save them,
-and give them to as many merges as you like.
-"""
+"""What data-aware merge methods weigh by: second moments of inputs, and the diagonal Fisher."""
 
 from __future__ import annotations
 
@@ -330,10 +326,6 @@ def save_statistics(
 ) -> Path:
     """Write Gram matrices or Fisher information as safetensors; shared matrices are written once.
 
-    Args:
-        path: File, usually `*.safetensors`.
-        statistics: From `collect_gram` or `collect_fisher`.
-
     Raises:
         UsageError: There is nothing to write.
 
@@ -399,13 +391,9 @@ class _Stored(Mapping[str, "Gram | torch.Tensor"]):
 
 
 def load_statistics(path: str | os.PathLike[str]) -> Mapping[str, Gram | torch.Tensor]:
-    """Open what `save_statistics` wrote; one statistic is in memory at a time.
+    """Name of a weight -> its matrix or tensor, of a file that `save_statistics` wrote.
 
-    Args:
-        path: File.
-
-    Returns:
-        Name of a weight -> its matrix or tensor, read when it is asked for.
+    Each is read when it is asked for.
 
     Raises:
         InputError: The file is missing or holds something else.

@@ -1,7 +1,4 @@
-"""What a tensor is, told from its name: kind, layer, and whether it doubles another one.
-
-The names are those of `transformers`; a family that writes others needs a line here.
-"""
+"""What a tensor is, told from its `transformers` name: kind, layer, whether it doubles another."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from repsim.core.errors import UsageError
 from repsim.core.files import write_text
 from repsim.core.progress import progress
+from repsim.merging.arrays import flat_array
 from repsim.merging.card import RECIPE_FILE, write_companions
-from repsim.merging.execute import Job, after_survey, choose_device
+from repsim.merging.execute import Job, after_survey, bytes_of, choose_device
 from repsim.merging.output import Output, lay_out
 from repsim.merging.prepare import Prepared, prepare
 from repsim.merging.reading import read_recipe
@@ -214,16 +215,8 @@ def _write_repaired(
     for found in repaired_tensors(job, prepared.plans, calibration, prepared.config):
         name = found.plan.name
         if name not in output.done:
-            output.write(name, _bytes_of(found.tensor))
+            output.write(name, bytes_of(flat_array(found.tensor)))
             output.finish(name, notes=list(found.notes), values=dict(found.values))
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU as they are stored."""
-    import torch
-
-    raw: memoryview = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return raw
 
 
 def _write_tensors(prepared: Prepared, output: Output, device: str) -> None:

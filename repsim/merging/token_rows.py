@@ -1,8 +1,8 @@
 """The rows of all models' vocabularies in the order of one vocabulary.
 
-A token that a model lacks takes a row of the others, by mergekit's rules: that of the base if it
-has the token, that of the only model that has it, or else the mean of all that have it. What a
-recipe says of a token comes before these rules. A token that no model has is a row of zeros.
+By mergekit's rules a token that a model lacks takes the base's row, else the only model's that has
+it, else the mean of all that have it; what a recipe says comes first; a token that none has is
+zeros.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The union of tokenizers: one that knows the tokens of all, and still cuts text as each did.
 
-Tokens that are added to a tokenizer by name alone are never formed from text: byte-pair encoding
-reaches a token only by merges. So the union has the merges of all, ordered by rank: the merge that
-any of them learnt first comes first, and a pair that several know keeps its best rank. A word that
-one of the vocabularies holds as a whole is that token at once (`ignore_merges`). Between two
-languages of one script the rest is a compromise: of the words of held-out English and German text,
-with vocabularies of 12,000, 97 and 93 in 100 are cut as before, into as many tokens as before (1.18
-and 1.26 per word, 1.18 and 1.23 in the union); of English and Russian, of 4,000, all but 1 and 2.
+Byte-pair encoding reaches a token only by merges: the union has the merges of all, ordered by their
+best rank, and a word that one of the vocabularies holds as a whole is that token at once
+(`ignore_merges`). Of the words of held-out English and German text, with vocabularies of 12,000, 97
+and 93 in 100 are cut as before; of English and Russian, of 4,000, all but 1 and 2.
 """
 
 from __future__ import annotations

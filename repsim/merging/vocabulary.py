@@ -1,7 +1,6 @@
 """Which token each row of an embedding stands for, and whether two tokenizers cut text alike.
 
-Averaging row i with row i makes sense only if both stand for the same token, which equal sizes do
-not show. The token map is read from the tokenizer's own files, without running it.
+The token map is read from the tokenizer's own files, without running it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """LoRA adapters of `peft`: a base and what is added to some of its weights.
 
-The weight of an adapted module is W + s B A, with s = alpha / r, or alpha / sqrt(r) where the
-adapter says so (rsLoRA); with DoRA its rows are scaled to learnt lengths. It is computed when it is
-read, one tensor at a time, in float32: neither the sum nor the task vector is ever stored.
+The weight of an adapted module is W + s B A, s = alpha / r, or alpha / sqrt(r) for rsLoRA; with
+DoRA its rows are scaled to learnt lengths. Computed when read, one tensor at a time, in float32.
 
 LoRA: Hu et al. 2022, arXiv:2106.09685. rsLoRA: Kalajdzievski 2023, arXiv:2312.03732. DoRA: Liu et
 al. 2024, arXiv:2402.09353.
@@ -74,8 +73,7 @@ def stated_base(folder: Path) -> tuple[str, str | None]:
     name = config.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise InputError(
-            f"the adapter '{folder}' names no base model",
-            hint=f"give both: BASE+{folder}",
+            f"the adapter '{folder}' names no base model", hint=f"give both: BASE+{folder}"
         )
     beside = folder.resolve() / name
     revision = config.get("revision")

@@ -39,22 +39,9 @@ def load_causal_lm(
     revision: str | None = None,
     allow_network: bool = False,
 ) -> CausalModel:
-    """Load a causal language model from a folder, the zoo or the hub.
+    """Load a causal language model, with its head, from a folder, the zoo or the hub.
 
-    Nothing pickled is read, code that comes with a model is never run, and nothing is
-    downloaded unless `allow_network` says so. The family needs no spec: nothing is hooked.
-
-    Args:
-        name: A Hugging Face folder, "zoo:NAME", a hub id ("org/name", "org/name@revision"), any of
-            them behind a label ("en=runs/en"); a `ModelRef`; a module of `transformers` with its
-            head, as `(module, tokenizer)`.
-        label: Name in tables and plots; the folder's own name by default.
-        device: Where the model runs.
-        device_map: How `accelerate` spreads a model: "auto", or part -> device.
-        dtype: Type of the weights; by default float32 on a CPU, as stored elsewhere, and as it is
-            for a module.
-        revision: Revision on the hub.
-        allow_network: Whether something that is not on this machine may be downloaded.
+    The family needs no spec: nothing is hooked. Arguments as in `load_model`.
 
     Raises:
         InputError: Nothing is there, or files are missing, truncated, pickled or incomplete.

@@ -1,7 +1,6 @@
 """Does config.json describe the weights beside it? Told from headers, before anything is built.
 
-`transformers` loads a config of one layer beside weights of four without a word, and what is then
-measured belongs to no model. Sizes are compared by what the family's spec says of each tensor.
+`transformers` loads a config of one layer beside weights of four without a word.
 """
 
 from __future__ import annotations

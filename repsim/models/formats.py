@@ -1,7 +1,6 @@
 """What a user may hold beside a folder of safetensors, and how its weights are read.
 
-`held_folder` gives the folder that stands for a file or folder (see `views`); `derived_weights`
-reads the weights of such a folder, one tensor at a time. A further format is one line of `KINDS`.
+A further format is one line of `KINDS`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.models.adapters import (
-    CONFIG,
-    AdaptedWeights,
-    Base,
-    adapter_files,
-    write_adapter_view,
-)
+from repsim.models.adapters import CONFIG, AdaptedWeights, Base, adapter_files, write_adapter_view
 from repsim.models.gguf import GgufWeights, find_gguf, stem_of, write_gguf_view
 from repsim.models.headers import TensorHeader, weight_files
 from repsim.models.in_memory import KIND, MemoryWeights

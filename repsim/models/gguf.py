@@ -1,9 +1,8 @@
 """GGUF files: config, tokenizer and weights of a model as llama.cpp keeps it.
 
-Names, order of heads and everything else that differs between the two worlds are taken from the
-tables of `transformers` (`modeling_gguf_pytorch_utils`), and blocks are unpacked by the `gguf`
-package, one tensor at a time. The table of tensors is read once and kept in the view, because the
-metadata of a file (its whole vocabulary) takes seconds to parse.
+Names and orders are mapped by the tables of `transformers`, blocks unpacked by the `gguf` package,
+one tensor at a time. The table of tensors is kept in the view: a file's metadata takes seconds to
+parse.
 """
 
 from __future__ import annotations

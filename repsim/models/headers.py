@@ -1,8 +1,6 @@
 """Weight files of a model folder and what their headers say, demanded of every file that is read.
 
-The format of safetensors is eight bytes with the length of a JSON header, the header, and the data.
-Everything that the reference library demands of a header is demanded here, and that no name comes
-twice, so that no byte is taken for what it is not.
+All that the reference library demands of a safetensors header, and that no name comes twice.
 """
 
 from __future__ import annotations

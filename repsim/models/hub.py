@@ -46,11 +46,7 @@ def short_name(name: str, revision: str | None) -> str:
 def _snapshot(name: str, revision: str | None, file: str, allow_network: bool) -> Path:
     """Folder in the cache with the files of a model, or with one GGUF file in all its parts."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = [PART.sub(rf"\g<stem>-?????-of-\g<count>{SUFFIX}", file)] if file else _FILES
     try:

@@ -1,9 +1,7 @@
 """Models that are loaded already: an `nn.Module` goes wherever a path goes.
 
-It gets a view (see `views`) in a folder of this process: its config, its tokenizer, and a hash of
-its weights as they are now. Weights are read from the module itself, one tensor at a time; a verb
-that runs it gets a twin that shares its weights, so that neither mode, nor gradients, nor hooks of
-the user's own model are touched.
+It gets a view (see `views`): config, tokenizer, and a hash of its weights as they are now. A verb
+that runs it gets a twin that shares its weights, so that the user's own model is not touched.
 """
 
 from __future__ import annotations

@@ -11,14 +11,7 @@ from typing import Any, get_args
 
 from repsim.core.aside import sweep_once
 from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
-from repsim.core.files import (
-    cache_folder,
-    file_mark,
-    hash_bytes,
-    hash_files,
-    read_json,
-    write_text,
-)
+from repsim.core.files import cache_folder, file_mark, hash_bytes, hash_files, read_json, write_text
 from repsim.core.model_ref import ModelRef, Role
 from repsim.models.adapters import is_adapter, stated_base
 from repsim.models.arch import ArchSpec, spec_for
@@ -33,16 +26,8 @@ from repsim.models.zoo import PREFIX, zoo_folder
 
 PROVENANCE_FILE = "repsim_provenance.json"
 #: Fields of `ModelRef` that a provenance file may state.
-HISTORY = (
-    "role",
-    "languages",
-    "init_seed",
-    "data_seed",
-    "forked_from",
-    "fork_step",
-    "step",
-    "tokens",
-)
+HISTORY = ("role", "languages", "init_seed", "data_seed", "forked_from", "fork_step", "step",
+           "tokens")  # fmt: skip
 #: What a tokenizer may consist of, the one that decides first.
 TOKENIZER_FILES = (
     ("tokenizer.json",),
@@ -368,11 +353,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def tokenizer_hash(folder: Path) -> str:
-    """Hash of a folder's tokenizer; empty for a model in memory that came without one.
-
-    Raises:
-        InputError: A folder of files has none.
-    """
+    """Hash of a folder's tokenizer; empty for a model in memory that came without one."""
     held = held_tokenizer_hash(folder)
     return hash_remembered(tokenizer_files(folder)) if held is None else held
 

@@ -45,7 +45,7 @@ class LoadedModel:
         model: The base model without a head, in evaluation mode, gradients off.
         tokenizer: Its tokenizer, with a padding token.
         spec: Description of its family.
-        versions: What `weight_versions` gave when its weights were those of `ref`.
+        versions: Place and version of its tensors when its weights were those of `ref`.
     """
 
     ref: ModelRef
@@ -72,10 +72,7 @@ def load_model(
     downloaded unless `allow_network` says so.
 
     Args:
-        name: A Hugging Face folder, the name of a packaged model ("minilm", "smollm2"), a hub id
-            ("org/name", "org/name@revision"), any of them behind a label ("en=runs/en"); a
-            `ModelRef`; a module of `transformers`, alone or as `(module, tokenizer)`. Of a module
-            the weights are shared, not copied.
+        name: As in `inspect_model`. Of a module in memory the weights are shared, not copied.
         label: Name in tables and plots; the folder's own name by default.
         device: Where the model runs.
         device_map: How `accelerate` spreads a model that fits no single device: "auto", or part ->
@@ -235,13 +232,12 @@ def choose_device(device: str | torch.device) -> torch.device:
     if where.type not in ("cpu", "cuda", "mps", "xpu"):
         raise UsageError(f"device '{device}' holds no numbers", hint="cpu, cuda, cuda:1, mps")
     there = {
-        "cuda": torch.cuda.is_available(),
+        "cpu": True,
+        "cuda": (where.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
         "xpu": torch.xpu.is_available(),
     }
-    if where.type == "cuda" and there["cuda"]:
-        there["cuda"] = (where.index or 0) < torch.cuda.device_count()
-    if not there.get(where.type, True):
+    if not there[where.type]:
         raise ResourceError(f"device '{device}' is not available here", hint="use device cpu")
     return where
 

@@ -107,11 +107,12 @@ def _facts(path: Path, stated: Manifest, layout: Any, files: int) -> dict[str, A
     """What reports say of how a dump was read."""
     first = {True: "first token left out", False: "first token read",
              "already": "first token left out by the tool"}[stated.skip_first]  # fmt: skip
-    policy = f"{stated.pooling} of tokens, {first}" if layout.by_token else "as the tool pooled"
+    pooling = policy = "as the tool pooled"
+    if layout.by_token:
+        pooling, policy = stated.pooling, f"{stated.pooling} of tokens, {first}"
     named = [layer.key for layer in layout.layers.values()]
     facts = {"dump": str(path), "files": files, "policy": policy, "left_out": layout.left_out,
-             "tokenizer": stated.tokenizer,
-             "pooling": stated.pooling if layout.by_token else "as the tool pooled"}  # fmt: skip
+             "tokenizer": stated.tokenizer, "pooling": pooling}  # fmt: skip
     if layout.point == "" and len(set(named)) == len(named) and not _numbered(named):
         facts["layer_names"] = named
     return facts

@@ -1,8 +1,4 @@
-"""File formats of arrays: each lists the arrays of a file and reads blocks of them.
-
-A block is read through a mapping that is closed again, so that what a process holds is the block
-and not the file.
-"""
+"""File formats of arrays: each lists the arrays of a file and reads blocks of them."""
 
 from __future__ import annotations
 

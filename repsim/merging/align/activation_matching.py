@@ -1,8 +1,7 @@
 """Activation matching: units, heads and streams paired by what they do on the same text.
 
-Hidden units and channels of the stream are paired by correlation (Li et al. 2015; Ainsworth,
-Hayase and Srinivasa 2023), heads by the linear CKA of their outputs, which does not depend on the
-bases inside them.
+Units and channels by correlation (Li et al. 2015; Ainsworth, Hayase and Srinivasa 2023), heads by
+the linear CKA of their outputs, whatever the bases inside them.
 """
 
 from __future__ import annotations

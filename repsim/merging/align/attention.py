@@ -1,9 +1,8 @@
 """Which head of B is which head of A, and how the bases inside the heads are turned.
 
-Heads are compared by what does not depend on the bases inside them: the maps `Q^T K` and `O^T V`
-over the residual stream, as in Generalized Linear Mode Connectivity for Transformers (Theus et al.
-2025), except that with rotary positions `Q^T K` is compared per frequency, since only that survives
-the rotations that are legal there. Query heads stay inside their key-value group.
+Heads are compared by `Q^T K` and `O^T V` over the residual stream, which no basis inside them
+changes (Theus et al. 2025); with rotary positions `Q^T K` per frequency, all that legal rotations
+keep. Query heads stay inside their key-value group.
 """
 
 from __future__ import annotations

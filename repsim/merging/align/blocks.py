@@ -1,8 +1,4 @@
-"""Weights of a model block by block, so that what alignment holds does not grow with the model.
-
-A block is folded by itself: each of its norms is read inside it. The vocabulary comes some rows at
-a time.
-"""
+"""Weights of a model block by block, so that what alignment holds does not grow with the model."""
 
 from __future__ import annotations
 
@@ -47,11 +43,9 @@ class Blocks(Protocol):
 
     def block(self, layer: int, only: Keys | None = None) -> Weights:
         """The weights of one block, or of one of its parts (see `parts_of`)."""
-        ...
 
     def outside(self) -> Iterator[Weights]:
         """The weights outside the blocks: each key once, those of the vocabulary some rows."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -242,12 +242,12 @@ def _with_weights(
             owner._parameters[key] = nothing
 
 
-def random_tokens(config: Any, *, seed: int = 0, shape: Sequence[int] = (2, 16)) -> torch.Tensor:
-    """Token ids drawn from the whole vocabulary, `shape`."""
+def random_tokens(config: Any, *, seed: int = 0) -> torch.Tensor:
+    """Token ids `[2, 16]` drawn from the whole vocabulary."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(config.vocab_size, tuple(shape), generator=generator)
+    return torch.randint(config.vocab_size, (2, 16), generator=generator)
 
 
 def model_output(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,8 @@
 """Weight matching: the permutations that bring B's weights nearest to A's.
 
-Coordinate descent as in Git Re-Basin (Ainsworth, Hayase and Srinivasa 2023): with everything else
-fixed, the best order of one axis is a linear assignment on the summed inner products of all weights
-that have that axis. Given the residual stream, blocks do not depend on each other, so one round
-solves every block exactly once and then the stream.
+Coordinate descent as in Git Re-Basin (Ainsworth, Hayase and Srinivasa 2023): the best order of one
+axis is a linear assignment on summed inner products. Given the stream, blocks are independent, so
+one round solves every block once and then the stream.
 """
 
 from __future__ import annotations

@@ -131,8 +131,7 @@ def repair_state_dict(
     spaces = spec_for(config.model_type).spaces(config)
     places = _places(merged, spaces, points)
     wanted = _interpolate(
-        [_measure(build_model(config, state), places, input_ids, mask) for state in parents],
-        shares,
+        [_measure(build_model(config, state), places, input_ids, mask) for state in parents], shares
     )
     model = build_model(config, merged)
     met: dict[Place, _Statistics] = {}
@@ -220,11 +219,7 @@ def _out_axis(weight: StoredWeight) -> int:
 
 
 def _correct(
-    model: nn.Module,
-    where: _Where,
-    values: torch.Tensor,
-    met: _Statistics,
-    wanted: _Statistics,
+    model: nn.Module, where: _Where, values: torch.Tensor, met: _Statistics, wanted: _Statistics
 ) -> torch.Tensor:
     """Fold scale and shift into the model's parameters; the values as they are from now on."""
     import torch
@@ -320,11 +315,7 @@ def _shares(weights: Sequence[float] | None, parents: int) -> list[float]:
 
 
 def _report(
-    place: Place,
-    where: _Where,
-    met: _Statistics,
-    wanted: _Statistics,
-    after: _Statistics,
+    place: Place, where: _Where, met: _Statistics, wanted: _Statistics, after: _Statistics
 ) -> RepairReport:
     alive = (met.std > DEAD * wanted.std) & (wanted.std > 0)
     target = wanted.std[alive]

@@ -32,12 +32,7 @@ _SMALL = 1e-30
 def model_stock(
     stream: Stream, *, context: TensorContext, clamp: bool = True, filter_wise: bool = False
 ) -> Iterator[Array]:
-    """Step from the base towards the average by how well the deltas agree.
-
-    A negative cosine (deltas that point apart) makes t negative without the clamp: at c = -0.9 and
-    two models the result would lie 18 deltas beyond the base. `filter_wise` finds one t per row
-    (last axis). `context.values` receives the mean `t` and `cosine`.
-    """
+    """Step from the base towards the average by how well the deltas agree, or each row's."""
     along: Along = "row" if filter_wise and stream.shape else "tensor"
     cosine = _mean_cosine(_products(stream, along), context)
     n = stream.models
@@ -49,7 +44,7 @@ def model_stock(
     context.values.update(t=float(t.mean()), cosine=float(cosine.mean()))
     if bool(((t < 0) | (t > 1)).any()):
         what = f"the deltas point apart (mean cosine {float(cosine.mean()):.2f})"
-        if clamp:
+        if clamp:  # else, at a cosine of -0.9, two models lead 18 deltas beyond the base
             context.note(f"{what}: t clamped to [0, 1], least {float(t.min()):.3g}")
             t = t.clip(0, 1)
         else:
@@ -92,12 +87,7 @@ def _mean_cosine(products: Any, context: TensorContext) -> Any:
 def sce(
     stream: Stream, *, context: TensorContext, select_topk: float = parameter(1.0, above=0, most=1)
 ) -> Iterator[Array]:
-    """Select, calculate, erase.
-
-    Identical models have no variance to select by: their common delta is taken whole, and noted
-    (mergekit gives the base back). The weights are found in float64, so that deltas of fine-tuning
-    size keep them (mergekit falls back to equal weights below a mean square of 1e-6).
-    """
+    """Select, calculate, erase; the weights are found in float64, small deltas keep theirs."""
     cut = None
     if select_topk < 1:
         varying = sum(_varying(part) for part in stream.parts())

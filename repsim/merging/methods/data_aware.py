@@ -58,12 +58,7 @@ def regmean(
     reduction: float = parameter(0.9, least=0, most=1),
     ridge: float = parameter(1e-6, least=0),
 ) -> Iterator[Array]:
-    """The linear map that best predicts the outputs of all models on their own inputs.
-
-    Solved in float64. The ridge draws to the plain mean what no input decides; it is relative to
-    the mean diagonal of the sum of the Gram matrices. `context.values` receives the `condition` of
-    the system, which is noted where it is bad.
-    """
+    """The linear map that best predicts the outputs of all models on their own inputs."""
     statistics = _statistics(context, stream.models, "Gram matrices")
     if statistics is None:
         context.note("no Gram matrices: plain mean")
@@ -142,10 +137,7 @@ def _check_grams(grams: Sequence[Gram], shape: tuple[int, ...], name: str) -> No
 def fisher(
     stream: Stream, *, context: TensorContext, weight: Sequence[float] = per_model(1.0, least=0)
 ) -> Iterator[Array]:
-    """Average weighted entry by entry by how much each model's output depends on it.
-
-    Entries that no output depends on (rows of tokens that the text lacks) get the plain mean.
-    """
+    """Average weighted entry by entry by how much each model's output depends on it."""
     information = _statistics(context, stream.models, "Fisher information")
     if information is None:
         raise InputError(

@@ -41,12 +41,7 @@ def widen(
     above_average: float = parameter(1.0, least=0),
     calibration: float = parameter(1.0, least=0),
 ) -> Iterator[Array]:
-    """Weight disentanglement: models that moved far from the base and models that hardly did.
-
-    `above_average` and `calibration` are the t and s of the paper. Matrices are taken as
-    `[outputs, inputs]`, as `torch.nn.Linear` stores them; tensors of more than two axes are scored
-    entry by entry, as vectors are.
-    """
+    """Weight disentanglement; `above_average` and `calibration` are the t and s of the paper."""
     if len(stream.shape) != 2:
         yield from _by_entry(stream, above_average, calibration)
         return

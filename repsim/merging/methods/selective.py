@@ -65,12 +65,7 @@ def nearswap(
     needs_base=True,
 )
 def arcee_fusion(stream: Stream, *, context: TensorContext) -> Iterator[Array]:
-    """The base, and of another model the changes that stand out.
-
-    The quartiles are exact (mergekit: of a random sample of a million entries of larger tensors).
-    mergekit adds 1e-8 to p and q, which counts only where a row puts hardly any mass.
-    Where rows have one entry, or nothing changed, no importance stands out and all is taken.
-    """
+    """The base, and of another model the changes that stand out; all if nothing changed."""
     width = stream.shape[-1] if stream.shape else 1
     divergence = np.concatenate([_divergences(part, width) for part in stream.parts(width)])
 

@@ -46,11 +46,7 @@ def _svd(matrix: Array) -> tuple[Array, Array, Array]:
     gpu=True,
 )
 def tsv_m(stream: Stream, *, context: TensorContext, scale: float = 1.0) -> Iterator[Array]:
-    """Task singular vectors with interference removed.
-
-    Zero singular values, and directions that several models share, are left out of the polar
-    factors, which would otherwise turn the others towards arbitrary vectors.
-    """
+    """Task singular vectors with interference removed."""
     if not _is_spectral(context, stream):
         yield from _mean_delta(stream, scale)
         return
@@ -89,11 +85,7 @@ def _polar(vectors: Array, context: TensorContext) -> Array:
     gpu=True,
 )
 def iso_c(stream: Stream, *, context: TensorContext, scale: float = 1.0) -> Iterator[Array]:
-    """Task arithmetic with an isotropic spectrum.
-
-    A sum of deltas that lacks rank (low-rank updates) has no singular vectors for its zero singular
-    values: those count in the mean but stay zero, where arbitrary vectors would be added otherwise.
-    """
+    """Task arithmetic with an isotropic spectrum; directions that the sum lacks stay zero."""
     if not _is_spectral(context, stream):
         yield from _mean_delta(stream, scale)
         return
@@ -130,11 +122,7 @@ def knots(
     lambda_: float = 1.0,
     normalize: bool = True,
 ) -> Iterator[Array]:
-    """TIES in directions that all models share: made for adapters of low rank, which hardly align.
-
-    Adapters of one base are given as BASE+ADAPTER. Directions whose singular value is zero to
-    working precision are left out: what rounding makes of the sum of base and adapter.
-    """
+    """TIES in directions that all models share: for adapters of low rank, which hardly align."""
     own: dict[str, Any] = {
         "weight": weight, "density": density, "normalize": normalize, "lambda_": lambda_,
         "scope": "tensor", "weighting": "before", "rescale": "none", "context": context,

@@ -1,8 +1,4 @@
-"""Interpolation along great circles: SLERP, NuSLERP, multi-SLERP, Karcher mean.
-
-Each of them is a sum of the tensors whose shares follow from their inner products: one pass finds
-those, another one adds up.
-"""
+"""Interpolation along great circles, by shares of the tensors that follow from inner products."""
 
 from __future__ import annotations
 
@@ -101,11 +97,7 @@ def nuslerp(
     row_wise: bool = False,
     column_wise: bool = False,
 ) -> Iterator[Array]:
-    """SLERP by weights, of the whole tensor, of each row, or of each column for itself.
-
-    A row runs along the last axis, a column along the first. (mergekit: `nuslerp_flatten: false`
-    takes rows, and `nuslerp_row_wise: true` on top of it takes columns.)
-    """
+    """SLERP by weights, of the whole tensor, of each row (last axis), or of each column."""
     if row_wise and column_wise:
         raise UsageError("nuslerp can be row_wise or column_wise, not both")
     first, second = weight
@@ -191,10 +183,7 @@ def karcher(
     max_iter: int = parameter(10, least=0),
     tol: float = 1e-5,
 ) -> Iterator[Array]:
-    """Riemannian centre of mass of the directions, all with equal weight.
-
-    Zero tensors have no direction; they shorten the result only.
-    """
+    """Riemannian centre of mass of the directions, all with equal weight."""
     norms, cosines = _directions(gram(stream), context)
     there = np.flatnonzero(norms > _TINY)
     shares = np.zeros(len(norms))
@@ -219,9 +208,7 @@ def _centre(cosines: Any, max_iter: int, tol: float, context: TensorContext) -> 
             if math.sin(angle) > _TINY:
                 tangent += angle / math.sin(angle) * (np.eye(count)[place] - cosine * centre)
             elif cosine < 0:
-                context.note(
-                    "a direction is opposite to the mean: it has no shortest way, left out"
-                )
+                context.note(_OPPOSITE)
         tangent /= count
         length = _norm(tangent, cosines)
         if length < tol:

@@ -25,6 +25,8 @@ from repsim.merging.methods.election import ZERO_WEIGHT, elected
 from repsim.merging.parameters import parameter, per_model
 
 _CANCELLED = "the weights add up to zero: deltas added up, not averaged"
+_FEWER_DROPPED = "fewer large entries dropped than gamma asks for: density would not be kept"
+_NONE_KEPT = "density keeps no entry of so small a tensor: that model adds nothing here"
 _LOST = "every entry of a delta was dropped at random: that model adds nothing here"
 #: How mergekit scales a thinned tensor back, as against leaving it as it is.
 _NORMS = ("none", "l1")
@@ -187,13 +189,7 @@ def ties(
     weighting: Literal["before", "after"] = parameter("before", choices=("before", "after")),
     rescale: str = parameter("none", choices=_NORMS),
 ) -> Iterator[Array]:
-    """Trim, elect sign, disjoint merge.
-
-    `scope="model"` trims by one threshold for the whole model, as the paper does, so that tensors
-    that moved little are trimmed away; the whole models are read for it first.
-    `weighting="after"` elects signs without the weights and divides by the number that agree
-    (PEFT).
-    """
+    """Trim, elect sign, disjoint merge; scope and weighting as in the table of the package."""
     if scope == "model":
         if context.surveyed is None:
             raise UsageError(
@@ -240,14 +236,10 @@ def _breadcrumbs(
     for share, outliers in zip(density, gamma, strict=True):
         kept, top = int(share * stream.entries), int(outliers * stream.entries)
         if kept + top > stream.entries:
-            context.note(
-                "fewer large entries dropped than gamma asks for: density would not be kept"
-            )
+            context.note(_FEWER_DROPPED)
             top = stream.entries - kept
         if kept == 0:
-            context.note(
-                "density keeps no entry of so small a tensor: that model adds nothing here"
-            )
+            context.note(_NONE_KEPT)
         counts.append((kept + top, top))
     cuts = _largest(stream, counts)
     yield from _merged(
@@ -299,6 +291,17 @@ class _AtRandom:
         return self._moved and not self._left
 
 
+def _thinners(
+    density: Sequence[float], chances: Sequence[Callable[[Array], Any]], rescale: str,
+    context: TensorContext,
+) -> list[Thin]:  # fmt: skip
+    """Each model's, which keeps everything at a density of 1."""
+    return [
+        _keep if share == 1 else _AtRandom(chance, rescale, context, model)
+        for model, (share, chance) in enumerate(zip(density, chances, strict=True))
+    ]
+
+
 def _always(density: float) -> Callable[[Array], Any]:
     return lambda delta: like(np.array(density, kind_of_array(delta)), delta)
 
@@ -317,10 +320,7 @@ def _dare(
     """Each entry is kept with probability `density`."""
 
     def thinners() -> list[Thin]:
-        return [
-            _keep if share == 1 else _AtRandom(_always(share), rescale, context, model)
-            for model, share in enumerate(density)
-        ]
+        return _thinners(density, [_always(share) for share in density], rescale, context)
 
     yield from _merged(
         stream, context, thinners, weight, lambda_,
@@ -385,12 +385,8 @@ def _della(
         context.note("rows of one entry have no rank: kept with probability density")
 
     def thinners() -> list[Thin]:
-        return [
-            _keep
-            if share == 1
-            else _AtRandom(_by_rank(share, spread, width), rescale, context, model)
-            for model, (share, spread) in enumerate(zip(density, epsilon, strict=True))
-        ]
+        chances = [_by_rank(*pair, width) for pair in zip(density, epsilon, strict=True)]
+        return _thinners(density, chances, rescale, context)
 
     yield from _merged(
         stream, context, thinners, weight, lambda_,

@@ -32,9 +32,7 @@ _ALIASES = {
 for _file, _names in _FAMILIES.items():
     for _name in _names.split():
         ARCHITECTURES.add(
-            _name,
-            f"repsim.models.arch.{_file}:{_name.upper()}",
-            aliases=_ALIASES.get(_name, ()),
+            _name, f"repsim.models.arch.{_file}:{_name.upper()}", aliases=_ALIASES.get(_name, ())
         )
 
 

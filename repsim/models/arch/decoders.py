@@ -132,17 +132,11 @@ GLM = LLAMA.like("glm", without=("gate", "up"), block=_FUSED_MLP, rotary="neighb
 
 GLM4 = GLM.like(
     "glm4",
-    block={
-        "attn_out_norm": "post_self_attn_layernorm",
-        "mlp_out_norm": "post_mlp_layernorm",
-    },
+    block={"attn_out_norm": "post_self_attn_layernorm", "mlp_out_norm": "post_mlp_layernorm"},
 )
 
 STARCODER2 = LLAMA.like(
-    "starcoder2",
-    without=("gate",),
-    block={"up": "mlp.c_fc", "down": "mlp.c_proj"},
-    layer_norm=True,
+    "starcoder2", without=("gate",), block={"up": "mlp.c_fc", "down": "mlp.c_proj"}, layer_norm=True
 )
 
 GPT2 = ArchSpec(

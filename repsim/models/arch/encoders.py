@@ -1,7 +1,7 @@
 """Encoder families, as data for the block template.
 
-A post-norm block computes `h = norm(x + attn)` and `resid = norm(h + mlp)`: `attn` and `mlp` are
-read before sum and norm, so they do not add up to `resid`, and no norm follows the last block.
+A post-norm block computes `h = norm(x + attn)`, `resid = norm(h + mlp)`: its branches do not add
+up.
 """
 
 from __future__ import annotations
@@ -49,11 +49,7 @@ ROBERTA = BERT.like(
     "camembert",
     prefix="roberta",
     lm_heads=("lm_head.decoder",),
-    stream={
-        **BERT.stream,
-        "transform": "/lm_head.dense",
-        "final_norm": "/lm_head.layer_norm",
-    },
+    stream={**BERT.stream, "transform": "/lm_head.dense", "final_norm": "/lm_head.layer_norm"},
     untouched=(*BERT.untouched[:2], r"/lm_head\.bias"),
 )
 

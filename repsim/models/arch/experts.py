@@ -1,9 +1,7 @@
 """Decoders with a mixture of experts, as data for the block template.
 
-Experts are read where their sum is added (`mlp`); their hidden units are not offered, since which
-experts a token takes differs. Published checkpoints store each expert by itself, `transformers`
-builds one tensor of all: both are known. Experts may be re-ordered, with their rows of the router,
-and the hidden units inside each.
+Experts are read where their sum is added (`mlp`), since which ones a token takes differs.
+Checkpoints store each by itself, `transformers` builds one tensor of all: both are known.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""A fallback for families without a spec, which the user has to turn on.
-
-It takes the outputs of the longest list of blocks of one class for the residual stream and offers
-`embed` and `resid` only. Nothing is known of norms inside or behind the blocks, so check the result
-with `repsim models --check`.
-"""
+"""A fallback for families without a spec: `embed` and `resid` at the longest list of blocks."""
 
 from __future__ import annotations
 

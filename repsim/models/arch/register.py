@@ -1,8 +1,4 @@
-"""Which families were verified, with which versions: a file that the contract tests write.
-
-`python -m repsim.testing.family_register` runs the contract on a tiny model of every kind and
-writes the file; a test runs it again and compares.
-"""
+"""Which families were verified, with which versions: a file that the contract tests write."""
 
 from __future__ import annotations
 
@@ -17,22 +13,7 @@ REGISTER = Path(__file__).with_name("verified.json")
 
 
 def verified_families() -> dict[str, Any]:
-    """What the contract found when the register was written.
-
-    Returns:
-        `versions` of the libraries, and `families`, one dictionary per kind of model: `family`,
-        `model_type`, `variant`, `classes`, `points`, `reads` (what part is read, where it is not
-        the whole model), `additive`, and `permutation`, `rotation` and
-        `learned`: "yes", or why models of that kind cannot be aligned so.
-
-    Raises:
-        InputError: The file is damaged.
-
-    Example:
-        >>> rows = verified_families()["families"]
-        >>> {row["model_type"]: row["rotation"] for row in rows}["mixtral"]
-        'yes'
-    """
+    """`versions` of the libraries, and `families`: one dictionary per kind of model."""
     document = read_json(REGISTER)
     if not isinstance(document, dict) or not {"versions", "families"} <= document.keys():
         raise InputError(

@@ -6,6 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+#: An element is, by group:
+#: - permutation: `[size]`, unit i of the result is unit `element[i]`;
+#: - grouped permutation: `[copies, size]`, one inside each group that the axes before it count;
+#: - linear: `[copies, size, size]`, an invertible M per key-value group (one where weights have no
+#:   such axis); `roles` take M, and `dual_roles` the inverse of its transpose;
+#: - rotary: the same, where M acts on the first `rotary` dimensions by one rotation and scaling per
+#:   pair (i, i + rotary/2): only that commutes with rotary positions;
+#: - rotation: `[size, size]`, an orthogonal Q;
+#: - scale: `[size]`, a positive factor per unit; `dual_roles` take its inverse.
 Group = Literal["permutation", "grouped permutation", "linear", "rotary", "rotation", "scale"]
 
 #: Gains of norms: a rotation does not act on them. The first seven stand on the stream, or on what
@@ -95,43 +104,18 @@ class StoredWeight:
 
 @dataclasses.dataclass(frozen=True)
 class SymmetrySpace:
-    """One group of transformations that leaves the model's function unchanged.
+    """One group of transformations that leaves the model's function unchanged."""
 
-    An element is, by `group`:
-
-    - "permutation": `[size]`, unit i of the result is unit `element[i]`;
-    - "grouped permutation": `[copies, size]`, one permutation inside each of the groups that the
-      axes before it count;
-    - "linear": `[copies, size, size]`, an invertible M per key-value group (one M where weights
-      have no such axis); `roles` take M, and `dual_roles` the inverse of its transpose;
-    - "rotary": the same, where M acts on the first `rotary` dimensions by one rotation and scaling
-      per pair (i, i + rotary/2): only that commutes with rotary positions;
-    - "rotation": `[size, size]`, an orthogonal Q;
-    - "scale": `[size]`, a positive factor per unit; `dual_roles` take its inverse.
-
-    Attributes:
-        name: What it is called, such as "mlp_units", "query_heads", "residual_rotation".
-        group: Kind of its elements.
-        axes: Axes that it acts on, wherever a weight of `roles` has them.
-        roles: Weights that it acts on.
-        dual_roles: Weights that take the inverse transpose.
-        layer: Block that it lives in; None if it spans all of them.
-        size: Length of the axis.
-        copies: Number of independent elements of a "grouped permutation", "linear" or "rotary".
-        rotary: Dimensions that carry rotary positions.
-        fixes_mean: Whether Q must keep the constant direction, along which LayerNorm is blind.
-    """
-
-    name: str
+    name: str  # Such as "mlp_units", "query_heads", "residual_rotation"
     group: Group
-    axes: tuple[str, ...]
-    roles: tuple[str, ...]
-    size: int
-    dual_roles: tuple[str, ...] = ()
-    layer: int | None = None
-    copies: int = 1
-    rotary: int = 0
-    fixes_mean: bool = False
+    axes: tuple[str, ...]  # Axes that it acts on, wherever a weight of `roles` has them
+    roles: tuple[str, ...]  # Weights that it acts on
+    size: int  # Length of the axis
+    dual_roles: tuple[str, ...] = ()  # Weights that take the inverse transpose
+    layer: int | None = None  # Block that it lives in; None if it spans all of them
+    copies: int = 1  # Independent elements of a "grouped permutation", "linear" or "rotary"
+    rotary: int = 0  # Dimensions that carry rotary positions
+    fixes_mean: bool = False  # Whether Q must keep the constant direction, as for LayerNorm
 
     @property
     def key(self) -> str:
