@@ -25,13 +25,10 @@ Forecast = Callable[[Design, np.ndarray, Mapping[str, float]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class OutcomeRegressor:
-    """A regressor by name: what it uses, how it forecasts, and settings to choose from."""
+    """How a regressor forecasts, and settings to choose from."""
 
-    label: str
     forecast: Forecast
     grid: tuple[Mapping[str, float], ...] = ({},)
-    members: bool = False
-    features: bool = True
 
 
 def by_method(design: Design, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,28 +146,18 @@ def _correlation(design: Design, y: np.ndarray, setting: Mapping[str, float]) ->
     return np.asarray(level + slope * ranked)
 
 
-def _alphas(*alphas: float) -> tuple[dict[str, float], ...]:
-    return tuple({"alpha": alpha} for alpha in alphas)
-
-
 #: Regressors by name; their settings from the simplest on.
 OUTCOME_REGRESSORS: dict[str, OutcomeRegressor] = {
-    "mean": OutcomeRegressor("mean of the method", _mean_of_method, features=False),
-    "members": OutcomeRegressor(
-        "who the parents are: additive effects of models", _ridge(False, True), _alphas(1.0),
-        members=True, features=False,
+    "mean": OutcomeRegressor(_mean_of_method),
+    "members": OutcomeRegressor(_ridge(False, True), ({"alpha": 1.0},)),
+    "ridge": OutcomeRegressor(
+        _ridge(True, False), ({"alpha": 3.0}, {"alpha": 0.5}, {"alpha": 0.1})
     ),
-    "ridge": OutcomeRegressor("ridge regression", _ridge(True, False), _alphas(3.0, 0.5, 0.1)),
-    "additive": OutcomeRegressor("monotone additive regression", _additive, _alphas(1e-2)),
-    "boosting": OutcomeRegressor("boosted monotone trees", _boosting),
-    "ridge-members": OutcomeRegressor(
-        "ridge regression on features and models", _ridge(True, True), _alphas(3.0, 0.5),
-        members=True,
-    ),
-    "correlation": OutcomeRegressor(
-        "linear, by gradient ascent on the correlation", _correlation
-    ),
-}  # fmt: skip
+    "additive": OutcomeRegressor(_additive, ({"alpha": 1e-2},)),
+    "boosting": OutcomeRegressor(_boosting),
+    "ridge-members": OutcomeRegressor(_ridge(True, True), ({"alpha": 3.0}, {"alpha": 0.5})),
+    "correlation": OutcomeRegressor(_correlation),
+}
 
 
 def per_method(forecast: Forecast, design: Design, y: np.ndarray, setting: Any) -> np.ndarray:

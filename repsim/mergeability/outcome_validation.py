@@ -265,9 +265,7 @@ def _put_together(
                   tuple(fold.name for fold in split.folds))  # fmt: skip
 
 
-def _counted(
-    results: Sequence[Mapping[str, tuple[np.ndarray, str]]],
-) -> dict[str, dict[str, int]]:
+def _counted(results: Sequence[Mapping[str, tuple[np.ndarray, str]]]) -> dict[str, dict[str, int]]:
     """How often each regressor was chosen."""
     counts: dict[str, dict[str, int]] = {}
     for result in results:

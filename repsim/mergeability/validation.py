@@ -38,13 +38,7 @@ from repsim.mergeability.features.tiers import ORACLE
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.hypotheses import examine_hypotheses
 from repsim.mergeability.known_answers import control_rows
-from repsim.mergeability.metrics import (
-    FULL,
-    LESS_IS_BETTER,
-    POINT,
-    Metric,
-    bootstrap,
-)
+from repsim.mergeability.metrics import FULL, LESS_IS_BETTER, POINT, Metric, bootstrap
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
 from repsim.mergeability.predictor import Predictor

@@ -149,11 +149,7 @@ class GoalTable(Table):
         "wanted": ("string", "the bar", "wanted"),
         "found": ("float", "value", "observed"),
         **_INTERVAL,
-        "reached": (
-            "string",
-            "yes, no, or lead not certain: its interval reaches 0",
-            "reached",
-        ),
+        "reached": ("string", "yes, no, or lead not certain: its interval reaches 0", "reached"),
         "why": ("string", "what the value is made of, where that needs words", "why"),
     }
 

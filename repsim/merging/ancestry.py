@@ -97,14 +97,13 @@ def _judged(base: str, relations: dict[str, str], cosine: float) -> tuple[Kinshi
 
 
 def check_lineage(
-    parents: Sequence[ModelLike], base: ModelLike | None = None, *, aligned: bool = False,
-    max_megabytes: float = QUICK,
+    parents: Sequence[ModelLike], base: ModelLike | None = None, *, aligned: bool = False
 ) -> list[Finding]:  # fmt: skip
     """What a merge should know of the lineage of its parents and base, as findings of a check."""
     if base is not None:
-        return [_of_base(check_base(base, parents, max_megabytes=max_megabytes), aligned=aligned)]
+        return [_of_base(check_base(base, parents, max_megabytes=QUICK), aligned=aligned)]
     first, *others = open_sources(parents)
-    relations = {other.name: relation_of(read_pair(first, other, max_megabytes))
+    relations = {other.name: relation_of(read_pair(first, other, QUICK))
                  for other in others}  # fmt: skip
     found = set(relations.values())
     if "fine-tuned" in found and found <= {"fine-tuned", "same weights"}:

@@ -35,13 +35,7 @@ class Estimate:
 
 
 def members_of(parents: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """Which model is a parent of which merge.
-
-    Args:
-        parents: Parents of each merge; one that occurs twice in a merge counts once.
-
-    Returns:
-        `[merges, models]`, the models in the order of their names.
+    """Which model is a parent of which merge: `[merges, models]`, models by name.
 
     Example:
         >>> members_of([("b", "a"), ("b", "c")]).astype(int).tolist()
@@ -56,15 +50,9 @@ def members_of(parents: Sequence[tuple[str, ...]]) -> np.ndarray:
 
 
 def model_weights(members: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
-    """How often each merge counts in each draw of models.
+    """How often each merge, `[merges, models]`, counts in each draw of models, `[draws, merges]`.
 
-    Args:
-        members: `[merges, models]`: which model is a parent of which merge.
-        draws: Number of draws.
-        seed: Seed.
-
-    Returns:
-        `[draws, merges]`, whole numbers; in a draw without a whole group of parents all are 0.
+    Whole numbers; in a draw without a whole group of parents all are 0.
 
     Example:
         >>> members = members_of([("a", "b"), ("b", "c")])
@@ -80,14 +68,9 @@ def model_weights(members: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) 
 
 
 def interval_of(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of a statistic over draws.
+    """Percentile interval of a statistic over draws, which may hold infinities.
 
-    Args:
-        values: The statistic in each draw, NaN where it is not defined; may hold infinities.
-        level: Nominal coverage.
-
-    Returns:
-        The lower and the upper end; NaN if fewer than half of the draws define the statistic.
+    NaN where a draw does not define it; both ends are if fewer than half of the draws do.
 
     Example:
         >>> interval_of(np.arange(1001.0))
@@ -109,7 +92,7 @@ def bootstrap(
     seed: int = SEED,
     least: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Statistics of the merges of each draw of models.
+    """Statistics of the merges of each draw of models; name -> `[draws that are used]`.
 
     Args:
         statistic: From numbers of merges, some of them repeated, to values by name.
@@ -117,9 +100,6 @@ def bootstrap(
         draws: Number of draws.
         seed: Seed; statistics of the same merges under the same seed are paired, draw by draw.
         least: Fewest merges that a draw is used with.
-
-    Returns:
-        Name -> `[draws that are used]`.
 
     Example:
         >>> x = np.array([1.0, 2.0, 6.0])
@@ -138,11 +118,9 @@ def bootstrap(
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Median of the values under each row of weights, the mean of the middle two where it is even.
+    """Median of values `[n]`, also infinite ones, under weights `[draws, n]`, none all zero.
 
-    Args:
-        values: `[n]`, may hold infinities.
-        weights: `[draws, n]`, none of whose rows is all zero.
+    The mean of the middle two where the sum of the weights is even.
 
     Example:
         >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.ones((1, 3))).tolist()
@@ -166,12 +144,7 @@ def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of the values under each row of weights.
-
-    Args:
-        values: `[n]`.
-        weights: `[draws, n]`, none of whose rows is all zero.
-    """
+    """Mean of values `[n]` under weights `[draws, n]`, of which no row is all zero."""
     return np.asarray(weights @ values / weights.sum(axis=1))
 
 
@@ -210,10 +183,6 @@ def _weights(parents: tuple[tuple[str, ...], ...]) -> np.ndarray:
 def share(hits: Sequence[bool], parents: Sequence[tuple[str, ...]]) -> Estimate:
     """Share of merges of which something is true, with its interval over models.
 
-    Args:
-        hits: One per merge.
-        parents: Parents of each merge.
-
     Example:
         >>> share([True, False], [("a", "b"), ("b", "c")]).value
         0.5
@@ -222,12 +191,7 @@ def share(hits: Sequence[bool], parents: Sequence[tuple[str, ...]]) -> Estimate:
 
 
 def spearman_estimate(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str, ...]]) -> Estimate:
-    """Rank correlation, with its interval over models.
-
-    Args:
-        x: One value per merge.
-        y: The other.
-        parents: Parents of each merge.
+    """Rank correlation of two values per merge, with its interval over models.
 
     Example:
         >>> x = np.arange(3.0)
@@ -253,12 +217,7 @@ def spearman_estimate(x: np.ndarray, y: np.ndarray, parents: Sequence[tuple[str,
 def auroc_estimate(
     score: np.ndarray, label: np.ndarray, parents: Sequence[tuple[str, ...]]
 ) -> Estimate:
-    """Area under the ROC curve, with its interval over models.
-
-    Args:
-        score: One value per merge.
-        label: Whether it is a positive case.
-        parents: Parents of each merge.
+    """Area under the ROC curve of a score and a label per merge, with its interval over models.
 
     Example:
         >>> parents = [("a", "b"), ("b", "c"), ("a", "c")]
@@ -268,10 +227,8 @@ def auroc_estimate(
     positive = np.asarray(label, dtype=float) > 0.5
 
     def statistic(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        ranks, hits = (
-            weighted_ranks(np.asarray(score)[places.astype(int)], weights),
-            weights * positive,
-        )
+        ranks = weighted_ranks(np.asarray(score)[places.astype(int)], weights)
+        hits = weights * positive
         n = hits.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             found = ((hits * ranks).sum(axis=1) - n * (n + 1) / 2) / (n * (weights.sum(axis=1) - n))

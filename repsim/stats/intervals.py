@@ -14,13 +14,7 @@ LEAST_UNITS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A number with its interval; NaN where there is none.
-
-    Attributes:
-        value: The number.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
+    """A number with its interval; NaN where there is none."""
 
     value: float
     low: float = math.nan

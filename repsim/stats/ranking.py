@@ -14,14 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from repsim.stats.bootstrap import (
-    DRAWS,
-    LEAST_MODELS,
-    SEED,
-    interval_of,
-    members_of,
-    model_weights,
-)
+from repsim.stats.bootstrap import DRAWS, LEAST_MODELS, SEED, interval_of, members_of, model_weights
 
 #: Between the models of a unit that is a pair.
 JOIN = " + "

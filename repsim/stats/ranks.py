@@ -25,21 +25,11 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
         >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])), 3)
         0.5
     """
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return pearson(rankdata(a), rankdata(b))
 
 
 def partial_spearman(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    """Rank correlation of two variables `[n]`, a third held fixed.
-
-    Args:
-        a: `[n]`.
-        b: `[n]`.
-        given: `[n]`; of no effect if it does not vary.
-
-    Returns:
-        The correlation of what is left of the ranks; NaN if nothing is left of one of them.
+    """Rank correlation of `[n]` and `[n]`, a third `[n]` held fixed; NaN if nothing is left of one.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -57,11 +47,7 @@ def partial_spearman(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
 
 
 def auroc(score: np.ndarray, label: np.ndarray) -> float:
-    """Probability that a positive case scores higher than a negative one; NaN without both.
-
-    Args:
-        score: `[n]`.
-        label: `[n]`, boolean, or positive above 0.5.
+    """Probability that a positive case (label > 0.5) scores above a negative one; NaN without both.
 
     Example:
         >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))

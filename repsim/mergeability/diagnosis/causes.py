@@ -37,19 +37,12 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """A cause of broken merges.
-
-    Attributes:
-        name: Its name.
-        certainty: Order among causes that are all seen: 3 the files contradict each other, 2 the
-            weights do, 1 it is a property of the parents, 0 nothing else was found.
-        meaning: What is wrong, in one sentence.
-        look: Finds it in a case.
-    """
+    """A cause of broken merges."""
 
     name: str
-    certainty: int
-    meaning: str
+    certainty: int  # order of what is seen: 3 files contradict each other, 2 weights do, 1 it is
+    # a property of the parents, 0 nothing else was found
+    meaning: str  # what is wrong, in one sentence
     look: Callable[[Case], Iterator[Finding]] = dataclasses.field(repr=False)
 
 

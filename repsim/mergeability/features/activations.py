@@ -63,10 +63,8 @@ def activation_features(
     and late third of the blocks, from the score calibrated against shuffled sentences; gaps between
     rungs; KL and agreement of next-token distributions; headroom over unigrams. Over languages:
     similarity across translations, and of each parent in its own language. Of more than two
-    parents, the mean over pairs and the worst pair.
-
-    Where something is not defined (different widths, different tokenizers, encoders) the values are
-    NaN and a note says why.
+    parents, the mean over pairs and the worst pair. NaN, with a note, where something is not
+    defined (different widths, different tokenizers, encoders).
 
     Args:
         models: At least two parents, or a group that is open.
@@ -80,9 +78,6 @@ def activation_features(
         seed: Of sentences and shuffles.
         device: Where models given by name run and measures are computed.
         cache: Folder for activations; `activations` in the cache folder if None.
-
-    Returns:
-        Tier "T2", its values, and the processor seconds that it took.
 
     Raises:
         UsageError: Fewer than two models, no language, or a setting that is not possible.

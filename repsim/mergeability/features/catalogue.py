@@ -53,23 +53,18 @@ _AT_BEST = "at the parent that is best in the language"
 
 def _of(
     tier: Any, name: str, label: str, definition: str, direction: int, source: str,
-    *, over: str = "", worst: Any = "", language: bool = False, scale_free: bool = True,
-    **more: Any,
+    *, over: str = "", worst: Any = "", language: bool = False, **more: Any,
 ) -> list[FeatureSpec]:  # fmt: skip
     """A feature; of several pairs or parents the mean, and beside it the worst of them."""
     if not worst:
-        return [
-            FeatureSpec(
-                name, tier, label, definition, language, scale_free, direction, source, **more
-            )
-        ]
+        return [FeatureSpec(name, tier, label, definition, language, direction, source, **more)]
     flag = more.get("flag", False)
     return [
-        FeatureSpec(name, tier, label, f"{definition}; mean over {over}s", language, scale_free,
-                    direction, source, worst, **more),
+        FeatureSpec(name, tier, label, f"{definition}; mean over {over}s", language, direction,
+                    source, worst, **more),
         FeatureSpec(f"{name}_worst", tier, f"{label}, worst",
-                    f"{definition}; the {over} with the {worst}", language, scale_free, direction,
-                    source, flag=flag),
+                    f"{definition}; the {over} with the {worst}", language, direction, source,
+                    flag=flag),
     ]  # fmt: skip
 
 
@@ -81,7 +76,7 @@ def _as_merged(
     after = dict(zip(("none", "permutation", "orthogonal"), raw, strict=True))
     text = "; ".join(f"{one} if the alignment is {way}" for way, one in after.items())
     return [
-        FeatureSpec(name, tier, label, text, language, True, direction, "repsim", use="measured",
+        FeatureSpec(name, tier, label, text, language, direction, "repsim", use="measured",
                     by_alignment=after, partly=partly),
     ]  # fmt: skip
 
@@ -95,9 +90,9 @@ def _metadata() -> list[FeatureSpec]:
         *one("k", "number of parents", "how many models are merged", -1,
              "merging scaling laws (arXiv 2509.24244)", use="measured"),
         *one("parameters_log10", "parameters, log10", "log10 of the mean number of parameters", +1,
-             "Yadav et al. 2024 (arXiv 2410.03617): larger models merge better", scale_free=False),
+             "Yadav et al. 2024 (arXiv 2410.03617): larger models merge better"),
         *one("tokens_log10", "tokens, log10", "log10 of the tokens of the shortest history", 0,
-             _DESCRIBES, scale_free=False),
+             _DESCRIBES),
         *pair("token_overlap", "tokens in common", "Jaccard overlap of the sets of token strings",
               +1, _CHECK, use="measured"),
         *pair("same_architecture", "same architecture",
@@ -116,8 +111,7 @@ def _metadata() -> list[FeatureSpec]:
                 -1, _DOSE),
         *parent("update_budget", "budget of updates, log10",
                 "log10 of peak learning rate times square root of the updates of the last phase",
-                -1, "PRISM: the update grows with rate and the square root of tokens",
-                scale_free=False),
+                -1, "PRISM: the update grows with rate and the square root of tokens"),
         *language("speakers", "share of parents of the language",
                   "share of parents that state the language as theirs", +1, _ALIKE),
         *language("exposure", "share of training in the language",
@@ -289,7 +283,7 @@ def _outputs() -> list[FeatureSpec]:
     return [
         *pair("output_kl", "KL between outputs",
               "mean of KL(a||b) and KL(b||a) of the next-token distributions in bits per token of "
-              "the same text", -1, _KL, worst="most", scale_free=False, shown=True),
+              "the same text", -1, _KL, worst="most", shown=True),
         *one("output_kl_relative", "KL between outputs over headroom",
              "output_kl in bits, over the bits that the best parent saves against unigrams; mean "
              "over pairs", -1, _KL, use="measured"),
@@ -331,19 +325,18 @@ def _gradients() -> list[FeatureSpec]:
         *one("gradient_norm_worst", "norm of the gradient, worst",
              "gradient_norm, largest over parents", -1, _MISMATCH),
         *one("first_order", "first-order change",
-             f"g.d in bits per byte, d the step to the average, {_AT_BEST}", -1, _TAYLOR,
-             scale_free=False),
+             f"g.d in bits per byte, d the step to the average, {_AT_BEST}", -1, _TAYLOR),
         *one("descent_cosine", "cosine of descent and merge",
              f"cosine of -g and the step to the average, {_AT_BEST}", +1, _TAYLOR),
         *one("curvature", "second-order change", f"1/2 d'Hd in bits per byte, {_AT_BEST}", -1,
-             _TAYLOR, scale_free=False),
+             _TAYLOR),
         *one("curvature_relative", "second-order change over headroom",
              "curvature over what the parent saves against unigrams", -1, _TAYLOR),
         *one("sharpness", "sharpness towards the merge",
              f"d'Hd / ||d||^2 times ||w||^2 / loss, {_AT_BEST}", -1, _TAYLOR),
         *one("quadratic_barrier", "quadratic barrier",
              "mean over parents of 1/2 d'Hd in bits per byte; for two, 1/8 D'HD of the way between "
-             "them", -1, _TAYLOR, scale_free=False),
+             "them", -1, _TAYLOR),
     ]  # fmt: skip
 
 

@@ -74,8 +74,8 @@ def gradient_features(
 ) -> TierResult:
     """Gradients of the parents on one batch of training text per language.
 
-    Where the parents cannot be averaged as language models (encoders, other shapes or tokenizers)
-    the values are NaN and a note says why.
+    NaN, with a note, where the parents cannot be averaged as language models (encoders, other
+    shapes or tokenizers).
 
     Args:
         models: At least two parents, or a group that is open.
@@ -86,9 +86,6 @@ def gradient_features(
         context: Tokens per window, or as many as the models take.
         seed: Of the draw of documents.
         device: Where models given by name run.
-
-    Returns:
-        Tier "T3", its values per language, and the processor seconds that it took.
 
     Raises:
         UsageError: Fewer than two models, no language, no window.

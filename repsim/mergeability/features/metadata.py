@@ -34,13 +34,11 @@ def metadata_features(
     """Architecture, tokenizers, declared ancestry and dose of training of a group of parents.
 
     What parents do not state is NaN, never guessed. A folder with a config and no weights will do.
+    Features of pairs come as mean and as worst pair (`_worst`), the same for two parents.
 
     Args:
         models: Two parents or more, in the order of merging, or a group that is open.
         languages: Languages to speak of beside those that the parents state.
-
-    Returns:
-        Tier "T0": each feature of pairs as mean and as worst pair (`_worst`); the same for k = 2.
 
     Raises:
         InputError: A model is not there, or a file is damaged.

@@ -34,10 +34,6 @@ SENTENCES = 32
 CONTEXT = 256
 
 
-def _suffix(alignment: str) -> str:
-    return "" if alignment == "none" else f"_{alignment}"
-
-
 def oracle_features(
     models: OpenedParents | Sequence[ModelLike],
     *,
@@ -52,7 +48,8 @@ def oracle_features(
     """Retention of the plain average of the parents on a few sentences of each language.
 
     This looks at the merge, so it is an evaluation and not a forecast. Whoever holds forecasts
-    against it should judge merges on other text than these sentences.
+    against it should judge merges on other text than these sentences. NaN, with a note, where the
+    parents cannot be averaged as language models.
 
     Args:
         models: At least two parents, or a group that is open.
@@ -63,10 +60,6 @@ def oracle_features(
         text: Training corpus that the unigram floor is fitted on.
         seed: Of the draw of sentences, and of alignment.
         device: Where models given by name run.
-
-    Returns:
-        Tier "oracle", its values, and the processor seconds that it took. NaN with a note where the
-        parents cannot be averaged as language models.
 
     Raises:
         UsageError: Fewer than two models, no language, an unknown alignment.
@@ -168,7 +161,7 @@ def _values(
     """Values of all alignments; NaN without outcomes."""
     values = []
     for alignment in alignments:
-        suffix = _suffix(alignment)
+        suffix = "" if alignment == "none" else f"_{alignment}"
         outcome = outcomes.get(alignment)
         for language in languages:
             kept = outcome.retention[language].estimate.value if outcome else math.nan

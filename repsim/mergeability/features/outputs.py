@@ -114,12 +114,7 @@ def unigram_floor(parent: Parent, text: str, language: str, held_out: HeldOut) -
 
 
 def output_features(
-    parents: Sequence[Parent],
-    corpus: ParallelCorpus,
-    *,
-    text: str | None,
-    context: int,
-    seed: int,
+    parents: Sequence[Parent], corpus: ParallelCorpus, *, text: str | None, context: int, seed: int
 ) -> tuple[list[FeatureValue], dict[str, str], list[str]]:
     """KL, agreement and headroom in each language."""
     sample = corpus.sample(OUTPUT_SENTENCES, seed)

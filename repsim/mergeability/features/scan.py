@@ -42,10 +42,7 @@ class Scan:
         return [kind[layer].similarity(i, j) for layer in sorted(kind)]
 
 
-def scan_weights(
-    models: Sequence[Weights],
-    base: Weights | None = None,
-) -> Scan:
+def scan_weights(models: Sequence[Weights], base: Weights | None = None) -> Scan:
     """Read the weights of some models side by side, tensor by tensor, each once."""
     shapes, no_rows = check_fit([*models, base] if base else models)
     places = places_of(shapes, models[0].config)

@@ -15,42 +15,24 @@ WITHOUT_BASE = "no base: update size and interference are relative to the mean o
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """Declaration of a feature; every feature that is ever emitted has one.
+    """Declaration of a feature; every feature that is ever emitted has one."""
 
-    Attributes:
-        name: Name in tables.
-        tier: Tier that computes it; see `TIERS`.
-        label: Name for people.
-        definition: The formula in words.
-        per_language: Whether there is one value per language.
-        scale_free: Whether it means the same at any number of parameters.
-        direction: +1 if larger merges better by theory, -1 if worse, 0 for no claim.
-        source: Where it comes from.
-        worst: Whether `NAME_worst` stands beside the mean over pairs or parents, and which of them
-            that is.
-        use: "measured" if the predictor uses it; "stated" if it does so only where nothing but
-            metadata is at hand; "" if it does not.
-        shown: Whether its value is laid out where no forecast can be given.
-        flag: Whether 1 and 0 mean yes and no.
-        by_alignment: Alignment -> the measured feature that this one is after it: a merge averages
-            the parents as they are once aligned. Empty for a feature that is measured itself.
-        partly: Whether it may be known for some alignments only.
-    """
-
-    name: str
-    tier: TierName
-    label: str
-    definition: str
-    per_language: bool
-    scale_free: bool
-    direction: int
-    source: str
-    worst: Worst = ""
+    name: str  # in tables
+    tier: TierName  # that computes it; see `TIERS`
+    label: str  # for people
+    definition: str  # the formula in words
+    per_language: bool  # whether there is one value per language
+    direction: int  # +1 if larger merges better by theory, -1 if worse, 0 for no claim
+    source: str  # where it comes from
+    worst: Worst = ""  # which pair or parent `NAME_worst` beside the mean is of, if it is there
+    #: "measured" if the predictor uses it; "stated" if only where nothing but metadata is at hand.
     use: Literal["", "measured", "stated"] = ""
-    shown: bool = False
-    flag: bool = False
+    shown: bool = False  # whether its value is laid out where no forecast can be given
+    flag: bool = False  # whether 1 and 0 mean yes and no
+    #: Alignment -> the measured feature that this one is after it: a merge averages the parents as
+    #: they are once aligned. Empty for a feature that is measured itself.
     by_alignment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    partly: bool = False
+    partly: bool = False  # whether it may be known for some alignments only
 
 
 @dataclasses.dataclass(frozen=True)

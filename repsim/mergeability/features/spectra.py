@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from repsim.mergeability.features.layout import Place
-from repsim.mergeability.features.units import evenly_spaced
+from repsim.mergeability.features.units import spaced_slices
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +41,9 @@ def sampled_layers(layers: int) -> frozenset[int]:
 
 def piece_of(place: Place, tensor: torch.Tensor) -> torch.Tensor:
     """Evenly spaced rows and columns of a matrix, in float32."""
-    import torch
-
-    for axis, size in enumerate(place.shape):
-        if size > MOST_SIDE:
-            index = torch.from_numpy(evenly_spaced(size, MOST_SIDE)).to(tensor.device)
-            tensor = tensor.index_select(axis, index)
-    return tensor.to("cpu", torch.float32)
+    for axis in range(len(place.shape)):
+        tensor = spaced_slices(tensor, axis, MOST_SIDE)
+    return tensor
 
 
 def spectrum(matrix: torch.Tensor) -> Spectrum | None:

@@ -16,25 +16,15 @@ from repsim.mergeability.features.spec import TierName, TierResult
 
 @dataclasses.dataclass(frozen=True)
 class How:
-    """How parents are measured; the defaults are those that known merges were measured by.
-
-    Attributes:
-        languages: Languages to measure.
-        corpus: Parallel sentences of activations and of the trial.
-        limit: Sentences of activations.
-        text: Training corpus of floors and gradients.
-        seed: Of sentences and shuffles.
-        device: Where models run; a GPU if there is one and nothing is said.
-        cache: Folder for activations.
-    """
+    """How parents are measured; the defaults are those that known merges were measured by."""
 
     languages: tuple[str, ...] = ()
-    corpus: str | Path | ParallelCorpus = "bible-heldout"
-    limit: int = 200
-    text: str = "bible"
-    seed: int = 0
-    device: str | None = None
-    cache: Path | None = None
+    corpus: str | Path | ParallelCorpus = "bible-heldout"  # of activations and of the trial
+    limit: int = 200  # sentences of activations
+    text: str = "bible"  # training corpus of floors and gradients
+    seed: int = 0  # of sentences and shuffles
+    device: str | None = None  # a GPU if there is one and nothing is said
+    cache: Path | None = None  # folder for activations
 
 
 #: Told of progress, block by block.

@@ -65,7 +65,7 @@ def units_of(place: Place, tensor: torch.Tensor, sizes: Mapping[str, int]) -> to
     """The units or heads that a tensor describes, one a row, in float32."""
     weight = place.stored
     if weight is not None and weight.roles == ("gate", "up"):
-        halves = [_chosen(half, 0, MOST_UNITS) for half in tensor.chunk(2)]
+        halves = [spaced_slices(half, 0, MOST_UNITS) for half in tensor.chunk(2)]
         return rearrange(halves, "part mlp resid -> mlp (part resid)")
     if weight is None or len(weight.roles) != 1 or len(place.shape) != 2:
         return None
@@ -73,18 +73,18 @@ def units_of(place: Place, tensor: torch.Tensor, sizes: Mapping[str, int]) -> to
     role = weight.roles[0]
     if role in ("gate", "up") and sorted(top) == ["mlp", "resid"]:
         axis = top.index("mlp")
-        chosen = _chosen(tensor, axis, MOST_UNITS)
+        chosen = spaced_slices(tensor, axis, MOST_UNITS)
         return chosen if axis == 0 else chosen.T
     if role == "o":
         axis = 0 if weight.stored.startswith("resid") else 1
-        chosen = _chosen(tensor, axis, MOST_WIDTH)
+        chosen = spaced_slices(tensor, axis, MOST_WIDTH)
         known = {axis: sizes[axis] for axis in ("kv", "q", "dim")}
         found: torch.Tensor = rearrange(chosen, f"{weight.stored} -> (kv q) (dim resid)", **known)
         return found
     return None
 
 
-def _chosen(tensor: torch.Tensor, axis: int, most: int) -> torch.Tensor:
+def spaced_slices(tensor: torch.Tensor, axis: int, most: int) -> torch.Tensor:
     """Evenly spaced rows or columns, in float32."""
     import torch
 

@@ -16,12 +16,7 @@ from repsim.mergeability.features.catalogue import summarised
 from repsim.mergeability.features.fit import Weights
 from repsim.mergeability.features.layout import Place
 from repsim.mergeability.features.moments import Moments, total
-from repsim.mergeability.features.opened import (
-    ModelLike,
-    OpenedModel,
-    OpenedParents,
-    opened,
-)
+from repsim.mergeability.features.opened import ModelLike, OpenedModel, OpenedParents, opened
 from repsim.mergeability.features.quotient import quotient_distance, why_not_searched
 from repsim.mergeability.features.scan import Scan, scan_weights
 from repsim.mergeability.features.spec import WITHOUT_BASE, FeatureValue, TierResult
@@ -54,6 +49,11 @@ def weight_features(
     evenly spaced rows and columns, at most 512 a side, of the blocks in the middle of each third
     of the depth; 512 evenly spaced units in every block.
 
+    The bodies must be of one shape. Where rows of the embeddings stand for different tokens,
+    embeddings are not compared, and symmetries, which are found through them, are not searched.
+    Features of pairs come as mean over pairs and as worst pair (`_worst`), the same for two models.
+    What needs a base is NaN without one.
+
     Args:
         models: Two models or more of one shape, or a group that is open: folders, names,
             `ModelRef`, causal models in memory, or state dicts with a `config`.
@@ -62,13 +62,6 @@ def weight_features(
         config: `transformers` config of models given as state dicts.
         max_memory: Bytes that the search for symmetries may hold.
         say: Told of progress.
-
-    The bodies must be of one shape. Where rows of the embeddings stand for different tokens,
-    embeddings are not compared, and symmetries, which are found through them, are not searched.
-
-    Returns:
-        Tier "T1". Features of pairs come as mean over pairs and as worst pair (`_worst`), the same
-        for two models. What needs a base is NaN without one.
 
     Raises:
         IncompatibleModelsError: The models are not of one family and shape.

@@ -7,14 +7,7 @@ import scipy.stats
 import torch
 
 from repsim import compare_arrays
-from repsim.measures import (
-    Features,
-    Statistics,
-    assess,
-    blocks,
-    compute_grid,
-    get_measure,
-)
+from repsim.measures import Features, Statistics, assess, blocks, compute_grid, get_measure
 from repsim.measures.beside import beside
 from repsim.measures.cautions import document_cautions
 from repsim.measures.documents import as_unit, centred_apart, shuffled_documents, staying

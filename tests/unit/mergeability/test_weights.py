@@ -77,9 +77,7 @@ def test_a_permuted_twin_is_far_in_coordinates_and_near_up_to_symmetry(
     assert found["stable_rank_gap"] < 1e-4  # spectra do not see the order
 
 
-def test_permuted_units_alone_leave_heads_and_attention_as_they_are(
-    eng: tuple[State, Any],
-) -> None:
+def test_permuted_units_alone_leave_heads_and_attention_as_they_are(eng: tuple[State, Any]) -> None:
     state, config = eng
     twin, _ = planted_twin(config, state, ["mlp_units"])
     found = weight_features([state, twin], config=config, quotient=False).as_dict()

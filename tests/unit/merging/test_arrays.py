@@ -17,13 +17,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.merging import arrays, merge
 from repsim.merging.arrays import Stream
 from repsim.merging.base import TensorContext, WholeModels
-from repsim.merging.methods.cuts import (
-    Cut,
-    Kept,
-    cuts_of,
-    kth_largest,
-    sample_step,
-)
+from repsim.merging.methods.cuts import Cut, Kept, cuts_of, kth_largest, sample_step
 from repsim.merging.methods.spherical import slerp
 from repsim.merging.methods.task_vectors import ties
 

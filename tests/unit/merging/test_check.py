@@ -207,11 +207,6 @@ def test_a_tied_head_that_is_not_the_embedding_is_an_error(make_model: MakeModel
     assert first.what.startswith("the config ties lm_head.weight to model.embed_tokens.weight, and")
 
 
-def test_types_that_differ_are_worth_a_warning(make_model: MakeModel) -> None:
-    pair(make_model, dtype=torch.bfloat16)
-    assert only("warning").what == "stored as F32 and BF16"
-
-
 def test_token_maps_are_compared_though_sizes_agree(make_model: MakeModel) -> None:
     pair(make_model, tokens=[*TOKENS[:14], TOKENS[15], TOKENS[14]])
     finding = only("error")
@@ -225,11 +220,6 @@ def test_tokens_that_cut_text_differently_cannot_be_matched(make_model: MakeMode
     for strategy in ("same", "map"):
         finding = only("error", tokenizer=strategy)
         assert "train on one joint tokenizer" in finding.hint
-
-
-def test_the_same_tokens_with_other_merges_are_worth_a_warning(make_model: MakeModel) -> None:
-    pair(make_model, merges=["t 1"])
-    assert only("warning").what == "merges differ"
 
 
 def test_a_vocabulary_of_another_size_is_told_by_its_tokens(make_model: MakeModel) -> None:
@@ -256,17 +246,6 @@ def test_rows_that_stand_for_no_token_are_worth_a_warning(make_model: MakeModel)
     ] * 2
 
 
-def test_a_missing_tokenizer_is_worth_a_warning(make_model: MakeModel) -> None:
-    pair(make_model, tokens=None)
-    assert only("warning").what.startswith("no tokenizer in 'b'")
-
-
-def test_chat_templates_that_differ_are_worth_a_warning(make_model: MakeModel) -> None:
-    pair(make_model)
-    Path("a/chat_template.jinja").write_text("{{ x }}")
-    assert only("warning").what == "chat templates differ (7 characters, has none)"
-
-
 def test_only_a_deep_check_reads_the_weights(make_model: MakeModel) -> None:
     pair(make_model)
     state = load_file("b/model.safetensors")
@@ -278,9 +257,7 @@ def test_only_a_deep_check_reads_the_weights(make_model: MakeModel) -> None:
     assert finding.where == "'b'"
 
 
-def test_models_of_different_depth_are_compared_outside_their_layers(
-    make_model: MakeModel,
-) -> None:
+def test_models_of_different_depth_are_compared_outside_their_layers(make_model: MakeModel) -> None:
     pair(make_model, layers=3)
     assert {finding.check for finding in found("error")} == {"layers", "tensors"}
     assert found("error", stacked=True) == []
@@ -306,6 +283,30 @@ def test_a_config_must_be_a_mapping(make_model: MakeModel) -> None:
     Path("b/config.json").write_text("[]")
     with pytest.raises(IncompatibleModelsError, match="config.json' is not a mapping"):
         check_models(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"dtype": torch.bfloat16}, "stored as F32 and BF16"),
+        ({"merges": ["t 1"]}, "merges differ"),
+        (
+            {"tokens": None},
+            "no tokenizer in 'b': whether rows stand for the same tokens is not known",
+        ),
+    ],
+)
+def test_what_differs_without_harm_is_worth_a_warning(
+    make_model: MakeModel, second: dict[str, Any], message: str
+) -> None:
+    pair(make_model, **second)
+    assert only("warning").what.startswith(message)
+
+
+def test_chat_templates_are_compared(make_model: MakeModel) -> None:
+    pair(make_model)
+    Path("a/chat_template.jinja").write_text("{{ x }}")
+    assert only("warning").what == "chat templates differ (7 characters, has none)"
 
 
 # -- the command line ------------------------------------------------------------------------------

@@ -311,14 +311,6 @@ def test_a_tied_head_is_not_written(make_model: MakeModel) -> None:
     assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is True
 
 
-def test_a_tied_and_an_untied_model_are_refused(make_model: MakeModel, tmp_path: Path) -> None:
-    make_model("a", 0, tied=True)
-    make_model("b", 1)
-    with pytest.raises(IncompatibleModelsError, match="tied embeddings: the head is the embedding"):
-        merge(LINEAR, "out", device="cpu")
-    assert left_behind(tmp_path) == []
-
-
 def test_layers_of_two_models_are_stacked(make_model: MakeModel) -> None:
     kinds = ["full_attention", "sliding_attention", "chunked_attention"]
     make_model("a", 0, layers=3, config={"layer_types": kinds})

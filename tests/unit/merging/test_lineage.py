@@ -53,8 +53,7 @@ def test_a_copy_is_the_same_and_a_noisy_one_is_fine_tuned(
 
 
 @pytest.mark.parametrize(
-    ("spaces", "told"),
-    [(["mlp_units"], "re-ordered copy"), (["residual_rotation"], "unrelated")],
+    ("spaces", "told"), [(["mlp_units"], "re-ordered copy"), (["residual_rotation"], "unrelated")]
 )
 def test_a_copy_in_other_coordinates_is_not_called_one_origin(spaces: list[str], told: str) -> None:
     from repsim.models import load_causal_lm
@@ -78,9 +77,7 @@ def test_a_copy_in_other_coordinates_is_not_called_one_origin(spaces: list[str],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_weights_of_a_linear_merge_are_found(
-    parents: list[dict[str, torch.Tensor]],
-    mix: Callable[..., torch.Tensor],
-    dtype: torch.dtype,
+    parents: list[dict[str, torch.Tensor]], mix: Callable[..., torch.Tensor], dtype: torch.dtype
 ) -> None:
     merge = {name: mix(*(p[name].float() for p in parents)).to(dtype) for name in parents[0]}
     residual = 1e-5 if dtype == torch.float32 else 0.15  # rounding to bfloat16 is not linear

@@ -62,8 +62,7 @@ def test_peft_loads_what_was_extracted(tmp_path: Path, family: str, fields: dict
     assert torch.allclose(logits(adapted), wanted, atol=1e-4)
     # The verbs of this package read the same: here a merge, which copies base + adapter.
     copied = merge(
-        {"method": "passthrough", "models": [f"{base}+{tmp_path / 'adapter'}"]},
-        tmp_path / "copied",
+        {"method": "passthrough", "models": [f"{base}+{tmp_path / 'adapter'}"]}, tmp_path / "copied"
     )
     again = logits(AutoModelForCausalLM.from_pretrained(copied, dtype=torch.float32).eval())
     assert torch.allclose(again, wanted, atol=1e-4)

@@ -210,10 +210,7 @@ def test_an_adapter_stands_behind_its_base() -> None:
         ),
         ({"models": [model("a", normalize=True), model("b")]}, "holds for the whole merge, not fo"),
         ({"models": [{"model": "a", "parameters": [1]}]}, "parameters' is .1., must be a mapping"),
-        (
-            {"slices": [{**SLICE, "base_model": "b"}, SLICE]},
-            "slices with bases of their own",
-        ),
+        ({"slices": [{**SLICE, "base_model": "b"}, SLICE]}, "slices with bases of their own"),
         (
             {"base_model": "a", "slices": [{**SLICE, "base_model": "b"}]},
             "slices.base_model': slices",

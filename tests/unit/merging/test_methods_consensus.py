@@ -9,7 +9,6 @@ import pytest
 import scipy.linalg
 import torch
 
-from repsim.core.errors import UsageError
 from repsim.merging.base import TensorContext
 from repsim.merging.methods.consensus import model_stock, sce
 from repsim.merging.methods.spectral import iso_c, knots, tsv_m
@@ -146,12 +145,6 @@ def test_sce_of_few_entries_that_differ_keeps_the_base_and_says_so() -> None:
         "select_topk keeps no entry of so small a tensor: the base is kept"
     ]  # fmt: skip
     assert close(sce(**given(base, [0 * d for d in deltas])), base)
-
-
-@pytest.mark.parametrize("topk", [0.0, 1.5, -0.5])
-def test_sce_refuses_a_share_that_is_none(topk: float) -> None:
-    with pytest.raises(UsageError, match=r"select_topk must lie in \(0, 1\]"):
-        sce(**given(*draw(7)), select_topk=topk)
 
 
 # -- TSV-M and Iso-C -----------------------------------------------------------------------------

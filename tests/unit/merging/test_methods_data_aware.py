@@ -128,9 +128,6 @@ def test_regmean_refuses_statistics_that_do_not_fit() -> None:
     mixed = [Gram(g.matrix, i % 2) for i, g in enumerate(context.statistics)]  # type: ignore[arg-type,union-attr]
     with pytest.raises(InputError, match=r"along axes \[0, 1\]"):
         regmean(tensors(weights), context=TensorContext(statistics=mixed))
-    for option in ({"reduction": 1.1}, {"ridge": -1.0}):
-        with pytest.raises(UsageError, match=r"(lie in \[0, 1\]|be at least 0), got"):
-            regmean(tensors(weights), context=context, **option)
 
 
 # -- Fisher --------------------------------------------------------------------------------------
@@ -191,5 +188,3 @@ def test_fisher_refuses_information_that_is_none() -> None:
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="negative or not finite"):
             merge([f[0], f[1], torch.full((4, 6), bad)])
-    with pytest.raises(UsageError, match="weight must be at least 0, got -1"):
-        merge(f, weight=[1.0, -1.0, 1.0])

@@ -13,7 +13,6 @@ from repsim.merging.methods.task_vectors import (
     breadcrumbs,
     breadcrumbs_ties,
     dare_linear,
-    dare_ties,
     della,
     della_linear,
     task_arithmetic,
@@ -348,19 +347,3 @@ def test_weights_that_cancel_are_noted_and_not_divided_by() -> None:
     assert context.notes == [
         "the weights that agree add up to zero in places: added up there, no average"
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [("ties", "scope"), ("ties", "weighting"), ("ties", "rescale"), ("dare_ties", "rescale"),
-     ("della", "rescale"), ("breadcrumbs", "rescale")],
-)  # fmt: skip
-def test_a_choice_that_does_not_exist_is_refused(name: str, option: str) -> None:
-    with pytest.raises(UsageError, match=rf"'{option}' cannot be 'other' \(hint: use one of: "):
-        METHODS[name](**given(*draw(19)), **{option: "other"})
-
-
-def test_models_that_did_not_move_give_the_base() -> None:
-    base, deltas = draw(20)
-    for method in (ties, dare_ties, breadcrumbs, della):
-        assert close(method(**given(base, [0 * d for d in deltas])), base)

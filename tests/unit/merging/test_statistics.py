@@ -14,12 +14,7 @@ from torch import nn
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import Gram, TensorContext
 from repsim.merging.methods.data_aware import regmean
-from repsim.merging.statistics import (
-    collect_fisher,
-    collect_gram,
-    load_statistics,
-    save_statistics,
-)
+from repsim.merging.statistics import collect_fisher, collect_gram, load_statistics, save_statistics
 from repsim.testing.tiny_models import tiny_model
 
 
@@ -78,10 +73,7 @@ def test_padding_is_left_out() -> None:
     model = tiny_model("llama", head=True)
     (batch,) = padded(3)
     grams = collect_gram(model, [batch])
-    alone = [
-        {"input_ids": batch["input_ids"][:1]},
-        {"input_ids": batch["input_ids"][1:, :3]},
-    ]
+    alone = [{"input_ids": batch["input_ids"][:1]}, {"input_ids": batch["input_ids"][1:, :3]}]
     for name, gram in collect_gram(model, alone).items():
         assert torch.allclose(gram.matrix, grams[name].matrix, rtol=1e-4, atol=1e-7), name
 

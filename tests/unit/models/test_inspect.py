@@ -56,15 +56,6 @@ def test_history_is_read_from_the_provenance_file(folder: Path) -> None:
     assert (ref.init_seed, ref.data_seed, ref.fork_step) == (3, None, 20)
 
 
-def test_an_impossible_role_in_the_provenance_file_is_refused(folder: Path) -> None:
-    write_provenance(folder, role="parent")
-    with pytest.raises(InputError, match="states role 'parent'"):
-        inspect_model(folder)
-    (folder / "repsim_provenance.json").write_text("[1]")
-    with pytest.raises(InputError, match="is not a JSON object"):
-        inspect_model(folder)
-
-
 def test_a_ref_keeps_its_name_and_declared_history(folder: Path) -> None:
     write_provenance(folder, role="mixed", init_seed=1)
     ref = inspect_model(ModelRef("en", str(folder), role="monolingual", languages=("eng_Latn",)))
@@ -146,17 +137,6 @@ def test_a_missing_folder_is_never_taken_for_a_hub_id(name: str | Path) -> None:
         inspect_model(name, allow_network=True)
 
 
-def test_a_file_is_not_a_model(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"config.json' is a file"):
-        inspect_model(folder / "config.json")
-
-
-def test_a_folder_without_config_is_refused(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"no config.json; it holds .*model.safetensors"):
-        inspect_model(folder)
-
-
 def test_what_is_in_a_folder_instead_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config.json; models are in its folders tiny/"):
         inspect_model(tmp_path)
@@ -172,12 +152,6 @@ def test_what_is_in_a_folder_instead_is_said(folder: Path, tmp_path: Path) -> No
         inspect_model(folder)
 
 
-def test_a_config_without_model_type_is_refused(folder: Path) -> None:
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="states no model_type"):
-        inspect_model(folder)
-
-
 def test_an_unknown_family_is_refused_and_its_code_is_not_run(folder: Path) -> None:
     document = json.loads((folder / "config.json").read_text())
     document |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config"}}
@@ -188,12 +162,6 @@ def test_an_unknown_family_is_refused_and_its_code_is_not_run(folder: Path) -> N
     with pytest.raises(IncompatibleModelsError, match="does not take the config") as raised:
         inspect_model(folder, generic=True)
     assert "never run" in str(raised.value)
-
-
-def test_a_folder_without_tokenizer_is_refused(folder: Path) -> None:
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match="has no tokenizer"):
-        inspect_model(folder)
 
 
 def test_pickled_weights_are_refused_with_what_to_do(folder: Path) -> None:
@@ -254,3 +222,25 @@ def test_a_history_of_another_type_is_refused(folder: Path, field: str, value: o
     write_provenance(folder, **{field: value})
     with pytest.raises(InputError, match=f"states {field}"):
         inspect_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", None, r"no config.json; it holds .*model.safetensors"),
+        ("config.json", "{}", "states no model_type"),
+        ("tokenizer.json", None, "has no tokenizer"),
+        ("repsim_provenance.json", '{"role": "parent"}', "states role 'parent'"),
+        ("repsim_provenance.json", "[1]", "is not a JSON object"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_refused(
+    folder: Path, file: str, text: str | None, message: str
+) -> None:
+    (folder / file).unlink(missing_ok=True)
+    if text is not None:
+        (folder / file).write_text(text)
+    with pytest.raises(InputError, match=message):
+        inspect_model(folder)
+    with pytest.raises(InputError, match=r"model.safetensors' is a file"):
+        inspect_model(folder / "model.safetensors")

@@ -16,12 +16,7 @@ from repsim.core.errors import IncompatibleModelsError, InputError, ResourceErro
 from repsim.corpora import load_corpus
 from repsim.models import check_model, inspect_model, load_model
 from repsim.models.check import read_streams
-from repsim.testing.tiny_models import (
-    tiny_config,
-    tiny_model,
-    tiny_tokenizer,
-    write_tiny_model,
-)
+from repsim.testing.tiny_models import tiny_config, tiny_model, tiny_tokenizer, write_tiny_model
 
 
 @pytest.fixture(autouse=True)

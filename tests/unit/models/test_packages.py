@@ -152,8 +152,7 @@ def test_packaged_names_and_commands_are_stated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "ids"),
-    [("minilm", [101, 7592, 2088, 102]), ("e5-small", [0, 35378, 8999, 2])],
+    ("name", "ids"), [("minilm", [101, 7592, 2088, 102]), ("e5-small", [0, 35378, 8999, 2])]
 )
 def test_a_real_packaged_model_passes_all_checks(
     name: str, ids: list[int], monkeypatch: pytest.MonkeyPatch

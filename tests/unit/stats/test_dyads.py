@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from repsim.stats.bootstrap import members_of
-from repsim.stats.dyads import (
-    explained_by_members,
-    member_effects,
-    partial_correlation,
-    relation,
-)
+from repsim.stats.dyads import explained_by_members, member_effects, partial_correlation, relation
 
 NAMES = "abcdefgh"
 PAIRS = list(itertools.combinations(NAMES, 2))
