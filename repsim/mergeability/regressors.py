@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.mergeability.candidate import NEARBY
@@ -125,18 +126,19 @@ class Regressor:
     by_kind: bool = False
     ships: bool = True
     without: bool = False
+    beneath: str = ""  # the regressor that it is with nothing added, tried on the way
 
 
 def _additive(
     label: str, alphas: Sequence[float], *, signed: bool = True, local: bool = False,
-    by_kind: bool = False, without: bool = False, levelling: bool = False,
+    by_kind: bool = False, without: bool = False, levelling: bool = False, beneath: str = "",
 ) -> Regressor:  # fmt: skip
     of = LocalRegressor if local else AdditiveRegressor
     grid = tuple({"alpha": alpha} for alpha in alphas)
     return Regressor(
         label, lambda signs, _: of(
             tuple(signs) if signed else (0,) * len(signs), quantiles=BENDS, levelling=levelling
-        ), grid, by_kind, without=without,
+        ), grid, by_kind, without=without, beneath=beneath,
     )  # fmt: skip
 
 
@@ -157,6 +159,7 @@ REGRESSORS: dict[str, Regressor] = {
     "local": _additive(
         "monotone additive regression that levels off, steeper for some kinds of merges, and what "
         "near known merges kept beyond it", (3e-4, 3e-3), by_kind=True, levelling=True, local=True,
+        beneath="saturating-by-kind",
     ),
     "neighbours": Regressor(
         "k-nearest-neighbour regression", lambda signs, _: NeighbourRegressor(), ships=False
@@ -165,7 +168,7 @@ REGRESSORS: dict[str, Regressor] = {
 }  # fmt: skip
 #: The regressor is chosen among some by folds inside the known merges.
 CHOSEN = "chosen"
-_AMONG = ("additive", "saturating-by-kind", "local")
+_AMONG = ("additive", "local")  # and what is beneath
 
 
 def find_regressor(name: str) -> Regressor:
@@ -191,39 +194,52 @@ def chosen_fit(
 ) -> CrossFit:
     """The regressor, setting and features of least absolute error out of fold."""
     among = _AMONG if name == CHOSEN else (name,)
-    tried = [cross_fit(one, table, uses, folds) for uses in choices for one in among]
-    return min(tried, key=lambda found: found.error)
+    tried = [_cross_fits(one, table, uses, folds) for uses in choices for one in among]
+    every = [found for found in itertools.chain(*tried) if name in (CHOSEN, found.regressor)]
+    return min(every, key=lambda found: found.error)
 
 
 def cross_fit(
     name: str, table: EvidenceTable, uses: Sequence[FeatureUse], folds: Sequence[Fold]
 ) -> CrossFit:
     """Fit on the training rows of every fold, forecast its test rows, keep the best setting."""
+    every = _cross_fits(name, table, uses, folds)
+    return min((one for one in every if one.regressor == name), key=lambda found: found.error)
+
+
+def _cross_fits(
+    name: str, table: EvidenceTable, uses: Sequence[FeatureUse], folds: Sequence[Fold]
+) -> list[CrossFit]:
+    """Every setting of a regressor, after those of the one beneath, which cost nothing more."""
     if not folds:
         raise InputError("there is no way to hold models out: too few merges of other models")
     kind, y = find_regressor(name), outcome(table)
-    model, X = _prepared(kind, table, uses)
+    make, X = _prepared(kind, table, uses)
+    names = [kind.beneath, name] if kind.beneath else [name]
     tried = []
     for setting in kind.grid:
-        predicted = np.full(len(table), np.nan)
+        predicted = np.full((len(names), len(table)), np.nan)
         for fold in folds:
-            fitted = clone(model).set_params(**setting).fit(X[fold.train], y[fold.train])
-            predicted[fold.test] = np.clip(fitted.predict(X[fold.test]), LEAST, MOST)
-        error = float(np.nanmean(np.abs(predicted - y)))
-        tried.append(CrossFit(name, tuple(uses), setting, predicted, error))
-    return min(tried, key=lambda found: found.error)
+            fitted, asked = make(setting).fit(X[fold.train], y[fold.train]), X[fold.test]
+            found = fitted.both(asked) if kind.beneath else fitted.predict(asked)
+            predicted[:, fold.test] = np.clip(found, LEAST, MOST)
+        for one, values in zip(names, predicted, strict=True):
+            if setting in find_regressor(one).grid:
+                error = float(np.nanmean(np.abs(values - y)))
+                tried.append(CrossFit(one, tuple(uses), setting, values, error))
+    return sorted(tried, key=lambda found: names.index(found.regressor))
 
 
 def _prepared(
     kind: Regressor, table: EvidenceTable, uses: Sequence[FeatureUse]
-) -> tuple[BaseEstimator, np.ndarray]:
-    """An estimator that is laid out on a table, and the matrix of the table."""
+) -> tuple[Callable[[Mapping[str, float]], BaseEstimator], np.ndarray]:
+    """What makes an estimator, laid out on a table, with a setting; and the matrix of the table."""
     uses, levels = () if kind.without else uses, sorted(set(table.factor))
     X = matrix_of(table, [use.name for use in uses], levels, by_kind=kind.by_kind)
-    model = kind.make([use.direction for use in uses], len(levels))
-    if hasattr(model, "lay_out"):
-        model.set_params(layout=model.lay_out(X))
-    return model, X
+    signs = [use.direction for use in uses]
+    first = kind.make(signs, len(levels))
+    layout = {"layout": first.lay_out(X)} if hasattr(first, "lay_out") else {}
+    return lambda setting: kind.make(signs, len(levels)).set_params(**layout, **setting), X
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +263,8 @@ class FittedRegressor:
         kind = find_regressor(name)
         if not kind.ships:
             raise UsageError(f"the regressor '{name}' is a yardstick for validation, not stored")
-        model, X = _prepared(kind, table, uses)
-        fitted = model.set_params(**setting).fit(X, outcome(table))
+        make, X = _prepared(kind, table, uses)
+        fitted = make(setting).fit(X, outcome(table))
         used = () if kind.without else tuple(uses)
         return cls(name, used, tuple(sorted(set(table.factor))), fitted)
 
@@ -267,7 +283,8 @@ class FittedRegressor:
         found = [*self.model.effects(X).T]
         names = [*(use.name for use in self.uses), "method"]
         if isinstance(self.model, LocalRegressor):
-            found.append(self.model.predict(X) - AdditiveRegressor.predict(self.model, X))
+            plain, kept = self.model.both(X)
+            found.append(kept - plain)
             names.append(NEARBY)
         return dict(zip(names, found, strict=True))
 

@@ -150,10 +150,12 @@ class AdditiveRegressor(RegressorMixin, BaseEstimator):
         Raises:
             numpy.linalg.LinAlgError: `alpha` is 0 and columns depend on one another.
         """
-        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        X = np.asarray(X, dtype=np.float64)
         self.n_features_in_ = X.shape[1]
         self.layout_ = self.layout or self.lay_out(X)
-        columns = self.layout_.columns(X)
+        return self._fit(self.layout_.columns(X), np.asarray(y, dtype=np.float64))
+
+    def _fit(self, columns: np.ndarray, y: np.ndarray) -> Self:
         mean, weights = self._levelled(columns, y) if self.levelling else self._linear(columns, y)
         self.mean_, self.coef_ = rounded([mean])[0], np.array(rounded(weights))
         return self
@@ -161,7 +163,10 @@ class AdditiveRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Outcome of each row, between -1 and 1.2."""
         check_is_fitted(self)
-        total = self.mean_ + self.layout_.columns(np.asarray(X, dtype=np.float64)) @ self.coef_
+        return self._predicted(self.layout_.columns(np.asarray(X, dtype=np.float64)))
+
+    def _predicted(self, columns: np.ndarray) -> np.ndarray:
+        total = self.mean_ + columns @ self.coef_
         return levelled(total) if self.levelling else np.clip(total, LEAST, MOST)
 
     def effects(self, X: np.ndarray) -> np.ndarray:
@@ -173,7 +178,10 @@ class AdditiveRegressor(RegressorMixin, BaseEstimator):
         Returns:
             `[n, features + 1]`.
         """
-        parts = self.layout_.columns(np.asarray(X, dtype=np.float64)) * self.coef_
+        return self._effects(self.layout_.columns(np.asarray(X, dtype=np.float64)))
+
+    def _effects(self, columns: np.ndarray) -> np.ndarray:
+        parts = columns * self.coef_
         owner, count = self.layout_.owner, len(self.layout_.bases)
         terms = np.stack(
             [parts[:, owner == number].sum(axis=1) for number in (*range(count), -1)], axis=1
