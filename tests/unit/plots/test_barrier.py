@@ -8,11 +8,9 @@ import pytest
 from repsim.core.errors import UsageError
 from repsim.evaluation.path import BarrierTable
 from repsim.evaluation.table import EvaluationTable
-from repsim.plots.appearance import Size
 from repsim.plots.barrier import BARRIER, barrier_info
-from repsim.plots.retention import COLLAPSE, RETENTION, retention_info
+from repsim.plots.retention import COLLAPSE, retention_info
 from tests.planted.evaluation_tables import barrier_table, retention_table
-from tests.planted.figures import check_figure
 
 
 def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:
@@ -24,14 +22,6 @@ def test_chord_arrow_and_numbers_are_those_of_the_table() -> None:
     assert arrow.xy == pytest.approx((0.5, 3.45))
     assert arrow.xyann == pytest.approx((0.5, 2.25))
     assert "barrier 1.20 bits/byte" in [text.get_text() for text in ax.texts]
-
-
-@pytest.mark.parametrize("size", ["single", "medium", "wide"])
-def test_no_text_is_cut_off_or_covered(size: Size) -> None:
-    heights = {"none": 1.2, "permutation": 0.3, "orthogonal": 0.02}
-    table = barrier_table(("eng_Latn", "deu_Latn", "fra_Latn"), heights)
-    check_figure(BARRIER(table, size=size))
-    check_figure(RETENTION(retention_table(), size=size))
 
 
 def test_a_barrier_of_nothing_has_no_arrow_and_is_said() -> None:

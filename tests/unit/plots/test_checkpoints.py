@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import UsageError
-from repsim.plots.checkpoints import CHECKPOINTS, checkpoints_info
+from repsim.plots.checkpoints import checkpoints_info
 from repsim.testing.tables import synthetic_table
-from tests.planted.figures import check_figure
 
 STEPS = {"s0": 0, "s1": 1, "s8": 8, "s64": 64}
 
@@ -43,10 +42,3 @@ def test_what_is_missing_is_said(run):
     rest = run.where(model_a=["s0", "s1"], model_b=["s1", "s64"])
     with pytest.raises(UsageError, match="does not compare s8 with s64"):
         checkpoints_info(rest, steps=STEPS)
-
-
-@pytest.mark.parametrize("options", [
-    {}, {"measure": "procrustes", "size": "single", "languages": ["eng_Latn"]}, {"theme": "dark"},
-])  # fmt: skip
-def test_no_text_is_cut_off_or_covered(run, options):
-    check_figure(CHECKPOINTS(run, steps=STEPS, **options))

@@ -74,6 +74,8 @@ def test_several_panels_go_into_several_axes_of_the_caller(name, part, pair, one
     check_figure(figure)
     with pytest.raises(UsageError, match=f"{count} panels and does not fit into {count + 1} axes"):
         FIGURES[name](table, ax=Figure().subplots(1, count + 1))
+    with pytest.raises(UsageError, match=f"{count} panels and does not fit into one axes"):
+        FIGURES[name](table, ax=Figure().add_subplot())
 
 
 def test_a_title_is_broken_within_the_axes(pair, one_model):

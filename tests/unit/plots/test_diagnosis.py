@@ -7,15 +7,8 @@ import pytest
 
 from repsim.core.errors import UsageError
 from repsim.mergeability.diagnosis.readings import DiagnosisTable
-from repsim.plots.appearance import Size
 from repsim.plots.diagnosis import DIAGNOSIS, diagnosis_info
 from tests.planted.evaluation_tables import diagnosis_table
-from tests.planted.figures import check_figure
-
-
-@pytest.mark.parametrize("size", ["single", "medium", "wide"])
-def test_no_text_is_cut_off_or_covered(size: Size) -> None:
-    check_figure(DIAGNOSIS(diagnosis_table(30, ("a-rather-long-name", "another-name")), size=size))
 
 
 def test_lines_are_those_of_the_table() -> None:

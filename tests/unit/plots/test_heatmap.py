@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
 from repsim.plots.colours import ColourScale
@@ -8,7 +7,7 @@ from repsim.plots.drawing.matrix import ink_on
 from repsim.plots.heatmap import HEATMAP, heatmap_info
 from repsim.plots.selection import MeasureFacts
 from repsim.testing.tables import synthetic_table
-from tests.planted.figures import check_figure, drawn_texts
+from tests.planted.figures import drawn_texts
 
 CKA = MeasureFacts("cka", "CKA", "similarity", None, 1.0, 1.0, True, "L2")
 ANGLE = MeasureFacts("procrustes", "angle", "distance", 0.0, np.pi / 2, 0.0, True, "L2")
@@ -124,29 +123,9 @@ def test_many_pairs_of_models_are_cut_to_the_first_and_it_is_said():
     assert data.note[0] == "first of 10 pairs of models"
 
 
-def test_too_many_languages_are_refused():
-    languages = tuple(f"l{i:02}_Latn" for i in range(31))
-    rows = [
-        row
-        for row in synthetic_table({"a": 1, "b": 1}, languages=languages, measures=("cka",)).rows()
-        if row["pairing"] == "same text"
-    ]
-    from repsim.core import SimilarityTable
-
-    with pytest.raises(UsageError, match="31 panels, more than 30"):
-        heatmap_info(SimilarityTable(rows))
-
-
 def test_ink_is_light_on_dark_and_dark_on_bright():
     ink = ink_on(np.array([[0.0, 1.0]]), ColourScale.of(CKA, np.zeros(1)))
     assert ink.tolist() == [["#FEFEFE", "#15181D"]]
-
-
-def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
-    figure = Figure()
-    ax = figure.add_subplot()
-    assert HEATMAP(two_encoders, languages=["eng_Latn"], ax=ax) is figure
-    assert ax.images
 
 
 def test_the_caption_names_the_most_similar_layers(table_of):
@@ -155,26 +134,3 @@ def test_the_caption_names_the_most_similar_layers(table_of):
     caption = heatmap_info(table_of(rows)).caption()
     assert "Most similar layers: 1 and 2 (0.90)" in caption
     assert "n = 100 sentences" in caption
-
-
-LONG = {
-    "organisation/a-very-long-model-name-instruct-v0.3-step-143000": 24,
-    "another-long-name": 24,
-}
-CASES = {
-    "six languages": ({}, {}),
-    "narrow": ({"languages": ("eng_Latn", "deu_Latn")}, {"size": "single"}),
-    "long names": (
-        {"models": LONG, "languages": ("eng_Latn",), "offset": -0.6},
-        {"size": "single"},
-    ),
-    "distance": ({"models": {"a": 3, "b": 3}, "measures": ("procrustes",)}, {"size": "medium"}),
-    "pairs of models": ({"models": {"mono-en": 6, "mono-fi": 6, "mixed": 6},
-                         "languages": ("eng_Latn", "fin_Latn")}, {}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_is_cut_off_or_covered(case):
-    table, options = CASES[case]
-    check_figure(HEATMAP(synthetic_table(**({"measures": ("cka",)} | table)), **options))

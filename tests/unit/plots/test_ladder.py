@@ -3,13 +3,12 @@ import re
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
 from repsim.plots.ladder import LADDER, RUNGS, ladder_info, on_scale
 from repsim.plots.selection import MeasureFacts, Reading
 from repsim.testing.tables import MEASURES, synthetic_table
-from tests.planted.figures import check_figure, drawn_texts
+from tests.planted.figures import drawn_texts
 
 NAN = math.nan
 UP = MeasureFacts("s", "s", "similarity", None, 1.0, 1.0, True, "L2")
@@ -177,32 +176,9 @@ def test_scores_without_null_are_hollow():
     assert "unrelated" in {text.string for text in drawn_texts(figure)}
 
 
-def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
-    figure = Figure()
-    ax = figure.add_subplot()
-    assert LADDER(two_encoders, ax=ax) is figure
-    assert ax.get_yticklabels()[0].get_text() == "L0 unit-wise correlation ↑"
-
-
 def test_the_caption_states_scale_levels_and_reading(two_encoders):
     data = ladder_info(two_encoders)
     caption = data.caption()
     for words in ("0 is the 95 % quantile under shuffled", "n = 686 sentences", "middle layer",
                   f"L0 {data.pairs[0].level('L0'):.2f}", data.reading):  # fmt: skip
         assert words in caption
-
-
-LONG = {"organisation/a-very-long-model-name-instruct-v0.3-step-143000": 3, "another-model": 3}
-CASES = {
-    "wide": ({}, {}),
-    "narrow, long names": ({"models": LONG}, {"size": "single"}),
-    "three pairs": ({"models": {"a": 2, "b": 2, "c": 2}, "languages": ("eng_Latn",)}, {}),
-    "negative": ({"offset": -0.4, "languages": ("eng_Latn",)}, {"size": "medium"}),
-    "bare": ({"nulls": False, "intervals": False}, {"at": "mean"}),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_is_cut_off_or_covered(case):
-    table, options = CASES[case]
-    check_figure(LADDER(synthetic_table(**table), **options))

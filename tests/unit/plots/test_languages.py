@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import cophenet
 from scipy.spatial.distance import squareform
 
 from repsim.core.errors import UsageError
 from repsim.plots.languages import LANGUAGES, cluster, languages_info
 from repsim.testing.tables import synthetic_table
-from tests.planted.figures import check_figure
 
 #: Leaves 0-1 join at 1, 2-3 at 2, both at 6: an ultrametric, which average linkage gives back.
 TREE = np.array([[0, 1, 6, 6], [1, 0, 6, 6], [6, 6, 0, 2], [6, 6, 2, 0.0]])
@@ -146,33 +144,9 @@ def test_crowded_matrices_carry_no_numbers_and_say_none():
     assert not LANGUAGES.draw(data).axes[0].texts
 
 
-def test_an_axes_of_the_caller_is_drawn_into(two_encoders):
-    figure = Figure()
-    ax = figure.add_subplot()
-    assert LANGUAGES(two_encoders, models=["minilm-l6"], ax=ax) is figure
-    assert ax.images
-
-
 def test_the_caption_names_the_nearest_languages(table_of):
     values = {(0, 1): 0.2, (0, 2): 0.9, (1, 2): 0.3}
     caption = languages_info(table_of(language_rows(values))).caption()
     assert "mean 0.47, most similar" in caption
     assert "(0.90)" in caption
     assert "n = 100 sentence pairs" in caption
-
-
-TWELVE = tuple(f"{c}{c}{c}_Latn" for c in "abcdefghijkl")
-LONG = {"organisation/a-very-long-model-name-instruct-v0.3-step-143000": 3, "short": 2}
-CASES = {
-    "two models": ({}, {}),
-    "twelve languages": ({"languages": TWELVE}, {}),
-    "narrow, long names": ({"models": LONG, "languages": TWELVE[:2]}, {"size": "single"}),
-    "distance": ({"measures": ("procrustes",)}, {"size": "medium"}),
-    "negative": ({"models": {"m": 3}, "offset": -0.6}, {"size": "single"}),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_is_cut_off_or_covered(case):
-    table, options = CASES[case]
-    check_figure(LANGUAGES(synthetic_table(**({"measures": ("cka",)} | table)), **options))

@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from repsim.core.errors import UsageError
-from repsim.plots import style
 from repsim.plots.appearance import ROLES
 from repsim.plots.layers import LAYERS, layers_info, null_envelope
 from repsim.testing.tables import synthetic_table
@@ -63,19 +60,6 @@ def test_more_than_six_curves_become_small_multiples():
     data = layers_info(table)
     assert len(data.panels) == 10
     assert all(len(panel.curves) == 1 for panel in data.panels)
-
-
-def test_too_many_panels_are_refused():
-    languages = tuple(f"l{i:02}_Latn" for i in range(9))
-    table = synthetic_table({"m": 1}, languages=languages, measures=("cka",))
-    with pytest.raises(UsageError, match="36 panels, more than 30.*average=True"):
-        layers_info(table, average=False)
-
-
-def test_several_panels_do_not_go_into_one_axes(two_encoders):
-    ax = Figure().add_subplot()
-    with pytest.raises(UsageError, match="6 panels and does not fit into one axes"):
-        LAYERS(two_encoders, ax=ax)
 
 
 def test_the_null_band_covers_the_widest_null(two_encoders):
@@ -154,13 +138,6 @@ def test_limits_are_those_asked_for(four_roles):
     assert ax.get_ylim() == (0.2, 0.9)
 
 
-def test_an_axes_of_the_caller_is_drawn_into_and_its_figure_returned(four_roles):
-    figure = Figure()
-    ax = figure.add_subplot()
-    assert LAYERS(four_roles, pairing="parallel text", ax=ax) is figure
-    assert ax.lines
-
-
 def test_the_caption_states_what_n_interval_and_reading(two_encoders):
     caption = layers_info(two_encoders).caption()
     for words in ("CKA (debiased)", "n = 686 sentences", "95 % jackknife", "100 shuffles",
@@ -176,38 +153,9 @@ def test_negative_values_are_not_clipped():
     assert data.limits[0] < data.curves[0].value.min() < 0
 
 
-LONG = {"organisation/a-very-long-model-name-instruct-v0.3-step-143000": 24, "another-name-of-3": 3}
-CASES = {
-    "small multiples": ({}, {}),
-    "long names, narrow": ({"models": LONG, "languages": ("eng_Latn",)}, {"size": "single"}),
-    "long names, ends": ({"models": LONG}, {"size": "single", "pairing": "parallel text"}),
-    "negative distance": ({"models": {"a": 3, "b": 3}, "offset": -0.6, "measures": ("procrustes",)},
-                          {"average": True, "size": "medium"}),
-    "bare": ({"intervals": False, "nulls": False, "partial": False}, {"size": "single"}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_is_cut_off_or_covered(case):
-    table, options = CASES[case]
-    check_figure(LAYERS(synthetic_table(**({"measures": ("cka",)} | table)), **options))
-
-
 def test_direct_labels_of_lines_that_end_together_stay_apart():
     table = synthetic_table(
         {f"model-{i}": 4 for i in range(4)}, languages=("eng_Latn",), measures=("cka",)
     )
     same = [row | {"value": 0.5, "partial": None} for row in table.rows()]
     check_figure(LAYERS(type(table)(same, table.info)))
-
-
-def test_drawing_leaves_the_users_settings_alone(four_roles):
-    import matplotlib as mpl
-
-    before = dict(mpl.rcParams)
-    figure = LAYERS(four_roles, pairing="parallel text")
-    figure.canvas.draw()
-    assert dict(mpl.rcParams) == before
-    with style():
-        inside = dict(mpl.rcParams)
-    assert inside != before

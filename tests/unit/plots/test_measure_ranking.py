@@ -1,9 +1,7 @@
 import pytest
 
 from repsim.core.errors import UsageError
-from repsim.plots import FIGURES
 from repsim.plots.measure_ranking import measure_ranking_info
-from tests.planted.figures import check_figure
 from tests.planted.measure_scores import synthetic_scores
 
 TESTS = ("layers", "noise", "seeds", "forks", "atlas_merging")
@@ -12,11 +10,6 @@ TESTS = ("layers", "noise", "seeds", "forks", "atlas_merging")
 @pytest.fixture(scope="module")
 def table():
     return synthetic_scores(TESTS)
-
-
-@pytest.mark.parametrize("size", ["wide", "single"])
-def test_the_figure_fits(table, size):
-    check_figure(FIGURES["measure_ranking"](table, size=size), slack=2.0)
 
 
 def test_the_best_measure_comes_first_and_ties_are_filled(table):

@@ -5,8 +5,7 @@ from scipy.spatial.distance import pdist
 from repsim.core import Activations
 from repsim.core.errors import UsageError
 from repsim.measures import dissimilarities, measure
-from repsim.plots.rdm import RDM, rdm_info
-from tests.planted.figures import check_figure
+from repsim.plots.rdm import rdm_info
 
 LANGUAGES = ("eng_Latn", "deu_Latn")
 
@@ -53,8 +52,3 @@ def test_what_cannot_be_drawn_is_said():
         dissimilarities(a, point="", layer=7)
     with pytest.raises(UsageError, match="0 models"):
         rdm_info(dissimilarities(a, point="").where(model="nobody"))
-
-
-@pytest.mark.parametrize("options", [{}, {"models": ["a"], "size": "single"}, {"theme": "dark"}])
-def test_no_text_is_cut_off_or_covered(options):
-    check_figure(RDM(dissimilarities(read_by("a", 0) + read_by("b", 1), point=""), **options))

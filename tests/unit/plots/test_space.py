@@ -3,14 +3,13 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from repsim.core.errors import UsageError
 from repsim.plots.appearance import ROLES
 from repsim.plots.selection import MeasureFacts
 from repsim.plots.space import SPACE, as_distance, embed, space_info
 from repsim.testing.tables import synthetic_table
-from tests.planted.figures import check_figure, drawn_texts
+from tests.planted.figures import drawn_texts
 
 
 @pytest.fixture(autouse=True)
@@ -108,16 +107,6 @@ def test_an_unknown_kind_of_point_is_refused(two_encoders):
         space_info(two_encoders, by="language")
 
 
-def test_too_many_planes_are_refused():
-    table = synthetic_table(
-        {f"m{i:02}": 1 for i in range(13)},
-        languages=("eng_Latn", "deu_Latn", "fra_Latn"),
-        measures=("cka",),
-    )
-    with pytest.raises(UsageError, match="13 panels, more than 12"):
-        space_info(table, by="model-language")
-
-
 def test_points_stand_where_they_were_embedded_on_one_scale(four_roles):
     data = space_info(four_roles)
     ax = SPACE.draw(data).axes[0]
@@ -152,31 +141,9 @@ def test_every_point_is_named_and_stress_is_printed(two_encoders):
     assert any("stress-1 = " in text for text in texts)
 
 
-def test_an_axes_of_the_caller_is_drawn_into(four_roles):
-    figure = Figure()
-    ax = figure.add_subplot()
-    assert SPACE(four_roles, ax=ax) is figure
-    assert len(ax.lines) == 4
-
-
 def test_the_caption_names_the_nearest_points(table_of):
     values = {"ab": 0.9, "bc": 0.5, "ac": 0.4}
     rows = [{"model_a": a, "model_b": b, "value": value} for (a, b), value in values.items()]
     caption = space_info(table_of(rows)).caption()
     assert f"Nearest: a and b ({math.acos(0.9):.2f})" in caption
     assert "arccos of CKA" in caption
-
-
-CASES = {
-    "planes": ({}, {"size": "medium"}),
-    "one plane, narrow": ({"cross_language": True}, {"size": "single"}),
-    "many models": ({"models": {f"model-with-a-long-name-{i}": 2 for i in range(12)},
-                     "languages": ("eng_Latn",)}, {}),
-    "distance": ({"measures": ("procrustes",)}, {}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_is_cut_off_or_covered(case):
-    table, options = CASES[case]
-    check_figure(SPACE(synthetic_table(**({"measures": ("cka",)} | table)), **options))
