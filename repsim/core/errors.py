@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import importlib
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 #: Characters of a word and of a whole message beyond which they are cut. Paths may be long.
 LONGEST_WORD, LONGEST_MESSAGE = 400, 2000
@@ -82,6 +83,18 @@ class GateFailedError(RepsimError):
     """A gate that the user asked for was not passed (exit code 10)."""
 
     exit_code = 10
+
+
+def optional(module: str, what: str, install: str) -> Any:
+    """A package that is not always there: `what` needs it, and `pip install` brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise ResourceError(
+            f"{what} needs the package '{package}', which is not installed",
+            hint=f"pip install '{install}'",
+        ) from None
 
 
 def unknown_name(

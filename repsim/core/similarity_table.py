@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from repsim.core.errors import UsageError
+from repsim.core.errors import UsageError, optional
 from repsim.core.formatting import html_table
 from repsim.core.similarity_summary import not_computed, summarise_pair
 from repsim.core.table import ACCESSORS, Table
@@ -88,20 +88,14 @@ class Grid:
 
     def to_xarray(self) -> xarray.DataArray:
         """As an `xarray.DataArray` with the layers as coordinates (needs the extra `xarray`)."""
-        try:
-            from xarray import DataArray
-        except ImportError:
-            raise UsageError(
-                "xarray is not installed",
-                hint="pip install 'repsim-lm[xarray]', or: pip install xarray",
-            ) from None
-        return DataArray(
+        made: xarray.DataArray = optional("xarray", "to_xarray", "repsim-lm[xarray]").DataArray(
             self.values,
             coords={"layer_a": list(self.layers_a), "layer_b": list(self.layers_b)},
             dims=("layer_a", "layer_b"),
             name=self.column,
             attrs={"a": self.label_a, "b": self.label_b, "measure": self.measure},
         )
+        return made
 
 
 class SimilarityTable(Table):

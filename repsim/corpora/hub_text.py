@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from repsim.core.errors import InputError, ResourceError, UsageError
+from repsim.core.errors import InputError, UsageError, optional
 from repsim.corpora.documents import Document
 from repsim.corpora.find_documents import HELDOUT_NAMES
 from repsim.corpora.text_address import HUB, TextAddress
@@ -130,14 +130,7 @@ def hub_text(
 
 
 def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise ResourceError(
-            "reading a data set needs the package 'datasets'",
-            hint="install the extra: repsim-lm[hub]",
-        ) from None
-    return datasets
+    return optional("datasets", "a Hugging Face data set", "repsim-lm[hub]")
 
 
 def _guard() -> dict[str, Any]:

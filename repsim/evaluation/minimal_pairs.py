@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from repsim.core.errors import InputError, unknown_name
+from repsim.corpora.document_files import read_records
+from repsim.corpora.text_files import read_lines
 from repsim.evaluation.bits_per_byte import evaluate_bits_per_byte
 from repsim.stats.intervals import Interval, wilson
 
@@ -68,35 +69,18 @@ def read_minimal_pairs(path: str | Path) -> list[MinimalPair]:
         'He eat.'
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"file '{path}' does not exist") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"file '{path}' is not UTF-8: {error}") from None
-    records = _table(text) if path.suffix == ".tsv" else _json_lines(text, path)
-    pairs = [_pair(record, path, number) for number, record in records]
+    if not path.is_file():
+        raise InputError(f"file '{path}' does not exist")
+    records = _table(path) if path.suffix == ".tsv" else read_records(path)
+    pairs = [_pair(record, path, number + 1) for number, record in records]
     if not pairs:
         raise InputError(f"file '{path}' holds no minimal pairs")
     return pairs
 
 
-def _table(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    yield from enumerate(rows, start=2)
-
-
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"line {number} of '{path}' is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise InputError(f"line {number} of '{path}' is not a JSON object")
-        yield number, record
+def _table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    yield from enumerate(rows, start=1)
 
 
 def _pair(record: Mapping[str, Any], path: Path, number: int) -> MinimalPair:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from repsim.core.errors import InputError, UsageError
+from repsim.core.errors import UsageError, optional
 from repsim.core.files import read_json, write_json
 from repsim.core.model_ref import ModelRef
 from repsim.merging.card import UP
@@ -29,17 +29,11 @@ _UP = ".lora_B."
 
 def attach(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
     """The model with an adapter that is trained in its place; at first it changes nothing."""
-    try:
-        from peft import LoraConfig as PeftConfig
-        from peft import get_peft_model
-    except ImportError:
-        raise InputError(
-            "training.lora needs peft, which is not installed", hint="install the extra 'peft'"
-        ) from None
+    peft = optional("peft", "training.lora", "repsim-lm[peft]")
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    settings = PeftConfig(
+    settings = peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
         task_type="CAUSAL_LM",
@@ -48,7 +42,7 @@ def attach(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
         warnings.simplefilter("ignore")  # peft speaks of names of transformers that will change
         torch.manual_seed(seed)
         try:
-            attached: nn.Module = get_peft_model(model, settings)
+            attached: nn.Module = peft.get_peft_model(model, settings)
         except ValueError as error:
             raise UsageError(
                 f"the adapter does not fit the model: {str(error).splitlines()[0][:200]}",

@@ -6,19 +6,19 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from repsim.core.aside import locked, make_folder, sweep
 from repsim.core.errors import InputError, unknown_name
-from repsim.core.files import write_json
+from repsim.core.files import hash_json, write_json
 from repsim.core.model_ref import ModelRef
 from repsim.pretraining.adapter import attach
 from repsim.pretraining.build import build_model, shape_from_scratch, shape_of_parent
 from repsim.pretraining.checkpoint import TrainingState
 from repsim.pretraining.config import FamilyConfig, load_config
-from repsim.pretraining.data import FamilyData, TrainingData
+from repsim.pretraining.data import FamilyData
 from repsim.pretraining.distributed import Parallel, World, from_main, full_state, world
 from repsim.pretraining.engine import build_engine
 from repsim.pretraining.folder import PROVENANCE, Described, model_ref, read_provenance, remove
@@ -171,20 +171,15 @@ class _Trainer:
         )
         flops = shape.flops_per_token * run.tokens
         sized = dataclasses.replace(run, parameters=shape.parameters, flops=flops)
-        settings = self._settings(run, data)
-        key = self._key(run, data)
+        key = self._settings(run, hash_json)
+        settings = self._settings(run, lambda whole: whole)
         return Described(self.config, sized, data, key, shape, self.parent, settings)
 
-    def _key(self, run: RunPlan, data: TrainingData) -> str:
+    def _settings(self, run: RunPlan, tell: Callable[[dict[str, Any]], Any]) -> Any:
+        """What the weights depend on, its trunk told likewise: as settings, or as their hash."""
         trunk = self.plans[run.fork_from] if run.fork_from else None
-        trunk_key = self._key(trunk, self.data.of(trunk.languages)) if trunk else None
-        return run.key(self.config, data.hash, trunk_key)
-
-    def _settings(self, run: RunPlan, data: TrainingData) -> dict[str, Any]:
-        """What the key is a hash of, with the settings of all trunks."""
-        trunk = self.plans[run.fork_from] if run.fork_from else None
-        theirs = self._settings(trunk, self.data.of(trunk.languages)) if trunk else None
-        return run.settings(self.config, data.hash, theirs)
+        theirs = self._settings(trunk, tell) if trunk else None
+        return tell(run.settings(self.config, self.data.of(run.languages).hash, theirs))
 
     def _complete(self, folder: Path, about: Described) -> ModelRef | None:
         """The finished model of an earlier go."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from repsim.core.errors import InputError
+from repsim.core.errors import InputError, optional
 from repsim.core.files import write_text
 from repsim.core.progress import duration
 
@@ -153,25 +153,15 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _tensorboard(folder: Path, last_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "saving.tensorboard needs TensorBoard, which is not installed",
-            hint="install the extra 'tensorboard', or read metrics.jsonl",
-        ) from None
+    optional("tensorboard", "saving.tensorboard", "repsim-lm[tensorboard]")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=last_step + 1)
 
 
 def _wandb(folder: Path, project: str) -> Any:
     """A run there, the same one when training goes on; its name is that of the model's folder."""
-    try:
-        import wandb
-    except ImportError:
-        raise InputError(
-            "saving.wandb needs wandb, which is not installed",
-            hint="pip install wandb, or saving.tensorboard, or read metrics.jsonl",
-        ) from None
+    wandb = optional("wandb", "saving.wandb", "wandb")
     number = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, name=folder.name, id=number, resume="allow", dir=folder)
 

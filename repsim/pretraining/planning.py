@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
-from repsim.core.files import hash_json
 from repsim.core.model_ref import Role
 from repsim.corpora.data_order import BLOCK, temperature_ratios
 from repsim.pretraining.config import FamilyConfig, RunConfig, StageConfig
@@ -150,10 +149,6 @@ class RunPlan:
         whole = all((share * BLOCK).is_integer() for share in self.mix.values())
         alike = len(self.history) == 1 and bool(self.mix) and whole
         return told if self.data_order == 1 or alike else told | {"data_order": self.data_order}
-
-    def key(self, config: FamilyConfig, data_hash: str, trunk_key: str | None) -> str:
-        """Hash of everything that the resulting weights depend on."""
-        return hash_json(self.settings(config, data_hash, trunk_key))
 
     def settings(self, config: FamilyConfig, data_hash: str, trunk: Any) -> dict[str, Any]:
         """Everything that the resulting weights depend on; `trunk`: its key, or its settings."""

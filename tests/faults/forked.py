@@ -79,32 +79,9 @@ def warm() -> None:
         importlib.import_module(name)
 
 
-def run(
-    arguments: Sequence[str],
-    folder: Path,
-    *,
-    cache: Path,
-    kill: Kill | None = None,
-    limits: Mapping[int, int] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    variables: Mapping[str, str | None] | None = None,
-    user: int | None = None,
-) -> Ended:
-    """Run the command line in `folder`.
-
-    Args:
-        arguments: What stands after `repsim`.
-        folder: Working folder.
-        cache: `REPSIM_CACHE`.
-        kill: A SIGKILL, and when.
-        limits: Resource limits (`resource.RLIMIT_AS` ...); of memory: beyond what is in use.
-        settings: `module:NAME` -> value set in the process before it starts.
-        variables: Environment; None removes one.
-        user: Number of the user to become.
-    """
-    begun = start(arguments, folder, cache=cache, kill=kill, limits=limits, settings=settings,
-                  variables=variables, user=user)  # fmt: skip
-    return begun.end()
+def run(arguments: Sequence[str], folder: Path, **options: Any) -> Ended:
+    """Run the command line in `folder`, with the options of `start`."""
+    return start(arguments, folder, **options).end()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +115,19 @@ def start(
     user: int | None = None,
     name: str = "run",
 ) -> Begun:
-    """As `run`, without waiting; `name` tells apart what several of one folder say."""
+    """Start the command line in `folder`.
+
+    Args:
+        arguments: What stands after `repsim`.
+        folder: Working folder.
+        cache: `REPSIM_CACHE`.
+        kill: A SIGKILL, and when.
+        limits: Resource limits (`resource.RLIMIT_AS` ...); of memory: beyond what is in use.
+        settings: `module:NAME` -> value set in the process before it starts.
+        variables: Environment; None removes one.
+        user: Number of the user to become.
+        name: Tells apart what several of one folder say.
+    """
     said, counted = cache.parent / f"{name}.said", cache.parent / f"{name}.changes"
     counted.unlink(missing_ok=True)
     # What it says goes through a pipe: a limit on the size of files is not one on words.

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tests.faults.forked import Ended, run
+from tests.planted.configurations import study
 
 #: Names of files under the working folder that verbs read.
 INPUTS = (
@@ -34,20 +35,6 @@ method: ties
 models: [a, b]
 base_model: c
 parameters: {density: 0.6}
-"""
-STUDY = """\
-name: small
-corpus: corpus
-languages: [eng_Latn, deu_Latn]
-vocabulary: 400
-architecture: {family: llama, hidden: 16, layers: 1, heads: 2, kv_heads: 1, context: 32}
-training: {tokens: 600, batch: 4, learning_rate: 8.0e-3}
-finished: 1.0
-arms:
-  A: [{fractions: [0]}]
-merging: {methods: [linear], aligned_methods: [], alignments: []}
-evaluation: {max_bytes: 1000}
-features: {tiers: [T0], sentences: 30}
 """
 
 
@@ -96,7 +83,14 @@ def write_inputs(folder: Path) -> None:
             path.write_text(text + "\n", encoding="utf-8")
     (folder / "family.yaml").write_text(json.dumps(family("corpus")), encoding="utf-8")
     (folder / "recipe.yml").write_text(RECIPE, encoding="utf-8")
-    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    (folder / "study.yaml").write_text(
+        study(
+            name="small", corpus="corpus", max_bytes=None, finished=1.0,
+            training={"tokens": 600, "batch": 4, "learning_rate": 8e-3},
+            evaluation={"max_bytes": 1000},
+        ),
+        encoding="utf-8",
+    )  # fmt: skip
 
 
 def _move_weights(path: Path, seed: int) -> None:

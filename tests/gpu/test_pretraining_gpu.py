@@ -24,6 +24,7 @@ from repsim.pretraining.family import pretrain
 from repsim.pretraining.folder import read_provenance
 from repsim.pretraining.metrics import read_metrics
 from repsim.pretraining.step import Engine
+from tests.planted.configurations import one_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -105,20 +106,13 @@ def test_logits_in_pieces_take_less_of_the_card(monkeypatch: pytest.MonkeyPatch)
 
 
 def document(folder: Path, **training: Any) -> dict[str, Any]:
-    corpus = folder / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", 400), ("heldout", 5)):
-        texts = [f"text {i} tells of {i * 7 % 13} and of {i * i % 31} things" for i in range(count)]
-        (corpus / f"eng_Latn.{split}.txt").write_text("\n\n".join(texts), encoding="utf-8")
-    return {
-        "name": "card",
-        "corpus": {"source": str(corpus), "languages": ["eng_Latn"]},
-        "tokenizer": {"vocab_size": 300},
-        "architecture": {"hidden": 64, "layers": 2, "heads": 2, "context": 64},
-        "training": {"steps": STEPS, "batch": 8, "learning_rate": 3e-3, **training},
-        "saving": {"state_every": 7, "log_every": 1, "checkpoints": "none"},
-        "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}],
-    }
+    return one_run(
+        folder,
+        texts=400,
+        architecture={"hidden": 64, "layers": 2, "heads": 2, "context": 64},
+        training={"steps": STEPS, "batch": 8, "learning_rate": 3e-3, **training},
+        saving={"state_every": 7, "log_every": 1, "checkpoints": "none"},
+    )
 
 
 def test_killed_and_resumed_the_compiled_curve_is_the_same_to_the_bit(tmp_path: Path) -> None:

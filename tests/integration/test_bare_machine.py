@@ -10,28 +10,22 @@ import pytest
 
 from repsim.cli.main import main
 from repsim.core.atlas import Atlas
+from tests.planted.configurations import study
 
 #: What such a machine does not have.
 MISSING = ("pyarrow", "datasets", "ray", "submitit", "pandas", "tensorboard")
-STUDY = """
-name: bare
-corpus: bible
-languages: [eng_Latn, deu_Latn]
-vocabulary: 400
-architecture: {family: llama, hidden: 16, layers: 2, heads: 2, kv_heads: 1, context: 32}
-training: {tokens: 2_000, batch: 4, learning_rate: 8.0e-3}
-max_bytes: 50_000
-arms:
-  A: [{fractions: [0.5]}]
-merging: {methods: [linear], aligned_methods: [linear], alignments: [permutation]}
-evaluation: {max_bytes: 4000}
-features: {tiers: [T0, T1, T2, T3], sentences: 30}
-paths: {points: 3, alignments: []}
-"""
 
 
 def test_a_study_runs_without_arrow_and_its_tables_are_made_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "bare.yaml").write_text(STUDY)
+    (tmp_path / "bare.yaml").write_text(
+        study(
+            arms={"A": [{"fractions": [0.5]}]},
+            merging={"methods": ["linear"], "aligned_methods": ["linear"],
+                     "alignments": ["permutation"]},
+            features={"tiers": ["T0", "T1", "T2", "T3"], "sentences": 30},
+            paths={"points": 3, "alignments": []},
+        )
+    )  # fmt: skip
     out = tmp_path / "out"
     program = f"import sys; sys.modules.update(dict.fromkeys({MISSING}))\n"
     program += "from repsim.cli.main import main; main()"

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,7 @@ from repsim.reports.comparison import summary_table
 from repsim.reports.page import MAX_BYTES
 from repsim.reports.tables import latex_escape, latex_table, markdown_table
 from repsim.testing.tables import synthetic_table
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is closed out of order; collects what the page refers to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in {"src", "href"}]
-        if tag == "img":
-            assert dict(attrs).get("alt"), "a picture without a text alternative"
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+from tests.planted.pages import Page
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +34,7 @@ def test_the_page_is_well_formed_and_refers_to_nothing_outside(
     written: tuple[Path, SimilarityTable],
 ) -> None:
     page = (written[0] / "report.html").read_text(encoding="utf-8")
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
+    parser = Page(page)
     assert parser.sources
     assert all(source.startswith(("data:image/", "#")) for source in parser.sources)
     assert len(page.encode()) < MAX_BYTES

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import repsim
 from repsim.cli.main import cli
-from repsim.core.errors import IncompatibleModelsError, InputError, UsageError
+from repsim.core.errors import IncompatibleModelsError, ResourceError, UsageError
 from repsim.evaluation.bits_per_byte import evaluate_bits_per_byte
 from repsim.evaluation.text import load_evaluation_text
 from repsim.models.causal import load_causal_lm
@@ -207,7 +207,7 @@ def test_an_encoder_and_a_folder_in_use_are_refused(
     with pytest.raises(UsageError, match="not empty"):
         repsim.finetune("zoo:eng-1", tmp_path, languages=["eng_Latn"])
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(InputError, match="not installed"):
+    with pytest.raises(ResourceError, match="not installed"):
         repsim.finetune("zoo:eng-1", tmp_path / "a", languages=["eng_Latn"], lora={}, **QUICK)
 
 

@@ -18,29 +18,9 @@ from safetensors.torch import load_file
 from repsim.pretraining.config import from_mapping
 from repsim.pretraining.family import pretrain
 from repsim.pretraining.metrics import read_metrics
+from tests.planted.configurations import one_run
 
 STEPS = 10
-
-
-def document(corpus: Path) -> dict[str, Any]:
-    corpus.mkdir(parents=True)
-    for split, count in (("train", 60), ("heldout", 5)):
-        texts = [f"text {i} tells of {i * 7 % 13} and of {i * i % 31} things" for i in range(count)]
-        (corpus / f"eng_Latn.{split}.txt").write_text("\n\n".join(texts), encoding="utf-8")
-    return {
-        "name": "together",
-        "corpus": {"source": str(corpus), "languages": ["eng_Latn"]},
-        "tokenizer": {"vocab_size": 300},
-        "architecture": {"hidden": 32, "layers": 2, "heads": 2, "context": 16},
-        "training": {"steps": STEPS, "batch": 8, "accumulation": 2, "learning_rate": 1e-2},
-        "saving": {
-            "state_every": 4,
-            "checkpoints": "none",
-            "validate_every": 5,
-            "keep_state": True,
-        },
-        "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}],
-    }
 
 
 def free_port() -> int:
@@ -74,7 +54,12 @@ def values(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
-    plain = document(tmp_path / "corpus")
+    plain = one_run(
+        tmp_path,
+        architecture={"hidden": 32, "layers": 2, "heads": 2, "context": 16},
+        training={"steps": STEPS, "batch": 8, "accumulation": 2, "learning_rate": 1e-2},
+        saving={"state_every": 4, "checkpoints": "none", "validate_every": 5, "keep_state": True},
+    )
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(plain), encoding="utf-8")
     low = tmp_path / "low.yaml"

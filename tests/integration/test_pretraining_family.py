@@ -35,22 +35,10 @@ RUNS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, family: Make) -> Path:
     """A family with every kind of history, trained once."""
-    from repsim.pretraining.config import from_mapping
-
-    source = request.getfixturevalue("corpus")
-    config = from_mapping(
-        {
-            "name": "tiny",
-            "corpus": {"source": str(source), "languages": ["eng_Latn", "deu_Latn"]},
-            "tokenizer": {"vocab_size": 300},
-            "architecture": {"hidden": 16, "layers": 2, "heads": 2, "kv_heads": 1, "context": 16},
-            "training": {"steps": 8, "batch": 4, "learning_rate": 1e-2},
-            "saving": {"state_every": 3, "log_every": 3, "validation_bytes": 500},
-            "runs": RUNS,
-        }
-    )
+    saving = {"state_every": 3, "log_every": 3, "validation_bytes": 500}
+    config = family(saving=saving, runs=RUNS)
     out = tmp_path_factory.mktemp("family")
     refs = pretrain(config, out, device="cpu")
     assert [ref.name for ref in refs] == [run["name"] for run in RUNS]

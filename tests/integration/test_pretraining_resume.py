@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted.configurations import one_run
+
 #: Steps of the run, and how far it is allowed to come before each kill: between two states, while
 #: a state is being written, and shortly before the end.
 STEPS = 120
@@ -32,21 +34,12 @@ sys.exit(main(sys.argv[1:]))
 
 def write_config(folder: Path) -> Path:
     """A 64 x 2 model over a few lines of text; a state every seven steps."""
-    corpus = folder / "corpus"
-    corpus.mkdir(parents=True)
-    for split, count in (("train", 60), ("heldout", 3)):
-        lines = [f"line {i} says {i * 7 % 13} and {i * i % 31} to the reader" for i in range(count)]
-        text = "\n\n".join("\n".join(lines[i : i + 3]) for i in range(0, count, 3))
-        (corpus / f"eng_Latn.{split}.txt").write_text(text, encoding="utf-8")
-    document = {
-        "name": "killed",
-        "corpus": {"source": str(corpus), "languages": ["eng_Latn"]},
-        "tokenizer": {"vocab_size": 300},
-        "architecture": {"hidden": 64, "layers": 2, "heads": 2, "context": 32},
-        "training": {"steps": STEPS, "batch": 4, "learning_rate": 3e-3},
-        "saving": {"state_every": 7, "log_every": 1, "validate_every": 25},
-        "runs": [{"name": "eng", "languages": ["eng_Latn"], "init_seed": 1}],
-    }
+    document = one_run(
+        folder,
+        architecture={"hidden": 64, "layers": 2, "heads": 2, "context": 32},
+        training={"steps": STEPS, "batch": 4, "learning_rate": 3e-3},
+        saving={"state_every": 7, "log_every": 1, "validate_every": 25},
+    )
     path = folder / "config.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")
     return path

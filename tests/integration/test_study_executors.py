@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from repsim.studies.engine import Event, Outcome, Store, make_executor, run_graph
 from repsim.studies.engine.executors.local import ProcessExecutor
+from tests.planted.configurations import study
 from tests.unit.studies.planted_units import small_graph, unit
 
 PLANTED = Path(__file__).resolve().parents[1] / "unit" / "studies"
@@ -125,9 +126,8 @@ def test_a_killed_worker_is_replaced_and_its_unit_tried_again(tmp_path: Path) ->
     assert store.keys("claims") <= {found.keys["hopeless"]}
 
 
-def test_a_worker_killed_from_outside_costs_only_its_unit(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    units = [unit("waits_for", "w", how={"file": str(file)}), *small_graph()]
+def killing(file: Path) -> tuple[list[int], Callable[[Event], None]]:
+    """A listener that kills the worker that waits for a file, once, and which it was."""
     killed: list[int] = []
 
     def listen(event: Event) -> None:
@@ -137,6 +137,13 @@ def test_a_worker_killed_from_outside_costs_only_its_unit(tmp_path: Path) -> Non
             os.kill(killed[0], signal.SIGKILL)
             file.touch()
 
+    return killed, listen
+
+
+def test_a_worker_killed_from_outside_costs_only_its_unit(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    units = [unit("waits_for", "w", how={"file": str(file)}), *small_graph()]
+    killed, listen = killing(file)
     found = run_graph(units, Store(tmp_path / "s"), ProcessExecutor(workers=2), listen)
     assert killed
     assert found.complete, found.failed
@@ -191,15 +198,7 @@ def test_ray_goes_on_when_one_of_its_workers_is_killed(tmp_path: Path, ray_of_tw
         unit("dies_once", "victim", how={"file": str(marker)}),
         *small_graph(),
     ]
-    killed: list[int] = []
-
-    def listen(event: Event) -> None:
-        begun = Path(f"{file}.begun")
-        if not killed and begun.exists() and begun.read_text():
-            killed.append(int(begun.read_text()))
-            os.kill(killed[0], signal.SIGKILL)
-            file.touch()
-
+    killed, listen = killing(file)
     store = Store(tmp_path / "s")
     found = run_graph(units, store, make_executor("ray"), listen)
     assert killed
@@ -251,25 +250,6 @@ def test_what_a_unit_prints_does_not_get_between_reports(tmp_path: Path) -> None
     assert json.loads(next(iter(parts(tmp_path / "s").values())))["schema"] == "repsim/part/1"
 
 
-STUDY = """
-name: micro
-corpus: bible
-languages: [eng_Latn, deu_Latn]
-vocabulary: 400
-architecture: {family: llama, hidden: 16, layers: 1, heads: 2, kv_heads: 1, context: 32}
-training: {tokens: 2_000, batch: 4, learning_rate: 8.0e-3}
-max_bytes: 50_000
-arms:
-  A: [{fractions: [0.5]}]
-  G: [{kinds: [permuted], languages: [eng_Latn]}]
-merging: {methods: [linear, ties], aligned_methods: [linear], alignments: [permutation, learned],
-          learn: {tokens: 256, context: 32}}
-evaluation: {max_bytes: 4000}
-features: {tiers: [T0, T1], sentences: 30}
-paths: {points: 3, alignments: [permutation], arms: [A, G]}
-"""
-
-
 @pytest.mark.slow
 def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_two: Any) -> None:
     from repsim.core.atlas import Atlas
@@ -277,7 +257,17 @@ def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_
     from repsim.studies.engine import StudyFolder
     from repsim.studies.plan import plan_study
 
-    (tmp_path / "micro.yaml").write_text(STUDY)
+    (tmp_path / "micro.yaml").write_text(
+        study(
+            arms={"A": [{"fractions": [0.5]}],
+                  "G": [{"kinds": ["permuted"], "languages": ["eng_Latn"]}]},
+            merging={"methods": ["linear", "ties"], "aligned_methods": ["linear"],
+                     "alignments": ["permutation", "learned"],
+                     "learn": {"tokens": 256, "context": 32}},
+            features={"tiers": ["T0", "T1"], "sentences": 30},
+            paths={"points": 3, "alignments": ["permutation"], "arms": ["A", "G"]},
+        )
+    )  # fmt: skip
     plan = plan_study(tmp_path / "micro.yaml")
 
     def atlas(name: str) -> Atlas:

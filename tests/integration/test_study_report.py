@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -15,27 +14,8 @@ from repsim.reports.page import MAX_BYTES
 from repsim.studies.findings import study_findings
 from repsim.studies.report import FIGURES, write_study_report
 from repsim.studies.report_tables import study_tables
-from tests.planted.atlases import planted_atlas
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is closed out of order; collects what the page refers to."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources = [], []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in {"src", "href"}]
-        if tag == "img":
-            assert dict(attrs).get("alt"), "a picture without a text alternative"
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from tests.planted.atlases import changed, planted_atlas
+from tests.planted.pages import Page
 
 
 def claims(atlas):
@@ -44,12 +24,6 @@ def claims(atlas):
 
 def said(atlas, kind):
     return " ".join(s.text for s in study_findings(atlas) if s.kind == kind and not s.claim)
-
-
-def changed(atlas, change):
-    """The atlas with every row of its merges passed through a function; None drops it."""
-    rows = [change(row) for row in atlas.merges.rows()]
-    return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,9 +56,7 @@ def folder(atlas, tmp_path_factory):
 
 def test_the_page_is_well_formed_small_and_refers_to_nothing_outside(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
+    parser = Page(page)
     pictures = [source for source in parser.sources if source.startswith("data:image/")]
     assert len(pictures) == len(FIGURES)
     assert all(source.startswith("#") for source in set(parser.sources) - set(pictures))

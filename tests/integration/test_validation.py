@@ -3,23 +3,18 @@
 import json
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from repsim.cli.main import main
 from repsim.mergeability.validation import validate
 from repsim.testing.evidence import planted_evidence
+from tests.planted.evaluation_tables import table_of_somebody
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Somebody's table, with names of columns of their own."""
-    file = tmp_path_factory.mktemp("table") / "merges.parquet"
-    data = planted_evidence(models=16).to_arrow()
-    names = {"retention": "kept", "method": "how"}
-    plain = [name.removeprefix("feature:") for name in data.column_names]
-    pq.write_table(data.rename_columns([names.get(name, name) for name in plain]), file)
-    return file
+    return table_of_somebody(tmp_path_factory.mktemp("table"))
 
 
 def test_forecasts_of_unseen_models_are_good_and_their_intervals_hold() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from repsim.reports.validation_rows import (
     lift_rows,
 )
 from repsim.reports.validation_tables import validation_tables
+from tests.planted.pages import Page
 
 MAIN, OTHER = "leave-models-out", "leave-arm-out"
 OWN = "T0+T1"
@@ -163,34 +163,9 @@ def written(report: ValidationReport, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-class Page(HTMLParser):
-    """Fails on a tag that is closed out of order; collects addresses and text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in {"src", "href"}]
-        if tag == "img":
-            assert dict(attrs).get("alt"), "a picture without a text alternative"
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_page_stands_alone_and_says_what_was_found(written: Path, found: Validation) -> None:
     source = (written / "report.html").read_text(encoding="utf-8")
-    page = Page()
-    page.feed(source)
-    assert page.open == []
+    page = Page(source)
     assert sum(address.startswith("data:image/") for address in page.sources) == 10
     assert all(address.startswith(("data:image/", "#")) for address in page.sources)
     assert len(source.encode()) < MAX_BYTES

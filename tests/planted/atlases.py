@@ -7,8 +7,9 @@ trained for it.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from repsim.core.atlas import (
@@ -198,3 +199,9 @@ def _path_rows(
             above = 4 * t * (1 - t) * top
             yield {"parents": join_parents(parents), "alignment": alignment, "language": language,
                    "t": t, "bits_per_byte": end + above, "above_chord": above}  # fmt: skip
+
+
+def changed(atlas: Atlas, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Atlas:
+    """The atlas with every row of its merges passed through a function; None drops it."""
+    rows = [change(row) for row in atlas.merges.rows()]
+    return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from repsim.evaluation.path import BarrierTable
 from repsim.evaluation.table import EvaluationTable
 from repsim.mergeability.diagnosis.readings import DiagnosisTable
+from repsim.testing.evidence import planted_evidence
 
 
 def barrier_table(
@@ -67,3 +70,13 @@ def diagnosis_table(blocks: int = 2, parents: Sequence[str] = ("eng-1", "eng-2")
             for place, parent in enumerate(parents)
         ]  # fmt: skip
     return DiagnosisTable([row | {"language": "eng_Latn"} for row in rows])
+
+
+def table_of_somebody(folder: Path) -> Path:
+    """Planted evidence as a parquet file with names of columns of its own."""
+    data = planted_evidence(models=16).to_arrow()
+    names = {"retention": "kept", "method": "how"}
+    plain = [name.removeprefix("feature:") for name in data.column_names]
+    file = folder / "merges.parquet"
+    pq.write_table(data.rename_columns([names.get(name, name) for name in plain]), file)
+    return file

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import InputError, ResourceError, UsageError, unknown_name
+from repsim.core.errors import InputError, ResourceError, UsageError, optional, unknown_name
 from repsim.corpora.languages import choose_languages, parse_language
 from repsim.corpora.readers.joined import Record, join_records, record_of
 from repsim.corpora.rows import ParallelRows, Request
@@ -53,7 +53,7 @@ class HubAddress:
 def read_hub(request: Request) -> ParallelRows:
     """Read a data set in one of the shapes that parallel text has on the hub."""
     address = HubAddress.parse(request.location)
-    datasets = _import_datasets()
+    datasets = optional("datasets", "a Hugging Face data set", "repsim-lm[hub]")
     with _network(datasets, allowed=request.allow_network):
         configs = _language_configs(datasets, address, request)
         if configs:
@@ -71,17 +71,6 @@ def read_hub(request: Request) -> ParallelRows:
     if address.revision and not address.is_local and not request.allow_network:
         rows.notes.append(f"read from the cache: whether it is {address.revision} was not checked")
     return rows
-
-
-def _import_datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise UsageError(
-            "Hugging Face data sets need the package 'datasets'",
-            hint="install the extra: repsim-lm[hub]",
-        ) from None
-    return datasets
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ class Graph:
         for unit in listed:
             for need in unit.needs:
                 self._users[need].append(unit.name)
-        self._way = self._ways()
-        self._order = sorted(self.units, key=lambda name: -self._way[name])
+        ways = self._chain(set(self.units))
+        self._order = sorted(self.units, key=lambda name: -ways[name])
 
     def ready(self) -> list[Unit]:
         """Units that can start now, most urgent first."""
@@ -101,9 +101,6 @@ class Graph:
                 after = [ways[user] for user in self._users[name] if user in ways]
                 ways[name] = self.expected(name) + max(after, default=0.0)
         return ways
-
-    def _ways(self) -> dict[str, float]:
-        return self._chain(set(self.units))
 
 
 def selected(units: Sequence[Unit], only: Sequence[str]) -> list[Unit]:

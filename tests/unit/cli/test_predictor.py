@@ -7,7 +7,7 @@ import pytest
 
 from repsim.cli.main import main
 from repsim.mergeability.predictor import EVIDENCE_FILE, PREDICTOR_FILE, Predictor
-from repsim.testing.evidence import planted_evidence
+from tests.planted.evaluation_tables import table_of_somebody
 
 FEATURES = "distance:-,quotient:-,cosine:+"
 
@@ -15,12 +15,7 @@ FEATURES = "distance:-,quotient:-,cosine:+"
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Somebody's table, with names of columns of their own."""
-    file = tmp_path_factory.mktemp("table") / "merges.parquet"
-    data = planted_evidence(models=16).to_arrow()
-    names = {"retention": "kept", "method": "how"}
-    plain = [name.removeprefix("feature:") for name in data.column_names]
-    pq.write_table(data.rename_columns([names.get(name, name) for name in plain]), file)
-    return file
+    return table_of_somebody(tmp_path_factory.mktemp("table"))
 
 
 def _run(*arguments: object) -> int:

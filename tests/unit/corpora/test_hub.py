@@ -232,7 +232,7 @@ def test_the_real_library_refuses_when_offline() -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"need the package 'datasets' .*repsim-lm\[hub\]"):
+    with pytest.raises(ResourceError, match=r"needs the package 'datasets'.*repsim-lm\[hub\]"):
         load_corpus("hub:owner/none")
 
 

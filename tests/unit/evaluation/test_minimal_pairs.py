@@ -30,11 +30,11 @@ def test_blimp_and_multiblimp_are_read(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", b"", "holds no minimal pairs"),
-        ("a.jsonl", b"{", "line 1 of '.*' is not JSON"),
-        ("a.jsonl", b"\n[1]", "line 2 of '.*' is not a JSON object"),
+        ("a.jsonl", b"{", "'.*', line 1 is not JSON"),
+        ("a.jsonl", b"\n[1]", "'.*', line 2 is not a JSON object"),
         ("a.jsonl", b'{"sentence_good": "x"}', "line 1 of '.*' has no pair"),
         ("a.tsv", b"sen\twrong_sen\nx\tx\n", "line 2 of '.*': both sentences are the same"),
-        ("a.tsv", b"\xff\xfe", "is not UTF-8"),
+        ("a.tsv", b"\xff\xfe", "UTF-"),
         ("a.tsv", None, "does not exist"),
     ],
 )

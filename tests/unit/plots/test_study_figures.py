@@ -14,7 +14,7 @@ from repsim.plots.study.axes import _bent, retention_place, straightened
 from repsim.plots.study.crossings import bracket_of, crossing_of
 from repsim.plots.study.features import measured_pairs
 from repsim.plots.study.outcomes import SETTINGS, cluster, outcomes_of
-from tests.planted.atlases import FLOORS, GAINS, planted_atlas, planted_retention
+from tests.planted.atlases import FLOORS, GAINS, changed, planted_atlas, planted_retention
 from tests.planted.figures import check_figure, drawn_texts
 
 KINDS = [name.removeprefix("atlas_") for name in FIGURES if name.startswith("atlas_")]
@@ -30,12 +30,6 @@ def atlas():
 def info_of(atlas):
     """Kind -> its numbers, computed once."""
     return functools.cache(lambda kind: FIGURES[f"atlas_{kind}"].info(atlas))
-
-
-def changed(atlas, change):
-    """The atlas with every row of its merges passed through a function; None drops it."""
-    rows = [change(row) for row in atlas.merges.rows()]
-    return dataclasses.replace(atlas, merges=MergeTable(row for row in rows if row))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -35,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"), ("eng_Latn", "deu_Latn"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def document(corpus: Path) -> Callable[..., dict[str, Any]]:
     """A family's configuration as a mapping; keywords replace top-level keys."""
 
@@ -54,7 +54,7 @@ def document(corpus: Path) -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def family(document: Callable[..., dict[str, Any]]) -> Callable[..., FamilyConfig]:
     """The same, checked."""
     return lambda **changes: from_mapping(document(**changes))

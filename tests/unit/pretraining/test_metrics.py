@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from repsim.core.errors import InputError
+from repsim.core.errors import InputError, ResourceError
 from repsim.pretraining.metrics import (
     Metrics,
     Speed,
@@ -129,11 +129,11 @@ def test_wandb_gets_numbers_by_step_and_the_same_run_again(
 
 @pytest.mark.parametrize(
     ("module", "option"),
-    [("torch.utils.tensorboard", {"tensorboard": True}), ("wandb", {"wandb": "mine"})],
+    [("tensorboard", {"tensorboard": True}), ("wandb", {"wandb": "mine"})],
 )
 def test_loggers_that_are_not_there_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, option: dict[str, Any]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=r"saving\..*, which is not installed"):
+    with pytest.raises(ResourceError, match=r"saving\..*, which is not installed"):
         Metrics(tmp_path, -1, **option)

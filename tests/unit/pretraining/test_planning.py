@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from repsim.core.errors import UsageError
+from repsim.core.files import hash_json
 from repsim.pretraining.config import FamilyConfig
 from repsim.pretraining.family import select
 from repsim.pretraining.planning import RunPlan, plan
@@ -91,7 +92,7 @@ def test_selecting_a_fork_selects_its_trunks(family: Make) -> None:
 def test_keys_depend_on_what_the_weights_depend_on_and_on_nothing_else(family: Make) -> None:
     def key(**changes: Any) -> str:
         config = family(**changes)
-        return plan(config)[0].key(config, "data", None)
+        return hash_json(plan(config)[0].settings(config, "data", None))
 
     assert key() == key(name="other") == key(saving={"log_every": 1})
     assert key() != key(training={"steps": 8, "batch": 4, "learning_rate": 2e-2})

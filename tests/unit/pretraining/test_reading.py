@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from repsim.core.errors import UsageError
+from repsim.core.files import hash_json
 from repsim.corpora.reading import Reading
 from repsim.pretraining.config import FamilyConfig, load_config
 from repsim.pretraining.data import TrainingData
@@ -89,7 +90,7 @@ def test_stages_follow_each_other_in_unread_text(family: Make) -> None:
 def test_the_key_of_a_run_changes_only_where_its_samples_do(family: Make) -> None:
     def keys(**changes: Any) -> list[str]:
         config = family(**changes)
-        return [run.key(config, "data", "trunk") for run in plan(config)]
+        return [hash_json(run.settings(config, "data", "trunk")) for run in plan(config)]
 
     runs = [MIXED, FORK, {"name": "three", "mix": {"eng_Latn": 1, "deu_Latn": 2}, "init_seed": 1}]
     old, new = keys(runs=runs, data_order=1), keys(runs=runs)
@@ -101,7 +102,7 @@ def test_the_shipped_models_keep_the_order_that_they_were_trained_in() -> None:
     config = load_config("zoo")
     known: dict[str, str] = {}
     for run in plan(config):
-        known[run.name] = run.key(config, "data", known.get(run.fork_from or ""))
+        known[run.name] = hash_json(run.settings(config, "data", known.get(run.fork_from or "")))
     assert config.hash.startswith("f136cfa2effd")
     assert known["mixed"].startswith("a2cc52802aa2")
     assert known["eng-fork"].startswith("37828fef29e2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from repsim.core.errors import ResourceError
+from repsim.core.errors import ResourceError, optional
 from repsim.studies.engine.work import Report, Task, perform
 
 #: How often Ray starts a unit again whose worker or machine died.
@@ -18,7 +18,7 @@ class RayExecutor:
     """Sends tasks to the Ray cluster that this process belongs to."""
 
     def __init__(self, workers: int | None = None, store: str = "") -> None:
-        self._ray = _ray()
+        self._ray = optional("ray", "the executor 'ray'", "repsim-lm[cluster]")
         self._own = not self._ray.is_initialized()
         if self._own:
             self._join(workers)
@@ -76,13 +76,3 @@ class RayExecutor:
         self._tasks.clear()
         if self._own:
             self._ray.shutdown()
-
-
-def _ray() -> Any:
-    """The library."""
-    try:
-        import ray
-    except ImportError:
-        hint = "install the extra: pip install 'repsim-lm[cluster]'"
-        raise ResourceError("Ray is not installed", hint=hint) from None
-    return ray

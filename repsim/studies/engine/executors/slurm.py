@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from repsim.core.errors import ResourceError
+from repsim.core.errors import ResourceError, optional
 from repsim.core.files import cache_folder
 from repsim.studies.engine.work import Report, Task, perform
 
@@ -26,7 +26,7 @@ class SlurmExecutor:
     def __init__(
         self, workers: int | None = None, store: str = "", cluster: str | None = None
     ) -> None:
-        submitit = _submitit()
+        submitit = optional("submitit", "the executor 'slurm'", "repsim-lm[cluster]")
         folder = Path(store) / "slurm" if store and "://" not in store else cache_folder() / "slurm"
         self.workers = workers or QUEUED
         try:
@@ -79,13 +79,3 @@ def _report(job: Any, task: Task) -> Report:
     except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError) as error:
         first = str(error).strip().splitlines()[0]
         return Report(task.key, "lost", 0.0, f"job {job.job_id} ended ({job.state}): {first}")
-
-
-def _submitit() -> Any:
-    """The library."""
-    try:
-        import submitit
-    except ImportError:
-        hint = "install the extra: pip install 'repsim-lm[cluster]'"
-        raise ResourceError("submitit is not installed", hint=hint) from None
-    return submitit
