@@ -28,7 +28,7 @@ def study(**changes: Any) -> str:
 
 
 def one_run(folder: Path, texts: int = 60, **changes: Any) -> dict[str, Any]:
-    """A configuration of one English run over a few made-up lines, which are written to a folder."""
+    """A configuration of one English run, over made-up lines that are written to a folder."""
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", texts), ("heldout", 5)):
