@@ -137,11 +137,7 @@ class Activations(ShownAsTable):
         return tuple(self.layers)
 
     def array(self, point: str = "resid", layer: int = -1) -> np.ndarray:
-        """Read one `[n, d]` float32 array; `layer=-1` means the last.
-
-        Raises:
-            UsageError: The point or layer was not extracted.
-        """
+        """Read one `[n, d]` float32 array; `layer=-1` means the last."""
         if point not in self.layers:
             raise UsageError(
                 f"hook point '{point}' was not extracted for {self.model.name}/{self.language}",

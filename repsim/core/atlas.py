@@ -181,11 +181,7 @@ class Atlas(ShownAsTable):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: Missing, damaged, or no atlas.
-        """
+        """Read what `save` wrote; InputError if it is missing, damaged or no atlas."""
         source = Path(folder)
         if not (source / "atlas.json").exists():
             raise InputError(

@@ -101,11 +101,7 @@ class ParallelCorpus(ShownAsTable):
         return hash_bytes(*(part.encode() for part in (*self.ids, *self[language])))
 
     def covariates(self, language: str) -> dict[str, np.ndarray]:
-        """Properties of each sentence that similarity should not be credited for.
-
-        Returns:
-            `length`: characters, and `log_length`: its natural logarithm, each `[n]` float64.
-        """
+        """Characters (`length`) and their natural logarithm (`log_length`), `[n]` float64 each."""
         length = np.array([len(line) for line in self[language]], dtype=np.float64)
         return {"length": length, "log_length": np.log(length)}
 

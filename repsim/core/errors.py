@@ -22,11 +22,7 @@ _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 class RepsimError(Exception):
-    """Base of all expected errors.
-
-    Args:
-        what: What happened, with the offending value.
-        hint: What the user can do about it, ideally the next command.
+    """Base of all expected errors: what happened, and what to do about it, such as a command.
 
     Example:
         >>> error = InputError("corpus file 'a.tsv' is empty", hint="check the path")

@@ -19,13 +19,7 @@ FORECAST_FILE = "repsim_forecast.json"
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A predicted number with its 90 % interval.
-
-    Attributes:
-        value: Point forecast.
-        low: Lower end of the 90 % interval; None where there is none.
-        high: Upper end.
-    """
+    """A predicted number with the ends of its 90 % interval; None where there is none."""
 
     value: float
     low: float | None = None

@@ -186,11 +186,7 @@ class Measure(ShownAsTable):
         return "↑" if self.direction == "similarity" else "↓"
 
     def resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Defaults overridden by `params`.
-
-        Raises:
-            UsageError: A parameter that this measure does not have.
-        """
+        """Defaults overridden by `params`, which the measure must have."""
         unknown = sorted(set(params) - set(self.params))
         if unknown:
             known = ", ".join(self.params) or "none"

@@ -47,11 +47,7 @@ class Registry(Generic[T]):
         self._discovered = entry_point_group is None
 
     def add(self, name: str, entry: T | str, *, aliases: tuple[str, ...] = ()) -> None:
-        """Register an object, or the "module:attribute" string that leads to it.
-
-        Raises:
-            DuplicateNameError: The name or an alias is taken by something else.
-        """
+        """Register an object, or the "module:attribute" string that leads to it."""
         for key in (name, *aliases):
             known = self._entries.get(key, self._aliases.get(key))
             if known is not None and known != (entry if key == name else name):

@@ -18,14 +18,7 @@ _ANEW = "pass --force to start anew, or choose another folder"
 
 
 class RunFolder:
-    """A folder that one command fills, at once or in several goes.
-
-    Attributes:
-        path: The folder.
-        manifest: Its manifest, as written.
-        resumed: Whether parts of an earlier, unfinished go are there.
-        parts: Tables under `scores/`, one for each unit of work.
-    """
+    """A folder that one command fills, at once or in several goes: its manifest and its parts."""
 
     def __init__(self, path: Path, manifest: dict[str, Any], *, resumed: bool) -> None:
         self.path = path
@@ -43,11 +36,7 @@ class RunFolder:
             path: The folder; created if missing.
             kind: What fills it ("compare").
             config: Everything that the result depends on, JSON-able.
-            force: Start anew even if another configuration was run there.
-
-        Raises:
-            UsageError: The folder holds something else, or a run of another configuration.
-            InputError: Its manifest is damaged and `force` is off, or a file is in the way.
+            force: Start anew if another configuration was run there or the manifest is damaged.
         """
         folder = Path(path)
         key = hash_json({"kind": kind, "config": config})

@@ -66,8 +66,7 @@ class Grid:
         values: `[len(layers_a), len(layers_b)]`, NaN where the table has no row.
         layers_a, layers_b: Layer numbers of rows and columns.
         label_a, label_b: "model · language" of the two sides.
-        measure: Name of the measure.
-        column: Column of the table that was taken.
+        measure, column: What the table was asked for.
     """
 
     values: np.ndarray
@@ -156,9 +155,6 @@ class SimilarityTable(Table):
             language_b: Language of the second side; the first's if left out.
             point: Hook point.
             column: Column to take ("value", "partial", "calibrated", "null_q95" ...).
-
-        Raises:
-            UsageError: No such rows.
         """
         there = self.unique("point") or [""]  # of arrays the point is not known
         candidates = self.where(measure=measure, point=point if any(there) else "")

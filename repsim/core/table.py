@@ -116,11 +116,7 @@ class Table:
 
     @classmethod
     def concat(cls, tables: Sequence[Self]) -> Self:
-        """Stack tables; their `info` is merged, the last one winning.
-
-        Raises:
-            UsageError: Nothing to stack.
-        """
+        """Stack tables, at least one; their `info` is merged, the last one winning."""
         import pyarrow as pa
 
         if not tables:
@@ -231,9 +227,6 @@ class Table:
         """One column `[rows]`: float64 with NaN for null, int64 with -1, or object with "".
 
         The array is kept for the next caller and cannot be written to.
-
-        Raises:
-            UsageError: No such column.
         """
         if name not in self._arrays:
             self._arrays[name] = as_array(self._column(name), self._kind(name))
@@ -251,11 +244,7 @@ class Table:
         return list(seen)
 
     def where(self, **conditions: Any) -> Self:
-        """Rows in which each named column equals the value, or is one of a list of values.
-
-        Raises:
-            UsageError: No such column.
-        """
+        """Rows in which each named column equals the value, or is one of a list of values."""
         import pyarrow.compute as pc
 
         keep = None
@@ -277,11 +266,7 @@ class Table:
         columns: Mapping[str, Sequence[Any] | np.ndarray],
         info: Mapping[str, Any] | None = None,
     ) -> Self:
-        """The same rows with further columns, or columns replaced; `info` replaces keys of its own.
-
-        Raises:
-            UsageError: A column that the schema does not know.
-        """
+        """The same rows with further columns, or columns replaced; `info` replaces its own keys."""
         data = self._data
         new = type(self).from_columns(columns).to_arrow() if columns else data
         for name in columns:
@@ -346,15 +331,7 @@ class Table:
     # -- keeping it ---------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write one file, whole or not at all.
-
-        Args:
-            path: A `.parquet` (checked when read), `.csv` or `.json` file; of a folder, its
-                `STEM.parquet`.
-
-        Raises:
-            UsageError: Another suffix.
-        """
+        """Write a `.parquet`, `.csv` or `.json` file, whole or not at all, or into a folder."""
         import pyarrow.csv as pa_csv
         import pyarrow.parquet as pq
 
@@ -381,14 +358,7 @@ class Table:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote as parquet.
-
-        Args:
-            path: The file, or its folder.
-
-        Raises:
-            InputError: Missing, damaged, another kind of table, or of a later version.
-        """
+        """Read what `save` wrote as parquet; InputError if damaged, of another kind or later."""
         path = Path(path)
         path = path / f"{cls.STEM}.parquet" if path.is_dir() else path
         arrow = read_parquet(path, hint=cls.HINT)

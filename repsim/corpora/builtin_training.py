@@ -75,10 +75,6 @@ def builtin_parallel(name: str = "bible", languages: Sequence[str] | None = None
     Returns:
         The corpus "bible-heldout", ids like "GEN.35.2", documents = chapters.
 
-    Raises:
-        UsageError: An unknown name or language.
-        InputError: A data file that does not fit the others.
-
     Example:
         >>> corpus = builtin_parallel("bible", ["eng_Latn", "hbo_Hebr"])
         >>> corpus.ids[0], corpus.documents[0]

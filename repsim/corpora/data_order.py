@@ -147,17 +147,7 @@ class DataOrder:
         return str(languages[0]), int(windows[0])
 
     def samples(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Languages and window indices of many samples, in any order.
-
-        Args:
-            g: Global sample indices, `[b]` integers, not before the order's first.
-
-        Returns:
-            Language codes `[b]` (string array) and window indices `[b]` int64.
-
-        Raises:
-            UsageError: An index before the first sample.
-        """
+        """Language codes (strings) and window indices (int64) of samples `[b]`, in any order."""
         g = np.asarray(g, dtype=np.int64)
         if g.size and g.min() < self.first:
             raise UsageError(f"sample index {int(g.min())} is below {self.first}, the first")

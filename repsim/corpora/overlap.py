@@ -21,8 +21,7 @@ def unseen_rows(
     """Rows of parallel sentences that are new to the training text.
 
     Args:
-        sentences: Language -> sentences, the same number in each (a `ParallelCorpus`'s
-            `sentences` will do).
+        sentences: Language -> sentences, the same number in each (as of a `ParallelCorpus`).
         texts: Language -> training text; languages without sentences are passed over.
 
     Returns:

@@ -266,11 +266,8 @@ class TokenShards:
         """Open a folder; token files are opened, and checked, when they are first asked for.
 
         Args:
-            folder: Where `write_shards` wrote.
+            folder: Where they lie.
             verify: Compare the SHA-256 of each token file; sizes are always compared.
-
-        Raises:
-            InputError: No manifest there, or not one of token shards.
         """
         folder = Path(folder)
         return cls(folder, _read_manifest(folder), verify=verify)
@@ -281,11 +278,7 @@ class TokenShards:
         return tuple(sorted(e["language"] for e in entries if e["split"] == split))
 
     def tokens(self, language: str, split: str = "train") -> np.ndarray:
-        """All tokens of a language and split, `[n_tokens]` uint16 or uint32, read-only memory map.
-
-        Raises:
-            InputError: No such shard, or its file is missing, truncated or damaged.
-        """
+        """Tokens of a language and split, `[n_tokens]` uint16 or uint32, a read-only memory map."""
         return self._map(language, split)[0]
 
     def documents(self, language: str, split: str = "train") -> np.ndarray:
@@ -377,18 +370,7 @@ class WindowSource:
         }
 
     def batch(self, languages: Sequence[str] | np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """Windows as rows.
-
-        Args:
-            languages: Language of each row, `[b]`.
-            windows: Window index of each row, `[b]` integers.
-
-        Returns:
-            `[b, context + 1]` int64.
-
-        Raises:
-            UsageError: A window that does not exist, or not one language for each.
-        """
+        """Windows of these languages and numbers, `[b]` each, as rows: `[b, context + 1]` int64."""
         codes, windows = np.asarray(languages), np.asarray(windows, dtype=np.int64)
         if codes.shape != windows.shape:
             raise UsageError(f"{codes.size} languages for {windows.size} windows")

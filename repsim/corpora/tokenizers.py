@@ -264,11 +264,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> Path:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read what `save_tokenizer` wrote.
-
-    Raises:
-        InputError: No tokenizer there, a damaged one, or one that is not byte-level.
-    """
+    """Read what `save_tokenizer` wrote; InputError if it is damaged or not byte-level."""
     from tokenizers import Tokenizer as Backend
 
     path = Path(folder) / FILE
@@ -291,13 +287,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def tokenizer_hash(tokenizer: Tokenizer | str | Path) -> str:
-    """SHA-256 that tells tokenizers apart: `core.files.hash_files` of its `tokenizer.json`.
-
-    Args:
-        tokenizer: A tokenizer, or the folder of one (a model's folder will do).
-
-    Raises:
-        InputError: The folder has no `tokenizer.json`.
+    """SHA-256 that tells tokenizers apart, of one or of the folder of one: of its `tokenizer.json`.
 
     Example:
         >>> tokenizer = train_tokenizer({}, kind="bytes")
@@ -315,13 +305,10 @@ def tokenizer_hash(tokenizer: Tokenizer | str | Path) -> str:
 
 
 def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """UTF-8 bytes behind each token, so that bits per byte need no decoding.
+    """UTF-8 bytes behind each token, `[vocab_size]` int64, so that bits per byte need no decoding.
 
     A byte-level token is spelled with one printable character per byte. Specials and pad rows stand
     for no bytes.
-
-    Returns:
-        `[vocab_size]` int64.
 
     Example:
         >>> lengths = token_byte_lengths(train_tokenizer({}, kind="bytes"))

@@ -73,11 +73,7 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class BitsPerByte:
-    """What a model needs to write down some documents.
-
-    Attributes:
-        bits: Per document, `[documents]` float64.
-        sizes: UTF-8 bytes per document, `[documents]` int64.
+    """What a model needs to write down some documents: bits and UTF-8 bytes of each.
 
     Example:
         >>> score = BitsPerByte(np.array([16.0, 8.0]), np.array([8, 4]))

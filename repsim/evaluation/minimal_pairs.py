@@ -31,13 +31,7 @@ _PHENOMENA = ("phenomenon", "UID", "linguistics_term")
 
 @dataclasses.dataclass(frozen=True)
 class MinimalPair:
-    """A sentence and its ungrammatical twin.
-
-    Attributes:
-        good: The grammatical one.
-        bad: The other one.
-        phenomenon: What is tested; empty if the file does not say.
-    """
+    """A sentence, its ungrammatical twin, and what is tested (empty if the file does not say)."""
 
     good: str
     bad: str
@@ -56,10 +50,7 @@ class MinimalPairScore:
 
 
 def read_minimal_pairs(path: str | Path) -> list[MinimalPair]:
-    """Read pairs from JSON lines (BLiMP) or TSV (MultiBLiMP).
-
-    Raises:
-        InputError: Missing, empty or malformed, with the line.
+    """Read pairs from JSON lines (BLiMP) or TSV (MultiBLiMP); InputError names the line.
 
     Example:
         >>> import tempfile

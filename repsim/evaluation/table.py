@@ -78,9 +78,6 @@ class EvaluationTable(Table):
     def outcome(self, model: str) -> str:
         """What a merge turned out to keep, in Markdown; empty for what is no merge.
 
-        Args:
-            model: Its name in the table.
-
         Example:
             >>> rows = [("eng_Latn", "retention", 0.8), ("all", "worst_retention", 0.8),
             ...         ("all", "collapse_0.5", 0.0), ("all", "useful", 0.0)]

@@ -73,8 +73,7 @@ class PreparedText:
         text: The documents.
         held_out: Language -> token ids.
         bos: Id before each document.
-        context: Tokens per window.
-        overlap: Tokens of a window that are context only.
+        context, overlap: Tokens per window, and those of them that are context only.
         floors: Language -> bits under the unigram model; empty if not asked for.
         floor_bytes: Language -> bytes of training text that the unigram model was fitted on.
     """

@@ -35,14 +35,8 @@ def save_figure(
     Args:
         figure: What a plot function returned.
         path_stem: Path without suffix; a dot in its name is kept.
-        formats: Out of "png", "svg", "pdf".
+        formats: Out of "png", "svg", "pdf"; the paths come back in this order.
         dpi: Resolution of PNG files.
-
-    Returns:
-        The paths written, in the order of `formats`.
-
-    Raises:
-        UsageError: A format that is not known.
 
     Example:
         >>> import tempfile

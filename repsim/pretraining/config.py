@@ -108,11 +108,7 @@ class FamilyConfig(Config):
     saving: SavingConfig = SavingConfig()
 
     def run(self, name: str) -> RunConfig:
-        """The run of a name.
-
-        Raises:
-            UsageError: There is none.
-        """
+        """The run of a name."""
         for run in self.runs:
             if run.name == name:
                 return run
@@ -175,10 +171,6 @@ class FamilyConfig(Config):
 
 def load_config(path: str | Path) -> FamilyConfig:
     """Read a configuration from a YAML file, or one that ships with the package by its name.
-
-    Raises:
-        InputError: The file is missing or is not YAML.
-        UsageError: It says something that is not possible.
 
     Example:
         >>> [run.name for run in load_config("two_languages").runs][:2]

@@ -220,11 +220,7 @@ def _after_parent(
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any] | None:
-    """The provenance of a model folder, None if it has none.
-
-    Raises:
-        InputError: It is damaged or of another schema.
-    """
+    """The provenance of a model folder, None if it has none; InputError if it is damaged."""
     path = Path(folder) / PROVENANCE
     if not path.exists():
         return None
@@ -241,11 +237,7 @@ def is_whole(document: Mapping[str, Any]) -> bool:
 
 
 def model_ref(folder: str | Path) -> ModelRef:
-    """The reference of a model folder that this module wrote.
-
-    Raises:
-        InputError: There is no provenance.
-    """
+    """The reference of a model folder that this module wrote."""
     document = read_provenance(folder)
     if document is None:
         raise InputError(

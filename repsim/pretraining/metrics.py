@@ -117,15 +117,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def read_metrics(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]]:
-    """Rows of a `metrics.jsonl`.
-
-    Args:
-        path: The file.
-        whole: Refuse a damaged line; otherwise stop before it.
-
-    Raises:
-        InputError: No such file, or a damaged line.
-    """
+    """Rows of a `metrics.jsonl`; a damaged line is refused, or if not `whole` ends them."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no '{path}'", hint="it is written by: repsim pretrain")

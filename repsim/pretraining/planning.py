@@ -174,9 +174,6 @@ class RunPlan:
 def plan(config: FamilyConfig) -> list[RunPlan]:
     """All runs of a family, trunks before the runs that fork from them.
 
-    Raises:
-        UsageError: A run without a length, or a fork outside its trunk.
-
     Example:
         >>> from repsim.pretraining.config import from_mapping
         >>> config = from_mapping({

@@ -18,12 +18,7 @@ LONG = 20
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A paragraph; `code` in backquotes.
-
-    Args:
-        text: What it says.
-        style: "plain", "note" (small and grey), "command" or "listing" (as typed).
-    """
+    """A paragraph; `style` "plain", "note" (small and grey), "command" or "listing" (as typed)."""
 
     kind: ClassVar = "text"
     text: str
@@ -32,12 +27,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """A list of statements.
-
-    Args:
-        items: One statement each.
-        style: "findings", "warnings" (a box of its own) or "note" (small and grey).
-    """
+    """A list of statements; `style` "findings", "warnings" (a box of its own) or "note" (grey)."""
 
     kind: ClassVar = "items"
     items: Sequence[str]
@@ -56,11 +46,7 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Entries:
-    """Terms with their definitions, or claims with verdicts.
-
-    Args:
-        entries: In order.
-    """
+    """Terms with their definitions, or claims with verdicts, in order."""
 
     kind: ClassVar = "entries"
     entries: Sequence[Entry]
@@ -68,12 +54,12 @@ class Entries:
 
 @dataclasses.dataclass(frozen=True)
 class TableBlock:
-    """A table.
+    """A table, with columns that state how they are shown (`repsim.core.table.Column`).
 
     Args:
         name: Stem of its CSV, Markdown and LaTeX files; empty if it has none.
         title: Heading.
-        table: Its rows, with columns that state how they are shown (`repsim.core.table.Column`).
+        table: Its rows.
         columns: Columns that the page shows, all declared ones if empty; the CSV has all.
         folded: Whether it is folded on the page; by default if it is long.
     """
@@ -143,12 +129,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """Blocks that are folded until the reader opens them.
-
-    Args:
-        title: What is folded.
-        blocks: Text, tables.
-    """
+    """Blocks that are folded until the reader opens them."""
 
     kind: ClassVar = "details"
     title: str
@@ -157,12 +138,7 @@ class Details:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page, which the navigation at the top leads to.
-
-    Args:
-        title: Heading.
-        blocks: What it holds; empty sections are left out.
-    """
+    """A part of a page, which the navigation at the top leads to; left out if it is empty."""
 
     kind: ClassVar = "section"
     title: str

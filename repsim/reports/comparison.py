@@ -71,14 +71,7 @@ _SAID_ABOVE = {"label", "pairing", "n"}
 
 
 def write_report(table: SimilarityTable, folder: str | Path) -> Path:
-    """Write the report of a similarity table into a folder, with the table itself.
-
-    Args:
-        table: What was measured; its `info` becomes the sections on method and provenance.
-        folder: Where to write; made if missing.
-
-    Returns:
-        Path of `report.html`.
+    """Write the report of a similarity table into a folder, with the table; gives `report.html`.
 
     Example:
         >>> import tempfile

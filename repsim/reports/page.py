@@ -35,18 +35,11 @@ _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 def write_page(page: Page, folder: str | Path) -> Path:
-    """Write a report: `report.html`, `report.md`, `report.json`, `figures/` and `tables/`.
+    """Write a report: `report.html` (its path is returned), `.md`, `.json`, `figures/`, `tables/`.
 
     The page is a single file: it opens from disk, needs no network and no JavaScript (with it,
     tables are sorted, filtered and copied), prints, and stays under 3 MB: the last figures are left
-    out of it, and named, if it would grow too large.
-
-    Args:
-        page: Its blocks; figures that cannot be drawn are named with the reason.
-        folder: Where to write; made if missing.
-
-    Returns:
-        Path of `report.html`.
+    out of it, and named, if it would grow too large; so are figures that cannot be drawn.
 
     Example:
         >>> import tempfile

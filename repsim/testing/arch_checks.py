@@ -17,14 +17,7 @@ ArchCheck = Callable[[ArchSpec, Any], None]
 
 
 def check_arch(spec: ArchSpec, model: Any) -> None:
-    """Run every check of `ARCH_CHECKS`.
-
-    Args:
-        spec: The spec.
-        model: A `transformers` model of that family, with or without a head.
-
-    Raises:
-        AssertionError: One of them does not hold.
+    """Check a spec on a model of its family, with or without a head; AssertionError says how.
 
     Example:
         >>> from repsim.models.arch import ARCHITECTURES

@@ -46,15 +46,7 @@ RUNG_BLIND = {
 
 
 def check_measure(measure: Measure) -> None:
-    """Run all checks of a measure.
-
-    Args:
-        measure: Registered or not.
-
-    Raises:
-        AssertionError: Something declared does not hold, or something undeclared does; all such
-            failures are listed.
-    """
+    """Run all checks of a measure, registered or not; AssertionError lists all that do not hold."""
     failures = []
     for name, check in measure_checks(measure):
         try:

@@ -33,15 +33,7 @@ CHANGE = 1e-3
 
 
 def check_merge_method(method: MergeMethod) -> None:
-    """Run all checks of a merge method.
-
-    Args:
-        method: Registered or not.
-
-    Raises:
-        AssertionError: Something declared does not hold, or something undeclared does; all such
-            failures are listed.
-    """
+    """Run all checks of a method, registered or not; AssertionError lists all that fail."""
     failures = []
     for name, check in merge_method_checks(method):
         try:

@@ -82,15 +82,12 @@ class _Subject:
 
 
 def check_symmetries(config: Any, state: StateDict, *, seed: int = 0) -> None:
-    """Every declared space is one of symmetries, and what is not one shows.
+    """Every declared space is one of symmetries, and what is not one shows; else AssertionError.
 
     Args:
         config: Config of the model; its family must be registered.
         state: Its tensors; random ones, since trained ones may hold dead units.
         seed: Seed.
-
-    Raises:
-        AssertionError: A declared space changes outputs, or an illegal move does not.
 
     Example:
         >>> from repsim.testing.tiny_models import tiny_model

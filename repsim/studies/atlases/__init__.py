@@ -16,13 +16,7 @@ def shipped_atlases() -> list[str]:
 
 
 def load_atlas(name: str | Path) -> Atlas:
-    """Read an atlas.
-
-    Args:
-        name: Its folder, or the name of one that ships with the package.
-
-    Raises:
-        InputError: There is none, or it is damaged.
+    """Read an atlas from its folder, or one that ships with the package by its name.
 
     Example:
         >>> load_atlas("cpu_atlas").info["study"]["corpus"]

@@ -59,7 +59,7 @@ def run_graph(
     only: Sequence[str] = (),
     max_seconds: float | None = None,
 ) -> Outcome:
-    """Carry out units that are not done yet.
+    """Carry out units that are not done yet; says what is done, failed, skipped and left.
 
     What is in the store is not done again; what failed before is tried again. A failed unit does
     not hold up those that do not need it. Whatever interrupts this, the next call goes on.
@@ -71,14 +71,7 @@ def run_graph(
         on_event: Told of everything that happens.
         workspace: Local folder; that of the store if left out.
         only: Kinds or patterns of names; see `graph.selected`.
-        max_seconds: Start no unit that is expected to take longer than that, and stop what
-            still runs then.
-
-    Returns:
-        What is done, failed, skipped and left.
-
-    Raises:
-        UsageError: The units are no graph, or `only` fits none.
+        max_seconds: Start no unit that is expected to take longer, and stop what still runs then.
     """
     chosen = selected(units, only)
     run = _Run(Graph(chosen, _whole(chosen, store)), store, executor, on_event, workspace)

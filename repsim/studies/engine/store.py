@@ -54,11 +54,7 @@ class Store(Files):
         self.parts: Parts[Mapping[str, Any]] = Parts(self, "parts", _PARTS)
 
     def part(self, key: str) -> Mapping[str, Any]:
-        """What a unit found.
-
-        Raises:
-            InputError: It is not there, or was damaged.
-        """
+        """What a unit found; InputError if it is not there or was damaged."""
         document = self.parts.read(key)
         if document is None:
             raise InputError(f"part '{self.path('parts', key)}' is missing", hint="run again")
@@ -129,11 +125,7 @@ class Store(Files):
             self.fs.put_file(str(file), there)
 
     def get_folder(self, name: str, local: Path) -> None:
-        """Copy a folder out of the store.
-
-        Raises:
-            InputError: It is not there.
-        """
+        """Copy a folder out of the store; InputError if it is not there."""
         source = self.place(name)
         self.fs.invalidate_cache()
         if not self.fs.exists(source):

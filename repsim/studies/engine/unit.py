@@ -22,8 +22,7 @@ class Unit:
     Attributes:
         kind: What is done; a name in `UNIT_KINDS`.
         name: Unique and readable.
-        spec: JSON-able: everything that the result depends on, and under "how" what it does not
-            (device, number of processes).
+        spec: JSON-able: what the result depends on, and under "how" what it does not (device ...).
         needs: Names of units whose results must be there first.
         seconds: Estimate on one core.
         gpus: Accelerators that it wants.

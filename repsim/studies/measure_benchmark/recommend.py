@@ -15,14 +15,7 @@ from repsim.studies.measure_benchmark.table import QUESTIONS, TESTS, MeasureScor
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """Measures ranked on some tests.
-
-    Attributes:
-        question: Name of the question.
-        tests: Tests that count, each the same.
-        ranking: Measures, best first.
-        cost: Measure -> cheap or expensive.
-    """
+    """Measures ranked, best first, on the tests of a question, which count the same."""
 
     question: str
     tests: tuple[str, ...]
@@ -90,9 +83,6 @@ def recommend(
         table: Scores, such as `load_scores()`.
         question: One of `QUESTIONS`.
         measures: Rank only these.
-
-    Raises:
-        UsageError: Another question, or none of its tests is in the table.
 
     Example:
         >>> from repsim.studies.measure_benchmark import load_scores

@@ -118,11 +118,6 @@ def plan_benchmark(
         atlases: Atlases whose tables are judged too.
         source: What the table calls these models; "zoo" for the zoo, else "models", if left out.
         seed: Seed of the sentences.
-
-    Raises:
-        UsageError: Unknown names, a name twice, models of different depth, or too few sentences for
-            their width.
-        InputError: A model or corpus cannot be read.
     """
     from repsim.corpora import load_corpus
     from repsim.mergeability.features.declared import read_declared
@@ -206,18 +201,7 @@ def run_benchmark(
     force: bool = False,
     say: Say = lambda label, text: None,
 ) -> MeasureScores:
-    """Carry the benchmark out in a folder, or go on with what is there.
-
-    Args:
-        benchmark: From `plan_benchmark`.
-        out: Run folder; the table is written there as `measure_scores.parquet`.
-        force: Replace another benchmark in the folder.
-        say: Told each step.
-
-    Raises:
-        UsageError: The folder holds something else.
-        InputError: A model or its text cannot be read.
-    """
+    """Carry the benchmark out in a folder, or go on with it; `force` replaces another one."""
     import pyarrow as pa
 
     run = RunFolder.open(out, kind="measures", config=benchmark.config(), force=force)

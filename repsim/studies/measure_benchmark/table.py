@@ -64,9 +64,6 @@ class MeasureScores(Table):
 def load_scores(folder: str | Path | None = None) -> MeasureScores:
     """The table of a benchmark; the one that ships with the package if no folder is given.
 
-    Raises:
-        InputError: There is none, or it is damaged.
-
     Example:
         >>> sorted(set(load_scores()["test"]))[0]
         'atlas_forks'

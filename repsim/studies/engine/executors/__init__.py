@@ -47,10 +47,6 @@ def make_executor(name: str, *, workers: int | None = None, store: str = "") -> 
         workers: Units at a time; as many as there is room for if left out.
         store: URL of the store, beside which an executor may keep files of its own.
 
-    Raises:
-        UsageError: There is no such executor.
-        ResourceError: Its library is not installed, or what it needs is not there.
-
     Example:
         >>> make_executor("inprocess").workers
         1
