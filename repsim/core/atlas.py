@@ -78,7 +78,10 @@ class MergeTable(Table):
         "shared_init": ("int", "1 if all parents descend from one set of initial weights"),
         "fork_fraction": ("float", "least share of their training that two parents had in common"),
         "method": ("string", "merge method"),
-        "alignment": ("string", "none, permutation or orthogonal"),
+        "alignment": (
+            "string",
+            "none, permutation, orthogonal, learned; +counts: rows by counts",
+        ),
         "base": ("string", "base of methods on differences: a model, or 'zero'; empty for none"),
         "parameters": ("string", "of the method, as JSON"),
         "language": ("string", "language that was scored"),

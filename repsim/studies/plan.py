@@ -162,6 +162,7 @@ class _Maker:
         merging, larger = self.config.merging, len(group.parents) > 2
         aligned = [m for m in merging.aligned_methods if not larger or m in merging.larger_groups]
         alignments = list(merging.alignments) if group.same_tokenizer else []
+        counted = merging.token_weights and group.same_tokenizer
         spec = {
             "arm": group.arm,
             "parents": list(group.parents),
@@ -177,15 +178,22 @@ class _Maker:
             "parameters": merging.parameters,
             "seed": self.config.seed,
             **({"learn": merging.learn.model_dump()} if "learned" in alignments else {}),
+            **({"token_weights": True} if counted else {}),
             **self._ancestor(group),
             **({**self.start, HOW: self.how} if self.start else {}),
         }
         needs = [f"score {name}" for name in group.parents]
         needs += [self._made_by(name) for name in group.parents]
         needs += [f"pretrain {group.ancestor.run}"] if group.ancestor and not self.start else []
-        made = len(merging.methods) + len(merging.alignments) * len(aligned)
+        made = len(merging.methods) + len(alignments) * len(aligned)
+        made += (1 + len(alignments)) * len(aligned) * counted
         seconds = self._seconds["merge"] * made * len(group.languages)
-        seconds += self._seconds["learn"] * merging.learn.tokens * ("learned" in alignments)
+        seconds += (
+            self._seconds["learn"]
+            * merging.learn.tokens
+            * ("learned" in alignments)
+            * (1 + counted)
+        )
         return _unit("merge", group.name, spec, needs, seconds)
 
     def path(self, group: ParentGroup) -> list[Unit]:

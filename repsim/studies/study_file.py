@@ -110,6 +110,7 @@ class MergingConfig(Config):
         "permutation", "orthogonal",
     )  # fmt: skip
     learn: LearnSettings = LearnSettings()
+    token_weights: bool = False
     larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
     from_zero: tuple[str, ...] = ("ties", "dare_ties")
     parameters: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = Field(default_factory=dict)
@@ -178,6 +179,8 @@ class StudyConfig(Config):
             del document["data_order"]
         if "learned" not in self.merging.alignments:
             del document["merging"]["learn"]
+        if not self.merging.token_weights:
+            del document["merging"]["token_weights"]
         for arm in document["arms"]["E"]:
             if arm["kinds"] == ("full",):
                 del arm["kinds"]

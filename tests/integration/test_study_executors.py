@@ -263,7 +263,7 @@ def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_
                   "G": [{"kinds": ["permuted"], "languages": ["eng_Latn"]}]},
             merging={"methods": ["linear", "ties"], "aligned_methods": ["linear"],
                      "alignments": ["permutation", "learned"],
-                     "learn": {"tokens": 256, "context": 32}},
+                     "learn": {"tokens": 256, "context": 32}, "token_weights": True},
             features={"tiers": ["T0", "T1"], "sentences": 30},
             paths={"points": 3, "alignments": ["permutation"], "arms": ["A", "G"]},
         )
@@ -285,6 +285,7 @@ def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_
     here = atlas("inprocess")
     assert len(here.merges) >= 6
     assert_paths_hold_the_merges(here)
+    assert_rows_by_counts(here)
     for name in ("processes", "ray"):
         there = atlas(name)
         assert rows(there.models) == rows(here.models)
@@ -292,6 +293,20 @@ def test_a_study_gives_the_same_tables_on_every_executor(tmp_path: Path, ray_of_
         assert rows(there.paths) == rows(here.paths)
         assert rows(there.features) == rows(here.features)
         assert rows(there.costs) == rows(here.costs)  # which tiers were measured of whom
+
+
+def assert_rows_by_counts(atlas: Any) -> None:
+    """Two languages' token rows differ from their mean; those of one language's twins do not."""
+    bits = {
+        (row["parents"], row["alignment"], row["language"]): row["bits_per_byte"]
+        for row in atlas.merges.where(method="linear").rows()
+    }
+    counted = {key: value for key, value in bits.items() if key[1].endswith("+counts")}
+    assert {key[1] for key in counted} == {"none+counts", "permutation+counts", "learned+counts"}
+    for (parents, alignment, language), value in counted.items():
+        plain = bits[parents, alignment.removesuffix("+counts"), language]
+        twins = "permuted" in parents
+        assert (abs(value - plain) < 1e-6) == twins or "learned" in alignment, (parents, alignment)
 
 
 def assert_paths_hold_the_merges(atlas: Any) -> None:

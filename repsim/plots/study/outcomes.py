@@ -54,6 +54,7 @@ ALIGNMENTS: dict[str, str] = {
     "orthogonal": "rotated",
     "learned": "moved by learned maps",
 }
+ALIGNMENTS |= {f"{k}+counts": f"{v}, token rows by counts" for k, v in ALIGNMENTS.items()}
 
 
 @dataclasses.dataclass(frozen=True)

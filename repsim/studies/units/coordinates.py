@@ -19,20 +19,31 @@ def in_coordinates(
     models: Sequence[CausalModel],
     alignments: Iterable[Any],
     learning: Mapping[str, Any] | None = None,
+    shares: torch.Tensor | None = None,
 ) -> Iterator[tuple[str, list[State], Any]]:
-    """Parents as they are and after alignment to the first of them; `learning` is for "learned"."""
+    """Parents as they are and after alignment to the first of them.
+
+    `learning` is for "learned"; `shares` of each parent in each row of tokens for "...+counts".
+    """
     from repsim.merging.align import align
+    from repsim.merging.token_weights import pool_states
 
     naive = _one_vocabulary([dict(model.model.state_dict()) for model in models], models)
-    for alignment in alignments:
+    for name in alignments:
+        alignment, _, counted = name.partition("+")
         states, config = naive, models[0].model.config
         if _heads_differ(models):
             states, config = _untied(naive, config)
         if alignment != NAIVE:
-            more = learning or {} if alignment == "learned" else {}
+            more: dict[str, Any] = {}
+            if alignment == "learned":
+                more = {**(learning or {}), "shares": shares if counted else None}
             found = align(states[0], states[1:], config, method=alignment, check=False, **more)
             states, config = list(found.states), found.config
-        yield alignment, states, config
+        if counted:
+            assert shares is not None
+            states = [*pool_states(states, shares)]
+        yield name, states, config
 
 
 def _heads_differ(models: Sequence[CausalModel]) -> bool:

@@ -12,6 +12,8 @@ from repsim.studies.units.coordinates import in_coordinates
 from repsim.studies.units.scoring import prepared, selected, unpacked
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from repsim.evaluation import MergeOutcome, PreparedText
@@ -44,13 +46,18 @@ def trials(spec: Mapping[str, Any]) -> list[Trial]:
 
     list_methods()  # registers them
     found = []
-    for alignment in ("none", *spec["alignments"]):
+    alignments = ["none", *spec["alignments"]]
+    if spec.get("token_weights"):
+        alignments += [f"{alignment}+counts" for alignment in alignments]
+    for alignment in alignments:
+        # Of a base no coordinates but those are known.
+        comparable = alignment.partition("+")[0] in ("none", "permutation")
         names = spec["methods"] if alignment == "none" else spec["aligned_methods"]
         for name in names:
             method = METHODS[name]
             base = ""
             if method.needs_base:
-                known = spec["ancestor"] is not None and alignment in ("none", "permutation")
+                known = spec["ancestor"] is not None and comparable
                 if not known and name not in spec["from_zero"]:
                     continue
                 base = "{run}@{step}".format(**spec["ancestor"]) if known else "zero"
@@ -77,8 +84,7 @@ def merge_unit(
     ready = selected(everything, spec["languages"])
     parents = _parent_scores(spec, needs)
     rows: list[dict[str, Any]] = []
-    learning = _learning(spec, models[0])
-    for trial, states, config in _aligned(spec, models, learning):
+    for trial, states, config in _aligned(spec, folders, models):
         started = time.process_time()
         outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
         found = _rows(spec, trial, outcome, own, ready, parents)
@@ -111,13 +117,34 @@ def _learning(spec: Mapping[str, Any], model: CausalModel) -> dict[str, Any]:
     return {"windows": windows, "learning": settings}
 
 
+def _shares(
+    spec: Mapping[str, Any], folders: Sequence[Path], models: Sequence[CausalModel]
+) -> torch.Tensor | None:
+    """Share of each parent in each row of tokens, by counts in its text, if there are to be any."""
+    import torch
+
+    from repsim.merging.recipe import TokenWeights
+    from repsim.merging.token_weights import count_rows, languages_of, weigh
+
+    if not spec.get("token_weights"):
+        return None
+    how, like = TokenWeights(corpus=spec["corpus"]), models[0]
+    rows = len(like.model.get_input_embeddings().weight)
+    spoken = [languages_of(how, name, folder)
+              for name, folder in zip(spec["parents"], folders, strict=True)]  # fmt: skip
+    counts = {codes: count_rows(how, codes, like.tokenizer, rows, spec["seed"])
+              for codes in dict.fromkeys(spoken)}  # fmt: skip
+    return weigh(torch.stack([counts[codes] for codes in spoken]))
+
+
 def _aligned(
-    spec: Mapping[str, Any], models: Sequence[CausalModel], learning: Mapping[str, Any]
+    spec: Mapping[str, Any], folders: Sequence[Path], models: Sequence[CausalModel]
 ) -> Iterator[tuple[Trial, list[State], Any]]:
     """Every trial with the parents in its coordinates; each alignment is made once."""
     everything = trials(spec)
     wanted = dict.fromkeys(trial.alignment for trial in everything)
-    for alignment, states, config in in_coordinates(models, wanted, learning):
+    more = _learning(spec, models[0]), _shares(spec, folders, models)
+    for alignment, states, config in in_coordinates(models, wanted, *more):
         for trial in everything:
             if trial.alignment == alignment:
                 yield trial, states, config

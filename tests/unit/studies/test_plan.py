@@ -85,8 +85,20 @@ def test_methods_without_an_ancestor_take_zero_or_are_left_out(atlas) -> None:
     forks = trials(specs["merge main/eng-f0.3 + main/deu-f0.3"])
     bases = {trial.method: trial.base for trial in forks if trial.alignment == "none"}
     assert bases["task_arithmetic"].startswith("main/mixed@")
-    other = trials(specs["merge tokenizers/eng-s1 + tokenizers/deu-s1"])
-    assert {trial.alignment for trial in other} == {"none"}
+    name = "merge tokenizers/eng-s1 + tokenizers/deu-s1"
+    assert {trial.alignment for trial in trials(specs[name])} == {"none"}
+    document = atlas.config.to_dict()
+    assert "token_weights" not in document["merging"]  # so that a study keeps its hash
+    document["merging"]["token_weights"] = True
+    counted = {u.name: u.spec for u in plan_study(study_from_mapping(document)).units}
+    assert {trial.alignment for trial in trials(counted[name])} == {"none"}
+    more = trials(counted["merge main/eng-f0.3 + main/deu-f0.3"])
+    assert [t for t in more if "+" not in t.alignment] == forks
+    assert {(t.alignment, t.method) for t in more} - {(t.alignment, t.method) for t in forks} == {
+        (f"{t.alignment}+counts", t.method)
+        for t in forks
+        if t.method in atlas.config.merging.aligned_methods
+    }
 
 
 def test_disjoint_content_and_derived_languages_have_families_of_their_own() -> None:
