@@ -93,8 +93,8 @@ class MergePredictor(Protocol):
         """Pairs of method and alignment among known merges."""
         ...
 
-    def known_parameters(self, method: str) -> Mapping[str, float]:
-        """Parameters that known merges by a method were made with; empty if not known."""
+    def known_parameters(self, method: str) -> Mapping[str, Sequence[float]]:
+        """Values of parameters that known merges by a method had; empty if not known."""
         ...
 
     def families(self) -> Sequence[str]:

@@ -80,7 +80,7 @@ def gate_method(
 
 
 def _why_parameters(
-    method: str, known: Mapping[str, float], given: Mapping[str, Sequence[float]]
+    method: str, known: Mapping[str, Sequence[float]], given: Mapping[str, Sequence[float]]
 ) -> str:
     from repsim.merging.methods import find_method
 
@@ -91,10 +91,14 @@ def _why_parameters(
         if name == "weight" and defaults.get("normalize"):  # only their proportions count
             mean = sum(values) / len(values)
             values = [value / mean if mean else value for value in values]
-        if any(abs(value - usual) > NEAR_PARAMETER * max(abs(usual), 1e-12) for value in values):
+        if any(
+            all(abs(value - one) > NEAR_PARAMETER * max(abs(one), 1e-12) for one in usual)
+            for value in values
+        ):
             said = ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+            had = " or ".join(f"{value:g}" for value in usual)
             return (
-                f"known merges by '{method}' were made with {name} {usual:g}, this one has {said}, "
+                f"known merges by '{method}' were made with {name} {had}, this one has {said}, "
                 "and none tells what that changes"
             )
     return ""

@@ -19,8 +19,6 @@ LATER_SPLITS = ("leave-origins-out",)
 BEFORE, LATER_ON = "before", "later"
 #: Whether a goal is reached; a lead is where its whole interval lies above 0.
 YES, NO, UNCERTAIN = "yes", "no", "lead not certain"
-#: Most that measuring may cost, as a share of merging and evaluating.
-COST = 0.05
 
 
 def goal_rows(
@@ -83,16 +81,16 @@ def _beaten(lifts: LiftTable, split: str, predictor: str) -> dict[str, Any]:
 
 
 def _affordable(costs: Sequence[Cost], predictor: str) -> list[dict[str, Any]]:
-    """Cost of each set of tiers, the cheapest first, up to the one that is judged."""
-    names = [cost.features for cost in costs]
-    if predictor not in names:
-        return []
+    """Cost of the set of tiers that is judged, and of those within it, by size of the models."""
+    within = predictor.split("+")
     return [
         {
-            "goal": f"cost of measuring {cost.features} over that of merging and scoring",
-            "features": cost.features, "set": BEFORE, "wanted": f"under {COST:g}",
-            "found": cost.share, "reached": YES if cost.share < COST else NO,
-            "why": cost.words(COST),
+            "goal": f"cost of measuring {cost.features} over that of merging and scoring, about "
+                    f"{cost.size / 1e6:g} million parameters",
+            "features": cost.features, "set": LATER_ON, "wanted": f"under {cost.most:g}",
+            "found": cost.share, "reached": YES if cost.share < cost.most else NO,
+            "why": cost.words,
         }
-        for cost in costs[: names.index(predictor) + 1]
+        for cost in costs
+        if cost.features.split("+") == within[: cost.features.count("+") + 1]
     ]  # fmt: skip

@@ -192,17 +192,19 @@ class Predictor(RegressorMixin, BaseEstimator):
         pairs = (factor.split("|") for factor in sorted(set(self.evidence_.factor)))
         return [(method, alignment) for method, alignment in pairs]
 
-    def known_parameters(self, method: str) -> dict[str, float]:
-        """Numbers that all known merges by a method were made with, its defaults included."""
+    def known_parameters(self, method: str) -> dict[str, tuple[float, ...]]:
+        """Numbers that known merges by a method were made with, its defaults included."""
         from repsim.merging.methods import find_method
 
         table = self.evidence_
         stated = {text for text in table["parameters"][table["method"] == method] if text}
-        if len(stated) != 1:
-            return {}
-        declared = find_method(method)
-        every = declared.defaults | declared.model_defaults | json.loads(stated.pop())
-        return {n: float(v) for n, v in every.items() if type(v) in (int, float)}
+        declared, found = find_method(method), dict[str, set[float]]()
+        for text in stated:
+            every = declared.defaults | declared.model_defaults | json.loads(text)
+            for name, value in every.items():
+                if type(value) in (int, float):
+                    found.setdefault(name, set()).add(float(value))
+        return {name: tuple(sorted(values)) for name, values in found.items()}
 
     def families(self) -> tuple[str, ...]:
         """Families of models among known merges, where their source states them."""

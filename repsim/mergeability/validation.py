@@ -199,7 +199,7 @@ def validate(
         "merges": len(evidence.merges()[1]),
         "groups": len(set(evidence["parents"])), "models": len(incidence(evidence)[1]),
         "blocks": blocks, "draws": draws, "seed": seed,
-        "costs": {cost.features: cost.share for cost in costs},
+        "costs": {cost.features: cost.share for cost in reversed(costs)},  # of the smallest
     }  # fmt: skip
     of_theory: list[dict[str, Any]] = []
     goals: list[dict[str, Any]] = []

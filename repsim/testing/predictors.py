@@ -40,7 +40,7 @@ class PlantedPredictor:
             if (method, alignment) != ("ties", "orthogonal")
         ]
 
-    def known_parameters(self, method: str) -> dict[str, float]:
+    def known_parameters(self, method: str) -> dict[str, tuple[float, ...]]:
         """None are stated."""
         return {}
 

@@ -9,7 +9,7 @@ from repsim.core.atlas import Atlas, CostTable, FeatureTable, MergeTable, ModelT
 from repsim.mergeability.costs import costs_of
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import with_as_merged
-from repsim.mergeability.goals import COST, goal_rows
+from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.validation import TRIAL, validate
 from repsim.mergeability.validation_tables import LiftTable, MetricTable, ValidationReport
@@ -116,7 +116,7 @@ def test_progress_names_the_split_and_the_time_left(report, told) -> None:
     assert last == "hypotheses"
 
 
-def planted_costs() -> Atlas:
+def planted_costs(size: int = 1_300_000) -> Atlas:
     """Two groups of two merges of 1 s each; the second group was dearer to measure."""
     merges = [
         {"parents": group, "merge": f"{group} | {method}", "method": method, "language": language,
@@ -130,7 +130,7 @@ def planted_costs() -> Atlas:
         {"parents": group, "tier": tier, "seconds": seconds}
         for group, tiers in spent.items() for tier, seconds in tiers.items()
     ]  # fmt: skip
-    models = [{"model": "a", "parameters": 1_300_000}]
+    models = [{"model": "a", "parameters": size}]
     info = {"study": {"name": "planted", "evaluation": {"max_bytes": 20_000}}}
     return Atlas(ModelTable(models), MergeTable(merges), FeatureTable([]), CostTable(costs), info)
 
@@ -142,17 +142,25 @@ def test_costs_are_of_tiers_together_against_all_merges_of_the_group() -> None:
     assert costs["T0+T1+T2"].total == pytest.approx((1.41 + 3.83) / 4)
     assert costs["oracle"].share == pytest.approx(0.1)
     assert "T0+T1+T2+T3" not in costs
-    assert "merged in 2 ways and scored in 2 s" in costs["T0"].words(COST)
-    assert "1.3 million parameters, 20 kB of text" in costs["T0"].words(COST)
-    assert costs["T0+T1+T2"].words(COST).endswith("have to take 26.2 times as long")
+    assert "merged in 2 ways and scored in 2 s" in costs["T0"].words
+    assert "1.3 million parameters, 20 kB of text" in costs["T0"].words
+    assert costs["T0+T1+T2"].words.endswith("have to take 5.2 times as long")
 
 
 def test_the_goal_of_cost_is_stated_tier_by_tier() -> None:
     costs = costs_of([planted_costs()])
     rows = goal_rows(MetricTable([]), LiftTable([]), "T0+T1+T2", costs)
-    assert [(row["features"], row["reached"]) for row in rows] == [
-        ("T0", "yes"), ("T0+T1", "no"), ("T0+T1+T2", "no"),
+    assert [(row["features"], row["wanted"], row["reached"]) for row in rows] == [
+        ("T0", "under 0.25", "yes"), ("T0+T1", "under 0.25", "no"),
+        ("T0+T1+T2", "under 0.25", "no"),
     ]  # fmt: skip
+    # Larger models have a goal of their own, which the small ones do not blur.
+    both = costs_of([planted_costs(), planted_costs(90_000_000)])
+    assert [(cost.size, cost.most) for cost in both if cost.features == "T0+T1"] == [
+        (1e6, 0.25), (135e6, 0.05),
+    ]  # fmt: skip
+    wanted = [row["goal"] for row in goal_rows(MetricTable([]), LiftTable([]), "T0+T1", both)]
+    assert wanted[-1].endswith("about 135 million parameters")
     assert all(row["why"] for row in rows)
     assert goal_rows(MetricTable([]), LiftTable([]), "T0+T1+T2", ()) == []
 

@@ -157,6 +157,21 @@ def test_parameters_that_no_known_merge_had_are_refused() -> None:
     )
 
 
+def test_a_parameter_is_refused_that_is_far_from_each_of_several_known_values() -> None:
+    rows = [
+        {"merge": str(weight), "method": "task_arithmetic", "parameters": f'{{"weight": {weight}}}'}
+        for weight in (0.5, 1.0)
+    ]
+    known = Predictor()
+    known.evidence_ = EvidenceTable.from_rows(rows, {}, {})
+    assert known.known_parameters("task_arithmetic")["weight"] == (0.5, 1.0)
+    assert gate_method("task_arithmetic", "none", known) == ""
+    assert gate_method("task_arithmetic", "none", known, {"weight": (0.5, 1.0)}) == ""
+    assert "with weight 0.5 or 1, this one has 0.75" in gate_method(
+        "task_arithmetic", "none", known, {"weight": (0.75,)}
+    )
+
+
 def test_a_family_that_no_known_merge_is_of_is_refused(tmp_path: Path) -> None:
     pair = [write_tiny_model("gpt2", tmp_path / name, head=True, seed=i) for i, name in
             enumerate("ab")]  # fmt: skip
