@@ -18,6 +18,8 @@ from repsim.stats.additive import rounded
 TOLERANCE = 1.0
 #: Share of known merges that count as near enough to others.
 NEAR_ENOUGH = 0.99
+#: Distances below this, in standard deviations, are none.
+LEAST_DISTANCE = 0.01
 #: Features of which one value only among known merges means that others are another kind of merge.
 CATEGORIES = {
     "same_architecture_worst": "the parents are of different architectures",
@@ -39,6 +41,7 @@ class Domain:
     categories: Mapping[str, float]
     most_parents: int
     usual: tuple[str, ...]
+    typical: float = 0.0  # distance of a known merge to the nearest that shares no model with it
 
     def points(self, table: EvidenceTable) -> np.ndarray:
         """Features of each row in units of the spread of known merges."""
@@ -46,11 +49,9 @@ class Domain:
         return standardised(values, np.array(self.centre), np.array(self.scale))
 
     def refusals(
-        self, table: EvidenceTable, known: np.ndarray, *, of_method: bool = True
+        self, table: EvidenceTable, distance: np.ndarray, *, of_method: bool = True
     ) -> list[str]:
-        """Why it cannot say, for each row; empty where it can."""
-        points = self.points(table)
-        distance = nearest_distance(points, known)
+        """Why it cannot say, for each row and its distance to known ones; empty where it can."""
         factor, sizes = table.factor, [len(parents) for parents in table.parents]
         missing = np.full(len(table), np.nan)
         names = (*self.categories, *self.usual, *self.features)
@@ -110,7 +111,7 @@ class Domain:
         ranges = {name: (low, high) for name, (low, high) in document["ranges"].items()}
         return cls(
             **made, ranges=ranges, reach=document["reach"], categories=document["categories"],
-            most_parents=document["most_parents"],
+            most_parents=document["most_parents"], typical=document.get("typical", 0.0),
         )  # fmt: skip
 
 
@@ -137,20 +138,23 @@ def fit_domain(table: EvidenceTable, features: Sequence[str]) -> Domain:
             if len(found) == 1:
                 categories[name] = found.pop()
     usual = [name for name, values in known.items() if np.isfinite(values).mean() > 0.95]
+    typical, reach = _distances(table, points)
     return Domain(
         levels=tuple(sorted(set(table.factor))),
         features=tuple(features),
         ranges=ranges,
         centre=tuple(centre.tolist()),
         scale=tuple(scale.tolist()),
-        reach=rounded([_reach(table, points)])[0],
+        reach=reach,
+        typical=typical,
         categories=categories,
         most_parents=max(len(parents) for parents in table.parents),
         usual=tuple(usual),
     )
 
 
-def _reach(table: EvidenceTable, points: np.ndarray) -> float:
+def _distances(table: EvidenceTable, points: np.ndarray) -> list[float]:
+    """Usual and largest distance of known merges to the nearest of other models."""
     from repsim.mergeability.splits import incidence
 
     found, _ = incidence(table)
@@ -160,4 +164,7 @@ def _reach(table: EvidenceTable, points: np.ndarray) -> float:
         others = ~found[:, members].any(axis=1)
         if others.any():
             distance.append(nearest_distance(points[mine], points[others]))
-    return float(np.quantile(np.concatenate(distance), NEAR_ENOUGH)) if distance else float("inf")
+    if not distance:
+        return [LEAST_DISTANCE, float("inf")]
+    typical, reach = np.quantile(np.concatenate(distance), (0.5, NEAR_ENOUGH))
+    return rounded([max(typical, LEAST_DISTANCE), reach])

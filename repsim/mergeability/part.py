@@ -10,7 +10,7 @@ import numpy as np
 
 from repsim.core.atlas import COLLAPSE
 from repsim.mergeability.candidate import LEAST_RISK, MOST_RISK, Doubt
-from repsim.mergeability.domain import Domain, fit_domain
+from repsim.mergeability.domain import Domain, fit_domain, nearest_distance
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse, feature_choices
 from repsim.mergeability.reasons import label_of
@@ -30,6 +30,8 @@ from repsim.stats.conformal import (
 LEAST_SWAY = 0.02
 #: Blocks of models that are held out when errors are learnt.
 BLOCKS = 5
+#: The feature that retention is divided by: errors of it grow where it is small.
+HEADROOM = "parent_headroom"
 #: Largest share of known merges, at a probability at which a smaller set of tiers states a fate, of
 #: which a fuller one states the opposite; the fate of the others is said to be open.
 MOST_DENIED = 0.1
@@ -96,20 +98,23 @@ class Part:
     ) -> Forecasts:
         """Forecast merges, those outside the domain too; `of_method`: an unknown method refuses."""
         predicted = self.predict(table)
-        low, high = self.rows.interval(predicted)
+        points = np.unique(self.domain.points(known), axis=0)
+        distance = nearest_distance(self.domain.points(table), points)
+        hard = _hard(table, self.uses, distance, self.domain)
+        low, high = self.rows.interval(predicted, hard)
         number, first = table.merges()
         worst = least_by_merge(predicted, number, len(first))
-        ends = self.merges.interval(worst)
+        hardest = _hardest(hard, number, len(first))
+        ends = self.merges.interval(worst, hardest)
         margin = margin_of(table, predicted, number, len(first))
         useful = np.full(len(first), np.nan)
         if self.useful is not None:
             useful = self.useful.probability(margin)
-        points = np.unique(self.domain.points(known), axis=0)
-        outside = self.domain.refusals(table, points, of_method=of_method)
+        outside = self.domain.refusals(table, distance, of_method=of_method)
         refusals = [a or b for a, b in zip(outside, self._unmeasured(table, known), strict=True)]
         return Forecasts(
             predicted, low, high, tuple(refusals), number, worst,
-            *ends, self.merges.below(worst, COLLAPSE), useful,
+            *ends, self.merges.below(worst, COLLAPSE, hardest), useful,
             tuple(self.doubts[int(way != "none")] for way in table["alignment"][first]),
         )  # fmt: skip
 
@@ -179,7 +184,7 @@ def fit_part(
     blocks: int = BLOCKS,
     seed: int = 0,
 ) -> tuple[Part, np.ndarray]:
-    """Fit on all rows, errors and shrinkage out of fold; beside it those forecasts."""
+    """Fit on all rows, errors out of fold; beside it the probability of each merge to collapse."""
     folds = leave_models_out(table, blocks=blocks, seed=seed, least=LEAST_INNER).folds
     choices = feature_choices(table, tiers, features)
     found = chosen_fit(kind, table, choices, folds)
@@ -187,8 +192,15 @@ def fit_part(
     origins = np.array([" + ".join(sorted(found)) for found in table.histories])
     shrinks = should_shrink(found.predicted, outcome(table), groups)
     predicted = shrunk(found.predicted) if shrinks else found.predicted
+    # The domain is that of all that was measured: few features make strangers look alike.
+    domain = fit_domain(table, [use.name for use in choices[0]])
+    points, distance = domain.points(table), np.full(len(table), np.nan)
+    for fold in folds:
+        distance[fold.test] = nearest_distance(points[fold.test], points[fold.train])
     number, first = table.merges()
     worst = least_by_merge(predicted, number, len(first))
+    hard = _hard(table, found.uses, distance, domain)
+    hardest = _hardest(hard, number, len(first))
     observed = least_by_merge(outcome(table), number, len(first))
     _, which, count = np.unique(groups[first], return_inverse=True, return_counts=True)
     margin = margin_of(table, predicted, number, len(first))
@@ -198,30 +210,41 @@ def fit_part(
         alpha=found.setting["alpha"],
         uses=found.uses,
         regressor=FittedRegressor.fit(found.regressor, table, found.uses, found.setting),
-        rows=calibrate(predicted, outcome(table), groups, origins),
-        merges=calibrate(worst, observed, groups[first], origins[first]),
+        rows=calibrate(predicted, outcome(table), groups, origins, hard),
+        merges=calibrate(worst, observed, groups[first], origins[first], hardest),
         useful=fit_logistic(margin, table["useful"][first], 1.0 / count[which]),
-        # The domain is that of all that was measured: few features make strangers look alike.
-        domain=fit_domain(table, [use.name for use in choices[0]]),
+        domain=domain,
         shrinks=shrinks,
     )
-    return part, predicted
+    return part, part.merges.below(worst, COLLAPSE, hardest)
+
+
+def _hard(
+    table: EvidenceTable, uses: Sequence[FeatureUse], distance: np.ndarray, domain: Domain
+) -> np.ndarray:
+    """What makes rows hard to forecast: little headroom to divide by, and no known merge nearby."""
+    found = [np.maximum(distance, domain.typical)]
+    if any(use.name == HEADROOM for use in uses):
+        headroom = table.features.get(HEADROOM, np.full(len(table), np.nan))
+        found.append(1.0 / np.where(headroom > 0, headroom, np.nan))
+    return np.stack(found, axis=1)
+
+
+def _hardest(hard: np.ndarray, merge: np.ndarray, count: int) -> np.ndarray:
+    """The same of the hardest row of each merge."""
+    return -np.stack([least_by_merge(-thing, merge, count) for thing in hard.T], axis=1)
 
 
 def doubts_beside(
-    table: EvidenceTable, part: Part, predicted: np.ndarray, full: Part, reference: np.ndarray
+    table: EvidenceTable, mine: np.ndarray, theirs: np.ndarray, tier: str
 ) -> tuple[Doubt, Doubt]:
-    """Where a part leaves the fate of merges open, lest a fuller one says the opposite."""
-    number, first = table.merges()
-    mine, theirs = (
-        which.merges.below(least_by_merge(values, number, len(first)), COLLAPSE)
-        for which, values in ((part, predicted), (full, reference))
-    )
+    """Where a probability leaves fates open, lest that of all up to `tier` says the opposite."""
+    _, first = table.merges()
     _, which, count = np.unique(table["parents"][first], return_inverse=True, return_counts=True)
     aligned = table["alignment"][first] != "none"
     known = np.isfinite(mine) & np.isfinite(theirs)
     as_is, after = (
-        _doubt(mine[rows], theirs[rows], 1.0 / count[which[rows]], full.tiers[-1])
+        _doubt(mine[rows], theirs[rows], 1.0 / count[which[rows]], tier)
         for rows in (known & ~aligned, known & aligned)
     )
     return as_is, after

@@ -128,10 +128,12 @@ class Predictor(RegressorMixin, BaseEstimator):
             for name, tiers in sets.items()
         }  # fmt: skip
         self.parts_: dict[str, Part] = {name: part for name, (part, _) in fitted.items()}
-        for name, part in self.parts_.items():
-            if DEFAULT_SET in fitted and len(part.tiers) < len(fitted[DEFAULT_SET][0].tiers):
-                doubts = doubts_beside(table, *fitted[name], *fitted[DEFAULT_SET])
-                self.parts_[name] = dataclasses.replace(part, doubts=doubts)
+        if DEFAULT_SET in fitted:
+            full, theirs = fitted[DEFAULT_SET]
+            for name, (part, mine) in fitted.items():
+                if len(part.tiers) < len(full.tiers):
+                    doubts = doubts_beside(table, mine, theirs, full.tiers[-1])
+                    self.parts_[name] = dataclasses.replace(part, doubts=doubts)
         self.evidence_ = table
         return self
 
@@ -151,7 +153,8 @@ class Predictor(RegressorMixin, BaseEstimator):
         """Lower and upper end of the 90 % interval of each row, `[rows]` each."""
         table = with_as_merged(evidence_of(X))
         part = self._part(table)
-        return part.rows.interval(part.predict(table))
+        found = part.forecast(table, self.evidence_)
+        return found.low, found.high
 
     def forecast(
         self, X: EvidenceTable | pd.DataFrame, *, tiers: str = "", of_method: bool = True

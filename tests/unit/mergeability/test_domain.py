@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repsim.mergeability.domain import Domain, fit_domain
+from repsim.mergeability.domain import Domain, fit_domain, nearest_distance
 from repsim.mergeability.part import fit_part
 from repsim.testing.evidence import planted_evidence
 
@@ -24,7 +24,8 @@ def domain(known):
 
 
 def _ask(domain, known, table, **how):
-    return domain.refusals(table, domain.points(known), **how)
+    distance = nearest_distance(domain.points(table), domain.points(known))
+    return domain.refusals(table, distance, **how)
 
 
 def test_known_merges_are_inside(domain, known) -> None:

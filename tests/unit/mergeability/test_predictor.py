@@ -90,9 +90,9 @@ def test_files_of_the_version_before_are_read(planted, tmp_path) -> None:
     document = made.to_json() | {"schema": "repsim/predictor/2", "evidence": "of other columns"}
     for part in document["parts"].values():
         del part["doubts"]
-        for name in ("rows", "merges"):  # one distribution for all forecasts
-            part[name] = part[name] | {"scores": list(part[name]["scores"][0])}
-            del part[name]["units"]
+        for name in ("rows", "merges"):
+            for later in ("units", "usual", "powers"):
+                del part[name][later]
     write_json(tmp_path / PREDICTOR_FILE, document)
     again = Predictor.load(tmp_path)
     assert np.array_equal(again.predict(planted), made.predict(planted))

@@ -13,6 +13,7 @@ import pytest
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
 from repsim.mergeability import measuring, predict_merge, shipped_predictor
+from repsim.mergeability.domain import nearest_distance
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import forecasting_sets
 from repsim.mergeability.gates import gate_method
@@ -115,7 +116,8 @@ def test_the_domain_speaks_of_features_by_their_labels(shipped: Predictor) -> No
     points = part.domain.points(known)
 
     def ask(asked: EvidenceTable) -> str:
-        return part.domain.refusals(asked, points)[0]
+        distance = nearest_distance(part.domain.points(asked), points)
+        return part.domain.refusals(asked, distance)[0]
 
     far = row.with_features({"weight_cosine": np.array([-4.0])}, {})
     low, high = part.domain.ranges["weight_cosine"]

@@ -5,7 +5,7 @@ import pytest
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
-from repsim.stats.conformal import Calibration, calibrate, fit_logistic
+from repsim.stats.conformal import GRID, Calibration, calibrate, fit_logistic
 
 
 def _drawn(count: int, seed: int, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -14,6 +14,10 @@ def _drawn(count: int, seed: int, spread: float = 0.1) -> tuple[np.ndarray, np.n
     predicted = rng.uniform(-0.6, 0.9, count)
     size = spread * (0.3 + np.exp(-((predicted - 0.2) ** 2) / 0.15))
     return predicted, predicted + size * rng.normal(size=count)
+
+
+def _held(ends: tuple[np.ndarray, np.ndarray], came: np.ndarray) -> float:
+    return float(((came >= ends[0]) & (came <= ends[1])).mean())
 
 
 def test_intervals_cover_ninety_percent_of_new_cases_everywhere() -> None:
@@ -62,6 +66,53 @@ def test_probabilities_of_collapse_are_calibrated() -> None:
         assert (came[near] < COLLAPSE).mean() == pytest.approx(p[near].mean(), abs=0.08)
 
 
+def test_errors_that_grow_with_what_is_known_are_held_in_every_band() -> None:
+    """Half of the cases err four times as much, and that is known; without it bands are missed."""
+
+    def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        predicted, observed = _drawn(count, seed, spread=0.04)
+        hard = np.random.default_rng(seed + 9).choice([0.5, 8.0], (count, 1))
+        return predicted, predicted + (observed - predicted) * hard[:, 0] ** 0.5, hard
+
+    predicted, observed, hard = drawn(1500, 0)
+    groups = np.arange(1500)
+    new, came, known = drawn(20_000, 1)
+    found = calibrate(predicted, observed, groups, hard=hard)
+    assert found.powers[0] == pytest.approx(0.5, abs=0.05)
+    blind = calibrate(predicted, observed, groups)
+    for low, high in ((-0.6, -0.1), (-0.1, 0.4), (0.4, 0.9)):
+        for worth in (0.5, 8.0):
+            rows = (new >= low) & (new < high) & (known[:, 0] == worth)
+            ends = found.interval(new[rows], known[rows])
+            assert _held(ends, came[rows]) == pytest.approx(0.9, abs=0.04)
+            without = _held(blind.interval(new[rows]), came[rows])
+            assert abs(without - 0.9) > 0.06
+    unknown = found.interval(np.zeros(1), np.full((1, 1), np.nan))
+    assert unknown[0][0] < found.interval(np.zeros(1), np.full((1, 1), 8.0))[0][0]
+
+
+def test_a_history_is_held_against_errors_of_others() -> None:
+    """Rows of one history err alike; one of its own region must not vouch for itself."""
+    rng = np.random.default_rng(5)
+
+    def drawn(histories: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        history = np.repeat(np.arange(histories), 30)
+        predicted = rng.uniform(-0.5, 0.5, histories)[history]
+        shift = rng.normal(0, 0.1, histories)[history]
+        return predicted, predicted + shift + rng.normal(0, 0.02, len(history)), history
+
+    shares = []
+    for _ in range(12):
+        predicted, observed, history = drawn(25)
+        new, came, _ = drawn(100)
+        ways = (calibrate(predicted, observed, np.arange(len(history)), of)
+                for of in (history, None))  # fmt: skip
+        shares.append([_held(found.interval(new), came) for found in ways])
+    of_others, of_all = np.mean(shares, axis=0)
+    assert of_others > 0.86
+    assert of_all < of_others - 0.04
+
+
 def test_too_few_groups_are_refused() -> None:
     with pytest.raises(InputError, match="too few to tell what errors"):
         calibrate(np.zeros(100), np.zeros(100), np.arange(100) % 9)
@@ -80,6 +131,13 @@ def test_it_survives_json() -> None:
     predicted, observed = _drawn(200, 0)
     found = calibrate(predicted, observed, np.arange(200))
     assert Calibration.from_json(found.to_json()) == found
+    earlier = {**found.to_json(), "scores": [found.scores] * len(GRID)}
+    for name in ("usual", "powers"):
+        del earlier[name]
+    read = Calibration.from_json(earlier)
+    assert read.interval(predicted, np.ones((200, 2)))[0] == pytest.approx(
+        found.interval(predicted)[0], abs=1e-6
+    )
 
 
 def test_a_score_that_says_nothing_gives_the_share() -> None:
