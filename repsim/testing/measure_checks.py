@@ -16,7 +16,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -47,13 +47,18 @@ RUNG_BLIND = {
 
 def check_measure(measure: Measure) -> None:
     """Run all checks of a measure, registered or not; AssertionError lists all that do not hold."""
+    require(measure_checks(measure), f"measure '{measure.name}'")
+
+
+def require(checks: Sequence[tuple[str, Callable[[], None]]], whose: str) -> None:
+    """Make all checks; AssertionError lists those that fail."""
     failures = []
-    for name, check in measure_checks(measure):
+    for name, check in checks:
         try:
             check()
         except (AssertionError, RepsimError) as failure:
             failures.append(f"{name}: {failure}")
-    assert not failures, f"measure '{measure.name}' breaks its contract:\n" + "\n".join(failures)
+    assert not failures, f"{whose} breaks its contract:\n" + "\n".join(failures)
 
 
 def measure_checks(measure: Measure) -> list[tuple[str, Callable[[], None]]]:

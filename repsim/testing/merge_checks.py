@@ -22,6 +22,7 @@ from repsim.core.errors import InputError, RepsimError, UsageError
 from repsim.merging.arrays import Stream
 from repsim.merging.base import Gram, MergeMethod, TensorContext
 from repsim.merging.parameters import Parameter
+from repsim.testing.measure_checks import require
 
 Check = Callable[[MergeMethod], None]
 
@@ -34,15 +35,7 @@ CHANGE = 1e-3
 
 def check_merge_method(method: MergeMethod) -> None:
     """Run all checks of a method, registered or not; AssertionError lists all that fail."""
-    failures = []
-    for name, check in merge_method_checks(method):
-        try:
-            check()
-        except (AssertionError, RepsimError) as failure:
-            failures.append(f"{name}: {failure}")
-    assert not failures, f"merge method '{method.name}' breaks its contract:\n" + "\n".join(
-        failures
-    )
+    require(merge_method_checks(method), f"merge method '{method.name}'")
 
 
 def merge_method_checks(method: MergeMethod) -> list[tuple[str, Callable[[], None]]]:

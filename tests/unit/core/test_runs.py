@@ -24,8 +24,10 @@ def test_a_part_is_kept_over_a_restart_and_not_written_twice(tmp_path: Path) -> 
 def test_the_manifest_tells_how_it_ended(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path, kind="compare", config={})
     assert read_json(tmp_path / "manifest.json")["status"] == "running"
-    run.stop("interrupted", "ctrl-c")
-    assert read_json(tmp_path / "manifest.json")["reason"] == "ctrl-c"
+    with pytest.raises(KeyboardInterrupt), run.going():
+        raise KeyboardInterrupt("ctrl-c")
+    manifest = read_json(tmp_path / "manifest.json")
+    assert (manifest["status"], manifest["reason"]) == ("interrupted", "ctrl-c")
     run.finish(rows=3)
     manifest = read_json(tmp_path / "manifest.json")
     assert manifest["status"] == "complete"
