@@ -146,12 +146,10 @@ class PathTable(Table):
 
 @dataclasses.dataclass(frozen=True)
 class Atlas(ShownAsTable):
-    """What a study found.
+    """What a study found: models, merges, features, costs and paths, each a table.
 
     Attributes:
-        models: Models and their strength.
-        merges: Merges and their outcomes.
-        features: Features of groups of parents.
+        features: Of groups of parents, before they are merged.
         costs: What features took to measure.
         info: Study, seeds, versions (JSON-able).
         paths: Loss along the paths between parents; empty where a study asks for none.

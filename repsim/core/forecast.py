@@ -81,27 +81,22 @@ class MergeForecast:
     """Forecast of one merge.
 
     Attributes:
-        models: Names of the parents.
-        method: Merge method.
-        alignment: none, permutation or orthogonal.
-        retention: Language -> retention with its 90 % interval.
-        worst: Least retention over languages.
+        models, method, alignment: The merge; alignment is none, permutation or orthogonal.
+        retention, worst: By language, with its 90 % interval, and the least of them.
         p_collapse: Probability that the worst language keeps less than half; None if refused.
         p_useful: Probability that the merge beats each parent alone; None if refused.
-        verdict: What to do.
+        verdict, advice: What to do, and that in words.
         refusal: Why it cannot say; empty if it can.
-        reasons: Strongest first.
-        nearest: Nearest known merges.
+        reasons, nearest: Strongest reasons and nearest known merges first.
         in_domain: Whether the pair lies among what the predictor was fitted on.
-        tiers: Tiers of features used.
-        seconds: Tier -> processor seconds that its features took.
+        tiers, seconds: Tiers of features used, and processor seconds that each took.
         predictor: Identity of the predictor.
         evidence: Feature -> value, everything that was measured; "feature@language" where there is
             a language.
-        advice: The verdict in words.
         align_with: Alignment to merge with, where the verdict names one.
+        oracle: What a trial of the plain average on a few sentences gave: an evaluation, kept apart
+            from the forecast.
         notes: What a reader should know: what was not considered, or could not be measured.
-        gain: The other outcome, where a base was named. Retention is over unigrams, this over it.
     """
 
     models: tuple[str, ...]

@@ -24,17 +24,13 @@ def shipped() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltinCorpus:
-    """A parallel corpus inside the package.
+    """A parallel corpus inside the package, as `data/corpora.yaml` states it.
 
     Attributes:
         name: What to write where a corpus is asked for.
-        file: File name in the data folder.
-        title: What it is, in a few words.
-        languages: Number of languages.
-        sentences: Number of rows; every language has every one.
-        documents: Number of documents, and what counts as one.
-        licence: Licence and copyright.
-        source: Where the text was taken from, with version.
+        file, title: File name in the data folder, and what it is in a few words.
+        languages, sentences, documents: How many; every language has every sentence.
+        licence, source: Licence and copyright, and where the text was taken from, with version.
         caution: What its user must know; "" if nothing.
         split: Rows of this split only; None for all.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -32,6 +32,7 @@ from repsim.pretraining.config_training import (
     gentle_rate,
     usual_rate,
 )
+from repsim.pretraining.stable import StableConfig
 
 EXAMPLES = Path(__file__).parent / "examples"
 #: Names that a run may not have: folders that the runs of a family share.
@@ -56,7 +57,7 @@ class StageConfig(Config):
     mix: dict[str, Number] = Field(min_length=1)
 
 
-class RunConfig(Config):
+class RunConfig(StableConfig):
     """One model of a family, named as its folder; `training` differs from the family's."""
 
     name: str
@@ -71,6 +72,7 @@ class RunConfig(Config):
     fork: ForkConfig | None = None
     role: Literal["monolingual", "mixed", "fine-tuned", "other"] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+    unsaid: ClassVar = {"stages": ()}
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -131,11 +133,7 @@ class FamilyConfig(Config):
         """A JSON-able document; what version 0.1 did not know only where it says something."""
         unsaid = {"init_from"} if self.init_from is None else set()
         unsaid |= {"data_order"} if self.data_order == 1 else set()
-        document = self.model_dump(exclude=unsaid)
-        for run in document["runs"]:
-            if not run["stages"]:
-                del run["stages"]
-        return document
+        return self.model_dump(exclude=unsaid)
 
     @property
     def hash(self) -> str:

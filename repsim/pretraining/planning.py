@@ -59,25 +59,17 @@ class RunPlan:
     Steps and samples are counted from the root of the history: a fork at step 800 begins there.
 
     Attributes:
-        name: Of the run.
-        role: What the model is in a study.
-        languages: Of its own training text.
         mix: Language -> share, over all stages; empty if `temperature` and the text decide.
-        temperature: Exponent of those shares.
         init_seed: Of the root of its history; None if that is a model that does not state it.
-        data_seed: Of its data order.
         first_step, last_step: Its own updates are those after the first up to the last.
         first_sample: Windows seen before.
-        training: Settings.
-        schedule: Learning rate by step.
-        schedule_start: Step at which the schedule begins.
+        schedule, schedule_start: Learning rate by step, and the step at which it begins.
         fork_from, fork_state: Trunk and what is taken from it.
         fork_steps: Steps at which other runs leave this one.
         checkpoints: Steps whose weights are kept, ascending, with first and last.
         history: Phases from the root, those of this run last.
         data_order: Version of the order of samples, see `FamilyConfig`.
-        parameters: Of the model.
-        flops: Of its own training.
+        parameters, flops: Of the model, and of its own training.
     """
 
     name: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from repsim.core.config import Config, Number, Switch, Whole, find_file, load, p
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.files import hash_json
 from repsim.merging.recipe import LearnSettings
+from repsim.pretraining.stable import StableConfig
 
 EXAMPLES = Path(__file__).parent / "examples"
 ControlKind = Literal["self", "permuted", "rotated", "noise", "adjacent", "untrained"]
@@ -63,7 +64,7 @@ class TokenizerArm(Config):
     tokens: Whole | None = Field(default=None, ge=1)
 
 
-class DoseArm(Config):
+class DoseArm(StableConfig):
     """Arm E: fine-tuning of the finished mixed model, or of `init_from`, on one language."""
 
     doses: tuple[Number, ...]
@@ -71,6 +72,7 @@ class DoseArm(Config):
     kinds: tuple[Literal["full", "lora"], ...] = ("full",)
     languages: tuple[str, ...] = ()
     k: tuple[Whole, ...] = (2,)
+    unsaid: ClassVar = {"kinds": ("full",)}
 
 
 class DerivedArm(Config):
@@ -101,7 +103,7 @@ class ArmsConfig(Config):
     G: tuple[ControlArm, ...] = ()
 
 
-class MergingConfig(Config):
+class MergingConfig(StableConfig):
     """How groups of parents are merged."""
 
     methods: tuple[str, ...] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
@@ -114,6 +116,7 @@ class MergingConfig(Config):
     larger_groups: tuple[str, ...] = ("linear", "ties", "dare_ties")
     from_zero: tuple[str, ...] = ("ties", "dare_ties")
     parameters: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = Field(default_factory=dict)
+    unsaid: ClassVar = {"token_weights": False}
 
 
 class EvaluationConfig(Config):
@@ -141,7 +144,7 @@ class FeaturesConfig(Config):
     sentences: Whole = Field(default=200, ge=30)
 
 
-class StudyConfig(Config):
+class StudyConfig(StableConfig):
     """A whole study; `architecture` and `training` as in a pretraining configuration."""
 
     name: str
@@ -161,6 +164,7 @@ class StudyConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     features: FeaturesConfig = FeaturesConfig()
     paths: PathsConfig | None = None
+    unsaid: ClassVar = {"init_from": None, "data_order": 1}
 
     @property
     def tokens(self) -> int:
@@ -174,16 +178,9 @@ class StudyConfig(Config):
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able document that `study_from_mapping` reads back."""
-        document = self.model_dump(exclude={"init_from"} if self.init_from is None else set())
-        if self.data_order == 1:
-            del document["data_order"]
+        document = self.model_dump()
         if "learned" not in self.merging.alignments:
             del document["merging"]["learn"]
-        if not self.merging.token_weights:
-            del document["merging"]["token_weights"]
-        for arm in document["arms"]["E"]:
-            if arm["kinds"] == ("full",):
-                del arm["kinds"]
         return document
 
     @model_validator(mode="after")
