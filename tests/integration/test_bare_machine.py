@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from repsim.cli.main import main
 from repsim.core.atlas import Atlas
+from tests.planted.commands import exit_code
 from tests.planted.configurations import study
 
 #: What such a machine does not have.
@@ -39,9 +37,7 @@ def test_a_study_runs_without_arrow_and_its_tables_are_made_elsewhere(tmp_path: 
     assert json.loads(done.stdout)["failed"] == 0
     assert "repsim study collect" in done.stderr
     assert not (out / "atlas").exists()
-    with pytest.raises(SystemExit) as stop:
-        main(["study", "collect", str(out)])
-    assert not stop.value.code
+    assert exit_code("study", "collect", out) == 0
     atlas = Atlas.load(out / "atlas")
     assert set(atlas.features.unique("tier")) == {"T0", "T1", "T2", "T3"}
     assert len(atlas.merges) > 0

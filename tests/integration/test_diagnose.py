@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from repsim.cli.main import main
 from repsim.mergeability.diagnosis import CAUSES, Diagnosis, diagnose
 from repsim.merging.align.twins import planted_twin
 from repsim.merging.to_disk import merge
 from repsim.models import load_causal_lm
 from repsim.models.zoo import zoo_folder
+from tests.planted.commands import exit_code
 
 State = dict[str, torch.Tensor]
 FORKS = ("zoo:eng-fork", "zoo:deu-fork")
@@ -214,9 +214,7 @@ def test_a_single_nan(mean: State, tmp_path: Path, capsys: pytest.CaptureFixture
     state[name][0, 0] = torch.nan
     merge = write(tmp_path / "m", state)
     assert named(told(merge)) == "not finite"
-    with pytest.raises(SystemExit) as stop:
-        main(["diagnose", str(merge), *FORKS, "--no-forecast", "--json"])
-    assert not stop.value.code
+    assert exit_code("diagnose", merge, *FORKS, "--no-forecast", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["causes"][0]["cause"] == "not finite"
     assert (document["retention"], document["parts"]) == ({}, [])
@@ -227,11 +225,8 @@ def test_the_command_names_cause_and_remedy(
 ) -> None:
     state = {k: (t + zoo["eng-2"][k]) / 2 for k, t in zoo["eng-1"].items()}
     merge = write(tmp_path / "m", state)
-    with pytest.raises(SystemExit) as stop:
-        main(["diagnose", str(merge), "zoo:eng-1", "zoo:eng-2", "-l", "eng_Latn",
-              "--max-bytes", "8000", "--no-forecast", "--dtype", "bfloat16",
-              "-o", str(tmp_path / "out")])  # fmt: skip
-    assert not stop.value.code
+    command = f"diagnose {merge} zoo:eng-1 zoo:eng-2 -l eng_Latn --max-bytes 8000 --no-forecast"
+    assert exit_code(*command.split(), "--dtype", "bfloat16", "-o", tmp_path / "out") == 0
     out = capsys.readouterr().out
     assert "1. other origin" in out
     assert "variance, times parents'" in out

@@ -10,14 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from repsim.cli.main import main
 from repsim.core import SimilarityTable
+from tests.planted.commands import exit_code
 
 
 def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["compare", "--arrays", *map(str, arguments)])
-    return int(left.value.code or 0)
+    return exit_code("compare", "--arrays", *arguments)
 
 
 def test_dumps_of_two_tools_become_a_report(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.cli.main import main
 from repsim.core.errors import IncompatibleModelsError, InputError, ResourceError, UsageError
 from repsim.evaluation import (
     BarrierTable,
@@ -27,6 +26,7 @@ from repsim.evaluation import (
 from repsim.evaluation.harness import run_harness, write_tasks
 from repsim.models import inspect_model, load_causal_lm
 from repsim.testing.tiny_models import write_provenance, write_tiny_model
+from tests.planted.commands import exit_code
 
 LINES = ["the cat and the dog", "in the end there", "a man and a hand", "the den", "er in der"]
 
@@ -179,9 +179,7 @@ def test_the_command_line_writes_tables_and_figures(
         ["evaluate", a, b, *common, "-o", str(tmp_path / "e")],
         ["barrier", a, b, *common, "--points", "3", "-o", str(tmp_path / "b")],
     ):
-        with pytest.raises(SystemExit) as stop:
-            main(command)
-        assert stop.value.code == 0
+        assert exit_code(*command) == 0
     said = capsys.readouterr()
     assert "bits/byte eng_Latn" in said.out
     assert "barrier (bits/byte)" in said.out
@@ -190,8 +188,7 @@ def test_the_command_line_writes_tables_and_figures(
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         "barrier.parquet", "barrier.csv", "barrier.json", "barrier.png", "barrier.svg",
     }  # fmt: skip
-    with pytest.raises(SystemExit):
-        main(["evaluate", a, *common, "--json"])
+    exit_code("evaluate", a, *common, "--json")
     assert json.loads(capsys.readouterr().out)["schema"] == "repsim/evaluation/1"
 
 

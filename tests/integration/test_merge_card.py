@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from repsim.cli.main import main
+from tests.planted.commands import exit_code
 
 
 def run(*arguments: str) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert not stop.value.code
+    assert exit_code(*arguments) == 0
 
 
 def test_a_card_holds_forecast_and_outcome(

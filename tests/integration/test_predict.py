@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from repsim.cli.main import main
 from repsim.core.forecast import MergeForecast
 from repsim.mergeability.forecast import predict_merge
 from repsim.testing.tiny_models import write_tiny_model
+from tests.planted.commands import exit_code
 
 FORKS = ["zoo:eng-fork", "zoo:deu-fork"]
 APART = ["zoo:eng-1", "zoo:deu-1"]
@@ -78,9 +78,7 @@ def test_every_forecast_has_reasons_neighbours_and_costs(
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["predict", *arguments])
-    return int(stop.value.code or 0)
+    return exit_code("predict", *arguments)
 
 
 def test_a_mergekit_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from repsim.cli.main import main
 from repsim.mergeability.validation import validate
 from repsim.testing.evidence import planted_evidence
+from tests.planted.commands import exit_code
 from tests.planted.evaluation_tables import table_of_somebody
 
 
@@ -56,14 +56,12 @@ def test_several_processes_find_the_same() -> None:
 
 
 def test_validate_anybodys_table(table, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([
-            "predictor", "validate", "--table", str(table), "--outcome", "kept", "--columns",
-            "method=how", "--features", "distance:-,quotient:-,cosine:+", "--split",
-            "leave-models-out", "--draws", "20", "--regressor", "ridge", "--workers", "1",
-            "-o", str(tmp_path / "out"), "--json",
-        ])  # fmt: skip
-    assert stop.value.code in (0, None)
+    command = (
+        f"predictor validate --table {table} --outcome kept --columns method=how "
+        "--features distance:-,quotient:-,cosine:+ --split leave-models-out --draws 20 "
+        "--regressor ridge --workers 1 --json -o"
+    )
+    assert exit_code(*command.split(), tmp_path / "out") == 0
     shown = capsys.readouterr()
     document = json.loads(shown.out)
     assert document["info"]["features"] == ["distance", "quotient", "cosine"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from repsim.cli.main import main
 from repsim.core.errors import InputError
 from repsim.core.files import hash_files
 from repsim.corpora import load_training_text
 from repsim.models import ARCHITECTURES, inspect_model, list_zoo, load_model
 from repsim.models.zoo import ZOO_FOLDER, ZooModel, zoo_folder
 from repsim.pretraining import evaluate_bits_per_byte
+from tests.planted.commands import exit_code
 
 ZOO = {model.ref.name: model for model in list_zoo()}
 LANGUAGES = ("deu_Latn", "eng_Latn")
@@ -95,13 +95,10 @@ def test_zoo_names_work_wherever_a_model_is_asked_for() -> None:
 
 
 def test_the_command_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["zoo", "--json"])
-    assert not stop.value.code
+    assert exit_code("zoo", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert {entry["name"] for entry in listed} == {model.name for model in ZOO.values()}
     assert all(Path(entry["path"]).is_dir() for entry in listed)
     assert all(entry["command"].startswith("repsim pretrain zoo") for entry in listed)
-    with pytest.raises(SystemExit):
-        main(["zoo"])
+    exit_code("zoo")
     assert "(unigram floor)" in capsys.readouterr().out

@@ -9,7 +9,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from repsim.cli.interruption import kept_since
-from repsim.cli.main import cli, main
+from repsim.cli.main import cli
+from tests.planted.commands import exit_code
 
 
 def completed(words: list[str], begun: str) -> list[str]:
@@ -50,8 +51,7 @@ def test_a_path_is_left_to_the_shell() -> None:
 
 
 def test_the_help_says_how_completion_is_switched_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
+    exit_code("--help")
     assert "_REPSIM_COMPLETE=bash_source" in capsys.readouterr().out
 
 
@@ -71,19 +71,14 @@ def test_a_dry_run_looks_up_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main([*words, "--dry-run", "--json"])
-    assert not stop.value.code
+    assert exit_code(*words, "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["plan"]
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SystemExit) as stop:
-        main([words[0], "no/such/model", *words[1:], "--dry-run"])
-    assert stop.value.code in (2, 3)
+    assert exit_code(words[0], "no/such/model", *words[1:], "--dry-run") in (2, 3)
 
 
 def test_one_model_alone_is_told_what_to_add(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["compare", "zoo:eng-1", "--corpus", "bible-heldout", "-l", "eng_Latn", "--dry-run"])
+    exit_code("compare", "zoo:eng-1", "--corpus", "bible-heldout", "-l", "eng_Latn", "--dry-run")
     said = capsys.readouterr().err
     assert "add a second model" in said
     assert " 0 comparisons" not in said
@@ -103,9 +98,7 @@ def test_an_interruption_names_what_is_kept_and_nothing_else(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(verb, "callback", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        main(["measures"])
-    assert stop.value.code == 130
+    assert exit_code("measures") == 130
     assert "kept" not in capsys.readouterr().err
 
     start = time.time()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from repsim.cli.main import main
 from repsim.core.errors import InputError, ResourceError, expected
 from repsim.testing.tiny_models import write_tiny_model
+from tests.planted.commands import exit_code
 
 #: Verbs that take models; OTHER is a sound one.
 VERBS: dict[str, list[str]] = {
@@ -26,16 +26,9 @@ VERBS: dict[str, list[str]] = {
 }
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
-
-
 def run_verb(verb: str, model: str, folder: Path, *more: str) -> int:
     names = {"MODEL": model, "OTHER": "zoo:eng-1", "OUT": str(folder / "out")}
-    return run(*(names.get(word, word) for word in VERBS[verb]), *more)
+    return exit_code(*(names.get(word, word) for word in VERBS[verb]), *more)
 
 
 def damaged(kind: str, folder: Path) -> str:
@@ -131,7 +124,7 @@ def test_limits_and_panics_have_a_code_and_no_traceback(
         raise error
 
     monkeypatch.setattr("repsim.models.list_zoo", fail)
-    assert run("zoo") == code
+    assert exit_code("zoo") == code
     assert "unexpected" not in capsys.readouterr().err
     found = expected(error)
     assert isinstance(found, ResourceError if code == 5 else InputError)

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from repsim.cli.main import COMMANDS, cli, main
+from repsim.cli.main import COMMANDS, cli
 from repsim.cli.output import print_table
 from repsim.core.errors import GateFailedError, IncompatibleModelsError, InputError
+from tests.planted.commands import exit_code
 
 #: A new flag is a promise: add it here when it is meant.
 FLAGS = {
@@ -46,12 +47,6 @@ FLAGS = {
 }
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    return int(stop.value.code or 0)
-
-
 def command(name: str) -> click.Command:
     found = cli.get_command(click.Context(cli), name)
     assert found is not None
@@ -70,7 +65,7 @@ def test_the_flags_are_those_that_were_meant(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(name, "--help") == 0
+    assert exit_code(name, "--help") == 0
     assert len(capsys.readouterr().out) > 200
     for parameter in command(name).params:
         if isinstance(parameter, click.Option):
@@ -78,25 +73,23 @@ def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str
 
 
 def test_help_lists_verbs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--help") == 0
+    assert exit_code("--help") == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
     assert "130 interrupted" in shown
 
 
 def test_a_bare_call_is_helped(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 0
+    assert exit_code() == 0
     shown = capsys.readouterr()
     assert "First steps" in shown.out
     assert not shown.err
 
 
 def test_a_misspelt_verb_or_option_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("comapre") == 2
+    assert exit_code("comapre") == 2
     assert "did you mean 'compare'" in capsys.readouterr().err
-    assert run("measures", "--jsn") == 2
+    assert exit_code("measures", "--jsn") == 2
     assert "--json" in capsys.readouterr().err
 
 
@@ -119,11 +112,11 @@ def test_errors_become_a_message_and_a_code(
         raise error
 
     monkeypatch.setattr(command("measures"), "callback", fail)
-    assert run("measures") == code
+    assert exit_code("measures") == code
     shown = capsys.readouterr()
     assert shown.err.lstrip().startswith("error: ")
     assert shown.out == ""
-    assert run("measures", "--json") == code
+    assert exit_code("measures", "--json") == code
     document = json.loads(capsys.readouterr().out)
     assert document["error"]["exit_code"] == code
 
@@ -135,7 +128,7 @@ def test_a_defect_keeps_its_traceback_in_a_file(
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(command("measures"), "callback", fail)
-    assert run("measures") == 1
+    assert exit_code("measures") == 1
     shown = capsys.readouterr().err
     assert "unexpected error: ZeroDivisionError: oh" in shown
     log = Path(shown.split("traceback is in ")[1].strip())
@@ -143,22 +136,22 @@ def test_a_defect_keeps_its_traceback_in_a_file(
 
 
 def test_measures_are_listed_and_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("measures", "--json") == 0
+    assert exit_code("measures", "--json") == 0
     names = {document["name"] for document in json.loads(capsys.readouterr().out)}
     assert {"cka", "procrustes", "mutual_knn", "unit_correlation"} <= names
-    assert run("measures", "cka") == 0
+    assert exit_code("measures", "cka") == 0
     assert "debiased" in capsys.readouterr().out
 
 
 def test_corpora_and_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("corpora", "--json") == 0
+    assert exit_code("corpora", "--json") == 0
     assert {"kolibri", "udhr"} <= {d["name"] for d in json.loads(capsys.readouterr().out)}
-    assert run("corpora", "udhr", "-l", "eng_Latn") == 0
+    assert exit_code("corpora", "udhr", "-l", "eng_Latn") == 0
     assert "All human beings" in capsys.readouterr().out
-    assert run("models", "--json") == 0
+    assert exit_code("models", "--json") == 0
     listed = {d["name"] for d in json.loads(capsys.readouterr().out)}
     assert listed == {"e5-small", "minilm", "smollm2"}
-    assert run("models", "--families", "--json") == 0
+    assert exit_code("models", "--families", "--json") == 0
     assert "llama" in {d["family"] for d in json.loads(capsys.readouterr().out)}
 
 
@@ -166,7 +159,7 @@ def test_the_doctor_says_what_there_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("REPSIM_CACHE", str(tmp_path))
-    code = run("doctor", "--json")
+    code = exit_code("doctor", "--json")
     document = json.loads(capsys.readouterr().out)
     assert code == (0 if document["ok"] else 3)
     assert {"torch", "cache", "import name"} <= {f["what"] for f in document["findings"]}
@@ -175,7 +168,7 @@ def test_the_doctor_says_what_there_is(
 def test_a_folder_without_a_run_cannot_be_plotted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert run("plot", str(tmp_path)) == 3
+    assert exit_code("plot", str(tmp_path)) == 3
     assert "repsim compare" in capsys.readouterr().err
 
 
@@ -184,7 +177,7 @@ def test_a_plot_is_redrawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
     table = synthetic_table({"x": 2, "y": 2}, languages=("eng_Latn",), measures=("cka",))
     table.save(tmp_path / "similarity.parquet")
-    assert run("plot", str(tmp_path), "--kind", "layers", "--format", "svg", "--json") == 0
+    assert exit_code("plot", str(tmp_path), "--kind", "layers", "--format", "svg", "--json") == 0
     (path,) = json.loads(capsys.readouterr().out)["figures"]
     assert Path(path).read_text(encoding="utf-8").lstrip().startswith("<?xml")
 
@@ -196,9 +189,9 @@ def test_kinds_that_a_table_cannot_fill_are_skipped_unless_asked_for(
 
     table = synthetic_table({"x": 2, "y": 2}, languages=("eng_Latn",), measures=("cka",))
     table.save(tmp_path / "similarity.parquet")
-    assert run("plot", str(tmp_path), "--format", "png", "--size", "single") == 0
+    assert exit_code("plot", str(tmp_path), "--format", "png", "--size", "single") == 0
     assert "skip   space" in capsys.readouterr().err
-    assert run("plot", str(tmp_path), "--kind", "space") == 2
+    assert exit_code("plot", str(tmp_path), "--kind", "space") == 2
 
 
 def test_tables_align_numbers_right_and_mark_what_is_missing(

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 import repsim.cli.merge as command
-from repsim.cli.main import main
 from repsim.core.errors import InputError
 from repsim.core.files import read_json
 from repsim.core.forecast import FORECAST_FILE, GainForecast, Interval, MergeForecast, Reason
@@ -18,6 +17,7 @@ from repsim.mergeability import forecast
 from repsim.mergeability.question import Question
 from repsim.mergeability.remembered import remember
 from repsim.testing.predictors import planted_forecast
+from tests.planted.commands import exit_code
 
 PAIR = ("zoo:eng-1", "zoo:deu-2")
 
@@ -44,9 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def merge(*arguments: str) -> str:
     """Run the command; what the card says below Forecast."""
-    with pytest.raises(SystemExit) as stop:
-        main(["merge", *arguments, "out", "--device", "cpu"])
-    assert not stop.value.code
+    assert exit_code("merge", *arguments, "out", "--device", "cpu") == 0
     text = Path("out/README.md").read_text().partition("\n## Forecast\n")[2]
     return text.partition("\n## ")[0].strip()
 
@@ -148,8 +146,7 @@ def test_the_predictor_that_ships_speaks_in_the_card() -> None:
 def test_the_help_lists_the_keys_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     from repsim.merging.reading import KEYS
 
-    with pytest.raises(SystemExit):
-        main(["merge", "--help"])
+    exit_code("merge", "--help")
     said = capsys.readouterr().out
     assert [key for key in KEYS if key not in said] == []
     assert "repair: {corpus: NAME" in said

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from repsim.cli.main import main
 from repsim.core.errors import ResourceError
 from repsim.mergeability import forecast, measuring
 from repsim.testing.predictors import planted_predictor
 from repsim.testing.tiny_models import write_tiny_model
+from tests.planted.commands import exit_code
 
 FORKS = ("zoo:eng-fork", "zoo:deu-fork")
 APART = ("zoo:eng-1", "zoo:deu-2")
@@ -36,9 +36,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["predict", *arguments, "--tier", "T0"])
-    return int(stop.value.code or 0)
+    return exit_code("predict", *arguments, "--tier", "T0")
 
 
 def test_one_forecast_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from repsim.cli.main import main
+from tests.planted.commands import exit_code
 from tests.planted.configurations import study
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["study", *arguments])
-    return int(stop.value.code or 0)
+    return exit_code("study", *arguments)
 
 
 @pytest.fixture
