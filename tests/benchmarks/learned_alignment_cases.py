@@ -34,6 +34,7 @@ TWINS = {
     "rotated": ["residual_rotation", "mlp_units", "kv_groups"],
 }
 BATCH = 2
+FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
 Find = Callable[[str], Path]
 
 

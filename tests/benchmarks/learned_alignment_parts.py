@@ -4,8 +4,8 @@
 
 Takes the means that `learned_alignment.py` left in OUT. A parent in whose stead one part (the
 embedding, attention or MLP of a block, the head) is the mean of both keeps some of its own
-language; what it loses is what averaging that part alone costs. Writes `figures/learned_alignment/
-parts.csv`, `parts.png` and its page's section.
+language; what it loses is what averaging that part alone costs. Writes
+`figures/learned_alignment/parts.csv`; `learned_alignment_report.py` draws it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,16 @@ from typing import Any, ClassVar
 
 import torch
 from learned_alignment import State, Study
-from learned_alignment_cases import CASES, DISTINCT, Pair, Variant, key_of
-from learned_alignment_report import FIGURES
+from learned_alignment_cases import CASES, DISTINCT, FIGURES, Pair, Variant, key_of
 
-from repsim.core.files import write_text
 from repsim.core.formatting import number
 from repsim.core.table import Table
-from repsim.core.table_files import read_table_file
 from repsim.evaluation.retention import judge
 from repsim.merging.align import align, build_model
 from repsim.merging.tensors import token_tensors
 from repsim.models.causal import load_causal_lm
 from repsim.plots.appearance import FAINT, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
-from repsim.plots.save import save_figure
 from repsim.plots.spec import Drawing, Figure, Where
 
 #: Variant -> what the figure calls it.
@@ -45,7 +41,6 @@ WAYS = {
     Variant("learned", 100_000, rows="counted"): "by maps, rows by counts",
 }
 WHOLE = "all"
-START, END = "<!-- parts -->", "<!-- /parts -->"
 
 
 class PartTable(Table):
@@ -180,10 +175,10 @@ def draw_parts(info: PartInfo, *, ax: Where = None, size: Size = "wide") -> Draw
 PARTS = Figure("learned_alignment_parts", "parts", parts_info, draw_parts)
 
 
-def section(table: PartTable) -> str:
+def section(table: PartTable) -> list[str]:
     """The section of the page: figure and table of medians."""
     info = parts_info(table)
-    lines = [START, "", "## Where the loss lies", "", info.caption(), "",
+    lines = ["## Where the loss lies", "", info.caption(), "",
              "![Loss by part](parts.png)", ""]  # fmt: skip
     parts = list(next(iter(next(iter(info.panels.values())).values())))
     lines += [f"| case | aligned | {' | '.join(parts)} |", "|---" * (len(parts) + 2) + "|"]
@@ -191,25 +186,17 @@ def section(table: PartTable) -> str:
         for way, losses in panel.items():
             cells = [number(statistics.median(losses[part])) for part in parts]
             lines.append(f"| {case} | {way} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", END])
+    return lines
 
 
 def main() -> None:
-    """Measure, if a folder of means is given; then draw."""
+    """Measure."""
     torch.set_num_threads(1)
-    if len(sys.argv) > 1:
-        study = Study(Path(sys.argv[1]))
-        rows = [
-            row for case in DISTINCT for pair in CASES[case] for how in WAYS
-            for row in rows_of(study, case, pair, how)
-        ]  # fmt: skip
-        PartTable(rows).save(FIGURES / "parts.csv")
-    table = PartTable(read_table_file(FIGURES / "parts.csv"))
-    save_figure(PARTS(table), FIGURES / "parts")
-    page = (FIGURES / "README.md").read_text()
-    before, _, rest = page.partition(START)
-    after = rest.partition(END)[2]
-    write_text(FIGURES / "README.md", f"{before.rstrip()}\n\n{section(table)}{after}\n")
+    study = Study(Path(sys.argv[1]))
+    PartTable(
+        row for case in DISTINCT for pair in CASES[case] for how in WAYS
+        for row in rows_of(study, case, pair, how)
+    ).save(FIGURES / "parts.csv")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Table and figure of `learned_alignment.py`: `figures/learned_alignment/`.
+"""Tables and figures of `learned_alignment.py` and its parts: `figures/learned_alignment/`.
 
     python tests/benchmarks/learned_alignment_report.py [OUT]
 
-With OUT, the folder of the units, the table of all units is written anew; without, page and figure
-are drawn from the table that is there.
+With OUT, the folder of the units, the table of all units is written anew; without, page and figures
+are drawn from the tables that are there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
+from learned_alignment_cases import CASES, FIGURES
+from learned_alignment_parts import PARTS, PartTable, section
 
 from repsim.core.atlas import COLLAPSE
 from repsim.core.files import read_json, write_text
@@ -30,7 +31,6 @@ from repsim.plots.drawing import figure as fig
 from repsim.plots.save import save_figure
 from repsim.plots.spec import Drawing, Figure, Where
 
-FIGURES = Path(__file__).resolve().parents[2] / "figures" / "learned_alignment"
 README = Path(__file__).with_name("README.md")
 #: Variant -> what pages call it.
 VARIANTS = {
@@ -57,6 +57,8 @@ VARIANTS = {
 DRAWN = ("none, counted", "learned", "learned, counted", "none+tuned", "none+tuned, counted",
          "parent+tuned")  # fmt: skip
 CLOSED = ("none", "permutation", "orthogonal")
+#: Cases of the zoo that have learned maps.
+SUMMARISED = [case for case in CASES if "twin" not in case]
 #: Tokens of training that the early reading of learned alignment rests on.
 EARLY = 30_000
 #: Fewer say nothing about ranks.
@@ -107,7 +109,7 @@ def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "case": unit["case"], "pair": " + ".join(unit["pair"]), "variant": unit["variant"],
             "tokens": unit["tokens"], "language": code, "retention": value, "ci_low": low,
             "ci_high": high, "repaired": met.get("repaired", {}).get(code, [None])[0],
-            "other_domain": unit["other_domain"][code][0],
+            "other_domain": unit["other_domain"].get(code, [None])[0],
             "barrier": met.get("barrier", {}).get(code), "start": unit.get("start"),
             "parameters": unit.get("parameters"), "loss_before": losses[0] if losses else None,
             "loss_early": statistics.fmean(early) if early else None,
@@ -123,19 +125,19 @@ def label(variant: str) -> str:
 
 
 class Point(NamedTuple):
-    """The worse language of each pair: median, least and most; the readings of that row."""
+    """Readings at one budget: of the worse language of each pair, or where either is known."""
 
     tokens: int
-    values: tuple[float, ...]
+    kept: dict[str, float]
     barrier: tuple[float, ...]
     other: tuple[float, ...]
     repaired: tuple[float, ...]
     seconds: tuple[float, ...]
 
     @property
-    def middle(self) -> float:
-        """Median over pairs."""
-        return statistics.median(self.values)
+    def values(self) -> tuple[float, ...]:
+        """Retention of each pair."""
+        return tuple(self.kept.values())
 
 
 class Panel(NamedTuple):
@@ -143,6 +145,11 @@ class Panel(NamedTuple):
 
     case: str
     curves: dict[str, list[Point]]
+
+    def complete(self, variant: str) -> set[str]:
+        """Pairs that have every budget of a line: a median over them joins like with like."""
+        points = self.curves.get(variant, [])
+        return set.intersection(*(set(point.kept) for point in points)) if points else set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,21 +161,14 @@ class LearnedInfo:
     note: tuple[str, ...]
 
     def caption(self) -> str:
-        """What is shown, and where the maps end."""
-        ends = [
-            f"{panel.case} {number(panel.curves[name][-1].middle)} at "
-            f"{panel.curves[name][-1].tokens:,} tokens{words}"
-            for panel in self.panels
-            for name, words in (("learned", ""), ("learned, counted", " with rows by counts"))
-            if name in panel.curves
-        ]
+        """What is shown."""
         return (
             "Retention of the worse language against tokens of text, on a logarithmic axis; at the "
-            "left edge the mean as it is, by permutation and by rotation, which take none. Lines: "
-            "median over the pairs that have a budget (larger ones have fewer pairs), dots: pairs. "
-            "Rows by counts: rows of embedding and head are weighed by how often each model's text "
-            "has the token. "
-            "Learned maps end, " + "; ".join(ends) + "."
+            "left edge the mean as it is, by permutation and by rotation, which take none. Thin "
+            "lines: pairs of models. Thick lines: the median over the pairs that have every budget "
+            "of the line; without such a pair there is none. Rows by counts: rows of embedding and "
+            "head are weighed by how often each model's text has the token. What sets models apart "
+            "from those of the zoo stands before a colon."
         )
 
 
@@ -183,73 +183,84 @@ def learned_info(table: LearnedTable, *, cases: Iterable[str] | None = None) -> 
     for row in table.rows():
         variant = found.setdefault(row["case"], {}).setdefault(row["variant"], {})
         variant.setdefault(row["tokens"], {}).setdefault(row["pair"], []).append(row)
-    chosen = [c for c in found if "learned" in found[c]] if cases is None else list(cases)
+    learned = [case for case in found if {"learned", "learned, counted"} & found[case].keys()]
     panels = tuple(
         Panel(case, {
-            variant: [_point(tokens, list(pairs.values())) for tokens, pairs in sorted(by.items())]
+            variant: [_point(tokens, pairs) for tokens, pairs in sorted(by.items())]
             for variant, by in found[case].items()
         })
-        for case in sorted(chosen)
+        for case in sorted(learned if cases is None else cases, key=_place_of_case)
     )  # fmt: skip
-    count = max((len(p.values) for panel in panels for c in panel.curves.values() for p in c),
-                default=0)  # fmt: skip
-    note = (f"models of 1.3 million parameters, up to {count} pairs a case", "20 kB held out")
+    most = max((len(p.kept) for panel in panels for c in panel.curves.values() for p in c),
+               default=0)  # fmt: skip
+    note = (f"1.3 million parameters if not stated, up to {most} pairs a case", "20 kB held out")
     return LearnedInfo(panels, "Learned alignment and what the same tokens do to weights", note)
 
 
-def _point(tokens: int, pairs: list[list[dict[str, Any]]]) -> Point:
+def _place_of_case(case: str) -> tuple[str, int]:
+    """The zoo's own cases first; among those of one kind of model, in the order of the cases."""
+    kind, _, apart = case.partition(" (")
+    return apart, list(CASES).index(kind) if kind in CASES else len(CASES)
+
+
+def _point(tokens: int, pairs: dict[str, list[dict[str, Any]]]) -> Point:
     def worst(name: str, pick: Any = min) -> tuple[float, ...]:
-        known = [[row[name] for row in rows if row[name] is not None] for rows in pairs]
+        known = [[row[name] for row in rows if row[name] is not None] for rows in pairs.values()]
         return tuple(pick(values) for values in known if values)
 
-    return Point(tokens, worst("retention"), worst("barrier", max), worst("other_domain"),
-                 worst("repaired"), worst("cpu_seconds"))  # fmt: skip
+    kept = {pair: min(row["retention"] for row in rows) for pair, rows in pairs.items()}
+    return Point(tokens, kept, worst("barrier", max), worst("other_domain"), worst("repaired"),
+                 worst("cpu_seconds"))  # fmt: skip
 
 
 def draw_learned(info: LearnedInfo, *, ax: Where = None, size: Size = "wide") -> Drawing:
-    """A frame per case, a line per variant over tokens."""
+    """A frame per case, a thin line per pair and a thick one per variant over tokens."""
     found = dict(zip(DRAWN, looks([""] * len(DRAWN)), strict=True))
     shown = [name for name in DRAWN if any(name in panel.curves for panel in info.panels)]
-    lines = {VARIANTS[name]: line_marker(found[name], 3.6, linewidth=1.3) for name in shown}
+    styles = {name: line_marker(found[name], 3.6, linewidth=1.6) for name in shown}
     marks = dict(zip(CLOSED, ("x", "1", "+"), strict=True))
     closed = {VARIANTS[name]: {"linestyle": "", "marker": mark, "color": GREY, "markersize": 5.5}
               for name, mark in marks.items()}  # fmt: skip
-    count, height = len(info.panels), 2.9
-    axes = fig.frames(info, ax, count, count, size, height, key=fig.key_of(lines | closed),
-                      sharey=True)  # fmt: skip
-    drawn = [
-        p for panel in info.panels for name, curve in panel.curves.items()
-        if name in (*CLOSED, *shown) for p in curve
-    ]  # fmt: skip
-    every = [p.tokens for p in drawn if p.tokens]
-    lowest = min(value for p in drawn for value in p.values)
-    left = min(every) / 3.2
+    key = fig.key_of({VARIANTS[name]: style for name, style in styles.items()} | closed)
+    count, columns = len(info.panels), min(4, len(info.panels))
+    height = 2.6 * -(-count // columns)
+    axes = fig.frames(info, ax, count, columns, size, height, key=key, sharey=True)
+    drawn = [p for panel in info.panels for name in (*CLOSED, *shown)
+             for p in panel.curves.get(name, [])]  # fmt: skip
+    budgets = sorted({p.tokens for p in drawn if p.tokens})
+    left = budgets[0] / 3.2
     for frame, panel in zip(axes, info.panels, strict=True):
         frame.axhspan(-9, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
         for level in (0.0, 1.0):
             frame.axhline(level, color=FAINT, linewidth=0.8, zorder=1)
         for place, (name, mark) in zip((0.84, 1.0, 1.19), marks.items(), strict=True):
             for point in panel.curves.get(name, []):
-                at = [left * place] * len(point.values)
+                at = [left * place] * len(point.kept)
                 frame.plot(at, point.values, marker=mark, linestyle="", color=GREY, markersize=5.5)
         for name in shown:
-            points = panel.curves.get(name, [])
-            look = found[name]
-            frame.plot([p.tokens for p in points], [p.middle for p in points],
-                       **line_marker(look, 3.6, linewidth=1.3))  # fmt: skip
-            for point in points:
-                frame.plot([point.tokens] * len(point.values), point.values, linestyle="",
-                           marker=".", markersize=3, color=look.line, alpha=0.7)  # fmt: skip
+            _draw_line(frame, panel, name, styles[name])
         frame.set_xscale("log")
-        frame.set_xlim(left * 0.72, max(every) * 1.35)
-        frame.set_ylim(lowest - 0.15, 1.15)
-        ticks = [left, *sorted({10 ** int(np.log10(t)) * round(t / 10 ** int(np.log10(t)))
-                                for t in every})]  # fmt: skip
-        frame.set_xticks(ticks, ["none", *(_short(t) for t in ticks[1:])])
+        frame.set_xlim(left * 0.72, budgets[-1] * 1.35)
+        frame.set_ylim(min(v for p in drawn for v in p.values) - 0.15, 1.15)
+        ticks = [t for t in budgets if f"{t}".rstrip("0") in ("1", "3")]
+        frame.set_xticks([left, *ticks], ["none", *map(_short, ticks)])
         frame.set_xticks([], minor=True)
-        fig.title_panel(frame, panel.case, width_of(size) / count)
+        kind, _, apart = panel.case.rstrip(")").partition(" (")
+        title = f"{apart}: {kind.removeprefix('two languages, ')}" if apart else kind
+        fig.title_panel(frame, title, width_of(size) / columns - 0.4)
     fig.name_axes(axes, "tokens of text", "retention of the worse language", height)
     return fig.finish(axes)
+
+
+def _draw_line(frame: Any, panel: Panel, name: str, style: dict[str, Any]) -> None:
+    points, complete = panel.curves.get(name, []), panel.complete(name)
+    for pair in dict.fromkeys(pair for point in points for pair in point.kept):
+        own = [(point.tokens, point.kept[pair]) for point in points if pair in point.kept]
+        frame.plot(*zip(*own, strict=True), color=style["color"], linewidth=0.6, alpha=0.6,
+                   marker=".", markersize=2.5)  # fmt: skip
+    if complete:
+        middle = [statistics.median(point.kept[pair] for pair in complete) for point in points]
+        frame.plot([point.tokens for point in points], middle, **style)
 
 
 def _short(tokens: float) -> str:
@@ -259,15 +270,16 @@ def _short(tokens: float) -> str:
 LEARNED = Figure("learned_alignment", "units", learned_info, draw_learned)
 
 
-def page(table: LearnedTable) -> str:
-    """The table of all cases in Markdown."""
+def page(table: LearnedTable, parts: PartTable) -> str:
+    """The tables of all cases, and of parts, in Markdown."""
     info = learned_info(table, cases=table.unique("case"))
     lines = [
         "# Learned alignment and its controls", "",
         "Retention of the worse language (1: as its best parent, 0: no better than unigrams): "
         "median, and least to most over the pairs of a case. Barrier: the larger one of the two "
-        "languages, bits per byte. Models of 1.3 million parameters; text of the Bible; another "
-        "domain: messages of a learning platform. CPU seconds of aligning and training.", "",
+        "languages, bits per byte. Models of 1.3 million parameters of the zoo, trained on the "
+        "Bible, unless a case says otherwise in brackets; another domain: messages of a learning "
+        "platform. CPU seconds of aligning and training.", "",
         "![Retention against tokens](retention.png)", "", learned_info(table).caption(), "",
         "| case | model | tokens | pairs | retention | barrier | repaired | other domain | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -275,13 +287,14 @@ def page(table: LearnedTable) -> str:
     for panel in info.panels:
         for name in sorted(panel.curves, key=_place):
             for p in panel.curves[name]:
-                cells = [panel.case, label(name), f"{p.tokens:,}", str(len(p.values)),
+                cells = [panel.case, label(name), f"{p.tokens:,}", str(len(p.kept)),
                          _span(p.values), *(_middle(v) for v in (p.barrier, p.repaired, p.other)),
                          f"{statistics.median(p.seconds):.0f}"]  # fmt: skip
                 lines.append(f"| {' | '.join(cells)} |")
     script = "python tests/benchmarks/learned_alignment"
-    lines += ["", early(table), "", _made(), "", "```", f"{script}.py OUT",
-              f"{script}_report.py OUT", "```"]  # fmt: skip
+    lines += ["", early(table), "", *section(parts), "", _made(), "", "```",
+              f"{script}.py OUT", f"{script}_parts.py OUT", f"{script}_report.py OUT",
+              "```"]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -316,8 +329,8 @@ def early(table: LearnedTable) -> str:
 
 
 def summary(table: LearnedTable) -> str:
-    """One line per case: medians of the worse language by variant and tokens."""
-    info = learned_info(table)
+    """Medians of the worse language by variant and tokens, a column for each case of the zoo."""
+    info = learned_info(table, cases=[c for c in table.unique("case") if c in SUMMARISED])
     wanted = sorted({(_place(name), name, p.tokens) for panel in info.panels
                      for name, points in panel.curves.items() for p in points
                      if name in (*CLOSED, *DRAWN)})  # fmt: skip
@@ -348,8 +361,10 @@ def main() -> None:
     if len(sys.argv) > 1:
         read_units(Path(sys.argv[1])).save(FIGURES / "units.csv")
     table = LearnedTable(read_table_file(FIGURES / "units.csv"))
+    parts = PartTable(read_table_file(FIGURES / "parts.csv"))
     save_figure(LEARNED(table), FIGURES / "retention")
-    write_text(FIGURES / "README.md", page(table))
+    save_figure(PARTS(parts), FIGURES / "parts")
+    write_text(FIGURES / "README.md", page(table, parts))
     start, end = "<!-- learned -->", "<!-- /learned -->"
     before, _, rest = README.read_text().partition(start)
     made = f"{summary(table)}\n\n{early(table)} {_made()}"
