@@ -177,3 +177,17 @@ def test_merges_without_a_time_are_no_merges_for_nothing() -> None:
     atlas = planted_costs()
     timeless = MergeTable([{**row, "seconds": None} for row in atlas.merges.rows()])
     assert costs_of([dataclasses.replace(atlas, merges=timeless)]) == []
+
+
+def test_goals_name_their_split_and_the_band_that_is_farthest_off() -> None:
+    about = {"split": "leave-text-out", "stratum": "all", "predictor": "T0", "role": "predictor"}
+    values = {
+        "mae": 0.09,
+        "coverage, predicted -1 to -0.5": 0.93,
+        "coverage, predicted 0 to 0.5": 0.7,
+    }
+    metrics = MetricTable([{**about, "metric": m, "value": v} for m, v in values.items()])
+    error, band = goal_rows(metrics, LiftTable([]), "T0")
+    assert error["goal"] == "mean absolute error of retention, leave-text-out"
+    assert (error["reached"], error["set"], error["wanted"]) == ("yes", "later", "0 to 0.1")
+    assert (band["found"], band["reached"], band["why"]) == (0.7, "no", "predicted 0 to 0.5")
