@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from repsim.activations.reader import evaluating
 from repsim.core import Activations, InputError, UsageError
 from repsim.core.errors import unknown_name
+from repsim.models.hooks import evaluating
 from repsim.models.identity import place_of, weights_in_memory
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from repsim.activations.store import LABELS, array_key
 from repsim.activations.tokens import Encoded, batches
 from repsim.core import InputError, Pooling, ResourceError, UsageError
 from repsim.core.errors import IncompatibleModelsError
-from repsim.models.arch import HookPoint, read_activation
+from repsim.models.arch import HookPoint
 from repsim.models.bounds import check_ids, embedding_rows
+from repsim.models.hooks import evaluating, hooked
 from repsim.models.identity import place_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from repsim.models.load import LoadedModel
 
@@ -29,61 +29,6 @@ if TYPE_CHECKING:
 AUTO_TOKENS = {"cpu": 256}
 AUTO_TOKENS_ACCELERATOR = 65536
 UNBOUNDED = 1 << 40
-
-Take = Callable[[HookPoint, "torch.Tensor"], None]
-
-
-@contextlib.contextmanager
-def hooked(body: nn.Module, points: Sequence[HookPoint], take: Take) -> Iterator[None]:
-    """Call `take(hook point, [batch, tokens, width])` at each point of every forward pass."""
-    batch = 0
-
-    def on_body(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # Families differ in where they flatten sentences; the batch size tells them apart.
-        nonlocal batch
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        batch = 0 if ids is None else len(ids)
-
-    def reader(point: HookPoint) -> Callable[..., None]:
-        def read(value: Any) -> None:
-            tensor = read_activation(value, batch)
-            if tensor.ndim != 3 or tensor.shape[0] != batch:
-                raise IncompatibleModelsError(
-                    f"'{point.module}' gives {tuple(tensor.shape)} where [{batch}, tokens, width] "
-                    f"was expected for hook point '{point.point}'"
-                )
-            take(point, tensor)
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            read(args if args else kwargs["hidden_states"])
-
-        def after(module: nn.Module, args: Any, output: Any) -> None:
-            read(output)
-
-        return before if point.side == "input" else after
-
-    with contextlib.ExitStack() as stack:
-        stack.callback(body.register_forward_pre_hook(on_body, with_kwargs=True).remove)
-        for point in points:
-            module, read = body.get_submodule(point.module), reader(point)
-            if point.side == "input":
-                handle = module.register_forward_pre_hook(read, with_kwargs=True)
-            else:
-                handle = module.register_forward_hook(read)
-            stack.callback(handle.remove)
-        yield
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout) within the block; afterwards each module's own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class ChunkReader:
@@ -112,7 +57,9 @@ class ChunkReader:
         self.device = place_of(loaded.model)
         self.max_sentences, self.max_tokens = _limits(batch_size, self.device.type)
         self._rows = embedding_rows(loaded.model)
-        self._options = {"use_cache": False} if _takes(self.body, "use_cache") else {}
+        # Families without a cache refuse the option.
+        caches = "use_cache" in inspect.signature(self.body.forward).parameters
+        self._options = {"use_cache": False} if caches else {}
 
     def read(self, sentences: Sequence[Encoded], names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Rows of one chunk, in the order of its sentences."""
@@ -230,12 +177,6 @@ def _limits(batch_size: int | str, device: str) -> tuple[int, int]:
             f"batch_size is {batch_size!r}", hint="'auto', or a number of sentences from 1"
         )
     return batch_size, UNBOUNDED
-
-
-def _takes(module: Any, option: str) -> bool:
-    """Whether a module's forward has an option; families without a cache refuse `use_cache`."""
-    parameters = inspect.signature(module.forward).parameters
-    return option in parameters
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

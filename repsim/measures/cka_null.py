@@ -55,7 +55,9 @@ def _thirds(x: Features) -> np.ndarray:
         own = sums_with_itself(x)
         diagonal = x.gram_diagonal - 2 * effects
         # The kernel without its row effects is A + diagonal.
-        triangles = _trace_of_cube(_narrow(x, effects)) - 3 * diagonal @ own - (diagonal**3).sum()
+        narrow = _narrow(x, effects)
+        cube = ((narrow @ narrow) * narrow.mT).sum()
+        triangles = cube - 3 * diagonal @ own - (diagonal**3).sum()
         return np.array([_cubes(x, effects) / 2, float(triangles)]) / float(own.sum()) ** 1.5
 
 
@@ -72,10 +74,6 @@ def _narrow(x: Features, effects: Tensor) -> Tensor:
     inner[d, d] = inner[d + 1, d + 1] = -effects.sum()
     inner[d, d + 1], inner[d + 1, d] = -x.n, -(effects @ effects)
     return inner
-
-
-def _trace_of_cube(matrix: Tensor) -> Tensor:
-    return ((matrix @ matrix) * matrix.mT).sum()
 
 
 def _cubes(x: Features, effects: Tensor) -> float:

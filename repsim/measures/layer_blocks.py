@@ -32,7 +32,8 @@ def in_blocks(
             for layer in layers:
                 stack.enter_context(layer.opened())
             return compute(xs, ys, mask)
-    height, width = block_shape(measure, at_once)
+    width = max(1, at_once // 2) if measure.pair_matrix is not None else 1
+    height = max(1, at_once - width)
     found: np.ndarray | None = None
     for top in range(0, len(xs), height):
         rows = slice(top, top + height)
@@ -46,12 +47,6 @@ def in_blocks(
                 found = np.full((*part.shape[:-2], len(xs), len(ys)), np.nan)
             found[..., rows, columns] = part
     return compute(xs, ys, mask) if found is None else found
-
-
-def block_shape(measure: Measure, at_once: int) -> tuple[int, int]:
-    """Layers of either side in a block of so many."""
-    width = at_once // 2 if measure.pair_matrix is not None else 1
-    return max(1, at_once - width), max(1, width)
 
 
 def open_bytes(measure: Measure, n: int, d: int, number: int) -> int:

@@ -42,11 +42,6 @@ LEAST_HELD = 50
 SMALLEST = 1e-4
 
 
-def canonical_correlations(ux: Tensor, uy: Tensor) -> Tensor:
-    """Canonical correlations of two orthonormal bases, largest first, `[min(r_x, r_y)]`."""
-    return torch.linalg.svdvals(ux.mT @ uy).clamp(max=1.0)
-
-
 def _variates(ux: Tensor, uy: Tensor) -> tuple[Tensor, Tensor]:
     """Canonical variates of both sides, `[n, min(r_x, r_y)]`."""
     left, _, right = torch.linalg.svd(ux.mT @ uy, full_matrices=False)
@@ -127,7 +122,8 @@ def cca(x: Features, y: Features) -> float:
 )
 def cca_squared(x: Features, y: Features) -> float:
     """Mean squared canonical correlation."""
-    return float(canonical_correlations(x.svd[0], y.svd[0]).square().mean())
+    correlations = torch.linalg.svdvals(x.svd[0].mT @ y.svd[0]).clamp(max=1.0)
+    return float(correlations.square().mean())
 
 
 @similarity_measure(

@@ -81,10 +81,6 @@ def learnt_signs(design: Design, target: np.ndarray) -> np.ndarray:
     return found
 
 
-def _mean_of_method(design: Design, y: np.ndarray, setting: Mapping[str, float]) -> np.ndarray:
-    return by_method(design, y)[0]
-
-
 def _ridge(features: bool, members: bool) -> Forecast:
     """Ridge regression, one share of each coefficient common to all methods, one by method."""
 
@@ -148,7 +144,7 @@ def _correlation(design: Design, y: np.ndarray, setting: Mapping[str, float]) ->
 
 #: Regressors by name; their settings from the simplest on.
 OUTCOME_REGRESSORS: dict[str, OutcomeRegressor] = {
-    "mean": OutcomeRegressor(_mean_of_method),
+    "mean": OutcomeRegressor(lambda design, y, setting: by_method(design, y)[0]),
     "members": OutcomeRegressor(_ridge(False, True), ({"alpha": 1.0},)),
     "ridge": OutcomeRegressor(
         _ridge(True, False), ({"alpha": 3.0}, {"alpha": 0.5}, {"alpha": 0.1})

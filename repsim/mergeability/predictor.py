@@ -15,14 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
-from repsim.mergeability.candidate import (
-    NEARBY,
-    RETENTION,
-    Beside,
-    Candidate,
-    Doubt,
-    Prediction,
-)
+from repsim.mergeability.candidate import NEARBY, RETENTION, Beside, Candidate, Doubt, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
 from repsim.mergeability.feature_sets import DEFAULT_SET, forecasting_sets, with_as_merged

@@ -332,7 +332,10 @@ EMPTY_NOTE = "the tensor is empty: nothing to merge"
 
 def check_tensors(tensors: Sequence[Array], name: str, models: Sequence[str] = ()) -> None:
     """Refuse tensors whose shapes differ, or that hold NaN, infinity or whole numbers."""
-    whole = [tensor.dtype for tensor in tensors if not _is_floating(tensor)]
+    whole = [
+        tensor.dtype for tensor in tensors
+        if not (tensor.is_floating_point() if is_torch(tensor) else tensor.dtype.kind == "f")
+    ]  # fmt: skip
     if whole:
         raise InputError(
             f"tensor '{name}' holds {whole[0]}, and only floating-point numbers can be merged",
@@ -349,10 +352,6 @@ def check_tensors(tensors: Sequence[Array], name: str, models: Sequence[str] = (
             bad = int((~np.isfinite(to_numpy(cast(tensor, "float64")))).sum())
             model = f"model '{models[index]}'" if index < len(models) else f"model {index + 1}"
             raise not_finite(name, model, bad)
-
-
-def _is_floating(tensor: Array) -> bool:
-    return tensor.is_floating_point() if is_torch(tensor) else tensor.dtype.kind == "f"
 
 
 def not_finite(name: str, model: str, count: int) -> InputError:

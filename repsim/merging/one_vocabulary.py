@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -132,14 +131,7 @@ def _tokenizer(
     differing = {m: c for m, c in models.items() if own.differences(known[m])}
     document = None
     if recipe.tokenizer == "union" and any(_brings(own, known[m]) for m in differing):
-        others = [
-            (
-                known[m],
-                _document(c.folder, c.name),
-                functools.partial(_has_row, known[m], counts[m]),
-            )
-            for m, c in differing.items()
-        ]
+        others = [(known[m], _document(c.folder, c.name), counts[m]) for m, c in differing.items()]
         document, notes = unite((own, _document(folder, own.name)), others)
         for model, checkpoint in models.items():
             if not all(own.cuts_alike(vocabulary) for vocabulary in known.values()):
@@ -161,10 +153,6 @@ def _tokenizer(
 def _brings(own: Vocabulary, other: Vocabulary) -> bool:
     """Whether a union with another vocabulary is more than the vocabulary itself."""
     return bool(other.ids.keys() - own.ids.keys()) or not own.cuts_alike(other)
-
-
-def _has_row(vocabulary: Vocabulary, count: int, token: str) -> bool:
-    return vocabulary.ids[token] < count
 
 
 def _document(folder: Path, name: str) -> Document:

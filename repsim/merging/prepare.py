@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim.core.errors import InputError, unknown_name
-from repsim.core.files import hash_json, read_json
+from repsim.core.errors import unknown_name
+from repsim.core.files import hash_json
 from repsim.core.provenance import DISTRIBUTION, version_of
 from repsim.merging.aligning import align_models
 from repsim.merging.ancestry import check_lineage
@@ -27,7 +27,7 @@ from repsim.merging.token_rows import Reindexed
 from repsim.merging.token_weights import describe_shares, token_shares, weigh_tokens
 from repsim.models.formats import folder_headers
 from repsim.models.headers import TensorHeader
-from repsim.models.inspect import Located, check_config, locate
+from repsim.models.inspect import Located, check_config, config_document, locate
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def prepare(
     if not transforms and not moved:
         folders = {model: found.folder for model, found in located.items()}
         findings += _check_lineage(recipe, method, folders, any_base=any_base)
-    configs = {model: _read_config(located[model].folder) for model in models}
+    configs = {model: config_document(located[model].folder) for model in models}
     config = configs[recipe.donor]
     notes = [*recipe.notes, *(f.sentence for f in findings if f.level == "warning")]
     notes += vocabulary.notes
@@ -147,7 +147,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Refuse of a recipe's values what a merge would refuse, from headers alone."""
     sources = {model: Checkpoint(locate(model).folder) for model in recipe.sources}
     names = {
-        model: merged_names(_read_config(source.folder), source.headers)
+        model: merged_names(config_document(source.folder), source.headers)
         for model, source in sources.items()
     }
     plan_tensors(recipe, find_method(recipe.method), sources, names)
@@ -191,14 +191,6 @@ def _check_lineage(
     return found
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"'{path}' is not a JSON object")
-    return document
-
-
 def _vocabulary_size(
     config: Mapping[str, Any], headers: Mapping[str, TensorHeader]
 ) -> dict[str, int]:
@@ -211,7 +203,7 @@ def _token_ids(owner: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Ids of special tokens as the owner of the tokenizer numbers them."""
     if not (owner / "config.json").is_file():
         return {}
-    theirs = _read_config(owner)
+    theirs = config_document(owner)
     return {k: v for k, v in theirs.items() if k.endswith("_token_id") and k in config}
 
 

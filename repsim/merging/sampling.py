@@ -60,7 +60,7 @@ def open_sources(models: Models, *, least: int = 2) -> list[TensorSource]:
     """Open the weights of some models; those of one name are numbered."""
     if len(models) < least:
         raise UsageError("one model has no lineage to tell", hint="name two models or more")
-    if isinstance(models, Mapping) and not any(_is_array(each) for each in models.values()):
+    if isinstance(models, Mapping) and not any(hasattr(each, "dtype") for each in models.values()):
         return [_open(model, name) for name, model in models.items()]
     if isinstance(models, Mapping):
         raise UsageError("one state dict has no lineage to tell", hint="give {name: state dict}")
@@ -79,10 +79,6 @@ def open_with(one: ModelLike, others: Models) -> tuple[TensorSource, list[Tensor
         return open_sources([one], least=1)[0], open_sources(others, least=1)
     first, *rest = open_sources([one, *others])
     return first, rest
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def _open(model: ModelLike, name: str | None, number: int = 1) -> TensorSource:

@@ -15,6 +15,8 @@ from einops import rearrange
 from repsim.core.aside import written_aside
 from repsim.core.errors import InputError, UsageError
 from repsim.merging.base import Gram
+from repsim.models.hooks import evaluating
+from repsim.models.identity import place_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,21 +31,17 @@ HELD = 1 << 26
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module, *, gradients: bool) -> Iterator[torch.device]:
-    """Model in evaluation mode with or without gradients, given back as it was."""
+def _requiring_gradients(model: nn.Module) -> Iterator[None]:
+    """Gradients of every weight within the block; afterwards of those that asked for them."""
     import torch
 
-    training = {module: module.training for module in model.modules()}
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
     try:
-        for parameter in model.parameters():
-            parameter.requires_grad_(gradients and parameter.is_floating_point())
-        with torch.set_grad_enabled(gradients):
-            yield next(model.parameters()).device
+        for parameter in required:
+            parameter.requires_grad_(parameter.is_floating_point())
+        with torch.enable_grad():
+            yield
     finally:
-        for module, was in training.items():
-            module.training = was
         for parameter, needed in required.items():
             parameter.requires_grad_(needed)
 
@@ -129,6 +127,7 @@ def collect_gram(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Gram]:
         >>> grams["0.weight"].matrix.tolist()
         [[1.0, 2.0], [2.0, 4.0]]
     """
+    import torch
     from transformers.pytorch_utils import Conv1D
 
     recorder = _InputRecorder(_linear_layers(model))
@@ -137,9 +136,9 @@ def collect_gram(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Gram]:
         for name, layer in recorder.layers.items()
     ]
     try:
-        with _evaluating(model, gradients=False) as device:
+        with evaluating(model), torch.no_grad():
             for batch in batches:
-                here = {key: value.to(device) for key, value in batch.items()}
+                here = {key: value.to(place_of(model)) for key, value in batch.items()}
                 mask = here.get("attention_mask")
                 recorder.start(None if mask is None else mask.bool())
                 model(**here)
@@ -216,9 +215,9 @@ def collect_fisher(
         raise UsageError(f"labels '{labels}' do not exist", hint="use one of: sampled, exact")
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}")
-    with _evaluating(model, gradients=True) as device:
+    with evaluating(model), _requiring_gradients(model):
         total, tokens = _squared_scores(
-            model, _texts(batches, device), 0 if labels == "exact" else samples, seed
+            model, _texts(batches, place_of(model)), 0 if labels == "exact" else samples, seed
         )
     if tokens == 0:
         raise UsageError("no batch was given to collect Fisher information from")

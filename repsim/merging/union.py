@@ -9,7 +9,7 @@ and 93 in 100 are cut as before; of English and Russian, of 4,000, all but 1 and
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from repsim.core.errors import IncompatibleModelsError
@@ -17,14 +17,12 @@ from repsim.merging.vocabulary import Vocabulary
 
 #: A tokenizer.json.
 Document = dict[str, Any]
-#: Whether a model has a row for a token of its own.
-HasRow = Callable[[str], bool]
 
 
 def unite(
-    owner: tuple[Vocabulary, Document], others: Sequence[tuple[Vocabulary, Document, HasRow]]
+    owner: tuple[Vocabulary, Document], others: Sequence[tuple[Vocabulary, Document, int]]
 ) -> tuple[Document, list[str]]:
-    """The owner's tokenizer, ids kept, with tokens and merges of the others; what was decided."""
+    """The owner's tokenizer, ids kept, with tokens of the others' rows and merges; decisions."""
     own, document = owner[0], copy.deepcopy(owner[1])
     ids, notes = dict(own.ids), []
     differing = [each for each in others if not own.cuts_alike(each[0])]
@@ -32,17 +30,17 @@ def unite(
         notes += _check(own, document, vocabulary, theirs)
     if differing:
         pieces = document["model"]["vocab"]
-        for vocabulary, _, has_row in differing:
-            added = _append(ids, [t for t in _by_id(vocabulary) if t in vocabulary.core], has_row)
+        for vocabulary, _, rows in differing:
+            added = _append(ids, vocabulary, vocabulary.core, rows)
             notes.append(_told(own, vocabulary, added, "formed from text"))
             pieces.update({token: ids[token] for token in vocabulary.core if token in ids})
         known = [document["model"], *(theirs["model"] for _, theirs, _ in differing)]
         prefix = document["model"].get("continuing_subword_prefix") or ""
         document["model"]["merges"] = _by_rank([_merges(model) for model in known], pieces, prefix)
         document["model"]["ignore_merges"] = True
-    for vocabulary, theirs, has_row in others:
+    for vocabulary, theirs, rows in others:
         listed = {each["content"]: each for each in theirs.get("added_tokens") or ()}
-        added = _append(ids, [token for token in _by_id(vocabulary) if token in listed], has_row)
+        added = _append(ids, vocabulary, listed, rows)
         document.setdefault("added_tokens", []).extend(
             {**listed[token], "id": ids[token]} for token in added
         )
@@ -72,13 +70,13 @@ def ids_of(document: Document) -> dict[str, int]:
     return ids | {each["content"]: int(each["id"]) for each in document.get("added_tokens") or ()}
 
 
-def _by_id(vocabulary: Vocabulary) -> list[str]:
-    return sorted(vocabulary.ids, key=vocabulary.ids.__getitem__)
-
-
-def _append(ids: dict[str, int], tokens: Sequence[str], has_row: HasRow) -> list[str]:
+def _append(
+    ids: dict[str, int], vocabulary: Vocabulary, tokens: Container[str], rows: int
+) -> list[str]:
     """Give tokens that are new ids behind all others; those without a row in their model none."""
-    new = [token for token in tokens if token not in ids and has_row(token)]
+    theirs = vocabulary.ids
+    new = [t for t in sorted(theirs, key=theirs.__getitem__)
+           if t in tokens and t not in ids and theirs[t] < rows]  # fmt: skip
     last = max(ids.values(), default=-1)
     ids.update({token: last + number for number, token in enumerate(new, start=1)})
     return new

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from repsim.core.errors import IncompatibleModelsError, RepsimError
-from repsim.models.arch import ArchSpec, HookPoint, read_activation
+from repsim.models.arch import ArchSpec, HookPoint
 from repsim.models.arch.generic import GenericSpec
+from repsim.models.hooks import hooked
 from repsim.models.inspect import ModelLike
 from repsim.models.load import LoadedModel, load_model
 
@@ -154,22 +154,11 @@ def read_streams(
     body = spec.body(model)
     seen: dict[tuple[str, int], torch.Tensor] = {}
 
-    def reader(hook: HookPoint) -> Callable[..., None]:
-        def read(module: Any, args: Any, output: Any) -> None:
-            value = args if hook.side == "input" else output
-            # Some blocks add to what a branch gave, in place.
-            seen[hook.point, hook.layer] = read_activation(value, len(input_ids)).clone()
+    def take(hook: HookPoint, value: torch.Tensor) -> None:
+        seen[hook.point, hook.layer] = value.clone()  # some blocks add to it in place
 
-        return read
-
-    with contextlib.ExitStack() as stack:
-        for hook in spec.hook_points(model, points):
-            module = body.get_submodule(hook.module)
-            stack.callback(module.register_forward_hook(reader(hook)).remove)
-        with torch.no_grad():
-            output = body(
-                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
-            )
+    with hooked(body, spec.hook_points(model, points), take), torch.no_grad():
+        output = body(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
     states = getattr(output, "hidden_states", None)
     if not states:
         raise IncompatibleModelsError(f"{type(body).__name__} reports no hidden_states")

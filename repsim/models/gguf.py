@@ -230,7 +230,8 @@ def _mapped(
         if (target := names.get(block.name)) in own:
             made.setdefault(str(target), []).append(block)
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if missing := sorted(own.keys() - made.keys() - tied - _buffers(model)):
+    tied.update(name for name, _ in model.named_buffers())
+    if missing := sorted(own.keys() - made.keys() - tied):
         raise IncompatibleModelsError(
             f"'{file}' has no tensor for {len(missing)} weight(s) of {type(model).__name__}, first "
             f"{missing[0]}",
@@ -247,10 +248,6 @@ def _mapped(
         target: {"shape": own[target], "blocks": [dataclasses.astuple(b) for b in parts]}
         for target, parts in made.items()
     }
-
-
-def _buffers(model: Any) -> set[str]:
-    return {name for name, _ in model.named_buffers()}
 
 
 class GgufWeights:

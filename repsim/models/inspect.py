@@ -221,7 +221,7 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
             f"model folder '{folder}' has no config.json; {what_is_in(folder)}",
             hint="a Hugging Face folder is needed",
         )
-    document = _config_document(folder)
+    document = config_document(folder)
     if not isinstance(document.get("model_type"), str):
         raise InputError(f"'{path}' states no model_type")
     if document.get("transformers_weights") is not None:
@@ -247,7 +247,7 @@ def read_config(folder: Path, *, generic: bool = False) -> tuple[Any, ArchSpec]:
     return config, spec
 
 
-def _config_document(folder: Path) -> dict[str, Any]:
+def config_document(folder: Path) -> dict[str, Any]:
     """A config.json that states no size beyond all measure."""
     path = folder / "config.json"
     document = read_json(path)
@@ -262,7 +262,7 @@ def _config_document(folder: Path) -> dict[str, Any]:
 
 def check_config(name: str, folder: Path, headers: Mapping[str, TensorHeader]) -> None:
     """Refuse a config.json that contradicts the weights; read by transformers if it seems so."""
-    document = _config_document(folder)
+    document = config_document(folder)
     config, spec = stated(document), spec_for(str(document.get("model_type")), generic=True)
     if not contradictions(config, spec, headers):
         return

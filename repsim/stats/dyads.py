@@ -50,11 +50,6 @@ def explained_by_members(y: np.ndarray, members: np.ndarray) -> tuple[float, flo
     return 1 - share, 1 - share * (len(y) - 1) / (len(y) - rank)
 
 
-def partial_correlation(x: np.ndarray, y: np.ndarray, members: np.ndarray) -> float:
-    """Pearson correlation after the effects of models; NaN where they leave nothing."""
-    return float(_values(x, y, members, np.ones((1, len(y))), True)[0])
-
-
 def relation(
     x: np.ndarray, y: np.ndarray, pairs: Sequence[Pair], *, partial: bool = False,
     draws: int = DRAWS, seed: int = SEED,

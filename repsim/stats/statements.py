@@ -138,7 +138,8 @@ def _environment() -> Environment:
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     environment.filters |= {
         "number": number, "percent": percent, "listed": lambda items: listed(list(items)),
-        "where": _where, "plural": _plural, "thousands": "{:,}".format,
+        "where": _where, "thousands": "{:,}".format,
+        "plural": lambda count, word: f"{count} {word}" if count == 1 else f"{count} {word}s",
     }  # fmt: skip
     return environment
 
@@ -154,7 +155,3 @@ def _where(items: Iterable[Any], **wanted: Any) -> list[Any]:
         return bool(found in value if isinstance(value, list) else found == value)
 
     return [item for item in items if all(holds(item, n, v) for n, v in wanted.items())]
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

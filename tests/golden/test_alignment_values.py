@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 from repsim.merging.align import align, build_model
 from repsim.merging.align.checking import model_output
 from repsim.merging.align.fold import fold_norms
-from repsim.merging.align.solvers import best_rotation
+from repsim.merging.align.solvers import inner_products, rotation_from
 from repsim.merging.align.weights import pack, unpack
 from repsim.models.arch import ARCHITECTURES
 
@@ -104,9 +104,9 @@ def test_all_weights_tell_more_of_a_rotation_than_the_embeddings() -> None:
     spaces = ARCHITECTURES["llama"].spaces(config())
     a, b = (unpack(state, spaces) for state in (load("folded"), with_noise(load("rotated"), 0.03)))
     space = spaces["residual_rotation"]
-    from_all = rotation_error(best_rotation(a, b, space))
+    from_all = rotation_error(rotation_from(inner_products(a, b, space), space))
     embeddings = [{"embed": weights["embed"]} for weights in (a, b)]
-    assert 2 * from_all < rotation_error(best_rotation(*embeddings, space))
+    assert 2 * from_all < rotation_error(rotation_from(inner_products(*embeddings, space), space))
 
 
 def rotation_error(found: torch.Tensor) -> float:

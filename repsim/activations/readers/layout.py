@@ -171,7 +171,8 @@ def _axes(
     if not axes and len(array.shape) == 2:
         # One cache for each file, its batch axis removed: a file is a sentence.
         sentence = several and is_batch(key)
-        axes = ("token", "unit") if sentence or _ragged(manifest) else ("row", "unit")
+        ragged = bool(manifest.lengths) and manifest.lengths != "full"
+        axes = ("token", "unit") if sentence or ragged else ("row", "unit")
     if not axes:
         raise InputError(
             f"'{path}': what are the {len(array.shape)} axes of '{key}', {list(array.shape)}?",
@@ -183,10 +184,6 @@ def _axes(
             hint="one name for each axis: unit, row or token or both, and layer if there is one",
         )
     return axes
-
-
-def _ragged(manifest: Manifest) -> bool:
-    return bool(manifest.lengths) and manifest.lengths != "full"
 
 
 def _numbers(path: Path, count: int, manifest: Manifest, *, starting: int) -> tuple[int, ...]:

@@ -29,16 +29,12 @@ class Weights:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the floating-point tensors that a merge averages, by name."""
         headers = self.source.headers
-        return {
-            name: tuple(headers[name].shape)
-            for name in merged_names(self.config.to_dict(), dict(headers))
-            if headers[name].dtype in FLOATS and not _is_mask(headers[name].shape)
+        names = merged_names(self.config.to_dict(), dict(headers))
+        shapes = {
+            name: tuple(headers[name].shape) for name in names if headers[name].dtype in FLOATS
         }
-
-
-def _is_mask(shape: Sequence[int]) -> bool:
-    """Causal masks that old checkpoints store."""
-    return len(shape) == 4 and tuple(shape[:2]) == (1, 1)
+        # Old checkpoints store causal masks.
+        return {n: s for n, s in shapes.items() if not (len(s) == 4 and s[:2] == (1, 1))}
 
 
 def with_heads(models: Sequence[Weights]) -> list[Weights]:

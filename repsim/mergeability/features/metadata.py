@@ -62,7 +62,7 @@ def metadata_features(
         "token_overlap": _token_overlap,
         "shared_init": shared_init,
         "fork_fraction": fork_fraction,
-        "language_overlap": _language_overlap,
+        "language_overlap": lambda a, b: _jaccard(set(a.languages), set(b.languages)),
     }
     values = []
     for name, measure in measures.items():
@@ -122,12 +122,10 @@ def _token_overlap(a: Declared, b: Declared) -> float:
         return math.nan
     if a.vocabulary.files == b.vocabulary.files:
         return 1.0
-    mine, theirs = set(a.vocabulary.ids), set(b.vocabulary.ids)
-    return len(mine & theirs) / len(mine | theirs) if mine and theirs else math.nan
+    return _jaccard(set(a.vocabulary.ids), set(b.vocabulary.ids))
 
 
-def _language_overlap(a: Declared, b: Declared) -> float:
-    mine, theirs = set(a.languages), set(b.languages)
+def _jaccard(mine: set[str], theirs: set[str]) -> float:
     return len(mine & theirs) / len(mine | theirs) if mine and theirs else math.nan
 
 

@@ -74,9 +74,8 @@ def _fold_one(weights: Weights, norm: str, readers: list[str], spaces: WeightSpa
         if all(has_bias):
             for reader in readers:
                 axes = axes_of(reader)
-                into = einsum(
-                    weights[reader], bias, f"{' '.join(axes)}, resid -> {_written_axes(axes)}"
-                )
+                written = " ".join(axis for axis in axes if axis != "resid")
+                into = einsum(weights[reader], bias, f"{' '.join(axes)}, resid -> {written}")
                 weights[f"{reader}_bias"] = weights[f"{reader}_bias"] + into
             weights[f"{norm}_bias"] = bias * 0
         else:
@@ -84,10 +83,6 @@ def _fold_one(weights: Weights, norm: str, readers: list[str], spaces: WeightSpa
     for reader in readers:
         weights[reader] = weights[reader] * gain
     weights[norm] = gain * 0 + (1.0 - spaces.gain_offset)
-
-
-def _written_axes(axes: tuple[str, ...]) -> str:
-    return " ".join(axis for axis in axes if axis != "resid")
 
 
 def _divided(bias: torch.Tensor, gain: torch.Tensor, norm: str) -> torch.Tensor:

@@ -82,7 +82,8 @@ def with_own_heads(
     for source, is_tied in zip(sources, tied, strict=True):
         embedding = _stored("embed", source.headers, spaces)
         if is_tied and embedding is not None and has_body_prefix(source.headers, spaces):
-            name = _stored("head", source.headers, spaces) or _first_head(spaces)
+            heads = (weight.tensor[1:] for weight in spaces.weights if weight.roles == ("head",))
+            name = _stored("head", source.headers, spaces) or next(heads)
             source = OwnHead(source, name, embedding)
         found.append(source)
     return found
@@ -113,7 +114,3 @@ def _stored(role: str, headers: Mapping[str, TensorHeader], spaces: WeightSpaces
     """Name of the tensor of a role in a checkpoint; None if it is not there."""
     names = [stored_name(w, headers, spaces) for w in spaces.weights if w.roles == (role,)]
     return next((name for name in names if name in headers), None)
-
-
-def _first_head(spaces: WeightSpaces) -> str:
-    return next(weight.tensor[1:] for weight in spaces.weights if weight.roles == ("head",))

@@ -56,18 +56,13 @@ def best_permutation(a: Weights, b: Weights, space: SymmetrySpace) -> torch.Tens
     return best_assignment(inner_products(a, b, space))
 
 
-def best_rotation(a: Weights, b: Weights, space: SymmetrySpace) -> torch.Tensor:
-    """The orthogonal Q that minimises the sum of `||A - B Q^T||^2` (Schoenemann 1966)."""
-    return rotation_from(inner_products(a, b, space), space)
-
-
 def best_element(cross: torch.Tensor, space: SymmetrySpace) -> torch.Tensor:
     """The element of a space of the stream that maximises its product with summed products."""
     return rotation_from(cross, space) if space.group == "rotation" else best_assignment(cross)
 
 
 def rotation_from(cross: torch.Tensor, space: SymmetrySpace) -> torch.Tensor:
-    """The legal rotation that maximises `<Q, cross>`."""
+    """The legal rotation that maximises `<Q, cross>` (Schoenemann 1966)."""
     if not space.fixes_mean:
         return polar_factor(cross)
     # LayerNorm is blind along the constant direction: rotate only what is orthogonal to it.

@@ -121,11 +121,8 @@ def _varying(part: Part) -> int:
 
 def _variance(part: Part) -> Array:
     """Variance over models of the deltas, entry by entry."""
-    return namespace(part.base).stack(part.deltas).var(0, **_population(part.base))
-
-
-def _population(array: Array) -> dict[str, Any]:
-    return {"ddof": 0} if isinstance(array, np.ndarray) else {"correction": 0}
+    divisor = "ddof" if isinstance(part.base, np.ndarray) else "correction"
+    return namespace(part.base).stack(part.deltas).var(0, **{divisor: 0})
 
 
 def _selected(part: Part, kept: Kept | None) -> list[Array]:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from repsim.activations.reader import evaluating, hooked
 from repsim.core import IncompatibleModelsError
 from repsim.models.arch import HookPoint
+from repsim.models.hooks import evaluating, hooked
 
 IDS = torch.tensor([[0, 17, 33, 90, 41, 5]])
 
