@@ -14,10 +14,7 @@ from repsim.core.errors import IncompatibleModelsError
 from repsim.merging.align.twins import random_element
 from repsim.models.arch import ARCHITECTURES, spec_for
 from repsim.models.arch.spaces import SymmetrySpace
-from repsim.testing.symmetry_checks import (
-    check_symmetries,
-    illegal_changes,
-)
+from repsim.testing.symmetry_checks import check_symmetries, illegal_changes
 from repsim.testing.tiny_models import KINDS, tiny_config, tiny_model
 
 #: Name -> kind of tiny model and other values of its config: variants of those in the register.

@@ -40,10 +40,7 @@ def features(side: str, pair: str, dtype: torch.dtype = torch.float64) -> Featur
 
 
 #: The reference has no value where rows do not fill the batches; here the last batch is smaller.
-SMALLER_BATCH = {
-    ("cka_minibatch50", "p03_wide_60x300_200"),
-    ("cka_minibatch50", "p12_tiny_5x3_4"),
-}
+SMALLER_BATCH = {("cka_minibatch50", "p03_wide_60x300_200"), ("cka_minibatch50", "p12_tiny_5x3_4")}
 
 
 def agrees(value: float, reference: float | None, tolerance: float) -> bool:

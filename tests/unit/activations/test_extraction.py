@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from repsim.activations import extract, extraction, reader
-from repsim.core import InputError, ParallelCorpus, ResourceError, UsageError
+from repsim.activations import ExtractionSettings, extract, extraction, extraction_key, reader
+from repsim.core import InputError, ModelRef, ParallelCorpus, ResourceError, UsageError
 from repsim.models.load import load_model
 from repsim.testing.tiny_models import write_tiny_model
 
@@ -478,3 +478,12 @@ def test_a_file_that_was_made_for_something_else_is_not_taken(tiny, corpus_of, t
     assert not again.info["cached"]
     assert paths[0].read_bytes() == whole[0]
     assert "another model, language or text" in caplog.text
+
+
+def test_the_key_depends_on_sentences_and_not_on_other_languages(corpus_of):
+    corpus, settings = corpus_of(4), ExtractionSettings()
+    ref = ModelRef("m", "m", weights_hash="w", tokenizer_hash="t")
+    key = extraction_key(ref, corpus, "eng_Latn", settings)
+    assert extraction_key(ref, corpus.select(["eng_Latn"]), "eng_Latn", settings) == key
+    assert extraction_key(ref, corpus.select(rows=[0, 1, 2]), "eng_Latn", settings) != key
+    assert extraction_key(ref, corpus, "eng_Upper", settings) != key

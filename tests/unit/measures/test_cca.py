@@ -5,7 +5,6 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from repsim.core import UsageError
 from repsim.measures import measure
 
 RNG = np.random.default_rng(0)
@@ -46,15 +45,6 @@ def test_pwcca_lies_between_the_extreme_correlations_and_has_two_directions() ->
     forward, backward = measure(X, Y, "pwcca_x"), measure(Y, X, "pwcca_x")
     assert both == pytest.approx((forward + backward) / 2)
     assert correlations(X, Y).min() < both < correlations(X, Y).max()
-
-
-def test_impossible_options_are_refused() -> None:
-    with pytest.raises(UsageError, match="threshold=0 is not possible"):
-        measure(X, Y, "svcca", threshold=0)
-    with pytest.raises(UsageError, match="weights='y' is not possible"):
-        measure(X, Y, "pwcca", weights="y")
-    with pytest.raises(UsageError, match="ridge=-1 is not possible"):
-        measure(X, Y, "gulp", ridge=-1)
 
 
 def test_r2_is_that_of_a_linear_regression_of_x_on_y() -> None:

@@ -150,18 +150,6 @@ def test_only_a_few_layers_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.isnan(in_blocks(measure, watched, *half, np.eye(4, dtype=bool))[0, 3])
 
 
-def test_shuffled_unit_correlations_are_those_of_shuffled_rows() -> None:
-    rng = np.random.default_rng(0)
-    xs, ys = ([Features(rng.normal(size=(70, 5))) for _ in range(2)] for _ in "ab")
-    measure, orders = get_measure("unit_correlation"), [rng.permutation(70) for _ in range(3)]
-    assert measure.shuffled is not None
-    found = measure.shuffled(xs, ys, np.stack(orders), np.array([[True, False], [True, True]]))
-    for i, j in ((0, 0), (1, 0), (1, 1)):
-        for value, order in zip(found[:, i, j], orders, strict=True):
-            assert value == pytest.approx(measure(xs[i], ys[j].x[order]), abs=1e-12)
-    assert np.isnan(found[:, 0, 1]).all()
-
-
 @pytest.mark.parametrize("documents", [False, True])
 def test_replicates_of_cka_by_units_are_those_by_pairs_of_rows(
     monkeypatch: pytest.MonkeyPatch, documents: bool

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from repsim.core import UsageError
 from repsim.measures import Features, compute_grid, get_measure, measure
 from repsim.measures.null import draw_permutations, null_values
 
@@ -104,17 +103,3 @@ def test_shuffled_lists_with_ties_are_the_lists_of_shuffled_rows(
     monkeypatch.setattr("repsim.measures.neighbour_null.HELD", 40 * 17)
     monkeypatch.setattr("repsim.measures.neighbour_null.LOOKED_UP", 300)
     np.testing.assert_allclose(null_values(chosen, xs, ys, orders), plain, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "params", "message"),
-    [
-        ("mutual_knn", {"k": 0}, "k=0 is not possible"),
-        ("second_order_cosine", {"values": "rank"}, "values='rank' is not possible"),
-    ],
-)
-def test_impossible_parameters_are_refused(
-    name: str, params: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        measure(X, Y, name, **params)

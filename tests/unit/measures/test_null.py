@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from repsim.core import UsageError
-from repsim.measures import as_features, compute_grid, get_measure, list_measures
+from repsim.measures import as_features, compute_grid, get_measure
 from repsim.measures.null import draw_permutations, null_values, permutation_null, summarise
 
 
@@ -11,11 +11,8 @@ def layers(seed: int, count: int, n: int = 60, d: int = 6) -> list:
     return [as_features(rng.normal(size=(n, d)) + k) for k in range(count)]
 
 
-PRODUCTS = [m.name for m in list_measures() if m.matrix is not None]
-
-
 @pytest.mark.parametrize(
-    "name", [*PRODUCTS, "rsa_sqeuclidean_cosine", "rsa_correlation_pearson", "cka_rbf_median_all"]
+    "name", ["rsa_sqeuclidean_cosine", "rsa_correlation_pearson", "cka_rbf_median_all"]
 )
 def test_reindexed_matrices_give_what_the_measure_gives_on_shuffled_rows(name: str) -> None:
     measure, xs, ys = get_measure(name), layers(0, 3), layers(1, 2)
@@ -34,14 +31,6 @@ def test_blocks_of_pairs_and_chunks_of_layers_do_not_change_the_products(
     monkeypatch.setattr("repsim.measures.pair_matrices.BLOCK", 17)
     monkeypatch.setattr("repsim.measures.pair_matrices.CHUNK_BYTES", 4 * 60 * 60 * 2)
     np.testing.assert_allclose(null_values(measure, xs, ys, orders), whole, atol=1e-6)
-
-
-def test_null_of_a_measure_without_a_matrix_uses_shuffled_features() -> None:
-    measure, xs = get_measure("procrustes"), layers(0, 2)
-    orders = draw_permutations(60, 2, seed=0)
-    found = null_values(measure, xs, xs, orders)
-    direct = measure(xs[0].x, xs[1].x.numpy()[orders[1]])
-    assert found[1, 0, 1] == pytest.approx(direct, abs=1e-9)
 
 
 def test_debiased_cka_has_null_mean_zero_and_biased_has_its_floor() -> None:

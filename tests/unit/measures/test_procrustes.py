@@ -3,7 +3,6 @@ import pytest
 import torch
 from scipy import linalg, spatial
 
-from repsim.core import UsageError
 from repsim.measures import Features, compute_grid, get_measure, measure
 from repsim.measures.procrustes import aligned_residual, exact_nuclear_norm, nuclear_norm
 
@@ -64,9 +63,3 @@ def test_nuclear_norm_by_eigenvalues_is_exact_however_ill_conditioned(smallest: 
 def test_shape_metric_is_procrustes_at_one_and_cca_at_zero() -> None:
     assert measure(X, Y, "shape", alpha=1.0) == pytest.approx(measure(X, Y, "procrustes"))
     assert np.cos(measure(X, Y, "shape", alpha=0.0)) == pytest.approx(measure(X, Y, "cca"))
-
-
-@pytest.mark.parametrize("params", [{"alpha": 1.5}, {"whiten": "pca"}])
-def test_an_impossible_whitening_is_refused(params: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="is not possible .*alpha from 0 to 1"):
-        measure(X, Y, "shape", **params)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from repsim.core.errors import InputError, UsageError
+from repsim.core.errors import InputError
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.features import FEATURES, metadata_features
 from repsim.mergeability.features.catalogue import measured_names
@@ -215,11 +215,6 @@ def test_every_value_is_declared_and_none_is_emitted_twice() -> None:
         assert (spec.tier, spec.per_language) == ("T0", bool(value.language))
     assert set(measured_names("T0")) == {value.feature for value in result.values}
     assert result.seconds < 5
-
-
-def test_one_model_is_no_group() -> None:
-    with pytest.raises(UsageError, match="two models or more"):
-        metadata_features(["zoo:eng-1"])
 
 
 def test_damage_is_an_error_and_not_a_missing_value(tiny: Path, tmp_path: Path) -> None:

@@ -37,30 +37,28 @@ def plan(recipe: Recipe, layers: int = 4) -> dict[str, TensorPlan]:
 
 
 BASED = {"base_model": "base", "models": [model("a", weight=1.0), model("base")]}
+THINNING = ("dare_ties", "dare_linear", "della", "della_linear")
 
 
-def test_a_density_that_is_not_stated_keeps_everything() -> None:
-    tensors = plan(read_recipe(document("ties", **BASED)))
-    assert tensors["norm.weight"].parameters["density"] == [1.0]
-
-
-@pytest.mark.parametrize("method", ["dare_ties", "dare_linear", "della", "della_linear"])
-def test_random_thinning_is_rescaled_as_in_mergekit_and_says_so(method: str) -> None:
-    recipe = read_recipe(document(method, **BASED))
-    assert plan(recipe)["norm.weight"].parameters["rescale"] == "l1"
-    assert any("rescale: l1" in note for note in recipe.notes)
-
-
-def test_rescaling_can_be_switched_off() -> None:
-    recipe = read_recipe(document("dare_ties", **BASED, parameters={"rescale": False}))
-    assert plan(recipe)["norm.weight"].parameters["rescale"] == "none"
-
-
-def test_model_stock_is_not_clamped() -> None:
-    models = [model("a"), model("b")]
-    recipe = read_recipe(document("model_stock", base_model="base", models=models))
-    assert plan(recipe)["norm.weight"].parameters["clamp"] is False
-    assert "clamp: false, as mergekit has it: t may leave [0, 1]" in recipe.notes
+@pytest.mark.parametrize(
+    ("method", "parameters", "name", "value", "note"),
+    [
+        ("ties", {}, "density", [1.0], ""),  # all is kept
+        *[(method, {}, "rescale", "l1", "rescale: l1") for method in THINNING],
+        ("dare_ties", {"rescale": False}, "rescale", "none", ""),
+        ("model_stock", {}, "clamp", False,
+         "clamp: false, as mergekit has it: t may leave [0, 1]"),
+    ],
+)  # fmt: skip
+def test_values_that_are_not_stated_are_those_of_mergekit(
+    method: str, parameters: dict[str, Any], name: str, value: object, note: str
+) -> None:
+    models = [model("a", **({} if method == "model_stock" else {"weight": 1.0})), model("base")]
+    models += [model("b")] if method == "model_stock" else []
+    stated = document(method, base_model="base", models=models, parameters=parameters)
+    recipe = read_recipe(stated)
+    assert plan(recipe)["norm.weight"].parameters[name] == value
+    assert any(note in found for found in recipe.notes) or not note
 
 
 def test_slerp_runs_from_the_base_wherever_it_is_listed() -> None:

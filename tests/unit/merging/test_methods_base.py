@@ -89,17 +89,6 @@ def test_large_finite_numbers_are_finite_although_their_sum_is_not(dtype: torch.
     assert not is_finite(both)
 
 
-def test_an_empty_tensor_stays_empty_and_is_noted() -> None:
-    for name in METHODS:
-        method, context = METHODS[name], TensorContext()
-        count = method.max_models or 2
-        empty = torch.zeros(0, 4, dtype=torch.bfloat16)
-        merged = method([empty] * count, base=empty, context=context)
-        assert merged.shape == (0, 4)
-        assert merged.dtype == torch.float32
-        assert context.notes == ["the tensor is empty: nothing to merge"]
-
-
 def test_gradients_are_not_followed() -> None:
     merged = linear([ONE.clone().requires_grad_(), TWO])
     assert not merged.requires_grad
@@ -114,6 +103,7 @@ def test_gradients_are_not_followed() -> None:
         (lambda: ties([ONE, TWO]), "'ties' merges differences to a base.*--base"),
         (lambda: slerp([ONE, TWO], weight=1.0), r"no parameter 'weight' \(hint: it has: t\)"),
         (lambda: slerp([ONE, TWO], t=1.1), r"t must lie in \[0, 1\]"),
+        (lambda: ties([ONE], base=ONE, density=0.0), r"must lie in \(0, 1\], got .* leave it out"),
         (lambda: ties([ONE, TWO], base=ONE, scope="x"), r"'scope' cannot be 'x' \(hint: use one"),
     ],
 )

@@ -68,6 +68,8 @@ def test_a_header_that_lies_about_a_tensor_is_refused(
     [
         b"",
         b"[]",
+        b"not json at all",
+        b'{"a": {"dtype": "F32"}}',
         b'"a"',
         b'{"a": ' + b"[" * 100_000 + b"}",
         b'{"a": {"dtype": "F32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 8]}}',
@@ -91,7 +93,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
         read_layout(path)
 
 
-@pytest.mark.parametrize("size", [0, 4, 8, 20])
+@pytest.mark.parametrize("size", [0, 4, 8, 20, -1])
 def test_a_file_without_a_whole_header_is_refused(size: int, tmp_path: Path) -> None:
     path = write(tmp_path / "m", {"a": PLAIN, "b": SECOND})
     path.write_bytes(path.read_bytes()[:size])
