@@ -363,8 +363,8 @@ def _summary(found: Predictor) -> dict[str, Any]:
         "methods": methods,
         "languages": sorted(set(found.evidence_["language"]) - {""}),
         "sources": sorted(set(found.evidence_["source"]) - {""}),
-        "families": sorted(found.families()),
-        "texts": sorted(set(found.evidence_["text"]) - {""}),
+        "families": list(found.stated("family")),
+        "texts": list(found.stated("text")),
         "sets": [
             {
                 "tiers": name,

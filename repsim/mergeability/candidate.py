@@ -97,8 +97,8 @@ class MergePredictor(Protocol):
         """Values of parameters that known merges by a method had; empty if not known."""
         ...
 
-    def families(self) -> Sequence[str]:
-        """Families of models (`model_type`) among known merges; empty if not known."""
+    def stated(self, column: str) -> Mapping[str, int]:
+        """Family or text -> groups of parents that known merges of it have; empty if not stated."""
         ...
 
     def known_values(self, feature: str) -> Sequence[float]:

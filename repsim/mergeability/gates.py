@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.candidate import MergePredictor
 from repsim.models.headers import has_weights
+from repsim.stats.conformal import LEAST_UNITS
 
 if TYPE_CHECKING:
     from repsim.models.inspect import Located
@@ -43,8 +44,9 @@ def gate_models(
     predictors: Mapping[str, MergePredictor],
     *,
     tokenizer: Literal["same", "map"] = "same",
+    text: str = "",
 ) -> Gate:
-    """Hold the files of some models against what can be merged and what is known."""
+    """Hold the files of some models, and `text` in their languages, against what is known."""
     encoders = [found.name for found in models if not _is_decoder(found)]
     if encoders:
         why = (
@@ -62,7 +64,9 @@ def gate_models(
         or unweighed
         for outcome, predictor in predictors.items()
     }
-    return Gate(refusals, not weightless and (not errors or _alike(stated)), tuple(notes))
+    notes += [said for said in (_about_text(text, p) for p in predictors.values()) if said]
+    measurable = not weightless and (not errors or _alike(stated))
+    return Gate(refusals, measurable, tuple(dict.fromkeys(notes)))
 
 
 def gate_method(
@@ -107,15 +111,32 @@ def _why_parameters(
 def _why_family(models: Sequence[Located], predictor: MergePredictor) -> str:
     from repsim.models.inspect import read_config
 
-    known = predictor.families()
+    known = predictor.stated("family")
     for found in models if known else ():
         family = str(read_config(found.folder, generic=True)[0].model_type)
+        if family in known and known[family] < LEAST_UNITS:
+            return (
+                f"'{found.name}' is of the family {family}, of which merges of {known[family]} "
+                f"groups of parents are known: {LEAST_UNITS} or more tell what errors to expect"
+            )
         if family not in known:
             return (
                 f"'{found.name}' is of the family {family}, and every known merge is of "
                 f"{' or '.join(known)} models: intervals did not hold for another family"
             )
     return ""
+
+
+def _about_text(text: str, predictor: MergePredictor) -> str:
+    """What is not known of forecasts on a text; how well parents know it is measured (headroom)."""
+    known, name = predictor.stated("text"), PurePath(text).name
+    if not name or not known or known.get(name, 0) >= LEAST_UNITS:
+        return ""
+    texts = " or ".join(f"{of} ({groups} groups of parents)" for of, groups in known.items())
+    return (
+        f"known merges are of models trained on {texts}: of forecasts on '{name}' it is measured "
+        "how well each parent knows it, and not known whether intervals hold"
+    )
 
 
 def _is_decoder(found: Located) -> bool:

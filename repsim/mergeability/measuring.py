@@ -126,7 +126,7 @@ def measure_parents(
         how = dataclasses.replace(settings, languages=languages)
         gate = gate_models(
             [model.located for model in parents.models], results[0].as_dict(), predictors,
-            tokenizer=settings.tokenizer,
+            tokenizer=settings.tokenizer, text=settings.text if "T2" in settings.tiers else "",
         )  # fmt: skip
         shut = all(gate.refusals.values())
         if not languages and not shut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -202,9 +203,10 @@ class Predictor(RegressorMixin, BaseEstimator):
                     found.setdefault(name, set()).add(float(value))
         return {name: tuple(sorted(values)) for name, values in found.items()}
 
-    def families(self) -> tuple[str, ...]:
-        """Families of models among known merges, where their source states them."""
-        return tuple(sorted(set(self.evidence_["family"]) - {""}))
+    def stated(self, column: str) -> dict[str, int]:
+        """Family or text -> groups of parents among known merges whose source states it."""
+        pairs = set(zip(self.evidence_[column], self.evidence_["parents"], strict=True))
+        return dict(sorted(Counter(str(value) for value, _ in pairs if value).items()))
 
     def known_values(self, feature: str) -> tuple[float, ...]:
         """Distinct values of a feature among known merges, the least first."""

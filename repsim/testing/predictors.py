@@ -44,9 +44,9 @@ class PlantedPredictor:
         """None are stated."""
         return {}
 
-    def families(self) -> Sequence[str]:
+    def stated(self, column: str) -> dict[str, int]:
         """None are stated."""
-        return ()
+        return {}
 
     def known_values(self, feature: str) -> Sequence[float]:
         """Two sizes; none of anything else."""

@@ -16,7 +16,7 @@ from repsim.mergeability import measuring, predict_merge, shipped_predictor
 from repsim.mergeability.domain import nearest_distance
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import forecasting_sets
-from repsim.mergeability.gates import gate_method
+from repsim.mergeability.gates import Gate, gate_method, gate_models
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.reasons import label_of
 from repsim.models.inspect import locate
@@ -194,3 +194,30 @@ def test_random_models_of_families_that_nobody_merged_here_get_no_number(
     found = predict_merge(pair, languages=["eng_Latn"], limit=20)
     assert_refused(found)
     assert f"'a' is of the family {family}, and every known merge is of llama" in found.refusal
+
+
+def test_gates_open_with_the_evidence(tmp_path: Path) -> None:
+    """A family counts from ten groups of parents on; of a text that is not known a note says so."""
+    pair = [locate(write_tiny_model("gpt2", tmp_path / name, head=True, seed=i)) for i, name in
+            enumerate("ab")]  # fmt: skip
+    known = Predictor()
+
+    def gate(groups: int, text: str = "") -> Gate:
+        rows = [{"merge": f"{family} {number}", "parents": f"{family} {number}", "family": family,
+                 "text": "bible"} for family, count in (("llama", 12), ("gpt2", groups))
+                for number in range(count)]  # fmt: skip
+        known.evidence_ = EvidenceTable.from_rows(rows, {}, {})
+        return gate_models(pair, {}, {"retention": known}, text=text)
+
+    assert "every known merge is of llama models" in gate(0).refusals["retention"]
+    assert gate(4).refusals["retention"] == (
+        "'a' is of the family gpt2, of which merges of 4 groups of parents are known: 10 or more "
+        "tell what errors to expect"
+    )
+    opened = gate(10, "bible")
+    assert (opened.refusals["retention"], opened.measurable) == ("", True)
+    assert not any("trained on" in note for note in opened.notes)
+    assert (
+        "known merges are of models trained on bible (22 groups of parents): of forecasts on "
+        "'help' it is measured how well each parent knows it, and not known whether intervals hold"
+    ) in gate(10, "texts/help").notes
