@@ -11,12 +11,12 @@ import numpy as np
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.forecast import MergeForecast
-from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, looks, width_of
+from repsim.plots.appearance import GREY, LABEL, Look, Size, line_marker, width_of
 from repsim.plots.colours import ColourScale
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing import matrix
 from repsim.plots.drawing.rows import draw_point
-from repsim.plots.names import number, short_codes, shortened, wrapped
+from repsim.plots.names import number, short_codes, shortened
 from repsim.plots.retention import MAX_ROWS, RetentionPoint, RetentionRow, retention_rows
 from repsim.plots.selection import MeasureFacts
 from repsim.plots.spec import Axes, Drawing, Figure, Numbers, Where
@@ -94,15 +94,9 @@ def draw_forecast(
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
     """A row per merge, a marker per language."""
-    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
-    key = {name: line_marker(look, linestyle="") for name, look in found.items()}
-    height = 0.75 + 0.34 * len(info.rows)
-    axes = fig.frames(info, ax, 1, 1, size, height, key=fig.key_of(key))
     highest = max(np.nanmax(point[1:]) for row in info.rows for point in row.points)
-    retention_rows(
-        axes[0], [wrapped(row.label, 26) for row in info.rows], LEAST, max(1.05, highest + 0.05),
-        "retention (0 unigrams, 1 best parent)", 1.8,
-    )  # fmt: skip
+    ends, axis = (LEAST, max(1.05, highest + 0.05)), "retention (0 unigrams, 1 best parent)"
+    axes, found = retention_rows(info, ax, size, ends, axis, letters=26, beside=1.8)
     for tick, row in zip(axes[0].get_yticklabels(), info.rows, strict=True):
         if row.known:
             tick.set_color(GREY)

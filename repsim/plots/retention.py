@@ -10,7 +10,7 @@ import numpy as np
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import UsageError
 from repsim.core.table import Table
-from repsim.plots.appearance import FAINT, GREY, Size, line_marker, looks
+from repsim.plots.appearance import FAINT, GREY, Look, Size, line_marker, looks
 from repsim.plots.drawing import figure as fig
 from repsim.plots.drawing.rows import draw_point, name_rows
 from repsim.plots.names import number, short_codes, wrapped
@@ -87,16 +87,11 @@ def draw_retention(
     limits: tuple[float, float] | None = None,
 ) -> Drawing:
     """A line per model, a marker per language."""
-    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
-    key = {name: line_marker(look, linestyle="") for name, look in found.items()}
-    height = 0.75 + 0.34 * len(info.rows)
-    axes = fig.frames(info, ax, 1, 1, size, height, key=fig.key_of(key))
     numbers = np.array([point[1:] for row in info.rows for point in row.points])
     low, high = float(np.nanmin(numbers)) - 0.05, float(np.nanmax(numbers)) + 0.05
-    retention_rows(
-        axes[0], [wrapped(row.label, 22) for row in info.rows], min(-0.05, low), max(1.05, high),
-        "retention (0 unigrams, 1 best parent; shaded: collapse)", 1.6,
-    )  # fmt: skip
+    axis = "retention (0 unigrams, 1 best parent; shaded: collapse)"
+    ends = min(-0.05, low), max(1.05, high)
+    axes, found = retention_rows(info, ax, size, ends, axis, letters=22, beside=1.6)
     for place, row in enumerate(info.rows):
         reach = [point.value for point in row.points]
         axes[0].plot(
@@ -111,19 +106,26 @@ def draw_retention(
 
 
 def retention_rows(
-    ax: Axes, labels: list[str], low: float, high: float, axis: str, beside: float
-) -> None:
+    info: Numbers, where: Where, size: Size, ends: tuple[float, float], axis: str,
+    *, letters: int, beside: float,
+) -> tuple[list[Axes], dict[str, Look]]:  # fmt: skip
     """A row per merge over retention, shaded where it collapses; `beside`: inches of the labels."""
+    found = dict(zip(info.languages, looks(["other"] * len(info.languages)), strict=True))
+    key = {name: line_marker(look, linestyle="") for name, look in found.items()}
+    height = 0.75 + 0.34 * len(info.rows)
+    axes = fig.frames(info, where, 1, 1, size, height, key=fig.key_of(key))
+    ax, (low, high) = axes[0], ends
     ax.axvspan(low, COLLAPSE, color="#F3E4DC", linewidth=0, zorder=0)
     ax.axvline(COLLAPSE, color=GREY, linewidth=0.9, linestyle=(0, (3.5, 2)), zorder=1)
     for at in (0.0, 1.0):
         ax.axvline(at, color=FAINT, linewidth=0.8, zorder=1)
     ax.set_xlim(low, high)
-    name_rows(ax, labels, above=0.6, below=0.6)
+    name_rows(ax, [wrapped(row.label, letters) for row in info.rows], above=0.6, below=0.6)
     figure = fig.figure_of(ax)
     whole = float(figure.get_size_inches()[0])
     room = fig.inches_of(ax)[0] if fig.is_given([ax]) else whole - beside
     ax.set_xlabel(fig.fitted(figure, axis, room))
+    return axes, found
 
 
 RETENTION = Figure("retention", "evaluation", retention_info, draw_retention)

@@ -18,7 +18,8 @@ _HEADING = "## Merge"
 
 
 @functools.wraps(merge_alone)
-def merge(recipe: Recipe | str | Path | Mapping[str, Any], out: str | Path, **how: Any) -> Path:  # noqa: D103  (that of the merge alone)
+def merge(recipe: Recipe | str | Path | Mapping[str, Any], out: str | Path, **how: Any) -> Path:
+    """The merge alone, and a trained copy of it where the recipe asks for one."""
     say, device = how.get("say"), how.get("device")
     return merge_alone(recipe, out, then=lambda r, folder: _train(r, folder, device, say), **how)
 

@@ -149,12 +149,8 @@ def finetune(
         >>> ref.role, ref.languages
         ('fine-tuned', ('deu_Latn',))
     """
-    asked = plan_finetuning(
-        model, out, languages=languages, corpus=corpus, tokens=tokens, lora=lora,
-        learning_rate=learning_rate, batch=batch, context=context, seed=seed, also=also,
-        evaluation_bytes=evaluation_bytes, dtype=dtype, allow_network=allow_network,
-    )  # fmt: skip
-    return run_finetuning(asked, device=device)
+    settings = {name: own for name, own in locals().items() if name != "device"}
+    return run_finetuning(plan_finetuning(**settings), device=device)
 
 
 def run_finetuning(asked: FineTuning, *, device: str | None = None) -> ModelRef:

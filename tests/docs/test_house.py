@@ -103,8 +103,30 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_importing_repsim_is_light() -> None:
-    code = f"import sys, repsim; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+FIGURES = """
+import repsim.plots as p
+from repsim.testing.tables import synthetic_table
+t = synthetic_table({'a': 2, 'b': 2}, languages=('eng_Latn',))
+for name in p.FIGURES: p.FIGURES[name]
+for name in ('layers', 'heatmap', 'ladder'): p.FIGURES[name].info(t)
+"""
+READING = "from repsim.corpora import load_training_text as load; t = load('bible', ['eng_Latn'], "
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import repsim", HEAVY),
+        ("import repsim.corpora as c; c.list_corpora(); c.load_corpus('udhr')",
+         ("torch", "transformers", "datasets", "pyarrow")),
+        (READING + "split='heldout'); list(t['eng_Latn'])",
+         ("datasets", "pyarrow", "pandas", "torch")),
+        (FIGURES, ("matplotlib",)),
+        (FIGURES + "p.FIGURES['layers'](t)", ("matplotlib.pyplot",)),
+    ],
+)  # fmt: skip
+def test_what_is_not_needed_is_not_imported(code: str, heavy: tuple[str, ...]) -> None:
+    code += f"\nimport sys; assert not set({heavy!r}) & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -129,7 +129,8 @@ def _shares(
     if not spec.get("token_weights"):
         return None
     how, like = TokenWeights(corpus=spec["corpus"]), models[0]
-    rows = len(like.model.get_input_embeddings().weight)
+    model: Any = like.model
+    rows = len(model.get_input_embeddings().weight)
     spoken = [languages_of(how, name, folder)
               for name, folder in zip(spec["parents"], folders, strict=True)]  # fmt: skip
     counts = {codes: count_rows(how, codes, like.tokenizer, rows, spec["seed"])

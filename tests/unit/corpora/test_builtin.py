@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 import unicodedata
 
 import pytest
@@ -79,15 +77,6 @@ def test_another_distribution_may_register_a_corpus(monkeypatch: pytest.MonkeyPa
     corpus = load_corpus("mine", languages=["en"], limit=3)
     assert corpus.name == "mine"
     assert corpus.notes == ("3 of 48 sentences drawn with seed 0",)
-
-
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, repsim.corpora as c; c.list_corpora(); c.load_corpus('udhr');"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:

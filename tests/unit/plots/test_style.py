@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import matplotlib as mpl
 import pytest
 
@@ -75,17 +72,3 @@ def test_contrast_is_that_of_wcag():
 def test_an_unknown_size_is_named():
     with pytest.raises(UsageError, match="unknown figure size 'wid'.*'wide'"):
         width_of("wid")
-
-
-def test_preparing_imports_no_matplotlib_and_drawing_no_pyplot():
-    code = (
-        "import sys, repsim.plots as p\n"
-        "from repsim.testing.tables import synthetic_table\n"
-        "[p.FIGURES[name] for name in p.FIGURES]\n"
-        "t = synthetic_table({'a': 2, 'b': 2}, languages=('eng_Latn',))\n"
-        "[p.FIGURES[n].info(t) for n in ('layers', 'heatmap', 'ladder')]\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        "p.FIGURES['layers'](t)\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
