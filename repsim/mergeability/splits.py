@@ -13,6 +13,8 @@ import numpy as np
 from repsim.core.errors import InputError, UsageError
 from repsim.mergeability.evidence import EvidenceTable
 
+#: Least number of models, or of origins, some of which can be held out.
+LEAST_MODELS = 4
 #: Least number of groups of parents to learn from when forecasts are tested.
 LEAST_GROUPS = 40
 #: The same when only the size of errors is learnt.
@@ -57,7 +59,7 @@ def leave_models_out(
 ) -> Split:  # fmt: skip
     """Hold out blocks of models (`histories`: all forks of a run), test merges inside."""
     found, names = incidence(table, histories=histories)
-    if len(names) < 4:
+    if len(names) < LEAST_MODELS:
         raise InputError(
             f"{len(names)} models are too few to hold some out", hint="add merges of other models"
         )
@@ -185,7 +187,8 @@ def _hold_out_whole(table: EvidenceTable, name: str) -> Split:
 def standard_splits(table: EvidenceTable, *, blocks: int = 6, seed: int = 0) -> list[Split]:
     """Every split that a table has enough variety for."""
     made = [leave_models_out(table, blocks=blocks, seed=seed)]
-    if table.histories != table.roots:
+    origins = len(incidence(table, histories=True)[1])
+    if table.histories != table.roots and origins >= LEAST_MODELS:
         made.append(leave_models_out(table, blocks=blocks, seed=seed, histories=True))
     if len(set(table["language"])) > 1:
         made.append(_leave_language_out(table, seed))

@@ -130,6 +130,10 @@ def test_families_texts_and_sizes_are_held_out_as_wholes() -> None:
         ("leave-size-out", "3.16M parameters"): ({"a", "b"}, {"c"}),
         **{("atlas-to-atlas", name): (set(of) - {name}, {name}) for name in of},
     }
+    # Copies of one base are one origin, of which none can be held out.
+    copies = dict.fromkeys({name for row in table.parents for name in row}, "base")
+    alike = standard_splits(table.with_columns({}, {"origins": copies}))
+    assert "leave-origins-out" not in {split.name for split in alike}
     gained = np.where(sources == "b", np.nan, table["retention"])  # of b there is no base
     report = validate(
         table.with_columns({"gain_kept": gained}), outcome="gain_kept",
