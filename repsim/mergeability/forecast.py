@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.forecast import GainForecast, MergeForecast
@@ -38,26 +38,54 @@ if TYPE_CHECKING:
 PredictorLike = MergePredictor | str | Path | None
 
 
+class Options(TypedDict, total=False):
+    """What every verb of forecasts takes by name, explained in `predict_merge`."""
+
+    base: ModelLike | None
+    corpus: str | Path | ParallelCorpus
+    languages: Sequence[str] | None
+    tiers: Sequence[str]
+    predictor: PredictorLike | Sequence[PredictorLike]
+    limit: int
+    text: str
+    tokenizer: Literal["same", "map"]
+    insist: bool
+    seed: int
+    device: str | None
+    loading: Mapping[str, Any] | None
+    cache: str | Path | None
+    say: Say | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Options that are complete."""
+
+    predictors: Mapping[str, MergePredictor]
+    settings: Settings
+    base: ModelName | None
+    say: Say | None
+
+
+def complete(
+    *, base: ModelLike | None = None, predictor: PredictorLike | Sequence[PredictorLike] = None,
+    say: Say | None = None, **how: Any,
+) -> Asked:  # fmt: skip
+    """Options with what is usual where nothing was said; predictors and base are looked up."""
+    cache, tiers = how.get("cache"), tuple(how.get("tiers", Settings.tiers))
+    how |= {"languages": tuple(how.get("languages") or ()), "tiers": tiers}
+    settings = Settings(**how | {"cache": Path(cache) if cache else None})
+    found = None if base is None else named_models([base])[0]
+    return Asked(choose_predictors(predictor, gain=base is not None), settings, found, say)
+
+
 def predict_merge(
     models: Sequence[ModelLike] | Mapping[str, ModelLike],
     method: str = "linear",
     alignment: str = "none",
     *,
-    base: ModelLike | None = None,
     parameters: Mapping[str, Sequence[float]] | None = None,
-    corpus: str | Path | ParallelCorpus = "bible-heldout",
-    languages: Sequence[str] | None = None,
-    tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike | Sequence[PredictorLike] = None,
-    limit: int = 200,
-    text: str = "bible",
-    tokenizer: Literal["same", "map"] = "same",
-    insist: bool = False,
-    seed: int = 0,
-    device: str | None = None,
-    loading: Mapping[str, Any] | None = None,
-    cache: str | Path | None = None,
-    say: Say | None = None,
+    **options: Unpack[Options],
 ) -> MergeForecast:
     """Forecast what a merge would keep of each language, without making it.
 
@@ -108,59 +136,27 @@ def predict_merge(
         >>> found.verdict, found.p_collapse > 0.9, sorted(found.retention)
         ('do not merge', True, ['deu_Latn', 'eng_Latn'])
     """
-    chosen = choose_predictors(predictor, gain=base is not None)
-    check_method(method, alignment, len(models), has_base=base is not None)
-    settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, insist, loading,
-    )  # fmt: skip
-    if all(gate_method(method, alignment, one, parameters) for one in chosen.values()):
+    asked = complete(**options)
+    check_method(method, alignment, len(models), has_base=asked.base is not None)
+    settings = asked.settings
+    if all(gate_method(method, alignment, one, parameters) for one in asked.predictors.values()):
         # Nothing that could be measured would help; the metadata is laid out all the same.
-        short = settings.tiers if insist else settings.tiers[:1]
+        short = settings.tiers if settings.insist else settings.tiers[:1]
         settings = dataclasses.replace(settings, tiers=short)
     measured = measure_parents(
-        named_models(models), chosen, settings, base=named_base(base), say=say
+        named_models(models), asked.predictors, settings, base=asked.base, say=asked.say
     )
-    return forecast_of(measured, chosen, method, alignment, parameters)
+    return forecast_of(measured, asked.predictors, method, alignment, parameters)
 
 
 def rank_methods(
-    models: Sequence[ModelLike] | Mapping[str, ModelLike],
-    *,
-    base: ModelLike | None = None,
-    corpus: str | Path | ParallelCorpus = "bible-heldout",
-    languages: Sequence[str] | None = None,
-    tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike | Sequence[PredictorLike] = None,
-    limit: int = 200,
-    text: str = "bible",
-    tokenizer: Literal["same", "map"] = "same",
-    insist: bool = False,
-    seed: int = 0,
-    device: str | None = None,
-    loading: Mapping[str, Any] | None = None,
-    cache: str | Path | None = None,
-    say: Say | None = None,
+    models: Sequence[ModelLike] | Mapping[str, ModelLike], **options: Unpack[Options]
 ) -> tuple[MergeForecast, ...]:
     """Forecast every known way to merge some models, which are measured once.
 
     Args:
         models: Two parents or more, as in `predict_merge`.
-        base: What the parents were trained from; without one, methods on differences are left out,
-            and the gain kept is not forecast.
-        corpus: Parallel sentences that activations are compared on.
-        languages: Languages to forecast; those that the parents state if None.
-        tiers: What is measured, all up to one.
-        predictor: A predictor or its folder, or one for each outcome; else those that ship.
-        limit: Sentences per language.
-        text: Training corpus of unigram floors and gradients.
-        tokenizer: "map" accepts tokens in another order, as recipes may.
-        insist: Whether to measure where no forecast can come of it.
-        seed: Of sentences and shuffles.
-        device: Where models run; a GPU if there is one and nothing is said.
-        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
-        cache: Folder for activations.
-        say: Told of progress.
+        options: As those of `predict_merge`; without a base, methods on differences are left out.
 
     Returns:
         One forecast per method and alignment among known merges that can be applied to so many
@@ -177,18 +173,14 @@ def rank_methods(
         >>> [(found.method, found.alignment) for found in ranked][0]
         ('linear', 'orthogonal')
     """
-    chosen = choose_predictors(predictor, gain=base is not None)
-    settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, insist, loading,
-    )  # fmt: skip
+    asked = complete(**options)
     measured = measure_parents(
-        named_models(models), chosen, settings, base=named_base(base), say=say
+        named_models(models), asked.predictors, asked.settings, base=asked.base, say=asked.say
     )
     found = [
-        forecast_of(measured, chosen, method, alignment)
-        for method, alignment in combinations(chosen)
-        if _applies(method, len(models), has_base=base is not None)
+        forecast_of(measured, asked.predictors, method, alignment)
+        for method, alignment in combinations(asked.predictors)
+        if _applies(method, len(models), has_base=asked.base is not None)
     ]
     return tuple(sorted(found, key=best_first))
 
@@ -241,11 +233,6 @@ def forecast_of(
         notes=measured.notes,
         gain=of_gain,
     )
-
-
-def named_base(base: ModelLike | None) -> ModelName | None:
-    """A base as it is opened by its name; one in memory by a reference."""
-    return None if base is None else named_models([base])[0]
 
 
 def choose_predictors(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Unpack
 
 from repsim.core.atlas import join_parents
 from repsim.core.errors import UsageError
@@ -15,20 +14,16 @@ from repsim.core.progress import progress
 from repsim.core.table import Table
 from repsim.mergeability.features.opened import OpenedModel, OpenedParents
 from repsim.mergeability.forecast import (
-    PredictorLike,
+    Options,
     best_first,
     check_method,
-    choose_predictors,
+    complete,
     forecast_of,
-    named_base,
 )
 from repsim.mergeability.gates import ModelName
-from repsim.mergeability.measuring import Say, Settings, measure_parents
+from repsim.mergeability.measuring import measure_parents
 from repsim.models.in_memory import named_models
 from repsim.models.inspect import ModelLike
-
-if TYPE_CHECKING:
-    from repsim.core import ParallelCorpus
 
 #: More combinations than this are not begun.
 MOST_COMBINATIONS = 500
@@ -60,20 +55,7 @@ def predict_matrix(
     alignment: str = "none",
     *,
     most: int = 2,
-    base: ModelLike | None = None,
-    corpus: str | Path | ParallelCorpus = "bible-heldout",
-    languages: Sequence[str] | None = None,
-    tiers: Sequence[str] = ("T0", "T1", "T2"),
-    predictor: PredictorLike | Sequence[PredictorLike] = None,
-    limit: int = 200,
-    text: str = "bible",
-    tokenizer: Literal["same", "map"] = "same",
-    insist: bool = False,
-    seed: int = 0,
-    device: str | None = None,
-    loading: Mapping[str, Any] | None = None,
-    cache: str | Path | None = None,
-    say: Say | None = None,
+    **options: Unpack[Options],
 ) -> tuple[MergeForecast, ...]:
     """Forecast every pair of a pool, or every combination of up to so many models.
 
@@ -84,20 +66,7 @@ def predict_matrix(
         method: Merge method.
         alignment: none, permutation or orthogonal.
         most: Most models in a combination.
-        base: What all were trained from, also for the forecast of the gain kept.
-        corpus: Parallel sentences that activations are compared on.
-        languages: Languages to forecast; those that the parents state if None.
-        tiers: What is measured, all up to one.
-        predictor: A predictor or its folder, or one for each outcome; else those that ship.
-        limit: Sentences per language.
-        text: Training corpus of unigram floors and gradients.
-        tokenizer: "map" accepts tokens in another order, as recipes may.
-        insist: Whether to measure where no forecast can come of it.
-        seed: Of sentences and shuffles.
-        device: Where models run; a GPU if there is one and nothing is said.
-        loading: How models are loaded: `dtype`, `device_map`, see `load_model`.
-        cache: Folder for activations.
-        say: Told of progress.
+        options: As those of `predict_merge`.
 
     Returns:
         Forecasts in the order of `combinations_of`. Combinations that do not fit are refused one by
@@ -114,16 +83,13 @@ def predict_matrix(
         >>> [forecast.verdict for forecast in found]
         ['merge', 'do not merge', 'do not merge']
     """
-    chosen = choose_predictors(predictor, gain=base is not None)
-    settings = Settings(
-        tuple(languages or ()), corpus, limit, text, seed, device, Path(cache) if cache else None,
-        tuple(tiers), tokenizer, insist, loading,
-    )  # fmt: skip
-    models, base = named_models(models), named_base(base)
+    asked = complete(**options)
+    settings, say, models = asked.settings, asked.say, named_models(models)
     groups = combinations_of(models, most)
     for size in sorted({len(group) for group in groups}):
-        check_method(method, alignment, size, has_base=base is not None)
-    pool = {_named(model): OpenedModel(model, device=device, loading=loading) for model in models}
+        check_method(method, alignment, size, has_base=asked.base is not None)
+    pool = {_named(model): OpenedModel(model, device=settings.device, loading=settings.loading)
+            for model in models}  # fmt: skip
     found = []
     with progress("combinations", total=len(groups), unit="merge") as bar:
         for number, group in enumerate(groups, 1):
@@ -132,8 +98,8 @@ def predict_matrix(
                 say("merge", f"{number} of {len(groups)}: {' + '.join(names)}")
             _make_room(pool, names)
             parents = OpenedParents([pool[name] for name in names])
-            measured = measure_parents(parents, chosen, settings, base=base)
-            found.append(forecast_of(measured, chosen, method, alignment))
+            measured = measure_parents(parents, asked.predictors, settings, base=asked.base)
+            found.append(forecast_of(measured, asked.predictors, method, alignment))
             bar.update()
     return tuple(found)
 

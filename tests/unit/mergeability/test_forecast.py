@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import itertools
 import json
 import math
@@ -16,7 +15,7 @@ from repsim.core.errors import InputError, UsageError
 from repsim.core.forecast import Interval, MergeForecast
 from repsim.mergeability import measuring
 from repsim.mergeability.candidate import Candidate, Doubt, Prediction
-from repsim.mergeability.forecast import forecast_of, predict_merge, rank_methods
+from repsim.mergeability.forecast import Options, forecast_of, predict_merge, rank_methods
 from repsim.mergeability.matrix import predict_matrix
 from repsim.mergeability.measuring import Settings, measure_parents
 from repsim.mergeability.reasons import evidence_of, reasons_of
@@ -208,14 +207,11 @@ def test_what_cannot_be_asked_is_said_before_anything_is_read(
 
 
 def test_every_verb_of_forecasts_takes_the_same_options() -> None:
-    asked = {"models", "method", "alignment", "parameters", "most"}
-    options = [
-        {name: p.default for name, p in inspect.signature(verb).parameters.items()
-         if name not in asked}
-        for verb in (predict_merge, rank_methods, predict_matrix)
-    ]  # fmt: skip
-    assert options[0] == options[1] == options[2]
-    assert {field.name for field in dataclasses.fields(Settings)} <= options[0].keys()
+    taken = {field.name for field in dataclasses.fields(Settings)}
+    assert set(Options.__annotations__) == taken | {"base", "predictor", "say"}
+    for verb in (predict_merge, rank_methods, predict_matrix):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'langauges'"):
+            verb(FORKS, langauges=["eng_Latn"])  # type: ignore[operator]
 
 
 def test_models_without_a_language_need_one(tmp_path: Path) -> None:
