@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from repsim.core.config import parse
 from repsim.core.errors import UsageError, unknown_name
 from repsim.core.model_ref import ModelRef
 from repsim.merging.ancestry import check_lineage
@@ -13,8 +14,11 @@ from repsim.merging.base import MergeMethod
 from repsim.merging.check import check_models, refuse_errors
 from repsim.merging.in_memory import merge_state_dicts
 from repsim.merging.methods import find_method
+from repsim.merging.recipe import TokenWeights
+from repsim.merging.tensors import token_tensors
+from repsim.merging.token_weights import pool_states, shares_by
 from repsim.models.in_memory import given_model, named_models, shared_twin
-from repsim.models.inspect import ModelLike
+from repsim.models.inspect import ModelLike, inspect_model
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +35,7 @@ def merge_models(
     names: Sequence[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
     align: Literal["none", "permutation", "orthogonal"] = "none",
+    token_weights: Mapping[str, Any] | None = None,
     any_base: bool = False,
     seed: int = 0,
     device: str = "cpu",
@@ -50,6 +55,8 @@ def merge_models(
         names: Names of the models, where they are no mapping.
         parameters: Values as in a recipe; for values of each model, a sequence.
         align: How the others are brought into the coordinates of the base, or of the first, before.
+        token_weights: Text that weighs rows of tokens, as in a recipe: `{"corpus": "bible",
+            "languages": {"mine": ["eng_Latn"], ...}}`; the models need a tokenizer.
         any_base: Whether a base may be of another origin than the models.
         seed: Of methods that draw.
         device: Where tensors are merged.
@@ -101,11 +108,33 @@ def merge_models(
         first, *rest = result.states
         states = [*rest, first] if base is not None else [first, *rest]
         config = result.config
+    if token_weights is not None:
+        states[: len(given)] = _by_counts(states[: len(given)], given, refs, token_weights, seed)
     merged = merge_state_dicts(
         states[: len(given)], chosen, base=states[-1] if base is not None else None,
         parameters=parameters, config=config, seed=seed, device=device,
     )  # fmt: skip
     return _module(like, config, merged, untied=align == "orthogonal")
+
+
+def _by_counts(
+    states: Sequence[Any], models: Sequence[Any], refs: Sequence[Any], how: Mapping[str, Any],
+    seed: int,
+) -> list[dict[str, torch.Tensor]]:  # fmt: skip
+    """State dicts with common rows of tokens, weighed by counts in each model's text."""
+    asked = parse(TokenWeights, how)
+    known = [given_model(model) for model in models]
+    tokenizer = next((found.tokenizer for found in known if found and found.tokenizer), None)
+    names = token_tensors(states[0])
+    if tokenizer is None or not names:
+        raise UsageError(
+            "rows of tokens are weighed by what a tokenizer cuts, and there is none",
+            hint="give models as (module, tokenizer)",
+        )
+    described = [inspect_model(ref, generic=True) for ref in refs[: len(models)]]
+    stated = {ref.name: ref.languages for ref in described}
+    rows = len(states[0][min(names)])
+    return pool_states(states, shares_by(asked, stated, tokenizer, rows, seed))
 
 
 def _check(

@@ -12,7 +12,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim.core.errors import UsageError
@@ -85,7 +84,8 @@ def token_shares(
         raise UsageError("the models have no rows of tokens to weigh", hint="no token_weights")
     counts, known = [], dict[Any, "torch.Tensor"]()
     for model in recipe.models:
-        languages = languages_of(how, model, located[model].folder)
+        stated = read_provenance(located[model].folder).get("languages", ())
+        languages = languages_of(how, model, stated)
         whose = recipe.tokenizer_owner if recipe.tokenizer == "same" else model
         if (whose, languages) not in known:
             folder = located[whose].folder
@@ -96,6 +96,18 @@ def token_shares(
     return weigh(torch.stack(counts))
 
 
+def shares_by(
+    how: TokenWeights, stated: Mapping[str, Sequence[str]], tokenizer: Any, rows: int, seed: int
+) -> torch.Tensor:
+    """Share of each model of one tokenizer in each row; `stated`: model -> its languages."""
+    import torch
+
+    spoken = [languages_of(how, model, languages) for model, languages in stated.items()]
+    counts = {codes: count_rows(how, codes, tokenizer, rows, seed)
+              for codes in dict.fromkeys(spoken)}  # fmt: skip
+    return weigh(torch.stack([counts[codes] for codes in spoken]))
+
+
 def _as_placed(counts: torch.Tensor, source: TensorSource, header: TensorHeader) -> torch.Tensor:
     """Counts in the rows of the result, nothing where a model takes the row of another."""
     if not isinstance(source, Reindexed):
@@ -104,9 +116,9 @@ def _as_placed(counts: torch.Tensor, source: TensorSource, header: TensorHeader)
     return counts[own].where(own >= 0, 0)
 
 
-def languages_of(how: TokenWeights, model: str, folder: Path) -> tuple[str, ...]:
+def languages_of(how: TokenWeights, model: str, stated: Sequence[str]) -> tuple[str, ...]:
     """Languages of a model's text: as the recipe has them, else as the model states them."""
-    found = how.languages.get(model) or tuple(read_provenance(folder).get("languages", ()))
+    found = how.languages.get(model) or tuple(stated)
     if not found:
         raise UsageError(
             f"'{model}' does not state its languages, so its tokens cannot be counted",

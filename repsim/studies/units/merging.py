@@ -12,8 +12,6 @@ from repsim.studies.units.coordinates import in_coordinates
 from repsim.studies.units.scoring import prepared, selected, unpacked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from repsim.evaluation import MergeOutcome, PreparedText
@@ -84,7 +82,7 @@ def merge_unit(
     ready = selected(everything, spec["languages"])
     parents = _parent_scores(spec, needs)
     rows: list[dict[str, Any]] = []
-    for trial, states, config in _aligned(spec, folders, models):
+    for trial, states, config in _aligned(spec, models):
         started = time.process_time()
         outcome, own = _outcome(trial, states, config, spec, workspace, ready, parents, device)
         found = _rows(spec, trial, outcome, own, ready, parents)
@@ -117,34 +115,28 @@ def _learning(spec: Mapping[str, Any], model: CausalModel) -> dict[str, Any]:
     return {"windows": windows, "learning": settings}
 
 
-def _shares(
-    spec: Mapping[str, Any], folders: Sequence[Path], models: Sequence[CausalModel]
-) -> torch.Tensor | None:
+def _shares(spec: Mapping[str, Any], models: Sequence[CausalModel]) -> torch.Tensor | None:
     """Share of each parent in each row of tokens, by counts in its text, if there are to be any."""
-    import torch
-
     from repsim.merging.recipe import TokenWeights
-    from repsim.merging.token_weights import count_rows, languages_of, weigh
+    from repsim.merging.token_weights import shares_by
 
     if not spec.get("token_weights"):
         return None
-    how, like = TokenWeights(corpus=spec["corpus"]), models[0]
-    model: Any = like.model
-    rows = len(model.get_input_embeddings().weight)
-    spoken = [languages_of(how, name, folder)
-              for name, folder in zip(spec["parents"], folders, strict=True)]  # fmt: skip
-    counts = {codes: count_rows(how, codes, like.tokenizer, rows, spec["seed"])
-              for codes in dict.fromkeys(spoken)}  # fmt: skip
-    return weigh(torch.stack([counts[codes] for codes in spoken]))
+    stated = {name: model.ref.languages
+              for name, model in zip(spec["parents"], models, strict=True)}  # fmt: skip
+    like: Any = models[0].model
+    rows = len(like.get_input_embeddings().weight)
+    how = TokenWeights(corpus=spec["corpus"])
+    return shares_by(how, stated, models[0].tokenizer, rows, spec["seed"])
 
 
 def _aligned(
-    spec: Mapping[str, Any], folders: Sequence[Path], models: Sequence[CausalModel]
+    spec: Mapping[str, Any], models: Sequence[CausalModel]
 ) -> Iterator[tuple[Trial, list[State], Any]]:
     """Every trial with the parents in its coordinates; each alignment is made once."""
     everything = trials(spec)
     wanted = dict.fromkeys(trial.alignment for trial in everything)
-    more = _learning(spec, models[0]), _shares(spec, folders, models)
+    more = _learning(spec, models[0]), _shares(spec, models)
     for alignment, states, config in in_coordinates(models, wanted, *more):
         for trial in everything:
             if trial.alignment == alignment:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 import repsim
 from repsim.core.errors import IncompatibleModelsError, UsageError
 from repsim.merging import merge_models
+from repsim.models.causal import load_causal_lm
 from repsim.models.identity import weights_in_memory
 from repsim.testing.tiny_models import tiny_model, tiny_tokenizer, write_tiny_model
 
@@ -87,6 +88,24 @@ def test_a_copy_in_other_coordinates_is_brought_back(align: Any) -> None:
         aligned = merge_models([model, other], align=align)(ids).logits
     assert (plain - expected).abs().max() > 1e-3
     torch.testing.assert_close(aligned, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_of_tokens_are_weighed_as_those_of_folders_are(tmp_path: Path) -> None:
+    names = {"eng": "zoo:eng-1", "deu": "zoo:deu-1"}
+    models = {name: load_causal_lm(model) for name, model in names.items()}
+    weights = {"corpus": "bible", "tokens": 2_048}
+    languages = {name: (f"{name}_Latn",) for name in names}
+    pairs = {name: (model.model, model.tokenizer) for name, model in models.items()}
+    found = merge_models(pairs, token_weights=weights | {"languages": languages})
+    recipe = {"method": "linear", "models": list(names.values()), "token_weights": weights}
+    stored = AutoModelForCausalLM.from_pretrained(repsim.merge(recipe, tmp_path / "out"))
+    rows = stored.get_input_embeddings().weight.float()
+    torch.testing.assert_close(found.get_input_embeddings().weight, rows, atol=1e-2, rtol=0)
+    assert (rows - merge_models(pairs).get_input_embeddings().weight).abs().max() > 0.1
+    with pytest.raises(UsageError, match="not state its languages"):
+        merge_models(pairs, token_weights=weights)
+    with pytest.raises(UsageError, match="there is none"):
+        merge_models([pair[0] for pair in pairs.values()], token_weights=weights)
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
