@@ -183,7 +183,7 @@ def difference(
     gap, gaps = values[0] - values[1], replicates[0] - replicates[1]
     error, reach = (float(number) for number in jackknife_error(gaps, level))
     p = float(2 * stats.t.sf(abs(gap) / error, len(gaps) - 1)) if error > 0 else float(gap == 0)
-    return Difference(gap, gap - reach, gap + reach, p, *values, _unit(sides[0]))
+    return Difference(gap, gap - reach, gap + reach, p, values[0], values[1], _unit(sides[0]))
 
 
 def between_models(
