@@ -132,7 +132,8 @@ class MergeForecast:
             InputError: Fields are missing, or are of another version.
         """
         try:
-            gain = document["gain"]
+            gain = document.get("gain")
+            document = {name: value for name, value in document.items() if name != "oracle"}
             return cls(
                 **{
                     **document,
@@ -184,7 +185,11 @@ def _numbers(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         name: {language: Interval(**found) for language, found in document[name].items()},
         "worst": Interval(**document["worst"]) if document["worst"] else None,
-        "nearest": tuple(KnownMerge(**found) for found in document["nearest"]),
+        # Forecasts before the gain kept was forecast too said "retention" of known merges.
+        "nearest": tuple(
+            KnownMerge(**{"kept" if key == "retention" else key: v for key, v in found.items()})
+            for found in document["nearest"]
+        ),
     }
 
 

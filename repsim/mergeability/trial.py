@@ -46,35 +46,20 @@ PROCESS_BYTES, LOGITS = 1e9, 4
 
 @dataclasses.dataclass(frozen=True)
 class TrialPlan:
-    """What a trial would make, read and take.
-
-    Attributes:
-        recipe: The merge.
-        parents: Name in the table -> what is merged.
-        base: What the gain kept is taken over; None for none.
-        text: Language -> bytes that are scored.
-        context: Tokens per window.
-        scoring: Further settings of `repsim.evaluate`.
-        folder: Where the merge is made.
-        disk: Bytes that it takes there while the trial runs.
-        disk_free: Bytes that are free there.
-        memory: Bytes that one model and its logits take: models are loaded one after another.
-        memory_free: Bytes that are free on the device; None where `device_map` spreads a model.
-        seconds: Estimated time by part: merging, loading, floors, scoring.
-    """
+    """What a trial would make, read and take: bytes, tokens of a window, estimated seconds."""
 
     recipe: Recipe
-    parents: Mapping[str, ModelRef]
-    base: ModelRef | None
-    text: Mapping[str, int]
+    parents: Mapping[str, ModelRef]  # by their names in the table
+    base: ModelRef | None  # what the gain kept is taken over
+    text: Mapping[str, int]  # language -> bytes that are scored
     context: int
-    scoring: Mapping[str, Any]
-    folder: Path
-    disk: int
+    scoring: Mapping[str, Any]  # further settings of `repsim.evaluate`
+    folder: Path  # where the merge is made
+    disk: int  # that the merge takes there while the trial runs
     disk_free: int
-    memory: int
-    memory_free: int | None
-    seconds: Mapping[str, float]
+    memory: int  # that one model and its logits take: models are loaded one after another
+    memory_free: int | None  # None where `device_map` spreads a model
+    seconds: Mapping[str, float]  # by part: merging, loading, floors, scoring
 
     @property
     def refusal(self) -> str:

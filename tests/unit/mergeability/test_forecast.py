@@ -70,6 +70,12 @@ def test_with_a_base_the_gain_kept_is_a_second_outcome_that_answers_for_itself()
     assert found.gain.p_half < 0.5 < found.gain.worst.value
     assert MergeForecast.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert "gain kept over zoo:mixed" in found._repr_html_()
+    old = dataclasses.replace(only_metadata(FORKS), gain=None)
+    document = json.loads(json.dumps({**old.to_dict(), "oracle": {}}))
+    del document["gain"]
+    for known in document["nearest"]:
+        known["retention"] = known.pop("kept")
+    assert MergeForecast.from_dict(document) == old
     assert "| language | gain kept over zoo:mixed | 90 % interval" in markdown([found])
     # Sizes are known one by one: nothing is told of what lies between two that are far apart.
     refused = asked(sizes=(4.0, 8.0)).gain
