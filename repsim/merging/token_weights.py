@@ -35,20 +35,7 @@ SOLE = 0.9
 
 
 def weigh(counts: torch.Tensor) -> torch.Tensor:
-    """Share of each model in the row of each token.
-
-    Args:
-        counts: How often each model's text has each token, `[models, tokens]`.
-
-    Returns:
-        Shares `[models, tokens]`, float64, that add up to 1 over models: relative frequencies with
-        one occurrence more of every token, so that what no text has is an equal mean.
-
-    Example:
-        >>> import torch
-        >>> weigh(torch.tensor([[7, 0, 0], [0, 7, 0]])).T.round(decimals=2).tolist()
-        [[0.89, 0.11], [0.11, 0.89], [0.5, 0.5]]
-    """
+    """Share of each model in each row, from counts `[models, tokens]`, smoothed by one each."""
     smooth = counts.double() + 1.0
     frequency = smooth / smooth.sum(1, keepdim=True)
     return frequency / frequency.sum(0)
@@ -70,10 +57,7 @@ def count_rows(
 def token_shares(
     recipe: Recipe, located: Mapping[str, Located], sources: Mapping[str, TensorSource]
 ) -> torch.Tensor | None:
-    """Share of each model in each row, `[models, rows]`, where the recipe weighs rows.
-
-    Each model's text is cut by its own tokenizer, for that is what the model has seen of a token.
-    """
+    """Share of each model in each row, by its text as its tokenizer cuts it; None if unasked."""
     how, headers = recipe.token_weights, sources[recipe.models[0]].headers
     if how is None:
         return None
@@ -161,12 +145,7 @@ def pool_states(
 
 @dataclasses.dataclass(frozen=True)
 class Weighed(View):
-    """A source whose rows of tokens are the weighed means of those of all models.
-
-    Attributes:
-        models: All models, this one among them.
-        shares: Of each model in each row, `[models, rows]`.
-    """
+    """A source whose rows of tokens are the means of those of all models, weighed by `shares`."""
 
     models: Sequence[TensorSource]
     shares: torch.Tensor

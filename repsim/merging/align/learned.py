@@ -102,16 +102,7 @@ class Learned:
 
 
 class Midpoint:
-    """The model between two, as a function of learned maps of the second.
-
-    Args:
-        a: Folded weights of the reference.
-        b: Those of the other model, in the coordinates that learning starts from.
-        spaces: What may act on them.
-        state: A state dict with the layout of the result.
-        config: Config of the result.
-        shares: Share of the second model in each row of tokens, if that is not as elsewhere.
-    """
+    """The model between two, as a function of maps of the second; `shares`: its in token rows."""
 
     def __init__(
         self, a: Weights, b: Weights, spaces: WeightSpaces, state: StateDict, config: Any,
@@ -156,19 +147,7 @@ def learn_maps(
     cache: Path | None = None,
     on_update: Say | None = None,
 ) -> Learned:
-    """Learn maps of the second model; every element on the way is legal.
-
-    Args:
-        midpoint: The model between the two.
-        windows: Token ids `[n, context + 1]`, all languages together.
-        learning: How.
-        cache: File in which a state is kept, from which a stopped call goes on.
-        on_update: Called with update, number of updates and loss.
-
-    Raises:
-        InputError: A loss that is not a finite number.
-        ResourceError: The cache cannot be written.
-    """
+    """Learn maps of the second model by AdamW; with a `cache` file a stopped call goes on."""
     import torch
 
     total = learning.updates(windows.shape[1] - 1)
