@@ -72,8 +72,8 @@ class Beside:
     """Where a value of a feature lies among known merges."""
 
     below: float  # share of known merges with a lower value
-    typical: float  # median retention of the known merges with the most similar values
-    count: int  # how many those are
+    typical: float  # median outcome of the known merges with the most similar values
+    usual: float  # the same of all known merges of that method and alignment
 
 
 class MergePredictor(Protocol):

@@ -276,8 +276,8 @@ class Predictor(RegressorMixin, BaseEstimator):
         if not len(rows):
             return None
         near = rows[np.argsort(np.abs(values[rows] - value), kind="stable")[:BESIDE]]
-        typical = float(np.median(self.evidence_["retention"][near]))
-        return Beside(float((values[rows] < value).mean()), typical, len(near))
+        typical, usual = (float(np.median(self.evidence_["retention"][of])) for of in (near, rows))
+        return Beside(float((values[rows] < value).mean()), typical, usual)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able: everything but the known merges, which are named by their hash."""

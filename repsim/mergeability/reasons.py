@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from repsim.core.atlas import COLLAPSE
 from repsim.core.forecast import Reason
 from repsim.mergeability.candidate import NEARBY, Beside, Candidate, MergePredictor, Prediction
 from repsim.mergeability.features.catalogue import FEATURES, specs
@@ -13,6 +12,8 @@ from repsim.stats.additive import LEAST
 
 #: Reasons that are given.
 MOST = 5
+#: Share of known merges from which on a value is called high, and from the other end low.
+FAR = 2 / 3
 #: Effects on retention below this are not worth a sentence.
 LEAST_EFFECT = 0.01
 
@@ -25,14 +26,21 @@ def reasons_of(
     if language is None:
         return ()
     values = {**candidate.features[language], **prediction.values}
-    ordered = sorted(prediction.effects, key=lambda name: -abs(prediction.effects[name]))
-    found = []
-    for name in ordered[:MOST]:
-        effect, value = prediction.effects[name], _value_of(name, values, candidate.alignment)
-        if abs(effect) < LEAST_EFFECT or not math.isfinite(value):
-            continue
-        found.append(_reason(name, value, effect, predictor.beside(name, value, candidate)))
-    return tuple(found)
+    effects = {name: (_value_of(name, values, candidate.alignment), effect)
+               for name, effect in prediction.effects.items()}  # fmt: skip
+    for name in [name for name in effects if name.removesuffix("_worst") != name]:
+        # Of two parents the worst pair is the only one: one reason, with both effects.
+        value, effect = effects[name]
+        mean, more = effects.get(name.removesuffix("_worst"), (math.nan, 0.0))
+        if math.isclose(value, mean, abs_tol=0.005):
+            effects[name.removesuffix("_worst")] = (mean, effect + more)
+            del effects[name]
+    strongest = sorted(effects.items(), key=lambda one: -abs(one[1][1]))[:MOST]
+    return tuple(
+        _reason(name, value, effect, predictor.beside(name, value, candidate))
+        for name, (value, effect) in strongest
+        if abs(effect) >= LEAST_EFFECT and math.isfinite(value)
+    )
 
 
 def _value_of(name: str, values: Mapping[str, float], alignment: str) -> float:
@@ -73,25 +81,34 @@ def _text(name: str, value: float, effect: float | None, beside: Beside | None) 
     elif name in FEATURES and FEATURES[name].flag and value in (0.0, 1.0):
         said = f"{label_of(name)}: {'yes' if value else 'no'}"
     elif beside:
-        said += f", {_place(beside.below)} of the same method"
+        said += f", {_place(beside.below)}"
     if effect is not None:
-        said += f", which {'raises' if effect > 0 else 'lowers'} the forecast by {abs(effect):.2f}"
-    if beside and not _misleads(effect, beside.typical):
-        typical = "less than −1" if beside.typical < LEAST else _number(beside.typical)
-        said += f"; known merges with a similar value kept {typical} (median)"
+        way = "raises" if effect > 0 else "lowers"
+        said += f", which {way} the forecast by {abs(effect):.2f} from the average merge"
+    if beside and not _misleads(effect, beside):
+        typical, usual = (
+            "below −1" if of < LEAST else _number(of) for of in (beside.typical, beside.usual)
+        )
+        said += (
+            f"; known merges with a similar value: median retention {typical}, of all made the "
+            f"same way {usual}"
+        )
     return said
 
 
-def _misleads(effect: float | None, typical: float) -> bool:
+def _misleads(effect: float | None, beside: Beside) -> bool:
     """Whether merges with a similar value fared otherwise, for reasons that are not this value."""
-    return effect is not None and (effect > 0) != (typical >= COLLAPSE)
+    return effect is not None and (effect > 0) != (beside.typical >= beside.usual)
 
 
 def _place(below: float) -> str:
     """Where a value lies, said from the nearer end; others may have the same value."""
-    if below >= 0.5:
-        return f"higher than in {_share(below)} known merges"
-    return f"lower than or equal to that of {_share(1 - below)} known merges"
+    made = "known merges made the same way have"
+    if below >= FAR:
+        return f"high ({_share(below)} {made} less)"
+    if below <= 1 - FAR:
+        return f"low ({_share(1 - below)} {made} as much or more)"
+    return f"middling ({_share(below)} {made} less)"
 
 
 def _share(share: float) -> str:

@@ -86,7 +86,7 @@ class PlantedPredictor:
         if feature != self.feature:
             return None
         below = min(max(0.1 + 0.8 * (value - 0.02) / 0.98, 0.0), 1.0)
-        return Beside(below, _LOW + value, 20)
+        return Beside(below, _LOW + value, 0.3)
 
 
 def planted_predictor(**changes: Any) -> PlantedPredictor:

@@ -263,7 +263,7 @@ def _activations() -> list[FeatureSpec]:
             f"{label} of the hidden units of the feed-forward parts on the same text in {section} "
             f"blocks, {_CALIBRATED}")  # fmt: skip
     for section, (gap, (high, low, meaning)) in itertools.product(SECTIONS, GAPS.items()):
-        add(f"{gap}_{section}", f"{high} - {low}, {section}",
+        add(f"{gap}_{section}", f"{measures[high].label} minus {measures[low].label}, {section}",
             f"calibrated {high} minus calibrated {low}: {meaning}; mean over pairs", 0,
             worst="")  # fmt: skip
     for name in across():

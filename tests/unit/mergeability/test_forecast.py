@@ -307,12 +307,39 @@ def test_reasons_are_the_strongest_of_the_worst_language() -> None:
     )  # fmt: skip
     prediction = Prediction(
         kept={"eng_Latn": Interval(0.9), "deu_Latn": Interval(0.2)},
-        effects={"k": 0.005, "speakers": -0.3, "made_up": 0.4, "absent": 0.9},
-        values={"made_up": -3.5e-4},
+        effects={"k": 0.005, "speakers": -0.1, "speakers_worst": -0.2, "made_up": 0.4, "absent": 1},
+        values={"made_up": -3.5e-4, "speakers_worst": 0.25},  # of two parents: the only pair
     )
     found = reasons_of(prediction, asked, planted_predictor())
     assert [(r.feature, r.value) for r in found] == [("made_up", -3.5e-4), ("speakers", 0.25)]
-    assert found[0].text == "made_up is −3.5e−04, which raises the forecast by 0.40"
-    lowered = "share of parents of the language is 0.25, which lowers the forecast by 0.30"
+    assert found[0].text == (
+        "made_up is −3.5e−04, which raises the forecast by 0.40 from the average merge"
+    )
+    lowered = "share of parents of the language is 0.25, which lowers the forecast by 0.30 from the"
     assert found[1].text.startswith(lowered)
     assert evidence_of(asked, planted_predictor()) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "effect", "said"),
+    [
+        (0.9, 0.4, "high (82 % of known merges made the same way have less), which raises the "
+         "forecast by 0.40 from the average merge; known merges with a similar value: median "
+         "retention 0.50, of all made the same way 0.30"),
+        (0.1, -0.4, "low (83 % of known merges made the same way have as much or more), which "
+         "lowers the forecast by 0.40 from the average merge; known merges with a similar value: "
+         "median retention −0.30, of all made the same way 0.30"),
+        (0.5, 0.4, "middling (49 % of known merges made the same way have less), which raises the "
+         "forecast by 0.40 from the average merge"),
+    ],
+)  # fmt: skip
+def test_a_reason_says_how_high_against_what_and_what_it_did(value, effect, said) -> None:
+    """What merges with a similar value kept is left out where it argues against the effect."""
+    asked = Candidate(("a", "b"), "linear", "none", "", {"deu_Latn": {}}, ("T0",))
+    known = planted_predictor()
+    prediction = Prediction(
+        kept={"deu_Latn": Interval(0.2)}, effects={known.feature: effect},
+        values={known.feature: value},
+    )  # fmt: skip
+    (found,) = reasons_of(prediction, asked, known)
+    assert found.text == f"share of training in common is {value:.2f}, {said}"
