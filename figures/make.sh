@@ -44,10 +44,7 @@ measures() { repsim measures --recommend --figure "$out/measures/ranking.png"; }
 
 cpu_atlas() { repsim study report cpu_atlas -o "$out/cpu_atlas"; }
 
-learned() {
-    python tests/benchmarks/learned_alignment_report.py
-    python tests/benchmarks/learned_alignment_parts.py
-}
+learned() { python tests/benchmarks/learned_alignment_report.py; }
 
 validation() {
     repsim predictor validate -o out/validation

@@ -122,7 +122,7 @@ def _why_family(models: Sequence[Located], predictor: MergePredictor) -> str:
         if family not in known:
             return (
                 f"'{found.name}' is of the family {family}, and every known merge is of "
-                f"{' or '.join(known)} models: intervals did not hold for another family"
+                f"{' or '.join(sorted(known))} models: nothing tells how far off a forecast is"
             )
     return ""
 

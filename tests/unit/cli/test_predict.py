@@ -252,7 +252,7 @@ def test_a_trial_is_planned_and_refused_with_numbers(
 def test_a_refusal_leads_to_a_trial_where_the_models_can_be_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pair = [str(write_tiny_model("gpt2", tmp_path / name, head=True, seed=i))
+    pair = [str(write_tiny_model("gpt_neox", tmp_path / name, head=True, seed=i))
             for i, name in enumerate("ab")]  # fmt: skip
     way = ("--method", "slerp", "--set", "t=0.3", "-l", "eng_Latn")
     assert run(*pair, *way) == 0
