@@ -193,7 +193,8 @@ def test_random_models_of_families_that_nobody_merged_here_get_no_number(
             enumerate("ab")]  # fmt: skip
     found = predict_merge(pair, languages=["eng_Latn"], limit=20)
     assert_refused(found)
-    assert f"'a' is of the family {family}, and every known merge is of gpt2 or llama" in found.refusal
+    why = f"'a' is of the family {family}, and every known merge is of gpt2 or llama models"
+    assert why in found.refusal
 
 
 def test_gates_open_with_the_evidence(tmp_path: Path) -> None:
