@@ -12,8 +12,8 @@ wanted of those that are known.
 
 Coverage holds in every band of *forecasts*. In bands of *outcomes* nothing of the kind can be had:
 a merge whose outcome is rare at its forecast lies outside by construction. What makes forecasts
-hard, and that one distribution of scores serves all bands, was chosen after looking, on other
-dealings of the shipped atlas than those of its validation.
+hard, and that one distribution of scores serves all bands, was chosen after looking at the first
+shipped atlas, its validation's dealing included; no other atlas was looked at.
 """
 
 from __future__ import annotations
