@@ -60,7 +60,8 @@ def open_sources(models: Models, *, least: int = 2) -> list[TensorSource]:
     """Open the weights of some models; those of one name are numbered."""
     if len(models) < least:
         raise UsageError("one model has no lineage to tell", hint="name two models or more")
-    if isinstance(models, Mapping) and not any(hasattr(each, "dtype") for each in models.values()):
+    # A tensor has a shape; a module has a dtype too.
+    if isinstance(models, Mapping) and not any(hasattr(each, "shape") for each in models.values()):
         return [_open(model, name) for name, model in models.items()]
     if isinstance(models, Mapping):
         raise UsageError("one state dict has no lineage to tell", hint="give {name: state dict}")
