@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from repsim.core.errors import InputError, UsageError
 from repsim.core.files import hash_json, read_json, write_json
 from repsim.core.forecast import Interval, KnownMerge
+from repsim.core.pool import one_thread
 from repsim.mergeability.candidate import NEARBY, RETENTION, Beside, Candidate, Doubt, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
@@ -114,13 +115,15 @@ class Predictor(RegressorMixin, BaseEstimator):
             sets = {"table": tuple(dict.fromkeys(table.tiers.get(n, "table") for n in named))}
         else:
             sets = forecasting_sets(table)
-        fitted = {
-            name: fit_part(
-                table, tiers, kind=self.regressor, features=self.features, blocks=self.blocks,
-                seed=self.seed,
-            )
-            for name, tiers in sets.items()
-        }  # fmt: skip
+        # One thread: sums in another order may tip a choice between regressors.
+        with one_thread():
+            fitted = {
+                name: fit_part(
+                    table, tiers, kind=self.regressor, features=self.features, blocks=self.blocks,
+                    seed=self.seed,
+                )
+                for name, tiers in sets.items()
+            }  # fmt: skip
         self.parts_: dict[str, Part] = {name: part for name, (part, _) in fitted.items()}
         if DEFAULT_SET in fitted:
             full, theirs = fitted[DEFAULT_SET]

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from repsim.activations import extract
 from repsim.core import ParallelCorpus
+from repsim.core.pool import one_thread
 from repsim.models import load_model
 from repsim.testing.tiny_models import write_tiny_model
 
@@ -52,13 +52,9 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder, tmp_path_factory) -> Path:
     """What one process writes that nothing disturbs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        cache = tmp_path_factory.mktemp("cache")
+    cache = tmp_path_factory.mktemp("cache")
+    with one_thread():  # more threads sum in another order
         acts = extract(load_model(folder), corpus_of(N), cache=cache, batch_size=64)[0]
-    finally:
-        torch.set_num_threads(threads)
     return acts.source.path
 
 
@@ -91,7 +87,8 @@ def test_a_killed_extraction_goes_on_where_it_was(folder, expected, tmp_path):
     passes = []
     model = load_model(folder)
     model.model.register_forward_pre_hook(lambda module, args: passes.append(1))
-    acts = extract(model, corpus_of(N), cache=cache, batch_size=64)[0]
+    with one_thread():
+        acts = extract(model, corpus_of(N), cache=cache, batch_size=64)[0]
     assert len(passes) == 6
     assert acts.info["chunks_computed"] == 2
     assert acts.source.path.read_bytes() == expected.read_bytes()

@@ -8,6 +8,7 @@ import pytest
 
 from repsim.core.errors import UsageError
 from repsim.mergeability import measuring
+from repsim.mergeability.candidate import OUTCOMES
 from repsim.mergeability.forecast import left_out, rank_methods
 from repsim.mergeability.matrix import ForecastTable, combinations_of, predict_matrix
 from repsim.mergeability.question import read_question
@@ -25,8 +26,9 @@ def test_ways_to_merge_are_ranked_on_one_measurement(monkeypatch: pytest.MonkeyP
         return original(**fields)  # type: ignore[arg-type]
 
     monkeypatch.setattr(measuring, "Measured", count)
+    both = [planted_predictor(outcome=outcome) for outcome in OUTCOMES]
     found = rank_methods(
-        ["zoo:eng-1", "zoo:eng-2"], base="zoo:mixed", tiers=("T0",), predictor=planted_predictor()
+        ["zoo:eng-1", "zoo:eng-2"], base="zoo:mixed", tiers=("T0",), predictor=both
     )
     assert counted == ["measured"]
     assert [(f.method, f.alignment) for f in found] == [
