@@ -22,6 +22,7 @@ from repsim.core.errors import UsageError
 
 if TYPE_CHECKING:
     from repsim.core.forecast import MergeForecast
+    from repsim.core.model_ref import ModelRef
     from repsim.mergeability.candidate import MergePredictor
     from repsim.mergeability.question import Question
     from repsim.mergeability.trial import TrialPlan
@@ -97,11 +98,12 @@ def predict(sources: tuple[str, ...], **options: Any) -> None:
 
     options["tiers"] = up_to(options["tier"])
     asked = _question(sources, options)
+    refs = _look_up(asked)
     predictors = choose_predictors(options["predictor"], gain=asked.base is not None)
     _plan(asked, options, [one.identity for one in predictors.values()])
     trial = planned_trial(sources, options) if options["trial"] else None
     if options["dry_run"]:
-        _look_up(asked, options, trial)
+        _print_plan(refs, options, trial)
         return
     if trial:
         trial.check()
@@ -186,12 +188,16 @@ def _plan(asked: Question, options: dict[str, Any], predictors: Sequence[str]) -
         say("note", note)
 
 
-def _look_up(asked: Question, options: dict[str, Any], trial: TrialPlan | None) -> None:
-    """Find every model, and say what would be measured of them."""
+def _look_up(asked: Question) -> list[ModelRef]:
+    """Find every model before the predictor, which takes seconds to load."""
     from repsim.models import inspect_model
 
     named = [*asked.models, *([asked.base] if asked.base else [])]
-    refs = [inspect_model(name, generic=True) for name in named]
+    return [inspect_model(name, generic=True) for name in named]
+
+
+def _print_plan(refs: Sequence[ModelRef], options: dict[str, Any], trial: TrialPlan | None) -> None:
+    """The models, and what would be measured of them."""
     rows = [
         {"model": ref.name, "family": ref.architecture, "parameters": ref.parameters,
          "languages": list(ref.languages)}

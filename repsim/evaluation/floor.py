@@ -34,10 +34,10 @@ class TrainingCounts(NamedTuple):
 
 
 def training_counts(
-    corpus: str, language: str, tokenizer: Any, *, allow_network: bool = False
+    corpus: str, language: str, tokenizer: Any, *, limit: int = 0, allow_network: bool = False
 ) -> TrainingCounts:
-    """Token counts of a language's training text, or of drawn documents; cached."""
-    limit = max(LEAST_BYTES, BYTES_PER_ENTRY * len(tokenizer))
+    """Token counts of a language's training text, or of `limit` bytes drawn from it; cached."""
+    limit = limit or max(LEAST_BYTES, BYTES_PER_ENTRY * len(tokenizer))
     known = _remembered(corpus, language, tokenizer, limit)
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         if known is not None:

@@ -14,9 +14,10 @@ from repsim.merging.base import MergeMethod
 from repsim.merging.check import check_models, refuse_errors
 from repsim.merging.in_memory import merge_state_dicts
 from repsim.merging.methods import find_method
-from repsim.merging.recipe import TokenWeights
+from repsim.merging.recipe import Learn, TokenWeights
 from repsim.merging.tensors import token_tensors
 from repsim.merging.token_weights import pool_states, shares_by
+from repsim.merging.windows import learning_on
 from repsim.models.in_memory import given_model, named_models, shared_twin
 from repsim.models.inspect import ModelLike, inspect_model
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ALIGNMENTS = ("none", "permutation", "orthogonal")
+ALIGNMENTS = ("none", "permutation", "orthogonal", "learned")
 
 
 def merge_models(
@@ -34,7 +35,8 @@ def merge_models(
     base: ModelLike | None = None,
     names: Sequence[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
-    align: Literal["none", "permutation", "orthogonal"] = "none",
+    align: Literal["none", "permutation", "orthogonal", "learned"] = "none",
+    learn: Mapping[str, Any] | None = None,
     token_weights: Mapping[str, Any] | None = None,
     any_base: bool = False,
     seed: int = 0,
@@ -55,6 +57,8 @@ def merge_models(
         names: Names of the models, where they are no mapping.
         parameters: Values as in a recipe; for values of each model, a sequence.
         align: How the others are brought into the coordinates of the base, or of the first, before.
+        learn: Text that "learned" learns on, as in a recipe: `{"corpus": "bible", "languages":
+            ["eng_Latn", "deu_Latn"], "tokens": 300_000}`; the models need a tokenizer.
         token_weights: Text that weighs rows of tokens, as in a recipe: `{"corpus": "bible",
             "languages": {"mine": ["eng_Latn"], ...}}`; the models need a tokenizer.
         any_base: Whether a base may be of another origin than the models.
@@ -64,8 +68,8 @@ def merge_models(
 
     Returns:
         A module of the class, config, type and device of the base, or of the first model, in
-        evaluation mode; `save_pretrained` writes it, `state_dict()` gives its tensors. Rotation
-        unties heads and gives float32.
+        evaluation mode; `save_pretrained` writes it, `state_dict()` gives its tensors. Rotation,
+        learned or not, unties heads and gives float32.
 
     Raises:
         IncompatibleModelsError: The models do not fit each other.
@@ -83,6 +87,11 @@ def merge_models(
     chosen = find_method(method) if isinstance(method, str) else method
     if align not in ALIGNMENTS:
         raise unknown_name("alignment", align, ALIGNMENTS)
+    if (align == "learned") != (learn is not None):
+        raise UsageError(
+            'align="learned" and `learn` go together: the one needs the text of the other',
+            hint='learn={"corpus": "bible", "languages": ["eng_Latn", "deu_Latn"]}',
+        )
     given = list(models.values()) if isinstance(models, Mapping) else list(models)
     chosen.check(len(given), has_base=base is not None)
     everything = [*given, *([base] if base is not None else [])]
@@ -100,41 +109,76 @@ def merge_models(
     assert found is not None
     like: Any = found.model
     config = like.config
+    parents = _Parents(given, refs[: len(given)], seed)
+    shares = parents.shares(states[0], token_weights) if token_weights is not None else None
     if align != "none":
         from repsim.merging.align import align as aligned
 
         others = [state for place, state in enumerate(states) if place != donor]
-        result = aligned(states[donor], others, config, method=align, seed=seed)
+        text = parents.text(learn, config) if learn is not None else {}
+        if learn is not None and base is None:
+            text["shares"] = shares
+        result = aligned(states[donor], others, config, method=align, seed=seed, **text)
         first, *rest = result.states
         states = [*rest, first] if base is not None else [first, *rest]
         config = result.config
-    if token_weights is not None:
-        states[: len(given)] = _by_counts(states[: len(given)], given, refs, token_weights, seed)
+    if shares is not None:
+        states[: len(given)] = pool_states(states[: len(given)], shares)
     merged = merge_state_dicts(
         states[: len(given)], chosen, base=states[-1] if base is not None else None,
         parameters=parameters, config=config, seed=seed, device=device,
     )  # fmt: skip
-    return _module(like, config, merged, untied=align == "orthogonal")
+    return _module(like, config, merged, untied=align in ("orthogonal", "learned"))
 
 
-def _by_counts(
-    states: Sequence[Any], models: Sequence[Any], refs: Sequence[Any], how: Mapping[str, Any],
-    seed: int,
-) -> list[dict[str, torch.Tensor]]:  # fmt: skip
-    """State dicts with common rows of tokens, weighed by counts in each model's text."""
-    asked = parse(TokenWeights, how)
-    known = [given_model(model) for model in models]
-    tokenizer = next((found.tokenizer for found in known if found and found.tokenizer), None)
-    names = token_tensors(states[0])
-    if tokenizer is None or not names:
-        raise UsageError(
-            "rows of tokens are weighed by what a tokenizer cuts, and there is none",
-            hint="give models as (module, tokenizer)",
+@dataclasses.dataclass(frozen=True)
+class _Parents:
+    """What models in memory state of themselves, where text is read for their merge."""
+
+    models: Sequence[ModelLike]
+    refs: Sequence[ModelRef | str | Any]
+    seed: int
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first that one of them has."""
+        known = [given_model(model) for model in self.models]
+        found = next((one.tokenizer for one in known if one and one.tokenizer), None)
+        if found is None:
+            raise UsageError(
+                "text is read as a tokenizer cuts it, and no model has one",
+                hint="give models as (module, tokenizer)",
+            )
+        return found
+
+    @property
+    def languages(self) -> dict[str, tuple[str, ...]]:
+        """Model -> the languages that it states."""
+        described = [inspect_model(ref, generic=True) for ref in self.refs]
+        return {ref.name: ref.languages for ref in described}
+
+    def shares(self, state: Mapping[str, torch.Tensor], how: Mapping[str, Any]) -> torch.Tensor:
+        """Share of each model in each row of tokens, by counts in its text."""
+        asked, names = parse(TokenWeights, how), token_tensors(state)
+        if not names:
+            raise UsageError("the models have no rows of tokens to weigh")
+        rows = len(state[min(names)])
+        return shares_by(asked, self.languages, self.tokenizer, rows, self.seed)
+
+    def text(self, how: Mapping[str, Any], config: Any) -> dict[str, Any]:
+        """What learned alignment reads, and how long."""
+        asked = parse(Learn, how)
+        stated = dict.fromkeys(code for codes in self.languages.values() for code in codes)
+        codes = asked.languages or tuple(stated)
+        if not codes:
+            raise UsageError(
+                "no model states its languages, so there is no text to learn on",
+                hint='name them: learn={..., "languages": ["eng_Latn", "deu_Latn"]}',
+            )
+        windows, learning = learning_on(
+            asked.corpus, codes, asked, self.tokenizer, config, self.seed
         )
-    described = [inspect_model(ref, generic=True) for ref in refs[: len(models)]]
-    stated = {ref.name: ref.languages for ref in described}
-    rows = len(states[0][min(names)])
-    return pool_states(states, shares_by(asked, stated, tokenizer, rows, seed))
+        return {"windows": windows, "learning": learning}
 
 
 def _check(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,29 +87,12 @@ def _log_probabilities(
         yield logs, ids[:, 1:][scored].to(logs[0].device)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tokenizer:
-    """A tokenizer that is known by its hash, so that what it counted is remembered."""
-
-    hash: str
-    tokenizer: Any = dataclasses.field(compare=False)
-
-
-@functools.lru_cache(maxsize=8)
-def _training_counts(text: str, language: str, tokenizer: _Tokenizer) -> np.ndarray:
-    from repsim.corpora.training_text import load_training_text
-    from repsim.evaluation.floor import count_tokens
-
-    training = load_training_text(text, [language], max_bytes=FLOOR_BYTES)[language]
-    return count_tokens(tokenizer.tokenizer, training.texts())
-
-
 def unigram_floor(parent: Parent, text: str, language: str, held_out: HeldOut) -> BitsPerByte:
     """Bits of documents under a unigram model of the parent's tokens."""
-    from repsim.evaluation.floor import unigram_bits
+    from repsim.evaluation.floor import training_counts, unigram_bits
 
-    known = _Tokenizer(tokenizer_hashes([parent])[0], parent.tokenizer)
-    return unigram_bits(_training_counts(text, language, known), held_out)
+    counted = training_counts(text, language, parent.tokenizer, limit=FLOOR_BYTES)
+    return unigram_bits(counted.counts, held_out)
 
 
 def output_features(

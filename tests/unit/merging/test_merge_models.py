@@ -104,8 +104,33 @@ def test_rows_of_tokens_are_weighed_as_those_of_folders_are(tmp_path: Path) -> N
     assert (rows - merge_models(pairs).get_input_embeddings().weight).abs().max() > 0.1
     with pytest.raises(UsageError, match="not state its languages"):
         merge_models(pairs, token_weights=weights)
-    with pytest.raises(UsageError, match="there is none"):
+    with pytest.raises(UsageError, match="no model has one"):
         merge_models([pair[0] for pair in pairs.values()], token_weights=weights)
+
+
+def test_maps_are_learned_as_those_of_folders_are(tmp_path: Path) -> None:
+    names = {"eng": "zoo:eng-1", "deu": "zoo:deu-1"}
+    loaded = {name: load_causal_lm(model) for name, model in names.items()}
+    pairs = {name: (model.model, model.tokenizer) for name, model in loaded.items()}
+    learn = {"corpus": "bible", "languages": ["eng_Latn", "deu_Latn"], "tokens": 512}
+    weights = {"corpus": "bible", "tokens": 2_048}
+    languages = {name: (f"{name}_Latn",) for name in names}
+    found = merge_models(
+        pairs, align="learned", learn=learn, token_weights=weights | {"languages": languages}
+    )
+    recipe = {"method": "linear", "models": list(names.values()), "align": "learned",
+              "learn": learn, "token_weights": weights, "out_dtype": "float32"}  # fmt: skip
+    stored = AutoModelForCausalLM.from_pretrained(repsim.merge(recipe, tmp_path / "out"))
+    ids = loaded["eng"].tokenizer("In the beginning", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(found(ids).logits, stored(ids).logits, atol=1e-3, rtol=1e-3)
+        assert (found(ids).logits - merge_models(pairs)(ids).logits).abs().max() > 0.1
+    with pytest.raises(UsageError, match="go together"):
+        merge_models(pairs, align="learned")
+    with pytest.raises(UsageError, match="no model has one"):
+        merge_models([pair[0] for pair in pairs.values()], align="learned", learn=learn)
+    with pytest.raises(UsageError, match="no text to learn on"):
+        merge_models(pairs, align="learned", learn={"corpus": "bible"})
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
