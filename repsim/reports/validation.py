@@ -40,12 +40,10 @@ def validation_page(found: Validation, environment: Mapping[str, Any]) -> Page:
     """The report of a validation, as blocks."""
     info = found.info
     count, stored = len(info["splits"]), info.get("stored")
-    about_gain = f"read {found.outcome} wherever retention is said"
     lead = [f"{info['merges']:,} merges of {info['models']} models (copies and near copies "
             f"counted once) in {info['groups']} groups of parents",
             f"features at hand: {info['predictor']}",
             f"forecast by {stored} as it is" if stored else f"{count} splits",
-            about_gain if found.outcome != "retention" else "",
             headline(found)]  # fmt: skip
     _, said = said_of(validation_findings(found))
     goals, about = goal_table(found), note("goals", predictor=info["predictor"])

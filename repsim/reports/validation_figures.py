@@ -26,7 +26,7 @@ STRONGEST = 10
 _UNSEEN = "models never seen"
 #: Stem -> heading, metric, panels, axis.
 _LIFTS = {
-    "lift-error": (f"Error of retention, {_UNSEEN}", "mae", "strata",
+    "lift-error": (f"Size of errors, {_UNSEEN}", "mae", "strata",
                    "mean absolute error of the baseline minus that of the predictor"),
     "lift-rank": (f"Order of merges, {_UNSEEN}", "spearman", "strata",
                   "rank correlation of the predictor minus that of the baseline"),
@@ -42,10 +42,10 @@ def validation_figures(found: Validation) -> list[FigureBlock]:
     note = ["95 % intervals, bootstrap over models"]
     if found.rivals(ORACLE):
         note.append("trials: of aligned merges there are none")
-    compared = {"axis": f"mean absolute error of retention, {_UNSEEN}", "note": note}
+    compared = {"axis": f"mean absolute error of {found.outcome}, {_UNSEEN}", "note": note}
     return [
-        _block("forecasts", "Predicted against observed retention", forecast_rows(found),
-               notes=panel_notes(found)),
+        _block("forecasts", f"Predicted against observed {found.outcome}", forecast_rows(found),
+               notes=panel_notes(found), outcome=found.outcome),
         _block("reliability", "Probability of collapse", collapse_rows(found),
                notes=reliability_notes(found)),
         _block("intervals", "Intervals and refusals", interval_rows(found)),

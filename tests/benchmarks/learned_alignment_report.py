@@ -92,9 +92,16 @@ class LearnedTable(Table):
 
 
 def read_units(out: Path) -> LearnedTable:
-    """Every unit that is done."""
+    """Every unit that is done, and those of the table that were not done anew."""
     units = [read_json(path) for path in sorted((out / "units").glob("*.json"))]
-    return LearnedTable([row for unit in units for row in _rows(unit)])
+    found = [row for unit in units for row in _rows(unit)]
+    anew = {_unit(row) for row in found}
+    known = LearnedTable(read_table_file(FIGURES / "units.csv")).rows()
+    return LearnedTable([*(row for row in known if _unit(row) not in anew), *found])
+
+
+def _unit(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["pair"], row["variant"], row["tokens"]
 
 
 def _rows(unit: dict[str, Any]) -> Iterator[dict[str, Any]]:

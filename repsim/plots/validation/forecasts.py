@@ -47,8 +47,8 @@ def _caption(info: Numbers) -> str:
         for panel in info.panels
     ]
     return (
-        "Predicted against observed retention, each forecast by a predictor that was fitted on "
-        "no parent of the merge, and on nothing that its split holds out. "
+        f"Predicted against observed {info.outcome}, each forecast by a predictor that was fitted "
+        "on no parent of the merge, and on nothing that its split holds out. "
         + (_BARS if any(panel.sparse for panel in info.panels) else "")
         + (_DENSE if not all(panel.sparse for panel in info.panels) else "")
         + f"In the shaded quarters the forecast is wrong about collapse. {'; '.join(said)}."
@@ -56,8 +56,9 @@ def _caption(info: Numbers) -> str:
 
 
 def forecasts_info(
-    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None, lowest: float = LOWEST
-) -> Numbers:
+    rows: Iterable[Row], *, notes: Mapping[str, str] | None = None, lowest: float = LOWEST,
+    outcome: str = "retention",
+) -> Numbers:  # fmt: skip
     """Forecasts and outcomes by split."""
     groups = by_split(rows, _NEEDED, "forecasts")
     strata = tuple(dict.fromkeys(str(row["stratum"]) for group in groups.values() for row in group))
@@ -77,10 +78,10 @@ def forecasts_info(
                 for panel in panels)  # fmt: skip
     if above:
         note.append(f"{above} points above {number(_HIGHEST)} drawn at the edge")
-    made = "Predicted against observed retention"
     return Numbers(
-        _caption, panels=panels, strata=strata, lowest=lowest, title=made, note=tuple(note)
-    )
+        _caption, panels=panels, strata=strata, lowest=lowest, outcome=outcome,
+        title=f"Predicted against observed {outcome}", note=tuple(note),
+    )  # fmt: skip
 
 
 def _panel(name: str, rows: Sequence[Row], strata: Sequence[str], note: str) -> Numbers:
@@ -141,7 +142,7 @@ def draw_forecasts(info: Numbers, *, ax: Where = None, size: Size = "wide") -> D
         _draw_panel(frame, panel, found, info.lowest)
         _name_panel(frame, panel, room - 0.55)
     fig.keep_left(axes, room * columns)
-    fig.name_axes(axes, "predicted retention", "observed retention", height)
+    fig.name_axes(axes, f"predicted {info.outcome}", f"observed {info.outcome}", height)
     return fig.finish(axes)
 
 
