@@ -11,8 +11,9 @@ import numpy as np
 from repsim.core.formatting import brief
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.reasons import label_of
-from repsim.mergeability.regressors import feature_values, spread_of, standardised
+from repsim.mergeability.regressors import feature_values
 from repsim.stats.additive import rounded
+from repsim.stats.local import spread_of, standardised
 
 #: How far beyond known values a feature may lie, in their standard deviations.
 TOLERANCE = 1.0

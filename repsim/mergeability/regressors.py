@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator
 
 from repsim.core.errors import InputError, UsageError, unknown_name
 from repsim.mergeability.candidate import NEARBY
@@ -16,7 +16,7 @@ from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import FeatureUse
 from repsim.mergeability.splits import Fold
 from repsim.stats.additive import LEAST, MOST, AdditiveRegressor, Basis, Layout
-from repsim.stats.local import LocalRegressor
+from repsim.stats.local import BlendedRegressor, LocalRegressor, NeighbourRegressor
 
 #: Methods that drop entries at random and enlarge the others: noise beside what models moved.
 AT_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
@@ -50,55 +50,6 @@ def matrix_of(
     return np.concatenate([part.astype(np.float64) for part in parts], axis=1)
 
 
-class NeighbourRegressor(RegressorMixin, BaseEstimator):
-    """k nearest known merges of the same method, weighted by closeness in standard deviations."""
-
-    def __init__(
-        self, n_neighbors: int = 5, *, layout: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.layout = layout
-
-    def lay_out(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each feature."""
-        return spread_of(X[:, :-1])
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Remember the rows."""
-        self.n_features_in_ = X.shape[1]
-        self.layout_ = self.layout or self.lay_out(X)
-        self.points_, self.target_ = (standardised(X[:, :-1], *self.layout_), X[:, -1]), y
-        return self
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Weighted mean outcome; a method that is not known has those of all methods."""
-        from sklearn.neighbors import KNeighborsRegressor
-
-        points, (known, codes) = standardised(X[:, :-1], *self.layout_), self.points_
-        root = np.sqrt(points.shape[1])
-        found = np.empty(len(X))
-        for code in np.unique(X[:, -1]):
-            mine, theirs = X[:, -1] == code, codes == code
-            if not theirs.any():
-                theirs = np.ones(len(codes), dtype=bool)
-            nearest = KNeighborsRegressor(
-                min(self.n_neighbors, int(theirs.sum())), weights=lambda d: 1.0 / (0.05 + d / root)
-            )
-            found[mine] = nearest.fit(known[theirs], self.target_[theirs]).predict(points[mine])
-        return found
-
-
-def standardised(values: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """In units of the spread of known merges; 0 where a value is missing."""
-    return np.nan_to_num((values - centre) / scale, posinf=0.0, neginf=0.0)
-
-
-def spread_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of features over rows that have them."""
-    scale = np.nanstd(values, axis=0)
-    return np.nanmean(values, axis=0), np.where(scale > 0, scale, 1.0)
-
-
 def _boosting(directions: Sequence[int], levels: int) -> BaseEstimator:
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -130,10 +81,10 @@ class Regressor:
 
 
 def _additive(
-    label: str, alphas: Sequence[float], *, signed: bool = True, local: bool = False,
-    by_kind: bool = False, without: bool = False, levelling: bool = False, beneath: str = "",
+    label: str, alphas: Sequence[float], *, of: type[AdditiveRegressor] = AdditiveRegressor,
+    signed: bool = True, by_kind: bool = False, without: bool = False, levelling: bool = False,
+    beneath: str = "",
 ) -> Regressor:  # fmt: skip
-    of = LocalRegressor if local else AdditiveRegressor
     grid = tuple({"alpha": alpha} for alpha in alphas)
     return Regressor(
         label, lambda signs, _: of(
@@ -158,8 +109,13 @@ REGRESSORS: dict[str, Regressor] = {
     ),
     "local": _additive(
         "monotone additive regression that levels off, steeper for some kinds of merges, and what "
-        "near known merges kept beyond it", (3e-4, 3e-3), by_kind=True, levelling=True, local=True,
-        beneath="saturating-by-kind",
+        "near known merges kept beyond it", (3e-4, 3e-3), of=LocalRegressor, by_kind=True,
+        levelling=True, beneath="saturating-by-kind",
+    ),
+    "blended": _additive(
+        "mean of that regression, with what near known merges kept beyond it, and of the five "
+        "nearest known merges of the same method", (3e-4, 3e-3), of=BlendedRegressor, by_kind=True,
+        levelling=True, beneath="saturating-by-kind",
     ),
     "neighbours": Regressor(
         "k-nearest-neighbour regression", lambda signs, _: NeighbourRegressor(), ships=False
@@ -168,7 +124,9 @@ REGRESSORS: dict[str, Regressor] = {
 }  # fmt: skip
 #: The regressor is chosen among some by folds inside the known merges.
 CHOSEN = "chosen"
-_AMONG = ("additive", "local")  # and what is beneath
+_AMONG = ("additive", "blended")  # and what is beneath
+#: Regressors that remember known merges.
+_REMEMBER = {"local": LocalRegressor, "blended": BlendedRegressor}
 
 
 def find_regressor(name: str) -> Regressor:
@@ -322,7 +280,7 @@ class FittedRegressor:
         layout = Layout(tuple(range(len(design["levels"]))), tuple(bases), tuple(kinds))
         uses = tuple(FeatureUse(b["feature"], b["direction"]) for b in design["bases"])
         levelling = document["form"] == "saturating"
-        of = LocalRegressor if name == "local" else AdditiveRegressor
+        of = _REMEMBER.get(name, AdditiveRegressor)
         model = of([u.direction for u in uses], levelling=levelling, layout=layout)
         model.layout_, model.mean_ = layout, document["mean"]
         model.coef_ = np.array(document["weights"])

@@ -185,7 +185,7 @@ WAVES: Waves = [
     (tuned("none", 30_000, 100_000, **COUNTED), (*TWO, *FORKS), 3),
     (learned(30_000, 100_000), (*DISTINCT, *FORKS), 3),
     (tuned("none", 30_000, 100_000), (*DISTINCT, *FORKS), 3),
-    (learned(3_000_000, **COUNTED), TWO, 1),
+    (learned(3_000_000, **COUNTED), TWO, 3),
     (learned(1_000_000, **COUNTED), TWO, 3),
     (learned(300_000, **COUNTED), TWO, 3),
     (tuned("none", 300_000, 1_000_000, **COUNTED), TWO, 1),

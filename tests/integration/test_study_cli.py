@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from repsim.core.atlas import Atlas
+from repsim.studies.atlases import shipped_atlases
 from tests.planted.atlases import planted_atlas
 from tests.unit.studies.conftest import run
 
@@ -47,7 +48,7 @@ def test_a_report_is_made_of_an_atlas_by_its_name_or_its_folder(
     assert run("report", "cpu_atlas") == 2
     assert "-o DIR" in capsys.readouterr().err
     assert run("report", "nothing", "-o", str(tmp_path / "report")) == 3
-    assert "one of: bible_gpt2, cpu_atlas" in capsys.readouterr().err
+    assert f"one of: {', '.join(shipped_atlases())}" in capsys.readouterr().err
     planted_atlas().save(tmp_path / "atlas")
     assert run("report", str(tmp_path / "atlas"), "-o", str(tmp_path / "report"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["report"] == str(tmp_path / "report/report.html")
