@@ -125,8 +125,6 @@ REGRESSORS: dict[str, Regressor] = {
 #: The regressor is chosen among some by folds inside the known merges.
 CHOSEN = "chosen"
 _AMONG = ("additive", "blended")  # and what is beneath
-#: Regressors that remember known merges.
-_REMEMBER = {"local": LocalRegressor, "blended": BlendedRegressor}
 
 
 def find_regressor(name: str) -> Regressor:
@@ -280,8 +278,8 @@ class FittedRegressor:
         layout = Layout(tuple(range(len(design["levels"]))), tuple(bases), tuple(kinds))
         uses = tuple(FeatureUse(b["feature"], b["direction"]) for b in design["bases"])
         levelling = document["form"] == "saturating"
-        of = _REMEMBER.get(name, AdditiveRegressor)
-        model = of([u.direction for u in uses], levelling=levelling, layout=layout)
+        model = find_regressor(name).make([use.direction for use in uses], len(design["levels"]))
+        model.set_params(levelling=levelling, layout=layout)
         model.layout_, model.mean_ = layout, document["mean"]
         model.coef_ = np.array(document["weights"])
         return cls(name, uses, tuple(design["levels"]), model)

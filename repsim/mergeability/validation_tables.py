@@ -12,7 +12,7 @@ from repsim.core.files import read_json, write_json
 from repsim.core.table import Table
 
 SCHEMA = "repsim/validation/3"
-_EARLIER = ("repsim/validation/1", "repsim/validation/2")
+_EARLIER = "repsim/validation/2"
 
 #: Ends of the interval of a number.
 _INTERVAL = {
@@ -206,7 +206,7 @@ class ValidationReport:
         """
         source = Path(folder)
         document = read_json(source / "validation.json")
-        if document.get("schema") in _EARLIER:
+        if document.get("schema") == _EARLIER:
             document = _upgraded(document)
         elif document.get("schema") != SCHEMA:
             raise InputError(f"'{folder}' holds no validation of the kind {SCHEMA}")
@@ -225,20 +225,9 @@ class ValidationReport:
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of an earlier version as one of today's."""
+    """A document of the version before as one of today's."""
     goals = [dict(row) for row in document["goals"]]
     for row in goals:
         certain = row["wanted"] != "above 0" or (row["ci_low"] or 0) > 0
         row["reached"] = "no" if not row["reached"] else "yes" if certain else "lead not certain"
-    document = {**document, "goals": goals}
-    if document["schema"] != _EARLIER[0]:
-        return document
-    info = dict(document["info"])
-    info["regressor"] = info.pop("law")
-    metrics = [
-        row | {"role": "regressor"} if row["role"] == "law" else row for row in document["metrics"]
-    ]
-    controls = [dict(row) for row in document["controls"]]
-    for row in controls:
-        row["predicted_outcome"] = row.pop("foretold")
-    return {**document, "info": info, "metrics": metrics, "controls": controls}
+    return {**document, "goals": goals}

@@ -172,6 +172,14 @@ def test_a_refused_forecast_is_written_without_a_figure(
     assert "## Evidence, not a forecast" in page
 
 
+def test_a_missing_model_is_named_before_a_predictor_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(forecast, "choose_predictors", None)
+    assert run("zoo:eng-1", "./nowhere") == 3
+    assert "'./nowhere' does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [

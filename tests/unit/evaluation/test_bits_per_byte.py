@@ -78,6 +78,9 @@ def test_training_counts_are_those_of_all_text_and_remembered_while_its_files_ar
         np.testing.assert_array_equal(again.counts, first.counts)
         assert again.n_bytes == first.n_bytes
     (kept,) = (tmp_path / "cache" / "floors").iterdir()
+    some = training_counts(str(file.parent), "eng_Latn", tokenizer, limit=500)
+    assert 0 < some.n_bytes <= 500
+    assert 0 < some.counts.sum() < first.counts.sum()
     kept.write_bytes(kept.read_bytes()[:-30])  # damaged: counted anew
     damaged = training_counts(str(file.parent), "eng_Latn", tokenizer)
     np.testing.assert_array_equal(damaged.counts, first.counts)

@@ -10,9 +10,11 @@ from repsim.mergeability.regressors import (
     REGRESSORS,
     FittedRegressor,
     cross_fit,
+    matrix_of,
     outcome,
 )
 from repsim.mergeability.splits import Fold
+from repsim.stats.local import spread_of, standardised
 from repsim.testing.evidence import planted_evidence
 
 USES = (FeatureUse("distance", -1), FeatureUse("quotient", -1), FeatureUse("noise_feature", 0))
@@ -35,6 +37,26 @@ def test_a_regressor_is_the_same_after_json(name, planted) -> None:
     again = FittedRegressor.from_json(name, fitted.to_json()).remember(planted)
     assert np.array_equal(again.predict(planted), fitted.predict(planted))
     assert again.to_json() == fitted.to_json()
+
+
+def test_the_blended_one_is_the_mean_of_the_local_and_the_nearest(planted) -> None:
+    levels, names = sorted(set(planted.factor)), [use.name for use in USES]
+    X, y = matrix_of(planted, names, levels, by_kind=True), outcome(planted)
+    signs = [use.direction for use in USES]
+    blended, local, nearest = (
+        REGRESSORS[name].make(signs, len(levels)).fit(X[::2], y[::2]).predict(X[1::2])
+        for name in ("blended", "local", "neighbours")
+    )
+    np.testing.assert_allclose(blended, np.clip((local + nearest) / 2, -1.0, 1.2), atol=1e-12)
+    assert np.abs(blended - local).max() > 0.01
+
+
+def test_the_spread_of_a_feature_that_no_row_has_is_one() -> None:
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    centre, scale = spread_of(values)
+    assert centre.tolist() == [2.0, 0.0]
+    assert scale.tolist() == [1.0, 1.0]
+    assert not standardised(values, centre, scale)[2].any()
 
 
 @pytest.mark.parametrize("name", MONOTONE)

@@ -300,3 +300,11 @@ def test_hypotheses_keep_their_numbers_together() -> None:
 def test_what_cannot_be_drawn_is_refused(act: Callable[[], object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         act()
+
+
+def test_forecasts_are_of_the_outcome_that_is_named() -> None:
+    drawn = draw("forecasts", forecasts(), outcome="gain kept")
+    texts = [text.string for text in drawn_texts(drawn)]
+    assert {"predicted gain kept", "observed gain kept"} <= set(texts)
+    assert not any("retention" in text for text in texts)
+    assert "observed gain kept" in info("forecasts", forecasts(), outcome="gain kept").caption()

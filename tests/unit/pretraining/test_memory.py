@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from repsim.core.errors import ResourceError
+from repsim.core.pool import one_thread
 from repsim.pretraining import memory
 from repsim.pretraining.config_training import LoraConfig, TrainingConfig
 from repsim.pretraining.distributed import World
@@ -66,11 +67,12 @@ def test_pieces_are_of_an_adapters_model_too() -> None:
     pytest.importorskip("peft", reason="the extra 'peft' is not installed")
     training = TrainingConfig(steps=1, batch=ROWS, lora=LoraConfig(rank=2))
     engine = build_engine(tiny("llama").config, training, World(0, 1, CPU), CONTEXT)
-    whole, gradients = loss_and_gradients(engine.model, 0)
-    pieces, theirs = loss_and_gradients(engine.model, 5)
+    with one_thread():  # more sum in another order
+        whole, gradients = loss_and_gradients(engine.model, 0)
+        pieces, theirs = loss_and_gradients(engine.model, 5)
     assert len(gradients) == len(theirs) > 0
     torch.testing.assert_close(pieces, whole)
-    torch.testing.assert_close(theirs, gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(theirs, gradients, rtol=1e-5, atol=1e-7)
 
 
 class Largest(TorchDispatchMode):
