@@ -20,7 +20,7 @@ import numpy as np
 
 from repsim.activations.checksums import MADE_FOR, is_whole, verify
 from repsim.activations.distributed import Ranks, join
-from repsim.activations.reader import ChunkReader
+from repsim.activations.reader import ChunkReader, Watch
 from repsim.activations.settings import (
     ExtractionSettings,
     choose_layers,
@@ -75,6 +75,7 @@ def extract(
     device: str | None = None,
     cache: str | Path | None = None,
     prefix: str = "",
+    watch: Watch | None = None,
 ) -> list[Activations]:
     """Activations of a model on a corpus, one result per language.
 
@@ -105,6 +106,9 @@ def extract(
             stays where it is.
         cache: Folder for results; `activations` in the cache folder if None.
         prefix: Text put before every sentence, for models trained with one ("query: ").
+        watch: Told of each sentence that is read: its id, its token ids, and its last hidden states
+            `[tokens, width]` after the final norm; not of what comes from the cache, nor of what is
+            computed in another type than the weights are.
 
     Returns:
         One `Activations` per language; arrays are read from disk when asked for. `info` states
@@ -145,7 +149,7 @@ def extract(
         return encode(loaded.tokenizer, texts, policy, sentence_ids=names)
 
     jobs = [
-        Job(loaded, ref, corpus, language, settings, policy, encoder, batch_size)
+        Job(loaded, ref, corpus, language, settings, policy, encoder, batch_size, watch)
         for language in chosen
     ]
     return [run(job, folder, ranks) for job in jobs]
@@ -210,6 +214,7 @@ class Job:
     policy: TokenPolicy
     encoder: Encoder
     batch_size: int | str = "auto"
+    watch: Watch | None = None
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def hooks(self) -> list[HookPoint]:
@@ -311,7 +316,7 @@ def _read_chunks(
     reader = ChunkReader(
         job.loaded, job.hooks(), pooling=job.settings.pooling, dtype=job.settings.dtype,
         batch_size=job.batch_size, autocast=job.settings.precision == "bfloat16 autocast",
-        language=job.language,
+        language=job.language, watch=job.watch,
     )  # fmt: skip
     mine = ranks.share(len(chunks))
     todo = [chunk for chunk in mine if not _is_there(part_path(work, chunk), f"{key}/{chunk}")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from repsim.models.load import LoadedModel
 
+#: Told of a sentence that is read: its id, its token ids, its last hidden states.
+Watch = Callable[[str, Sequence[int], "torch.Tensor"], None]
 #: Tokens per batch that `batch_size="auto"` starts with. On a CPU larger batches only hold more
 #: padding; on an accelerator the number is halved whenever memory does not suffice.
-AUTO_TOKENS = {"cpu": 256}
+AUTO_TOKENS = {"cpu": 512}
 AUTO_TOKENS_ACCELERATOR = 65536
 UNBOUNDED = 1 << 40
 
@@ -44,6 +46,7 @@ class ChunkReader:
         batch_size: int | str = "auto",
         autocast: bool = False,
         language: str = "",
+        watch: Watch | None = None,
     ) -> None:
         import torch
 
@@ -54,6 +57,7 @@ class ChunkReader:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.autocast = autocast
         self.language = language
+        self.watch = None if autocast else watch
         self.device = place_of(loaded.model)
         self.max_sentences, self.max_tokens = _limits(batch_size, self.device.type)
         self._rows = embedding_rows(loaded.model)
@@ -77,12 +81,15 @@ class ChunkReader:
             batch = [pending[i] for i in local]
             try:
                 with evaluating(self.loaded.model):
-                    rows = self._forward([sentences[i] for i in batch])
+                    rows, last = self._forward([sentences[i] for i in batch])
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
                 self._shrink(len(batch), names[batch[0]], len(sentences[batch[0]].ids))
                 continue
+            if self.watch:
+                for i, states in zip(batch, last, strict=True):
+                    self.watch(names[i], sentences[i].ids, states[: len(sentences[i].ids)])
             self._check_finite(rows, [names[i] for i in batch for _ in range(counts[i])])
             places = torch.from_numpy(
                 np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
@@ -98,8 +105,8 @@ class ChunkReader:
     def _next_batch(self, lengths: list[int]) -> list[int]:
         return next(batches(lengths, max_tokens=self.max_tokens, max_sentences=self.max_sentences))
 
-    def _forward(self, batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """One forward pass: `[rows, width]` float32 by key, on the device."""
+    def _forward(self, batch: Sequence[Encoded]) -> tuple[dict[str, torch.Tensor], Any]:
+        """One forward pass: `[rows, width]` float32 by key, and last states, on the device."""
         import torch
 
         shape = (len(batch), max(len(one.ids) for one in batch))
@@ -122,7 +129,7 @@ class ChunkReader:
             if self.autocast:
                 stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
             stack.enter_context(hooked(self.body, self.hooks, take))
-            self.body(
+            out = self.body(
                 input_ids=torch.from_numpy(ids).to(self.device),
                 attention_mask=torch.from_numpy(mask).to(self.device),
                 **self._options,
@@ -133,7 +140,7 @@ class ChunkReader:
                     f"'{hook.module}' of {self.loaded.ref.name} was not called, so hook point "
                     f"'{hook.point}' at layer {hook.layer} cannot be read"
                 )
-        return found
+        return found, out[0]
 
     def _check_finite(self, rows: dict[str, torch.Tensor], names: Sequence[str]) -> None:
         import torch

@@ -323,7 +323,7 @@ def _print_many(forecasts: Sequence[MergeForecast], *, with_parents: bool) -> No
     refused: dict[str, list[str]] = {}
     for found in forecasts:
         if found.refusal:
-            what = " + ".join(found.models) if with_parents else found.method
+            what = " + ".join(found.models) if with_parents else found.way
             refused.setdefault(found.refusal, []).append(what)
     for why, names in refused.items():
         say("refused", f"{', '.join(dict.fromkeys(names))}: {why}")
@@ -336,7 +336,7 @@ def _gate(forecasts: Sequence[MergeForecast], limit: float | None) -> str:
     if limit is None:
         return ""
     for found in forecasts:
-        name = f"{' + '.join(found.models)} ({found.method}, {found.alignment})"
+        name = f"{' + '.join(found.models)} ({found.way}, {found.alignment})"
         if found.p_collapse is None:
             return f"there is no forecast of {name}, which counts as a failure"
         if found.p_collapse > limit:

@@ -82,6 +82,7 @@ class MergeForecast:
 
     Attributes:
         models, method, alignment: The merge; alignment is none, permutation or orthogonal.
+        parameters: Parameter of the method -> its value for each model, where it was asked for.
         retention, worst: By language, with its 90 % interval, and the least of them.
         p_collapse: Probability that the worst language keeps less than half; None if refused.
         p_useful: Probability that the merge beats each parent alone; None if refused.
@@ -119,6 +120,20 @@ class MergeForecast:
     align_with: str = ""
     notes: tuple[str, ...] = ()
     gain: GainForecast | None = None
+    parameters: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def way(self) -> str:
+        """The method with its parameters, as one types them."""
+        return " ".join([self.method, *(f"{n}={v}" for n, v in self.settings.items())])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Parameter -> value as text; one value where all models have the same."""
+        return {
+            name: ",".join(f"{one:g}" for one in (values[:1] if len({*values}) == 1 else values))
+            for name, values in self.parameters.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -139,6 +154,10 @@ class MergeForecast:
                     **document,
                     **{name: tuple(document[name]) for name in ("models", "tiers", "notes")},
                     **_numbers(document, "retention"),
+                    "parameters": {
+                        name: tuple(values)
+                        for name, values in document.get("parameters", {}).items()
+                    },
                     "reasons": tuple(Reason(**found) for found in document["reasons"]),
                     "gain": GainForecast(**{**gain, **_numbers(gain, "kept")}) if gain else None,
                 }
@@ -174,7 +193,7 @@ class MergeForecast:
         said += [f"but: {escape(found.text)}" for found in self.reasons_against]
         items = "".join(f"<li>{text}</li>" for text in said)
         return (
-            f"<p><b>{escape(' + '.join(self.models))}</b>, {escape(self.method)}, alignment "
+            f"<p><b>{escape(' + '.join(self.models))}</b>, {escape(self.way)}, alignment "
             f"{escape(self.alignment)}: <b>{escape(self.advice or self.verdict)}</b></p>"
             f"{table}<ul>{items}</ul>"
         )

@@ -29,6 +29,7 @@ class Candidate:
     base: str
     features: Mapping[str, Mapping[str, float]]  # by language; NaN where it is not known
     tiers: tuple[str, ...]
+    parameters: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)  # by model
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -60,6 +61,7 @@ class Prediction:
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     nearest: tuple[KnownMerge, ...] = ()
     doubt: Doubt = Doubt()
+    stated: tuple[str, ...] = ()  # what the parents state that counts beside what is measured
 
     @property
     def worst_language(self) -> str | None:
@@ -95,6 +97,10 @@ class MergePredictor(Protocol):
 
     def known_parameters(self, method: str) -> Mapping[str, Sequence[float]]:
         """Values of parameters that known merges by a method had; empty if not known."""
+        ...
+
+    def known_settings(self, method: str, alignment: str) -> Sequence[Mapping[str, float]]:
+        """Sets of parameters that known merges by a method had; an empty one for its defaults."""
         ...
 
     def stated(self, column: str) -> Mapping[str, int]:

@@ -285,7 +285,8 @@ class EvidenceTable(Table):
         name = f"{joined} | {candidate.method} | {candidate.alignment}"
         rows = [
             {"merge": name, "parents": joined, "method": candidate.method,
-             "alignment": candidate.alignment, "language": language}
+             "alignment": candidate.alignment, "language": language,
+             "parameters": json.dumps({n: list(v) for n, v in candidate.parameters.items()})}
             for language in candidate.languages
         ]  # fmt: skip
         values = {

@@ -10,11 +10,14 @@ import numpy as np
 from repsim.core.errors import UsageError, unknown_name
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.features.catalogue import FEATURES, specs
+from repsim.mergeability.features.recipe import NAMES, stated_features
 from repsim.mergeability.features.spec import FeatureSpec
 from repsim.mergeability.features.tiers import FORECASTING, ORACLE
 
 #: Set of a forecast when all is at hand and nothing else is asked for.
 DEFAULT_SET = "T0+T1+T2"
+#: What parents may state beside what is measured of them, each worth more with those before it.
+STATED = ("languages", "history")
 #: Name of a set of tiers -> the tiers, each set within the next. The last one looks at a merge,
 #: which no forecast does: it is there for validation alone, to be held against the others.
 TIER_SETS: dict[str, tuple[str, ...]] = {
@@ -23,6 +26,12 @@ TIER_SETS: dict[str, tuple[str, ...]] = {
         *(FORECASTING[: count + 1] for count in range(len(FORECASTING))),
         (*DEFAULT_SET.split("+"), ORACLE),
     )
+}
+#: The same with what parents state; weights do not tell languages, outputs tell them themselves.
+STATED_SETS: dict[str, tuple[str, ...]] = {
+    "T0+T1+languages": ("T0", "T1", "languages"),
+    "T0+T1+history": ("T0", "T1", *STATED),
+    "T0+T1+T2+history": ("T0", "T1", "T2", *STATED),
 }
 
 
@@ -54,9 +63,9 @@ def feature_uses(
             if use.name not in table.features:
                 raise unknown_name("feature of the table", use.name, table.features)
     else:
-        # What models state of their history counts only where nothing has been measured: most
-        # state nothing, and weights and activations tell nearly as much.
-        stated = _used("T0", "stated") if tuple(tiers) == ("T0",) else []
+        # Metadata alone are nothing but what is stated.
+        kinds = STATED if tuple(tiers) == ("T0",) else [kind for kind in STATED if kind in tiers]
+        stated = [name for kind in kinds for name in _used("T0", kind)]
         chosen = [*stated, *(name for tier in tiers for name in _used(tier))]
         listed = [name for name in chosen if name in table.features]
         every = [name for name, tier in table.tiers.items() if tier in (*tiers, "table")]
@@ -80,8 +89,9 @@ def feature_choices(
 
 
 def _is_basic(feature: FeatureSpec) -> bool:
-    """What the merge averages, whatever the alignment, and what there is to lose."""
-    return bool(feature.by_alignment) or feature.name.endswith("_headroom") or feature.name == "k"
+    """What the merge averages and how, whatever the alignment, and what there is to lose."""
+    asked = bool(feature.by_alignment) or feature.of_recipe or feature.name == "k"
+    return asked or feature.name.endswith("_headroom")
 
 
 def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
@@ -94,7 +104,33 @@ def tier_sets_of(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
         for name, tiers in TIER_SETS.items()
         if tiers[-1] in present and any(f in table.features for f in _used(tiers[-1]))
     }
+    stated = stated_in(table)
+    found |= {
+        name: tiers for name, tiers in STATED_SETS.items()
+        if "+".join(measured_of(tiers)) in found and {*tiers} & {*STATED} <= stated
+    }  # fmt: skip
     return found or {"table": tuple(sorted(present))}
+
+
+def measured_of(tiers: Sequence[str]) -> tuple[str, ...]:
+    """The tiers of a set without what is stated."""
+    return tuple(tier for tier in tiers if tier not in STATED)
+
+
+def stated_in(table: EvidenceTable) -> set[str]:
+    """What the parents of all rows state: languages, and with them the history of training."""
+    found: set[str] = set()
+    none = np.full(len(table), np.nan)
+    for kind in STATED:
+        if not all(np.isfinite(table.features.get(f, none)).all() for f in _used("T0", kind)):
+            break
+        found.add(kind)
+    return found
+
+
+def at_hand(table: EvidenceTable) -> set[str]:
+    """Tiers that a table has features of, and what its parents state."""
+    return {*(table.tiers[name] for name in table.features), *stated_in(table)}
 
 
 def forecasting_sets(table: EvidenceTable) -> dict[str, tuple[str, ...]]:
@@ -123,8 +159,21 @@ def _usable(values: np.ndarray) -> bool:
     return len(finite) >= max(len(values) / 2, 1) and bool(np.ptp(finite) > 0)
 
 
-def with_as_merged(table: EvidenceTable) -> EvidenceTable:
-    """Add those features for which the table has what they are read from."""
+def with_derived(table: EvidenceTable) -> EvidenceTable:
+    """Add what alignment and parameters tell, where the table has what it is read from."""
+    return _with_recipe(_with_as_merged(table))
+
+
+def _with_recipe(table: EvidenceTable) -> EvidenceTable:
+    if "T0" not in table.tiers.values():  # features of somebody else's, which are of no tier
+        return table
+    told = zip(table["method"], table["parameters"], map(len, table.parents), strict=True)
+    columns = np.array([stated_features(*row) for row in told], dtype=np.float64)
+    values = dict(zip(NAMES, columns.reshape(-1, len(NAMES)).T, strict=True))
+    return table.with_features(values, dict.fromkeys(NAMES, "T0"))
+
+
+def _with_as_merged(table: EvidenceTable) -> EvidenceTable:
     alignment = table["alignment"]
     present = set(alignment)
     more: dict[str, np.ndarray] = {}

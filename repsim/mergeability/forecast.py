@@ -159,8 +159,8 @@ def rank_methods(
         options: As those of `predict_merge`; without a base, methods on differences are left out.
 
     Returns:
-        One forecast per method and alignment among known merges that can be applied to so many
-        models: first those whose worst language keeps most, refused ones last.
+        One forecast per method, set of parameters and alignment among known merges that can be
+        applied to so many models: first those whose worst language keeps most, refused ones last.
 
     Raises:
         UsageError: As in `predict_merge`.
@@ -178,8 +178,14 @@ def rank_methods(
         named_models(models), asked.predictors, asked.settings, base=asked.base, say=asked.say
     )
     found = [
-        forecast_of(measured, asked.predictors, method, alignment)
-        for method, alignment in combinations(asked.predictors)
+        forecast_of(
+            measured,
+            asked.predictors,
+            method,
+            alignment,
+            {name: (value,) * len(models) for name, value in settings.items()},
+        )
+        for method, alignment, settings in ways(asked.predictors)
         if _applies(method, len(models), has_base=asked.base is not None)
     ]
     return tuple(sorted(found, key=best_first))
@@ -196,8 +202,9 @@ def forecast_of(
             return Prediction(refusal="this installation holds no predictor of the gain kept")
         predictor = predictors[outcome]
         why = measured.refusal(method, outcome)
-        why = why or gate_method(method, way, predictor, parameters)
-        return Prediction(refusal=why) if why else predictor.answer(measured.candidate(method, way))
+        if why := why or gate_method(method, way, predictor, parameters):
+            return Prediction(refusal=why)
+        return predictor.answer(measured.candidate(method, way, parameters))
 
     predictor, prediction = predictors[RETENTION], ask(RETENTION, alignment)
     refused = bool(prediction.refusal)
@@ -221,7 +228,7 @@ def forecast_of(
         p_useful=prediction.p_useful,
         verdict=decision.verdict,
         refusal=prediction.refusal,
-        reasons=explain(measured.candidate(method, alignment), predictor),
+        reasons=explain(measured.candidate(method, alignment, parameters), predictor),
         nearest=prediction.nearest,
         in_domain=not refused,
         tiers=measured.tiers,
@@ -230,9 +237,18 @@ def forecast_of(
         evidence=measured.evidence,
         advice=decision.advice,
         align_with=decision.align_with,
-        notes=measured.notes,
+        notes=(*measured.notes, *_of_stated(prediction)),
         gain=of_gain,
+        parameters={name: tuple(map(float, values)) for name, values in (parameters or {}).items()},
     )
+
+
+def _of_stated(prediction: Prediction) -> tuple[str, ...]:
+    """What the parents state that counts in a forecast, as a note."""
+    if not prediction.stated:
+        return ()
+    also = " and the history of their training" if "history" in prediction.stated else ""
+    return (f"what the parents state counts too: their languages{also}",)
 
 
 def choose_predictors(
@@ -274,6 +290,19 @@ def combinations(predictors: Mapping[str, MergePredictor]) -> list[tuple[str, st
     """Pairs of method and alignment among the known merges of any predictor."""
     pairs = (pair for one in predictors.values() for pair in one.combinations())
     return list(dict.fromkeys(pairs))
+
+
+def ways(
+    predictors: Mapping[str, MergePredictor],
+) -> list[tuple[str, str, Mapping[str, float]]]:
+    """Methods, alignments and parameters of the known merges of any predictor."""
+    found = [
+        (method, alignment, settings)
+        for one in predictors.values()
+        for method, alignment in one.combinations()
+        for settings in one.known_settings(method, alignment)
+    ]
+    return [way for number, way in enumerate(found) if way not in found[:number]]
 
 
 def check_method(method: str, alignment: str, models: int, *, has_base: bool) -> None:

@@ -27,6 +27,8 @@ ModelName = str | Path | ModelRef
 SIZE_FACTOR = 3.0
 #: By how much a parameter may differ from that of known merges, relative to it.
 NEAR_PARAMETER = 0.1
+#: Known values of a parameter from which on others between them are forecast too.
+SEVERAL = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,22 +92,35 @@ def _why_parameters(
 
     declared = find_method(method)
     defaults = declared.defaults | declared.model_defaults
+    normalized = given.get("normalize", (defaults.get("normalize", False),))[0]
     for name, usual in known.items():
         values = [float(value) for value in given.get(name, (defaults[name],))]
-        if name == "weight" and defaults.get("normalize"):  # only their proportions count
+        if name == "weight" and normalized:  # only their proportions count
             mean = sum(values) / len(values)
             values = [value / mean if mean else value for value in values]
-        if any(
-            all(abs(value - one) > NEAR_PARAMETER * max(abs(one), 1e-12) for one in usual)
-            for value in values
-        ):
+        if not all(_is_known(value, usual) for value in values):
             said = ", ".join(f"{value:g}" for value in dict.fromkeys(values))
             had = " or ".join(f"{value:g}" for value in usual)
             return (
                 f"known merges by '{method}' were made with {name} {had}, this one has {said}, "
                 "and none tells what that changes"
             )
+        if not all(_is_near(value, values[0]) for value in values):
+            return (
+                f"known merges by '{method}' had one {name} for all models, this one has "
+                f"{', '.join(f'{value:g}' for value in values)}"
+            )
     return ""
+
+
+def _is_known(value: float, usual: Sequence[float]) -> bool:
+    """Whether a value is one of the known ones, or lies between them where there are several."""
+    between = len(usual) >= SEVERAL and min(usual) <= value <= max(usual)
+    return between or any(_is_near(value, one) for one in usual)
+
+
+def _is_near(value: float, one: float) -> bool:
+    return abs(value - one) <= NEAR_PARAMETER * max(abs(one), 1e-12)
 
 
 def _why_family(models: Sequence[Located], predictor: MergePredictor) -> str:

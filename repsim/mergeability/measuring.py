@@ -98,7 +98,9 @@ class Measured:
         on_base = outcome != RETENTION or declared.needs_base or declared.takes_base
         return self.gate.refusals[outcome] or (self.base_refusal if on_base else "")
 
-    def candidate(self, method: str, alignment: str) -> Candidate:
+    def candidate(
+        self, method: str, alignment: str, parameters: Mapping[str, Sequence[float]] | None = None
+    ) -> Candidate:
         """The question to a predictor about one way to merge them."""
         values = [value for result in self.results for value in result.values]
         common = {v.feature: v.value for v in values if not v.language}
@@ -106,7 +108,9 @@ class Measured:
             language: common | {v.feature: v.value for v in values if v.language == language}
             for language in self.languages
         }
-        return Candidate(self.names, method, alignment, self.base, features, self.tiers)
+        return Candidate(
+            self.names, method, alignment, self.base, features, self.tiers, parameters or {}
+        )
 
 
 def measure_parents(

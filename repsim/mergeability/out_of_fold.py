@@ -13,6 +13,7 @@ from sklearn.base import clone
 from repsim.core.atlas import COLLAPSE
 from repsim.core.errors import InputError
 from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.feature_sets import at_hand
 from repsim.mergeability.metrics import ForecastsWithOutcomes
 from repsim.mergeability.part import Forecasts, least_by_merge
 from repsim.mergeability.predictor import Predictor
@@ -169,7 +170,7 @@ def _test(
         return error.what
     found = {
         name: fitted.forecast(asked, tiers=name, of_method=of_method)
-        for name, part in fitted.parts_.items() if set(part.tiers) <= {*asked.tiers.values()}
+        for name, part in fitted.parts_.items() if set(part.tiers) <= at_hand(asked)
     }  # fmt: skip
     parts = fitted.parts_.items()
     return found, [f"{name}: {part.kind}, {len(part.uses)} features" for name, part in parts]

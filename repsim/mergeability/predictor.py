@@ -20,7 +20,16 @@ from repsim.core.pool import one_thread
 from repsim.mergeability.candidate import NEARBY, RETENTION, Beside, Candidate, Doubt, Prediction
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import evidence_of
-from repsim.mergeability.feature_sets import DEFAULT_SET, forecasting_sets, with_as_merged
+from repsim.mergeability.feature_sets import (
+    DEFAULT_SET,
+    STATED,
+    at_hand,
+    forecasting_sets,
+    measured_of,
+    stated_in,
+    with_derived,
+)
+from repsim.mergeability.features.recipe import NAMES as RECIPE
 from repsim.mergeability.part import BLOCKS, Forecasts, Part, doubts_beside, fit_part
 from repsim.mergeability.regressors import CHOSEN, find_regressor
 
@@ -107,7 +116,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         if y is not None:
             evidence = evidence.with_columns({"retention": np.asarray(y, dtype=np.float64)})
         evidence.require_known()
-        table = with_as_merged(evidence)
+        table = with_derived(evidence)
         if self.tiers:
             sets = {"+".join(self.tiers): tuple(self.tiers)}
         elif self.features:
@@ -128,7 +137,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         if DEFAULT_SET in fitted:
             full, theirs = fitted[DEFAULT_SET]
             for name, (part, mine) in fitted.items():
-                if len(part.tiers) < len(full.tiers):
+                if len(measured_of(part.tiers)) < len(full.tiers):
                     doubts = doubts_beside(table, mine, theirs, full.tiers[-1])
                     self.parts_[name] = dataclasses.replace(part, doubts=doubts)
         self.evidence_ = table
@@ -143,12 +152,12 @@ class Predictor(RegressorMixin, BaseEstimator):
         Raises:
             UsageError: `X` has too few tiers.
         """
-        table = with_as_merged(evidence_of(X))
+        table = with_derived(evidence_of(X))
         return self._part(table).predict(table)
 
     def predict_interval(self, X: EvidenceTable | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end of the 90 % interval of each row, `[rows]` each."""
-        table = with_as_merged(evidence_of(X))
+        table = with_derived(evidence_of(X))
         part = self._part(table)
         found = part.forecast(table, self.evidence_)
         return found.low, found.high
@@ -163,7 +172,7 @@ class Predictor(RegressorMixin, BaseEstimator):
             tiers: Name of the set of tiers to ask; of most tiers that `X` has if empty.
             of_method: Whether a method that no known merge was made by is a reason to refuse.
         """
-        table = with_as_merged(evidence_of(X))
+        table = with_derived(evidence_of(X))
         part = self.parts_[tiers] if tiers else self._part(table)
         return part.forecast(table, self.evidence_, of_method=of_method)
 
@@ -174,10 +183,14 @@ class Predictor(RegressorMixin, BaseEstimator):
         return f"predictor {version} ({len(self.evidence_.merges()[1]):,} merges)"
 
     def _part(self, table: EvidenceTable) -> Part:
-        return self.part_for(sorted({table.tiers[name] for name in table.features}))
+        return self.part_for(sorted(at_hand(table)))
 
     def part_for(self, tiers: Sequence[str]) -> Part:
         """The predictor of the largest set of tiers that is at hand."""
+        return self._parts_for(tiers)[0]
+
+    def _parts_for(self, tiers: Sequence[str]) -> list[Part]:
+        """The same, then those of the same measured tiers with less of what is stated."""
         check_is_fitted(self)
         able = [part for part in self.parts_.values() if set(part.tiers) <= {*tiers, "table"}]
         if not able:
@@ -185,7 +198,9 @@ class Predictor(RegressorMixin, BaseEstimator):
             raise UsageError(
                 f"features of {', '.join(tiers)} are at hand, and {', '.join(needed)} are needed"
             )
-        return max(able, key=lambda part: len(part.tiers))
+        most = max(len(measured_of(part.tiers)) for part in able)
+        fullest = [part for part in able if len(measured_of(part.tiers)) == most]
+        return sorted(fullest, key=lambda part: -len(part.tiers))
 
     def combinations(self) -> list[tuple[str, str]]:
         """Pairs of method and alignment among known merges."""
@@ -206,6 +221,16 @@ class Predictor(RegressorMixin, BaseEstimator):
                     found.setdefault(name, set()).add(float(value))
         return {name: tuple(sorted(values)) for name, values in found.items()}
 
+    def known_settings(self, method: str, alignment: str) -> list[dict[str, float]]:
+        """Sets of numbers that known merges by a method had, those left out being its defaults."""
+        texts = self.evidence_["parameters"][self.evidence_.factor == f"{method}|{alignment}"]
+        every = (json.loads(text or "{}") for text in sorted(set(texts)))
+        numbers = (
+            {name: float(value) for name, value in one.items() if type(value) in (int, float)}
+            for one in every
+        )
+        return list({json.dumps(one): one for one in numbers}.values())
+
     def stated(self, column: str) -> dict[str, int]:
         """Family or text -> groups of parents among known merges whose source states it."""
         pairs = set(zip(self.evidence_[column], self.evidence_["parents"], strict=True))
@@ -218,15 +243,18 @@ class Predictor(RegressorMixin, BaseEstimator):
 
     def answer(self, candidate: Candidate) -> Prediction:
         """Forecast one merge, or refuse."""
-        table = with_as_merged(EvidenceTable.of_candidate(candidate, self.evidence_.tiers))
+        table = with_derived(EvidenceTable.of_candidate(candidate, self.evidence_.tiers))
         try:
-            part = self.part_for(candidate.tiers)
+            parts = self._parts_for([*candidate.tiers, *stated_in(table)])
         except UsageError as error:
             return Prediction(refusal=error.what)
-        found = part.forecast(table, self.evidence_)
+        for part in parts:  # a history unlike those of known merges leaves what was measured
+            found = part.forecast(table, self.evidence_)
+            refusal = next((why for why in found.refusals if why), "")
+            if not refusal:
+                break
         row = int(np.argmin(found.predicted))
         nearest = self._nearest(part, table, row)
-        refusal = next((why for why in found.refusals if why), "")
         if refusal:
             return Prediction(refusal=refusal, nearest=nearest)
         effects = {name: float(v[row]) for name, v in part.effects(table).items()}
@@ -242,9 +270,13 @@ class Predictor(RegressorMixin, BaseEstimator):
             p_collapse=float(found.p_collapse[0]),
             p_useful=_known(found.p_useful[0]),
             effects=effects,
-            values={name: effect for name, effect in effects.items() if name == NEARBY},
+            values={
+                **{name: effect for name, effect in effects.items() if name == NEARBY},
+                **{name: float(table[name][row]) for name in RECIPE if name in table.features},
+            },
             nearest=nearest,
             doubt=found.doubts[0],
+            stated=tuple(kind for kind in STATED if kind in part.tiers),
         )
 
     def _nearest(

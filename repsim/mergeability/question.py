@@ -65,7 +65,7 @@ def _stated(recipe: Recipe) -> list[Mapping[str, Any]]:
 
 
 def _numbers(recipe: Recipe) -> dict[str, tuple[float, ...]]:
-    """Parameters that are one number for each model."""
+    """Parameters that are one number for each model; whether weights are normalised is 0 or 1."""
     from repsim.merging.methods import find_method
 
     stated, usual = _stated(recipe), find_method(recipe.method).model_defaults
@@ -74,7 +74,8 @@ def _numbers(recipe: Recipe) -> dict[str, tuple[float, ...]]:
     return {
         name: tuple(map(float, values))
         for name, values in every.items()
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if all(isinstance(value, int | float) for value in values)
+        and (name == "normalize" or not any(isinstance(value, bool) for value in values))
     }
 
 

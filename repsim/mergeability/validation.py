@@ -29,15 +29,17 @@ from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.feature_sets import (
     DEFAULT_SET,
     FeatureUse,
+    at_hand,
     direction_of,
     feature_uses,
     tier_sets_of,
-    with_as_merged,
+    with_derived,
 )
 from repsim.mergeability.features.tiers import ORACLE
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.hypotheses import examine_hypotheses
 from repsim.mergeability.known_answers import control_rows
+from repsim.mergeability.made_alike import spread_of_alike
 from repsim.mergeability.metrics import FULL, LESS_IS_BETTER, POINT, Metric, bootstrap
 from repsim.mergeability.out_of_fold import OutOfFold, carry_out
 from repsim.mergeability.part import BLOCKS
@@ -125,7 +127,7 @@ def validate(
         raise UsageError(f"{stored.identity} is of {stored.outcome}, not of {outcome}")
     told = evidence.of_outcome(outcome)
     every = told if stored is None else _beside(stored, told)
-    table = with_provenance(with_as_merged(every))
+    table = with_provenance(with_derived(every))
     tell = say or (lambda text: None)
     sets = _sets(table, features) if stored is None else _stored_sets(stored, told)
     main = DEFAULT_SET if DEFAULT_SET in sets else next(reversed(sets))
@@ -196,6 +198,7 @@ def validate(
         "histories": len(set(table.histories)),
         "origins": len(incidence(table, histories=True)[1]),
         "clipped": float((evidence["retention"] <= LEAST).mean()), "rows": len(evidence),
+        "alike": spread_of_alike(table),
         "merges": len(evidence.merges()[1]),
         "groups": len(set(evidence["parents"])), "models": len(incidence(evidence)[1]),
         "blocks": blocks, "draws": draws, "seed": seed,
@@ -236,8 +239,8 @@ def _beside(stored: Predictor, evidence: EvidenceTable) -> EvidenceTable:
 
 def _stored_sets(stored: Predictor, evidence: EvidenceTable) -> dict[str, tuple[str, ...]]:
     """The sets of tiers that a predictor knows and the evidence has."""
-    measured = {*evidence.tiers.values()}
-    sets = {name: p.tiers for name, p in stored.parts_.items() if {*p.tiers} <= measured}
+    known = at_hand(evidence)
+    sets = {name: p.tiers for name, p in stored.parts_.items() if {*p.tiers} <= known}
     if not sets:
         raise InputError(
             "the evidence lacks features that the predictor needs", hint="repsim predictor show"

@@ -59,7 +59,7 @@ def summary_row(forecast: MergeForecast) -> dict[str, Any]:
         verdict = f"{verdict} ({forecast.align_with})"
     return {
         "parents": join_parents(forecast.models),
-        "method": forecast.method,
+        "method": forecast.way,
         "alignment": forecast.alignment,
         "worst": forecast.worst.value if forecast.worst else None,
         "interval": interval_text(forecast.worst),
@@ -87,6 +87,7 @@ def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | No
     parts = [f"repsim merge {models} OUT" if advised else f"repsim predict {models}"]
     if forecast.method != "linear":
         parts.append(f"--method {forecast.method}")
+    parts += [f"--set {name}={value}" for name, value in forecast.settings.items()]
     if base and _takes_base(forecast.method):
         parts.append(f"--base {shlex.quote(base)}")
     alignment = forecast.align_with if advised and forecast.align_with else forecast.alignment
@@ -138,7 +139,7 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
     lines = [
         f"# Forecast: {markdown_name(join_parents(forecast.models))}",
         "",
-        f"Method `{forecast.method}`, alignment {forecast.alignment}. **{forecast.advice}**",
+        f"Method `{forecast.way}`, alignment {forecast.alignment}. **{forecast.advice}**",
     ]
     if rows := forecast_rows(forecast):
         lines += ["", *_table(rows, forecast_heads(forecast))]
@@ -171,7 +172,7 @@ def _page_of_one(forecast: MergeForecast) -> list[str]:
 
 
 def _whole_name(forecast: MergeForecast) -> str:
-    return f"{join_parents(forecast.models)}, {forecast.method}, {forecast.alignment}"
+    return f"{join_parents(forecast.models)}, {forecast.way}, {forecast.alignment}"
 
 
 def _table(rows: Sequence[dict[str, Any]], heads: Mapping[str, str] | None = None) -> list[str]:

@@ -74,7 +74,7 @@ def forecast_info(forecasts: Sequence[MergeForecast]) -> Numbers:
 
 
 def _row(one: MergeForecast, codes: dict[str, str], several: bool) -> RetentionRow:
-    way = one.method if one.alignment == "none" else f"{one.method}, {one.alignment}"
+    way = one.way if one.alignment == "none" else f"{one.way}, {one.alignment}"
     points = tuple(
         RetentionPoint(
             codes[language], kept.value,
@@ -136,7 +136,7 @@ def forecast_matrix_info(forecasts: Sequence[MergeForecast]) -> Numbers:
     pairs = [one for one in forecasts if len(one.models) == 2]
     if not pairs:
         raise UsageError("there is no pair among the forecasts to draw a matrix of")
-    ways = {(one.method, one.alignment) for one in pairs}
+    ways = {(one.way, one.alignment) for one in pairs}
     if len(ways) > 1:
         raise UsageError("a matrix shows one method and alignment", hint="draw one for each")
     names = list(dict.fromkeys(name for one in pairs for name in one.models))

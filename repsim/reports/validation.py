@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from repsim.core.formatting import number
 from repsim.reports.blocks import (
     Block,
     Details,
@@ -81,6 +82,13 @@ def _provenance(found: Validation, environment: Mapping[str, Any]) -> list[Block
             f"{100 * info['clipped']:.0f} % of outcomes are −1 or worse; they count as −1. Merges "
             f"come from {info['origins']} runs that began from scratch, in {info['histories']} "
             "combinations: so many units stand behind the intervals, not as many as there are rows."
+        ))  # fmt: skip
+    difference, rows = info.get("alike", (None, 0))
+    if rows:
+        blocks.append(Text(
+            f"Merges of one study that were made alike (method, parameters, what parents state of "
+            f"their training), by other parents, differ from their mean by {number(difference)} on "
+            f"average ({rows:,} rows): so much is open to one who knows everything but the parents."
         ))  # fmt: skip
     features = [found.label(name) for name in info.get("features", [])]
     if features:

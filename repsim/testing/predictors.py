@@ -44,6 +44,10 @@ class PlantedPredictor:
         """None are stated."""
         return {}
 
+    def known_settings(self, method: str, alignment: str) -> Sequence[dict[str, float]]:
+        """Defaults alone."""
+        return ({},)
+
     def stated(self, column: str) -> dict[str, int]:
         """None are stated."""
         return {}

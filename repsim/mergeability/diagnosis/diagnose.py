@@ -69,7 +69,7 @@ class Diagnosis:
             aligned = "" if best.alignment == "none" else f", aligned by {best.alignment}"
             kept = best.worst.value if best.worst else math.nan
             lines.append(
-                f"forecast: {best.method}{aligned} would keep {kept:.2f} of the worst language"
+                f"forecast: {best.way}{aligned} would keep {kept:.2f} of the worst language"
             )
         return lines
 

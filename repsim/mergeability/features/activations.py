@@ -7,6 +7,7 @@ mismatch of coordinates, which alignment may mend; low L2 is a mismatch of conte
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -27,7 +28,7 @@ from repsim.mergeability.features.catalogue import (
     unit_by_unit,
 )
 from repsim.mergeability.features.opened import ModelLike, OpenedParents, Parent, opened
-from repsim.mergeability.features.outputs import output_features
+from repsim.mergeability.features.outputs import OUTPUT_SENTENCES, output_features
 from repsim.mergeability.features.spec import FeatureValue, TierResult
 
 if TYPE_CHECKING:
@@ -109,9 +110,14 @@ def activation_features(
     with opened(models, device=device) as group:
         parents, activations = group.loaded, []
         points = _points(parents)
+        said = {*sentences.sample(OUTPUT_SENTENCES, seed).ids}
         for parent in parents:
             kept = chosen_layers(parent.ref.layers, layers)
-            activations += extract(parent.base, sentences, points=points, layers=kept, cache=cache)
+            # Outputs are compared on some of these sentences: one pass is enough for both.
+            watch = functools.partial(parent.speaker.listen, said) if parent.lm else None
+            activations += extract(
+                parent.base, sentences, points=points, layers=kept, cache=cache, watch=watch
+            )
         shared = FeatureCache(device=device)
         values = _ladder(activations, chosen, shared)
         outputs, own, notes = _outputs(group, sentences, text, seed)

@@ -35,6 +35,7 @@ _DESCRIBES = "none: a description of the group"
 _COSINE = "tells runs of one initialisation from others, as among PolyPythias (arXiv 2503.09543)"
 _DISTANCE = "linear connectivity after a fork, Frankle et al. 2020 (arXiv 1912.05671)"
 _PRISM = "PRISM: power and interference of updates, here over the power of the base"
+_ARITHMETIC = "Ilharco et al. 2023 (task arithmetic, arXiv 2212.04089)"
 _TIES = "Yadav et al. 2023 (TIES-Merging, arXiv 2306.01708)"
 _ISO = "Marczak et al. 2025 (arXiv 2502.04959): alignment of singular subspaces"
 _MANTEL = "Mantel 1967: moments over all permutations"
@@ -84,8 +85,8 @@ def _as_merged(
 def _metadata() -> list[FeatureSpec]:
     one = partial(_of, "T0")
     pair = partial(_of, "T0", over="pair", worst="least")
-    parent = partial(_of, "T0", over="parent", worst="most", use="stated")
-    language = partial(_of, "T0", language=True, use="stated")
+    parent = partial(_of, "T0", over="parent", worst="most", use="history")
+    language = partial(_of, "T0", language=True)
     return [
         *one("k", "number of parents", "how many models are merged", -1,
              "merging scaling laws (arXiv 2509.24244)", use="measured"),
@@ -93,6 +94,12 @@ def _metadata() -> list[FeatureSpec]:
              "Yadav et al. 2024 (arXiv 2410.03617): larger models merge better"),
         *one("tokens_log10", "tokens, log10", "log10 of the tokens of the shortest history", 0,
              _DESCRIBES),
+        *one("update_scale", "sum of weights of the updates",
+             "factor by which differences to the base are added up; 1 for a mean", 0, _ARITHMETIC,
+             use="measured", of_recipe=True),
+        *one("density", "share of each update that is kept",
+             "entries of the differences to the base that are not dropped; 1 for a mean", 0, _TIES,
+             use="measured", of_recipe=True),
         *pair("token_overlap", "tokens in common", "Jaccard overlap of the sets of token strings",
               +1, _CHECK, use="measured"),
         *pair("same_architecture", "same architecture",
@@ -103,25 +110,27 @@ def _metadata() -> list[FeatureSpec]:
               _CHECK, flag=True),
         *pair("shared_init", "same initial weights (stated)",
               "1 if provenance states one set of initial weights, 0 if two, unknown if it says "
-              "nothing", +1, _FORK, use="stated", shown=True, flag=True),
+              "nothing", +1, _FORK, use="history", shown=True, flag=True),
         *pair("fork_fraction", "share of training in common",
               "tokens read as one model over all tokens, of the parent for which it is less", +1,
-              _FORK, use="stated", shown=True),
+              _FORK, use="history", shown=True),
         *parent("own_share", "share of training alone", "tokens of the last phase over all tokens",
                 -1, _DOSE),
         *parent("update_budget", "budget of updates, log10",
                 "log10 of peak learning rate times square root of the updates of the last phase",
                 -1, "PRISM: the update grows with rate and the square root of tokens"),
         *language("speakers", "share of parents of the language",
-                  "share of parents that state the language as theirs", +1, _ALIKE),
+                  "share of parents that state the language as theirs", +1, _ALIKE,
+                  use="languages"),
         *language("exposure", "share of training in the language",
-                  "share of the tokens of its whole history, mean over parents", +1, _ALIKE),
+                  "share of the tokens of its whole history, mean over parents", +1, _ALIKE,
+                  use="history"),
         *language("exposure_worst", "share of training in the language, least parent",
                   "share of the tokens of its whole history, of the parent that read least of it",
-                  +1, _ALIKE),
+                  +1, _ALIKE, use="history"),
         *pair("language_overlap", "languages in common",
               "Jaccard overlap of the languages that the parents state", 0, _DESCRIBES,
-              use="stated"),
+              use="languages"),
     ]  # fmt: skip
 
 
@@ -155,7 +164,7 @@ def _weights() -> list[FeatureSpec]:
               shown=True),
         *less("weight_cosine_embedding", "weight cosine, embedding",
               "cosine of the embeddings after the mean row was taken away", +1, _COSINE, **used),
-        *more("weight_distance_norms", "relative distance, gains",
+        *more("weight_distance_norms", "relative distance of norm weights",
               "distance of all gains of norms over the mean of their norms", -1, _DISTANCE, **used),
         *one("interference", "interference",
              "square root of the variance across models, summed over the body, over the norm of "
@@ -407,7 +416,7 @@ def specs(tier: str = "") -> list[FeatureSpec]:
 
 def measured_names(tier: str) -> list[str]:
     """Names that a tier emits."""
-    return [spec.name for spec in specs(tier) if not spec.by_alignment]
+    return [spec.name for spec in specs(tier) if not spec.by_alignment and not spec.of_recipe]
 
 
 def summarised(name: str, values: Sequence[float], language: str = "") -> list[FeatureValue]:

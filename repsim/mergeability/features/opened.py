@@ -13,6 +13,7 @@ from repsim.core.errors import UsageError
 from repsim.core.model_ref import ModelRef
 from repsim.mergeability.features.declared import Declared, read_declared
 from repsim.mergeability.features.fit import Weights, with_heads
+from repsim.mergeability.features.speaker import Speaker
 from repsim.merging.checkpoint import Checkpoint, StateDict
 from repsim.merging.vocabulary import Vocabulary, read_vocabulary
 from repsim.models.inspect import Located, locate, read_config
@@ -45,6 +46,11 @@ class Parent:
         if self.lm is None:
             raise UsageError(f"model '{self.ref.name}' does not predict the next token")
         return self.lm.model
+
+    @functools.cached_property
+    def speaker(self) -> Speaker:
+        """Its logits; what they are made from is kept for as long as the model."""
+        return Speaker(self.head)
 
     @property
     def tokenizer(self) -> Any:

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim.core import InputError, ParallelCorpus, UsageError
 from repsim.mergeability.features.catalogue import summarised
 from repsim.mergeability.features.opened import Parent, tokenizer_hashes
+from repsim.mergeability.features.speaker import Speaker
 from repsim.mergeability.features.spec import FeatureValue
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Outputs:
     tokens: int
 
 
-def compare_outputs(models: Sequence[Any], held_out: HeldOut, bos: int, context: int) -> Outputs:
-    """Run models of one tokenizer over the same windows and compare them token by token."""
-    pairs = list(itertools.combinations(range(len(models)), 2))
-    bits = np.zeros(len(models))
+def compare_outputs(
+    speakers: Sequence[Speaker], held_out: HeldOut, bos: int, context: int
+) -> Outputs:
+    """Compare models of one tokenizer over the same windows, token by token."""
+    pairs = list(itertools.combinations(range(len(speakers)), 2))
+    bits = np.zeros(len(speakers))
     divergence, same, tokens = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0), 0
-    for logs, targets in _log_probabilities(models, held_out, bos, context):
+    for logs, targets in _log_probabilities(speakers, held_out, bos, context):
         tokens += len(targets)
         first = [log.argmax(dim=1) for log in logs]
         shares = [log.exp() for log in logs]
@@ -60,7 +63,7 @@ def compare_outputs(models: Sequence[Any], held_out: HeldOut, bos: int, context:
 
 
 def _log_probabilities(
-    models: Sequence[Any], held_out: HeldOut, bos: int, context: int
+    speakers: Sequence[Speaker], held_out: HeldOut, bos: int, context: int
 ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
     """By batch: of each model `[tokens, vocabulary]`, and the tokens that came, `[tokens]`."""
     import torch
@@ -68,23 +71,20 @@ def _log_probabilities(
     from repsim.evaluation.bits_per_byte import cut
 
     windows = cut(held_out.documents, context, bos)
-    vocabulary = min(int(model.config.vocab_size) for model in models)
+    vocabulary = min(speaker.vocabulary for speaker in speakers)
     lengths = windows.scored.shape[1] - np.argmax(windows.scored[:, ::-1], axis=1)
     order = np.argsort(lengths, kind="stable")
-    rows = max(1, LOGITS_AT_ONCE // (vocabulary * int(lengths.max()) * len(models)))
+    rows = max(1, LOGITS_AT_ONCE // (vocabulary * int(lengths.max()) * len(speakers)))
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
         longest = int(lengths[batch].max())
-        ids = torch.from_numpy(windows.tokens[batch][:, : longest + 1])
-        scored = torch.from_numpy(windows.scored[batch][:, :longest])
-        logs = []
-        with torch.no_grad():
-            for model in models:
-                device = next(model.parameters()).device
-                logits = model(input_ids=ids[:, :-1].to(device), use_cache=False).logits
-                kept = logits[scored.to(device)][:, :vocabulary].float()
-                logs.append(kept.log_softmax(dim=-1))
-        yield logs, ids[:, 1:][scored].to(logs[0].device)
+        tokens = windows.tokens[batch][:, : longest + 1]
+        scored = windows.scored[batch][:, :longest]
+        logs = [
+            speaker.logits(tokens, scored)[:, :vocabulary].float().log_softmax(dim=-1)
+            for speaker in speakers
+        ]
+        yield logs, torch.from_numpy(tokens[:, 1:][scored]).to(logs[0].device)
 
 
 def unigram_floor(parent: Parent, text: str, language: str, held_out: HeldOut) -> BitsPerByte:
@@ -139,8 +139,8 @@ def _in_language(
         except (InputError, UsageError) as error:
             notes.append(f"no outputs of '{first.ref.name}' in {language}: {error.what}")
             continue
-        heads = [parents[i].head for i in members]
-        outputs = compare_outputs(heads, held_out, bos, context)
+        speakers = [parents[i].speaker for i in members]
+        outputs = compare_outputs(speakers, held_out, bos, context)
         for i, j in outputs.divergence:
             pair = members[i], members[j]
             divergence[pair] = outputs.divergence[i, j] / outputs.tokens

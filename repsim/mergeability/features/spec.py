@@ -25,14 +25,16 @@ class FeatureSpec:
     direction: int  # +1 if larger merges better by theory, -1 if worse, 0 for no claim
     source: str  # where it comes from
     worst: Worst = ""  # which pair or parent `NAME_worst` beside the mean is of, if it is there
-    #: "measured" if the predictor uses it; "stated" if only where nothing but metadata is at hand.
-    use: Literal["", "measured", "stated"] = ""
+    #: "measured" if the predictor uses it; "languages" or "history" if it does where all parents
+    #: state these.
+    use: Literal["", "measured", "languages", "history"] = ""
     shown: bool = False  # whether its value is laid out where no forecast can be given
     flag: bool = False  # whether 1 and 0 mean yes and no
     #: Alignment -> the measured feature that this one is after it: a merge averages the parents as
     #: they are once aligned. Empty for a feature that is measured itself.
     by_alignment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     partly: bool = False  # whether it may be known for some alignments only
+    of_recipe: bool = False  # whether the parameters of the merge tell it, and no measurement
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from repsim.core.errors import InputError
 from repsim.core.files import hash_json
 from repsim.mergeability.evidence import EvidenceTable
 from repsim.mergeability.evidence_files import read_evidence
-from repsim.mergeability.feature_sets import with_as_merged
+from repsim.mergeability.feature_sets import with_derived
 from repsim.mergeability.lineage import lineage_of
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.splits import incidence, leave_models_out
@@ -162,6 +162,6 @@ def test_similarity_as_merged_follows_the_alignment_of_each_row() -> None:
     raw = {"unit_correlation_late": [0.0] * 3, "permutation_late": [0.5] * 3,
            "procrustes_late": [0.9] * 3}  # fmt: skip
     table = EvidenceTable.from_rows(rows, raw, dict.fromkeys(raw, "T2"))
-    assert with_as_merged(table)["similarity_as_merged_late"].tolist() == [0.0, 0.5, 0.9]
+    assert with_derived(table)["similarity_as_merged_late"].tolist() == [0.0, 0.5, 0.9]
     lacking = table.with_features({"procrustes_late": np.full(3, np.nan)}, {})
-    assert np.isnan(with_as_merged(lacking)["similarity_as_merged_late"][2])
+    assert np.isnan(with_derived(lacking)["similarity_as_merged_late"][2])

@@ -18,6 +18,7 @@ from repsim.mergeability.features.outputs import (
     output_features,
     unigram_floor,
 )
+from repsim.mergeability.features.speaker import Speaker
 from repsim.testing.tiny_models import tiny_model, write_tiny_model
 
 ENGLISH = "eng_Latn"
@@ -31,7 +32,7 @@ def parents() -> list[Parent]:
 
 def test_divergence_and_agreement_are_those_of_the_definition() -> None:
     a, b = (tiny_model("llama", seed=seed, head=True) for seed in (0, 1))
-    found = compare_outputs([a, b], HELD_OUT, bos=0, context=64)
+    found = compare_outputs([Speaker(a), Speaker(b)], HELD_OUT, bos=0, context=64)
     kl, same, bits = 0.0, 0, 0.0
     for document in HELD_OUT.documents:
         ids = torch.tensor([[0, *document]])
@@ -48,11 +49,12 @@ def test_divergence_and_agreement_are_those_of_the_definition() -> None:
 
 def test_windows_and_batches_do_not_change_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     models = [tiny_model("gpt2", seed=seed, head=True) for seed in (0, 1)]
-    whole = compare_outputs(models, HELD_OUT, bos=0, context=64)
+    speakers = [Speaker(model) for model in models]
+    whole = compare_outputs(speakers, HELD_OUT, bos=0, context=64)
     monkeypatch.setattr("repsim.mergeability.features.outputs.LOGITS_AT_ONCE", 1)
-    single = compare_outputs(models, HELD_OUT, bos=0, context=64)
+    single = compare_outputs(speakers, HELD_OUT, bos=0, context=64)
     assert single.divergence[0, 1] == pytest.approx(whole.divergence[0, 1], rel=1e-5)
-    short = compare_outputs(models, HELD_OUT, bos=0, context=8)
+    short = compare_outputs(speakers, HELD_OUT, bos=0, context=8)
     expected = float(score_held_out(models[0], HELD_OUT, 0, 8).bits.sum())
     assert short.bits[0] == pytest.approx(expected, rel=1e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from repsim.core.atlas import Atlas, CostTable, FeatureTable, MergeTable, ModelTable
 from repsim.mergeability.costs import costs_of
 from repsim.mergeability.evidence import EvidenceTable
-from repsim.mergeability.feature_sets import with_as_merged
+from repsim.mergeability.feature_sets import with_derived
 from repsim.mergeability.goals import goal_rows
 from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.validation import TRIAL, validate
@@ -74,7 +74,7 @@ def errors(report: ValidationReport, stratum: str) -> dict[str, float]:
 
 
 def test_a_trial_has_no_value_where_nothing_was_tried(evidence) -> None:
-    table = with_as_merged(evidence)
+    table = with_derived(evidence)
     tried = np.isfinite(table["oracle_retention_as_merged"])
     assert (tried == (table["alignment"] == "none")).all()
     assert "similarity_as_merged_middle" not in table.features

@@ -168,10 +168,25 @@ def test_a_parameter_is_refused_that_is_far_from_each_of_several_known_values() 
     known.evidence_ = EvidenceTable.from_rows(rows, {}, {})
     assert known.known_parameters("task_arithmetic")["weight"] == (0.5, 1.0)
     assert gate_method("task_arithmetic", "none", known) == ""
-    assert gate_method("task_arithmetic", "none", known, {"weight": (0.5, 1.0)}) == ""
+    assert gate_method("task_arithmetic", "none", known, {"weight": (0.5, 0.5)}) == ""
+    assert gate_method("task_arithmetic", "none", known, {"weight": (0.5, 1.0)}) == (
+        "known merges by 'task_arithmetic' had one weight for all models, this one has 0.5, 1"
+    )
     assert "with weight 0.5 or 1, this one has 0.75" in gate_method(
         "task_arithmetic", "none", known, {"weight": (0.75,)}
     )
+
+
+def test_a_parameter_between_several_known_values_is_no_reason_to_refuse() -> None:
+    rows = [
+        {"merge": str(density), "method": "ties", "parameters": f'{{"density": {density}}}'}
+        for density in (0.2, 0.5, 0.8)
+    ]
+    known = Predictor()
+    known.evidence_ = EvidenceTable.from_rows(rows, {}, {})
+    assert gate_method("ties", "none", known, {"density": (0.6, 0.6)}) == ""
+    assert "this one has 0.95" in gate_method("ties", "none", known, {"density": (0.95, 0.95)})
+    assert "this one has 0.1" in gate_method("ties", "none", known, {"density": (0.1, 0.1)})
 
 
 def test_a_family_that_no_known_merge_is_of_is_refused(tmp_path: Path) -> None:
