@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from repsim.core.errors import UsageError
+from repsim.core.forecast import MergeForecast
 from repsim.mergeability import measuring
 from repsim.mergeability.candidate import OUTCOMES
-from repsim.mergeability.forecast import left_out, rank_methods
+from repsim.mergeability.evidence import EvidenceTable
+from repsim.mergeability.forecast import left_out, rank_methods, ways
 from repsim.mergeability.matrix import ForecastTable, combinations_of, predict_matrix
+from repsim.mergeability.predictor import Predictor
 from repsim.mergeability.question import read_question
 from repsim.mergeability.words import markdown, next_command
 from repsim.testing.predictors import planted_forecast, planted_predictor
@@ -37,6 +41,27 @@ def test_ways_to_merge_are_ranked_on_one_measurement(monkeypatch: pytest.MonkeyP
     ]  # fmt: skip
     worst = [f.worst.value for f in found if f.worst]
     assert worst == sorted(worst, reverse=True)
+
+
+def test_each_set_of_parameters_that_is_known_is_ranked() -> None:
+    known = Predictor()
+    settings = ('{"density": 0.2}', '{"density": 0.5, "weight": 0.5}', '{"density": 0.2}')
+    rows = [
+        {"merge": f"{n}", "parents": f"a{n} + b{n}", "method": "ties", "parameters": text}
+        for n, text in enumerate((*settings, ""))
+    ]
+    known.evidence_ = EvidenceTable.from_rows(rows, {}, {})
+    found = known.known_settings("ties", "none")
+    assert found == [{}, {"density": 0.2}, {"density": 0.5, "weight": 0.5}]
+    assert ways({"retention": known}) == [("ties", "none", one) for one in found]
+    told = planted_forecast(
+        method="ties", parameters={"density": (0.2, 0.2), "weight": (0.3, 0.7)}, verdict="merge"
+    )
+    assert told.way == "ties density=0.2 weight=0.3,0.7"
+    assert next_command(told, ["a", "b"], "base") == (
+        "repsim merge a b OUT --method ties --set density=0.2 --set weight=0.3,0.7 --base base"
+    )
+    assert MergeForecast.from_dict(json.loads(json.dumps(told.to_dict()))).way == told.way
 
 
 def test_methods_that_are_not_ranked_are_named_with_the_reason() -> None:
