@@ -140,7 +140,7 @@ class ChunkReader:
                     f"'{hook.module}' of {self.loaded.ref.name} was not called, so hook point "
                     f"'{hook.point}' at layer {hook.layer} cannot be read"
                 )
-        return found, out[0]
+        return found, out[0] if self.watch else None
 
     def _check_finite(self, rows: dict[str, torch.Tensor], names: Sequence[str]) -> None:
         import torch

@@ -131,7 +131,7 @@ class MergeForecast:
     def settings(self) -> dict[str, str]:
         """Parameter -> value as text; one value where all models have the same."""
         return {
-            name: ",".join(f"{one:g}" for one in (values[:1] if len({*values}) == 1 else values))
+            name: ",".join(map(_typed, values[:1] if len({*values}) == 1 else values))
             for name, values in self.parameters.items()
         }
 
@@ -197,6 +197,11 @@ class MergeForecast:
             f"{escape(self.alignment)}: <b>{escape(self.advice or self.verdict)}</b></p>"
             f"{table}<ul>{items}</ul>"
         )
+
+
+def _typed(value: float) -> str:
+    """A value as one types it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def _numbers(document: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -239,7 +239,7 @@ def forecast_of(
         align_with=decision.align_with,
         notes=(*measured.notes, *_of_stated(prediction)),
         gain=of_gain,
-        parameters={name: tuple(map(float, values)) for name, values in (parameters or {}).items()},
+        parameters={name: tuple(values) for name, values in (parameters or {}).items()},
     )
 
 

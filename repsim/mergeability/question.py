@@ -65,14 +65,14 @@ def _stated(recipe: Recipe) -> list[Mapping[str, Any]]:
 
 
 def _numbers(recipe: Recipe) -> dict[str, tuple[float, ...]]:
-    """Parameters that are one number for each model; whether weights are normalised is 0 or 1."""
+    """Parameters that are one number for each model, and whether weights are normalised."""
     from repsim.merging.methods import find_method
 
     stated, usual = _stated(recipe), find_method(recipe.method).model_defaults
     names = {name for values in stated for name in values}
     every = {name: [values.get(name, usual.get(name)) for values in stated] for name in names}
     return {
-        name: tuple(map(float, values))
+        name: tuple(one if isinstance(one, bool) else float(one) for one in values)
         for name, values in every.items()
         if all(isinstance(value, int | float) for value in values)
         and (name == "normalize" or not any(isinstance(value, bool) for value in values))

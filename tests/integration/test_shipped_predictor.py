@@ -12,7 +12,7 @@ from repsim.mergeability.predictor import (
 @pytest.mark.slow
 def test_the_shipped_predictor_is_the_one_its_table_gives(tmp_path) -> None:
     shipped = shipped_predictor()
-    assert shipped.identity == "predictor 2026.7 (3,411 merges)"
+    assert shipped.identity == "predictor 2026.8 (3,891 merges)"
     assert set(shipped.parts_) >= {"T0", "T0+T1", "T0+T1+T2"}
     again = clone(shipped).fit(shipped.evidence_)
     again.version = shipped.version

@@ -37,9 +37,10 @@ class Speaker:
     ) -> None:
         """Keep the states `[tokens, width]` of a sentence that is among some, as it is read."""
         if name in names:
+            kept = states.clone()  # of its batch nothing is held
             # A token that closes a sentence changes nothing before it.
             for length in (len(ids), len(ids) - 1):
-                self._kept[_key(ids[:length])] = states
+                self._kept[_key(ids[:length])] = kept
 
     def logits(self, tokens: np.ndarray, scored: np.ndarray) -> torch.Tensor:
         """Logits `[scored tokens, vocabulary]` of windows `[rows, length + 1]`, `<bos>` first.

@@ -55,11 +55,12 @@ def test_each_set_of_parameters_that_is_known_is_ranked() -> None:
     assert found == [{}, {"density": 0.2}, {"density": 0.5, "weight": 0.5}]
     assert ways({"retention": known}) == [("ties", "none", one) for one in found]
     told = planted_forecast(
-        method="ties", parameters={"density": (0.2, 0.2), "weight": (0.3, 0.7)}, verdict="merge"
-    )
-    assert told.way == "ties density=0.2 weight=0.3,0.7"
+        method="ties", parameters={"density": (0.2, 0.2), "normalize": (True, True)},
+        verdict="merge",
+    )  # fmt: skip
+    assert told.way == "ties density=0.2 normalize=true"
     assert next_command(told, ["a", "b"], "base") == (
-        "repsim merge a b OUT --method ties --set density=0.2 --set weight=0.3,0.7 --base base"
+        "repsim merge a b OUT --method ties --set density=0.2 --set normalize=true --base base"
     )
     assert MergeForecast.from_dict(json.loads(json.dumps(told.to_dict()))).way == told.way
 
