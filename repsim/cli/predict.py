@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -276,6 +277,8 @@ def _next_command(
         return after_refusal(sources, asked.models, options)
     if best.verdict in ("do not merge", "keep one parent") and options["rank_methods"]:
         return f"repsim compare {' '.join(asked.models)} -o DIR"
+    if len(sources) == 1 and best.verdict == "merge":  # a recipe says more than options can
+        return f"repsim merge {shlex.quote(sources[0])} OUT"
     return next_command(best, asked.models, asked.base)
 
 

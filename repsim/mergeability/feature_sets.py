@@ -169,6 +169,8 @@ def _with_recipe(table: EvidenceTable) -> EvidenceTable:
         return table
     told = zip(table["method"], table["parameters"], map(len, table.parents), strict=True)
     columns = np.array([stated_features(*row) for row in told], dtype=np.float64)
+    if np.isnan(columns).all():  # nobody stated any
+        return table
     values = dict(zip(NAMES, columns.reshape(-1, len(NAMES)).T, strict=True))
     return table.with_features(values, dict.fromkeys(NAMES, "T0"))
 

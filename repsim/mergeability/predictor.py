@@ -302,13 +302,13 @@ class Predictor(RegressorMixin, BaseEstimator):
         return tuple(found.values())
 
     def beside(self, feature: str, value: float, candidate: Candidate) -> Beside | None:
-        """Where a value of a feature lies among known merges of that method and alignment."""
+        """Where a value lies among known merges of that method and alignment, if these differ."""
         values = self.evidence_.features.get(feature)
         factor = f"{candidate.method}|{candidate.alignment}"
         if values is None or not np.isfinite(value):
             return None
         rows = np.flatnonzero((self.evidence_.factor == factor) & np.isfinite(values))
-        if not len(rows):
+        if not len(rows) or np.ptp(values[rows]) == 0:
             return None
         near = rows[np.argsort(np.abs(values[rows] - value), kind="stable")[:BESIDE]]
         typical, usual = (float(np.median(self.evidence_["retention"][of])) for of in (near, rows))

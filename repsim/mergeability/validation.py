@@ -198,7 +198,7 @@ def validate(
         "histories": len(set(table.histories)),
         "origins": len(incidence(table, histories=True)[1]),
         "clipped": float((evidence["retention"] <= LEAST).mean()), "rows": len(evidence),
-        "alike": spread_of_alike(table),
+        "alike": list(spread_of_alike(table)),
         "merges": len(evidence.merges()[1]),
         "groups": len(set(evidence["parents"])), "models": len(incidence(evidence)[1]),
         "blocks": blocks, "draws": draws, "seed": seed,

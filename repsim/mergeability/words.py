@@ -87,7 +87,10 @@ def next_command(forecast: MergeForecast, sources: Sequence[str], base: str | No
     parts = [f"repsim merge {models} OUT" if advised else f"repsim predict {models}"]
     if forecast.method != "linear":
         parts.append(f"--method {forecast.method}")
-    parts += [f"--set {name}={value}" for name, value in forecast.settings.items()]
+    parts += [
+        f"--set {name}={value}" for name, value in forecast.settings.items()
+        if len({*forecast.parameters[name]}) == 1  # an option is for all models
+    ]  # fmt: skip
     if base and _takes_base(forecast.method):
         parts.append(f"--base {shlex.quote(base)}")
     alignment = forecast.align_with if advised and forecast.align_with else forecast.alignment

@@ -125,7 +125,8 @@ def test_a_recipe_of_mergekit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     found = json.loads(shown.out)
     assert (found["forecast"]["method"], found["forecast"]["alignment"]) == ("ties", "none")
     assert "recipe_notes" not in found
-    assert "OUT --method ties --base zoo:mixed" in shown.err
+    assert f"next   repsim merge {recipe} OUT" in shown.err
+    assert found["forecast"]["parameters"]["density"] == [0.3, 1.0]
     assert run(str(recipe), "--method", "linear") == 2
     assert "--method does not go with a recipe file" in capsys.readouterr().err
 

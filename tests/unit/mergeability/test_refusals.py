@@ -148,14 +148,15 @@ def test_no_forecast_rests_on_a_trial_of_the_merge(shipped: Predictor) -> None:
 def test_parameters_that_no_known_merge_had_are_refused() -> None:
     known = shipped_predictor()
     assert gate_method("task_arithmetic", "none", known, {"weight": (0.7, 0.7)}) == ""
-    assert gate_method("task_arithmetic", "none", known) == (
-        "known merges by 'task_arithmetic' were made with weight 0.7, this one has 1, and none "
-        "tells what that changes"
+    assert gate_method("task_arithmetic", "none", known) == ""
+    assert gate_method("task_arithmetic", "none", known, {"weight": (1.4, 1.4)}) == (
+        "known merges by 'task_arithmetic' were made with weight 0.35 or 0.5 or 0.7 or 1, this one "
+        "has 1.4, and none tells what that changes"
     )
     assert gate_method("linear", "none", known, {"weight": (0.5, 0.5)}) == ""  # in proportion
     assert "this one has 0.6, 1.4" in gate_method("linear", "none", known, {"weight": (0.3, 0.7)})
-    assert "density 0.5, this one has 0.2" in gate_method(
-        "ties", "none", known, {"density": (0.2,)}
+    assert "density 0.2 or 0.5 or 0.8, this one has 0.05" in gate_method(
+        "ties", "none", known, {"density": (0.05,)}
     )
 
 

@@ -156,3 +156,11 @@ def test_merges_made_alike_are_held_against_those_of_other_parents() -> None:
     # another density, and nobody to be held against.
     assert spread_of_alike(table) == (pytest.approx(0.3), 4)
     assert spread_of_alike(table.take(np.array([0, 1, 4]))) == (None, 0)
+
+
+def test_a_value_that_all_known_merges_have_is_held_beside_none(predictor: Predictor) -> None:
+    asked = Candidate(("a", "b"), "linear", "none", "", {"deu": {}}, ("T0", "T1"))
+    assert predictor.beside("k", 2.0, asked) is None
+    found = predictor.beside("weight_cosine", 0.0, asked)
+    assert found is not None
+    assert found.below == 1.0
