@@ -286,12 +286,6 @@ def choose_predictors(
     return found
 
 
-def combinations(predictors: Mapping[str, MergePredictor]) -> list[tuple[str, str]]:
-    """Pairs of method and alignment among the known merges of any predictor."""
-    pairs = (pair for one in predictors.values() for pair in one.combinations())
-    return list(dict.fromkeys(pairs))
-
-
 def ways(
     predictors: Mapping[str, MergePredictor],
 ) -> list[tuple[str, str, Mapping[str, float]]]:
@@ -322,7 +316,7 @@ def left_out(
     """Reason -> methods that are not ranked: not known, no base, not for so many models."""
     from repsim.merging.methods import list_methods
 
-    known = {method for method, _ in combinations(predictors)}
+    known = {method for method, *_ in ways(predictors)}
     reasons: dict[str, list[str]] = {}
     for method in list_methods():
         if method.name not in known:

@@ -140,13 +140,14 @@ class OpenedModel:
 
     @property
     def held(self) -> int:
-        """Bytes of the model in memory; 0 if it is not."""
+        """Bytes of the model in memory, and of what is kept of its passes; 0 if it is not."""
         if "loaded" not in self.__dict__:
             return 0
         loaded = self.loaded
         network: Any = loaded.lm.model if loaded.lm else loaded.base.model
         tensors = network.state_dict().values()
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        kept = loaded.speaker.held if "speaker" in loaded.__dict__ else 0
+        return kept + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def close(self) -> None:
         """Let go of maps and memory; what is asked for again is opened again."""

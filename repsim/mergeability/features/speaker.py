@@ -32,6 +32,12 @@ class Speaker:
         """Number of logits."""
         return int(self.model.config.vocab_size)
 
+    @property
+    def held(self) -> int:
+        """Bytes of the states that are kept, each counted once."""
+        kept = {id(states): states for states in self._kept.values()}
+        return sum(states.numel() * states.element_size() for states in kept.values())
+
     def listen(
         self, names: Collection[str], name: str, ids: Sequence[int], states: torch.Tensor
     ) -> None:

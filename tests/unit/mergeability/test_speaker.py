@@ -83,6 +83,9 @@ def test_outputs_come_from_the_pass_that_extracts(tmp_path: Path) -> None:
         activation_features(
             parents, languages=["eng_Latn"], limit=40, text=None, cache=tmp_path / "cache"
         )
+        of_weights = sum(p.numel() * 4 for p in parents.loaded[0].head.parameters())
+        assert parents.models[0].held >= of_weights + parents.loaded[0].speaker.held
+        assert parents.loaded[0].speaker.held > 40 * 4 * parents.loaded[0].head.config.hidden_size
         rows = [sum(seen) for seen in passes]
         # Each sentence once, and one window twice to see whether the head alone gives the logits.
         assert rows == [42, 42]
